@@ -1,0 +1,64 @@
+"""The one record that every source of people yields."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Clip:
+    """Frames of ONE person, in order; augmentation and batching know nothing else of a source.
+
+    Attributes:
+      name: unique within the source, fit for a file name ("0003").
+      subject: the person. Test-time personalization resets between subjects.
+      split: "train", "val" or "test".
+      num_frames: T.
+      read: frame index -> uint8 RGB [H, W, 3]; raises `FrameError` for a file that can't be read.
+      boxes: float32 [T, 4] person boxes x1, y1, x2, y2 in picture pixels (see `geometry`).
+      joints: float32 [T, K, 2] in picture pixels, pixel centres at integers; None without labels.
+      visible: bool [T, K]; None without labels.
+    """
+
+    name: str
+    subject: str
+    split: str
+    num_frames: int
+    read: Callable[[int], np.ndarray]
+    boxes: np.ndarray
+    joints: np.ndarray | None = None
+    visible: np.ndarray | None = None
+
+    def __post_init__(self):
+        for field, rank in (("boxes", 2), ("joints", 3), ("visible", 2)):
+            value = getattr(self, field)
+            if value is not None and (value.ndim != rank or len(value) != self.num_frames):
+                raise ValueError(
+                    f"clip {self.name}: {field} has shape {value.shape}, expected {rank} axes "
+                    f"and {self.num_frames} rows, one a frame."
+                )
+        if not np.isfinite(self.boxes).all():
+            bad = np.flatnonzero(~np.isfinite(self.boxes).all(-1))
+            raise ValueError(f"clip {self.name}: box of frame {bad[0]} is not finite.")
+        size = self.boxes[:, 2:] - self.boxes[:, :2]
+        if (size <= 0).any():
+            bad = np.flatnonzero((size <= 0).any(-1))
+            raise ValueError(f"clip {self.name}: box of frame {bad[0]} is empty: x1 >= x2 or y1 >= y2.")
+
+    def without_labels(self) -> "Clip":
+        """The same frames and boxes, as personalization sees them."""
+        return dataclasses.replace(self, joints=None, visible=None)
+
+
+class FrameError(ValueError):
+    """A frame that can't be read; the message names the file and the remedy."""
+
+
+class DataError(ValueError):
+    """A data set that isn't where or what it should be; the message says what to do."""
+
+
+def select(clips: Sequence[Clip], split: str) -> list[Clip]:
+    """Clips of one split, in their order."""
+    return [clip for clip in clips if clip.split == split]

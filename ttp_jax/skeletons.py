@@ -1,0 +1,116 @@
+"""Joint orders of the data sets: names, mirror pairs, limbs, torso and drawing colours.
+
+A skeleton is plain data. Joint order follows the data set's files (ttp_reference facts, section
+3.2), so labels need no permutation on the way in.
+"""
+
+import dataclasses
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Skeleton:
+    """One joint order.
+
+    Attributes:
+      name: key in `SKELETONS`.
+      joints: joint names, in the order of the labels.
+      flip_pairs: index pairs that swap when the picture is mirrored.
+      limbs: index pairs that are drawn as lines.
+      torso: two groups of joints; the torso length of a frame is the distance between the groups'
+        mean points. PCK thresholds are fractions of it. Empty where the data set has none.
+    """
+
+    name: str
+    joints: tuple[str, ...]
+    flip_pairs: tuple[tuple[int, int], ...]
+    limbs: tuple[tuple[int, int], ...]
+    torso: tuple[tuple[int, ...], ...] = ()
+
+    @property
+    def size(self) -> int:
+        """Number of joints K."""
+        return len(self.joints)
+
+    @property
+    def flip_order(self) -> np.ndarray:
+        """Permutation [K] to apply to the joints of a mirrored picture."""
+        order = np.arange(self.size)
+        for a, b in self.flip_pairs:
+            order[a], order[b] = b, a
+        return order
+
+    @property
+    def colors(self) -> np.ndarray:
+        """RGB uint8 [K, 3] for drawing: left orange to red, right blue to green, middle white."""
+        warm = np.array([[255, 159, 28], [255, 110, 40], [239, 71, 111]])
+        cool = np.array([[17, 138, 178], [6, 180, 170], [6, 214, 130]])
+        colors, count = np.full((self.size, 3), 255), {"left": 0, "right": 0}
+        for i, name in enumerate(self.joints):
+            side = name.split("_")[0]
+            if side in count:
+                colors[i] = (warm if side == "left" else cool)[count[side] % 3]
+                count[side] += 1
+        return colors.astype(np.uint8)
+
+    def torso_length(self, joints: np.ndarray) -> np.ndarray:
+        """Torso length per frame, in the unit of `joints` [..., K, 2] -> [...].
+
+        Penn: mid shoulders to mid hips. H36M: neck to mid hips (facts 5.2).
+        """
+        if not self.torso:
+            raise ValueError(f"skeleton {self.name!r} has no torso: score it by pixel distance.")
+        upper, lower = (joints[..., list(group), :].mean(-2) for group in self.torso)
+        return np.linalg.norm(upper - lower, axis=-1)
+
+
+PENN13 = Skeleton(
+    name="penn13",
+    joints=(
+        "head",
+        "left_shoulder", "right_shoulder",
+        "left_elbow", "right_elbow",
+        "left_wrist", "right_wrist",
+        "left_hip", "right_hip",
+        "left_knee", "right_knee",
+        "left_ankle", "right_ankle",
+    ),
+    flip_pairs=((1, 2), (3, 4), (5, 6), (7, 8), (9, 10), (11, 12)),
+    limbs=(
+        (1, 2), (7, 8), (1, 7), (2, 8),
+        (1, 3), (3, 5), (2, 4), (4, 6),
+        (7, 9), (9, 11), (8, 10), (10, 12),
+    ),
+    torso=((1, 2), (7, 8)),
+)  # fmt: skip
+
+H36M16 = Skeleton(
+    name="h36m16",
+    joints=(
+        "right_ankle", "right_knee", "right_hip", "left_hip", "left_knee", "left_ankle",
+        "pelvis", "thorax", "neck", "head",
+        "right_wrist", "right_elbow", "right_shoulder",
+        "left_shoulder", "left_elbow", "left_wrist",
+    ),
+    flip_pairs=((0, 5), (1, 4), (2, 3), (10, 15), (11, 14), (12, 13)),
+    limbs=(
+        (0, 1), (1, 2), (2, 6), (6, 3), (3, 4), (4, 5), (6, 7), (7, 8), (8, 9),
+        (10, 11), (11, 12), (12, 7), (7, 13), (13, 14), (14, 15),
+    ),
+    torso=((8,), (2, 3)),
+)  # fmt: skip
+
+BBC7 = Skeleton(
+    name="bbc7",
+    joints=(
+        "head",
+        "right_wrist", "left_wrist",
+        "right_elbow", "left_elbow",
+        "right_shoulder", "left_shoulder",
+    ),
+    flip_pairs=((1, 2), (3, 4), (5, 6)),
+    limbs=((1, 3), (3, 5), (5, 6), (6, 4), (4, 2)),
+)  # fmt: skip
+
+SKELETONS = {s.name: s for s in (PENN13, H36M16, BBC7)}
