@@ -1,0 +1,1 @@
+"""Flax modules of the network, composed in `pose`."""

@@ -1,0 +1,181 @@
+"""The whole network: shared encoder, both keypoint tasks, reconstruction."""
+
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from ttp_jax import heatmaps
+from ttp_jax.models.layers import Conv, tiny_normal, torch_default_bias
+from ttp_jax.models.reconstruction import CodeEncoder, Renderer
+from ttp_jax.models.resnet import Encoder
+from ttp_jax.models.transformer import AffinityDecoder
+
+METHODS = ("transformer", "shared", "baseline")
+# ImageNet's colour statistics, RGB, of values in 0..1.
+MEAN = (0.485, 0.456, 0.406)
+STD = (0.229, 0.224, 0.225)
+
+
+class Output(NamedTuple):
+    """What one call returns; None where the method or the call has no such part.
+
+    Attributes:
+      heatmaps: supervised maps H_sup [B, h, w, K].
+      self_heatmaps: raw self-supervised maps H_self [B, h, w, M].
+      points: self-supervised keypoints [B, M, 2] in heatmap pixels.
+      affinity: W [B, K, M] (Transformer only).
+      reconstruction: [B, H, W, 3] in normalised colours (with a source only).
+      features: shared features F [B, h, w, D].
+    """
+
+    heatmaps: jax.Array
+    self_heatmaps: jax.Array | None
+    points: jax.Array | None
+    affinity: jax.Array | None
+    reconstruction: jax.Array | None
+    features: jax.Array
+
+
+class PoseNet(nn.Module):
+    """Test-time personalizable pose network (paper Figure 2).
+
+    Attributes:
+      num_joints: K named joints.
+      method: "transformer" (H_sup = H_self W^T, Eq. 8), "shared" (own supervised head, the
+        ablation "Feat. shared (keypoint)") or "baseline" (supervised task only).
+      num_maps: M self-supervised keypoints.
+      sigma: of the bottleneck's Gaussians, in heatmap pixels.
+      depth, width, feature_dim, upsamplings, last_stride: of the encoder.
+      heads, ffn_dim, decoder_layers, dropout: of the Transformer decoder.
+      appearance_widths: channels of the appearance code's blocks; each after the first halves the
+        picture. The renderer mirrors them.
+      keypoint_widths: channels of the keypoint encoder's blocks; the Gaussian maps are enlarged so
+        that its code has the size of the appearance code.
+      dtype: of the computation; parameters and outputs stay float32.
+    """
+
+    num_joints: int
+    method: str = "transformer"
+    num_maps: int = 30
+    sigma: float = 2.0
+    depth: int = 18
+    width: int = 64
+    feature_dim: int = 256
+    upsamplings: int = 3
+    last_stride: int = 2
+    heads: int = 4
+    ffn_dim: int = 1024
+    decoder_layers: int = 1
+    dropout: float = 0.1
+    appearance_widths: tuple[int, ...] = (32, 64, 128, 256)
+    keypoint_widths: tuple[int, ...] = (32, 64, 128, 256)
+    dtype: jnp.dtype = jnp.float32
+
+    def setup(self):
+        if self.method not in METHODS:
+            raise ValueError(f"model.method is {self.method!r}, expected one of {METHODS}.")
+        self.encoder = Encoder(
+            self.depth,
+            self.width,
+            self.feature_dim,
+            self.upsamplings,
+            self.last_stride,
+            self.dtype,
+        )
+        if self.method != "baseline":
+            bias_init = torch_default_bias(self.feature_dim)
+            self.self_head = Conv(self.num_maps, 1, bias_init=bias_init, dtype=self.dtype)
+            self.appearance = CodeEncoder(self.appearance_widths, self.dtype)
+            self.keypoint_encoder = CodeEncoder(self.keypoint_widths, self.dtype)
+            self.renderer = Renderer(self.appearance_widths[::-1], self.dtype)
+        if self.method == "transformer":
+            self.decoder = AffinityDecoder(
+                self.num_joints,
+                self.num_maps,
+                self.decoder_layers,
+                self.heads,
+                self.ffn_dim,
+                self.dropout,
+                self.dtype,
+            )
+        else:
+            self.supervised_head = Conv(
+                self.num_joints,
+                1,
+                bias_init=nn.initializers.zeros,
+                kernel_init=tiny_normal,
+                dtype=self.dtype,
+            )
+
+    def __call__(
+        self, target: jax.Array, source: jax.Array | None = None, *, train: bool = False
+    ) -> Output:
+        """Run both tasks on `target` [B, H, W, 3]; reconstruct it from `source` where given."""
+        features, self_maps, points = self.keypoints(target, train=train)
+        affinity = None
+        if self.method == "transformer":
+            affinity = self.decoder(features, train)
+            maps = jnp.einsum("bhwm,bkm->bhwk", self_maps, affinity)  # Eq. 8
+        else:
+            maps = _widen(self.supervised_head(features))
+        picture = None
+        if source is not None and self.method != "baseline":
+            picture = self.reconstruct(source, points, self_maps.shape[1:3], train=train)
+        return Output(maps, self_maps, points, affinity, picture, features)
+
+    def keypoints(self, target: jax.Array, *, train: bool = False):
+        """Features, raw self-supervised maps and their points; the path adaptation goes."""
+        features = self.encoder(target, train)
+        if self.method == "baseline":
+            return features, None, None
+        self_maps = _widen(self.self_head(features))
+        return features, self_maps, heatmaps.soft_argmax(self_maps)
+
+    def reconstruct(
+        self,
+        source: jax.Array,
+        points: jax.Array,
+        map_size: tuple[int, int],
+        *,
+        train: bool = False,
+    ) -> jax.Array:
+        """Render the look of `source` [B, H, W, 3] in the pose of `points` [B, M, 2]."""
+        look = self.appearance(source, train)
+        maps = heatmaps.gaussian_maps(points, *map_size, self.sigma)
+        height, width = (n * 2 ** (len(self.keypoint_widths) - 1) for n in look.shape[1:3])
+        if (height, width) != map_size:
+            maps = jax.image.resize(
+                maps, (maps.shape[0], height, width, maps.shape[-1]), "bilinear"
+            )
+        pose = self.keypoint_encoder(maps, train)
+        return _widen(self.renderer(jnp.concatenate([look, pose], -1), train))
+
+    def adaptation_view(self, target, source):
+        """The reconstruction alone [B, H, W, 3]: all that test-time personalization needs."""
+        _, self_maps, points = self.keypoints(target)
+        return self.reconstruct(source, points, self_maps.shape[1:3])
+
+
+def _widen(x):
+    """At least float32: losses, softmax over places and decoding never run in bfloat16."""
+    return x.astype(jnp.promote_types(jnp.float32, x.dtype))
+
+
+def normalize(pictures: jax.Array, *, bgr: bool = False, dtype=jnp.float32) -> jax.Array:
+    """RGB values 0..255 [..., 3] to the network's colours.
+
+    `bgr` swaps the channels first and then applies the RGB statistics as they stand, as the
+    published program does: for its released checkpoints only.
+    """
+    if bgr:
+        pictures = pictures[..., ::-1]
+    return (pictures.astype(dtype) / 255 - jnp.array(MEAN, dtype)) / jnp.array(STD, dtype)
+
+
+def denormalize(pictures, *, bgr: bool = False):
+    """Undo `normalize`, clipped to 0..255, float."""
+    values = (pictures * jnp.array(STD) + jnp.array(MEAN)) * 255
+    values = jnp.clip(values, 0, 255)
+    return values[..., ::-1] if bgr else values

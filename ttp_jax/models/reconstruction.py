@@ -1,0 +1,47 @@
+"""Appearance extractor, keypoint encoder and renderer (paper section 3.1.1)."""
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from ttp_jax.models.layers import Conv, ConvBlock, torch_default_bias
+
+
+class CodeEncoder(nn.Module):
+    """[B, H, W, C] -> [B, H / 2^(n-1), ., widths[-1]]: the first block keeps the size, others halve.
+
+    Used with pictures (appearance phi_app) and with Gaussian maps (keypoint encoder).
+    """
+
+    widths: tuple[int, ...]
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x, train: bool):
+        for i, width in enumerate(self.widths):
+            x = ConvBlock(
+                width,
+                stride=1 if i == 0 else 2,
+                first_size=7 if i == 0 else 3,
+                dtype=self.dtype,
+                name=f"block{i}",
+            )(x, train)
+        return x
+
+
+class Renderer(nn.Module):
+    """Codes of source appearance and target keypoints [B, h, w, C] -> picture [B, H, W, 3].
+
+    No output activation: the picture lives in the normalised colours of the network's input.
+    """
+
+    widths: tuple[int, ...]
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x, train: bool):
+        for i, width in enumerate(self.widths):
+            if i:
+                x = x.repeat(2, axis=1).repeat(2, axis=2)
+            x = ConvBlock(width, dtype=self.dtype, name=f"block{i}")(x, train)
+        bias_init = torch_default_bias(9 * self.widths[-1])
+        return Conv(3, 3, bias_init=bias_init, dtype=self.dtype, name="output")(x)
