@@ -9,7 +9,6 @@ where the layer is wide, and with a loop over subjects, they stay fast. GPU and 
 The environment variable TTP_JAX_CONV=xla forces XLA's own forms everywhere, for comparison.
 """
 
-import functools
 import os
 
 import jax
@@ -22,54 +21,32 @@ LAYOUT = ("NHWC", "HWIO", "NHWC")
 WIDE = 96 * 96
 
 
-def _plain(x, kernel, *, stride, padding):
+def _plain(x, kernel, stride=1, padding=0):
     return lax.conv_general_dilated(
         x, kernel, (stride, stride), [(padding, padding)] * 2, dimension_numbers=LAYOUT
     )
 
 
-def _input_gradient(g, kernel, size, *, stride, padding):
-    """Cotangent of the input [B, *size, C]: a convolution with the mirrored kernel."""
+def _input_gradient(g, kernel):
+    """Cotangent of the input: every output meets every tap, so a convolution padded in full."""
     mirrored = jnp.flip(kernel, (0, 1)).swapaxes(2, 3)
-    pads = []
-    for n, k, out in zip(size, kernel.shape[:2], g.shape[1:3], strict=True):
-        low = k - 1 - padding
-        pads.append((low, n + k - 1 - (stride * (out - 1) + 1) - low))
     return lax.conv_general_dilated(
-        g, mirrored, (1, 1), pads, lhs_dilation=(stride, stride), dimension_numbers=LAYOUT
+        g, mirrored, (1, 1), [(k - 1, k - 1) for k in kernel.shape[:2]], dimension_numbers=LAYOUT
     )
 
 
-def _kernel_gradient(x, g, taps, *, stride, padding):
-    """Cotangent of the kernel [*taps, C, O]."""
-    if x.shape[-1] * g.shape[-1] >= WIDE or taps == (1, 1):
-        return _kernel_gradient_products(x, g, taps, stride, padding)
+def _kernel_gradient(x, g):
+    """Cotangent of the kernel."""
+    rows, columns = g.shape[1:3]
+    taps = [(i, j) for i in range(x.shape[1] - rows + 1) for j in range(x.shape[2] - columns + 1)]
+    if x.shape[-1] * g.shape[-1] >= WIDE or len(taps) == 1:
+        products = [
+            jnp.einsum("bhwc,bhwo->co", x[:, i : i + rows, j : j + columns], g) for i, j in taps
+        ]
+        shape = (x.shape[1] - rows + 1, x.shape[2] - columns + 1, x.shape[-1], g.shape[-1])
+        return jnp.stack(products).reshape(shape)
     # Channels take the batch's place, the batch the channels', the cotangent is the kernel.
-    full = lax.conv_general_dilated(
-        x.transpose(3, 1, 2, 0),
-        g.transpose(1, 2, 0, 3),
-        (1, 1),
-        [(padding, padding)] * 2,
-        rhs_dilation=(stride, stride),
-        dimension_numbers=LAYOUT,
-    )
-    return full[:, : taps[0], : taps[1]].transpose(1, 2, 0, 3)
-
-
-def _kernel_gradient_products(x, g, taps, stride, padding):
-    padded = jnp.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
-    rows, columns = (stride * (n - 1) + 1 for n in g.shape[1:3])
-    products = [
-        jnp.einsum(
-            "bhwc,bhwo->co",
-            padded[:, i : i + rows : stride, j : j + columns : stride],
-            g,
-            preferred_element_type=x.dtype,
-        )
-        for i in range(taps[0])
-        for j in range(taps[1])
-    ]
-    return jnp.stack(products).reshape(*taps, x.shape[-1], g.shape[-1])
+    return _plain(x.transpose(3, 1, 2, 0), g.transpose(1, 2, 0, 3)).transpose(1, 2, 0, 3)
 
 
 def _batch_of_subjects(op, batch_axes):
@@ -102,47 +79,61 @@ def _batch_of_subjects(op, batch_axes):
     return wrapped
 
 
-@functools.cache
-def _forms(stride, padding, size, taps):
-    """The three products of one layer: forward, input gradient, kernel gradient."""
-    static = {"stride": stride, "padding": padding}
-    forward = _batch_of_subjects(lambda x, k: _plain(x, k, **static), (True, False))
-    to_input = _batch_of_subjects(
-        lambda g, k: _input_gradient(g, k, size, **static), (True, False)
-    )
-    to_kernel = _batch_of_subjects(
-        lambda x, g: _kernel_gradient(x, g, taps, **static), (True, True)
-    )
-    return forward, to_input, to_kernel
+_forward = _batch_of_subjects(lambda x, kernel: _plain(x, kernel), (True, False))
+_to_input = _batch_of_subjects(_input_gradient, (True, False))
+_to_kernel = _batch_of_subjects(_kernel_gradient, (True, True))
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+@jax.custom_vjp
+def _valid(x, kernel):
+    """Convolution with stride 1 and no padding, from which all others are made."""
+    return _forward(x, kernel)
+
+
+_valid.defvjp(
+    lambda x, kernel: (_forward(x, kernel), (x, kernel)),
+    lambda saved, g: (_to_input(g, saved[1]), _to_kernel(saved[0], g)),
+)
+
+
 def _fast(x, kernel, stride, padding):
-    return _forms(stride, padding, x.shape[1:3], kernel.shape[:2])[0](x, kernel)
+    if stride > 1 and kernel.shape[:2] == (1, 1) and not padding:
+        return _valid(x[:, ::stride, ::stride], kernel)
+    pads = [(padding, padding)] * 2
+    if stride > 1:
+        # Strided gradients take XLA's naive loops, so a stride becomes channels: blocks of
+        # stride x stride pixels, and a kernel whose taps are grouped alike, zeros filled in.
+        taps = kernel.shape[0]
+        outputs = [(n + 2 * padding - taps) // stride + 1 for n in x.shape[1:3]]
+        blocks = -(-taps // stride)
+        sizes = [(n + blocks - 1) * stride for n in outputs]
+        pads = [(padding, s - n - padding) for s, n in zip(sizes, x.shape[1:3], strict=True)]
+        fill = blocks * stride - taps
+        kernel = _blocks(jnp.pad(kernel, ((0, fill), (0, fill), (0, 0), (0, 0)))[None], stride)
+        kernel = kernel.reshape(blocks, blocks, -1, kernel.shape[-1])
+    x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *((*p, 0) for p in pads), (0, 0, 0)])
+    if stride > 1:
+        x = _blocks(x[..., None], stride)[..., 0]
+    return _valid(x, kernel)
 
 
-def _fast_forward(x, kernel, stride, padding):
-    return _fast(x, kernel, stride, padding), (x, kernel)
-
-
-def _fast_backward(stride, padding, residuals, g):
-    x, kernel = residuals
-    _, to_input, to_kernel = _forms(stride, padding, x.shape[1:3], kernel.shape[:2])
-    return to_input(g, kernel), to_kernel(x, g)
-
-
-_fast.defvjp(_fast_forward, _fast_backward)
+def _blocks(x, size):
+    """[B, H, W, C, E] -> [B, H / size, W / size, size * size * C, E]."""
+    batch, height, width, channels, extra = x.shape
+    x = x.reshape(batch, height // size, size, width // size, size, channels, extra)
+    x = x.transpose(0, 1, 3, 2, 4, 5, 6)
+    return x.reshape(batch, height // size, width // size, size * size * channels, extra)
 
 
 def conv(x: jax.Array, kernel: jax.Array, stride: int = 1, padding: int = 0) -> jax.Array:
-    """Convolve x [B, H, W, C] with kernel [kh, kw, C, O], zero-padded alike on all four sides."""
+    """Convolve x [B, H, W, C] with kernel [k, k, C, O], zero-padded alike on all four sides."""
     if os.environ.get("TTP_JAX_CONV") == "xla":
-        return _plain(x, kernel, stride=stride, padding=padding)
+        return _plain(x, kernel, stride, padding)
     return lax.platform_dependent(
         x,
         kernel,
         cpu=lambda x, k: _fast(x, k, stride, padding),
-        default=lambda x, k: _plain(x, k, stride=stride, padding=padding),
+        default=lambda x, k: _plain(x, k, stride, padding),
     )
 
 

@@ -1,0 +1,243 @@
+"""Penn Action: one person a video, 15 actions, JPEG frames and one MATLAB label file a video.
+
+The labels count pixels from 1; everything here counts from 0. Boxes keep the published program's
+formula, which with 1-based x1..y2 puts the centre at (x1 + x2 - 1) / 2 - 1 and makes the box
+x2 - x1 + 1 wide: half a pixel up and left of the labelled rectangle's middle, so that results
+compare with the published ones.
+"""
+
+import dataclasses
+import functools
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import cv2
+import numpy as np
+import scipy.io
+from tqdm import tqdm
+
+from data_pipelines.clips import Clip, DataError, FrameError
+from ttp_jax.skeletons import PENN13
+
+SPLITS = ("train", "test")
+LAYOUT = """Expected the layout of the Penn Action archive:
+  DIR/
+    frames/
+      0001/000001.jpg, 000002.jpg, ...
+      0002/...
+    labels/
+      0001.mat
+      0002.mat
+Set the folder with --config.data.root=DIR."""
+FIELDS = ("action", "train", "nframes", "dimensions", "bbox", "x", "y", "visibility")
+PROGRESS_ABOVE = 200  # label files; fewer are read before a bar could be seen
+
+
+@dataclasses.dataclass(frozen=True)
+class Label:
+    """What one label file says, in 0-based picture pixels.
+
+    Attributes:
+      video: name of the file without its ending, as of the frames' folder ("0003").
+      action: "baseball_pitch", ...
+      split: "train" or "test"; the data set has no validation split.
+      size: height and width of the pictures.
+      num_frames: T.
+      boxes: float32 [T, 4], x1, y1, x2, y2 (see the module's first lines).
+      joints: float32 [T, 13, 2]; some "visible" ones lie outside the picture.
+      visible: bool [T, 13]; invisible joints still carry guesses.
+    """
+
+    video: str
+    action: str
+    split: str
+    size: tuple[int, int]
+    num_frames: int
+    boxes: np.ndarray
+    joints: np.ndarray
+    visible: np.ndarray
+
+
+def clips(root: str | os.PathLike, split: str | None = None) -> list[Clip]:
+    """List the videos under `root`, ordered by name; pictures are opened when they are read.
+
+    Args:
+      root: folder with `frames/` and `labels/`.
+      split: "train" or "test" to list (and check) only those; None for both.
+
+    Raises:
+      DataError: the layout isn't there, a label can't be used, or a video's pictures and label
+        disagree on the number of frames.
+    """
+    if split not in (None, *SPLITS):
+        raise DataError(f"Penn Action has the splits {' and '.join(SPLITS)}, but not {split!r}.")
+    root = Path(root)
+    paths = _label_files(root)
+
+    def load(path):
+        label = read_label(path)
+        return _clip(root / "frames" / label.video, label) if split in (None, label.split) else None
+
+    with ThreadPoolExecutor() as pool:
+        found = tqdm(
+            pool.map(load, paths),
+            total=len(paths),
+            desc="Penn Action labels",
+            disable=len(paths) <= PROGRESS_ABOVE,
+        )
+        return [clip for clip in found if clip is not None]
+
+
+def read_label(path: str | os.PathLike) -> Label:
+    """Read one label file; the frames need not exist.
+
+    Raises:
+      DataError: names the file and what is wrong with it.
+    """
+    path = Path(path)
+    raw = _load_mat(path)
+    frames = int(raw["nframes"].flat[0])
+    # Coordinates come as float64, uint16 or uint8: unsigned arithmetic would wrap around.
+    x, y, visible = (_per_frame(raw[name], name, frames, path) for name in ("x", "y", "visibility"))
+    joints = np.stack([x, y], -1) - 1
+    height, width = (int(v) for v in raw["dimensions"].flat[:2])
+    return Label(
+        video=path.stem,
+        action=str(raw["action"].flat[0]),
+        split="train" if int(raw["train"].flat[0]) == 1 else "test",
+        size=(height, width),
+        num_frames=frames,
+        boxes=_boxes(raw["bbox"].astype(np.float64), frames, path),
+        joints=joints.astype(np.float32),
+        visible=(visible != 0) & np.isfinite(joints).all(-1),
+    )
+
+
+def read_frame(path: str | os.PathLike) -> np.ndarray:
+    """Decode one JPEG file -> uint8 RGB [H, W, 3].
+
+    Raises:
+      FrameError: the file is missing, cut off or no JPEG.
+    """
+    path = Path(path)
+    remedy = "Unpack this video's frames again."
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise FrameError(f"{path} can't be read: {error.strerror}. {remedy}") from error
+    # Some versions of OpenCV paint the missing rows of a cut-off file grey and say nothing. In
+    # picture data both markers are escaped, so the end must follow the start of the last scan.
+    complete = data.rfind(b"\xff\xd9") > data.rfind(b"\xff\xda")
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    picture = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if complete else None
+    if picture is None:
+        raise FrameError(
+            f"{path} is cut off or no JPEG picture: {len(data)} bytes can't be decoded. {remedy}"
+        )
+    return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB, dst=picture)
+
+
+def _label_files(root: Path) -> list[Path]:
+    """List the label files, after a check of the layout around them."""
+    for folder in (root, root / "frames", root / "labels"):
+        if not folder.is_dir():
+            raise DataError(f"Penn Action: no folder {folder}.\n{LAYOUT}")
+    paths = sorted(p for p in (root / "labels").glob("*.mat") if not p.name.startswith("."))
+    if not paths:
+        raise DataError(f"Penn Action: no label files (*.mat) in {root / 'labels'}.\n{LAYOUT}")
+    videos = {p.name for p in (root / "frames").iterdir() if p.is_dir() and p.name[0] != "."}
+    unlabelled = sorted(videos - {p.stem for p in paths})
+    if unlabelled:
+        raise DataError(
+            f"Penn Action: {len(unlabelled)} folders in {root / 'frames'} have no label file, the "
+            f"first is {unlabelled[0]}: add labels/{unlabelled[0]}.mat or move the folder away."
+            f"\n{LAYOUT}"
+        )
+    return paths
+
+
+def _clip(folder: Path, label: Label) -> Clip:
+    """Join a label with its folder of pictures."""
+    if not folder.is_dir():
+        raise DataError(
+            f"Penn Action: label {label.video}.mat has no folder of pictures {folder}: unpack "
+            f"that video, or move its label away.\n{LAYOUT}"
+        )
+    names = sorted(name for name in os.listdir(folder) if name.endswith(".jpg"))
+    expected = [_frame_name(i) for i in range(label.num_frames)]
+    if len(names) != len(expected):
+        raise DataError(
+            f"Penn Action: {folder} holds {len(names)} pictures, but {label.video}.mat describes "
+            f"{len(expected)} frames. Unpack that video again, or move both its folder and its "
+            "label away."
+        )
+    if names != expected:
+        missing = sorted(set(expected) - set(names))
+        raise DataError(
+            f"Penn Action: {folder} lacks {missing[0]} (pictures are numbered from 000001 "
+            "without gaps). Unpack that video again."
+        )
+    return Clip(
+        name=label.video,
+        subject=label.video,
+        split=label.split,
+        num_frames=label.num_frames,
+        read=functools.partial(_read_numbered, folder),
+        boxes=label.boxes,
+        joints=label.joints,
+        visible=label.visible,
+    )
+
+
+def _frame_name(index: int) -> str:
+    return f"{index + 1:06d}.jpg"
+
+
+def _read_numbered(folder: Path, index: int) -> np.ndarray:
+    return read_frame(folder / _frame_name(index))
+
+
+def _load_mat(path: Path) -> dict[str, np.ndarray]:
+    """Load the fields of a label file, all of them present and not empty."""
+    try:
+        raw = scipy.io.loadmat(path, variable_names=FIELDS)
+    except Exception as error:  # what scipy raises depends on where the damage is
+        raise DataError(
+            f"{path} can't be read as a MATLAB label file ({error}): unpack it again.\n{LAYOUT}"
+        ) from error
+    missing = [name for name in FIELDS if name not in raw or raw[name].size == 0]
+    if missing == ["bbox"]:
+        raise DataError(
+            f"{path} has no person box: every frame needs a row x1, y1, x2, y2 in the field bbox."
+        )
+    if missing:
+        raise DataError(f"{path} is no Penn Action label: field(s) {', '.join(missing)} missing.")
+    return raw
+
+
+def _per_frame(value: np.ndarray, name: str, frames: int, path: Path) -> np.ndarray:
+    """Return a field as float64 [T, 13]."""
+    if value.shape != (frames, PENN13.size):
+        raise DataError(
+            f"{path}: field {name} has shape {value.shape}, expected {(frames, PENN13.size)} for "
+            f"nframes {frames} and {PENN13.size} joints."
+        )
+    return value.astype(np.float64)
+
+
+def _boxes(rows: np.ndarray, frames: int, path: Path) -> np.ndarray:
+    """Turn labelled rows x1, y1, x2, y2 (1-based, float64) into float32 boxes [T, 4]."""
+    if rows.ndim == 2 and len(rows) == frames - 1:
+        rows = np.concatenate([rows, rows[-1:]])  # two videos of the data set lack the last box
+    if rows.shape != (frames, 4):
+        raise DataError(f"{path}: field bbox has shape {rows.shape}, expected {(frames, 4)}.")
+    size = rows[:, 2:] - rows[:, :2] + 1
+    bad = np.flatnonzero(~(np.isfinite(rows).all(-1) & (size > 0).all(-1)))
+    if bad.size:
+        raise DataError(
+            f"{path}: {bad.size} frames have no usable person box, the first is frame "
+            f"{bad[0] + 1} with bbox {rows[bad[0]].tolist()}: expected x1 <= x2 and y1 <= y2."
+        )
+    centre = (rows[:, :2] + rows[:, 2:] - 1) / 2 - 1
+    return np.concatenate([centre - size / 2, centre + size / 2], -1).astype(np.float32)

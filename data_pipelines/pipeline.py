@@ -1,0 +1,439 @@
+"""Clips to arrays: augmented training pairs as a tf.data stream, one subject for test time.
+
+Everything that is drawn for a row of the stream follows from (seed, epoch, place in the epoch), so
+a stream can start at any step at no cost, and neither the number of workers nor the number of
+processes changes a byte of it.
+"""
+
+import collections
+import dataclasses
+import functools
+import math
+import os
+import threading
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, TypeVar
+
+import cv2
+import numpy as np
+
+from data_pipelines.clips import Clip, FrameError
+from ttp_jax import geometry
+from ttp_jax.skeletons import Skeleton
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+T = TypeVar("T")
+
+CANVAS_MULTIPLE = 64  # canvas sides are rounded up to this, so that jit meets few shapes
+NAMED_FRAMES = 5  # unreadable frames that one warning names
+
+
+@dataclasses.dataclass(frozen=True)
+class Augment:
+    """How training pairs are varied; the defaults are the published program's.
+
+    Attributes:
+      rotation: standard deviation in degrees, clipped at twice that.
+      rotation_prob: share of the pairs that are rotated at all.
+      scale: standard deviation of the region's size factor, clipped to 1 -+ scale.
+      flip_prob: share of the pairs that are mirrored.
+    """
+
+    rotation: float = 30.0
+    rotation_prob: float = 0.6
+    scale: float = 0.25
+    flip_prob: float = 0.5
+
+
+@dataclasses.dataclass(frozen=True)
+class Draw:
+    """One row of the stream before any file is opened: a pair of frames and one transform."""
+
+    clip: int
+    target: int
+    source: int
+    scale: float
+    degrees: float
+    flip: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Subject:
+    """All frames of one clip in one coordinate frame, the canvas. Holds no labels.
+
+    Attributes:
+      name: the clip's name.
+      frames: uint8 RGB [T, H, W, 3]; H and W are multiples of 64, zeros at the right and bottom.
+      crops: float32 [T, 3], cx, cy, side in canvas pixels (see `geometry.box_to_crop`).
+      valid: bool [T]; False where the frame couldn't be read (zeros in `frames`).
+      scale: canvas pixels per picture pixel. Pixel centres lie at integers on both sides, hence
+        canvas = (p + 0.5) * scale - 0.5.
+    """
+
+    name: str
+    frames: np.ndarray
+    crops: np.ndarray
+    valid: np.ndarray
+    scale: float
+
+    def to_picture(self, points: np.ndarray) -> np.ndarray:
+        """Map points [..., 2] on the canvas to pixels of the original picture."""
+        return (points + 0.5) / self.scale - 0.5
+
+
+def train_pairs(
+    clips: Sequence[Clip],
+    skeleton: Skeleton,
+    *,
+    image_size: int,
+    heatmap_size: int,
+    sigma: float,
+    batch_size: int,
+    seed: int,
+    start_step: int = 0,
+    augment: Augment = Augment(),
+    frames_per_epoch: int | None = None,
+    process_index: int = 0,
+    process_count: int = 1,
+    num_steps: int | None = None,
+    workers: int | None = None,
+) -> "tf.data.Dataset":
+    """Stream batches of augmented (source, target) pairs from labelled clips.
+
+    Every frame is the target once an epoch; its source is any frame of the same clip, the target
+    included. Both are cut out by the target's box and share one transform (published program).
+    An epoch may end inside a batch: no row is dropped.
+
+    Args:
+      sigma: of the Gaussian targets, in heatmap pixels.
+      batch_size: rows of the global batch; this process gets its contiguous slice of it.
+      start_step: first batch; the stream equals one from step 0 with that many batches skipped.
+      frames_per_epoch: targets an epoch, a new random choice each time; None for all frames.
+      num_steps: batches to yield; None for no end.
+      workers: batches that are built at the same time; None for one a CPU core.
+
+    Returns:
+      Dataset of dicts: "target" and "source" uint8 RGB [B, S, S, 3]; "heatmaps" float32
+      [B, h, w, K]; "weights" float32 [B, K], 1 where the joint counts; "joints" float32 [B, K, 2]
+      in crop pixels. Errors while reading surface as `tf.errors.OpError` with their message.
+    """
+    _check_clips(clips, skeleton)
+    if batch_size % process_count or not 0 <= process_index < process_count:
+        raise ValueError(
+            f"batch_size {batch_size} can't be sliced for process {process_index} of "
+            f"{process_count}: it must be a multiple of the number of processes."
+        )
+    rows = batch_size // process_count
+    draw = draws([clip.num_frames for clip in clips], seed, augment, frames_per_epoch)
+    read = _FrameReader()
+
+    def build(step):
+        first = int(step) * batch_size + process_index * rows
+        batch = [draw(n) for n in range(first, first + rows)]
+        target, source, joints, visible = _crop_pairs(clips, skeleton, batch, image_size, read)
+        maps = heatmaps_of(
+            joints, visible, image_size=image_size, heatmap_size=heatmap_size, sigma=sigma
+        )
+        return target, source, *maps, joints.astype(np.float32)
+
+    signature = {
+        "target": (np.uint8, (rows, image_size, image_size, 3)),
+        "source": (np.uint8, (rows, image_size, image_size, 3)),
+        "heatmaps": (np.float32, (rows, heatmap_size, heatmap_size, skeleton.size)),
+        "weights": (np.float32, (rows, skeleton.size)),
+        "joints": (np.float32, (rows, skeleton.size, 2)),
+    }
+    stop = np.iinfo(np.int64).max if num_steps is None else start_step + num_steps
+    return _parallel_map(build, range(start_step, stop), signature, workers or os.cpu_count() or 1)
+
+
+def draws(
+    lengths: Sequence[int], seed: int, augment: Augment, frames_per_epoch: int | None = None
+) -> Callable[[int], Draw]:
+    """Return the function from a row's number in the global stream to its `Draw`.
+
+    Args:
+      lengths: frames of each clip.
+    """
+    ends = np.cumsum(lengths)
+    total = int(ends[-1])
+    per_epoch = frames_per_epoch or total
+    if per_epoch > total:
+        raise ValueError(f"frames_per_epoch is {per_epoch}, but the clips have {total} frames.")
+
+    # Place 0 of an epoch is its order, so that rows and order never share random numbers.
+    @functools.lru_cache(maxsize=8)
+    def order(epoch):
+        return np.random.default_rng([seed, epoch, 0]).permutation(total)
+
+    def draw(row):
+        epoch, place = divmod(row, per_epoch)
+        frame = order(epoch)[place]
+        clip = int(np.searchsorted(ends, frame, side="right"))
+        rng = np.random.default_rng([seed, epoch, place + 1])
+        source = int(rng.integers(lengths[clip]))
+        normal, (turn, mirror) = rng.standard_normal(2), rng.random(2)
+        return Draw(
+            clip=clip,
+            target=int(frame - ends[clip] + lengths[clip]),
+            source=source,
+            scale=1 + augment.scale * min(max(normal[0], -1), 1),
+            degrees=augment.rotation * min(max(normal[1], -2), 2) * (turn < augment.rotation_prob),
+            flip=bool(mirror < augment.flip_prob),
+        )
+
+    return draw
+
+
+def heatmaps_of(
+    joints: np.ndarray,
+    visible: np.ndarray,
+    *,
+    image_size: int,
+    heatmap_size: int,
+    sigma: float,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw Gaussian targets, peak 1 at the joint's nearest heatmap pixel (published program).
+
+    The nearest pixel is floor(p / stride + 0.5), also below zero, where the published program's
+    int() rounds towards zero. The Gaussian is cut off at floor(3 sigma) pixels in x and in y.
+
+    Args:
+      joints: [..., K, 2] in crop pixels.
+      visible: bool [..., K].
+
+    Returns:
+      Heatmaps float32 [..., h, w, K] and weights float32 [..., K]. A joint that is invisible, or
+      whose whole window lies outside, has weight 0 and an empty map.
+    """
+    centre = np.floor(joints * (heatmap_size / image_size) + 0.5)
+    grid = np.arange(heatmap_size, dtype=np.float64)[:, None]
+    offset_x, offset_y = grid - centre[..., None, :, 0], grid - centre[..., None, :, 1]
+    radius = math.floor(3 * sigma)
+
+    def bell(offset):
+        inside = np.abs(offset) <= radius
+        return np.where(inside, np.exp(-(offset**2) / (2 * sigma**2)), 0).astype(np.float32)
+
+    weights = visible & (np.abs(offset_x) <= radius).any(-2) & (np.abs(offset_y) <= radius).any(-2)
+    rows = bell(offset_y) * weights[..., None, :]
+    return rows[..., :, None, :] * bell(offset_x)[..., None, :, :], weights.astype(np.float32)
+
+
+def subject_arrays(
+    clip: Clip,
+    *,
+    image_size: int,
+    oversample: float | None = None,
+    max_frames: int | None = None,
+) -> Subject:
+    """Decode a clip into one array, as personalization needs it.
+
+    Unreadable frames are left out and named in one warning.
+
+    Args:
+      image_size: pixels of the network's crop.
+      oversample: shrink all frames by one factor, so that the clip's median crop has this many
+        times `image_size` pixels a side (never enlarged); None keeps the original pixels, as the
+        published program does.
+      max_frames: read only that many frames, from the first on.
+
+    Raises:
+      FrameError: no frame can be read.
+    """
+    boxes = clip.boxes[:max_frames].astype(np.float64)
+    crops = geometry.box_to_crop(boxes)
+    wanted = math.inf if oversample is None else oversample * image_size
+    scale = min(1.0, wanted / float(np.median(crops[:, 2])))
+    frames = _read_all(clip, len(boxes), scale)
+    valid = np.array([frame is not None for frame in frames])
+    crops[:, :2] = (crops[:, :2] + 0.5) * scale - 0.5
+    crops[:, 2] *= scale
+    return Subject(clip.name, _stack_padded(frames), crops.astype(np.float32), valid, scale)
+
+
+def device_prefetch(iterator: Iterable, put: Callable[..., T], depth: int = 2) -> Iterator[T]:
+    """Yield `put(item)` for every item, with `depth` of them put at a time.
+
+    `put` starts a copy to the device and returns at once, as `jax.device_put` does, so the copies
+    run while the consumer computes.
+    """
+    if depth < 1:
+        raise ValueError(f"depth is {depth}, expected 1 or more.")
+    waiting = collections.deque()
+    for item in iterator:
+        waiting.append(put(item))
+        if len(waiting) >= depth:
+            yield waiting.popleft()
+    while waiting:
+        yield waiting.popleft()
+
+
+def _check_clips(clips: Sequence[Clip], skeleton: Skeleton) -> None:
+    """Refuse clips that can't supply training pairs."""
+    if not sum(clip.num_frames for clip in clips):
+        raise ValueError("no frames to train on: the list of clips is empty.")
+    for clip in clips:
+        if clip.joints is None or clip.visible is None:
+            raise ValueError(f"clip {clip.name} has no labels: training needs joints and visible.")
+        if clip.joints.shape[1] != skeleton.size:
+            raise ValueError(
+                f"clip {clip.name} has {clip.joints.shape[1]} joints, but skeleton "
+                f"{skeleton.name!r} has {skeleton.size}."
+            )
+
+
+def _crop_pairs(
+    clips: Sequence[Clip],
+    skeleton: Skeleton,
+    batch: Sequence[Draw],
+    size: int,
+    read: "_FrameReader",
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Cut out targets and sources uint8 [B, S, S, 3], joints [B, K, 2] and visible bool [B, K]."""
+    target = np.empty((len(batch), size, size, 3), np.uint8)
+    source = np.empty_like(target)
+    affines = _affines(clips, batch, size)
+    frames = []
+    for i, draw in enumerate(batch):
+        clip = clips[draw.clip]
+        picture, used = read(clip, draw.target)
+        if used != draw.target:
+            affines[i] = _affines(clips, [dataclasses.replace(draw, target=used)], size)[0]
+        _warp(picture, affines[i], target[i])
+        picture = picture if draw.source == used else read(clip, draw.source)[0]
+        _warp(picture, affines[i], source[i])
+        frames.append((clip, used))
+    joints = geometry.transform_points(affines, np.stack([clip.joints[t] for clip, t in frames]))
+    visible = np.stack([clip.visible[t] for clip, t in frames])
+    flipped = np.array([draw.flip for draw in batch])
+    order = np.where(flipped[:, None], skeleton.flip_order, np.arange(skeleton.size))
+    return (
+        target,
+        source,
+        np.take_along_axis(joints, order[..., None], 1),
+        np.take_along_axis(visible, order, 1),
+    )
+
+
+def _affines(clips: Sequence[Clip], batch: Sequence[Draw], size: int) -> np.ndarray:
+    """Return the affines [B, 2, 3] from the targets' picture pixels to crop pixels."""
+    boxes = np.stack([clips[draw.clip].boxes[draw.target] for draw in batch]).astype(np.float64)
+    scale, degrees, flip = np.array([(d.scale, d.degrees, d.flip) for d in batch]).T
+    return geometry.crop_affine(geometry.box_to_crop(boxes), size, scale, degrees, flip > 0)
+
+
+def _warp(picture: np.ndarray, affine: np.ndarray, out: np.ndarray) -> None:
+    """Resample a picture into `out` [S, S, 3]: bilinear, zero outside."""
+    cv2.warpAffine(
+        picture, affine, out.shape[:2], dst=out, flags=cv2.INTER_LINEAR, borderValue=(0, 0, 0)
+    )
+
+
+class _FrameReader:
+    """Reads frames, stepping over those that can't be read with one warning each."""
+
+    def __init__(self):
+        self._warned = set()
+        self._lock = threading.Lock()
+
+    def __call__(self, clip: Clip, index: int) -> tuple[np.ndarray, int]:
+        """Return frame `index`, or the next readable one in circular order, and its index.
+
+        Raises:
+          FrameError: the clip has no readable frame.
+        """
+        for step in range(clip.num_frames):
+            candidate = (index + step) % clip.num_frames
+            try:
+                return clip.read(candidate), candidate
+            except FrameError as error:
+                self._warn(clip, candidate, error)
+                last = error
+        raise FrameError(_nothing_readable(clip.name, clip.num_frames, last))
+
+    def _warn(self, clip: Clip, index: int, error: FrameError) -> None:
+        with self._lock:
+            known = (clip.name, index) in self._warned
+            self._warned.add((clip.name, index))
+        if not known:
+            warnings.warn(f"clip {clip.name}, training on another frame: {error}", stacklevel=3)
+
+
+def _parallel_map(build, steps: range, signature: dict, workers: int) -> "tf.data.Dataset":
+    """Run the numpy function `build` over the steps, in order, in `workers` threads of tf.data."""
+    tf = _tensorflow()
+
+    def call(step):
+        arrays = tf.numpy_function(build, [step], [dtype for dtype, _ in signature.values()])
+        return {
+            name: tf.ensure_shape(array, shape)
+            for (name, (_, shape)), array in zip(signature.items(), arrays, strict=True)
+        }
+
+    options = tf.data.Options()
+    options.deterministic = True
+    options.threading.private_threadpool_size = workers
+    dataset = tf.data.Dataset.range(steps.start, steps.stop)
+    return dataset.map(call, num_parallel_calls=workers).prefetch(2).with_options(options)
+
+
+@functools.cache
+def _tensorflow():
+    """Import TensorFlow on first use: it takes seconds, and test time works without it."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    import tensorflow as tf
+
+    # TensorFlow only moves pictures here; it would reserve the whole GPU that JAX needs.
+    tf.config.set_visible_devices([], "GPU")
+    return tf
+
+
+def _read_all(clip: Clip, count: int, scale: float) -> list[np.ndarray | None]:
+    """Read and shrink the first `count` frames in threads; None for those that can't be read."""
+
+    def load(index):
+        try:
+            picture = clip.read(index)
+        except FrameError as error:
+            return error
+        if scale == 1:
+            return picture
+        # With fx, fy (and no size) cv2 uses exactly this factor, whatever the sides round to.
+        return cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+
+    with ThreadPoolExecutor() as pool:
+        frames = list(pool.map(load, range(count)))
+    errors = [frame for frame in frames if isinstance(frame, FrameError)]
+    if len(errors) == count:
+        raise FrameError(_nothing_readable(clip.name, count, errors[0]))
+    if errors:
+        named = [str(error) for error in errors[:NAMED_FRAMES]]
+        if len(errors) > NAMED_FRAMES:
+            named.append(f"... and {len(errors) - NAMED_FRAMES} more")
+        warnings.warn(
+            f"clip {clip.name}: {len(errors)} of {count} frames can't be read and are left out:\n"
+            + "\n".join(named),
+            stacklevel=3,
+        )
+    return [None if isinstance(frame, FrameError) else frame for frame in frames]
+
+
+def _nothing_readable(name: str, count: int, error: FrameError) -> str:
+    return f"clip {name}: none of its {count} frames can be read. {error}"
+
+
+def _stack_padded(frames: list[np.ndarray | None]) -> np.ndarray:
+    """Stack pictures at the top left of [T, H, W, 3] zeros; empties the list as it goes."""
+    sides = np.array([frame.shape[:2] for frame in frames if frame is not None]).max(0)
+    height, width = -(-sides // CANVAS_MULTIPLE) * CANVAS_MULTIPLE
+    canvas = np.zeros((len(frames), height, width, 3), np.uint8)
+    for index, frame in enumerate(frames):
+        if frame is not None:
+            canvas[index, : frame.shape[0], : frame.shape[1]] = frame
+        frames[index] = None  # so that a long clip is never held twice
+    return canvas

@@ -1,0 +1,289 @@
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+import reference
+import scipy.stats
+
+from ttp_jax import metrics
+from ttp_jax.skeletons import BBC7, H36M16, PENN13, SKELETONS
+
+# Two shoulders and two hips, 10 pixels apart: the smallest skeleton that has all parts.
+BOX4 = dataclasses.replace(
+    PENN13,
+    name="box4",
+    joints=("left_shoulder", "right_shoulder", "left_hip", "right_hip"),
+    flip_pairs=((0, 1), (2, 3)),
+    limbs=((0, 2), (1, 3)),
+    torso=((0, 1), (2, 3)),
+)
+BOX = np.array([[0, 0], [4, 0], [0, 10], [4, 10]], float)
+
+
+def video(frames, skeleton=BOX4, seed=0):
+    return np.random.default_rng(seed).uniform(0, 60, (frames, skeleton.size, 2))
+
+
+# --- PCK and accuracy ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("skeleton", [PENN13, H36M16], ids=lambda s: s.name)
+@pytest.mark.parametrize("threshold", [0.2, 0.5])
+def test_pck_equals_the_plain_loop(skeleton, threshold):
+    rng = np.random.default_rng(1)
+    joints = video(40, skeleton)
+    predicted = joints + rng.normal(0, 6, joints.shape)
+    predicted[3, 2], joints[5] = np.nan, 7.0
+    visible = rng.random(joints.shape[:2]) < 0.7
+    expected = reference.pck(
+        predicted.tolist(), joints.tolist(), visible.tolist(), skeleton.torso, threshold
+    )
+    score = metrics.pck(predicted, joints, visible, skeleton, threshold)
+    assert 0 < expected < 100
+    assert score.mean == pytest.approx(expected)
+    np.testing.assert_array_equal(score.total, visible.sum(0))
+
+
+def test_pck_by_hand():
+    predicted = np.stack([BOX, BOX])
+    predicted[0] += [[2, 0], [2.01, 0], [0, 2], [0, -2.01]]  # the limit is 0.2 * 10, inclusive
+    score = metrics.pck(predicted, np.stack([BOX, BOX]), np.ones((2, 4)), BOX4)
+    np.testing.assert_array_equal(score.correct, [2, 1, 2, 1])
+    np.testing.assert_array_equal(score.per_joint, [100, 50, 100, 50])
+    assert score.mean == 75
+
+
+def test_pck_leaves_out_invisible_joints_but_takes_the_torso_from_them():
+    predicted = BOX[None] + [[[0, 0], [1, 0], [50, 0], [50, 0]]]
+    score = metrics.pck(predicted, BOX[None], [[1, 1, 0, 0]], BOX4)
+    assert score.mean == 100
+    np.testing.assert_array_equal(score.per_joint, [100, 100, np.nan, np.nan])
+
+
+@pytest.mark.filterwarnings("error")
+def test_pck_counts_nan_and_zero_torso_as_wrong():
+    flat = np.zeros((1, 4, 2))
+    assert metrics.pck(flat, flat, np.ones((1, 4)), BOX4).mean == 0
+    predicted = BOX[None].copy()
+    predicted[0, 1, 0] = np.nan
+    assert metrics.pck(predicted, BOX[None], np.ones((1, 4)), BOX4).mean == 75
+    assert math.isnan(metrics.pck(flat, flat, np.zeros((1, 4)), BOX4).mean)
+
+
+def test_accuracy_px_halves_the_distance():
+    joints = np.zeros((1, 7, 2))
+    predicted = joints.copy()
+    predicted[0, :4, 0] = 6, 6.01, 12, 12.01
+    visible = np.ones((1, 7))
+    half = metrics.accuracy_px(predicted, joints, visible)
+    full = metrics.accuracy_px(predicted, joints, visible, half_resolution=False)
+    np.testing.assert_array_equal(half.correct, [1, 1, 1, 0, 1, 1, 1])
+    np.testing.assert_array_equal(full.correct, [1, 0, 0, 0, 1, 1, 1])
+    # The published program moves the points, not the threshold.
+    moved = np.linalg.norm((0.5 * (predicted - 1) + 1) - (0.5 * (joints - 1) + 1), axis=-1) <= 6
+    np.testing.assert_array_equal(half.correct, moved[0])
+
+
+def test_micro_weighs_joints_by_how_often_they_are_seen_and_macro_does_not():
+    correct, total = np.array([9, 0]), np.array([9, 1])
+    assert metrics.Score(correct, total, "micro").mean == 90
+    assert metrics.Score(correct, total, "macro").mean == 50
+    unseen = metrics.Score(np.array([9, 0]), np.array([9, 0]), "macro")
+    assert unseen.mean == 100
+
+
+@pytest.mark.parametrize("metric", ["pck", "accuracy_px"])
+def test_merged_scores_equal_the_score_of_all_frames(metric):
+    rng = np.random.default_rng(2)
+    joints = video(30)
+    predicted, visible = joints + rng.normal(0, 5, joints.shape), rng.random((30, 4)) < 0.6
+    args = (BOX4,) if metric == "pck" else ()
+
+    def score(part):
+        return getattr(metrics, metric)(predicted[part], joints[part], visible[part], *args)
+
+    merged = metrics.merge([score(slice(0, 3)), score(slice(3, 20)), score(slice(20, 30))])
+    assert merged.mean == pytest.approx(score(slice(None)).mean)
+    assert merged.average == score(slice(None)).average
+
+
+def test_scores_of_different_metrics_do_not_add_up():
+    a = metrics.Score(np.ones(4, int), np.ones(4, int), "micro")
+    with pytest.raises(ValueError, match="macro score of 7 joints"):
+        a + metrics.Score(np.ones(7, int), np.ones(7, int), "macro")
+    with pytest.raises(TypeError):
+        a + 1
+    with pytest.raises(ValueError, match="no scores"):
+        metrics.merge([])
+
+
+def test_wrong_shapes_are_named():
+    with pytest.raises(ValueError, match=r"visible \(2, 4\)"):
+        metrics.pck(video(3), video(3), np.ones((2, 4)), BOX4)
+    with pytest.raises(ValueError, match="pixel distance"):
+        metrics.pck(video(3, BBC7), video(3, BBC7), np.ones((3, 7)), BBC7)
+
+
+# --- Before and after ----------------------------------------------------------------------------
+
+
+def test_subject_table_by_hand():
+    table = metrics.subject_table([50, 60, 70, np.nan], [54, 58, 76, 10])
+    np.testing.assert_array_equal(table.deltas, [4, -2, 6, np.nan])
+    assert table.mean == pytest.approx(8 / 3)
+    assert table.standard_error == pytest.approx(scipy.stats.sem([4, -2, 6]))
+    assert table.worse == pytest.approx(1 / 3)
+    assert table.interval[0] < table.mean < table.interval[1]
+
+
+@pytest.mark.filterwarnings("error")
+def test_subject_table_of_one_or_no_video():
+    one = metrics.subject_table([50], [52])
+    assert one.mean == 2 and math.isnan(one.standard_error) and one.interval == (2, 2)
+    none = metrics.subject_table([], [])
+    assert math.isnan(none.mean) and math.isnan(none.interval[0])
+    with pytest.raises(ValueError, match="same order"):
+        metrics.subject_table([1, 2], [1])
+
+
+def test_bootstrap_interval_agrees_with_scipy():
+    deltas = np.random.default_rng(3).gamma(2, 3, 40)
+    expected = scipy.stats.bootstrap(
+        (deltas,), np.mean, method="percentile", n_resamples=10_000, rng=0
+    ).confidence_interval
+    low, high = metrics.bootstrap_interval(deltas)
+    width = expected.high - expected.low
+    assert low == pytest.approx(expected.low, abs=0.05 * width)
+    assert high == pytest.approx(expected.high, abs=0.05 * width)
+    assert metrics.bootstrap_interval(deltas, seed=1, samples=50) == metrics.bootstrap_interval(
+        deltas, seed=1, samples=50
+    )
+
+
+# --- Without labels ------------------------------------------------------------------------------
+
+
+def walk(frames=20):
+    """Move the box of joints steadily, without a change of shape."""
+    return BOX + np.arange(frames)[:, None, None] * [1.0, 0.5]
+
+
+def test_jitter_is_acceleration_in_limb_lengths():
+    steady = walk()
+    assert metrics.jitter(steady, BOX4) == pytest.approx(0, abs=1e-12)
+    shaken = steady.copy()
+    shaken[::2, :, 0] += 1  # accelerates by 2 a frame; limbs are 10 long
+    assert metrics.jitter(shaken, BOX4) == pytest.approx(0.2)
+    assert metrics.jitter(7 * shaken, BOX4) == pytest.approx(0.2)
+
+
+def test_limb_spread_of_breathing_limbs():
+    assert metrics.limb_spread(walk(), BOX4) == pytest.approx(0, abs=1e-12)
+    joints = walk()
+    joints[::2, 2, 1] += 5  # one of the two limbs is 15 and 10 long in turns
+    assert metrics.limb_spread(joints, BOX4) == pytest.approx(2.5 / 12.5 / 2)
+
+
+def test_swaps_counts_exchanged_pairs():
+    joints = walk(21)
+    assert metrics.swaps(joints, BOX4) == 0
+    joints[10:, [0, 1]] = joints[10:, [1, 0]]  # shoulders change sides once, for good
+    assert metrics.swaps(joints, BOX4) == pytest.approx(1 / 40)
+    joints[15, [2, 3]] = joints[15, [3, 2]]  # hips for one frame: there and back
+    assert metrics.swaps(joints, BOX4) == pytest.approx(3 / 40)
+    assert metrics.swaps(np.zeros((5, 4, 2)), BOX4) == 0  # a tie is no swap
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", ["jitter", "limb_spread", "swaps"])
+def test_signs_of_quality_ignore_nan_frames(name):
+    measure = getattr(metrics, name)
+    joints = walk()
+    joints[8] = np.nan
+    assert measure(joints, BOX4) == pytest.approx(0, abs=1e-12)
+    assert math.isnan(measure(np.full((5, 4, 2), np.nan), BOX4))
+    assert math.isnan(measure(walk(1), BOX4))
+    for skeleton in SKELETONS.values():
+        assert measure(video(6, skeleton), skeleton) >= 0
+
+
+# --- The bottleneck ------------------------------------------------------------------------------
+
+
+def people(count, relation, noise=0.0, seed=0):
+    rng = np.random.default_rng(seed)
+    points = rng.uniform(0, 1, (count, 30, 2))
+    joints = (points.reshape(count, -1) @ relation + 0.3).reshape(count, 13, 2)
+    return points, joints + rng.normal(0, noise, joints.shape) if noise else joints
+
+
+RELATION = np.random.default_rng(9).normal(0, 0.1, (60, 26))
+
+
+def test_linear_readout_recovers_an_exact_relation():
+    fit, test = people(200, RELATION), people(100, RELATION, seed=1)
+    readout = metrics.linear_readout(*fit, *test, ridge=1e-9)
+    assert readout.error < 1e-6 < 0.1 < readout.mean_pose_error
+    default = metrics.linear_readout(*fit, *test)
+    assert default.error < 0.02 * default.mean_pose_error
+
+
+def test_linear_readout_of_noise_is_no_better_than_the_mean_pose():
+    points, _ = people(400, RELATION)
+    joints = np.random.default_rng(5).normal(0, 1, (400, 13, 2))
+    readout = metrics.linear_readout(points[:300], joints[:300], points[300:], joints[300:])
+    assert readout.error > readout.mean_pose_error
+
+
+def test_linear_readout_does_not_depend_on_the_unit_of_points():
+    fit, test = people(200, RELATION, 0.1), people(100, RELATION, 0.1, seed=1)
+    one = metrics.linear_readout(*fit, *test)
+    other = metrics.linear_readout(32 * fit[0], fit[1], 32 * test[0], test[1])
+    assert one == pytest.approx(other)
+
+
+@pytest.mark.filterwarnings("error")
+def test_linear_readout_leaves_out_invisible_joints():
+    fit, test = people(300, RELATION), people(100, RELATION, seed=1)
+    rng = np.random.default_rng(6)
+    seen_fit, seen_test = rng.random((300, 13)) < 0.7, rng.random((100, 13)) < 0.7
+    seen_fit[:, 4] = False  # a joint that can't be fitted is not scored either
+    fit[1][~seen_fit], test[1][~seen_test] = np.nan, 1e6
+    readout = metrics.linear_readout(*fit, *test, seen_fit, seen_test, ridge=1e-9)
+    assert readout.error < 1e-6 < readout.mean_pose_error < 2
+
+
+@pytest.mark.filterwarnings("error")
+def test_linear_readout_of_points_that_never_move_is_the_mean_pose():
+    _, joints = people(20, RELATION)
+    points = np.ones((20, 30, 2))
+    readout = metrics.linear_readout(points, joints, points, joints)
+    assert readout.error == pytest.approx(readout.mean_pose_error)
+
+
+def test_mean_pose_leaves_out_invisible_joints():
+    joints = np.array([[[0, 0], [2, 2]], [[4, 8], [9, 9]]], float)
+    np.testing.assert_array_equal(metrics.mean_pose(joints), [[2, 4], [5.5, 5.5]])
+    pose = metrics.mean_pose(joints, [[1, 0], [1, 0]])
+    np.testing.assert_array_equal(pose, [[2, 4], [np.nan, np.nan]])
+    with pytest.raises(ValueError, match="expected"):
+        metrics.mean_pose(joints, [1, 0])
+
+
+@pytest.mark.parametrize(
+    ("own", "other", "copy", "start", "no_better"),
+    [
+        (0.0096, 0.0122, 0.0144, "Bottleneck alive", False),
+        (0.0143, 0.0154, 0.0151, "Bottleneck dead", False),
+        (0.0107, 0.0122, 0.0144, "Bottleneck weak", False),
+        (0.0096, 0.0122, 0.0090, "Bottleneck alive", True),
+        (0.0, 0.0, 0.0, "Bottleneck dead", True),
+        (math.nan, 0.0122, 0.0144, "Bottleneck unknown", False),
+    ],
+)
+def test_bottleneck_verdict(own, other, copy, start, no_better):
+    verdict = metrics.bottleneck_verdict(own, other, copy)
+    assert verdict.startswith(start)
+    assert ("no better than copying" in verdict) == no_better
+    assert ("adaptation can't help it" in verdict) == (start == "Bottleneck dead")

@@ -1,0 +1,466 @@
+import functools
+import math
+import os
+import pathlib
+import subprocess
+import sys
+import warnings
+
+import cv2
+import numpy as np
+import pytest
+
+from data_pipelines import penn
+from data_pipelines.clips import Clip, FrameError
+from data_pipelines.pipeline import (
+    Augment,
+    Subject,
+    device_prefetch,
+    heatmaps_of,
+    subject_arrays,
+    train_pairs,
+)
+from ttp_jax import geometry
+from ttp_jax.skeletons import BBC7, PENN13
+
+REPO = pathlib.Path(__file__).parents[1]
+SHARED_DATA = pathlib.Path(os.environ.get("TTP_SHARED_DATA", REPO.parent / "shared" / "data"))
+NO_AUGMENT = Augment(rotation_prob=0, scale=0, flip_prob=0)
+SIZES = {"image_size": 32, "heatmap_size": 8, "sigma": 1.0}
+
+
+def coded_clips(lengths, size=24, broken=()):
+    """Return clips whose frame t of clip c has the plain colour (c, t, 99); box = whole picture."""
+
+    def read(c, t):
+        if (c, t) in broken:
+            raise FrameError(f"file of clip {c} frame {t} is damaged. Unpack it again.")
+        return np.full((size, size, 3), (c, t, 99), np.uint8)
+
+    rng = np.random.default_rng(0)
+    return [
+        Clip(
+            name=f"clip{c}",
+            subject=f"clip{c}",
+            split="train",
+            num_frames=length,
+            read=functools.partial(read, c),
+            boxes=np.tile(np.float32([0, 0, size, size]), (length, 1)),
+            joints=rng.uniform(0, size, (length, 13, 2)).astype(np.float32),
+            visible=rng.random((length, 13)) < 0.9,
+        )
+        for c, length in enumerate(lengths)
+    ]
+
+
+def codes(crops):
+    """Read (clip, frame) [B, 2] back from the middle of crops of coded clips."""
+    middle = crops.shape[1] // 2
+    assert (crops[:, middle, middle, 2] == 99).all()
+    return crops[:, middle, middle, :2].astype(int)
+
+
+def batches(clips, count, skeleton=PENN13, **options):
+    options = SIZES | {"batch_size": 8, "seed": 5, "num_steps": count} | options
+    return list(train_pairs(clips, skeleton, **options).as_numpy_iterator())
+
+
+def assert_same(one, other):
+    assert len(one) == len(other)
+    for a, b in zip(one, other, strict=True):
+        assert a.keys() == b.keys()
+        for name in a:
+            np.testing.assert_array_equal(a[name], b[name], err_msg=name)
+
+
+def test_shapes_and_types():
+    (batch,) = batches(coded_clips([4, 3]), 1)
+    assert {name: (value.dtype.name, value.shape) for name, value in batch.items()} == {
+        "target": ("uint8", (8, 32, 32, 3)),
+        "source": ("uint8", (8, 32, 32, 3)),
+        "heatmaps": ("float32", (8, 8, 8, 13)),
+        "weights": ("float32", (8, 13)),
+        "joints": ("float32", (8, 13, 2)),
+    }
+    dataset = train_pairs(coded_clips([4, 3]), PENN13, batch_size=8, seed=0, **SIZES)
+    assert dataset.element_spec["heatmaps"].shape == (8, 8, 8, 13)
+
+
+def test_resume_equals_skipping():
+    clips = coded_clips([4, 1, 6])
+    whole = batches(clips, 6)
+    assert_same(whole[4:], batches(clips, 2, start_step=4))
+    assert not np.array_equal(whole[0]["target"], whole[1]["target"])
+
+
+def test_seed_decides_and_workers_do_not():
+    clips = coded_clips([4, 1, 6])
+    one = batches(clips, 6, workers=1)
+    assert_same(one, batches(clips, 6, workers=7))
+    assert_same(one, batches(clips, 6))
+    other = batches(clips, 6, seed=6)
+    assert any(
+        not np.array_equal(a["joints"], b["joints"]) for a, b in zip(one, other, strict=True)
+    )
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_processes_get_contiguous_slices(count):
+    clips = coded_clips([4, 1, 6])
+    parts = [batches(clips, 3, process_index=i, process_count=count) for i in range(count)]
+    steps = zip(*parts, strict=True)
+    joined = [{n: np.concatenate([p[n] for p in step]) for n in step[0]} for step in steps]
+    assert_same(batches(clips, 3), joined)
+
+
+def test_epoch_has_every_frame_as_target_once():
+    lengths = [4, 1, 6, 9]
+    clips = coded_clips(lengths)
+    rows = np.concatenate([codes(b["target"]) for b in batches(clips, 10, augment=NO_AUGMENT)])
+    every = [(c, t) for c, length in enumerate(lengths) for t in range(length)]
+    epochs = [[tuple(row) for row in rows[e * 20 : e * 20 + 20]] for e in range(4)]
+    assert all(sorted(epoch) == every for epoch in epochs)
+    assert all(epoch != every for epoch in epochs) and epochs[0] != epochs[1]
+
+
+def test_shorter_epochs_choose_anew():
+    clips = coded_clips([4, 1, 6, 9])
+    steps = batches(clips, 4, augment=NO_AUGMENT, frames_per_epoch=8)
+    epochs = [{tuple(row) for row in codes(step["target"])} for step in steps]
+    assert all(len(epoch) == 8 for epoch in epochs)
+    assert epochs[0] != epochs[1] and len(set.union(*epochs)) > 12
+
+
+def test_source_is_any_frame_of_the_same_clip():
+    clips = coded_clips([4, 1, 6])
+    steps = batches(clips, 100, augment=NO_AUGMENT)
+    target = np.concatenate([codes(step["target"]) for step in steps])
+    source = np.concatenate([codes(step["source"]) for step in steps])
+    np.testing.assert_array_equal(target[:, 0], source[:, 0])
+    of_last = target[:, 0] == 2
+    pairs = np.zeros((6, 6))
+    np.add.at(pairs, (target[of_last, 1], source[of_last, 1]), 1)
+    expected = of_last.sum() / 36
+    assert (np.abs(pairs - expected) < 5 * math.sqrt(expected)).all()
+
+
+def disc_clip():
+    """Return a still person whose box moves, and the joints' colours: one disc a joint."""
+    xs, ys = np.meshgrid([80.0, 130, 180], [50.0, 95, 140, 185, 230])
+    rng = np.random.default_rng(3)
+    joints = np.stack([xs.ravel(), ys.ravel()], -1)[:13] + rng.uniform(-4, 4, (13, 2))
+    colors = np.array([(r, g, b) for r in (0, 128, 255) for g in (0, 128, 255) for b in (255,)])
+    colors = np.concatenate([colors, [(255, 0, 0), (0, 255, 0), (255, 255, 0), (255, 128, 0)]])
+    picture = np.zeros((280, 260, 3), np.uint8)
+    for (x, y), color in zip(joints, colors, strict=True):
+        center = int(round(x * 256)), int(round(y * 256))
+        cv2.circle(picture, center, 14 * 256, color.tolist(), -1, cv2.LINE_AA, shift=8)
+    frames = 40
+    corner = rng.uniform(10, 40, (frames, 2))
+    boxes = np.concatenate([corner, corner + rng.uniform(180, 220, (frames, 2))], -1)
+    clip = Clip(
+        name="discs",
+        subject="discs",
+        split="train",
+        num_frames=frames,
+        read=lambda index: picture,
+        boxes=boxes.astype(np.float32),
+        joints=np.tile(joints.astype(np.float32), (frames, 1, 1)),
+        visible=np.ones((frames, 13), bool),
+    )
+    return clip, colors
+
+
+def disc_centre(crop, color):
+    """Return the centre of mass (x, y) of one colour's share of a crop."""
+    distance = np.abs(crop.astype(float) - color).max(-1)
+    ys, xs = np.nonzero(distance < 60)
+    return np.array([xs.mean(), ys.mean()])
+
+
+def test_picture_and_labels_move_together():
+    clip, colors = disc_clip()
+    options = {"image_size": 128, "heatmap_size": 32, "sigma": 2.0}
+    flipped = []
+    for batch in batches([clip], 4, batch_size=16, **options):
+        np.testing.assert_array_equal(batch["source"], batch["target"])  # one box, one transform
+        for crop, joints in zip(batch["target"], batch["joints"], strict=True):
+            inside = [k for k in range(13) if (joints[k] > 10).all() and (joints[k] < 117).all()]
+            assert len(inside) >= 3
+            at_joint = {k: crop[tuple(np.round(joints[k]).astype(int)[::-1])] for k in inside}
+            named = [
+                all(np.abs(at_joint[k].astype(int) - colors[order[k]]).max() < 60 for k in inside)
+                for order in (np.arange(13), PENN13.flip_order)
+            ]
+            assert sum(named) == 1  # all joints of a crop agree on whether it is mirrored
+            flipped.append(named[1])
+            order = PENN13.flip_order if named[1] else np.arange(13)
+            for k in inside:
+                assert np.abs(disc_centre(crop, colors[order[k]]) - joints[k]).max() < 0.6
+    assert 16 < sum(flipped) < 48
+
+
+def test_augmentation_has_the_stated_spread():
+    (clip,) = coded_clips([50])
+    triangle = np.float32([[12, 12], [18, 12], [12, 18]])  # the pose of a skeleton of pairs
+    joints = np.tile(np.concatenate([triangle, np.zeros((10, 2), np.float32)]), (50, 1, 1))
+    clip = Clip(**{**vars(clip), "joints": joints, "visible": np.ones((50, 13), bool)})
+    steps = batches([clip], 40, batch_size=50, augment=Augment(flip_prob=0))
+    along = np.concatenate([step["joints"][:, 1] - step["joints"][:, 0] for step in steps])
+    # The box is 24 px wide: 6 px are 6 * 32 / (1.25 * 24) crop pixels at scale 1.
+    scale = 6 * 32 / 30 / np.linalg.norm(along, axis=-1)
+    degrees = np.degrees(np.arctan2(along[:, 1], along[:, 0]))
+    assert scale.min() >= 0.75 - 1e-4 and scale.max() <= 1.25 + 1e-4
+    assert np.abs(scale - 1).std() > 0.05 and abs(np.mean(scale) - 1) < 0.02
+    # A normal draw is beyond one standard deviation, that is at the limits, in 31.7 % of the rows.
+    assert abs(np.mean(np.abs(scale - 1) > 0.2499) - 0.317) < 0.05
+    turned = np.abs(degrees) > 1e-3
+    assert abs(turned.mean() - 0.6) < 0.05 and np.abs(degrees).max() <= 60.001
+    assert abs(degrees[turned].std() - 28.8) < 2  # of a normal cut off at 2 standard deviations
+
+    still = np.concatenate([s["joints"] for s in batches([clip], 2, augment=NO_AUGMENT)])
+    expected = geometry.crop_affine(geometry.box_to_crop(np.float64([0, 0, 24, 24])), 32)
+    np.testing.assert_allclose(
+        still, np.tile(geometry.transform_points(expected, joints[0]), (16, 1, 1)), atol=1e-5
+    )
+
+
+def loop_heatmaps(joints, visible, image_size, heatmap_size, sigma):
+    """Draw the published program's targets pixel by pixel."""
+    radius = int(3 * sigma)
+    maps = np.zeros((heatmap_size, heatmap_size, len(joints)))
+    weights = np.zeros(len(joints))
+    for k, (x, y) in enumerate(joints):
+        cx = math.floor(x * heatmap_size / image_size + 0.5)
+        cy = math.floor(y * heatmap_size / image_size + 0.5)
+        for i in range(cy - radius, cy + radius + 1):
+            for j in range(cx - radius, cx + radius + 1):
+                if visible[k] and 0 <= i < heatmap_size and 0 <= j < heatmap_size:
+                    weights[k] = 1
+                    maps[i, j, k] = math.exp(-((i - cy) ** 2 + (j - cx) ** 2) / (2 * sigma**2))
+    return maps, weights
+
+
+def test_heatmaps_equal_a_plain_loop():
+    rng = np.random.default_rng(1)
+    joints = rng.uniform(-45, 128 + 45, (20, 13, 2))
+    visible = rng.random((20, 13)) < 0.8
+    for sigma in (2.0, 1.2):
+        maps, weights = heatmaps_of(joints, visible, image_size=128, heatmap_size=32, sigma=sigma)
+        assert maps.dtype == weights.dtype == np.float32
+        for b in range(20):
+            slow_maps, slow_weights = loop_heatmaps(joints[b], visible[b], 128, 32, sigma)
+            np.testing.assert_allclose(maps[b], slow_maps, atol=1e-6)
+            np.testing.assert_array_equal(weights[b], slow_weights)
+    assert 0 < weights.mean() < visible.mean()
+
+
+def test_heatmap_windows_at_the_border():
+    # x / 4 + 0.5: 7.9 -> 2; -0.1 -> 0 (0.475); -2.1 -> -1 (floor, where int() gives 0);
+    # -26.0 -> -6, whose window just reaches pixel 0; -26.1 -> -7, whose window doesn't.
+    xs = [7.9, -0.1, -2.1, -26.0, -26.1, np.nan]
+    joints = np.array([[x, 64.0] for x in xs])
+    maps, weights = heatmaps_of(
+        joints, np.ones(6, bool), image_size=128, heatmap_size=32, sigma=2.0
+    )
+    np.testing.assert_array_equal(weights, [1, 1, 1, 1, 0, 0])
+    assert maps[16, 2, 0] == maps[16, 0, 1] == 1
+    np.testing.assert_allclose(maps[16, 0, 2:4], [math.exp(-1 / 8), math.exp(-36 / 8)], rtol=1e-6)
+    assert not maps[..., 4:].any()
+    assert maps[:, 9, 0].max() == 0 < maps[:, 8, 0].max()  # 6 pixels to either side, no more
+
+
+def test_invisible_joints_have_no_weight():
+    clips = coded_clips([4, 6])
+    for clip in clips:
+        clip.visible[:, 3] = False
+    for batch in batches(clips, 5, augment=Augment(flip_prob=0)):
+        assert not batch["weights"][:, 3].any() and not batch["heatmaps"][..., 3].any()
+    # PENN13 pairs joints 3 and 4, so mirrored rows lack joint 4 instead.
+    for batch in batches(clips, 5, augment=Augment(flip_prob=1)):
+        assert not batch["weights"][:, 4].any() and batch["weights"][:, 3].any()
+
+
+def test_unreadable_frame_is_replaced_with_one_warning():
+    broken = {(1, 2), (1, 3)}
+    with pytest.warns(UserWarning) as caught:
+        steps = batches(coded_clips([2, 5], broken=broken), 12, augment=NO_AUGMENT)
+    assert sorted(str(w.message) for w in caught) == [
+        f"clip clip1, training on another frame: file of clip 1 frame {t} is damaged. "
+        "Unpack it again."
+        for t in (2, 3)
+    ]
+    rows = np.concatenate([codes(step[kind]) for step in steps for kind in ("target", "source")])
+    assert {tuple(row) for row in rows} == {(0, 0), (0, 1), (1, 0), (1, 1), (1, 4)}
+    with pytest.warns(UserWarning):
+        again = batches(coded_clips([2, 5], broken=broken), 4, start_step=8, augment=NO_AUGMENT)
+    assert_same(steps[8:], again)
+
+
+def test_replaced_target_brings_its_own_labels_and_box():
+    (clip,) = coded_clips([2], broken={(0, 0)})
+    clip.boxes[1] = (4, 6, 14, 26)
+    with pytest.warns(UserWarning):
+        (batch,) = batches([clip], 1, augment=NO_AUGMENT)
+    affine = geometry.crop_affine(geometry.box_to_crop(clip.boxes[1].astype(np.float64)), 32)
+    expected = geometry.transform_points(affine, clip.joints[1])
+    np.testing.assert_allclose(batch["joints"], np.tile(expected, (8, 1, 1)), atol=1e-4)
+
+
+def test_clip_without_readable_frames_stops_training():
+    clips = coded_clips([2], broken={(0, 0), (0, 1)})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with pytest.raises(
+            Exception, match="clip0: none of its 2 frames can be read. file.*damaged"
+        ):
+            batches(clips, 1)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"batch_size": 9, "process_count": 2}, "batch_size 9 can't be sliced"),
+        ({"process_index": 2, "process_count": 2}, "process 2 of 2"),
+        ({"frames_per_epoch": 9}, "frames_per_epoch is 9, but the clips have 4"),
+    ],
+)
+def test_wrong_settings_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        batches(coded_clips([4]), 1, **options)
+
+
+def test_clips_without_usable_labels_are_refused():
+    with pytest.raises(ValueError, match="list of clips is empty"):
+        batches([], 1)
+    (clip,) = coded_clips([2])
+    with pytest.raises(ValueError, match="clip0 has no labels"):
+        batches([clip.without_labels()], 1)
+    with pytest.raises(ValueError, match="13 joints, but skeleton 'bbc7' has 7"):
+        batches([clip], 1, skeleton=BBC7)
+
+
+def test_pairs_of_real_frames():
+    if not (SHARED_DATA / "penn_real").exists():
+        pytest.skip(f"no shared data at {SHARED_DATA}: set TTP_SHARED_DATA to its folder")
+    clips = penn.clips(SHARED_DATA / "penn_real", "train")
+    (batch,) = batches(clips, 1, image_size=128, heatmap_size=32, sigma=2.0, augment=NO_AUGMENT)
+    assert batch["weights"].all()
+    assert (batch["joints"] > 0).all() and (batch["joints"] < 128).all()
+    assert batch["target"].std() > 20
+
+
+def picture_clip(pictures, boxes, **changes):
+    """Return an unlabelled clip; a picture that is an error is raised when read."""
+
+    def read(index):
+        if isinstance(pictures[index], Exception):
+            raise pictures[index]
+        return pictures[index]
+
+    boxes = np.broadcast_to(np.float32(boxes), (len(pictures), 4))
+    return Clip("own", "own", "test", len(pictures), read, boxes, **changes)
+
+
+def test_subject_in_original_pixels():
+    rng = np.random.default_rng(0)
+    pictures = rng.integers(0, 256, (5, 100, 130, 3), np.uint8)
+    subject = subject_arrays(picture_clip(pictures, [10, 20, 50, 90]), image_size=32)
+    assert subject.name == "own" and subject.scale == 1 and subject.valid.all()
+    assert subject.frames.shape == (5, 128, 192, 3) and subject.frames.dtype == np.uint8
+    np.testing.assert_array_equal(subject.frames[:, :100, :130], pictures)
+    assert not subject.frames[:, 100:].any() and not subject.frames[:, :, 130:].any()
+    np.testing.assert_allclose(subject.crops, np.tile([30, 55 + 0.075 * 70, 87.5], (5, 1)))
+    assert subject.crops.dtype == np.float32
+    points = rng.uniform(0, 90, (5, 13, 2))
+    np.testing.assert_allclose(subject.to_picture(points), points, rtol=1e-12)
+
+
+def test_subject_shrinks_by_one_factor():
+    joint = np.array([211.0, 133.0])
+    picture = np.zeros((301, 401, 3), np.uint8)
+    cv2.circle(picture, (211, 133), 9, (255, 255, 255), -1)
+    # Crop sides 1.25 * (80, 160, 240): the median 200 shall become 2 * 32.
+    boxes = [[100, 50, 180, 100], [100, 50, 260, 100], [100, 50, 340, 100]]
+    subject = subject_arrays(picture_clip([picture] * 3, boxes), image_size=32, oversample=2)
+    assert subject.scale == pytest.approx(0.32)
+    assert subject.frames.shape == (3, 128, 128, 3)  # 96 x 128 pixels of picture
+    np.testing.assert_allclose(subject.crops[:, 2], np.array([100, 200, 300]) * 0.32, rtol=1e-6)
+    mass = subject.frames[0, ..., 0].astype(float)
+    ys, xs = np.indices(mass.shape)
+    centre = np.array([(mass * xs).sum(), (mass * ys).sum()]) / mass.sum()
+    np.testing.assert_allclose(centre, (joint + 0.5) * 0.32 - 0.5, atol=0.05)
+    np.testing.assert_allclose(subject.to_picture(centre), joint, atol=0.15)
+    # The crop's centre is the same place in both.
+    crop = geometry.box_to_crop(np.float64(boxes))
+    np.testing.assert_allclose(subject.to_picture(subject.crops[:, :2]), crop[:, :2], atol=1e-4)
+
+
+def test_subject_is_never_enlarged():
+    clip = picture_clip(np.ones((2, 50, 50, 3), np.uint8), [10, 10, 20, 20])
+    assert subject_arrays(clip, image_size=128, oversample=4).scale == 1
+
+
+def test_subject_with_frames_of_several_sizes():
+    pictures = [np.full((h, w, 3), 7, np.uint8) for h, w in ((50, 60), (70, 40), (10, 129))]
+    subject = subject_arrays(picture_clip(pictures, [0, 0, 9, 9]), image_size=32)
+    assert subject.frames.shape == (3, 128, 192, 3)
+    assert [int((f > 0).sum()) for f in subject.frames] == [p.size for p in pictures]
+
+
+def test_subject_leaves_out_unreadable_frames():
+    pictures = [np.full((50, 60, 3), 7, np.uint8)] * 12
+    for index in range(2, 9):
+        pictures[index] = FrameError(f"bad{index}.jpg is cut off")
+    with pytest.warns(UserWarning, match=r"(?s)7 of 12 .*bad2.jpg.*bad6.jpg.*and 2 more") as caught:
+        subject = subject_arrays(picture_clip(pictures, [0, 0, 9, 9]), image_size=32)
+    assert len(caught) == 1
+    np.testing.assert_array_equal(np.flatnonzero(~subject.valid), range(2, 9))
+    assert not subject.frames[~subject.valid].any() and subject.frames[subject.valid].any()
+    with pytest.raises(FrameError, match="clip own: none of its 3 frames.*bad2.jpg"):
+        subject_arrays(picture_clip(pictures[2:5], [0, 0, 9, 9]), image_size=32)
+
+
+def test_subject_reads_no_more_than_asked_and_no_labels():
+    pictures = [np.full((50, 60, 3), 7, np.uint8)] * 3 + [ValueError("must not be read")]
+    labels = np.ones((4, 13, 2), np.float32)
+    clip = picture_clip(pictures, [0, 0, 9, 9], joints=labels, visible=labels[..., 0] > 0)
+    subject = subject_arrays(clip, image_size=32, max_frames=3)
+    assert len(subject.frames) == len(subject.crops) == len(subject.valid) == 3
+    assert set(vars(subject)) == {"name", "frames", "crops", "valid", "scale"}
+    assert isinstance(subject, Subject)
+
+
+@pytest.mark.parametrize("depth", [1, 2, 5])
+def test_device_prefetch_keeps_order_and_depth(depth):
+    put = []
+    stream = device_prefetch(range(4), lambda item: put.append(item) or -item, depth)
+    assert put == []
+    got = []
+    for item in stream:
+        got.append(item)
+        assert len(put) == min(4, len(got) + depth - 1)
+    assert got == [0, -1, -2, -3]
+    with pytest.raises(ValueError, match="depth is 0"):
+        list(device_prefetch([], abs, 0))
+
+
+def test_memory_mapped_clip_is_read_in_place(tmp_path):
+    pictures = np.random.default_rng(0).integers(0, 256, (3, 40, 50, 3), np.uint8)
+    np.save(tmp_path / "frames.npy", pictures)
+    mapped = np.load(tmp_path / "frames.npy", mmap_mode="r")
+    labels = {"joints": np.ones((3, 13, 2), np.float32), "visible": np.ones((3, 13), bool)}
+    clips = [picture_clip(source, [0, 0, 40, 40], **labels) for source in (pictures, mapped)]
+    assert_same(*(batches([clip], 2) for clip in clips))
+    a, b = (subject_arrays(clip, image_size=16, oversample=1) for clip in clips)
+    np.testing.assert_array_equal(a.frames, b.frames)
+
+
+def test_test_time_needs_no_tensorflow():
+    code = (
+        "import sys, numpy as np; from data_pipelines import pipeline; from data_pipelines.clips "
+        "import Clip; c = Clip('a', 'a', 'test', 1, lambda i: np.ones((9, 9, 3), np.uint8), "
+        "np.float32([[0, 0, 5, 5]])); pipeline.subject_arrays(c, image_size=8); "
+        "assert not {'tensorflow', 'flax'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=REPO, check=True)

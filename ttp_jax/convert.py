@@ -1,0 +1,160 @@
+"""Weights in: torch state dicts to this project's trees, by one rule table.
+
+The table speaks the released program's names, of which torchvision's ResNet is the part without
+the prefix `pose_net.`.
+"""
+
+import pathlib
+import re
+from collections.abc import Mapping
+
+import jax.numpy as jnp
+import numpy as np
+from flax import traverse_util
+
+# (torch module, our module); the leaf (weight, bias, running_mean, ...) follows from the shapes.
+RULES = (
+    (r"^(?:pose_net\.)?(conv1|bn1)$", r"encoder/\1"),
+    (r"^(?:pose_net\.)?layer(\d)\.(\d+)\.downsample\.0$", r"encoder/layer\1_\2/downsample_conv"),
+    (r"^(?:pose_net\.)?layer(\d)\.(\d+)\.downsample\.1$", r"encoder/layer\1_\2/downsample_bn"),
+    (r"^(?:pose_net\.)?layer(\d)\.(\d+)\.(conv\d|bn\d)$", r"encoder/layer\1_\2/\3"),
+    (r"^(?:pose_net\.)?final_layer_unsup$", r"self_head"),
+    (r"^(?:pose_net\.)?final_layer$", r"supervised_head"),
+    (r"^pose_net\.sup_weight$", r"decoder/affinity"),
+    (r"^pose_net\.sup_query$", r"decoder/queries"),
+    (r"^pose_net\.mh_attn\.decoder\.norm$", r"decoder/norm"),
+    (r"^pose_net\.mh_attn\.decoder\.layers\.(\d)\.norm(\d)$", r"decoder/layer\1/norm\2"),
+    (r"^pose_net\.mh_attn\.decoder\.layers\.(\d)\.linear(\d)$", r"decoder/layer\1/ffn\2"),
+    (
+        r"^pose_net\.mh_attn\.decoder\.layers\.(\d)\.self_attn(\.out_proj)?$",
+        r"decoder/layer\1/self_attention\2",
+    ),
+    (
+        r"^pose_net\.mh_attn\.decoder\.layers\.(\d)\.multihead_attn(\.out_proj)?$",
+        r"decoder/layer\1/cross_attention\2",
+    ),
+)
+# Sequential containers number their members; three torch numbers make up one of our blocks.
+CONTAINERS = {
+    "image_encoder": "appearance",
+    "pose_encoder": "keypoint_encoder",
+    "image_renderer": "renderer",
+}
+MEMBERS = {0: "conv0", 1: "bn0", 3: "conv1", 4: "bn1"}
+
+
+def read_torch(path: str | pathlib.Path) -> dict[str, np.ndarray]:
+    """Read a torch state dict (zip or legacy pickle) as arrays, without running code from it.
+
+    Raises ImportError where torch is absent, FileNotFoundError, or ValueError for other content.
+    """
+    path = pathlib.Path(path).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(f"weights not found: {path}.")
+    try:
+        import torch
+    except ImportError:
+        raise ImportError(
+            f"reading {path} needs torch, an extra of this project: `pip install torch`."
+        ) from None
+    try:
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+        return {name: value.detach().numpy() for name, value in loaded.items()}
+    except Exception as error:
+        raise ValueError(f"{path} is not a plain torch state dict: {error}") from error
+
+
+def load_resnet(path: str | pathlib.Path, variables: Mapping) -> dict:
+    """Put a torchvision ResNet file into the trunk of `variables` (params and batch_stats).
+
+    Strict: every parameter and statistic of the trunk must come from the file, with its shape, and
+    nothing but the classifier `fc` may be left over.
+
+    Raises FileNotFoundError with the remedy, or ValueError naming the first mismatch.
+    """
+    path = pathlib.Path(path).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"ImageNet weights not found: {path}. Put torchvision's file there (for example "
+            "resnet50-19c8e357.pth, resnet18-5c106cde.pth), or train from random weights with "
+            "--config.model.init=random."
+        )
+    state = {k: v for k, v in read_torch(path).items() if not k.startswith("fc.")}
+    trunk = re.compile(r"^(params|batch_stats)/encoder/(conv1|bn1|layer\d)")
+    return from_torch(state, variables, needed=trunk, source=str(path))
+
+
+def from_torch(
+    state: Mapping[str, np.ndarray],
+    variables: Mapping,
+    *,
+    needed: re.Pattern = re.compile(""),
+    source: str = "the state dict",
+) -> dict:
+    """Return `variables` with the leaves that `needed` matches taken from a torch state dict.
+
+    Args:
+      state: arrays by torch name.
+      variables: template {"params": ..., "batch_stats": ...}; gives names, shapes and dtypes.
+      needed: which paths ("params/encoder/conv1/kernel") must come from the state dict.
+      source: how errors name it.
+    """
+    flat = traverse_util.flatten_dict(dict(variables), sep="/")
+    filled = {}
+    for name, value in state.items():
+        if name.endswith("num_batches_tracked"):
+            continue
+        path, array = _translate(name, value)
+        if path is None or path not in flat:
+            raise ValueError(f"{source}: {name} has no place in this network.")
+        if array.shape != flat[path].shape:
+            raise ValueError(
+                f"{source}: {name} has shape {value.shape}, which makes {array.shape}; {path} "
+                f"has {flat[path].shape}. Is it the file of another depth?"
+            )
+        filled[path] = jnp.asarray(array, flat[path].dtype)
+    missing = [path for path in flat if needed.search(path) and path not in filled]
+    if missing:
+        raise ValueError(f"{source}: nothing in it for {missing[0]} ({len(missing)} missing).")
+    return traverse_util.unflatten_dict({**flat, **filled}, sep="/")
+
+
+def _translate(name: str, value: np.ndarray) -> tuple[str | None, np.ndarray]:
+    """Our path and axis order of one torch tensor."""
+    packed = re.match(r"(.*)\.in_proj_(weight|bias)$", name)
+    if packed:
+        leaf = {"weight": "in_kernel", "bias": "in_bias"}[packed[2]]
+        return f"params/{_module(packed[1])}/{leaf}", value.T
+    module, leaf = name.rsplit(".", 1)
+    if leaf in ("running_mean", "running_var"):
+        return f"batch_stats/{_module(module)}/{leaf.removeprefix('running_')}", value
+    place = _module(module)
+    if place is None:
+        return None, value
+    if place == "decoder/queries":
+        return f"params/{place}", value.T
+    if leaf == "bias":
+        return f"params/{place}/bias", value
+    if value.ndim == 1:
+        return f"params/{place}/scale", value
+    if value.ndim == 2:
+        return f"params/{place}/kernel", value.T
+    # Convolutions are [out, in, kh, kw], transposed ones [in, out, kh, kw].
+    axes = (2, 3, 0, 1) if "/deconv" in place else (2, 3, 1, 0)
+    return f"params/{place}/kernel", value.transpose(axes)
+
+
+def _module(name: str) -> str | None:
+    for rule, place in RULES:
+        if match := re.match(rule, name):
+            return match.expand(place).replace(".out_proj", "/out")
+    if match := re.match(r"^(?:pose_net\.)?deconv_layers\.(\d+)$", name):
+        number, member = divmod(int(match[1]), 3)
+        return f"encoder/deconv{'_bn' if member else ''}{number}"
+    if match := re.match(r"^(\w+)\.layer(\d+)\.(\d+)$", name):
+        if match[1] not in CONTAINERS:
+            return None
+        if match[3] == "6":
+            return f"{CONTAINERS[match[1]]}/output"
+        return f"{CONTAINERS[match[1]]}/block{int(match[2]) - 1}/{MEMBERS[int(match[3])]}"
+    return None

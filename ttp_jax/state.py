@@ -1,0 +1,122 @@
+"""What a run carries along, as pytrees of arrays, and which parameters train."""
+
+import re
+from collections.abc import Sequence
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+from flax import traverse_util
+
+Params = dict
+Flat = dict[str, jax.Array]
+
+# Freeze rules: ordered (regular expression on the parameter's path, trainable), first match wins.
+NORMS = r"(^|/)(bn|norm|deconv_bn|downsample_bn)\w*/"
+SUPERVISED = r"^(decoder|supervised_head)/"
+RULES = {
+    # What the released program does: every convolution, the renderer's included.
+    "reference": ((SUPERVISED, False), (NORMS, False), (r"", True)),
+    # What the paper's text says: only the encoder phi and the head psi_self.
+    "paper": ((SUPERVISED, False), (NORMS, False), (r"^(encoder|self_head)/", True), (r"", False)),
+    # Joint training.
+    "all": ((r"", True),),
+}
+
+
+class TrainState(flax.struct.PyTreeNode):
+    """Everything joint training changes.
+
+    Attributes:
+      step: updates done, int32.
+      params, batch_stats: of `PoseNet`.
+      opt_state: of the optimizer.
+      normalisers: running means of the reconstruction loss [levels + 1].
+    """
+
+    step: jax.Array
+    params: Params
+    batch_stats: Params
+    opt_state: optax.OptState
+    normalisers: jax.Array
+
+
+class Base(flax.struct.PyTreeNode):
+    """A trained model, as personalization starts from it: nothing in it ever changes."""
+
+    params: Params
+    batch_stats: Params
+    normalisers: jax.Array
+
+
+class Adaptation(flax.struct.PyTreeNode):
+    """What personalization changes for one subject.
+
+    Attributes:
+      step: updates done, int32.
+      params: the trainable parameters only, by path; the frozen ones stay in `Base`.
+      opt_state: Adam's moments of those.
+      normalisers: running means of the reconstruction loss.
+      loss: the last update's reconstruction loss, before the update; NaN before the first.
+    """
+
+    step: jax.Array
+    params: Flat
+    opt_state: optax.OptState
+    normalisers: jax.Array
+    loss: jax.Array
+
+
+def split(params: Params, rules: Sequence[tuple[str, bool]]) -> tuple[Flat, Flat]:
+    """Part parameters into (trainable, frozen), flat by path "encoder/conv1/kernel".
+
+    Raises ValueError for a parameter that no rule matches.
+    """
+    flat = traverse_util.flatten_dict(params, sep="/")
+    parts: tuple[Flat, Flat] = ({}, {})
+    for path, value in flat.items():
+        decision = next((train for rule, train in rules if re.search(rule, path)), None)
+        if decision is None:
+            raise ValueError(f"no freeze rule matches parameter {path!r}: end with ('', False).")
+        parts[0 if decision else 1][path] = value
+    return parts
+
+
+def merge(trainable: Flat, frozen: Flat) -> Params:
+    """Undo `split`."""
+    return traverse_util.unflatten_dict({**trainable, **frozen}, sep="/")
+
+
+def start_adaptation(base: Base, rules, tx: optax.GradientTransformation) -> Adaptation:
+    """A subject's state before its first frame: base parameters, empty moments."""
+    trainable, _ = split(base.params, rules)
+    step, loss = jnp.zeros((), jnp.int32), jnp.full((), jnp.nan)
+    return Adaptation(step, trainable, tx.init(trainable), base.normalisers, loss)
+
+
+def stage_at(stages, step: int):
+    """The training stage that update number `step` (from 0) belongs to."""
+    end = 0
+    for stage in stages:
+        end += stage.steps
+        if step < end:
+            return stage
+    return stages[-1]
+
+
+def schedule(stages) -> optax.Schedule:
+    """Learning rate by step: one per stage, constant or falling as a cosine to `final`."""
+    parts, ends = [], []
+    for stage in stages:
+        if stage.get("decay", "constant") == "cosine":
+            parts.append(optax.cosine_decay_schedule(stage.learning_rate, stage.steps))
+        else:
+            parts.append(optax.constant_schedule(stage.learning_rate))
+        ends.append(stage.steps + (ends[-1] if ends else 0))
+    return optax.join_schedules(parts, ends[:-1])
+
+
+def adam(learning_rate) -> optax.GradientTransformation:
+    """Adam as torch defines it, without weight decay (published program)."""
+    return optax.adam(learning_rate, b1=0.9, b2=0.999, eps=1e-8)

@@ -1,0 +1,193 @@
+"""The jittable steps: joint training, adaptation, prediction. Pure functions of pytrees."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from ttp_jax import heatmaps, losses
+from ttp_jax.models.pose import PoseNet, normalize
+from ttp_jax.models.vgg import VGG16
+from ttp_jax.state import Adaptation, Flat, TrainState, merge
+
+Batch = dict[str, jax.Array]
+
+
+def init_state(
+    model: PoseNet,
+    tx: optax.GradientTransformation,
+    key: jax.Array,
+    image_size: int,
+    normalisers: jax.Array,
+) -> TrainState:
+    """A freshly initialised network and optimizer."""
+    picture = jnp.zeros((1, image_size, image_size, 3))
+    variables = jax.jit(model.init)(key, picture, picture)
+    params = variables["params"]
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        batch_stats=variables["batch_stats"],
+        opt_state=tx.init(params),
+        normalisers=jnp.asarray(normalisers, jnp.float32),
+    )
+
+
+def train_step(
+    state: TrainState,
+    batch: Batch,
+    key: jax.Array,
+    vgg: VGG16,
+    self_weight: jax.Array | float,
+    *,
+    model: PoseNet,
+    tx: optax.GradientTransformation,
+    reconstruct: bool = True,
+    accumulate: int = 1,
+    bgr: bool = False,
+) -> tuple[TrainState, dict[str, jax.Array]]:
+    """One update of joint training: L = L_sup + lambda L_self (Eq. 10).
+
+    Args:
+      state: current state.
+      batch: "target", "source" uint8 [B, H, W, 3]; "heatmaps" [B, h, w, K]; "weights" [B, K].
+      key: of the run; the step's own key (dropout) is folded from it and the step number.
+      vgg: features of the perceptual loss.
+      self_weight: lambda.
+      model, tx: network and optimizer.
+      reconstruct: False leaves the self-supervised half out altogether (lambda 0).
+      accumulate: parts the batch is cut into, one after the other, for the memory's sake.
+      bgr: channel order, see `normalize`.
+
+    Returns:
+      The new state, and scalars: loss, supervised, reconstruction, pixel_error (mean squared error
+      of the picture), accuracy (share of visible joints within 5 % of the map's side).
+    """
+    step_key = jax.random.fold_in(key, state.step)
+
+    def part(carry, inputs):
+        batch_stats, normalisers, gradients = carry
+        number, piece = inputs
+
+        def loss_fn(params):
+            return _joint_loss(
+                {"params": params, "batch_stats": batch_stats},
+                piece,
+                jax.random.fold_in(step_key, number),
+                vgg,
+                normalisers,
+                self_weight,
+                model=model,
+                reconstruct=reconstruct,
+                bgr=bgr,
+            )
+
+        (_, (batch_stats, normalisers, metrics)), new = jax.value_and_grad(loss_fn, has_aux=True)(
+            state.params
+        )
+        gradients = jax.tree.map(lambda a, b: a + b / accumulate, gradients, new)
+        return (batch_stats, normalisers, gradients), metrics
+
+    carry = (state.batch_stats, state.normalisers, jax.tree.map(jnp.zeros_like, state.params))
+    if accumulate == 1:
+        carry, metrics = part(carry, (0, batch))
+    else:
+        pieces = jax.tree.map(lambda a: a.reshape(accumulate, -1, *a.shape[1:]), batch)
+        carry, stacked = jax.lax.scan(part, carry, (jnp.arange(accumulate), pieces))
+        metrics = jax.tree.map(jnp.mean, stacked)
+    batch_stats, normalisers, gradients = carry
+    updates, opt_state = tx.update(gradients, state.opt_state, state.params)
+    new_state = TrainState(
+        state.step + 1,
+        optax.apply_updates(state.params, updates),
+        batch_stats,
+        opt_state,
+        normalisers,
+    )
+    return new_state, metrics
+
+
+def _joint_loss(
+    variables, batch, key, vgg, normalisers, self_weight, *, model, reconstruct, bgr
+):
+    target = normalize(batch["target"], bgr=bgr)
+    source = normalize(batch["source"], bgr=bgr) if reconstruct else None
+    output, updates = model.apply(
+        variables, target, source, train=True, mutable=["batch_stats"], rngs={"dropout": key}
+    )
+    supervised = losses.joints_mse(output.heatmaps, batch["heatmaps"], batch["weights"])
+    loss, self_loss, pixel_error = supervised, jnp.zeros(()), jnp.zeros(())
+    batch_stats = updates["batch_stats"]
+    if output.reconstruction is not None:
+        self_loss, normalisers = losses.reconstruction(
+            vgg, output.reconstruction, target, normalisers, bgr=bgr
+        )
+        loss = supervised + self_weight * self_loss
+        pixel_error = jnp.mean(jnp.square(output.reconstruction - target))
+    else:  # blocks that did not run keep their statistics
+        batch_stats = {**variables["batch_stats"], **batch_stats}
+    metrics = {
+        "loss": loss,
+        "supervised": supervised,
+        "reconstruction": self_loss,
+        "pixel_error": pixel_error,
+        "accuracy": _map_accuracy(output.heatmaps, batch["heatmaps"], batch["weights"]),
+    }
+    return loss, (batch_stats, normalisers, metrics)
+
+
+def _map_accuracy(maps, truth, weights):
+    """Share of visible joints whose peak lies within 5 % of the map's side of the truth's."""
+    distance = jnp.linalg.norm(heatmaps.decode(maps)[0] - heatmaps.decode(truth)[0], axis=-1)
+    hit = distance <= 0.05 * maps.shape[1]
+    return jnp.sum(hit * weights) / jnp.maximum(jnp.sum(weights), 1)
+
+
+def adapt_step(
+    state: Adaptation,
+    frozen: Flat,
+    batch_stats: Any,
+    pairs: tuple[jax.Array, jax.Array],
+    vgg: VGG16,
+    *,
+    model: PoseNet,
+    tx: optax.GradientTransformation,
+    bgr: bool = False,
+) -> Adaptation:
+    """One test-time update on pairs of one subject: the reconstruction loss alone (section 3.2).
+
+    Evaluation mode throughout: batch statistics are used and kept, dropout is off.
+
+    Args:
+      state: the subject's state.
+      frozen: parameters that stay, flat by path.
+      batch_stats: of the base model.
+      pairs: target and source [B, H, W, 3] in the network's colours.
+      vgg: features of the perceptual loss.
+      model, tx: network and optimizer.
+      bgr: channel order, see `normalize`.
+    """
+    target, source = pairs
+
+    def loss_fn(trainable):
+        variables = {"params": merge(trainable, frozen), "batch_stats": batch_stats}
+        picture = model.apply(variables, target, source, method="adaptation_view")
+        return losses.reconstruction(vgg, picture, target, state.normalisers, bgr=bgr)
+
+    (loss, normalisers), gradients = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
+    updates, opt_state = tx.update(gradients, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    return Adaptation(state.step + 1, params, opt_state, normalisers, loss)
+
+
+def predict(
+    variables: dict, pictures: jax.Array, *, model: PoseNet
+) -> tuple[jax.Array, jax.Array]:
+    """Decode joints from crops [B, H, W, 3] in the network's colours.
+
+    Returns positions [B, K, 2] in crop pixels and the heatmaps' peaks [B, K].
+    """
+    maps = model.apply(variables, pictures).heatmaps
+    points, peaks = heatmaps.decode(maps)
+    return points * (pictures.shape[1] / maps.shape[1]), peaks

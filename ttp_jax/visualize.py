@@ -1,0 +1,296 @@
+"""Pictures of poses, keypoints and reconstructions.
+
+Pictures are uint8 RGB [H, W, 3], in and out. Points are (x, y) in pixels of the picture given,
+pixel centres at integers; those that are NaN are not drawn. `scale` enlarges the result, for
+pictures too small to draw on.
+"""
+
+import math
+import pathlib
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+SUPERSAMPLE = 4  # Pillow draws without anti-aliasing: draw larger, then average.
+WHITE, RED, GREEN = (255, 255, 255), (255, 84, 112), (64, 224, 120)
+INK = (20, 20, 24)
+GAP = 4  # between the pictures of a grid
+TEXT = 13  # font size
+WARMTH = np.array(  # from cold to warm
+    [[58, 76, 160], [116, 173, 209], [254, 236, 160], [253, 150, 70], [222, 40, 32]]
+)
+
+
+# --- Drawing on one picture ----------------------------------------------------------------------
+
+
+class _Canvas:
+    """Hold a picture and a transparent, finer layer to draw on."""
+
+    def __init__(self, image, scale: int = 1):
+        image = np.asarray(image)
+        if image.ndim != 3 or image.shape[-1] != 3 or image.dtype != np.uint8:
+            raise ValueError(
+                f"got a picture {image.shape} of {image.dtype}, expected uint8 RGB [H, W, 3]."
+            )
+        height, width = image.shape[0] * scale, image.shape[1] * scale
+        self.base = Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC)
+        self.layer = Image.new("RGBA", (width * SUPERSAMPLE, height * SUPERSAMPLE))
+        self.draw = ImageDraw.Draw(self.layer)
+        self.zoom = scale * SUPERSAMPLE
+        # Strokes follow the size of the result, so that large pictures read as well as small ones.
+        self.unit = max(0.75, min(height, width) / 150) * SUPERSAMPLE
+
+    def place(self, point):
+        """Map a point to the layer; None if it is NaN."""
+        point = (np.asarray(point, np.float64) + 0.5) * self.zoom - 0.5
+        return tuple(point.tolist()) if np.isfinite(point).all() else None
+
+    def dot(self, point, color, radius: float = 2.0):
+        """Draw a disc with a dark rim, `radius` in units."""
+        center = self.place(point)
+        if center:
+            for r, fill in ((radius + 0.5, INK), (radius, color)):
+                self.draw.circle(center, r * self.unit, fill=tuple(fill))
+
+    def line(self, a, b, color, width: float = 1.5):
+        """Draw a line with round ends, `width` in units."""
+        a, b = self.place(a), self.place(b)
+        if a and b:
+            self._stroke(a, b, color, width * self.unit)
+
+    def arrow(self, a, b, color, width: float = 1.0):
+        """Draw an arrow with a dark rim from a to b; only its head if they are close."""
+        a, b = self.place(a), self.place(b)
+        if not (a and b):
+            return
+        delta = np.subtract(b, a)
+        length = float(np.hypot(*delta))
+        if length < self.unit:
+            return
+        along = delta / length
+        across = along[::-1] * (-1, 1)
+        head = min(5.0 * self.unit, length)
+        neck = b - along * head
+        corners = [tuple(c) for c in (b, neck + across * head * 0.4, neck - across * head * 0.4)]
+        self._stroke(a, tuple(neck), INK, (width + 0.8) * self.unit)
+        self.draw.polygon(corners, fill=INK, outline=INK, width=round(0.8 * self.unit))
+        self._stroke(a, tuple(neck), color, width * self.unit)
+        self.draw.polygon(corners, fill=tuple(color))
+
+    def _stroke(self, a, b, color, width):
+        self.draw.line([a, b], fill=tuple(color), width=max(1, round(width)))
+        for end in (a, b):
+            self.draw.circle(end, width / 2, fill=tuple(color))
+
+    def picture(self) -> np.ndarray:
+        """Return what was drawn, on the picture."""
+        layer = self.layer.resize(self.base.size, Image.Resampling.BOX)
+        return np.asarray(Image.alpha_composite(self.base.convert("RGBA"), layer).convert("RGB"))
+
+
+def draw_joints(image, joints, skeleton, visible=None, scale: int = 1) -> np.ndarray:
+    """Draw limbs and joints [K, 2] in the skeleton's colours; invisible ones are left out."""
+    canvas = _Canvas(image, scale)
+    _stick(canvas, joints, skeleton, visible, skeleton.colors.tolist())
+    return canvas.picture()
+
+
+def draw_points(image, points, colors, scale: int = 1) -> np.ndarray:
+    """Draw dots at points [M, 2] in RGB colours [M, 3], the last one on top."""
+    canvas = _Canvas(image, scale)
+    for point, color in zip(points, np.asarray(colors).tolist(), strict=True):
+        canvas.dot(point, color)
+    return canvas.picture()
+
+
+def overlay(frame, before, after, skeleton, truth=None, visible=None, scale: int = 1) -> np.ndarray:
+    """Draw one frame's joints before and after personalization, and the truth if there is one.
+
+    `visible` [K] is that of the true joints; predictions are always drawn.
+    """
+    canvas = _Canvas(frame, scale)
+    poses = {"before": (before, RED, None), "after": (after, GREEN, None)}
+    if truth is not None:
+        poses = {"truth": (truth, WHITE, visible), **poses}
+    for joints, color, seen in poses.values():
+        _stick(canvas, joints, skeleton, seen, [color] * skeleton.size, radius=1.4, width=1.0)
+    image = Image.fromarray(canvas.picture())
+    draw, x = ImageDraw.Draw(image), GAP
+    for name, (_, color, _) in poses.items():
+        draw.text((x, GAP), name, fill=color, font=_font(), stroke_width=2, stroke_fill=INK)
+        x += draw.textlength(name, font=_font()) + 3 * GAP
+    return np.asarray(image)
+
+
+def _stick(canvas, joints, skeleton, visible, colors, radius=2.0, width=1.5):
+    """Draw limbs, then joints. A limb has the mean colour of its ends."""
+    joints = np.array(joints, np.float64)
+    if joints.shape != (skeleton.size, 2):
+        raise ValueError(
+            f"got joints {joints.shape}, expected {(skeleton.size, 2)} for {skeleton.name}."
+        )
+    if visible is not None:
+        joints[~np.asarray(visible).astype(bool)] = np.nan
+    # A dark rim under all limbs keeps them apart from a picture of their own colour.
+    for a, b in skeleton.limbs:
+        canvas.line(joints[a], joints[b], INK, width + 1.0)
+    for a, b in skeleton.limbs:
+        mixed = np.mean([colors[a], colors[b]], axis=0).astype(int).tolist()
+        canvas.line(joints[a], joints[b], mixed, width)
+    for joint, color in zip(joints, colors, strict=True):
+        canvas.dot(joint, color, radius)
+
+
+# --- The paper's Figure 5 ------------------------------------------------------------------------
+
+
+def contribution_colors(affinity) -> np.ndarray:
+    """Return RGB [M, 3] of the self-supervised keypoints, warmer where they contribute more.
+
+    The contribution is c_j = sum_i W_ij (paper, appendix B, Eq. 13) of the affinity W [K, M],
+    relative to the largest of the picture.
+    """
+    return _warm(_contribution(affinity))
+
+
+def figure5(
+    rows: Sequence[Mapping], skeleton, scale: int = 4, threshold: float = 0.1
+) -> np.ndarray:
+    """Draw examples like the paper's Figure 5, one a row.
+
+    Columns: input; self-supervised keypoints coloured by contribution, with an arrow to each joint
+    they have an affinity above `threshold` with; supervised keypoints; reconstruction; and the
+    ground truth if a row has it. Differs from the paper: arrows stay in the keypoints' own picture.
+
+    Args:
+      rows: mappings of "image" and "reconstruction" [H, W, 3], "points" [M, 2], "joints" [K, 2],
+        "affinity" [K, M] and, optionally, "truth" [K, 2] with "visible" [K].
+      skeleton: of the joints.
+      scale: enlarges every picture.
+      threshold: affinity, 0.1 in the paper.
+    """
+    headers = ["input", "self-supervised", "supervised", "reconstruction"]
+    with_truth = any(row.get("truth") is not None for row in rows)
+    images = []
+    for row in rows:
+        image = row["image"]
+        images += [
+            _Canvas(image, scale).picture(),
+            _correspondence(row, threshold, scale),
+            draw_joints(image, row["joints"], skeleton, scale=scale),
+            _Canvas(row["reconstruction"], scale).picture(),
+        ]
+        if with_truth:
+            truth = row.get("truth")
+            truth = np.full((skeleton.size, 2), np.nan) if truth is None else truth
+            images.append(draw_joints(image, truth, skeleton, row.get("visible"), scale))
+    headers += ["ground truth"] * with_truth
+    return grid(images, len(headers), headers + [""] * (len(images) - len(headers)))
+
+
+def _contribution(affinity) -> np.ndarray:
+    """Return c [M], relative to its maximum."""
+    contribution = np.asarray(affinity, np.float64).sum(0)
+    return contribution / max(contribution.max(), np.finfo(float).tiny)
+
+
+def _correspondence(row, threshold, scale) -> np.ndarray:
+    """Draw points, and arrows to the joints they have most to do with; the warmest on top.
+
+    The joints are small white dots.
+    """
+    affinity = np.asarray(row["affinity"], np.float64)
+    points, joints = np.asarray(row["points"]), np.asarray(row["joints"])
+    canvas = _Canvas(_faded(row["image"]), scale)
+    for joint in joints:
+        canvas.dot(joint, WHITE, radius=1.0)
+    strong = np.argwhere(affinity > threshold)
+    strong = strong[np.argsort(affinity[tuple(strong.T)])]
+    for i, j in strong:
+        canvas.arrow(points[j], joints[i], _warm(affinity[i, j]).tolist())
+    colors = contribution_colors(affinity)
+    for j in np.argsort(_contribution(affinity)):
+        canvas.dot(points[j], colors[j].tolist())
+    return canvas.picture()
+
+
+def _faded(image) -> np.ndarray:
+    """Return the picture in pale grey, on which all colours of the scale can be told."""
+    grey = np.mean(image, axis=-1, keepdims=True) * 0.55 + 100
+    return np.broadcast_to(grey, np.shape(image)).astype(np.uint8)
+
+
+def _warm(values) -> np.ndarray:
+    """Map 0..1 to RGB from cold to warm: [...] -> [..., 3]."""
+    stops = np.linspace(0, 1, len(WARMTH))
+    channels = [np.interp(values, stops, channel) for channel in WARMTH.T]
+    return np.stack(channels, -1).round().astype(np.uint8)
+
+
+# --- Many pictures, files ------------------------------------------------------------------------
+
+
+def grid(images: Sequence, columns: int, labels: Sequence[str] | None = None) -> np.ndarray:
+    """Tile pictures row by row, with a label above each (a row of empty labels takes no space).
+
+    Pictures may differ in size; every cell has that of the largest.
+    """
+    if not images:
+        raise ValueError("got no pictures, expected at least one.")
+    labels = [""] * len(images) if labels is None else list(labels)
+    if len(labels) != len(images):
+        raise ValueError(f"got {len(labels)} labels for {len(images)} pictures, expected as many.")
+    height, width = (max(np.shape(image)[axis] for image in images) for axis in (0, 1))
+    starts = range(0, len(images), columns)
+    strips = [TEXT + GAP if any(labels[i : i + columns]) else 0 for i in starts]
+    size = (
+        columns * (width + GAP) + GAP,
+        sum(strips) + len(starts) * (height + GAP) + GAP,
+    )
+    sheet = Image.new("RGB", size, WHITE)
+    draw, y = ImageDraw.Draw(sheet), GAP
+    for start, strip in zip(starts, strips, strict=True):
+        y += strip
+        for column, i in enumerate(range(start, min(start + columns, len(images)))):
+            x = GAP + column * (width + GAP)
+            draw.text((x + width / 2, y - GAP), labels[i], INK, _font(), anchor="ms")
+            sheet.paste(Image.fromarray(np.asarray(images[i])), (x, y))
+        y += height + GAP
+    return np.asarray(sheet)
+
+
+def _font():
+    return ImageFont.load_default(size=TEXT)
+
+
+def save(path, image) -> None:
+    """Write a picture; the suffix names the format. Makes missing folders."""
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.asarray(image)).save(path)
+
+
+def plot_history(path, records: Sequence[Mapping], keys: Sequence[str], x: str = "step") -> None:
+    """Plot each key of the training records against `x`, one panel a key, into a file.
+
+    A record without the key is skipped. Makes missing folders.
+    """
+    # Not pyplot: it keeps figures alive and picks a backend for the whole process.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    columns = min(3, len(keys))
+    count = math.ceil(len(keys) / columns)
+    figure = Figure(figsize=(4.2 * columns, 2.8 * count), layout="constrained")
+    FigureCanvasAgg(figure)
+    for panel, key in enumerate(keys):
+        points = [(record[x], record[key]) for record in records if key in record]
+        axes = figure.add_subplot(count, columns, panel + 1)
+        axes.plot(*np.array(points, np.float64).reshape(-1, 2).T, marker=".", color="#2f5fb3")
+        axes.set(title=key, xlabel=x)
+        axes.grid(alpha=0.3)
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
