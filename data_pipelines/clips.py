@@ -62,3 +62,28 @@ class DataError(ValueError):
 def select(clips: Sequence[Clip], split: str) -> list[Clip]:
     """Clips of one split, in their order."""
     return [clip for clip in clips if clip.split == split]
+
+
+def by_subject(clips: Sequence[Clip]) -> list[Clip]:
+    """Join the clips of each subject, in their order, into one clip named after the subject."""
+    groups: dict[str, list[Clip]] = {}
+    for clip in clips:
+        groups.setdefault(clip.subject, []).append(clip)
+    return [_join(subject, group) for subject, group in groups.items()]
+
+
+def _join(subject: str, group: list[Clip]) -> Clip:
+    if len(group) == 1:
+        return dataclasses.replace(group[0], name=subject)
+    places = [(clip, i) for clip in group for i in range(clip.num_frames)]
+
+    def read(index):
+        clip, i = places[index]
+        return clip.read(i)
+
+    def stack(field):
+        values = [getattr(clip, field) for clip in group]
+        return None if any(value is None for value in values) else np.concatenate(values)
+
+    fields = {field: stack(field) for field in ("boxes", "joints", "visible")}
+    return Clip(subject, subject, group[0].split, len(places), read, **fields)

@@ -21,6 +21,7 @@ import numpy as np
 
 from data_pipelines.clips import Clip, FrameError
 from ttp_jax import geometry
+from ttp_jax.augment import Ranges
 from ttp_jax.skeletons import Skeleton
 
 if TYPE_CHECKING:
@@ -30,23 +31,6 @@ T = TypeVar("T")
 
 CANVAS_MULTIPLE = 64  # canvas sides are rounded up to this, so that jit meets few shapes
 NAMED_FRAMES = 5  # unreadable frames that one warning names
-
-
-@dataclasses.dataclass(frozen=True)
-class Augment:
-    """How training pairs are varied; the defaults are the published program's.
-
-    Attributes:
-      rotation: standard deviation in degrees, clipped at twice that.
-      rotation_prob: share of the pairs that are rotated at all.
-      scale: standard deviation of the region's size factor, clipped to 1 -+ scale.
-      flip_prob: share of the pairs that are mirrored.
-    """
-
-    rotation: float = 30.0
-    rotation_prob: float = 0.6
-    scale: float = 0.25
-    flip_prob: float = 0.5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,7 +79,7 @@ def train_pairs(
     batch_size: int,
     seed: int,
     start_step: int = 0,
-    augment: Augment = Augment(),
+    ranges: Ranges = Ranges(),
     frames_per_epoch: int | None = None,
     process_index: int = 0,
     process_count: int = 1,
@@ -112,6 +96,7 @@ def train_pairs(
       sigma: of the Gaussian targets, in heatmap pixels.
       batch_size: rows of the global batch; this process gets its contiguous slice of it.
       start_step: first batch; the stream equals one from step 0 with that many batches skipped.
+      ranges: how far pairs are moved.
       frames_per_epoch: targets an epoch, a new random choice each time; None for all frames.
       num_steps: batches to yield; None for no end.
       workers: batches that are built at the same time; None for one a CPU core.
@@ -128,7 +113,7 @@ def train_pairs(
             f"{process_count}: it must be a multiple of the number of processes."
         )
     rows = batch_size // process_count
-    draw = draws([clip.num_frames for clip in clips], seed, augment, frames_per_epoch)
+    draw = draws([clip.num_frames for clip in clips], seed, ranges, frames_per_epoch)
     read = _FrameReader()
 
     def build(step):
@@ -152,7 +137,7 @@ def train_pairs(
 
 
 def draws(
-    lengths: Sequence[int], seed: int, augment: Augment, frames_per_epoch: int | None = None
+    lengths: Sequence[int], seed: int, ranges: Ranges, frames_per_epoch: int | None = None
 ) -> Callable[[int], Draw]:
     """Return the function from a row's number in the global stream to its `Draw`.
 
@@ -181,9 +166,9 @@ def draws(
             clip=clip,
             target=int(frame - ends[clip] + lengths[clip]),
             source=source,
-            scale=1 + augment.scale * min(max(normal[0], -1), 1),
-            degrees=augment.rotation * min(max(normal[1], -2), 2) * (turn < augment.rotation_prob),
-            flip=bool(mirror < augment.flip_prob),
+            scale=1 + ranges.scale * min(max(normal[0], -1), 1),
+            degrees=ranges.rotation * min(max(normal[1], -2), 2) * (turn < ranges.rotation_prob),
+            flip=bool(mirror < ranges.flip_prob),
         )
 
     return draw

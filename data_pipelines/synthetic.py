@@ -817,9 +817,10 @@ def render(identity: Identity, pose: Pose, camera: Camera, size: int):
     """
     capsules = _project(identity, pose, camera, size)
     colors, cover = _figure(identity, capsules, camera, size)
-    halve = lambda a: a.reshape(-1, size, 2, size, 2).mean((2, 4)).transpose(1, 2, 0)  # noqa: E731
+    figure = jnp.concatenate([colors, cover[None]])
+    figure = sum(figure[:, i::2, j::2] for i in (0, 1) for j in (0, 1)) / 4
     room = _room(identity, camera, size) * _shadow(pose, camera, size)[..., None]
-    image = jnp.clip(room, 0.0, 1.0) * (1 - halve(cover)) + halve(colors)
+    image = jnp.clip(room, 0.0, 1.0) * (1 - figure[3, ..., None]) + jnp.moveaxis(figure[:3], 0, -1)
     image = _respond(identity, pose.key, image)
     image = jnp.round(255 * image).astype(jnp.uint8)
     return image, capsules.joints, _visible(capsules, size)

@@ -13,7 +13,6 @@ import pytest
 from data_pipelines import penn
 from data_pipelines.clips import Clip, FrameError
 from data_pipelines.pipeline import (
-    Augment,
     Subject,
     device_prefetch,
     heatmaps_of,
@@ -21,11 +20,12 @@ from data_pipelines.pipeline import (
     train_pairs,
 )
 from ttp_jax import geometry
+from ttp_jax.augment import Ranges
 from ttp_jax.skeletons import BBC7, PENN13
 
 REPO = pathlib.Path(__file__).parents[1]
 SHARED_DATA = pathlib.Path(os.environ.get("TTP_SHARED_DATA", REPO.parent / "shared" / "data"))
-NO_AUGMENT = Augment(rotation_prob=0, scale=0, flip_prob=0)
+NO_AUGMENT = Ranges(rotation_prob=0, scale=0, flip_prob=0)
 SIZES = {"image_size": 32, "heatmap_size": 8, "sigma": 1.0}
 
 
@@ -116,7 +116,7 @@ def test_processes_get_contiguous_slices(count):
 def test_epoch_has_every_frame_as_target_once():
     lengths = [4, 1, 6, 9]
     clips = coded_clips(lengths)
-    rows = np.concatenate([codes(b["target"]) for b in batches(clips, 10, augment=NO_AUGMENT)])
+    rows = np.concatenate([codes(b["target"]) for b in batches(clips, 10, ranges=NO_AUGMENT)])
     every = [(c, t) for c, length in enumerate(lengths) for t in range(length)]
     epochs = [[tuple(row) for row in rows[e * 20 : e * 20 + 20]] for e in range(4)]
     assert all(sorted(epoch) == every for epoch in epochs)
@@ -125,7 +125,7 @@ def test_epoch_has_every_frame_as_target_once():
 
 def test_shorter_epochs_choose_anew():
     clips = coded_clips([4, 1, 6, 9])
-    steps = batches(clips, 4, augment=NO_AUGMENT, frames_per_epoch=8)
+    steps = batches(clips, 4, ranges=NO_AUGMENT, frames_per_epoch=8)
     epochs = [{tuple(row) for row in codes(step["target"])} for step in steps]
     assert all(len(epoch) == 8 for epoch in epochs)
     assert epochs[0] != epochs[1] and len(set.union(*epochs)) > 12
@@ -133,7 +133,7 @@ def test_shorter_epochs_choose_anew():
 
 def test_source_is_any_frame_of_the_same_clip():
     clips = coded_clips([4, 1, 6])
-    steps = batches(clips, 100, augment=NO_AUGMENT)
+    steps = batches(clips, 100, ranges=NO_AUGMENT)
     target = np.concatenate([codes(step["target"]) for step in steps])
     source = np.concatenate([codes(step["source"]) for step in steps])
     np.testing.assert_array_equal(target[:, 0], source[:, 0])
@@ -205,7 +205,7 @@ def test_augmentation_has_the_stated_spread():
     triangle = np.float32([[12, 12], [18, 12], [12, 18]])  # the pose of a skeleton of pairs
     joints = np.tile(np.concatenate([triangle, np.zeros((10, 2), np.float32)]), (50, 1, 1))
     clip = Clip(**{**vars(clip), "joints": joints, "visible": np.ones((50, 13), bool)})
-    steps = batches([clip], 40, batch_size=50, augment=Augment(flip_prob=0))
+    steps = batches([clip], 40, batch_size=50, ranges=Ranges(flip_prob=0))
     along = np.concatenate([step["joints"][:, 1] - step["joints"][:, 0] for step in steps])
     # The box is 24 px wide: 6 px are 6 * 32 / (1.25 * 24) crop pixels at scale 1.
     scale = 6 * 32 / 30 / np.linalg.norm(along, axis=-1)
@@ -218,7 +218,7 @@ def test_augmentation_has_the_stated_spread():
     assert abs(turned.mean() - 0.6) < 0.05 and np.abs(degrees).max() <= 60.001
     assert abs(degrees[turned].std() - 28.8) < 2  # of a normal cut off at 2 standard deviations
 
-    still = np.concatenate([s["joints"] for s in batches([clip], 2, augment=NO_AUGMENT)])
+    still = np.concatenate([s["joints"] for s in batches([clip], 2, ranges=NO_AUGMENT)])
     expected = geometry.crop_affine(geometry.box_to_crop(np.float64([0, 0, 24, 24])), 32)
     np.testing.assert_allclose(
         still, np.tile(geometry.transform_points(expected, joints[0]), (16, 1, 1)), atol=1e-5
@@ -274,17 +274,17 @@ def test_invisible_joints_have_no_weight():
     clips = coded_clips([4, 6])
     for clip in clips:
         clip.visible[:, 3] = False
-    for batch in batches(clips, 5, augment=Augment(flip_prob=0)):
+    for batch in batches(clips, 5, ranges=Ranges(flip_prob=0)):
         assert not batch["weights"][:, 3].any() and not batch["heatmaps"][..., 3].any()
     # PENN13 pairs joints 3 and 4, so mirrored rows lack joint 4 instead.
-    for batch in batches(clips, 5, augment=Augment(flip_prob=1)):
+    for batch in batches(clips, 5, ranges=Ranges(flip_prob=1)):
         assert not batch["weights"][:, 4].any() and batch["weights"][:, 3].any()
 
 
 def test_unreadable_frame_is_replaced_with_one_warning():
     broken = {(1, 2), (1, 3)}
     with pytest.warns(UserWarning) as caught:
-        steps = batches(coded_clips([2, 5], broken=broken), 12, augment=NO_AUGMENT)
+        steps = batches(coded_clips([2, 5], broken=broken), 12, ranges=NO_AUGMENT)
     assert sorted(str(w.message) for w in caught) == [
         f"clip clip1, training on another frame: file of clip 1 frame {t} is damaged. "
         "Unpack it again."
@@ -293,7 +293,7 @@ def test_unreadable_frame_is_replaced_with_one_warning():
     rows = np.concatenate([codes(step[kind]) for step in steps for kind in ("target", "source")])
     assert {tuple(row) for row in rows} == {(0, 0), (0, 1), (1, 0), (1, 1), (1, 4)}
     with pytest.warns(UserWarning):
-        again = batches(coded_clips([2, 5], broken=broken), 4, start_step=8, augment=NO_AUGMENT)
+        again = batches(coded_clips([2, 5], broken=broken), 4, start_step=8, ranges=NO_AUGMENT)
     assert_same(steps[8:], again)
 
 
@@ -301,7 +301,7 @@ def test_replaced_target_brings_its_own_labels_and_box():
     (clip,) = coded_clips([2], broken={(0, 0)})
     clip.boxes[1] = (4, 6, 14, 26)
     with pytest.warns(UserWarning):
-        (batch,) = batches([clip], 1, augment=NO_AUGMENT)
+        (batch,) = batches([clip], 1, ranges=NO_AUGMENT)
     affine = geometry.crop_affine(geometry.box_to_crop(clip.boxes[1].astype(np.float64)), 32)
     expected = geometry.transform_points(affine, clip.joints[1])
     np.testing.assert_allclose(batch["joints"], np.tile(expected, (8, 1, 1)), atol=1e-4)
@@ -344,7 +344,7 @@ def test_pairs_of_real_frames():
     if not (SHARED_DATA / "penn_real").exists():
         pytest.skip(f"no shared data at {SHARED_DATA}: set TTP_SHARED_DATA to its folder")
     clips = penn.clips(SHARED_DATA / "penn_real", "train")
-    (batch,) = batches(clips, 1, image_size=128, heatmap_size=32, sigma=2.0, augment=NO_AUGMENT)
+    (batch,) = batches(clips, 1, image_size=128, heatmap_size=32, sigma=2.0, ranges=NO_AUGMENT)
     assert batch["weights"].all()
     assert (batch["joints"] > 0).all() and (batch["joints"] < 128).all()
     assert batch["target"].std() > 20

@@ -1,7 +1,9 @@
 """What a run carries along, as pytrees of arrays, and which parameters train."""
 
+import itertools
 import re
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import flax.struct
 import jax
@@ -95,28 +97,41 @@ def start_adaptation(base: Base, rules, tx: optax.GradientTransformation) -> Ada
     return Adaptation(step, trainable, tx.init(trainable), base.normalisers, loss)
 
 
-def stage_at(stages, step: int):
-    """The training stage that update number `step` (from 0) belongs to."""
-    end = 0
+class Stage(NamedTuple):
+    """A piece of joint training.
+
+    Attributes:
+      steps: updates.
+      learning_rate: at its start.
+      self_weight: lambda of Eq. 10; 0 leaves the self-supervised half out.
+      decay: "constant", or "cosine" down to zero at its end.
+    """
+
+    steps: int
+    learning_rate: float
+    self_weight: float
+    decay: str = "constant"
+
+
+def stage_at(stages: Sequence[Stage], step: int) -> Stage:
+    """The stage of update number `step`, counted from 0."""
+    ends = itertools.accumulate(stage.steps for stage in stages)
+    return next((stage for stage, end in zip(stages, ends, strict=True) if step < end), stages[-1])
+
+
+def schedule(stages: Sequence[Stage]) -> optax.Schedule:
+    """Learning rate by step."""
+    decays = {
+        "constant": lambda stage: optax.constant_schedule(stage.learning_rate),
+        "cosine": lambda stage: optax.cosine_decay_schedule(stage.learning_rate, stage.steps),
+    }
     for stage in stages:
-        end += stage.steps
-        if step < end:
-            return stage
-    return stages[-1]
+        if stage.decay not in decays:
+            raise ValueError(f"decay is {stage.decay!r}, expected one of {tuple(decays)}.")
+    ends = list(itertools.accumulate(stage.steps for stage in stages))
+    return optax.join_schedules([decays[stage.decay](stage) for stage in stages], ends[:-1])
 
 
-def schedule(stages) -> optax.Schedule:
-    """Learning rate by step: one per stage, constant or falling as a cosine to `final`."""
-    parts, ends = [], []
-    for stage in stages:
-        if stage.get("decay", "constant") == "cosine":
-            parts.append(optax.cosine_decay_schedule(stage.learning_rate, stage.steps))
-        else:
-            parts.append(optax.constant_schedule(stage.learning_rate))
-        ends.append(stage.steps + (ends[-1] if ends else 0))
-    return optax.join_schedules(parts, ends[:-1])
-
-
-def adam(learning_rate) -> optax.GradientTransformation:
+def adam(learning_rate: optax.ScalarOrSchedule) -> optax.GradientTransformation:
     """Adam as torch defines it, without weight decay (published program)."""
     return optax.adam(learning_rate, b1=0.9, b2=0.999, eps=1e-8)

@@ -1,0 +1,1 @@
+"""Experiments as data: one file, one experiment. `common.py` holds the shared defaults."""

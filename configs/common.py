@@ -1,0 +1,79 @@
+"""Defaults of every experiment: the paper's settings that all its data sets share (section 4.2).
+
+Not an experiment itself. Lists are tuples, because network and settings must be hashable.
+"""
+
+import ml_collections
+
+
+def get_config() -> ml_collections.ConfigDict:
+    """Return the defaults; data set, joints, depth, weights and schedule are each config's own."""
+    c = ml_collections.ConfigDict()
+    c.name = ""
+    c.seed = 0
+
+    c.data = ml_collections.ConfigDict()
+    c.data.source = ""  # which reader: "penn", "synthetic"
+    c.data.root = ""  # folder of the data set
+    c.data.skeleton = ""  # key of ttp_jax.skeletons.SKELETONS
+    # Test time: shrink a subject's frames until crops have this many times the network's pixels.
+    # 0 keeps the original pixels, as the published program does.
+    c.data.oversample = 0.0
+    c.data.workers = 0  # batches built at the same time; 0: one a CPU core
+
+    c.model = ml_collections.ConfigDict()
+    c.model.method = "transformer"  # or "shared", "baseline"
+    c.model.init = ""  # torchvision ResNet file, or "random"
+    c.model.image_size = 128
+    c.model.color_order = "rgb"  # "bgr" only for the released checkpoints
+    c.model.depth = 18
+    c.model.width = 64
+    c.model.feature_dim = 256
+    c.model.upsamplings = 3
+    c.model.last_stride = 2
+    c.model.num_maps = 30
+    c.model.sigma = 2.0
+    c.model.heads = 4
+    c.model.ffn_dim = 1024
+    c.model.decoder_layers = 1
+    c.model.dropout = 0.1
+    c.model.appearance_widths = (32, 64, 128, 256)
+    c.model.keypoint_widths = (32, 64, 128, 256)
+
+    c.loss = ml_collections.ConfigDict()
+    c.loss.features = "hed"  # or a torchvision vgg16-*.pth, or a Keras VGG16 .h5
+    c.loss.levels = 5  # relu levels beside the picture itself
+
+    c.train = ml_collections.ConfigDict()
+    c.train.batch_size = 32
+    # (updates, learning rate, lambda, "constant" or "cosine"), one after the other.
+    c.train.stages = ()
+    c.train.precision = "float32"  # or "bfloat16"
+    c.train.accumulate = 1  # parts a batch is cut into, for the memory's sake
+    c.train.frames_per_epoch = 0  # 0: all frames
+    c.train.rotation = 30.0
+    c.train.rotation_prob = 0.6
+    c.train.scale = 0.25
+    c.train.flip_prob = 0.5
+    c.train.log_every = 100
+    c.train.checkpoint_every = 5000
+    c.train.keep = 3  # checkpoints; the best on the validation split is kept besides
+
+    c.ttp = ml_collections.ConfigDict()
+    c.ttp.iterations = 1  # updates per frame
+    c.ttp.batch_size = 32
+    c.ttp.learning_rate = 1e-4
+    c.ttp.rules = "reference"  # what trains: "reference" or "paper"
+    c.ttp.reset = "subject"  # "subject", "never", or a number of frames (online)
+    c.ttp.normalisers = "reset"  # per subject, or "carried" from subject to subject
+    c.ttp.rotation = 30.0
+    c.ttp.online_rotation_prob = 1.0
+    c.ttp.offline_rotation_prob = 1.0
+    c.ttp.scale = 0.25
+    c.ttp.flip_prob = 0.5
+
+    c.eval = ml_collections.ConfigDict()
+    c.eval.pixels = 0.0  # above 0: accuracy at that many pixels at half resolution, not PCK
+    c.eval.probe_frames = 512  # frames for the label-free figures and the linear readout
+    c.eval.pictures = 4  # subjects drawn
+    return c

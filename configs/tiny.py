@@ -1,0 +1,42 @@
+"""Rendered people, a small network on 64 px crops: the whole method on two CPU cores.
+
+Command:   ./run.sh   (train, personalize online and offline, evaluate)
+Differs from the paper: 64 px pictures instead of 128, 2.3 M parameters, the last ResNet stage keeps
+its stride (so that the last map is 4 x 4), one perceptual level instead of five, a supervised stage
+before the joint one, rendered people.
+"""
+
+from configs import common
+
+
+def get_config():
+    c = common.get_config()
+    c.name = "tiny"
+    c.data.source = "synthetic"
+    c.data.root = "data/rendered"
+    c.data.skeleton = "penn13"
+    c.data.seed = 0
+    c.data.preset = "shifted"
+    c.data.image_size = 80
+    c.data.train = 1500
+    c.data.val = 16
+    c.data.test = 8
+    c.data.train_frames = 8
+    c.data.eval_frames = 32
+
+    c.model.init = "random"
+    c.model.image_size = 64
+    c.model.width = 24
+    c.model.feature_dim = 64
+    c.model.last_stride = 1
+    c.model.ffn_dim = 256
+    c.model.appearance_widths = (16, 32, 64)
+    c.model.keypoint_widths = (16, 64)
+    c.loss.levels = 1
+
+    c.train.stages = ((1500, 2e-3, 0.0, "cosine"), (600, 1e-3, 1e-3, "cosine"))
+    c.train.log_every = 50
+    c.train.checkpoint_every = 500
+    c.ttp.batch_size = 16
+    c.eval.probe_frames = 256
+    return c
