@@ -39,6 +39,7 @@ def get_config() -> ml_collections.ConfigDict:
     c.model.dropout = 0.1
     c.model.appearance_widths = (32, 64, 128, 256)
     c.model.keypoint_widths = (32, 64, 128, 256)
+    c.model.code_kernel = 7
 
     c.loss = ml_collections.ConfigDict()
     c.loss.features = "hed"  # or a torchvision vgg16-*.pth, or a Keras VGG16 .h5

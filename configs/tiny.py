@@ -32,9 +32,11 @@ def get_config():
     c.model.ffn_dim = 256
     c.model.appearance_widths = (16, 32, 64)
     c.model.keypoint_widths = (16, 64)
+    c.model.code_kernel = 3
     c.loss.levels = 1
 
-    c.train.stages = ((1500, 2e-3, 0.0, "cosine"), (600, 1e-3, 1e-3, "cosine"))
+    c.train.batch_size = 16
+    c.train.stages = ((2400, 2e-3, 0.0, "cosine"), (500, 1e-3, 1e-3, "cosine"))
     c.train.log_every = 50
     c.train.checkpoint_every = 500
     c.ttp.batch_size = 16

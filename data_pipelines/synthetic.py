@@ -1,13 +1,14 @@
 """Rendered people with exact joints: the data a fresh machine starts from.
 
-Each subject is a jointed 3-D figure with an own build, clothes, light, room and camera; each clip is
-one subject in one motion, with the labels of `PENN13`. All numbers follow from (seed, split,
+Each subject is a jointed 3-D figure with an own build, clothes, light, room and camera; each clip
+is one subject in one motion, with the labels of `PENN13`. All numbers follow from (seed, split,
 identity, frame), whatever the batch. Body frame and world are right-handed: x to the person's left,
 y up, z to the front, in metres; the camera looks along -z, so yaw 0 faces it.
 
-`render` is pure, and works under jit and vmap. `clips` renders a spec once and memory-maps it later.
+`render` is pure, and works under jit and vmap. `clips` renders a spec once, later memory-maps it.
 """
 
+import concurrent.futures
 import dataclasses
 import functools
 import hashlib
@@ -29,7 +30,7 @@ from data_pipelines.clips import Clip
 from ttp_jax.skeletons import PENN13
 
 # Part of the cache's file names: raise it whenever the same spec would give other bytes.
-RENDERER_VERSION = 1
+RENDERER_VERSION = 2
 
 PRESETS = ("plain", "shifted")
 SPLITS = ("train", "val", "test")
@@ -117,8 +118,9 @@ BONES = {
 }  # fmt: skip
 
 _SKINS = np.array(
-    [[0.98, 0.84, 0.74], [0.92, 0.72, 0.58], [0.78, 0.57, 0.42], [0.58, 0.39, 0.27], [0.36, 0.23, 0.16]]
-)
+    [[0.98, 0.84, 0.74], [0.92, 0.72, 0.58], [0.78, 0.57, 0.42], [0.58, 0.39, 0.27],
+     [0.36, 0.23, 0.16]]
+)  # fmt: skip
 _HAIRS = np.array(
     [[0.06, 0.05, 0.05], [0.2, 0.12, 0.07], [0.4, 0.24, 0.12], [0.85, 0.68, 0.36], [0.6, 0.22, 0.1],
      [0.62, 0.6, 0.58]]
@@ -181,8 +183,8 @@ def _cloth(draw, shifted):
     # Training stripes follow the limb or circle it; these run askew, between extremes of one hue.
     askew = jnp.array([0.6, 0.75, 0.3]) * draw.uniform(7.0, 10.0)
     hue, dark = draw.uniform(0, 1), draw.uniform(0.05, 0.3)
-    odd = jnp.concatenate([_hsv(hue, jnp.array(0.8), dark), _hsv(hue, jnp.array(0.25), jnp.array(1.0)),
-                           askew, askew, jnp.ones(1)])  # fmt: skip
+    pair = _hsv(hue, jnp.array([0.8, 0.25]), jnp.stack([dark, 1.0])).reshape(-1)
+    odd = jnp.concatenate([pair, askew, askew, jnp.ones(1)])
     return jnp.where(shifted, odd, jnp.concatenate([a, b, first, second, kind[None]]))
 
 
@@ -196,7 +198,9 @@ def sample_identity(key: jax.Array, shifted: bool = False) -> Identity:
     hair = jnp.where(draw.chance(0.1), draw.color((0.5, 0.9), (0.4, 0.9)), hair)
     shoe = draw.color((0.0, 0.8), (0.05, 1.0))
     top, bottom = _cloth(draw, shifted), _cloth(draw, shifted)
-    bottom = bottom.at[-1].multiply(shifted | draw.chance(0.4))  # trousers are mostly plain
+    bottom = bottom.at[-1].multiply(
+        jnp.logical_or(shifted, draw.chance(0.4))
+    )  # trousers are mostly plain
     one = [jnp.concatenate([color, color, plain]) for color in (skin, shoe, hair)]
     sleeve = jnp.where(draw.chance(0.55), draw.uniform(0.1, 0.9), draw.uniform(1.75, 1.95))
     trouser = jnp.where(draw.chance(0.45), draw.uniform(0.4, 1.05), draw.uniform(1.7, 1.95))
@@ -216,19 +220,19 @@ def sample_identity(key: jax.Array, shifted: bool = False) -> Identity:
             jnp.exp(draw.uniform(jnp.log(0.04), jnp.log(0.24), (CLUTTER, 2))),  # half sizes
             draw.uniform(-0.15, 0.15, (CLUTTER, 1)),  # radians
             draw.uniform(0.0, 1.0, (CLUTTER, 1)),  # below 0.3: an ellipse
-            draw.color((0.05, 0.8), (0.1, 1.0), (CLUTTER,)),
-            draw.uniform(-40.0, 40.0, (CLUTTER, 1)),  # stripes per picture, none below 10
+            draw.color((0.0, 0.6), (0.1, 0.95), (CLUTTER,)),
+            draw.uniform(-200.0, 130.0, (CLUTTER, 1)),  # stripes, radians; none below 40
         ],
         -1,
     )
-    mild, strong = draw.uniform(0.85, 1.12), draw.uniform(0.6, 1.15)
-    tint = draw.color((0.0, 0.12), (1.0, 1.001)), draw.color((0.35, 0.6), (1.0, 1.001))
+    mild, strong = draw.uniform(0.85, 1.12), draw.uniform(0.8, 1.15)
+    tint = draw.color((0.0, 0.12), (1.0, 1.001)), draw.color((0.25, 0.45), (1.0, 1.001))
     response = {
         "gain": (mild * tint[0], strong * tint[1]),
-        "contrast": (draw.uniform(0.85, 1.1), draw.uniform(0.45, 0.7)),
-        "gamma": (draw.uniform(0.85, 1.2), jnp.exp(draw.uniform(-0.7, 0.8))),
-        "blur": (draw.uniform(0.0, 0.5), draw.uniform(0.8, 1.2)),
-        "grain": (draw.uniform(0.0, 0.02), draw.uniform(0.01, 0.04)),
+        "contrast": (draw.uniform(0.85, 1.1), draw.uniform(0.55, 0.75)),
+        "gamma": (draw.uniform(0.85, 1.2), jnp.exp(draw.uniform(-0.6, 0.5))),
+        "blur": (draw.uniform(0.0, 0.5), draw.uniform(0.6, 1.0)),
+        "grain": (draw.uniform(0.0, 0.02), draw.uniform(0.0, 0.025)),
     }
     return Identity(
         bones=bones,
@@ -245,8 +249,8 @@ def sample_identity(key: jax.Array, shifted: bool = False) -> Identity:
         wall=draw.uniform(0.8, 3.0),
         room=jnp.stack([wall, floor]),
         clutter=clutter,
-        coarse=0.12 * draw.normal((5, 5, 3)),
-        fine=draw.uniform(0.01, 0.06) * draw.normal((17, 17, 3)),
+        coarse=0.1 * draw.normal((5, 5, 1)) + 0.035 * draw.normal((5, 5, 3)),
+        fine=draw.uniform(0.01, 0.07) * draw.normal((17, 17, 1)) * jnp.ones(3),
         slack=draw.uniform(0.0, 0.03, (4,)),
         **{name: jnp.where(shifted, odd, usual) for name, (usual, odd) in response.items()},
     )
@@ -264,12 +268,12 @@ ANGLES = (
 )  # fmt: skip
 _SWAP = np.array([*range(7), *range(11, 15), *range(7, 11), *range(19, 23), *range(15, 19)])
 _SIGN = np.array([1, -1, -1, -1, 1, -1, 1] + 16 * [1])  # rotations that a mirror turns round
-_LOW = np.deg2rad([-15, -25, -60, -30, -20, -50, -30] + 2 * [-50, 0, -90, 5] + 2 * [-30, -5, -40, 2])
+_LOW = np.deg2rad(
+    [-15, -25, -60, -30, -20, -50, -30] + 2 * [-50, 0, -90, 5] + 2 * [-30, -5, -40, 2]
+)
 _HIGH = np.deg2rad([50, 25, 60, 30, 70, 50, 40] + 2 * [175, 165, 80, 145] + 2 * [110, 60, 60, 135])
 # How far each angle strays from its motion, in degrees.
 _WANDER = np.deg2rad([5, 4, 10, 6, 6, 18, 9] + 2 * [20, 12, 22, 18] + 2 * [6, 5, 8, 8])
-
-
 
 
 def _motion(**angles):
@@ -277,14 +281,14 @@ def _motion(**angles):
 
     `both_x` stands for left_x and right_x in step, `turn_x` for the two half a cycle apart.
     """
-    rest = {"both_shoulder_abduct": (10, 0, 0), "both_elbow": (15, 0, 0), "both_hip_abduct": (5, 0, 0)}
+    rest = dict(both_shoulder_abduct=(10, 0, 0), both_elbow=(15, 0, 0), both_hip_abduct=(5, 0, 0))
     table = np.zeros((3, len(ANGLES)))
     for name, (mean, swing, phase) in (rest | angles).items():
         group, _, angle = name.partition("_")
-        paired = {"both": 0.0, "turn": 0.5}.get(group)
-        sides = [(name, 0.0)] if paired is None else [(f"left_{angle}", 0), (f"right_{angle}", paired)]
-        for side, lag in sides:
-            table[:, ANGLES.index(side)] = np.deg2rad(mean), np.deg2rad(swing), phase + lag
+        lag = {"both": 0.0, "turn": 0.5}.get(group)
+        sides = [(name, 0)] if lag is None else [(f"left_{angle}", 0), (f"right_{angle}", lag)]
+        for side, late in sides:
+            table[:, ANGLES.index(side)] = np.deg2rad(mean), np.deg2rad(swing), phase + late
     return table
 
 
@@ -296,16 +300,22 @@ _UPPER = np.stack(
         _motion(right_shoulder_abduct=(105, 12, 0), right_shoulder_twist=(-60, 15, 0.2),
                 right_elbow=(75, 40, 0.1)),  # wave
         _motion(both_shoulder_abduct=(85, 72, 0), both_elbow=(15, 10, 0)),  # jumping jack
-        _motion(both_shoulder_flex=(150, 25, 0), both_elbow=(25, 20, 0.5), side=(0, 20, 0)),  # reach
-        _motion(turn_shoulder_flex=(70, 22, 0), turn_elbow=(75, 62, 0.5), twist=(0, 30, 0)),  # punch
+        _motion(both_shoulder_flex=(150, 25, 0), both_elbow=(25, 20, 0.5),
+                side=(0, 20, 0)),  # reach
+        _motion(turn_shoulder_flex=(70, 22, 0), turn_elbow=(75, 62, 0.5),
+                twist=(0, 30, 0)),  # punch
         _motion(both_shoulder_abduct=(45, 8, 0), both_shoulder_twist=(55, 8, 0),
-                both_shoulder_flex=(-12, 5, 0), both_elbow=(95, 8, 0), side=(0, 15, 0)),  # hands on hips
-        _motion(bend=(40, 35, 0), lean=(20, 15, 0), both_shoulder_flex=(60, 45, 0)),  # touch the toes
-        _motion(left_shoulder_flex=(80, 85, 0), left_elbow=(45, 35, 0.3), twist=(0, 25, 0.2)),  # throw
+                both_shoulder_flex=(-12, 5, 0), both_elbow=(95, 8, 0),
+                side=(0, 15, 0)),  # hands on hips
+        _motion(bend=(40, 35, 0), lean=(20, 15, 0),
+                both_shoulder_flex=(60, 45, 0)),  # touch the toes
+        _motion(left_shoulder_flex=(80, 85, 0), left_elbow=(45, 35, 0.3),
+                twist=(0, 25, 0.2)),  # throw
         _motion(both_shoulder_flex=(78, 8, 0), both_shoulder_abduct=(35, 38, 0)),  # clap
         _motion(turn_elbow=(75, 62, 0)),  # curl
         _motion(both_shoulder_abduct=(88, 6, 0), twist=(0, 50, 0), both_elbow=(12, 6, 0)),  # turn
-        _motion(turn_shoulder_abduct=(80, 65, 0), turn_elbow=(50, 40, 0.25), side=(0, 12, 0)),  # dance
+        _motion(turn_shoulder_abduct=(80, 65, 0), turn_elbow=(50, 40, 0.25),
+                side=(0, 12, 0)),  # dance
     ]
 )  # fmt: skip
 _LOWER = np.stack(
@@ -335,7 +345,7 @@ class Pose(NamedTuple):
     angles: jax.Array  # [23] radians, in the order of `ANGLES`
     yaw: jax.Array  # radians; 0 faces the camera, positive turns to the person's left
     position: jax.Array  # [2] metres on the ground, x and z
-    key: jax.Array  # of the sensor noise
+    key: jax.Array  # key data of the sensor noise, uint32 [2]: numpy can stack it
 
 
 class Camera(NamedTuple):
@@ -354,8 +364,8 @@ def sample_motion(key: jax.Array, seconds: jax.Array) -> Pose:
     upper = jnp.asarray(_UPPER)[draw.integer(len(_UPPER))]
     lower = jnp.asarray(_LOWER)[draw.integer(len(_LOWER))]
     mean, swing, phase = jnp.where(jnp.arange(len(ANGLES)) < _FIRST_LEG, upper, lower)
-    lean = lower[0, 0] + lower[1, 0] * jnp.sin(2 * jnp.pi * phase[_FIRST_LEG])  # keep a squat's balance
-    mean = mean.at[0].add(lean)
+    # A squat leans forward for its balance, whatever the arms do.
+    mean, swing = mean.at[0].add(lower[0, 0]), swing.at[0].add(lower[1, 0])
     beat = draw.uniform(0.35, 0.8)  # Hz
     legs = jnp.where(draw.chance(0.7), 1.0, draw.uniform(0.6, 1.5))  # mostly in step with the arms
     rate = beat * jnp.where(jnp.arange(len(ANGLES)) < _FIRST_LEG, 1.0, legs)
@@ -377,7 +387,8 @@ def sample_motion(key: jax.Array, seconds: jax.Array) -> Pose:
     turn = jnp.deg2rad(draw.uniform(-40, 40)) * share
     sway = jnp.sin(2 * jnp.pi * (draw.uniform(0.05, 0.4, (2,)) * t + draw.uniform(0, 1, (2,))))
     noise = jax.vmap(functools.partial(jax.random.fold_in, key))(jnp.arange(len(seconds)))
-    return Pose(angles.astype(jnp.float32), facing + turn, draw.uniform(0.02, 0.12, (2,)) * sway, noise)
+    place = draw.uniform(0.02, 0.12, (2,)) * sway
+    return Pose(angles.astype(jnp.float32), facing + turn, place, jax.random.key_data(noise))
 
 
 # ---------------------------------------------------------------------------------------------
@@ -416,7 +427,7 @@ def _frames():
 
 
 def _points():
-    """List the body's points: (name, parent, frame, bone, its direction, fixed offset in metres)."""
+    """List the body's points: (name, parent, frame, bone, its direction, offset in metres)."""
     up, down = (0, 1, 0), (0, -1, 0)
     rows = [
         ("waist", "root", "pelvis", "waist", up, _O),
@@ -492,7 +503,6 @@ def _parts():
     return tuple(_Part(*row) for row in rows)
 
 
-
 PARTS = _parts()
 _NAMES = [part.name for part in PARTS]
 _TRUNK = [_NAMES.index(name) for name in ("chest", "shoulders", "left_flank", "right_flank")]
@@ -548,7 +558,7 @@ _einsum = functools.partial(jnp.einsum, precision="highest")
 
 
 def _product(a, b):
-    """Multiply small matrices [..., i, j] and [..., j, k]; batched dots crash XLA on CPUs (0.10)."""
+    """Multiply small matrices [..., i, j] and [..., j, k]; XLA 0.10 fails on batched dots."""
     return (a[..., None] * b[..., None, :, :]).sum(-2)
 
 
@@ -618,7 +628,9 @@ def _project(identity, pose, camera, size):
     worn = worn.at[_NAMES.index("skirt")].set(identity.skirt)
     a, b = (
         points[_at(getattr(part, end) for part in PARTS)]
-        + _product(frames, np.array([getattr(part, f"{end}_offset") for part in PARTS])[..., None])[..., 0]
+        + _product(frames, np.array([getattr(part, f"{end}_offset") for part in PARTS])[..., None])[
+            ..., 0
+        ]
         for end in ("a", "b")
     )
     b = a + worn[:, None] * (b - a)
@@ -720,14 +732,17 @@ def _figure(identity, capsules, camera, size):
 
 def _paint(rows, local):
     """Colour [3, S, S] by material rows [MATERIAL_SIZE, S, S] at local coordinates in metres."""
-    first, second = (
-        jnp.sin(2 * jnp.pi * sum(rows[at + k] * local[k] for k in range(3))) for at in (6, 9)
-    )
+
+    def wave(at):  # a triangle of period 1: cheaper than a sine, and as good
+        phase = sum(rows[at + k] * local[k] for k in range(3))
+        return 4 * jnp.abs(phase - jnp.round(phase)) - 1
+
+    first, second = wave(6), wave(9)
     plain, striped, checked = (rows[12] < limit for limit in (0.5, 1.5, 2.5))
-    wave = jnp.select(
+    level = jnp.select(
         [plain, striped, checked], [-1.0, first, first * second], 0.8 * (first + second) - 0.6
     )
-    return rows[:3] + jnp.clip(0.5 + 2.5 * wave, 0.0, 1.0) * (rows[3:6] - rows[:3])
+    return rows[:3] + jnp.clip(0.5 + 2.5 * level, 0.0, 1.0) * (rows[3:6] - rows[:3])
 
 
 def _badge(identity, index, local, color):
@@ -743,11 +758,11 @@ def _face(identity, index, local, color):
     x, y, z = (c / 0.105 for c in local)
     head = index == _NAMES.index("head")
     hair = 0.6 * y - 0.8 * z > identity.hairline
-    eyes = (z > 0) & ((jnp.abs(x) - 0.4) ** 2 + (y - 0.02) ** 2 < 0.2**2)
-    mouth = (z > 0) & (x**2 / 0.1 + (y + 0.55) ** 2 / 0.012 < 1)
+    eyes = (z > 0) & ((jnp.abs(x) - 0.38) ** 2 + (y - 0.05) ** 2 < 0.13**2)
+    mouth = (z > 0) & (x**2 / 0.08 + (y + 0.6) ** 2 / 0.01 < 1)
     for where, paint in (
-        (mouth, jnp.array([0.6, 0.18, 0.18])),
-        (eyes, jnp.full(3, 0.05)),
+        (mouth, jnp.array([0.65, 0.25, 0.22])),
+        (eyes, jnp.full(3, 0.12)),
         (hair, identity.materials[MATERIALS.index("hair"), :3]),
     ):
         color = jnp.where(head & where, paint[:, None, None], color)
@@ -766,7 +781,6 @@ def _room(identity, camera, size):
     at = (jnp.arange(size) + 0.5) / size
     rows, columns = at - camera.shake[1], at - camera.shake[0]
     y, x = rows[:, None], columns[None]
-    edge = size / 1.0
     foot = _pixels(camera, size, _view(camera, jnp.stack([0.0, 0.0, -1.0]) * identity.wall))[1]
     floor = jnp.clip(jnp.arange(size) - foot + 0.5, 0.0, 1.0)[:, None, None]
     wall, ground = identity.room
@@ -774,10 +788,12 @@ def _room(identity, camera, size):
     for shape in identity.clutter:
         u, v = x - shape[0], y - shape[1]
         cos, sin = jnp.cos(shape[4]), jnp.sin(shape[4])
-        u, v = (cos * u + sin * v) / shape[2], (cos * v - sin * u) / shape[3]
-        reach = jnp.where(shape[5] < 0.3, jnp.sqrt(u * u + v * v + 1e-9), jnp.maximum(abs(u), abs(v)))
-        inside = jnp.clip((1 - reach) * edge * jnp.minimum(shape[2], shape[3]) + 0.5, 0.0, 1.0)
-        stripes = 1 + 0.25 * (jnp.abs(shape[9]) > 10) * jnp.sign(jnp.sin(shape[9] * (u + v)))
+        u, v = cos * u + sin * v, cos * v - sin * u
+        stripes = 1 + 0.15 * jnp.where(shape[9] > 40, jnp.sin(shape[9] * u), 0.0)
+        u, v = u / shape[2], v / shape[3]
+        square = jnp.maximum(jnp.abs(u), jnp.abs(v))
+        reach = jnp.where(shape[5] < 0.3, jnp.hypot(u, v), square)
+        inside = jnp.clip((1 - reach) * size * jnp.minimum(shape[2], shape[3]) + 0.5, 0.0, 1.0)
         color = color + inside[..., None] * (shape[6:9] * stripes[..., None] - color)
     color = color + floor * (ground * (0.75 + 0.35 * y[..., None]) - color)
     return color + _smooth(identity.coarse, rows, columns) + _smooth(identity.fine, rows, columns)
@@ -804,7 +820,9 @@ def _respond(identity, key, image):
     band = jnp.exp(-0.5 * ((at[:, None] - at) / sigma) ** 2)
     band = band / band.sum(1, keepdims=True)
     image = _einsum("yi,ijc,xj->yxc", band, image, band)
-    grain = jax.random.uniform(key, image.shape, minval=-1.73, maxval=1.73)  # unit variance
+    grain = jax.random.uniform(
+        jax.random.wrap_key_data(key), image.shape, minval=-1.73, maxval=1.73
+    )  # unit variance
     return jnp.clip(image + identity.grain * grain, 0.0, 1.0)
 
 
@@ -874,38 +892,49 @@ def sample_camera(key: jax.Array, identity: Identity, poses: Pose) -> Camera:
 # Clips
 
 
-def _clip_keys(spec, split, index):
-    key = jax.random.fold_in(jax.random.key(spec.seed), SPLITS.index(split))
-    return jax.random.split(jax.random.fold_in(key, index), 4)
+@functools.partial(jax.jit, static_argnames="frames")
+def _sample(seed, split, index, sparse, shifted, frames):
+    # Only `frames` is static, so that val and test share a compilation.
+    key = jax.random.fold_in(jax.random.key(seed), split)
+    keys = jax.random.split(jax.random.fold_in(key, index), 4)
+    identity = sample_identity(keys[0], shifted)
+    count = jnp.arange(frames, dtype=jnp.float32)
+    jitter = jax.random.uniform(keys[1], (frames,), minval=-0.4, maxval=0.4)
+    seconds = jnp.where(
+        sparse, (count + jitter) / TRAIN_FRAMES_PER_SECOND, count / EVAL_FRAMES_PER_SECOND
+    )
+    poses = sample_motion(keys[2], seconds)
+    return identity, poses, sample_camera(keys[3], identity, poses)
 
 
 def sample_clip(spec: Spec, split: str, index: int) -> tuple[Identity, Pose, Camera]:
     """Draw subject `index` of a split with its poses and cameras; these have a leading [T]."""
-    identity_key, motion_key, camera_key, time_key = _clip_keys(spec, split, index)
-    frames = spec.frames(split)
-    identity = sample_identity(identity_key, shifted=spec.preset == "shifted" and split != "train")
-    seconds = jnp.arange(frames, dtype=jnp.float32)
-    if split == "train":
-        jitter = jax.random.uniform(time_key, (frames,), minval=-0.4, maxval=0.4)
-        seconds = (seconds + jitter) / TRAIN_FRAMES_PER_SECOND
-    else:
-        seconds = seconds / EVAL_FRAMES_PER_SECOND
-    poses = sample_motion(motion_key, seconds)
-    return identity, poses, sample_camera(camera_key, identity, poses)
+    train = split == "train"
+    shifted = spec.preset == "shifted" and not train
+    number = SPLITS.index(split)
+    return _sample(spec.seed, number, index, train, shifted, frames=spec.frames(split))
 
 
-@functools.partial(jax.jit, static_argnames=("spec", "split"))
+@functools.partial(jax.jit, static_argnames="size")
+def _render_frames(identities, poses, cameras, size):
+    def frame(args):
+        identity, pose, camera = args
+        box = person_box(identity, pose, camera, size, identity.slack)
+        return *render(identity, pose, camera, size), box
+
+    # One frame at a time stays in a CPU's cache: less work than a vmap over the batch.
+    return jax.lax.map(frame, (identities, poses, cameras))
+
+
 def _render_clips(spec, split, indices):
-    def clip(index):
-        identity, poses, cameras = sample_clip(spec, split, index)
-
-        def frame(pose, camera):
-            picture = render(identity, pose, camera, spec.image_size)
-            return *picture, person_box(identity, pose, camera, spec.image_size, identity.slack)
-
-        return jax.vmap(frame)(poses, cameras)
-
-    return jax.vmap(clip)(indices)
+    """Return images, joints, visible and boxes [n, T, ...] of some subjects."""
+    frames = spec.frames(split)
+    drawn = [jax.device_get(sample_clip(spec, split, int(index))) for index in indices]
+    identities, poses, cameras = jax.tree.map(lambda *leaves: np.stack(leaves), *drawn)
+    identities = jax.tree.map(lambda leaf: np.repeat(leaf, frames, 0), identities)
+    poses, cameras = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), (poses, cameras))
+    rendered = jax.device_get(_render_frames(identities, poses, cameras, spec.image_size))
+    return [x.reshape(len(indices), frames, *x.shape[1:]) for x in rendered]
 
 
 def _write_atomically(path, write):
@@ -918,9 +947,19 @@ def _write_atomically(path, write):
         temporary.unlink(missing_ok=True)
 
 
+def _threaded(spec, split, batches):
+    """Yield rendered batches in order, one per core at a time: a batch keeps one core busy."""
+    work = functools.partial(_render_clips, spec, split)
+    yield work(batches[0])  # compiles
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        group = 4 * os.cpu_count()  # so that finished pictures don't pile up
+        for start in range(1, len(batches), group):
+            yield from pool.map(work, batches[start : start + group])
+
+
 def _render_split(spec, split, frames_path, labels_path):
     count, length, size = getattr(spec, split), spec.frames(split), spec.image_size
-    batch = max(1, min(count, FRAMES_PER_BATCH // length))
+    batch = max(1, FRAMES_PER_BATCH // length)
     labels = {
         "joints": np.zeros((count, length, PENN13.size, 2), np.float32),
         "visible": np.zeros((count, length, PENN13.size), bool),
@@ -932,10 +971,10 @@ def _render_split(spec, split, frames_path, labels_path):
             path, mode="w+", dtype=np.uint8, shape=(count, length, size, size, 3)
         )
         with tqdm(total=count * length, desc=f"rendering {split}", unit="frame") as bar:
-            for start in range(0, count, batch):
-                # A batch always has the same shape, so it compiles once; the last repeats a clip.
-                indices = np.minimum(np.arange(start, start + batch), count - 1)
-                images, *rest = jax.device_get(_render_clips(spec, split, indices))
+            # All batches have one shape, so they compile once; the last repeats a clip.
+            starts = range(0, count, batch)
+            indices = [np.minimum(np.arange(batch) + start, count - 1) for start in starts]
+            for start, (images, *rest) in zip(starts, _threaded(spec, split, indices)):
                 rows = slice(start, min(start + batch, count))
                 fresh = rows.stop - rows.start
                 store[rows] = images[:fresh]
@@ -957,8 +996,8 @@ def _load_split(spec, split, frames_path, labels_path):
     shape = (getattr(spec, split), spec.frames(split))
     try:
         frames = np.load(frames_path, mmap_mode="r")
-        with np.load(labels_path) as file:
-            labels = {name: file[name] for name in ("boxes", "joints", "visible")}
+        with open(labels_path, "rb") as file, np.load(file) as rows:
+            labels = {name: rows[name] for name in ("boxes", "joints", "visible")}
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
         return None
     arrays = [frames, *labels.values()]

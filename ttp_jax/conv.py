@@ -2,9 +2,9 @@
 
 Same numbers as `lax.conv_general_dilated`; what differs is the form of the gradient and of the
 batch of kernels that `vmap` over subjects makes. On CPU XLA falls back to naive loops for the
-kernel gradient inside `scan` (100 times slower) and for grouped convolutions (what `vmap` over
-kernels becomes). Written as ordinary convolutions in the canonical layout, or as matrix products
-where the layer is wide, and with a loop over subjects, they stay fast. GPU and TPU take XLA's own.
+kernel gradient inside `scan` (100 times slower), for strided gradients and for grouped
+convolutions (what `vmap` over kernels becomes). Kernel gradients as matrix products, strides as
+channels, and a loop over subjects stay fast. GPU and TPU take XLA's own.
 
 The environment variable TTP_JAX_CONV=xla forces XLA's own forms everywhere, for comparison.
 """
@@ -16,9 +16,8 @@ import jax.numpy as jnp
 from jax import lax
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
-# Above this many channel pairs the kernel gradient is faster as one matrix product per tap than as
-# a convolution (measured on 2 x86 cores: 256 x 256 is 3 times faster, 64 x 64 is 2 times slower).
-WIDE = 96 * 96
+# Output pixels per picture from which the kernel gradient is summed over examples afterwards.
+LARGE = 256
 
 
 def _plain(x, kernel, stride=1, padding=0):
@@ -36,17 +35,23 @@ def _input_gradient(g, kernel):
 
 
 def _kernel_gradient(x, g):
-    """Cotangent of the kernel."""
+    """Cotangent of the kernel: one matrix product per row of taps.
+
+    Where pictures are large the product is taken per example and summed after: examples then run
+    on all cores and stay in cache. Where they are small the sum is part of the product.
+    """
     rows, columns = g.shape[1:3]
-    taps = [(i, j) for i in range(x.shape[1] - rows + 1) for j in range(x.shape[2] - columns + 1)]
-    if x.shape[-1] * g.shape[-1] >= WIDE or len(taps) == 1:
-        products = [
-            jnp.einsum("bhwc,bhwo->co", x[:, i : i + rows, j : j + columns], g) for i, j in taps
-        ]
-        shape = (x.shape[1] - rows + 1, x.shape[2] - columns + 1, x.shape[-1], g.shape[-1])
-        return jnp.stack(products).reshape(shape)
-    # Channels take the batch's place, the batch the channels', the cotangent is the kernel.
-    return _plain(x.transpose(3, 1, 2, 0), g.transpose(1, 2, 0, 3)).transpose(1, 2, 0, 3)
+    across = x.shape[2] - columns + 1
+    x = jnp.concatenate([x[:, :, j : j + columns] for j in range(across)], -1)
+
+    def product(i):
+        taps = x[:, i : i + rows]
+        if rows * columns < LARGE:
+            return jnp.einsum("bhwc,bhwo->co", taps, g)
+        return jnp.einsum("bhwc,bhwo->bco", taps, g).sum(0)
+
+    kernel = jnp.stack([product(i) for i in range(x.shape[1] - rows + 1)])
+    return kernel.reshape(kernel.shape[0], across, -1, g.shape[-1])
 
 
 def _batch_of_subjects(op, batch_axes):

@@ -61,7 +61,7 @@ def read_torch(path: str | pathlib.Path) -> dict[str, np.ndarray]:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
         return {name: value.detach().numpy() for name, value in loaded.items()}
     except Exception as error:
-        raise ValueError(f"{path} is not a plain torch state dict: {error}") from error
+        raise ValueError(f"{path} is not a plain torch state dict ({error}): fetch it again.") from error
 
 
 def load_resnet(path: str | pathlib.Path, variables: Mapping) -> dict:

@@ -191,3 +191,33 @@ def predict(
     maps = model.apply(variables, pictures).heatmaps
     points, peaks = heatmaps.decode(maps)
     return points * (pictures.shape[1] / maps.shape[1]), peaks
+
+
+def probe(
+    variables: dict,
+    target: jax.Array,
+    source: jax.Array,
+    other: jax.Array,
+    *,
+    model: PoseNet,
+) -> dict[str, jax.Array]:
+    """Is the keypoint bottleneck alive? Mean squared errors of the target's picture.
+
+    Args:
+      variables: params and batch_stats.
+      target, source, other: three frames of one person each [B, H, W, 3], cut by the target's box,
+        in the network's colours.
+      model: the network.
+
+    Returns:
+      "own": reconstruction with the target's own keypoints; "other": with another frame's; "copy":
+      of taking the source as it is. Own and other alike mean a dead bottleneck.
+    """
+    _, maps, points = model.apply(variables, target, method="keypoints")
+    _, _, elsewhere = model.apply(variables, other, method="keypoints")
+
+    def render(points):
+        return model.apply(variables, source, points, maps.shape[1:3], method="reconstruct")
+
+    pictures = {"own": render(points), "other": render(elsewhere), "copy": source}
+    return {name: jnp.mean(jnp.square(p - target)) for name, p in pictures.items()}

@@ -211,6 +211,17 @@ def _draw_valid(key, valid, last, count):
     return order[jax.random.randint(key, (count,), 0, jnp.maximum(allowed.sum(), 1))]
 
 
+def cut(
+    frames: Frames, index: jax.Array, affines: jax.Array, settings: Settings
+) -> jax.Array:
+    """Cut crops [n, S, S, 3] of frames `index` [n] by `affines` [n, 2, 3], in network colours."""
+
+    def one(i, affine):
+        return geometry.warp(frames.pictures[i], affine, settings.image_size)
+
+    return normalize(jax.vmap(one)(index, affines), bgr=settings.bgr)
+
+
 def _cut_pairs(key, frames, targets, sources, settings, *, clean_first):
     """Cut target and source with the target's box and one random transform per pair."""
     scale, degrees, flip = augment.draw(
@@ -224,12 +235,7 @@ def _cut_pairs(key, frames, targets, sources, settings, *, clean_first):
         frames.crops[targets], settings.image_size, scale, degrees, flip
     )
 
-    def cut(index, affine):
-        return geometry.warp(frames.pictures[index], affine, settings.image_size)
-
-    return tuple(
-        normalize(jax.vmap(cut)(index, affines), bgr=settings.bgr) for index in (targets, sources)
-    )
+    return cut(frames, targets, affines, settings), cut(frames, sources, affines, settings)
 
 
 def _predict_frame(adaptation, base, frames, t, tools):
@@ -239,9 +245,7 @@ def _predict_frame(adaptation, base, frames, t, tools):
         "params": state.merge(adaptation.params, frozen),
         "batch_stats": base.batch_stats,
     }
-    affine = geometry.crop_affine(frames.crops[t], settings.image_size)
-    picture = geometry.warp(frames.pictures[t], affine, settings.image_size)
-    points, peaks = steps.predict(
-        variables, normalize(picture, bgr=settings.bgr)[None], model=tools.model
-    )
+    affine = geometry.crop_affine(frames.crops[t], settings.image_size)[None]
+    pictures = cut(frames, t[None], affine, settings)
+    points, peaks = steps.predict(variables, pictures, model=tools.model)
     return geometry.transform_points(geometry.invert_affine(affine), points)[0], peaks[0]

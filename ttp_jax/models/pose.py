@@ -53,6 +53,7 @@ class PoseNet(nn.Module):
         picture. The renderer mirrors them.
       keypoint_widths: channels of the keypoint encoder's blocks; the Gaussian maps are enlarged so
         that its code has the size of the appearance code.
+      code_kernel: size of the first convolution of both code encoders.
       dtype: of the computation; parameters and outputs stay float32.
     """
 
@@ -71,6 +72,7 @@ class PoseNet(nn.Module):
     dropout: float = 0.1
     appearance_widths: tuple[int, ...] = (32, 64, 128, 256)
     keypoint_widths: tuple[int, ...] = (32, 64, 128, 256)
+    code_kernel: int = 7
     dtype: jnp.dtype = jnp.float32
 
     def setup(self):
@@ -87,8 +89,8 @@ class PoseNet(nn.Module):
         if self.method != "baseline":
             bias_init = torch_default_bias(self.feature_dim)
             self.self_head = Conv(self.num_maps, 1, bias_init=bias_init, dtype=self.dtype)
-            self.appearance = CodeEncoder(self.appearance_widths, self.dtype)
-            self.keypoint_encoder = CodeEncoder(self.keypoint_widths, self.dtype)
+            self.appearance = CodeEncoder(self.appearance_widths, self.code_kernel, self.dtype)
+            self.keypoint_encoder = CodeEncoder(self.keypoint_widths, self.code_kernel, self.dtype)
             self.renderer = Renderer(self.appearance_widths[::-1], self.dtype)
         if self.method == "transformer":
             self.decoder = AffinityDecoder(

@@ -13,6 +13,7 @@ class CodeEncoder(nn.Module):
     """
 
     widths: tuple[int, ...]
+    first_kernel: int = 7
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
@@ -21,7 +22,7 @@ class CodeEncoder(nn.Module):
             x = ConvBlock(
                 width,
                 stride=1 if i == 0 else 2,
-                first_size=7 if i == 0 else 3,
+                first_size=self.first_kernel if i == 0 else 3,
                 dtype=self.dtype,
                 name=f"block{i}",
             )(x, train)

@@ -1,0 +1,145 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from ttp_jax import state
+from ttp_jax.models.pose import PoseNet
+
+
+def shapes(**options):
+    """Parameter shapes of a network at the paper's size, without computing anything."""
+    model = PoseNet(**options)
+    picture = jnp.zeros((1, 128, 128, 3))
+    return jax.eval_shape(model.init, jax.random.key(0), picture, picture)["params"]
+
+
+def count(tree):
+    return sum(a.size for a in jax.tree.leaves(tree))
+
+
+# Numbers of the published program, counted in it.
+@pytest.mark.parametrize(
+    "options, total, trainable",
+    [
+        ({"depth": 50, "num_joints": 13}, 39_817_343, 38_691_937),
+        ({"depth": 18, "num_joints": 16}, 21_195_135, 20_112_481),
+        ({"depth": 18, "num_joints": 7}, 21_192_831, 20_112_481),
+    ],
+    ids=["penn", "h36m", "bbc"],
+)
+def test_parameter_counts_in_total_and_trainable_at_test_time(options, total, trainable):
+    params = shapes(**options)
+    train, frozen = state.split(params, state.RULES["reference"])
+    assert count(params) == total
+    assert count(train) == trainable
+    assert count(frozen) == total - trainable
+
+
+@pytest.mark.parametrize(
+    "depth, joints, method, total",
+    [
+        (50, 13, "baseline", 33_998_669),
+        (18, 16, "baseline", 15_376_464),
+        (18, 7, "baseline", 15_374_151),
+        (50, 13, "shared", 38_755_694),
+        (18, 16, "shared", 20_133_489),
+    ],
+)
+def test_parameter_counts_of_the_ablations(depth, joints, method, total):
+    assert count(shapes(depth=depth, num_joints=joints, method=method)) == total
+
+
+def test_reference_rule_trains_every_convolution_and_nothing_else():
+    train, frozen = state.split(shapes(depth=18, num_joints=16), state.RULES["reference"])
+    assert len(train) == 51  # of 168 tensors, as the published program
+    # Our packed attention projections are two tensors as torch's are.
+    assert len(frozen) == 117
+    assert all(p.endswith("/kernel") or p in BIASES for p in train)
+    assert all(p.startswith("decoder/") or p.endswith(("scale", "bias")) for p in frozen)
+
+
+BIASES = {"self_head/bias", "renderer/output/bias"}
+
+
+def test_paper_rule_trains_encoder_and_self_head_only():
+    params = shapes(depth=18, num_joints=16)
+    train, frozen = state.split(params, state.RULES["paper"])
+    reference, _ = state.split(params, state.RULES["reference"])
+    own = {p for p in reference if p.startswith(("encoder/", "self_head/"))}
+    assert set(train) == own
+    renderer = sum(count(v) for k, v in frozen.items() if k.startswith("renderer/"))
+    assert renderer == 2_352_867
+
+
+def test_shared_method_freezes_its_supervised_head():
+    params = shapes(depth=18, num_joints=16, method="shared")
+    for rules in ("reference", "paper"):
+        _, frozen = state.split(params, state.RULES[rules])
+        assert {"supervised_head/kernel", "supervised_head/bias"} <= set(frozen)
+
+
+def test_all_rule_freezes_nothing():
+    params = shapes(depth=18, num_joints=16)
+    assert state.split(params, state.RULES["all"])[1] == {}
+
+
+TREE = {"a": {"kernel": np.arange(3.0), "bias": np.zeros(2)}, "b": {"kernel": np.ones(4)}}
+
+
+def test_split_takes_the_first_match_and_merge_undoes_it():
+    train, frozen = state.split(TREE, ((r"^a/bias$", False), (r"^a/", True), (r"", False)))
+    assert set(train) == {"a/kernel"} and set(frozen) == {"a/bias", "b/kernel"}
+    merged = state.merge(train, frozen)
+    assert jax.tree.structure(merged) == jax.tree.structure(TREE)
+    jax.tree.map(np.testing.assert_array_equal, merged, TREE)
+
+
+def test_a_parameter_without_rule_is_an_error_that_names_it():
+    with pytest.raises(ValueError, match="'b/kernel'.*end with"):
+        state.split(TREE, ((r"^a/", True),))
+
+
+def test_adaptation_starts_from_the_base_with_empty_moments():
+    params = jax.tree.map(jnp.array, TREE)
+    base = state.Base(params, {}, jnp.array([0.5, 2.0]))
+    start = state.start_adaptation(base, ((r"^a/", True), (r"", False)), state.adam(1e-4))
+    assert int(start.step) == 0 and np.isnan(start.loss)
+    assert set(start.params) == {"a/kernel", "a/bias"}
+    np.testing.assert_array_equal(start.params["a/kernel"], TREE["a"]["kernel"])
+    np.testing.assert_array_equal(start.normalisers, base.normalisers)
+    assert all(np.all(np.asarray(leaf) == 0) for leaf in jax.tree.leaves(start.opt_state))
+
+
+STAGES = (
+    state.Stage(3, 1e-3, 0.0),
+    state.Stage(4, 2e-3, 1.0, "cosine"),
+)
+
+
+def test_stages_follow_each_other_and_the_last_one_stays():
+    found = [state.stage_at(STAGES, step).self_weight for step in range(9)]
+    assert found == [0, 0, 0, 1, 1, 1, 1, 1, 1]
+
+
+def test_schedule_is_constant_then_a_fresh_cosine_down_to_zero():
+    rate = state.schedule(STAGES)
+    cosine = [2e-3 * 0.5 * (1 + np.cos(np.pi * i / 4)) for i in range(5)]
+    np.testing.assert_allclose(
+        [float(rate(i)) for i in range(8)], [1e-3] * 3 + cosine, atol=1e-9
+    )
+
+
+def test_adam_moves_the_first_step_by_the_learning_rate_with_torch_s_epsilon():
+    tx = state.adam(0.1)
+    params = {"a": jnp.array([1.0, 1.0])}
+    gradient = {"a": jnp.array([3.0, 1e-8])}
+    updates, _ = tx.update(gradient, tx.init(params), params)
+    # m / (sqrt(v) + eps) with both moments corrected: 1, and 1 / 2 where the gradient is eps.
+    np.testing.assert_allclose(optax.apply_updates(params, updates)["a"], [0.9, 0.95], rtol=1e-5)
+
+
+def test_an_unknown_decay_is_an_error_that_names_the_known_ones():
+    with pytest.raises(ValueError, match="'linear'.*'constant', 'cosine'"):
+        state.schedule((state.Stage(3, 1e-3, 0.0, "linear"),))

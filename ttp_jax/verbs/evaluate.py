@@ -1,0 +1,238 @@
+"""Score the test split: mean training pose, untrained network, without TTP, online, offline.
+
+    python main.py evaluate --config=configs/tiny.py --workdir=runs/tiny
+
+Online and offline appear where `personalize` has written them. Prints the table, then whether the
+self-supervised half is alive (three figures that need no labels), and writes evaluation.json.
+"""
+
+import functools
+import pathlib
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from data_pipelines import clips as clips_lib
+from data_pipelines import pipeline
+from ttp_jax import geometry, metrics, state, steps, ttp
+from ttp_jax.augment import Ranges
+from ttp_jax.checkpoint import write_json
+from ttp_jax.models.pose import normalize
+from ttp_jax.verbs import experiment, personalize
+from ttp_jax.verbs.experiment import say
+
+AS_IT_IS = Ranges(rotation_prob=0.0, scale=0.0, flip_prob=0.0)
+NAMES = {"none": "without TTP", "online": "TTP online", "offline": "TTP offline"}
+
+
+def run(config, workdir: pathlib.Path, options) -> int:
+    """Evaluate and print."""
+    del options
+    base, step = experiment.load_base(config, workdir)
+    clips = experiment.load_clips(config)
+    test = clips_lib.by_subject(clips_lib.select(clips, "test"))
+    training = clips_lib.select(clips, "train")
+    if not test or any(clip.joints is None for clip in test):
+        raise clips_lib.DataError(f"no labelled test clips in {config.data.root}: nothing to score.")
+    predictions = {
+        "mean training pose": mean_pose(config, training, test),
+        "untrained network": _predict(config, untrained(config, base), test, "untrained"),
+    }
+    for scenario, name in NAMES.items():
+        found = personalize.read_results(workdir / "results" / scenario, test)
+        if found is None and scenario == "none":
+            found = _predict(config, base, test, "without TTP")
+        if found is not None:
+            predictions[name] = found
+    report = {
+        "config": config.name,
+        "checkpoint_step": step,
+        "test_subjects": [clip.name for clip in test],
+        "rows": {name: _row(config, test, joints) for name, joints in predictions.items()},
+    }
+    _print_table(config, report)
+    if config.model.method != "baseline":
+        report["bottleneck"] = bottleneck(config, base, test)
+        report["readout"] = readout(config, base, training, test)
+        _print_bottleneck(report)
+    write_json(workdir / "evaluation.json", report)
+    say(f"\nwrote {workdir / 'evaluation.json'}")
+    return 0
+
+
+class Predictor:
+    """Predicts whole clips with a fixed model."""
+
+    def __init__(self, config, base: state.Base):
+        self._runner = personalize.Runner(config, base, "none")
+
+    def __call__(self, clip, bar=None) -> personalize.Result:
+        return self._runner(clip, bar)
+
+
+def _predict(config, base, clips, name) -> list[np.ndarray]:
+    predictor = Predictor(config, base)
+    total = sum(clip.num_frames for clip in clips)
+    with tqdm(total=total, unit="frame", desc=name, dynamic_ncols=True) as bar:
+        return [predictor(clip, bar).joints for clip in clips]
+
+
+def untrained(config, base: state.Base) -> state.Base:
+    """The network before training, from random weights."""
+    model, size = experiment.build_model(config), config.model.image_size
+    tx = experiment.optimizer(config)
+    fresh = steps.init_state(model, tx, jax.random.key(config.seed), size, base.normalisers)
+    return state.Base(fresh.params, fresh.batch_stats, base.normalisers)
+
+
+def mean_pose(config, training, test) -> list[np.ndarray]:
+    """The training people's mean pose within the crop, put into each test frame's crop."""
+    size = config.model.image_size
+
+    def affines(clip):
+        return geometry.crop_affine(geometry.box_to_crop(clip.boxes.astype(np.float64)), size)
+
+    posed = [geometry.transform_points(affines(c), c.joints) for c in training]
+    mean = metrics.mean_pose(np.concatenate(posed), np.concatenate([c.visible for c in training]))
+    return [
+        geometry.transform_points(
+            geometry.invert_affine(affines(clip)),
+            np.broadcast_to(mean, (clip.num_frames, *mean.shape)),
+        )
+        for clip in test
+    ]
+
+
+def scores_of(config, clips, joints) -> dict[str, list[metrics.Score]]:
+    """Per measure, one score per clip."""
+    skeleton = experiment.skeleton_of(config)
+    if config.eval.pixels:
+        measures = {
+            f"accuracy@{config.eval.pixels:g}px": functools.partial(
+                metrics.accuracy_px, pixels=config.eval.pixels
+            )
+        }
+    else:
+        measures = {
+            f"PCK@{t}": functools.partial(metrics.pck, skeleton=skeleton, threshold=t)
+            for t in (0.2, 0.5)
+        }
+    return {
+        name: [
+            measure(predicted, clip.joints, clip.visible)
+            for clip, predicted in zip(clips, joints, strict=True)
+        ]
+        for name, measure in measures.items()
+    }
+
+
+def headline(config, clips, joints) -> float:
+    """The first measure over all clips: what a training is judged by."""
+    return metrics.merge(next(iter(scores_of(config, clips, joints).values()))).mean
+
+
+def _row(config, clips, joints) -> dict:
+    skeleton, row = experiment.skeleton_of(config), {}
+    for name, scores in scores_of(config, clips, joints).items():
+        total = metrics.merge(scores)
+        row[name] = {
+            "mean": total.mean,
+            "per_joint": dict(zip(skeleton.joints, total.per_joint.tolist(), strict=True)),
+            "per_subject": [score.mean for score in scores],
+        }
+    return row
+
+
+def _print_table(config, report) -> None:
+    rows, count = report["rows"], len(report["test_subjects"])
+    measures = list(next(iter(rows.values())))
+    before = rows[NAMES["none"]]
+    say(f"\nTest split of {report['config']}: {count} subjects, step {report['checkpoint_step']}")
+    heads = "".join(f"{m:>12}" for m in measures)
+    say(f"{'':20}{heads}   gain per subject ({measures[0]}), +- standard error, share worse")
+    for name, row in rows.items():
+        line = f"{name:20}" + "".join(f"{row[m]['mean']:12.2f}" for m in measures)
+        if name in (NAMES["online"], NAMES["offline"]):
+            first = measures[0]
+            gains = metrics.subject_table(before[first]["per_subject"], row[first]["per_subject"])
+            line += f"   {gains.mean:+.2f} +- {gains.standard_error:.2f}, {gains.worse:.0%} worse"
+            row["gain"] = {
+                "mean": gains.mean,
+                "standard_error": gains.standard_error,
+                "worse": gains.worse,
+                "interval95": list(gains.interval),
+            }
+        say(line)
+
+
+def bottleneck(config, base, clips) -> dict[str, float]:
+    """The three label-free errors on frames of these clips (`steps.probe`), mean over clips."""
+    tools = experiment.ttp_tools(config, "none")
+    variables = {"params": base.params, "batch_stats": base.batch_stats}
+    probe = jax.jit(functools.partial(steps.probe, model=tools.model))
+    each = max(4, config.eval.probe_frames // len(clips))
+    rng, errors = np.random.default_rng(config.seed), []
+    for clip in clips:
+        subject, frames = experiment.subject_frames(config, clip)
+        readable = np.flatnonzero(subject.valid)
+        target, source, other = rng.choice(readable, (3, each))
+        affines = geometry.crop_affine(frames.crops[target], tools.settings.image_size)
+        crops = [ttp.cut(frames, i, affines, tools.settings) for i in (target, source, other)]
+        errors.append(jax.device_get(probe(variables, *crops)))
+    return {name: float(np.mean([error[name] for error in errors])) for name in errors[0]}
+
+
+def readout(config, base, training, test) -> dict[str, float]:
+    """How well joints follow linearly from the 30 points on unseen people, in crop sides."""
+    model = experiment.build_model(config)
+    size = config.model.image_size
+
+    @jax.jit
+    def points_of(variables, pictures):
+        pictures = normalize(pictures, bgr=experiment.is_bgr(config))
+        _, maps, points = model.apply(variables, pictures, method="keypoints")
+        return points * (size / maps.shape[1])
+
+    variables = {"params": base.params, "batch_stats": base.batch_stats}
+
+    def collect(clips, frames):
+        frames = min(frames, sum(clip.num_frames for clip in clips))
+        batch_size = min(32, frames)
+        stream = pipeline.train_pairs(
+            clips,
+            experiment.skeleton_of(config),
+            image_size=size,
+            heatmap_size=experiment.heatmap_size(config),
+            sigma=config.model.sigma,
+            batch_size=batch_size,
+            seed=config.seed,
+            ranges=AS_IT_IS,
+            num_steps=frames // batch_size,
+        )
+        parts = [
+            (points_of(variables, b["target"]), b["joints"], b["weights"] > 0)
+            for b in stream.as_numpy_iterator()
+        ]
+        points, joints, visible = (np.concatenate(part) for part in zip(*parts, strict=True))
+        return points / size, joints / size, visible
+
+    fit, unseen = collect(training, 4 * config.eval.probe_frames), collect(
+        test, config.eval.probe_frames
+    )
+    result = metrics.linear_readout(*fit[:2], *unseen[:2], fit[2], unseen[2])
+    return {"error": float(result.error), "mean_pose_error": float(result.mean_pose_error)}
+
+
+def _print_bottleneck(report) -> None:
+    own, other, copy = (report["bottleneck"][name] for name in ("own", "other", "copy"))
+    say("\nIs the self-supervised half alive? Mean squared error of the reconstruction,")
+    say(f"  with the target's own keypoints {own:.4f}, with another frame's {other:.4f}, ")
+    say(f"  of merely copying the source {copy:.4f}")
+    report["verdict"] = metrics.bottleneck_verdict(own, other, copy)
+    say(f"  {report['verdict']}")
+    linear = report["readout"]
+    say(
+        "  joints read linearly from the 30 points, people not used for the fit: error "
+        f"{linear['error']:.3f} of the crop's side (mean pose: {linear['mean_pose_error']:.3f})"
+    )

@@ -1,0 +1,243 @@
+"""What a config means: the objects that several verbs build from it."""
+
+import pathlib
+import sys
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+
+from data_pipelines import clips as clips_lib
+from data_pipelines import penn, pipeline, synthetic
+from ttp_jax import convert, losses, state, steps, ttp
+from ttp_jax.augment import Ranges
+from ttp_jax.checkpoint import Checkpoints, write_json
+from ttp_jax.models import vgg
+from ttp_jax.models.pose import METHODS, PoseNet, normalize
+from ttp_jax.skeletons import SKELETONS, Skeleton
+
+Config = ml_collections.ConfigDict
+NORMALISER_PAIRS = 256  # pairs that measure the loss normalisers' start values
+
+
+def say(*words) -> None:
+    """Print at once, also into a pipe."""
+    print(*words, flush=True)
+
+
+def use_compilation_cache() -> None:
+    """Keep compiled programs between runs: the second run of a config starts at once."""
+    folder = pathlib.Path("~/.cache/ttp_jax/xla").expanduser()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        print(f"no compilation cache: {error}", file=sys.stderr)
+        return
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+def skeleton_of(config: Config) -> Skeleton:
+    """The joint order that the config names."""
+    if config.data.skeleton not in SKELETONS:
+        raise ValueError(
+            f"config.data.skeleton is {config.data.skeleton!r}, expected one of {list(SKELETONS)}."
+        )
+    return SKELETONS[config.data.skeleton]
+
+
+def build_model(config: Config) -> PoseNet:
+    """The network that the config describes."""
+    if config.model.method not in METHODS:
+        raise ValueError(f"config.model.method must be one of {METHODS}.")
+    dtypes = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+    if config.train.precision not in dtypes:
+        raise ValueError(f"config.train.precision must be one of {tuple(dtypes)}.")
+    own = {"init", "image_size", "color_order"}
+    fields = {name: value for name, value in config.model.items() if name not in own}
+    return PoseNet(
+        num_joints=skeleton_of(config).size, dtype=dtypes[config.train.precision], **fields
+    )
+
+
+def is_bgr(config: Config) -> bool:
+    """Whether pictures go in with swapped channels."""
+    if config.model.color_order not in ("rgb", "bgr"):
+        raise ValueError('config.model.color_order must be "rgb" or "bgr".')
+    return config.model.color_order == "bgr"
+
+
+def heatmap_size(config: Config) -> int:
+    """Side of the heatmaps: the trunk divides by 32 (16 with last_stride 1), then doublings."""
+    trunk = 16 * config.model.last_stride
+    if config.model.image_size % trunk:
+        raise ValueError(
+            f"config.model.image_size is {config.model.image_size}, expected a multiple of {trunk}."
+        )
+    return config.model.image_size // trunk * 2**config.model.upsamplings
+
+
+def load_vgg(config: Config) -> vgg.VGG16:
+    """The features of the perceptual loss."""
+    return vgg.load(config.loss.features, config.loss.levels)
+
+
+def load_clips(config: Config, split: str | None = None) -> list[clips_lib.Clip]:
+    """Clips of the config's data set, of one split or all.
+
+    Raises DataError with the layout and the flag where the data set isn't there.
+    """
+    data = config.data
+    if data.source == "penn":
+        return penn.clips(data.root, split)
+    if data.source == "synthetic":
+        fields = ("seed", "preset", "image_size", "train", "val", "test")
+        fields += ("train_frames", "eval_frames")
+        spec = synthetic.Spec(**{field: data[field] for field in fields})
+        found = synthetic.clips(spec, data.root)
+        return found if split is None else clips_lib.select(found, split)
+    raise clips_lib.DataError(
+        f"no reader for config.data.source={data.source!r} in this version; readers: penn, "
+        "synthetic."
+    )
+
+
+def stages_of(config: Config) -> list[state.Stage]:
+    """The training schedule."""
+    stages = [state.Stage(*stage) for stage in config.train.stages]
+    if not stages or any(stage.steps < 1 for stage in stages):
+        raise ValueError("config.train.stages needs at least one stage of at least one step.")
+    return stages
+
+
+def init_training(config: Config, tx, normalisers) -> state.TrainState:
+    """The state before the first step: random, or with the trunk from `config.model.init`."""
+    init = config.model.init
+    if not init:
+        raise ValueError("config.model.init must name a torchvision ResNet file, or be 'random'.")
+    model, key = build_model(config), jax.random.key(config.seed)
+    fresh = steps.init_state(model, tx, key, config.model.image_size, normalisers)
+    if init == "random":
+        return fresh
+    variables = {"params": fresh.params, "batch_stats": fresh.batch_stats}
+    loaded = convert.load_resnet(init, variables)
+    return fresh.replace(params=loaded["params"], batch_stats=loaded["batch_stats"])
+
+
+def optimizer(config: Config):
+    """Adam on the config's schedule."""
+    return state.adam(state.schedule(stages_of(config)))
+
+
+def training_pairs(config: Config, clips, start_step: int, num_steps: int | None):
+    """The stream of augmented training batches from `start_step` on."""
+    train = config.train
+    return pipeline.train_pairs(
+        clips,
+        skeleton_of(config),
+        image_size=config.model.image_size,
+        heatmap_size=heatmap_size(config),
+        sigma=config.model.sigma,
+        batch_size=train.batch_size,
+        seed=config.seed,
+        start_step=start_step,
+        ranges=Ranges(train.rotation, train.rotation_prob, train.scale, train.flip_prob),
+        frames_per_epoch=train.frames_per_epoch or None,
+        num_steps=num_steps,
+        workers=config.data.workers or None,
+    )
+
+
+def normaliser_start(config: Config, features: vgg.VGG16, clips) -> np.ndarray:
+    """Start values [levels + 1] of the loss normalisers for these features.
+
+    The published ones where they are of these features; otherwise the mean errors of merely
+    copying the source, measured on the first training pairs.
+    """
+    if features.normalisers is not None:
+        return np.asarray(features.normalisers, np.float32)
+    measure = jax.jit(
+        lambda target, source: losses.feature_errors(
+            features, normalize(source), normalize(target)
+        )
+    )
+    batches = max(1, NORMALISER_PAIRS // config.train.batch_size)
+    stream = training_pairs(config, clips, 0, batches).as_numpy_iterator()
+    return np.mean([measure(batch["target"], batch["source"]) for batch in stream], axis=0)
+
+
+def ttp_tools(config: Config, scenario: str) -> ttp.Tools:
+    """Network, optimizer and settings of personalization; scenario "none" predicts only."""
+    if config.model.method == "baseline" and scenario != "none":
+        raise ValueError("a baseline has no self-supervised task: it can't be personalized.")
+    own = config.ttp
+    if own.rules not in ("reference", "paper"):
+        raise ValueError('config.ttp.rules must be "reference" or "paper".')
+    reset = own.reset
+    if not (reset in ("subject", "never") or str(reset).isdigit()):
+        raise ValueError('config.ttp.reset must be "subject", "never" or a number of frames.')
+    mode = "offline" if scenario == "offline" else "online"
+    settings = ttp.Settings(
+        scenario=mode,
+        iterations=own.iterations,
+        batch_size=own.batch_size,
+        learning_rate=own.learning_rate,
+        reset_every=int(reset) if str(reset).isdigit() else 0,
+        rules=own.rules,
+        ranges=Ranges(own.rotation, own[f"{mode}_rotation_prob"], own.scale, own.flip_prob),
+        image_size=config.model.image_size,
+        bgr=is_bgr(config),
+    )
+    return ttp.tools(build_model(config), settings)
+
+
+def load_base(config: Config, workdir: str | pathlib.Path) -> tuple[state.Base, int]:
+    """The trained model under `workdir`, and its step."""
+    from ttp_jax.checkpoint import base_of
+
+    checkpoints = Checkpoints(pathlib.Path(workdir) / "checkpoints")
+    if checkpoints.latest_step() is None:
+        raise FileNotFoundError(
+            f"no trained model in {workdir}: run `python main.py --config=... "
+            f"--workdir={workdir}` first."
+        )
+    tx = optimizer(config)
+    normalisers = jnp.ones(config.loss.levels + 1)
+    model, key = build_model(config), jax.random.key(config.seed)
+    template = jax.eval_shape(
+        lambda: steps.init_state(model, tx, key, config.model.image_size, normalisers)
+    )
+    trained = checkpoints.restore(template)
+    checkpoints.close()
+    return base_of(trained), int(trained.step)
+
+
+def subject_frames(config: Config, clip) -> tuple[pipeline.Subject, ttp.Frames]:
+    """Decode a subject; the frames are padded to one of few lengths, so that few programs compile."""
+    subject = pipeline.subject_arrays(
+        clip.without_labels(),
+        image_size=config.model.image_size,
+        oversample=config.data.oversample or None,
+    )
+    missing = padded_length(len(subject.valid)) - len(subject.valid)
+    crops = np.pad(subject.crops, ((0, missing), (0, 0)), mode="edge")
+    frames = ttp.Frames(
+        jnp.asarray(np.pad(subject.frames, ((0, missing), (0, 0), (0, 0), (0, 0)))),
+        jnp.asarray(crops),
+        jnp.asarray(np.pad(subject.valid, (0, missing))),
+    )
+    return subject, frames
+
+
+def padded_length(count: int) -> int:
+    """The next of 8, 16, 24, 32, 48, 64, 96, 128, ...: at most half as much again."""
+    length = 8
+    while length < count:
+        length += 8 if length < 32 else 2 ** (length.bit_length() - 2)
+    return length
+
+
+def save_config(config: Config, workdir: pathlib.Path) -> None:
+    """Keep the config beside what was made with it."""
+    write_json(workdir / "config.json", config.to_dict())

@@ -1,0 +1,175 @@
+"""Train the model on labelled people, then evaluate it. The default verb.
+
+    python main.py --config=configs/tiny.py
+    python main.py train --config=configs/penn.py --config.data.root=DIR --workdir=runs/penn
+
+Stops and resumes at any time: run the same command again. Writes under the workdir: checkpoints/,
+TensorBoard scalars in tensorboard/, config.json, history.png, and what `evaluate` writes.
+"""
+
+import functools
+import pathlib
+import time
+
+import jax
+import numpy as np
+from clu import metric_writers
+from tqdm import tqdm
+
+from data_pipelines import clips as clips_lib
+from data_pipelines import pipeline
+from ttp_jax import parallel, steps, visualize
+from ttp_jax.checkpoint import Checkpoints, base_of
+from ttp_jax.state import TrainState, stage_at
+from ttp_jax.verbs import evaluate, experiment
+from ttp_jax.verbs.experiment import say
+
+
+class NotFinite(ArithmeticError):
+    """Training met a NaN or an infinity."""
+
+
+def run(config, workdir: pathlib.Path, options) -> int:
+    """Train, then evaluate without personalization."""
+    train(config, workdir)
+    return evaluate.run(config, workdir, options)
+
+
+def train(config, workdir: pathlib.Path) -> TrainState:
+    """Train to the schedule's end, from the last checkpoint if there is one; return the state.
+
+    Raises NotFinite at a loss that is NaN or infinite; the last checkpoint stays as it is.
+    """
+    model, tx = experiment.build_model(config), experiment.optimizer(config)
+    stages = experiment.stages_of(config)
+    last_step = sum(stage.steps for stage in stages)
+    clips = experiment.load_clips(config)
+    training, held_out = (clips_lib.select(clips, split) for split in ("train", "val"))
+    if not training:
+        raise clips_lib.DataError(f"no training clips in {config.data.root}.")
+    features = experiment.load_vgg(config)
+    checkpoints = Checkpoints(workdir / "checkpoints", config.train.keep)
+    start_values = np.ones(config.loss.levels + 1, np.float32)
+    if checkpoints.latest_step() is None and config.model.method != "baseline":
+        start_values = experiment.normaliser_start(config, features, training)
+    state = experiment.init_training(config, tx, start_values)
+    if checkpoints.latest_step() is not None:
+        state = checkpoints.restore(state)
+        say(f"resuming at step {int(state.step)} of {last_step}")
+    experiment.save_config(config, workdir)
+
+    mesh = parallel.data_mesh()
+    state = jax.device_put(state, parallel.everywhere(mesh))
+    features = jax.device_put(features, parallel.everywhere(mesh))
+    stream = _device_batches(config, training, int(state.step), last_step, mesh)
+    programs = {
+        reconstruct: jax.jit(
+            functools.partial(
+                steps.train_step,
+                model=model,
+                tx=tx,
+                reconstruct=reconstruct,
+                accumulate=config.train.accumulate,
+                bgr=experiment.is_bgr(config),
+            ),
+            donate_argnums=0,
+        )
+        for reconstruct in (False, True)
+    }
+    key = jax.random.key(config.seed + 1)
+    log = _Log(config, workdir, int(state.step), last_step)
+    try:
+        for step in range(int(state.step), last_step):
+            stage = stage_at(stages, step)
+            state, metrics = programs[stage.self_weight > 0](
+                state, next(stream), key, features, stage.self_weight
+            )
+            log.add(step, metrics)
+            done = step + 1
+            saving = done % config.train.checkpoint_every == 0 or done == last_step
+            if saving or done % config.train.log_every == 0:
+                log.write()
+            if saving:
+                score = _validate(config, state, held_out, log, done)
+                checkpoints.save(state, score)
+    finally:
+        checkpoints.close()
+        log.close()
+    return state
+
+
+def _device_batches(config, clips, first, last, mesh):
+    """Batches from `first` to `last`, copied to the devices ahead of use."""
+    stream = experiment.training_pairs(config, clips, first, max(last - first, 0))
+    sharding = parallel.split_batch(mesh)
+    wanted = ("target", "source", "heatmaps", "weights")
+
+    def put(batch):
+        return jax.device_put({name: batch[name] for name in wanted}, sharding)
+
+    return pipeline.device_prefetch(stream.as_numpy_iterator(), put)
+
+
+def _validate(config, state, clips, log, step) -> float | None:
+    """Score on the validation split, higher is better; None where the data set has none."""
+    if not clips:
+        return None
+    predictor = evaluate.Predictor(config, base_of(state))
+    score = evaluate.headline(config, clips, [predictor(clip).joints for clip in clips])
+    log.scalars(step, {"val_score": score})
+    return score
+
+
+class _Log:
+    """Progress bar, TensorBoard scalars, and the check that every loss is finite."""
+
+    def __init__(self, config, workdir, first, last):
+        self._writer = metric_writers.create_default_writer(
+            str(workdir / "tensorboard"), just_logging=False, asynchronous=False
+        )
+        self._path = workdir / "history.png"
+        self._batch_size = config.train.batch_size
+        self._waiting: list[tuple[int, dict]] = []
+        self._history: list[dict] = []
+        self._bar = tqdm(total=last, initial=first, unit="step", dynamic_ncols=True)
+        self._time = time.monotonic()
+
+    def add(self, step, metrics):
+        self._waiting.append((step, metrics))
+
+    def write(self):
+        """Fetch what waits on the device, check it, show and write its mean."""
+        if not self._waiting:
+            return
+        fetched = [(step, jax.device_get(metrics)) for step, metrics in self._waiting]
+        for step, metrics in fetched:
+            if not np.isfinite(metrics["loss"]):
+                raise NotFinite(
+                    f"the loss of step {step + 1} is {metrics['loss']}. The last checkpoint is "
+                    "kept: lower the learning rate (config.train.stages) and run again."
+                )
+        done = fetched[-1][0] + 1
+        mean = {k: float(np.mean([m[k] for _, m in fetched])) for k in fetched[0][1]}
+        now = time.monotonic()
+        mean["pictures_per_second"] = len(fetched) * self._batch_size / (now - self._time)
+        self._time = now
+        self._waiting.clear()
+        self._bar.update(len(fetched))
+        self._bar.set_postfix_str(
+            f"loss {mean['loss']:.4f}, joints within 5 % {100 * mean['accuracy']:.0f}, "
+            f"{mean['pictures_per_second']:.0f} pictures/s"
+        )
+        self.scalars(done, mean)
+
+    def scalars(self, step, values):
+        self._writer.write_scalars(step, values)
+        self._writer.flush()
+        self._history.append({"step": step, **values})
+
+    def close(self):
+        self._bar.close()
+        self._writer.close()
+        records = [record for record in self._history if "loss" in record]
+        if len(records) > 1:
+            keys = ("supervised", "reconstruction", "accuracy")
+            visualize.plot_history(self._path, records, keys)
