@@ -3,12 +3,14 @@
 Not an experiment itself. Lists are tuples, because network and settings must be hashable.
 """
 
+from typing import Any
+
 import ml_collections
 
 
-def get_config() -> ml_collections.ConfigDict:
+def get_config() -> Any:
     """Return the defaults; data set, joints, depth, weights and schedule are each config's own."""
-    c = ml_collections.ConfigDict()
+    c: Any = ml_collections.ConfigDict()
     c.name = ""
     c.seed = 0
 

@@ -1,8 +1,8 @@
 """Penn Action, ResNet-50: paper Table 1, column Penn Action.
 
 Command:   python main.py --config=configs/penn.py --config.data.root=DIR   (DIR: frames/, labels/)
-Published: PCK@0.2 86.16 without TTP, 87.75 online, 88.98 offline (the paper prints "half the torso";
-           0.2 is what gives its table).
+Published: PCK@0.2 86.16 without TTP, 87.75 online, 88.98 offline (the paper prints "half the
+           torso"; 0.2 is what gives its table).
 Ours:      not run yet on the full data set.
 """
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -44,7 +45,9 @@ class Clip:
         size = self.boxes[:, 2:] - self.boxes[:, :2]
         if (size <= 0).any():
             bad = np.flatnonzero((size <= 0).any(-1))
-            raise ValueError(f"clip {self.name}: box of frame {bad[0]} is empty: x1 >= x2 or y1 >= y2.")
+            raise ValueError(
+                f"clip {self.name}: box of frame {bad[0]} is empty: x1 >= x2 or y1 >= y2."
+            )
 
     def without_labels(self) -> "Clip":
         """The same frames and boxes, as personalization sees them."""
@@ -85,5 +88,5 @@ def _join(subject: str, group: list[Clip]) -> Clip:
         values = [getattr(clip, field) for clip in group]
         return None if any(value is None for value in values) else np.concatenate(values)
 
-    fields = {field: stack(field) for field in ("boxes", "joints", "visible")}
+    fields: dict[str, Any] = {field: stack(field) for field in ("boxes", "joints", "visible")}
     return Clip(subject, subject, group[0].split, len(places), read, **fields)

@@ -65,7 +65,15 @@ class Spec:
     def __post_init__(self):
         if self.preset not in PRESETS:
             raise ValueError(f"unknown preset {self.preset!r}; valid ones: {', '.join(PRESETS)}.")
-        least = dict(seed=0, image_size=16, train=0, val=0, test=0, train_frames=1, eval_frames=1)
+        least = {
+            "seed": 0,
+            "image_size": 16,
+            "train": 0,
+            "val": 0,
+            "test": 0,
+            "train_frames": 1,
+            "eval_frames": 1,
+        }
         for field, low in least.items():
             if getattr(self, field) < low:
                 raise ValueError(f"{field} is {getattr(self, field)}, expected at least {low}.")
@@ -140,7 +148,10 @@ class _Draw:
     def __init__(self, key):
         keys = jax.random.split(key)
         pools = jax.random.uniform(keys[0], (1024,)), jax.random.normal(keys[1], (1024,))
-        self.pools, self.used = dict(zip(("uniform", "normal"), pools)), {"uniform": 0, "normal": 0}
+        self.pools, self.used = (
+            dict(zip(("uniform", "normal"), pools, strict=True)),
+            {"uniform": 0, "normal": 0},
+        )
 
     def _take(self, kind, shape):
         start = self.used[kind]
@@ -161,7 +172,9 @@ class _Draw:
 
     def color(self, saturation, value, shape=()):
         return _hsv(
-            self.uniform(0, 1, shape), self.uniform(*saturation, shape), self.uniform(*value, shape)
+            self.uniform(0, 1, shape),
+            self.uniform(saturation[0], saturation[1], shape),
+            self.uniform(value[0], value[1], shape),
         )
 
     def of(self, options):
@@ -281,7 +294,11 @@ def _motion(**angles):
 
     `both_x` stands for left_x and right_x in step, `turn_x` for the two half a cycle apart.
     """
-    rest = dict(both_shoulder_abduct=(10, 0, 0), both_elbow=(15, 0, 0), both_hip_abduct=(5, 0, 0))
+    rest = {
+        "both_shoulder_abduct": (10, 0, 0),
+        "both_elbow": (15, 0, 0),
+        "both_hip_abduct": (5, 0, 0),
+    }
     table = np.zeros((3, len(ANGLES)))
     for name, (mean, swing, phase) in (rest | angles).items():
         group, _, angle = name.partition("_")
@@ -684,7 +701,9 @@ def _nearest(capsules, x, y):
     def add(i, best):
         inside, depth, *rest = _hit(capsules, i, x, y)
         front = inside & (depth < best[1])
-        return [jnp.where(front, new, old) for new, old in zip([i, depth, *rest], best)]
+        return [
+            jnp.where(front, new, old) for new, old in zip([i, depth, *rest], best, strict=True)
+        ]
 
     # A loop, because XLA fuses the unrolled search anew into each of its many readers.
     blank = [jnp.full(x.shape, -1), jnp.full(x.shape, jnp.inf)] + 3 * [jnp.zeros(x.shape)]
@@ -836,7 +855,8 @@ def render(identity: Identity, pose: Pose, camera: Camera, size: int):
     capsules = _project(identity, pose, camera, size)
     colors, cover = _figure(identity, capsules, camera, size)
     figure = jnp.concatenate([colors, cover[None]])
-    figure = sum(figure[:, i::2, j::2] for i in (0, 1) for j in (0, 1)) / 4
+    quarters = (figure[:, i::2, j::2] for i in (0, 1) for j in (0, 1))
+    figure = sum(quarters, start=jnp.zeros(())) / 4
     room = _room(identity, camera, size) * _shadow(pose, camera, size)[..., None]
     image = jnp.clip(room, 0.0, 1.0) * (1 - figure[3, ..., None]) + jnp.moveaxis(figure[:3], 0, -1)
     image = _respond(identity, pose.key, image)
@@ -952,7 +972,7 @@ def _threaded(spec, split, batches):
     work = functools.partial(_render_clips, spec, split)
     yield work(batches[0])  # compiles
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        group = 4 * os.cpu_count()  # so that finished pictures don't pile up
+        group = 4 * (os.cpu_count() or 1)  # so that finished pictures don't pile up
         for start in range(1, len(batches), group):
             yield from pool.map(work, batches[start : start + group])
 
@@ -974,11 +994,11 @@ def _render_split(spec, split, frames_path, labels_path):
             # All batches have one shape, so they compile once; the last repeats a clip.
             starts = range(0, count, batch)
             indices = [np.minimum(np.arange(batch) + start, count - 1) for start in starts]
-            for start, (images, *rest) in zip(starts, _threaded(spec, split, indices)):
+            for start, (images, *rest) in zip(starts, _threaded(spec, split, indices), strict=True):
                 rows = slice(start, min(start + batch, count))
                 fresh = rows.stop - rows.start
                 store[rows] = images[:fresh]
-                for name, value in zip(labels, rest):
+                for name, value in zip(labels, rest, strict=True):
                     labels[name][rows] = value[:fresh]
                 bar.update(fresh * length)
         store.flush()
@@ -1027,6 +1047,7 @@ def clips(spec: Spec, cache_dir: str | os.PathLike) -> list[Clip]:
             _write_atomically(cache / f"{stem}.json", lambda path: path.write_text(record))
             _render_split(spec, split, *paths)
             loaded = _load_split(spec, split, *paths)
+            assert loaded is not None, f"{paths[0]} was written but can't be read back"
         frames, labels = loaded
         for i in range(len(frames)):
             name = f"{split}-{i:05d}"
@@ -1071,6 +1092,6 @@ def _draw_labels(tile, clip, t, zoom):
     cv2.rectangle(tile, at(clip.boxes[t, :2]), at(clip.boxes[t, 2:]), (255, 255, 255), 1)
     for a, b in PENN13.limbs:
         cv2.line(tile, points[a], points[b], colors[b], 1, cv2.LINE_AA)
-    for point, color, seen in zip(points, colors, clip.visible[t]):
+    for point, color, seen in zip(points, colors, clip.visible[t], strict=True):
         cv2.circle(tile, point, zoom, color, -1 if seen else 1, cv2.LINE_AA)
     return tile

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
@@ -32,6 +33,7 @@ class Checkpoints:
                     max_to_keep=1, best_fn=lambda metrics: metrics["score"], best_mode="max"
                 ),
             )
+        assert self._best is not None
         return self._last, self._best
 
     def save(self, state: TrainState, score: float | None = None) -> None:
@@ -63,7 +65,8 @@ class Checkpoints:
             )
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, template)
         try:
-            return manager.restore(step, args=ocp.args.StandardRestore(abstract))
+            restored: Any = manager.restore(step, args=ocp.args.StandardRestore(abstract))
+            return restored
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(
                 f"checkpoint {self.folder / which / str(step)} is not of the network that the "

@@ -163,5 +163,3 @@ def upconv(x: jax.Array, kernel: jax.Array) -> jax.Array:
         for a in (0, 1)
     ]
     return jnp.stack(rows, 2).reshape(batch, 2 * height, 2 * width, out)
-
-

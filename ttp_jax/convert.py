@@ -61,7 +61,10 @@ def read_torch(path: str | pathlib.Path) -> dict[str, np.ndarray]:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
         return {name: value.detach().numpy() for name, value in loaded.items()}
     except Exception as error:
-        raise ValueError(f"{path} is not a plain torch state dict ({error}): fetch it again.") from error
+        # Not torch's own words: they suggest to load the file in a way that runs code from it.
+        raise ValueError(
+            f"{path} is not a plain torch state dict: fetch it again, or save its tensors alone."
+        ) from error
 
 
 def load_resnet(path: str | pathlib.Path, variables: Mapping) -> dict:

@@ -8,9 +8,12 @@ homogeneous picture points to crop pixels. Heatmap index h stands for crop pixel
 Array functions take numpy or jax arrays and return the same kind.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 # The published program widens the box by a quarter and moves it down by 7.5 % of the longer side
 # (the "MPII tweak", facts 3.2).
@@ -18,15 +21,22 @@ BOX_SCALE = 1.25
 BOX_SHIFT = 0.075
 
 
+def _namespace(*arrays) -> Any:
+    """jax.numpy if any argument is a jax array, else numpy."""
+    return jnp if any(isinstance(array, jax.Array) for array in arrays) else np
+
+
 def box_to_crop(boxes):
     """Return the square crops [..., 3] = (cx, cy, side) around person boxes [..., 4]."""
-    xp = jnp if isinstance(boxes, jax.Array) else np
+    xp = _namespace(boxes)
     x1, y1, x2, y2 = (boxes[..., i] for i in range(4))
     longer = xp.maximum(x2 - x1, y2 - y1)
     return xp.stack([(x1 + x2) / 2, (y1 + y2) / 2 + BOX_SHIFT * longer, BOX_SCALE * longer], -1)
 
 
-def crop_affine(crop, size, scale=1.0, degrees=0.0, flip=False):
+def crop_affine(
+    crop, size: int, scale: ArrayLike = 1.0, degrees: ArrayLike = 0.0, flip: ArrayLike = False
+):
     """Return the affine [..., 2, 3] from picture pixels to crop pixels.
 
     crop_px = size / (side * scale) * R(-degrees) * mirror * (p - c) + size / 2   (facts 3.1)
@@ -38,28 +48,26 @@ def crop_affine(crop, size, scale=1.0, degrees=0.0, flip=False):
       degrees: rotation of the region, clockwise on the screen.
       flip: mirror left and right about the crop's centre.
     """
-    xp = jnp if any(isinstance(a, jax.Array) for a in (crop, scale, degrees, flip)) else np
+    xp = _namespace(crop, scale, degrees, flip)
     zoom = size / (crop[..., 2] * scale)
     radians = xp.deg2rad(degrees)
     cos, sin = xp.cos(radians) * zoom, xp.sin(radians) * zoom
     mirror = xp.where(flip, -1.0, 1.0)
     rows = [(cos * mirror, sin + 0 * mirror), (-sin * mirror, cos + 0 * mirror)]
     cx, cy = crop[..., 0], crop[..., 1]
-    affine = [
-        xp.stack(xp.broadcast_arrays(a, b, size / 2 - a * cx - b * cy), -1) for a, b in rows
-    ]
+    affine = [xp.stack(xp.broadcast_arrays(a, b, size / 2 - a * cx - b * cy), -1) for a, b in rows]
     return xp.stack(affine, -2)
 
 
 def transform_points(affine, points):
     """Map points [..., n, 2] through affines [..., 2, 3]."""
-    xp = jnp if isinstance(points, jax.Array) or isinstance(affine, jax.Array) else np
+    xp = _namespace(affine, points)
     return xp.einsum("...ij,...nj->...ni", affine[..., :2], points) + affine[..., None, :, 2]
 
 
 def invert_affine(affine):
     """Return the inverse of affines [..., 2, 3]."""
-    xp = jnp if isinstance(affine, jax.Array) else np
+    xp = _namespace(affine)
     a, b, c, d = affine[..., 0, 0], affine[..., 0, 1], affine[..., 1, 0], affine[..., 1, 1]
     det = a * d - b * c
     linear = xp.stack([xp.stack([d, -b], -1), xp.stack([-c, a], -1)], -2) / det[..., None, None]

@@ -3,7 +3,7 @@
 import itertools
 import re
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.struct
 import jax
@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import optax
 from flax import traverse_util
 
-Params = dict
-Flat = dict[str, jax.Array]
+Params = Any  # nested dict of arrays, by module
+Flat = Any  # dict of arrays by path
 
 # Freeze rules: ordered (regular expression on the parameter's path, trainable), first match wins.
 NORMS = r"(^|/)(bn|norm|deconv_bn|downsample_bn)\w*/"

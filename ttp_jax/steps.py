@@ -1,5 +1,6 @@
 """The jittable steps: joint training, adaptation, prediction. Pure functions of pytrees."""
 
+import functools
 from typing import Any
 
 import jax
@@ -108,9 +109,7 @@ def train_step(
     return new_state, metrics
 
 
-def _joint_loss(
-    variables, batch, key, vgg, normalisers, self_weight, *, model, reconstruct, bgr
-):
+def _joint_loss(variables, batch, key, vgg, normalisers, self_weight, *, model, reconstruct, bgr):
     target = normalize(batch["target"], bgr=bgr)
     source = normalize(batch["source"], bgr=bgr) if reconstruct else None
     output, updates = model.apply(
@@ -172,7 +171,7 @@ def adapt_step(
 
     def loss_fn(trainable):
         variables = {"params": merge(trainable, frozen), "batch_stats": batch_stats}
-        picture = model.apply(variables, target, source, method="adaptation_view")
+        picture: Any = model.apply(variables, target, source, method="adaptation_view")
         return losses.reconstruction(vgg, picture, target, state.normalisers, bgr=bgr)
 
     (loss, normalisers), gradients = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
@@ -181,9 +180,7 @@ def adapt_step(
     return Adaptation(state.step + 1, params, opt_state, normalisers, loss)
 
 
-def predict(
-    variables: dict, pictures: jax.Array, *, model: PoseNet
-) -> tuple[jax.Array, jax.Array]:
+def predict(variables: dict, pictures: jax.Array, *, model: PoseNet) -> tuple[jax.Array, jax.Array]:
     """Decode joints from crops [B, H, W, 3] in the network's colours.
 
     Returns positions [B, K, 2] in crop pixels and the heatmaps' peaks [B, K].
@@ -213,8 +210,8 @@ def probe(
       "own": reconstruction with the target's own keypoints; "other": with another frame's; "copy":
       of taking the source as it is. Own and other alike mean a dead bottleneck.
     """
-    _, maps, points = model.apply(variables, target, method="keypoints")
-    _, _, elsewhere = model.apply(variables, other, method="keypoints")
+    keypoints: Any = functools.partial(model.apply, variables, method="keypoints")
+    (_, maps, points), (_, _, elsewhere) = keypoints(target), keypoints(other)
 
     def render(points):
         return model.apply(variables, source, points, maps.shape[1:3], method="reconstruct")

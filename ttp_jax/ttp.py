@@ -162,7 +162,10 @@ def predict_frames(
     *,
     tools: Tools,
 ) -> tuple[jax.Array, jax.Array]:
-    """Predict frames `ids` [n] without updating: joints [n, K, 2] in picture pixels, peaks [n, K]."""
+    """Predict frames `ids` [n] without updating.
+
+    Returns joints [n, K, 2] in picture pixels and peaks [n, K].
+    """
     return jax.lax.map(lambda t: _predict_frame(adaptation, base, frames, t, tools), ids)
 
 
@@ -174,7 +177,7 @@ def personalize(
     *,
     tools: Tools,
 ) -> tuple[state.Adaptation, tuple[jax.Array, jax.Array]]:
-    """A whole subject in one call, in the scenario of the settings: `over_subjects`' unit of work."""
+    """A whole subject in one call, in the settings' scenario: `over_subjects`' unit of work."""
     ids = jnp.arange(frames.valid.shape[0])
     adaptation = start(base, tools)
     if tools.settings.scenario == "online":
@@ -211,9 +214,7 @@ def _draw_valid(key, valid, last, count):
     return order[jax.random.randint(key, (count,), 0, jnp.maximum(allowed.sum(), 1))]
 
 
-def cut(
-    frames: Frames, index: jax.Array, affines: jax.Array, settings: Settings
-) -> jax.Array:
+def cut(frames: Frames, index: jax.Array, affines: jax.Array, settings: Settings) -> jax.Array:
     """Cut crops [n, S, S, 3] of frames `index` [n] by `affines` [n, 2, 3], in network colours."""
 
     def one(i, affine):
@@ -231,9 +232,7 @@ def _cut_pairs(key, frames, targets, sources, settings, *, clean_first):
         first = jnp.arange(targets.shape[0]) == 0
         scale, degrees = jnp.where(first, 1.0, scale), jnp.where(first, 0.0, degrees)
         flip = flip & ~first
-    affines = geometry.crop_affine(
-        frames.crops[targets], settings.image_size, scale, degrees, flip
-    )
+    affines = geometry.crop_affine(frames.crops[targets], settings.image_size, scale, degrees, flip)
 
     return cut(frames, targets, affines, settings), cut(frames, sources, affines, settings)
 

@@ -124,4 +124,6 @@ class ConvBlock(nn.Module):
 
 def max_pool(x, size: int, stride: int, padding: int):
     """Max-pooling with symmetric padding by -inf."""
-    return nn.max_pool(x, (size, size), (stride, stride), [(padding, padding)] * 2)
+    window, strides = (1, size, size, 1), (1, stride, stride, 1)
+    pads = ((0, 0), (padding, padding), (padding, padding), (0, 0))
+    return jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, window, strides, pads)

@@ -1,6 +1,6 @@
 """The whole network: shared encoder, both keypoint tasks, reconstruction."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -127,7 +127,7 @@ class PoseNet(nn.Module):
             picture = self.reconstruct(source, points, self_maps.shape[1:3], train=train)
         return Output(maps, self_maps, points, affinity, picture, features)
 
-    def keypoints(self, target: jax.Array, *, train: bool = False):
+    def keypoints(self, target: jax.Array, *, train: bool = False) -> Any:
         """Features, raw self-supervised maps and their points; the path adaptation goes."""
         features = self.encoder(target, train)
         if self.method == "baseline":
@@ -139,13 +139,13 @@ class PoseNet(nn.Module):
         self,
         source: jax.Array,
         points: jax.Array,
-        map_size: tuple[int, int],
+        map_size: tuple[int, ...],
         *,
         train: bool = False,
     ) -> jax.Array:
         """Render the look of `source` [B, H, W, 3] in the pose of `points` [B, M, 2]."""
         look = self.appearance(source, train)
-        maps = heatmaps.gaussian_maps(points, *map_size, self.sigma)
+        maps = heatmaps.gaussian_maps(points, map_size[0], map_size[1], self.sigma)
         height, width = (n * 2 ** (len(self.keypoint_widths) - 1) for n in look.shape[1:3])
         if (height, width) != map_size:
             maps = jax.image.resize(

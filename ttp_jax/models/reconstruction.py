@@ -7,7 +7,7 @@ from ttp_jax.models.layers import Conv, ConvBlock, torch_default_bias
 
 
 class CodeEncoder(nn.Module):
-    """[B, H, W, C] -> [B, H / 2^(n-1), ., widths[-1]]: the first block keeps the size, others halve.
+    """[B, H, W, C] -> [B, H / 2^(n-1), ., widths[-1]]: the first block keeps the size.
 
     Used with pictures (appearance phi_app) and with Gaussian maps (keypoint encoder).
     """

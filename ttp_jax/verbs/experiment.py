@@ -2,10 +2,10 @@
 
 import pathlib
 import sys
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-import ml_collections
 import numpy as np
 
 from data_pipelines import clips as clips_lib
@@ -17,7 +17,7 @@ from ttp_jax.models import vgg
 from ttp_jax.models.pose import METHODS, PoseNet, normalize
 from ttp_jax.skeletons import SKELETONS, Skeleton
 
-Config = ml_collections.ConfigDict
+Config = Any  # ml_collections.ConfigDict, whose fields a type checker can't know
 NORMALISER_PAIRS = 256  # pairs that measure the loss normalisers' start values
 
 
@@ -158,9 +158,7 @@ def normaliser_start(config: Config, features: vgg.VGG16, clips) -> np.ndarray:
     if features.normalisers is not None:
         return np.asarray(features.normalisers, np.float32)
     measure = jax.jit(
-        lambda target, source: losses.feature_errors(
-            features, normalize(source), normalize(target)
-        )
+        lambda target, source: losses.feature_errors(features, normalize(source), normalize(target))
     )
     batches = max(1, NORMALISER_PAIRS // config.train.batch_size)
     stream = training_pairs(config, clips, 0, batches).as_numpy_iterator()
@@ -214,7 +212,7 @@ def load_base(config: Config, workdir: str | pathlib.Path) -> tuple[state.Base, 
 
 
 def subject_frames(config: Config, clip) -> tuple[pipeline.Subject, ttp.Frames]:
-    """Decode a subject; the frames are padded to one of few lengths, so that few programs compile."""
+    """Decode a subject; frames are padded to one of few lengths, so that few programs compile."""
     subject = pipeline.subject_arrays(
         clip.without_labels(),
         image_size=config.model.image_size,

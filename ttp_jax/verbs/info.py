@@ -1,6 +1,6 @@
 """Show what a config describes, without data: parameters, sizes, schedule, what trains when.
 
-    python main.py info --config=configs/penn.py
+python main.py info --config=configs/penn.py
 """
 
 import jax

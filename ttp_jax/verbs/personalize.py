@@ -104,7 +104,7 @@ class Result:
 
 
 class Runner:
-    """Programs of one scenario, compiled once per padded length, applied to subject after subject."""
+    """Programs of one scenario, compiled once per padded length, for subject after subject."""
 
     def __init__(self, config, base: state.Base, scenario: str):
         self._config, self._base, self._scenario = config, base, scenario

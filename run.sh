@@ -1,0 +1,61 @@
+#!/usr/bin/env bash
+# ./run.sh                 set up, then the main job: train the tiny model, personalize, show the table
+# ./run.sh test [--slow]   set up, then the tests; further words go to pytest
+# ./run.sh setup           set up only
+# PYTHON=python3.12 ./run.sh  chooses the interpreter. Anything else after ./run.sh goes to main.py.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+
+venv=${VENV:-.venv}
+python=${PYTHON:-python3}
+
+setup() {
+  local requirements=$1
+  if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
+    echo "Python 3.11 or newer is needed; name one: PYTHON=python3.12 ./run.sh" >&2
+    exit 1
+  fi
+  # Install again only when the requirements changed.
+  local stamp="$venv/.installed-$requirements"
+  if [ -f "$stamp" ] && [ "$stamp" -nt "$requirements" ] && [ "$stamp" -nt requirements.txt ]; then
+    return
+  fi
+  [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
+  if [ "$requirements" = requirements-dev.txt ]; then
+    # First, so that no other package brings in a GPU build of several gigabytes.
+    "$venv/bin/python" -m pip install --quiet "$(grep -o '^torch==[^ ]*' requirements-dev.txt)"
+  fi
+  "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r "$requirements"
+  touch "$stamp"
+}
+
+case "${1:-}" in
+  setup)
+    setup requirements.txt
+    ;;
+  test)
+    shift
+    setup requirements-dev.txt
+    if [ "${1:-}" = --slow ]; then
+      shift
+      exec "$venv/bin/python" -m pytest -m "not gpu" "$@"
+    fi
+    exec "$venv/bin/python" -m pytest "$@"
+    ;;
+  "")
+    setup requirements.txt
+    main="$venv/bin/python main.py"
+    common="--config=configs/tiny.py --workdir=runs/tiny"
+    $main train $common
+    $main personalize $common --scenario=online
+    $main personalize $common --scenario=offline
+    $main evaluate $common
+    echo
+    echo "Pictures: runs/tiny/results/online/*.png and runs/tiny/results/offline/*.png"
+    echo "Keypoints: runs/tiny/results/*/*.csv    Training: runs/tiny/history.png"
+    ;;
+  *)
+    setup requirements.txt
+    exec "$venv/bin/python" main.py "$@"
+    ;;
+esac

@@ -1,0 +1,367 @@
+"""The network, its losses and its updates against an independent PyTorch version.
+
+All randomness comes from outside. The calibrated random weights of the yardstick keep rounding
+errors from growing through the layers, so tolerances here are those of single operations.
+"""
+
+import functools
+import re
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+import torch_reference
+
+from ttp_jax import convert, losses, state, steps
+from ttp_jax.models.pose import PoseNet, normalize
+from ttp_jax.models.vgg import VGG16
+
+# A network that has all layers of the full one; it compiles in a fraction of the time.
+SMALL = {
+    "width": 16,
+    "feature_dim": 32,
+    "num_maps": 10,
+    "ffn_dim": 64,
+    "appearance_widths": (8, 16, 32),
+    "keypoint_widths": (8, 16),
+}
+NORMALISERS = torch_reference.INITIAL_NORMALISERS
+
+
+def networks(depth, joints, *, size, small, double, method="transformer"):
+    """The yardstick with calibrated random weights, and ours with the same."""
+    options = dict(SMALL if small else {})
+    dtype = jnp.float64 if double else jnp.float32
+    ours = PoseNet(num_joints=joints, depth=depth, method=method, dtype=dtype, **options)
+    if options:
+        options["base_width"] = options.pop("width")
+    if method == "baseline":
+        kept = {k: v for k, v in options.items() if k in ("base_width", "feature_dim")}
+        theirs = torch_reference.PoseResNet(depth, joints, **kept)
+    else:
+        theirs = torch_reference.TTPModel(depth, joints, method=method, **options)
+    torch_reference.randomize_for_parity(theirs, 0, image_size=size, batch_size=4)
+    theirs = theirs.double() if double else theirs
+    return ours, theirs.eval(), to_jax(theirs, ours, dtype)
+
+
+def to_jax(theirs, ours, dtype=jnp.float32):
+    """Our variables from the yardstick's state dict; every leaf must come from there."""
+    tensors = {k: v.numpy().copy() for k, v in theirs.state_dict().items()}
+    return convert.from_torch(tensors, template(ours, dtype))
+
+
+def template(ours, dtype):
+    picture = jax.ShapeDtypeStruct((1, 64, 64, 3), dtype)
+    shapes = jax.eval_shape(ours.init, jax.random.key(0), picture, picture)
+    return jax.tree.map(lambda a: jnp.zeros(a.shape, dtype), dict(shapes))
+
+
+def features(base_width, double):
+    """VGG-16 with the same random weights for both."""
+    theirs = torch_reference.VGG16Features(5, base_width)
+    torch_reference.randomize_for_parity(theirs, 1)
+    theirs = theirs.double() if double else theirs
+    convs = iter(m for m in theirs.features if isinstance(m, torch.nn.Conv2d))
+
+    def arrays(module):
+        kernel = module.weight.numpy().transpose(2, 3, 1, 0)
+        return jnp.asarray(kernel), jnp.asarray(module.bias.numpy())
+
+    layers = [tuple(arrays(next(convs)) for _ in range(n)) for n in (2, 2, 3, 3, 2)]
+    return VGG16(tuple(layers), None, None, "random"), theirs
+
+
+def pictures(size, double, count=2, seed=0):
+    dtype = np.float64 if double else np.float32
+    return np.random.default_rng(seed).normal(size=(count, size, size, 3)).astype(dtype)
+
+
+def nchw(x):
+    return torch.tensor(np.asarray(x)).permute(0, 3, 1, 2)
+
+
+def nhwc(x):
+    return x.detach().permute(0, 2, 3, 1).numpy()
+
+
+def relative(ours, theirs):
+    """L2 of the difference over all leaves, relative to the yardstick's."""
+    assert set(ours) == set(theirs)
+    difference = sum(np.square(np.asarray(ours[k]) - np.asarray(theirs[k])).sum() for k in theirs)
+    return (difference / sum(np.square(np.asarray(v)).sum() for v in theirs.values())) ** 0.5
+
+
+def from_tensors(named, ours, dtype):
+    """Some of the yardstick's tensors (gradients, ...) as flat arrays under our names."""
+    tensors = {k: v.detach().numpy() for k, v in named}
+    nothing = re.compile("(?!)")
+    filled = convert.from_torch(tensors, template(ours, dtype), needed=nothing)["params"]
+    return state.split(filled, state.RULES["reference"])[0]
+
+
+# --- Forward -------------------------------------------------------------------------------------
+
+
+def check_forward(depth, joints, *, size, small, double, method="transformer"):
+    ours, theirs, variables = networks(
+        depth, joints, size=size, small=small, double=double, method=method
+    )
+    target, source = (pictures(size, double, seed=seed) for seed in (1, 2))
+    with torch.no_grad():
+        if method == "baseline":
+            wanted = {"heatmaps": theirs(nchw(target))}
+        else:
+            wanted = theirs(nchw(source), nchw(target))
+    got = jax.jit(ours.apply)(variables, target, source)
+    checked = []
+    for name in ("self_heatmaps", "heatmaps", "affinity", "reconstruction", "points"):
+        value = wanted.get(name)
+        if value is None:
+            assert getattr(got, name) is None
+            continue
+        value = nhwc(value) if value.ndim == 4 else value.numpy()
+        assert getattr(got, name).dtype == (np.float64 if double else np.float32)
+        error = np.abs(np.asarray(getattr(got, name)) - value).max() / value.std()
+        print(f"{name}: {error:.1e} of the output's deviation")
+        # Sums in another order, through some 30 (R18) or 70 (R50) layers.
+        assert error < (1e-6 if double else 1e-4), name
+        checked.append(name)
+    expected = {"baseline": 1, "shared": 4, "transformer": 5}
+    assert len(checked) == expected[method]
+
+
+@pytest.mark.parametrize("depth, joints", [(18, 16), (50, 13)])
+def test_forward_at_the_paper_s_size(depth, joints):
+    check_forward(depth, joints, size=128, small=False, double=False)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("depth, joints", [(18, 16), (50, 13)])
+def test_forward_at_the_paper_s_size_in_float64(depth, joints, x64):
+    check_forward(depth, joints, size=128, small=False, double=True)
+
+
+@pytest.mark.parametrize("method", ["transformer", "shared", "baseline"])
+def test_forward_of_each_method_in_float64(method, x64):
+    check_forward(18, 16, size=64, small=True, double=True, method=method)
+
+
+# --- The reconstruction loss and its gradient ------------------------------------------------------
+
+
+def check_loss_and_gradient(*, size, small, double, loss_tolerance, gradient_tolerance):
+    ours, theirs, variables = networks(18, 16, size=size, small=small, double=double)
+    vgg, torch_vgg = features(8 if small else 64, double)
+    target, source = (pictures(size, double, seed=seed) for seed in (1, 2))
+    dtype = target.dtype
+    normalisers = np.array(NORMALISERS, dtype)
+
+    torch_reference.freeze_for_ttp(theirs)
+    outputs = theirs(nchw(source), nchw(target), supervised=False)
+    wanted, wanted_means = torch_reference.perceptual_loss(
+        outputs["reconstruction"], nchw(target), torch_vgg, torch.tensor(normalisers)
+    )
+    wanted.backward()
+
+    trainable, frozen = state.split(variables["params"], state.RULES["reference"])
+
+    @jax.jit
+    @functools.partial(jax.value_and_grad, has_aux=True)
+    def run(trainable, frozen, batch_stats, target, source, vgg):
+        merged = {"params": state.merge(trainable, frozen), "batch_stats": batch_stats}
+        picture = ours.apply(merged, target, source, method="adaptation_view")
+        return losses.reconstruction(vgg, picture, target, jnp.asarray(normalisers))
+
+    (loss, means), gradient = run(
+        trainable, frozen, variables["batch_stats"], target, source, vgg
+    )
+    loss_error = abs(float(loss) / float(wanted) - 1)
+    means_error = np.abs(np.asarray(means) / wanted_means.numpy() - 1).max()
+    named = [(k, p.grad) for k, p in theirs.named_parameters() if p.requires_grad]
+    gradient_error = relative(gradient, from_tensors(named, ours, dtype))
+    print(f"loss {loss_error:.1e}, normalisers {means_error:.1e}, gradient {gradient_error:.1e}")
+    assert max(loss_error, means_error) < loss_tolerance
+    assert gradient_error < gradient_tolerance
+
+
+def test_reconstruction_loss_and_gradient_in_float64(x64):
+    check_loss_and_gradient(
+        size=64, small=True, double=True, loss_tolerance=1e-6, gradient_tolerance=1e-6
+    )
+
+
+def test_reconstruction_loss_and_gradient_at_the_paper_s_size():
+    # In float32 a few pre-activations lie within rounding of a ReLU's kink and take the other
+    # side: that alone moves the gradient by some 5e-4.
+    check_loss_and_gradient(
+        size=128, small=False, double=False, loss_tolerance=1e-5, gradient_tolerance=2e-3
+    )
+
+
+@pytest.mark.slow
+def test_reconstruction_loss_and_gradient_at_the_paper_s_size_in_float64(x64):
+    check_loss_and_gradient(
+        size=128, small=False, double=True, loss_tolerance=1e-6, gradient_tolerance=1e-6
+    )
+
+
+# --- Joint training ------------------------------------------------------------------------------
+
+
+def feed_masks(masks, rate):
+    """Replace our dropout by given keep-masks, in call order."""
+    rest = iter(masks)
+
+    def interceptor(function, args, kwargs, context):
+        if isinstance(context.module, nn.Dropout) and not kwargs.get("deterministic"):
+            return args[0] * next(rest) / (1 - rate)
+        return function(*args, **kwargs)
+
+    return nn.intercept_methods(interceptor)
+
+
+def test_joint_training_step_in_float64(x64):
+    size, joints, weight, rate = 64, 16, 0.05, 1e-3
+    ours, theirs, variables = networks(18, joints, size=size, small=True, double=True)
+    vgg, torch_vgg = features(8, True)
+    rng = np.random.default_rng(5)
+    coarse = rng.uniform(0, 255, (2, 3, 8, 8, 3)).repeat(8, 2).repeat(8, 3)
+    batch = {
+        "target": (coarse[0] + rng.uniform(-9, 9, coarse[0].shape)).clip(0, 255).astype(np.uint8),
+        "source": coarse[1].astype(np.uint8),
+        "heatmaps": rng.random((3, 16, 16, joints)),
+        "weights": (rng.random((3, joints)) < 0.7).astype(float),
+    }
+    # Both get the same float32 pictures; normalising itself is tested with the VGG features.
+    target, source = (
+        nchw(np.asarray(normalize(jnp.asarray(batch[k])), np.float64))
+        for k in ("target", "source")
+    )
+    shapes = torch_reference.dropout_shapes(theirs, source, target)
+    masks = [rng.random(shape) < 0.9 for _, shape in shapes]
+    assert len(masks) == 6
+
+    before = {k: v.clone() for k, v in theirs.state_dict().items()}
+    torch_batch = {
+        "target": target,
+        "source": source,
+        "heatmaps": nchw(batch["heatmaps"]),
+        "weight": torch.tensor(batch["weights"]),
+    }
+    optimizer = torch_reference.train_optimizer(theirs, rate)
+    start = torch.tensor(NORMALISERS, dtype=torch.float64)
+    with torch_reference.feed_dropout_masks(masks):
+        parts, wanted_means = torch_reference.train_step(
+            theirs, torch_vgg, optimizer, start, torch_batch, weight
+        )
+
+    tx = state.adam(rate)
+    begin = state.TrainState(
+        jnp.zeros((), jnp.int32),
+        variables["params"],
+        variables["batch_stats"],
+        tx.init(variables["params"]),
+        jnp.array(NORMALISERS),
+    )
+    run = functools.partial(steps.train_step, model=ours, tx=tx)
+    with feed_masks(masks, 0.1):
+        after, metrics = jax.jit(run)(begin, batch, jax.random.key(0), vgg, weight)
+
+    assert int(after.step) == 1
+    # 1e-6: the target's pictures and features are float32 on our side.
+    for mine, torchs in (
+        ("loss", "loss"),
+        ("supervised", "supervised"),
+        ("reconstruction", "self_supervised"),
+    ):
+        assert float(metrics[mine]) == pytest.approx(float(parts[torchs]), rel=1e-6)
+    np.testing.assert_allclose(after.normalisers, wanted_means.numpy(), rtol=1e-6)
+
+    changed = {k: v - before[k] for k, v in theirs.state_dict().items() if v.is_floating_point()}
+    wanted = convert.from_torch(
+        {k: v.numpy() for k, v in changed.items()}, template(ours, jnp.float64)
+    )
+    flatten = functools.partial(state.split, rules=state.RULES["all"])
+    for name, now, old in (
+        ("params", after.params, variables["params"]),
+        ("batch_stats", after.batch_stats, variables["batch_stats"]),
+    ):
+        change = flatten(jax.tree.map(jnp.subtract, now, old))[0]
+        theirs_change = flatten(wanted[name])[0]
+        if name == "params":
+            # Its true gradient is zero in the bottleneck, and so are the changes of the keys'
+            # bias in an attention: Adam's first step is the sign of rounding noise there.
+            noisy = [k for k in change if k.endswith("in_bias")]
+            for k in noisy:
+                keys = np.arange(change[k].size) // (change[k].size // 3) == 1
+                change[k] = np.where(keys, 0, change[k])
+                theirs_change[k] = np.where(keys, 0, theirs_change[k])
+        error = relative(change, theirs_change)
+        print(f"change of {name}: {error:.1e}")
+        # Adam's first step is the gradient's sign: the change can only differ where the gradient
+        # is as small as the float32 noise of the target's features.
+        assert error < (1e-2 if name == "params" else 1e-6)
+
+
+# --- Personalization -----------------------------------------------------------------------------
+
+
+def check_adaptation(*, size, small, count):
+    ours, theirs, variables = networks(18, 16, size=size, small=small, double=True)
+    vgg, torch_vgg = features(8 if small else 64, True)
+    pairs = [[pictures(size, True, seed=2 * i + j) for j in (0, 1)] for i in range(count)]
+
+    trained = torch_reference.freeze_for_ttp(theirs)
+    before = {k: v.clone() for k, v in theirs.state_dict().items()}
+    optimizer = torch_reference.ttp_optimizer(theirs)
+    means = torch.tensor(NORMALISERS, dtype=torch.float64)
+    for target, source in pairs:
+        wanted_loss, means = torch_reference.adapt_step(
+            theirs, torch_vgg, optimizer, means, nchw(source), nchw(target)
+        )
+
+    tx, rules = state.adam(1e-4), state.RULES["reference"]
+    base = state.Base(variables["params"], variables["batch_stats"], jnp.array(NORMALISERS))
+    adaptation = state.start_adaptation(base, rules, tx)
+    _, frozen = state.split(base.params, rules)
+    run = jax.jit(functools.partial(steps.adapt_step, model=ours, tx=tx))
+    for pair in pairs:
+        adaptation = run(adaptation, frozen, base.batch_stats, tuple(pair), vgg)
+
+    assert int(adaptation.step) == count
+    assert float(adaptation.loss) == pytest.approx(float(wanted_loss), rel=1e-5)
+    np.testing.assert_allclose(adaptation.normalisers, means.numpy(), rtol=1e-5)
+    # The same tensors train, and the yardstick's others have not moved.
+    assert len(list(theirs.parameters())) == 168 and len(trained) == 168 - 117
+    assert len(adaptation.params) == 51
+    after = dict(theirs.state_dict())
+    assert all(torch.equal(after[k], before[k]) != (k in trained) for k in after)
+    wanted = from_tensors(
+        [(k, after[k] - before[k]) for k in trained], ours, jnp.float64
+    )
+    start, _ = state.split(base.params, rules)
+    change = {k: np.asarray(v - start[k]) for k, v in adaptation.params.items()}
+    # The bottleneck's softmax does not see the head's bias: its gradient is rounding noise, of
+    # which Adam makes steps of full length.
+    for tree in (change, wanted):
+        assert np.abs(tree.pop("self_head/bias")).max() < 1e-3
+    error = relative(change, wanted)
+    print(f"change of the parameters after {count} steps: {error:.1e}")
+    # Float64: Adam's first steps follow the gradient's sign, and in float32 the sign of the many
+    # tiny gradients is rounding.
+    assert error < 1e-2
+    for k in change:
+        assert np.abs(change[k]).max() > 1e-5, k
+
+
+def test_five_personalization_steps_in_float64(x64):
+    check_adaptation(size=64, small=True, count=5)
+
+
+@pytest.mark.slow
+def test_five_personalization_steps_at_the_paper_s_size_in_float64(x64):
+    check_adaptation(size=128, small=False, count=5)
