@@ -1,7 +1,7 @@
 """Rendered people, a small network on 64 px crops: the whole method on two CPU cores.
 
 Command:   ./run.sh   (train, personalize online and offline, evaluate)
-Differs from the paper: 64 px pictures instead of 128, 2.3 M parameters, the last ResNet stage keeps
+Differs from the paper: 64 px pictures instead of 128, ResNet-10 at half width, the last ResNet stage keeps
 its stride (so that the last map is 4 x 4), one perceptual level instead of five, a supervised stage
 before the joint one, rendered people.
 """
@@ -26,7 +26,8 @@ def get_config():
 
     c.model.init = "random"
     c.model.image_size = 64
-    c.model.width = 24
+    c.model.depth = 10
+    c.model.width = 32
     c.model.feature_dim = 64
     c.model.last_stride = 1
     c.model.ffn_dim = 256

@@ -1,24 +1,38 @@
-"""Fixtures of all tests; tests marked slow run with `-m slow` only."""
+"""Fixtures of all tests."""
 
 import os
 import pathlib
+import tempfile
+
+# Tests compile many programs and run each a few times. Must be set before jax starts its backend;
+# convolutions and matrix products are library calls that it leaves alone.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 import jax
 import pytest
 
+from ttp_jax.models import resnet
+
+# Equal programs are compiled once in a session.
+_CACHE = tempfile.TemporaryDirectory(prefix="ttp_jax_tests_")
+jax.config.update("jax_compilation_cache_dir", _CACHE.name)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
 REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
-
-
-def pytest_configure(config):
-    config.addinivalue_line("markers", "slow: takes more than some 25 s; run with -m slow")
-    if not config.option.markexpr:
-        config.option.markexpr = "not slow"
 
 
 @pytest.fixture
 def x64():
     """Float64 in jax for the length of one test."""
     with jax.enable_x64(True):
+        yield
+
+
+@pytest.fixture(scope="module")
+def shallow():
+    """A trunk of two residual blocks for one module: half the compile time of ResNet-18."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(resnet.STAGES, 18, (1, 1, 0, 0))
         yield
 
 

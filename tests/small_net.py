@@ -6,6 +6,7 @@ import numpy as np
 from flax import traverse_util
 
 from ttp_jax import state
+from ttp_jax.models import resnet
 from ttp_jax.models.pose import PoseNet
 from ttp_jax.models.vgg import VGG16
 
@@ -13,13 +14,16 @@ SIZE = 64
 
 
 def model(**options) -> PoseNet:
-    """ResNet-18 of width 8 on 64 x 64 pictures, 16 x 16 maps."""
+    """ResNet-18 of width 8 on 64 x 64 pictures, 16 x 16 maps.
+
+    The fixture `shallow` cuts its trunk to two blocks, of total stride 8.
+    """
     small = {
         "num_joints": 4,
         "num_maps": 6,
         "width": 8,
         "feature_dim": 16,
-        "upsamplings": 2,
+        "upsamplings": 1 if resnet.STAGES[18] == (1, 1, 0, 0) else 2,
         "last_stride": 1,
         "heads": 2,
         "ffn_dim": 32,

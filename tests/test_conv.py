@@ -148,7 +148,7 @@ def test_upconv_refuses_other_kernels():
 
 
 @pytest.mark.parametrize("platform", ["cuda", "tpu"])
-def test_whole_steps_lower_for_accelerators_with_xla_s_own_convolutions(platform):
+def test_whole_steps_lower_for_accelerators_with_xla_s_own_convolutions(platform, shallow):
     net, vgg, tx = small_net.model(), small_net.vgg(), state.adam(1e-4)
     base = small_net.base(net)
     pair = (jnp.zeros((2, 64, 64, 3)),) * 2

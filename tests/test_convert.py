@@ -70,7 +70,8 @@ def test_torchvision_file_fills_the_trunk_and_nothing_else(tmp_path, templates, 
         params["layer3_1"]["bn2"]["scale"], state["layer3.1.bn2.weight"].numpy()
     )
     np.testing.assert_array_equal(
-        stats["layer2_0"]["downsample_bn"]["var"], state["layer2.0.downsample.1.running_var"].numpy()
+        stats["layer2_0"]["downsample_bn"]["var"],
+        state["layer2.0.downsample.1.running_var"].numpy(),
     )
     # ... and as a whole by what the trunk computes.
     picture = np.random.default_rng(0).normal(size=(2, 64, 64, 3)).astype(np.float32)
@@ -116,12 +117,12 @@ def test_an_extra_key_is_named(tmp_path, templates, extra):
 @pytest.mark.parametrize("file, network", [(18, 50), (50, 18)])
 def test_a_file_of_another_depth_is_refused(tmp_path, templates, file, network):
     path = save(tmp_path, torchvision_resnet(file)[1])
-    with pytest.raises(ValueError, match="another depth|has no place"):
+    with pytest.raises(ValueError, match=r"another depth|has no place"):
         convert.load_resnet(path, templates[network])
 
 
 def test_a_missing_file_names_the_remedy(tmp_path, templates):
-    with pytest.raises(FileNotFoundError, match="gone.pth.*--config.model.init=random"):
+    with pytest.raises(FileNotFoundError, match=r"gone.pth.*--config.model.init=random"):
         convert.load_resnet(tmp_path / "gone.pth", templates[18])
 
 
@@ -139,7 +140,7 @@ class Malicious:
 def test_code_in_a_file_is_not_run(tmp_path, zipped):
     trap = tmp_path / "trap"
     path = save(tmp_path, {"conv1.weight": Malicious(trap)}, zipped)
-    with pytest.raises(ValueError, match="resnet.pth is not a plain torch state dict"):
+    with pytest.raises(ValueError, match=r"resnet.pth is not a plain torch state dict"):
         convert.read_torch(path)
     assert not trap.exists()
     torch.load(path, weights_only=False)  # the trap does work
@@ -148,12 +149,12 @@ def test_code_in_a_file_is_not_run(tmp_path, zipped):
 
 @pytest.mark.parametrize("content", [{"state_dict": {}}, [1, 2], {"a": 3}])
 def test_a_torch_file_that_is_no_state_dict_is_refused(tmp_path, content):
-    with pytest.raises(ValueError, match="resnet.pth is not a plain torch state dict"):
+    with pytest.raises(ValueError, match=r"resnet.pth is not a plain torch state dict"):
         convert.read_torch(save(tmp_path, content))
 
 
 def test_without_torch_the_error_says_what_to_install(tmp_path, monkeypatch):
     path = save(tmp_path, {"a": torch.zeros(1)})
     monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(ImportError, match="needs torch.*pip install torch"):
+    with pytest.raises(ImportError, match=r"needs torch.*pip install torch"):
         convert.read_torch(path)

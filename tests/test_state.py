@@ -97,7 +97,7 @@ def test_split_takes_the_first_match_and_merge_undoes_it():
 
 
 def test_a_parameter_without_rule_is_an_error_that_names_it():
-    with pytest.raises(ValueError, match="'b/kernel'.*end with"):
+    with pytest.raises(ValueError, match=r"'b/kernel'.*end with"):
         state.split(TREE, ((r"^a/", True),))
 
 
@@ -126,9 +126,7 @@ def test_stages_follow_each_other_and_the_last_one_stays():
 def test_schedule_is_constant_then_a_fresh_cosine_down_to_zero():
     rate = state.schedule(STAGES)
     cosine = [2e-3 * 0.5 * (1 + np.cos(np.pi * i / 4)) for i in range(5)]
-    np.testing.assert_allclose(
-        [float(rate(i)) for i in range(8)], [1e-3] * 3 + cosine, atol=1e-9
-    )
+    np.testing.assert_allclose([float(rate(i)) for i in range(8)], [1e-3] * 3 + cosine, atol=1e-9)
 
 
 def test_adam_moves_the_first_step_by_the_learning_rate_with_torch_s_epsilon():
@@ -141,5 +139,5 @@ def test_adam_moves_the_first_step_by_the_learning_rate_with_torch_s_epsilon():
 
 
 def test_an_unknown_decay_is_an_error_that_names_the_known_ones():
-    with pytest.raises(ValueError, match="'linear'.*'constant', 'cosine'"):
+    with pytest.raises(ValueError, match=r"'linear'.*'constant', 'cosine'"):
         state.schedule((state.Stage(3, 1e-3, 0.0, "linear"),))

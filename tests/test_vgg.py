@@ -225,7 +225,7 @@ def test_a_file_of_another_network_names_what_is_missing(tmp_path):
         vgg.load(str(tmp_path / "resnet.pth"))
     with h5py.File(tmp_path / "other.h5", "w") as file:
         file["dense/kernel"] = np.zeros((3, 3))
-    with pytest.raises(ValueError, match="other.h5 is no VGG-16: layer block1_conv1 not found"):
+    with pytest.raises(ValueError, match=r"other.h5 is no VGG-16: layer block1_conv1 not found"):
         vgg.load(str(tmp_path / "other.h5"))
 
 
@@ -235,6 +235,6 @@ def test_wrong_shapes_and_values_that_are_not_finite(tmp_path, arrays, write, na
     with pytest.raises(ValueError, match=rf"{name} is no VGG-16: .*\(3, 3, 3, 8\), expected"):
         vgg.load(str(write(tmp_path / name, narrow)))
     kernel, bias = arrays[12]  # a layer that the loss itself never reads
-    broken = arrays[:12] + [(kernel, np.where(np.arange(512) == 7, np.nan, bias))]
+    broken = [*arrays[:12], (kernel, np.where(np.arange(512) == 7, np.nan, bias))]
     with pytest.raises(ValueError, match=f"{name} holds values that are not finite: fetch it"):
         vgg.load(str(write(tmp_path / name, broken)))

@@ -7,11 +7,12 @@ import jax.numpy as jnp
 
 from ttp_jax.models.layers import BatchNorm, Conv, UpConv, he_fan_out, max_pool
 
-STAGES = {18: (2, 2, 2, 2), 50: (3, 4, 6, 3)}
+# Blocks per stage. 18 and 50 are the paper's; 10 is the usual smaller sister of 18.
+STAGES = {10: (1, 1, 1, 1), 18: (2, 2, 2, 2), 50: (3, 4, 6, 3)}
 
 
 class BasicBlock(nn.Module):
-    """Residual block of ResNet-18: two 3 x 3 convolutions."""
+    """Residual block of ResNet-10 and -18: two 3 x 3 convolutions."""
 
     features: int
     stride: int
@@ -68,7 +69,7 @@ class Encoder(nn.Module):
 
     @nn.compact
     def __call__(self, x, train: bool):
-        block = {18: BasicBlock, 50: Bottleneck}[self.depth]
+        block = Bottleneck if self.depth >= 50 else BasicBlock
         stem = Conv(self.width, 7, 2, kernel_init=he_fan_out, dtype=self.dtype, name="conv1")
         x = nn.relu(BatchNorm(name="bn1")(stem(x), train))
         x = max_pool(x, 3, 2, 1)

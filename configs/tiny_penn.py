@@ -1,0 +1,24 @@
+"""The tiny network on frames in Penn Action's layout, on two CPU cores: a smoke run on real pictures.
+
+Command:   python main.py --config=configs/tiny_penn.py --config.data.root=DIR --workdir=runs/real
+           python main.py personalize --config=configs/tiny_penn.py --config.data.root=DIR \\
+               --workdir=runs/real --scenario=online   (then offline, then evaluate)
+Expected:  README, "Real frames". A few hundred frames of one person teach no general model.
+"""
+
+from configs import tiny
+
+
+def get_config():
+    c = tiny.get_config()
+    c.name = "tiny_penn"
+    c.data = {
+        "source": "penn",
+        "root": "data/Penn_Action",
+        "skeleton": "penn13",
+        "oversample": 2.0,
+        "workers": 0,
+    }
+    c.train.stages = ((600, 2e-3, 0.0, "cosine"), (300, 1e-3, 1e-3, "cosine"))
+    c.train.checkpoint_every = 300
+    return c

@@ -1,0 +1,275 @@
+"""The commands of main.py, from data on disk to tables, with a network of a few thousand numbers."""
+
+import dataclasses
+import importlib
+import json
+import pathlib
+import shutil
+import subprocess
+import sys
+import types
+
+import jax
+import numpy as np
+import pytest
+
+from data_pipelines import clips as clips_lib
+from ttp_jax.checkpoint import Checkpoints
+from ttp_jax.verbs import evaluate, experiment, info, personalize, predict, train
+
+ROOT = pathlib.Path(__file__).parents[1]
+OPTIONS = types.SimpleNamespace(scenario="online", overwrite=False)
+
+
+@pytest.fixture(scope="module")
+def rendered(tmp_path_factory):
+    """Folder of the rendered people, shared by the tests of this file."""
+    return tmp_path_factory.mktemp("rendered")
+
+
+@pytest.fixture
+def config(rendered):
+    """configs/tiny.py, made small enough for a test; levels=0 needs no VGG convolutions."""
+    c = importlib.import_module("configs.tiny").get_config()
+    c.data.root = str(rendered)
+    c.data.train, c.data.val, c.data.test = 6, 1, 2
+    c.data.train_frames, c.data.eval_frames, c.data.image_size = 4, 10, 40
+    c.model.image_size, c.model.width, c.model.feature_dim = 32, 4, 8
+    c.model.depth, c.model.heads, c.model.ffn_dim, c.model.num_maps = 10, 2, 16, 6
+    c.model.appearance_widths, c.model.keypoint_widths = (4, 8), (4, 8)
+    c.loss.levels = 0
+    c.train.batch_size = 4
+    c.train.stages = ((4, 1e-3, 0.0, "cosine"), (4, 1e-3, 1e-3, "constant"))
+    c.train.log_every, c.train.checkpoint_every = 2, 4
+    c.ttp.batch_size = 4
+    c.eval.probe_frames, c.eval.pictures = 8, 1
+    return c
+
+
+@pytest.fixture(scope="module")
+def trained(rendered, tmp_path_factory):
+    """Workdir of one finished training, not to be changed."""
+    workdir = tmp_path_factory.mktemp("trained")
+    train.train(config.__wrapped__(rendered), workdir)
+    return workdir
+
+
+def copy_of(trained, tmp_path):
+    return pathlib.Path(shutil.copytree(trained, tmp_path / "work"))
+
+
+def leaves_equal(a, b):
+    return all(
+        np.array_equal(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    )
+
+
+def test_the_whole_path_from_training_to_the_table(config, trained, tmp_path, capsys):
+    workdir = copy_of(trained, tmp_path)
+    for scenario in ("online", "offline"):
+        options = types.SimpleNamespace(scenario=scenario, overwrite=False)
+        assert personalize.run(config, workdir, options) == 0
+    assert predict.run(config, workdir, OPTIONS) == 0
+    assert evaluate.run(config, workdir, OPTIONS) == 0
+    report = json.loads((workdir / "evaluation.json").read_text())
+    assert list(report["rows"]) == [
+        "mean training pose", "untrained network", "without TTP", "TTP online", "TTP offline",
+    ]  # fmt: skip
+    assert {"own", "other", "copy"} == set(report["bottleneck"])
+    printed = capsys.readouterr().out
+    assert "PCK@0.2" in printed and "ottleneck" in printed
+    lines = (workdir / "results/online/test-00000.csv").read_text().splitlines()
+    assert len(lines) == 1 + config.data.eval_frames
+    assert (workdir / "results/online/test-00000.png").exists()
+    assert (workdir / "history.png").exists()
+    assert list((workdir / "tensorboard").iterdir())
+
+
+def test_personalization_never_sees_a_label(config, trained, tmp_path, monkeypatch):
+    def results(name, strip):
+        workdir = copy_of(trained, tmp_path / name)
+        if strip:
+            load = experiment.load_clips
+            monkeypatch.setattr(
+                experiment,
+                "load_clips",
+                lambda *args: [clip.without_labels() for clip in load(*args)],
+            )
+        for scenario in ("online", "offline"):
+            options = types.SimpleNamespace(scenario=scenario, overwrite=False)
+            assert personalize.run(config, workdir, options) == 0
+        return [p.read_bytes() for p in sorted(workdir.glob("results/*/*.csv"))]
+
+    with_labels, without = results("with", False), results("without", True)
+    assert len(with_labels) == 4
+    assert with_labels == without
+
+
+def test_a_stopped_and_resumed_training_equals_an_uninterrupted_one(
+    config, trained, tmp_path, monkeypatch
+):
+    class Stop(Exception):
+        pass
+
+    save = Checkpoints.save
+
+    def save_then_stop(self, state, score=None):
+        save(self, state, score)
+        raise Stop
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoints, "save", save_then_stop)
+        with pytest.raises(Stop):
+            train.train(config, tmp_path)
+    resumed = train.train(config, tmp_path)
+    whole = train.train(config, trained)  # finished: restores the last checkpoint
+    assert int(resumed.step) == int(whole.step) == 8
+    assert leaves_equal(resumed, whole)
+
+
+def test_nan_stops_the_run_names_the_step_and_keeps_the_checkpoint(config, tmp_path):
+    config.train.stages = ((4, 1e-3, 0.0, "constant"), (4, float("nan"), 0.0, "constant"))
+    with pytest.raises(train.NotFinite, match="step 6 "):  # step 5 writes NaN, step 6 sees it
+        train.train(config, tmp_path)
+    assert Checkpoints(tmp_path / "checkpoints").latest_step() == 4
+
+
+def test_finished_subjects_are_skipped(config, trained, tmp_path, capsys):
+    workdir = copy_of(trained, tmp_path)
+    personalize.run(config, workdir, OPTIONS)
+    first = workdir / "results/online/test-00000.npz"
+    (workdir / "results/online/test-00001.npz").unlink()
+    before = first.stat().st_mtime_ns
+    personalize.run(config, workdir, OPTIONS)
+    assert "1 of 2 subjects are done already" in capsys.readouterr().out
+    assert first.stat().st_mtime_ns == before
+    assert (workdir / "results/online/test-00001.npz").exists()
+
+
+def test_a_bad_subject_is_named_and_the_others_finish(
+    config, trained, tmp_path, monkeypatch, capsys
+):
+    workdir, load = copy_of(trained, tmp_path), experiment.load_clips
+
+    def unreadable(index):
+        raise clips_lib.FrameError(f"frame {index} of the bad video can't be read")
+
+    def broken(*args):
+        clips = load(*args)
+        return [dataclasses.replace(clips[0], read=unreadable), *clips[1:]]
+
+    monkeypatch.setattr(experiment, "load_clips", broken)
+    assert personalize.run(config, workdir, OPTIONS) == 1
+    printed = capsys.readouterr().out
+    assert "FAILED test-00000" in printed and "bad video" in printed
+    assert (workdir / "results/online/test-00001.npz").exists()
+
+
+def test_results_do_not_depend_on_who_else_is_personalized(config, trained, tmp_path):
+    workdir = copy_of(trained, tmp_path)
+    base, _ = experiment.load_base(config, workdir)
+    clips = experiment.load_clips(config, "test")
+    together = personalize.Runner(config, base, "online")
+    together(clips[0])
+    alone = personalize.Runner(config, base, "online")
+    np.testing.assert_array_equal(together(clips[1]).joints, alone(clips[1]).joints)
+
+
+def test_carried_state_makes_the_order_matter(config, trained, tmp_path):
+    base, _ = experiment.load_base(config, copy_of(trained, tmp_path))
+    clips = experiment.load_clips(config, "test")
+    config.ttp.reset = "never"
+    runner = personalize.Runner(config, base, "online")
+    steps = [int(runner(clip).adaptation.step) for clip in clips]
+    assert steps == [10, 20]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"model.init": ""}, "config.model.init"),
+        ({"model.init": "missing.pth"}, "--config.model.init=random"),
+        ({"loss.features": "missing.pth"}, "--config.loss.features=hed"),
+        ({"data.source": "penn", "data.root": "nowhere"}, "--config.data.root"),
+        ({"data.source": "h36m"}, "readers: penn, synthetic"),
+        ({"model.method": "magic"}, "transformer"),
+        ({"data.preset": "magic"}, "shifted"),
+    ],
+)
+def test_bad_configs_say_what_to_do(config, tmp_path, change, words):
+    config.update_from_flattened_dict(change)
+    with pytest.raises((ValueError, OSError)) as error:
+        train.train(config, tmp_path)
+    assert words in str(error.value)
+
+
+def test_a_checkpoint_of_another_network_is_refused(config, trained):
+    config.model.feature_dim = 16
+    with pytest.raises(ValueError, match="Use the config it was trained"):
+        experiment.load_base(config, trained)
+
+
+def test_no_checkpoint_is_an_error_with_the_command(config, tmp_path):
+    with pytest.raises(FileNotFoundError, match="python main.py"):
+        experiment.load_base(config, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "count"),
+    [("penn", 39_817_343), ("h36m", 21_195_135), ("bbc_pose", 21_192_831)],
+)
+def test_info_counts_the_papers_parameters(name, count, capsys):
+    config = importlib.import_module(f"configs.{name}").get_config()
+    assert info.run(config, None, None) == 0
+    assert f"{count:,}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("name", "count"),
+    [("penn", 33_998_669), ("h36m", 15_376_464), ("bbc_pose", 15_374_151)],
+)
+def test_info_counts_the_baselines_parameters(name, count, capsys):
+    config = importlib.import_module(f"configs.{name}").get_config()
+    config.model.method = "baseline"
+    info.run(config, None, None)
+    assert f"{count:,}" in capsys.readouterr().out
+
+
+def test_tiny_is_small(capsys):
+    config = importlib.import_module("configs.tiny").get_config()
+    model = experiment.build_model(config)
+    picture = np.zeros((1, 64, 64, 3), np.float32)
+    tree = jax.eval_shape(lambda: model.init(jax.random.key(0), picture, picture))["params"]
+    assert sum(leaf.size for leaf in jax.tree.leaves(tree)) < 3_000_000
+
+
+def main_py(*args):
+    command = [sys.executable, "main.py", *args]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+
+
+def test_help_of_a_verb_exits_with_0():
+    done = main_py("personalize", "--help")
+    assert done.returncode == 0 and "--scenario" in done.stdout
+
+
+def test_an_unknown_verb_lists_the_verbs():
+    done = main_py("persnalize")
+    assert done.returncode == 2 and "personalize" in done.stderr
+
+
+def test_a_missing_config_is_one_line():
+    done = main_py("train", "--workdir=x")
+    assert done.returncode == 2 and "--config=configs/tiny.py" in done.stderr
+
+
+def test_missing_data_is_one_line_naming_layout_and_flag(tmp_path):
+    done = main_py(
+        "--config=configs/penn.py",
+        f"--workdir={tmp_path}",
+        "--config.model.init=random",
+        f"--config.data.root={tmp_path}/nowhere",
+    )
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "frames" in done.stderr and "--config.data.root" in done.stderr
