@@ -250,7 +250,7 @@ def test_joint_training_step_in_float64(x64, short_trunk):
         "heatmaps": rng.random((3, 16, 16, joints)),
         "weights": (rng.random((3, joints)) < 0.7).astype(float),
     }
-    # Both get the same float32 pictures; normalising itself is tested with the VGG features.
+    # Both get the same float32 pictures, up to how a compiler rounds the normalisation.
     target, source = (
         nchw(np.asarray(normalize(jnp.asarray(batch[k])), np.float64)) for k in ("target", "source")
     )
@@ -315,9 +315,9 @@ def test_joint_training_step_in_float64(x64, short_trunk):
                 theirs_change[k] = np.where(keys, 0, theirs_change[k])
         error = relative(change, theirs_change)
         print(f"change of {name}: {error:.1e}")
-        # Adam's first step is the gradient's sign: the change can only differ where the gradient
-        # is as small as the float32 noise of the target's features.
-        assert error < (1e-2 if name == "params" else 1e-6)
+        # Adam's first step is the gradient's sign: the change differs only where the gradient is
+        # as small as the float32 noise of pictures and target features.
+        assert error < (1e-3 if name == "params" else 1e-6)
 
 
 # --- Personalization -----------------------------------------------------------------------------
@@ -386,7 +386,7 @@ def check_adaptation(*, size, small, count):
     print(f"change of the parameters after {count} steps: {error:.1e}")
     # Float64: Adam's first steps follow the gradient's sign, and in float32 the sign of the many
     # tiny gradients is rounding.
-    assert error < 1e-2
+    assert error < 1e-4
     for k in change:
         assert np.abs(change[k]).max() > 1e-5, k
 

@@ -227,6 +227,22 @@ def test_offline_updates_once_per_valid_frame_then_predicts_all(net):
     assert not np.array_equal(later[1][1][0], predictions[1][0])
 
 
+def test_the_state_keeps_its_types_so_that_no_program_compiles_twice(net):
+    _, base, vgg = net
+    tools = ttp.tools(small_net.model(), settings())
+    begin = ttp.start(base, tools)
+    run = functools.partial(ttp.online, tools=tools)
+    after, _ = jax.eval_shape(run, begin, base, vgg, frames(), jnp.arange(3), KEY)
+    step = functools.partial(steps.adapt_step, model=tools.model, tx=tools.tx)
+    _, frozen = state.split(base.params, state.RULES["reference"])
+    pair = (jnp.zeros((1, 64, 64, 3)),) * 2
+    stepped = jax.eval_shape(step, begin, frozen, base.batch_stats, pair, vgg)
+    for end in (after, stepped):
+        assert jax.tree.structure(end) == jax.tree.structure(begin)
+        for a, b in zip(*map(jax.tree.leaves, (begin, end)), strict=True):
+            assert (a.shape, a.dtype, a.weak_type) == (b.shape, b.dtype, b.weak_type)
+
+
 @pytest.mark.parametrize("rules, own", [("reference", "renderer"), ("paper", "encoder")])
 def test_only_what_the_rules_name_is_in_the_state(net, rules, own):
     _, base, vgg = net

@@ -146,6 +146,20 @@ def test_finished_subjects_are_skipped(config, trained, tmp_path, capsys):
     assert (workdir / "results/online/test-00001.npz").exists()
 
 
+def test_results_of_other_settings_are_not_mixed_in(config, trained, tmp_path, capsys):
+    workdir = copy_of(trained, tmp_path)
+    personalize.run(config, workdir, OPTIONS)
+    first = workdir / "results/online/test-00000.csv"
+    before = first.read_bytes()
+    config.ttp.learning_rate = 1e-2
+    evaluate.run(config, workdir, OPTIONS)
+    printed = capsys.readouterr().out
+    assert "left out" in printed and "TTP online" not in printed
+    personalize.run(config, workdir, OPTIONS)
+    assert "done already" not in capsys.readouterr().out
+    assert first.read_bytes() != before
+
+
 def test_a_bad_subject_is_named_and_the_others_finish(
     config, trained, tmp_path, monkeypatch, capsys
 ):

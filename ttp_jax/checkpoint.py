@@ -1,10 +1,12 @@
 """Training state on disk, with orbax: the last few steps, and the best on the validation split."""
 
+import hashlib
 import json
 import pathlib
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 
 from ttp_jax.state import Base, TrainState
@@ -86,6 +88,14 @@ class Checkpoints:
 def base_of(state: TrainState) -> Base:
     """What personalization needs of a training state."""
     return Base(state.params, state.batch_stats, state.normalisers)
+
+
+def fingerprint(base: Base) -> str:
+    """SHA-256 of a model's numbers: two models are the same if and only if these are."""
+    digest = hashlib.sha256()
+    for leaf in jax.tree.leaves(base):
+        digest.update(np.ascontiguousarray(leaf).tobytes())
+    return digest.hexdigest()
 
 
 def write_json(path: str | pathlib.Path, value) -> None:

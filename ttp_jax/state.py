@@ -93,7 +93,7 @@ def merge(trainable: Flat, frozen: Flat) -> Params:
 def start_adaptation(base: Base, rules, tx: optax.GradientTransformation) -> Adaptation:
     """A subject's state before its first frame: base parameters, empty moments."""
     trainable, _ = split(base.params, rules)
-    step, loss = jnp.zeros((), jnp.int32), jnp.full((), jnp.nan)
+    step, loss = jnp.zeros((), jnp.int32), jnp.full_like(base.normalisers[0], jnp.nan)
     return Adaptation(step, trainable, tx.init(trainable), base.normalisers, loss)
 
 

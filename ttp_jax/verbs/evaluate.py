@@ -41,7 +41,12 @@ def run(config, workdir: pathlib.Path, options) -> int:
         "untrained network": _predict(config, untrained(config, base), test, "untrained"),
     }
     for scenario, name in NAMES.items():
-        found = personalize.read_results(workdir / "results" / scenario, test)
+        folder, found = workdir / "results" / scenario, None
+        own = personalize.protocol(config, base, scenario)
+        if personalize.read_protocol(folder) == own:
+            found = personalize.read_results(folder, test)
+        elif folder.is_dir():
+            say(f"{folder} is of another model or other settings and left out: run it again")
         if found is None and scenario == "none":
             found = _predict(config, base, test, "without TTP")
         if found is not None:

@@ -157,9 +157,13 @@ def normaliser_start(config: Config, features: vgg.VGG16, clips) -> np.ndarray:
     """
     if features.normalisers is not None:
         return np.asarray(features.normalisers, np.float32)
-    measure = jax.jit(
-        lambda target, source: losses.feature_errors(features, normalize(source), normalize(target))
-    )
+    bgr = is_bgr(config)
+
+    @jax.jit
+    def measure(target, source):
+        pair = normalize(source, bgr=bgr), normalize(target, bgr=bgr)
+        return losses.feature_errors(features, *pair, bgr=bgr)
+
     batches = max(1, NORMALISER_PAIRS // config.train.batch_size)
     stream = training_pairs(config, clips, 0, batches).as_numpy_iterator()
     return np.mean([measure(batch["target"], batch["source"]) for batch in stream], axis=0)

@@ -6,10 +6,12 @@ online: frame by frame, an update on the frames seen so far, then the frame's pr
 offline: as many updates as frames, on pairs of all frames, then all predictions.
 Writes WORKDIR/results/SCENARIO/: per subject NAME.csv and NAME.npz with joints in picture pixels,
 NAME.png with the personalized model's view of some frames, and summary.json.
-Subjects that are already there are skipped; --overwrite does them again.
+Subjects that are already there are skipped, unless the model or the settings have changed;
+--overwrite does them again anyway.
 """
 
 import functools
+import json
 import pathlib
 import time
 import zlib
@@ -21,7 +23,7 @@ from tqdm import tqdm
 
 from data_pipelines import clips as clips_lib
 from ttp_jax import geometry, state, ttp, visualize
-from ttp_jax.checkpoint import write_json
+from ttp_jax.checkpoint import fingerprint, write_json
 from ttp_jax.models.pose import denormalize, normalize
 from ttp_jax.verbs import experiment
 from ttp_jax.verbs.experiment import say
@@ -49,7 +51,13 @@ def run_scenario(config, workdir: pathlib.Path, scenario: str, options) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     runner = Runner(config, base, scenario)
     failed, seconds = {}, {}
-    todo = [c for c in clips if options.overwrite or not (folder / f"{c.name}.npz").exists()]
+    own = protocol(config, base, scenario)
+    again = options.overwrite or read_protocol(folder) != own
+    if again:
+        for old in folder.glob("*.npz"):
+            old.unlink()
+        write_json(folder / "protocol.json", own)
+    todo = [c for c in clips if not (folder / f"{c.name}.npz").exists()]
     if len(todo) < len(clips):
         say(f"{len(clips) - len(todo)} of {len(clips)} subjects are done already")
         if runner.carries:
@@ -86,6 +94,26 @@ def run_scenario(config, workdir: pathlib.Path, scenario: str, options) -> int:
     for name, error in failed.items():
         say(f"FAILED {name}: {error}")
     return 1 if failed else 0
+
+
+def protocol(config, base: state.Base, scenario: str) -> dict:
+    """What decides a scenario's results beside the pictures: model, settings, seed."""
+    return {
+        "base": fingerprint(base),
+        "scenario": scenario,
+        "seed": config.seed,
+        "oversample": config.data.oversample,
+        "features": [config.loss.features, config.loss.levels],
+        "ttp": config.ttp.to_dict() if scenario != "none" else None,
+    }
+
+
+def read_protocol(folder: pathlib.Path) -> dict | None:
+    """The protocol of the results in a folder; None if there is none that can be read."""
+    try:
+        return json.loads((folder / "protocol.json").read_text())
+    except (OSError, ValueError):
+        return None
 
 
 class Result:
