@@ -1,9 +1,9 @@
 """Rendered people, a small network on 64 px crops: the whole method on two CPU cores.
 
 Command:   ./run.sh   (train, personalize online and offline, evaluate)
-Differs from the paper: 64 px pictures instead of 128, ResNet-10 at half width, the last ResNet stage keeps
-its stride (so that the last map is 4 x 4), one perceptual level instead of five, a supervised stage
-before the joint one, rendered people.
+Differs from the paper: 64 px pictures instead of 128, ResNet-10 at half width, its last stage
+without a stride (so that the last map is 4 x 4), one perceptual level, not five, a supervised
+stage before the joint one, rendered people.
 """
 
 from configs import common

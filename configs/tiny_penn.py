@@ -1,4 +1,4 @@
-"""The tiny network on frames in Penn Action's layout, on two CPU cores: a smoke run on real pictures.
+"""The tiny network on frames in Penn Action's layout: a smoke run on real pictures, on CPU.
 
 Command:   python main.py --config=configs/tiny_penn.py --config.data.root=DIR --workdir=runs/real
            python main.py personalize --config=configs/tiny_penn.py --config.data.root=DIR \\

@@ -12,8 +12,8 @@ LIBRARY = [p for p in (ROOT / "ttp_jax").rglob("*.py") if "verbs" not in p.parts
 PIPELINES = list((ROOT / "data_pipelines").glob("*.py"))
 # The way imports point: a module may only import from those before it.
 ORDER = (
-    "skeletons", "geometry", "heatmaps", "augment", "metrics", "conv", "models", "losses", "convert",
-    "visualize", "state", "steps", "ttp", "parallel", "checkpoint",
+    "skeletons", "geometry", "heatmaps", "augment", "metrics", "conv", "models", "losses",
+    "convert", "visualize", "state", "steps", "ttp", "parallel", "checkpoint",
 )  # fmt: skip
 
 

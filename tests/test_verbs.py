@@ -1,4 +1,4 @@
-"""The commands of main.py, from data on disk to tables, with a network of a few thousand numbers."""
+"""The commands of main.py, from data on disk to tables, with a very small network."""
 
 import dataclasses
 import importlib
@@ -129,7 +129,7 @@ def test_a_stopped_and_resumed_training_equals_an_uninterrupted_one(
 
 def test_nan_stops_the_run_names_the_step_and_keeps_the_checkpoint(config, tmp_path):
     config.train.stages = ((4, 1e-3, 0.0, "constant"), (4, float("nan"), 0.0, "constant"))
-    with pytest.raises(train.NotFinite, match="step 6 "):  # step 5 writes NaN, step 6 sees it
+    with pytest.raises(train.NotFinite, match="step 6 is nan"):  # step 5 writes NaN, step 6 sees it
         train.train(config, tmp_path)
     assert Checkpoints(tmp_path / "checkpoints").latest_step() == 4
 
@@ -224,7 +224,7 @@ def test_a_checkpoint_of_another_network_is_refused(config, trained):
 
 
 def test_no_checkpoint_is_an_error_with_the_command(config, tmp_path):
-    with pytest.raises(FileNotFoundError, match="python main.py"):
+    with pytest.raises(FileNotFoundError, match=r"python main\.py"):
         experiment.load_base(config, tmp_path)
 
 
