@@ -31,7 +31,7 @@ def get_config():
     c.model.feature_dim = 64
     c.model.last_stride = 1
     c.model.ffn_dim = 256
-    c.model.appearance_widths = (16, 32, 64)
+    c.model.appearance_widths = (8, 16, 64)
     c.model.keypoint_widths = (16, 64)
     c.model.code_kernel = 3
     c.loss.levels = 1

@@ -35,10 +35,14 @@ NORMALISERS = torch_reference.INITIAL_NORMALISERS
 
 @pytest.fixture
 def short_trunk(monkeypatch):
-    """One residual block per stage, on both sides."""
+    """One residual block per stage, on both sides; torch on one thread, which suits its size."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     block, _ = torch_reference.RESNET_STAGES[18]
     monkeypatch.setitem(torch_reference.RESNET_STAGES, 18, (block, (1, 1, 1, 1)))
     monkeypatch.setitem(resnet.STAGES, 18, (1, 1, 1, 1))
+    yield
+    torch.set_num_threads(threads)
 
 
 def networks(depth, joints, *, size, small, double, method="transformer"):

@@ -80,7 +80,8 @@ def test_the_whole_path_from_training_to_the_table(config, trained, tmp_path, ca
     assert "PCK@0.2" in printed and "ottleneck" in printed
     lines = (workdir / "results/online/test-00000.csv").read_text().splitlines()
     assert len(lines) == 1 + config.data.eval_frames
-    assert (workdir / "results/online/test-00000.png").exists()
+    for name in ("test-00000.png", "test-00000_overlay.png"):
+        assert (workdir / "results/online" / name).exists()
     assert (workdir / "history.png").exists()
     assert list((workdir / "tensorboard").iterdir())
 

@@ -3,7 +3,8 @@
     python main.py evaluate --config=configs/tiny.py --workdir=runs/tiny
 
 Online and offline appear where `personalize` has written them. Prints the table, then whether the
-self-supervised half is alive (three figures that need no labels), and writes evaluation.json.
+self-supervised half is alive (three figures that need no labels). Writes evaluation.json, and per
+personalized subject results/SCENARIO/NAME_overlay.png: joints before and after, over the pictures.
 """
 
 import functools
@@ -16,7 +17,7 @@ from tqdm import tqdm
 
 from data_pipelines import clips as clips_lib
 from data_pipelines import pipeline
-from ttp_jax import geometry, metrics, state, steps, ttp
+from ttp_jax import geometry, metrics, state, steps, ttp, visualize
 from ttp_jax.augment import Ranges
 from ttp_jax.checkpoint import write_json
 from ttp_jax.models.pose import normalize
@@ -58,6 +59,7 @@ def run(config, workdir: pathlib.Path, options) -> int:
         "rows": {name: _row(config, test, joints) for name, joints in predictions.items()},
     }
     _print_table(config, report)
+    _draw_overlays(config, workdir, test, predictions)
     if config.model.method != "baseline":
         report["bottleneck"] = bottleneck(config, base, test)
         report["readout"] = readout(config, base, training, test)
@@ -65,6 +67,26 @@ def run(config, workdir: pathlib.Path, options) -> int:
     write_json(workdir / "evaluation.json", report)
     say(f"\nwrote {workdir / 'evaluation.json'}")
     return 0
+
+
+def _draw_overlays(config, workdir, clips, predictions, frames=3) -> None:
+    """Draw joints before and after personalization, and the truth, over some whole pictures."""
+    skeleton = experiment.skeleton_of(config)
+    for scenario in ("online", "offline"):
+        if NAMES[scenario] not in predictions:
+            continue
+        before, after = predictions[NAMES["none"]], predictions[NAMES[scenario]]
+        for i, clip in enumerate(clips[: config.eval.pictures]):
+            readable = np.flatnonzero(np.isfinite(after[i]).all((1, 2)))
+            chosen = readable[np.linspace(0, len(readable) - 1, frames + 2).astype(int)[1:-1]]
+            pictures = []
+            for t in chosen:
+                picture, truth = clip.read(t), clip.joints[t]
+                poses = before[i][t], after[i][t], skeleton, truth, clip.visible[t]
+                scale = max(1, 320 // max(picture.shape[:2]))
+                pictures.append(visualize.overlay(picture, *poses, scale=scale))
+            sheet = visualize.grid(pictures, frames, [f"frame {t}" for t in chosen])
+            visualize.save(workdir / "results" / scenario / f"{clip.name}_overlay.png", sheet)
 
 
 class Predictor:
