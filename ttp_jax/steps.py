@@ -24,9 +24,7 @@ def init_state(
 ) -> TrainState:
     """A freshly initialised network and optimizer."""
     picture = jnp.zeros((1, image_size, image_size, 3))
-    # Runs once and is mostly random numbers: optimizing it would take most of a minute on CPU.
-    options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
-    variables = jax.jit(model.init, compiler_options=options)(key, picture, picture)
+    variables = model.init(key, picture, picture)
     params = variables["params"]
     return TrainState(
         step=jnp.zeros((), jnp.int32),

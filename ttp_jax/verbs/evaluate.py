@@ -108,9 +108,7 @@ def _predict(config, base, clips, name) -> list[np.ndarray]:
 
 def untrained(config, base: state.Base) -> state.Base:
     """The network before training, from random weights."""
-    model, size = experiment.build_model(config), config.model.image_size
-    tx = experiment.optimizer(config)
-    fresh = steps.init_state(model, tx, jax.random.key(config.seed), size, base.normalisers)
+    fresh = experiment.random_state(config, experiment.optimizer(config), base.normalisers)
     return state.Base(fresh.params, fresh.batch_stats, base.normalisers)
 
 

@@ -116,13 +116,23 @@ def init_training(config: Config, tx, normalisers) -> state.TrainState:
     init = config.model.init
     if not init:
         raise ValueError("config.model.init must name a torchvision ResNet file, or be 'random'.")
-    model, key = build_model(config), jax.random.key(config.seed)
-    fresh = steps.init_state(model, tx, key, config.model.image_size, normalisers)
+    fresh = random_state(config, tx, normalisers)
     if init == "random":
         return fresh
     variables = {"params": fresh.params, "batch_stats": fresh.batch_stats}
     loaded = convert.load_resnet(init, variables)
     return fresh.replace(params=loaded["params"], batch_stats=loaded["batch_stats"])
+
+
+def random_state(config: Config, tx, normalisers) -> state.TrainState:
+    """The state before the first step from random weights, drawn from the config's seed."""
+    model, size = build_model(config), config.model.image_size
+    # Runs once and is mostly random numbers: optimizing it would take most of a minute on CPU.
+    options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
+    draw = jax.jit(
+        lambda key, start: steps.init_state(model, tx, key, size, start), compiler_options=options
+    )
+    return draw(jax.random.key(config.seed), jnp.asarray(normalisers, jnp.float32))
 
 
 def optimizer(config: Config):
