@@ -19,10 +19,10 @@ def get_config():
     c.data.preset = "shifted"
     c.data.image_size = 80
     c.data.train = 1500
-    c.data.val = 16
-    c.data.test = 8
+    c.data.val = 12
+    c.data.test = 6
     c.data.train_frames = 8
-    c.data.eval_frames = 32
+    c.data.eval_frames = 24
 
     c.model.init = "random"
     c.model.image_size = 64
@@ -37,9 +37,9 @@ def get_config():
     c.loss.levels = 1
 
     c.train.batch_size = 16
-    c.train.stages = ((1500, 2e-3, 0.0, "cosine"), (400, 1e-3, 1e-3, "cosine"))
+    c.train.stages = ((1200, 2e-3, 0.0, "cosine"), (300, 2e-3, 1e-2, "cosine"))
     c.train.log_every = 50
     c.train.checkpoint_every = 500
-    c.ttp.batch_size = 16
+    c.ttp.batch_size = 8
     c.eval.probe_frames = 256
     return c
