@@ -198,9 +198,12 @@ assert len(spread["target"].sharding.device_set) == 4
 assert [len(s.data) for s in spread["target"].addressable_shards] == [2] * 4
 test_steps.assert_trees_close(four.batch_stats, one.batch_stats, rtol=1e-4, atol=1e-5)
 test_steps.assert_trees_close(parallel, metrics, rtol=1e-4)
-a, b = test_steps.moments(four), test_steps.moments(one)
-scale = max(float(abs(v).max()) for v in jax.tree.leaves(b))
-test_steps.assert_trees_close(a, b, rtol=1e-3, atol=1e-5 * scale)
+a, b = (
+    np.concatenate([v.ravel() for v in jax.tree.leaves(test_steps.moments(s))]) for s in (four, one)
+)
+# Sums in another order, and a ReLU's kink here and there, move single entries by rounding.
+error = np.linalg.norm(a - b) / np.linalg.norm(b)
+assert error < 1e-3, error
 print("equal")
 """
 
