@@ -157,7 +157,7 @@ class Runner:
             joints, peaks = self._predict(adaptation, base, frames, jnp.arange(len(frames.valid)))
             return Result(subject, joints, peaks, adaptation)
         key = subject_key(config.seed, clip.name)
-        chunks = [jnp.arange(i, i + CHUNK) for i in range(0, len(frames.valid), CHUNK)]
+        chunks = [jnp.arange(i, i + CHUNK) for i in range(0, clip.num_frames, CHUNK)]
         outputs = []
         for number, ids in enumerate(chunks):
             if self._scenario == "online":
