@@ -3,7 +3,7 @@
 x points right, y down, pixel centres lie at integers. A *box* is x1, y1, x2, y2 in picture pixels,
 width x2 - x1. A *crop* is cx, cy, side in picture pixels. An *affine* is a [2, 3] matrix that maps
 homogeneous picture points to crop pixels. Heatmap index h stands for crop pixel h * stride
-(facts 3.1 and 6.33), so nothing is shifted by half a pixel on the way.
+(published program), so nothing is shifted by half a pixel on the way.
 
 Array functions take numpy or jax arrays and return the same kind.
 """
@@ -16,7 +16,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 # The published program widens the box by a quarter and moves it down by 7.5 % of the longer side
-# (the "MPII tweak", facts 3.2).
+# (the "MPII tweak").
 BOX_SCALE = 1.25
 BOX_SHIFT = 0.075
 
@@ -39,7 +39,7 @@ def crop_affine(
 ):
     """Return the affine [..., 2, 3] from picture pixels to crop pixels.
 
-    crop_px = size / (side * scale) * R(-degrees) * mirror * (p - c) + size / 2   (facts 3.1)
+    crop_px = size / (side * scale) * R(-degrees) * mirror * (p - c) + size / 2
 
     Args:
       crop: [..., 3], see `box_to_crop`.

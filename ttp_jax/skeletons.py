@@ -1,7 +1,7 @@
 """Joint orders of the data sets: names, mirror pairs, limbs, torso and drawing colours.
 
-A skeleton is plain data. Joint order follows the data set's files (ttp_reference facts, section
-3.2), so labels need no permutation on the way in.
+A skeleton is plain data. Joint order follows the data set's files, so labels need no permutation on
+the way in.
 """
 
 import dataclasses
@@ -57,7 +57,7 @@ class Skeleton:
     def torso_length(self, joints: np.ndarray) -> np.ndarray:
         """Torso length per frame, in the unit of `joints` [..., K, 2] -> [...].
 
-        Penn: mid shoulders to mid hips. H36M: neck to mid hips (facts 5.2).
+        Penn: mid shoulders to mid hips. H36M: neck to mid hips.
         """
         if not self.torso:
             raise ValueError(f"skeleton {self.name!r} has no torso: score it by pixel distance.")
