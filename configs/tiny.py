@@ -37,7 +37,7 @@ def get_config():
     c.loss.levels = 1
 
     c.train.batch_size = 16
-    c.train.stages = ((1200, 2e-3, 0.0, "cosine"), (300, 2e-3, 1e-2, "cosine"))
+    c.train.stages = ((1300, 2e-3, 0.0, "cosine"), (250, 1e-3, 1e-3, "cosine"))
     c.train.log_every = 50
     c.train.checkpoint_every = 500
     c.ttp.batch_size = 8
