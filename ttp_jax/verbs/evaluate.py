@@ -78,7 +78,7 @@ def _draw_overlays(config, workdir, clips, predictions, frames=3) -> None:
         before, after = predictions[NAMES["none"]], predictions[NAMES[scenario]]
         for i, clip in enumerate(clips[: config.eval.pictures]):
             readable = np.flatnonzero(np.isfinite(after[i]).all((1, 2)))
-            chosen = readable[np.linspace(0, len(readable) - 1, frames + 2).astype(int)[1:-1]]
+            chosen = personalize.spread(readable, frames)
             pictures = []
             for t in chosen:
                 picture, truth = clip.read(t), clip.joints[t]
@@ -89,18 +89,8 @@ def _draw_overlays(config, workdir, clips, predictions, frames=3) -> None:
             visualize.save(workdir / "results" / scenario / f"{clip.name}_overlay.png", sheet)
 
 
-class Predictor:
-    """Predicts whole clips with a fixed model."""
-
-    def __init__(self, config, base: state.Base):
-        self._runner = personalize.Runner(config, base, "none")
-
-    def __call__(self, clip, bar=None) -> personalize.Result:
-        return self._runner(clip, bar)
-
-
 def _predict(config, base, clips, name) -> list[np.ndarray]:
-    predictor = Predictor(config, base)
+    predictor = personalize.Runner(config, base, "none")
     total = sum(clip.num_frames for clip in clips)
     with tqdm(total=total, unit="frame", desc=name, dynamic_ncols=True) as bar:
         return [predictor(clip, bar).joints for clip in clips]

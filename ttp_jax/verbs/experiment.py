@@ -12,7 +12,7 @@ from data_pipelines import clips as clips_lib
 from data_pipelines import penn, pipeline, synthetic
 from ttp_jax import convert, losses, state, steps, ttp
 from ttp_jax.augment import Ranges
-from ttp_jax.checkpoint import Checkpoints, write_json
+from ttp_jax.checkpoint import Checkpoints, base_of, write_json
 from ttp_jax.models import vgg
 from ttp_jax.models.pose import METHODS, PoseNet, normalize
 from ttp_jax.skeletons import SKELETONS, Skeleton
@@ -206,8 +206,6 @@ def ttp_tools(config: Config, scenario: str) -> ttp.Tools:
 
 def load_base(config: Config, workdir: str | pathlib.Path) -> tuple[state.Base, int]:
     """The trained model under `workdir`, and its step."""
-    from ttp_jax.checkpoint import base_of
-
     checkpoints = Checkpoints(pathlib.Path(workdir) / "checkpoints")
     if checkpoints.latest_step() is None:
         raise FileNotFoundError(

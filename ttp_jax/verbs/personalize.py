@@ -196,7 +196,7 @@ class Runner:
         }
         subject, frames = experiment.subject_frames(config, clip)
         readable = np.flatnonzero(subject.valid)
-        chosen = readable[np.linspace(0, len(readable) - 1, count + 2).astype(int)[1:-1]]
+        chosen = spread(readable, count)
         size, bgr = tools.settings.image_size, tools.settings.bgr
         affines = geometry.crop_affine(frames.crops[chosen], size)
         crops = jax.vmap(lambda i, a: geometry.warp(frames.pictures[i], a, size))(chosen, affines)
@@ -223,6 +223,11 @@ class Runner:
                 entry["visible"] = clip.visible[t]
             rows.append(entry)
         return visualize.figure5(rows, experiment.skeleton_of(config))
+
+
+def spread(frames: np.ndarray, count: int) -> np.ndarray:
+    """`count` of these frames, evenly spread, first and last left out: those that get drawn."""
+    return frames[np.linspace(0, len(frames) - 1, count + 2).astype(int)[1:-1]]
 
 
 def subject_key(seed: int, name: str) -> jax.Array:
