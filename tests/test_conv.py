@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from ttp_jax import state, steps
-from ttp_jax.conv import conv, upconv
+from ttp_jax.conv import conv, max_pool, upconv
 
 # kernel size, stride, padding, channels in and out, height, width
 SHAPES = {
@@ -24,6 +24,8 @@ SHAPES = {
     "1/2 odd": (1, 2, 0, 8, 6, 7, 9),
     "wide 3/1": (3, 1, 1, 128, 128, 6, 8),
     "wide 3/2": (3, 2, 1, 128, 128, 8, 6),
+    "3/1 to more channels": (3, 1, 1, 5, 32, 9, 12),
+    "3/1 to fewer channels": (3, 1, 1, 32, 5, 9, 12),
 }
 MANY = ["stem 7/2", "3/2 odd", "1/2", "wide 3/1"]
 # Forward and gradients in float32 against float64: sums of at most 1,152 products.
@@ -145,6 +147,33 @@ def test_upconv_is_torch_s_transposed_convolution(subjects):
 def test_upconv_refuses_other_kernels():
     with pytest.raises(ValueError, match="4 x 4"):
         upconv(jnp.zeros((1, 4, 4, 2)), jnp.zeros((3, 3, 2, 2)))
+
+
+@pytest.mark.parametrize("how", ["fast", "xla"])
+@pytest.mark.parametrize("subjects", [None, 2], ids=["one", "vmap"])
+@pytest.mark.parametrize("size, stride, padding", [(3, 2, 1), (2, 2, 0), (3, 1, 1)])
+def test_max_pool_sends_the_gradient_where_torch_does(
+    size, stride, padding, subjects, how, monkeypatch
+):
+    monkeypatch.setenv("TTP_JAX_CONV", "xla" if how == "xla" else "")
+    rng = np.random.default_rng(0)
+    lead = () if subjects is None else (subjects,)
+    # Whole numbers, negative ones too, make ties and windows below the padding's zero.
+    x = rng.integers(-4, 2, (*lead, 2, 9, 12, 3)).astype(np.float32)
+    there = torch.tensor(x.reshape(-1, 9, 12, 3)).permute(0, 3, 1, 2).requires_grad_()
+    y = F.max_pool2d(there, size, stride, padding)
+    g = rng.normal(size=y.shape).astype(np.float32)
+    y.backward(torch.tensor(g))
+    g = g.transpose(0, 2, 3, 1).reshape(*lead, 2, *y.shape[2:], 3)
+
+    def run(x, g):
+        y, pull = jax.vjp(lambda x: max_pool(x, size, stride, padding), x)
+        return y, pull(g)[0]
+
+    got = jax.jit(run if subjects is None else jax.vmap(run))(x, g)
+    for mine, torchs in zip(got, (y.detach(), there.grad), strict=True):
+        wanted = torchs.permute(0, 2, 3, 1).numpy().reshape(mine.shape)
+        np.testing.assert_allclose(mine, wanted, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("platform", ["cuda", "tpu"])

@@ -1,14 +1,15 @@
-"""The convolution of every layer, in the form that is fast where it runs.
+"""Convolution and max-pooling of every layer, in the form that is fast where it runs.
 
-Same numbers as `lax.conv_general_dilated`; what differs is the form of the gradient and of the
-batch of kernels that `vmap` over subjects makes. On CPU XLA falls back to naive loops for the
-kernel gradient inside `scan` (100 times slower), for strided gradients and for grouped
-convolutions (what `vmap` over kernels becomes). Kernel gradients as matrix products, strides as
-channels, and a loop over subjects stay fast. GPU and TPU take XLA's own.
+Same numbers as XLA's own; what differs is the form of the gradients and of the batch of kernels
+that `vmap` over subjects makes. On CPU XLA falls back to naive loops for the kernel gradient inside
+`scan` (100 times slower), for strided gradients, for grouped convolutions (what `vmap` over
+kernels becomes) and for the gradient of a maximum. Kernel gradients as matrix products, strides as
+channels, a loop over subjects and a maximum of shifted pictures stay fast. GPU and TPU take XLA's.
 
 The environment variable TTP_JAX_CONV=xla forces XLA's own forms everywhere, for comparison.
 """
 
+import functools
 import os
 
 import jax
@@ -16,8 +17,6 @@ import jax.numpy as jnp
 from jax import lax
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
-# Output pixels per picture from which the kernel gradient is summed over examples afterwards.
-LARGE = 256
 
 
 def _plain(x, kernel, stride=1, padding=0):
@@ -37,21 +36,31 @@ def _input_gradient(g, kernel):
 def _kernel_gradient(x, g):
     """Cotangent of the kernel: one matrix product per row of taps.
 
-    Where pictures are large the product is taken per example and summed after: examples then run
-    on all cores and stay in cache. Where they are small the sum is part of the product.
+    A row's taps lie beside each other as channels, on the side that has fewer: pictures shifted
+    by a column each, or cotangents shifted the other way. A product of few columns is slow.
     """
     rows, columns = g.shape[1:3]
-    across = x.shape[2] - columns + 1
-    x = jnp.concatenate([x[:, :, j : j + columns] for j in range(across)], -1)
+    down, across = x.shape[1] - rows + 1, x.shape[2] - columns + 1
+    inner, outer = x.shape[-1], g.shape[-1]
+    if inner < outer:
+        x = jnp.concatenate([x[:, :, j : j + columns] for j in range(across)], -1)
+    else:
+        edge = across - 1
+        g = jnp.pad(g, ((0, 0), (0, 0), (edge, edge), (0, 0)))
+        shifts = range(edge, -1, -1)
+        g = jnp.concatenate([g[:, :, j : j + x.shape[2]] for j in shifts], -1)
+    taps = [
+        lax.dot_general(_matrix(x[:, i : i + rows]), _matrix(g), (((0,), (0,)), ((), ())))
+        for i in range(down)
+    ]
+    if inner < outer:
+        return jnp.stack(taps).reshape(down, across, inner, outer)
+    return jnp.stack(taps).reshape(down, inner, across, outer).swapaxes(1, 2)
 
-    def product(i):
-        taps = x[:, i : i + rows]
-        if rows * columns < LARGE:
-            return jnp.einsum("bhwc,bhwo->co", taps, g)
-        return jnp.einsum("bhwc,bhwo->bco", taps, g).sum(0)
 
-    kernel = jnp.stack([product(i) for i in range(x.shape[1] - rows + 1)])
-    return kernel.reshape(kernel.shape[0], across, -1, g.shape[-1])
+def _matrix(x):
+    """[B, h, w, C] -> [B h w, C]."""
+    return x.reshape(-1, x.shape[-1])
 
 
 def _batch_of_subjects(op, batch_axes):
@@ -163,3 +172,62 @@ def upconv(x: jax.Array, kernel: jax.Array) -> jax.Array:
         for a in (0, 1)
     ]
     return jnp.stack(rows, 2).reshape(batch, 2 * height, 2 * width, out)
+
+
+def max_pool(x: jax.Array, size: int, stride: int, padding: int = 0) -> jax.Array:
+    """Maximum over windows of x [B, H, W, C], symmetric padding by -inf.
+
+    The gradient goes to a window's first maximum in reading order, as in torch and XLA.
+    """
+
+    def plain(x):
+        window, strides = (1, size, size, 1), (1, stride, stride, 1)
+        pads = ((0, 0), (padding, padding), (padding, padding), (0, 0))
+        return lax.reduce_window(x, -jnp.inf, lax.max, window, strides, pads)
+
+    if os.environ.get("TTP_JAX_CONV") == "xla":
+        return plain(x)
+    return lax.platform_dependent(x, cpu=lambda x: _pool(x, size, stride, padding), default=plain)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
+def _pool(x, size, stride, padding):
+    return functools.reduce(jnp.maximum, _shifted(x, size, stride, padding))
+
+
+def _shifted(x, size, stride, padding):
+    """The windows' first pixels, their second ones, ...: size * size of [B, h, w, C]."""
+    borders = [(0, 0, 0), (padding, padding, 0), (padding, padding, 0), (0, 0, 0)]
+    x = lax.pad(x, jnp.array(-jnp.inf, x.dtype), borders)
+    ends = [n - size + 1 for n in x.shape[1:3]]
+    return [
+        x[:, i : i + ends[0] : stride, j : j + ends[1] : stride]
+        for i in range(size)
+        for j in range(size)
+    ]
+
+
+def _pool_forward(x, size, stride, padding):
+    y = _pool(x, size, stride, padding)
+    return y, (x, y)
+
+
+def _pool_backward(size, stride, padding, saved, g):
+    x, y = saved
+    sizes = [n + 2 * padding for n in x.shape[1:3]]
+    free, total = jnp.ones(y.shape, bool), jnp.zeros((), g.dtype)
+    for number, value in enumerate(_shifted(x, size, stride, padding)):
+        first = free & (value == y)
+        free &= ~first
+        # Back to where the pixel came from: stride - 1 zeros between, the rest around.
+        borders = [
+            (at, n - at - (count - 1) * stride - 1, stride - 1)
+            for at, n, count in zip(divmod(number, size), sizes, y.shape[1:3], strict=True)
+        ]
+        part = jnp.where(first, g, 0)
+        total += lax.pad(part, jnp.zeros((), g.dtype), [(0, 0, 0), *borders, (0, 0, 0)])
+    end = [n - padding for n in sizes]
+    return (total[:, padding : end[0], padding : end[1]],)
+
+
+_pool.defvjp(_pool_forward, _pool_backward)

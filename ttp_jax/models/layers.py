@@ -120,10 +120,3 @@ class ConvBlock(nn.Module):
         x = nn.relu(BatchNorm(name="bn0")(x, train))
         x = layer(size=3, name="conv1")(x)
         return nn.relu(BatchNorm(name="bn1")(x, train))
-
-
-def max_pool(x, size: int, stride: int, padding: int):
-    """Max-pooling with symmetric padding by -inf."""
-    window, strides = (1, size, size, 1), (1, stride, stride, 1)
-    pads = ((0, 0), (padding, padding), (padding, padding), (0, 0))
-    return jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, window, strides, pads)

@@ -5,7 +5,8 @@ import functools
 import flax.linen as nn
 import jax.numpy as jnp
 
-from ttp_jax.models.layers import BatchNorm, Conv, UpConv, he_fan_out, max_pool
+from ttp_jax.conv import max_pool
+from ttp_jax.models.layers import BatchNorm, Conv, UpConv, he_fan_out
 
 # Blocks per stage. 18 and 50 are the paper's; 10 is the usual smaller sister of 18.
 STAGES = {10: (1, 1, 1, 1), 18: (2, 2, 2, 2), 50: (3, 4, 6, 3)}

@@ -19,8 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ttp_jax.conv import conv
-from ttp_jax.models.layers import max_pool
+from ttp_jax.conv import conv, max_pool
 from ttp_jax.models.pose import MEAN, STD
 
 # Convolutions of the five blocks, and which of a block's relus the loss reads: always the second.
