@@ -24,6 +24,7 @@ FLAGS = """
   --workdir=DIR          where results go and checkpoints are looked for; default runs/NAME
   --scenario=NAME        personalize: online (default) or offline
   --overwrite            personalize, predict: do finished subjects again
+  --data                 info: describe the data set instead of the network
 """
 
 
@@ -43,6 +44,7 @@ def main(argv: list[str]) -> int:
     workdir_flag = flags.DEFINE_string("workdir", None, "results")
     flags.DEFINE_enum("scenario", "online", ["online", "offline"], "how to personalize")
     flags.DEFINE_bool("overwrite", False, "do finished subjects again")
+    flags.DEFINE_bool("data", False, "describe the data set")
     try:
         flags.FLAGS([argv[0], *rest])
         config = config_flag.value

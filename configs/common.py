@@ -35,6 +35,7 @@ def get_config() -> Any:
     c.model.last_stride = 2
     c.model.num_maps = 30
     c.model.sigma = 2.0
+    c.model.logit_scale = 1.0  # above 1 for heatmaps smaller than 32 x 32
     c.model.heads = 4
     c.model.ffn_dim = 1024
     c.model.decoder_layers = 1

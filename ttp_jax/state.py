@@ -22,8 +22,6 @@ RULES = {
     "reference": ((SUPERVISED, False), (NORMS, False), (r"", True)),
     # What the paper's text says: only the encoder phi and the head psi_self.
     "paper": ((SUPERVISED, False), (NORMS, False), (r"^(encoder|self_head)/", True), (r"", False)),
-    # Joint training.
-    "all": ((r"", True),),
 }
 
 
@@ -88,6 +86,12 @@ def split(params: Params, rules: Sequence[tuple[str, bool]]) -> tuple[Flat, Flat
 def merge(trainable: Flat, frozen: Flat) -> Params:
     """Undo `split`."""
     return traverse_util.unflatten_dict({**trainable, **frozen}, sep="/")
+
+
+def adapted(base: Base, adaptation: Adaptation, rules) -> dict[str, Params]:
+    """The personalized network's variables, for `PoseNet.apply`."""
+    _, frozen = split(base.params, rules)
+    return {"params": merge(adaptation.params, frozen), "batch_stats": base.batch_stats}
 
 
 def start_adaptation(base: Base, rules, tx: optax.GradientTransformation) -> Adaptation:

@@ -239,11 +239,7 @@ def _cut_pairs(key, frames, targets, sources, settings, *, clean_first):
 
 def _predict_frame(adaptation, base, frames, t, tools):
     settings = tools.settings
-    _, frozen = state.split(base.params, state.RULES[settings.rules])
-    variables = {
-        "params": state.merge(adaptation.params, frozen),
-        "batch_stats": base.batch_stats,
-    }
+    variables = state.adapted(base, adaptation, state.RULES[settings.rules])
     affine = geometry.crop_affine(frames.crops[t], settings.image_size)[None]
     pictures = cut(frames, t[None], affine, settings)
     points, peaks = steps.predict(variables, pictures, model=tools.model)

@@ -47,6 +47,9 @@ class PoseNet(nn.Module):
         ablation "Feat. shared (keypoint)") or "baseline" (supervised task only).
       num_maps: M self-supervised keypoints.
       sigma: of the bottleneck's Gaussians, in heatmap pixels.
+      logit_scale: factor on the maps whose soft-argmax the bottleneck takes. The supervised loss
+        holds their peaks near 1, which pulls the points of maps smaller than 32 x 32 towards the
+        centre unless the maps are scaled up; 1 in the paper.
       depth, width, feature_dim, upsamplings, last_stride: of the encoder.
       heads, ffn_dim, decoder_layers, dropout: of the Transformer decoder.
       appearance_widths: channels of the appearance code's blocks; each after the first halves the
@@ -61,6 +64,7 @@ class PoseNet(nn.Module):
     method: str = "transformer"
     num_maps: int = 30
     sigma: float = 2.0
+    logit_scale: float = 1.0
     depth: int = 18
     width: int = 64
     feature_dim: int = 256
@@ -133,7 +137,7 @@ class PoseNet(nn.Module):
         if self.method == "baseline":
             return features, None, None
         self_maps = _widen(self.self_head(features))
-        return features, self_maps, heatmaps.soft_argmax(self_maps)
+        return features, self_maps, heatmaps.soft_argmax(self.logit_scale * self_maps)
 
     def reconstruct(
         self,

@@ -189,11 +189,8 @@ class Runner:
     def picture(self, clip, result: Result, count: int = 3) -> np.ndarray:
         """The paper's Figure 5 for some frames, seen by the personalized model."""
         config, tools = self._config, self._tools
-        _, frozen = state.split(self._base.params, state.RULES[tools.settings.rules])
-        variables = {
-            "params": state.merge(result.adaptation.params, frozen),
-            "batch_stats": self._base.batch_stats,
-        }
+        rules = state.RULES[tools.settings.rules]
+        variables = state.adapted(self._base, result.adaptation, rules)
         subject, frames = experiment.subject_frames(config, clip)
         readable = np.flatnonzero(subject.valid)
         chosen = spread(readable, count)
