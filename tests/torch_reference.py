@@ -38,7 +38,7 @@ def _conv3x3(in_channels: int, out_channels: int, stride: int = 1) -> nn.Conv2d:
 
 
 class BasicBlock(nn.Module):
-    """Residual block of ResNet-18."""
+    """Residual block of ResNet-10 and -18."""
 
     expansion = 1
 
@@ -83,7 +83,11 @@ class Bottleneck(nn.Module):
         return self.relu(out + identity)
 
 
-RESNET_STAGES = {18: (BasicBlock, (2, 2, 2, 2)), 50: (Bottleneck, (3, 4, 6, 3))}
+RESNET_STAGES = {
+    10: (BasicBlock, (1, 1, 1, 1)),
+    18: (BasicBlock, (2, 2, 2, 2)),
+    50: (Bottleneck, (3, 4, 6, 3)),
+}
 
 
 class ResNetEncoder(nn.Module):
@@ -267,11 +271,13 @@ def _conv_bn_relu_twice(
 class ImageEncoder(nn.Module):
     """Appearance extractor (3 channels) or keypoint encoder (one channel per map)."""
 
-    def __init__(self, in_channels: int, widths: Sequence[int] = (32, 64, 128, 256)):
+    def __init__(
+        self, in_channels: int, widths: Sequence[int] = (32, 64, 128, 256), first_kernel: int = 7
+    ):
         super().__init__()
         self.num_blocks = len(widths)
         for index, width in enumerate(widths):
-            kernel, stride = (7, 1) if index == 0 else (3, 2)
+            kernel, stride = (first_kernel, 1) if index == 0 else (3, 2)
             block = _conv_bn_relu_twice(in_channels, width, kernel, stride)
             self.add_module(f"layer{index + 1}", nn.Sequential(*block))
             in_channels = width
@@ -325,10 +331,13 @@ class TTPModel(nn.Module):
         sigma: float = 2.0,
         appearance_widths: Sequence[int] = (32, 64, 128, 256),
         keypoint_widths: Sequence[int] = (32, 64, 128, 256),
+        code_kernel: int = 7,
+        logit_scale: float = 1.0,
         method: str = "transformer",
     ):
         super().__init__()
         self.sigma = sigma
+        self.logit_scale = logit_scale
         self.pose_net = PoseDoubleHeadResNet(
             num_layers,
             num_joints,
@@ -341,15 +350,15 @@ class TTPModel(nn.Module):
             last_stage_stride,
             method,
         )
-        self.image_encoder = ImageEncoder(3, appearance_widths)
-        self.pose_encoder = ImageEncoder(num_maps, keypoint_widths)
+        self.image_encoder = ImageEncoder(3, appearance_widths, code_kernel)
+        self.pose_encoder = ImageEncoder(num_maps, keypoint_widths, code_kernel)
         self.image_renderer = ImageRenderer(
             appearance_widths[-1] + keypoint_widths[-1], tuple(reversed(appearance_widths))
         )
 
     def reconstruct(self, source: Tensor, self_heatmaps: Tensor) -> tuple[Tensor, Tensor]:
         """Reconstructed target and self-supervised points."""
-        points = soft_argmax(self_heatmaps)
+        points = soft_argmax(self.logit_scale * self_heatmaps)
         height, width = self_heatmaps.shape[2:]
         maps = gaussian_maps(points, height, width, self.sigma)
         down, up = self.image_encoder.num_blocks - 1, self.pose_encoder.num_blocks - 1

@@ -1,0 +1,296 @@
+"""The benchmark's machinery at toy size: both sides do the same work, and its files are whole."""
+
+import json
+import math
+import pathlib
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+import torch
+import torch_reference
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks import case as cases
+from benchmarks import machine, ours, report, speed, theirs, works
+from configs import h36m, tiny
+from ttp_jax import ttp
+from ttp_jax.models import resnet
+from ttp_jax.models.pose import PoseNet
+from ttp_jax.skeletons import SKELETONS
+
+ROOT = pathlib.Path(__file__).parents[1]
+TOY = cases.Size(
+    name="toy",
+    title="for tests",
+    network={
+        "num_joints": 4,
+        "num_maps": 6,
+        "depth": 10,
+        "width": 8,
+        "feature_dim": 16,
+        "upsamplings": 1,
+        "heads": 2,
+        "ffn_dim": 32,
+        "appearance_widths": (8,),
+        "keypoint_widths": (8,),
+        "code_kernel": 3,
+        "logit_scale": 2.0,
+    },
+    image_size=32,
+    picture_size=40,
+    levels=1,
+    train_batch=3,
+    ttp_batch=2,
+    vgg_width=4,
+)
+AMOUNTS = works.Amounts(online=2, offline=3, each=2, subjects=(2,), pairs=2)
+PLAIN = {"channels_last": False, "compiles": False}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small():
+    """A trunk of one block on both sides; torch on one thread, which suits the size."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(resnet.STAGES, 10, (1, 0, 0, 0))
+        block, _ = torch_reference.RESNET_STAGES[10]
+        patch.setitem(torch_reference.RESNET_STAGES, 10, (block, (1, 0, 0, 0)))
+        yield
+    torch.set_num_threads(threads)
+
+
+def options(**changes):
+    return {
+        "seed": 0,
+        "minutes": 5,
+        "most": 2,
+        "compiles": False,
+        "peak_sizes": (64,),
+        "path": None,
+        "command": "python -m benchmarks.speed",
+        **changes,
+    }
+
+
+@pytest.fixture(scope="module")
+def finished(small, tmp_path_factory):
+    """A run of all groups at toy size, without pauses: the report, the file, the printed text."""
+    path = tmp_path_factory.mktemp("speed") / "speed.json"
+    lines: list[str] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(speed, "PAUSE", 0.0)
+        patch.setattr("builtins.print", lambda *words, **_: lines.append(" ".join(words)))
+        result = speed.run({"toy": (TOY, AMOUNTS)}, works.NAMES, ("float32",), **options(path=path))
+    return result, path, "\n".join(lines)
+
+
+def test_importing_it_loads_no_tensorflow():
+    heavy = ("tensorflow", "clu", "ml_collections", "data_pipelines", "cv2", "matplotlib")
+    code = f"import sys, benchmarks.speed; print([m for m in {heavy} if m in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, timeout=120, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout.strip()) == (0, "[]"), done.stderr
+
+
+@pytest.mark.parametrize("size, config", [(cases.TINY, tiny), (cases.R18, h36m)])
+def test_the_sizes_are_the_configs(size, config):
+    c = config.get_config()
+    own = ("init", "image_size", "color_order")
+    fields = {name: value for name, value in c.model.items() if name not in own}
+    joints = SKELETONS[c.data.skeleton].size
+    assert PoseNet(**size.network) == PoseNet(num_joints=joints, **fields)
+    assert (size.image_size, size.levels) == (c.model.image_size, c.loss.levels)
+    assert (size.train_batch, size.ttp_batch) == (c.train.batch_size, c.ttp.batch_size)
+    assert size.vgg_width == 64
+
+
+def test_both_sides_do_the_same_work(finished):
+    result, _, _ = finished
+    rows = {(row["work"], row["side"]): row for row in result["rows"]}
+    assert all(row["missing"] is None for row in result["rows"])
+    # The losses' first values, after two or three updates but for the first line; a training
+    # step's is the reconstruction, as the other loss depends on dropout.
+    pairs = [
+        (("train", "ours"), ("train", works.EAGER), 1e-4),
+        (("train", "ours"), ("train", f"{works.EAGER}, NHWC"), 1e-4),
+        (("online", "ours"), ("online", works.EAGER), 1e-3),
+        (("offline", "ours"), ("offline", works.EAGER), 1e-3),
+        (("subjects", works.SOLO), ("subjects", works.EAGER), 1e-3),
+        (("subjects", works.SOLO), ("subjects", "ours, map over 2"), 1e-3),
+        (("subjects", works.SOLO), ("subjects", "ours, vmap over 2"), 1e-3),
+        (("inference", "ours"), ("inference", works.EAGER), 1e-4),
+    ]
+    for one, other, tolerance in pairs:
+        values = [rows[key]["first_figure"] for key in (one, other)]
+        print(one, other, values, values[1] / values[0] - 1)
+        assert values[1] == pytest.approx(values[0], rel=tolerance), (one, other)
+    assert rows["online", works.PUBLISHED]["first_figure"] is None
+    # The published list has three passes where ours has one, and more losses.
+    published = rows["online", works.PUBLISHED]["flops_per_part"]
+    assert 1.3 < published / rows["online", works.EAGER]["flops_per_part"] < 3
+
+
+def test_pairs_and_predictions_are_those_of_ttp():
+    case = cases.prepare(TOY, "float32", 1, 3)
+    draws = cases.torch_draws(case, "online")
+    network = theirs.Network(case, adapts=True, **PLAIN)
+    settings = case.tools("online").settings
+    for t, draw in enumerate(draws):
+        key = jax.random.fold_in(jax.random.key(0), t)
+        sources = ttp._draw_valid(key, case.video.valid, t, TOY.ttp_batch)
+        targets = np.full_like(sources, t)
+        wanted = ttp._cut_pairs(key, case.video, targets, sources, settings, clean_first=True)
+        for mine, torchs in zip(wanted, network.pair(draw), strict=True):
+            np.testing.assert_allclose(mine, torchs.permute(0, 2, 3, 1), atol=2e-3)
+    adaptation = ttp.start(case.base, case.tools("online"))
+    joints, peaks = ttp.predict_frames(
+        adaptation, case.base, case.video, np.arange(1), tools=case.tools("online")
+    )
+    theirs_joints, theirs_peaks = network.predict(network.pair(draws[0])[0][:1])
+    np.testing.assert_allclose(peaks[0], theirs_peaks[0], rtol=1e-4)
+    # Heatmap to crop to picture; ours adds a quarter of a heatmap pixel, that is 1.1 here.
+    affine = draws[0].to_picture[0].numpy()
+    positions = theirs_joints[0].numpy() * 2 @ affine[:, :2].T + affine[:, 2]
+    assert np.abs(joints[0] - positions).max() < 1.7
+
+
+def test_every_line_is_whole(finished):
+    result, path, printed = finished
+    assert json.loads(path.read_text()) == json.loads(json.dumps(result))
+    assert result["complete"] and result["features"] == {"toy": "random weights of VGG-16's shapes"}
+    assert set(result["machine"]["versions"]) >= {"jax", "torch", "python"}
+    assert {row["work"] for row in result["rows"]} == set(works.NAMES)
+    for row in result["rows"]:
+        assert len(row["seconds"]) == len(row["cpu_seconds"]) == 2
+        assert row["flops_per_part"] > 0
+        found = report.figures(row, result["rows"], result["peaks"])
+        assert found["low"] <= found["median"] <= found["high"]
+        assert found["relative"] > 0 and found["share"] > 0
+        own = row["side"].startswith("ours")
+        assert (row["compile_seconds"] is not None) == own == (row["planned_bytes"] is not None)
+        assert f"| {row['side']} " in printed
+    baselines = [row for row in result["rows"] if row["side"] == row["baseline"]]
+    assert len(baselines) == 6
+    for row in baselines:
+        assert report.figures(row, result["rows"], result["peaks"])["relative"] == 1
+
+
+def test_the_page_and_the_plot(finished, tmp_path):
+    result, _, _ = finished
+    page = report.page(result)
+    table = [line for line in page.splitlines() if line.startswith("|")]
+    assert len(table) == len(result["rows"]) + 2
+    assert {line.count("|") for line in table} == {len(report.COLUMNS) + 1}
+    assert "INTERRUPTED" not in page and "seed 0" in page
+    assert "nan" not in page and "None" not in page
+    assert "INTERRUPTED" in report.page({**result, "complete": False})
+    report.plot(result, tmp_path / "speed.png")
+    assert (tmp_path / "speed.png").read_bytes().startswith(b"\x89PNG")
+
+
+# --- What can't be run ---------------------------------------------------------------------------
+
+
+def fake_entries(*runs):
+    return [
+        works.Entry(f"side {i}", parts, lambda run=run: cases.Side(run))
+        for i, (parts, run) in enumerate(runs)
+    ]
+
+
+def measured(monkeypatch, *runs, minutes=1.0):
+    monkeypatch.setattr(speed, "PAUSE", 0.0)
+    case = type("Case", (), {"size": TOY, "precision": "float32"})
+    work = works.Work("train", "work", "ms/step", "side 0", lambda case: fake_entries(*runs))
+    return speed.measure(case, work, speed.Clock(minutes), 0.0, 3)
+
+
+def test_a_side_that_fails_is_listed_with_its_reason(monkeypatch):
+    def broken():
+        raise RuntimeError("no\ncompiler")
+
+    good, bad = measured(monkeypatch, (1, lambda: 1.0), (1, broken))
+    assert good["missing"] is None and len(good["seconds"]) == 2
+    assert bad["missing"] == "no compiler" and not bad["seconds"]
+    printed = report.line(bad, [good, bad], {}, first=True)
+    assert "not available: no compiler" in printed
+    assert printed.count("|") == len(report.COLUMNS) + 1
+
+
+def test_what_takes_too_long_is_not_started(monkeypatch):
+    started = []
+    rows = measured(
+        monkeypatch,
+        (1, lambda: float(np.isfinite([speed.time.sleep(0.05)] == [None]))),
+        (1000, lambda: started.append(1) or 1.0),
+        minutes=0.02,
+    )
+    assert not started and rows[1]["missing"].startswith("would take about")
+    assert rows[0]["seconds"]
+    late = measured(monkeypatch, (1, lambda: 1.0), minutes=0.0)
+    assert late[0]["missing"] == "no time left (--minutes)"
+
+
+def test_a_program_that_needs_more_memory_than_there_is_is_not_run(monkeypatch):
+    case = type("Case", (), {"precision": "float32"})
+    monkeypatch.setattr(machine, "free_bytes", lambda: 10)
+    with pytest.raises(ours.DoesNotFit, match=r"needs 0\.0 GiB"):
+        ours.compiled(case, lambda x: x + 1, jax.numpy.ones(100))
+
+
+def test_an_interrupted_run_keeps_what_is_done(monkeypatch, tmp_path, capsys):
+    done = []
+
+    def measure(case, work, clock, seconds, most):
+        if done:
+            raise KeyboardInterrupt
+        done.append(work)
+        return [speed.blank_row(case, work, works.Entry("ours", 1, lambda: None))]
+
+    monkeypatch.setattr(speed, "measure", measure)
+    case = type("Case", (), {"size": TOY, "precision": "float32", "features": "none"})
+    monkeypatch.setattr(speed, "prepare", lambda *_: case)
+    path = tmp_path / "speed.json"
+    speed.run({"toy": (TOY, AMOUNTS)}, ("train", "online"), ("float32",), **options(path=path))
+    kept = json.loads(path.read_text())
+    assert len(kept["rows"]) == 1 and not kept["complete"]
+    assert "INTERRUPTED" in capsys.readouterr().out
+
+
+def test_the_command_line():
+    chosen = speed.arguments(["--quick", "--only", "train,online", "--subjects", "4,16"])
+    assert chosen.quick and chosen.only == ("train", "online") and chosen.subjects == (4, 16)
+    with pytest.raises(SystemExit):
+        speed.arguments(["--only", "training"])
+
+
+# --- What is counted -----------------------------------------------------------------------------
+
+
+def test_operations_are_those_of_the_convolutions():
+    conv = torch.nn.Conv2d(3, 5, 3, padding=1)
+    with FlopCounterMode(display=False) as counter:
+        conv(torch.ones(2, 3, 8, 8, requires_grad=True)).sum().backward()
+    # Forward, and backward to the pictures and to the kernel; a multiplication and an addition.
+    assert counter.get_total_flops() == 3 * 2 * (2 * 8 * 8) * 5 * (3 * 9)
+
+
+def test_memory_of_a_call_is_its_peak():
+    with machine.MemoryOfCall(ours=False) as memory:
+        np.ones(30_000_000).sum()
+    if memory.bytes is None:
+        pytest.skip("the kernel doesn't tell")
+    assert math.isclose(memory.bytes, 240e6, rel_tol=0.2)
+
+
+@pytest.mark.slow
+def test_torch_compile_does_the_same_work():
+    case = cases.prepare(TOY, "float32", 0, 2)
+    plain = theirs.online(case, **PLAIN)
+    compiled = theirs.online(case, channels_last=False, compiles=True)
+    assert compiled.run() == pytest.approx(plain.run(), rel=1e-3)
