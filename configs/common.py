@@ -15,9 +15,12 @@ def get_config() -> Any:
     c.seed = 0
 
     c.data = ml_collections.ConfigDict()
-    c.data.source = ""  # which reader: "penn", "synthetic"
-    c.data.root = ""  # folder of the data set
+    c.data.source = ""  # reader: "penn", "h36m", "bbc_pose", "synthetic"; "media": your own
+    c.data.root = ""  # folder of the data set; for "media" a video, a folder or a pattern
     c.data.skeleton = ""  # key of ttp_jax.skeletons.SKELETONS
+    # "media" only: "whole" frame, a region "x1,y1,x2,y2", a file of boxes, or "people" to detect.
+    c.data.boxes = "whole"
+    c.data.refine = 0  # rounds of predicting and taking the box of what was predicted
     # Test time: shrink a subject's frames until crops have this many times the network's pixels.
     # 0 keeps the original pixels, as the published program does.
     c.data.oversample = 0.0

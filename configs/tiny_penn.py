@@ -16,6 +16,8 @@ def get_config():
         "source": "penn",
         "root": "data/Penn_Action",
         "skeleton": "penn13",
+        "boxes": "whole",
+        "refine": 0,
         "oversample": 2.0,
         "workers": 0,
     }

@@ -9,16 +9,20 @@ import subprocess
 import sys
 import types
 
+import cv2
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
 from data_pipelines import clips as clips_lib
+from data_pipelines import media
+from ttp_jax import visualize
 from ttp_jax.checkpoint import Checkpoints
 from ttp_jax.verbs import evaluate, experiment, info, personalize, predict, train
 
 ROOT = pathlib.Path(__file__).parents[1]
-OPTIONS = types.SimpleNamespace(scenario="online", overwrite=False)
+OPTIONS = types.SimpleNamespace(scenario="online", overwrite=False, data=False)
 
 
 @pytest.fixture(scope="module")
@@ -206,7 +210,7 @@ def test_carried_state_makes_the_order_matter(config, trained, tmp_path):
         ({"model.init": "missing.pth"}, "--config.model.init=random"),
         ({"loss.features": "missing.pth"}, "--config.loss.features=hed"),
         ({"data.source": "penn", "data.root": "nowhere"}, "--config.data.root"),
-        ({"data.source": "h36m"}, "readers: penn, synthetic"),
+        ({"data.source": "h36m"}, "penn, h36m, bbc_pose"),
         ({"model.method": "magic"}, "transformer"),
         ({"data.preset": "magic"}, "shifted"),
     ],
@@ -235,7 +239,7 @@ def test_no_checkpoint_is_an_error_with_the_command(config, tmp_path):
 )
 def test_info_counts_the_papers_parameters(name, count, capsys):
     config = importlib.import_module(f"configs.{name}").get_config()
-    assert info.run(config, None, None) == 0
+    assert info.run(config, None, OPTIONS) == 0
     assert f"{count:,}" in capsys.readouterr().out
 
 
@@ -246,7 +250,7 @@ def test_info_counts_the_papers_parameters(name, count, capsys):
 def test_info_counts_the_baselines_parameters(name, count, capsys):
     config = importlib.import_module(f"configs.{name}").get_config()
     config.model.method = "baseline"
-    info.run(config, None, None)
+    info.run(config, None, OPTIONS)
     assert f"{count:,}" in capsys.readouterr().out
 
 
@@ -261,6 +265,63 @@ def test_tiny_is_small(capsys):
 def main_py(*args):
     command = [sys.executable, "main.py", *args]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+
+
+def test_info_of_data_counts_it_and_draws_training_pairs(config, tmp_path, capsys):
+    options = types.SimpleNamespace(data=True)
+    assert info.run(config, tmp_path, options) == 0
+    printed = capsys.readouterr().out
+    rows = {line.split()[0]: line.split()[1:4] for line in printed.splitlines() if line}
+    assert rows["train"] == ["6", "6", "24"]
+    assert rows["test"] == ["2", "2", "20"]
+    with Image.open(tmp_path / "training_pairs.png") as sheet:
+        assert min(sheet.size) > 3 * config.model.image_size
+
+
+@pytest.fixture
+def own_pictures(tmp_path):
+    """Folder of two subjects: ten pictures, one of them cut off, and a video of four frames."""
+    rng = np.random.default_rng(0)
+    pictures = rng.integers(0, 255, (10, 48, 64, 3), np.uint8)
+    for i, picture in enumerate(pictures):
+        visualize.save(tmp_path / "own" / "Ana María" / f"{i}.png", picture)
+    cut = tmp_path / "own" / "Ana María" / "3.png"
+    cut.write_bytes(cut.read_bytes()[:500])
+    video = cv2.VideoWriter(
+        str(tmp_path / "own" / "run.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 10, (64, 48)
+    )
+    for picture in pictures[:4]:
+        video.write(picture)
+    video.release()
+    return tmp_path / "own"
+
+
+@pytest.mark.filterwarnings("ignore:clip Ana")  # the cut-off picture is reported
+def test_own_videos_and_pictures_are_personalized(config, trained, own_pictures, tmp_path):
+    workdir = copy_of(trained, tmp_path)
+    config.data.source, config.data.root = "media", str(own_pictures)
+    config.data.refine = 1
+    assert personalize.run(config, workdir, OPTIONS) == 0
+    folder = workdir / "results" / "online"
+    for name, count, unread in (("Ana María", 10, [3]), ("run", 4, [])):
+        with np.load(folder / f"{name}.npz") as stored:
+            joints = stored["joints"]
+        assert joints.shape == (count, 13, 2)
+        assert np.flatnonzero(np.isnan(joints).all((1, 2))).tolist() == unread
+        rows = (folder / f"{name}.csv").read_text().splitlines()
+        assert len(rows) == 1 + count
+
+
+@pytest.mark.filterwarnings("ignore:clip Ana")
+def test_refining_moves_the_boxes_towards_what_is_predicted(config, trained, own_pictures):
+    config.data.source, config.data.root = "media", str(own_pictures)
+    clips, (base, _) = experiment.load_clips(config, "test"), experiment.load_base(config, trained)
+    config.data.refine = 1
+    predicted = personalize.Runner(config, base, "none")(clips[1]).joints
+    refined = personalize.refined(config, base, clips)
+    wanted = media.boxes_from_joints(predicted, (48, 64), clips[1].boxes)
+    np.testing.assert_array_equal(refined[1].boxes, wanted)
+    assert np.abs(refined[1].boxes - clips[1].boxes).max() > 1
 
 
 def test_help_of_a_verb_exits_with_0():

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from data_pipelines import bbc_pose, h36m, media, penn, pipeline, synthetic
 from data_pipelines import clips as clips_lib
-from data_pipelines import penn, pipeline, synthetic
 from ttp_jax import convert, losses, state, steps, ttp
 from ttp_jax.augment import Ranges
 from ttp_jax.checkpoint import Checkpoints, base_of, write_json
@@ -89,18 +89,24 @@ def load_clips(config: Config, split: str | None = None) -> list[clips_lib.Clip]
     Raises DataError with the layout and the flag where the data set isn't there.
     """
     data = config.data
-    if data.source == "penn":
-        return penn.clips(data.root, split)
-    if data.source == "synthetic":
-        fields = ("seed", "preset", "image_size", "train", "val", "test")
-        fields += ("train_frames", "eval_frames")
-        spec = synthetic.Spec(**{field: data[field] for field in fields})
-        found = synthetic.clips(spec, data.root)
-        return found if split is None else clips_lib.select(found, split)
-    raise clips_lib.DataError(
-        f"no reader for config.data.source={data.source!r} in this version; readers: penn, "
-        "synthetic."
-    )
+    readers = {
+        "penn": lambda: penn.clips(data.root, split),
+        "h36m": lambda: h36m.clips(data.root, split),
+        "bbc_pose": lambda: bbc_pose.clips(data.root, split),
+        "synthetic": lambda: _rendered(data),
+        "media": lambda: media.clips(data.root, boxes=data.boxes),
+    }
+    if data.source not in readers:
+        raise clips_lib.DataError(
+            f"config.data.source is {data.source!r}, expected one of {', '.join(readers)}."
+        )
+    found = readers[data.source]()
+    return found if split is None else clips_lib.select(found, split)
+
+
+def _rendered(data: Config) -> list[clips_lib.Clip]:
+    fields = ("seed", "preset", "image_size", "train", "val", "test", "train_frames", "eval_frames")
+    return synthetic.clips(synthetic.Spec(**{field: data[field] for field in fields}), data.root)
 
 
 def stages_of(config: Config) -> list[state.Stage]:

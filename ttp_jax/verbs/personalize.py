@@ -10,6 +10,7 @@ Subjects that are already there are skipped, unless the model or the settings ha
 --overwrite does them again anyway.
 """
 
+import dataclasses
 import functools
 import json
 import pathlib
@@ -22,6 +23,7 @@ import numpy as np
 from tqdm import tqdm
 
 from data_pipelines import clips as clips_lib
+from data_pipelines import media
 from ttp_jax import geometry, state, ttp, visualize
 from ttp_jax.checkpoint import fingerprint, write_json
 from ttp_jax.models.pose import denormalize, normalize
@@ -47,6 +49,8 @@ def run_scenario(config, workdir: pathlib.Path, scenario: str, options) -> int:
     clips = clips_lib.by_subject(experiment.load_clips(config, "test"))
     if not clips:
         raise clips_lib.DataError(f"no test clips in {config.data.root}.")
+    if config.data.refine:
+        clips = refined(config, base, clips)
     folder = workdir / "results" / scenario
     folder.mkdir(parents=True, exist_ok=True)
     runner = Runner(config, base, scenario)
@@ -96,6 +100,26 @@ def run_scenario(config, workdir: pathlib.Path, scenario: str, options) -> int:
     return 1 if failed else 0
 
 
+def refined(config, base: state.Base, clips) -> list[clips_lib.Clip]:
+    """The clips in the boxes of what the base model predicts in them, `data.refine` times over.
+
+    A clip of which no frame can be read stays as it is: personalizing it will say so.
+    """
+    predictor, better = Runner(config, base, "none"), []
+    for clip in tqdm(clips, desc="boxes", unit="subject", dynamic_ncols=True):
+        try:
+            for _ in range(config.data.refine):
+                joints = predictor(clip).joints
+                readable = int(np.flatnonzero(np.isfinite(joints).all((1, 2)))[0])
+                size = clip.read(readable).shape[:2]
+                boxes = media.boxes_from_joints(joints, size, clip.boxes)
+                clip = dataclasses.replace(clip, boxes=boxes)
+        except clips_lib.FrameError:
+            pass
+        better.append(clip)
+    return better
+
+
 def protocol(config, base: state.Base, scenario: str) -> dict:
     """What decides a scenario's results beside the pictures: model, settings, seed."""
     return {
@@ -103,6 +127,7 @@ def protocol(config, base: state.Base, scenario: str) -> dict:
         "scenario": scenario,
         "seed": config.seed,
         "oversample": config.data.oversample,
+        "boxes": [config.data.boxes, config.data.refine],
         "features": [config.loss.features, config.loss.levels],
         "ttp": config.ttp.to_dict() if scenario != "none" else None,
     }
