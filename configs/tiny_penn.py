@@ -21,6 +21,6 @@ def get_config():
         "oversample": 2.0,
         "workers": 0,
     }
-    c.train.stages = ((400, 2e-3, 0.0, "cosine"), (150, 1e-3, 1e-3, "cosine"))
-    c.train.checkpoint_every = 275
+    c.train.stages = ((800, 2e-3, 0.0, "constant"), (400, 2e-3, 1e-2, "cosine"))
+    c.train.checkpoint_every = 400
     return c

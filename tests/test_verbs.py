@@ -210,7 +210,7 @@ def test_carried_state_makes_the_order_matter(config, trained, tmp_path):
         ({"model.init": "missing.pth"}, "--config.model.init=random"),
         ({"loss.features": "missing.pth"}, "--config.loss.features=hed"),
         ({"data.source": "penn", "data.root": "nowhere"}, "--config.data.root"),
-        ({"data.source": "h36m"}, "penn, h36m, bbc_pose"),
+        ({"data.source": "nothing"}, "penn, h36m, bbc_pose"),
         ({"model.method": "magic"}, "transformer"),
         ({"data.preset": "magic"}, "shifted"),
     ],
