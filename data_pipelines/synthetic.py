@@ -1031,20 +1031,22 @@ def _read(frames, index):
 def clips(spec: Spec, cache_dir: str | os.PathLike) -> list[Clip]:
     """Return the clips of all splits, rendering what `cache_dir` doesn't hold yet.
 
-    Damaged files are rendered anew. The files' names carry a hash of the spec and of the renderer's
-    version; a .json beside them says which spec it is.
+    Damaged files are rendered anew. The files' names carry a hash of what the split depends on and
+    of the renderer's version; a .json beside them says what that is. So more test people don't cost
+    the training people again.
     """
     cache = pathlib.Path(cache_dir)
     cache.mkdir(parents=True, exist_ok=True)
-    record = json.dumps(dataclasses.asdict(spec) | {"renderer": RENDERER_VERSION}, indent=1)
-    stem = f"synthetic-{hashlib.sha256(record.encode()).hexdigest()[:12]}"
     found = []
     for split in SPLITS:
         if not getattr(spec, split):
             continue
-        paths = cache / f"{stem}-{split}.npy", cache / f"{stem}-{split}.npz"
+        record = _record(spec, split)
+        stem = f"{split}-{hashlib.sha256(record.encode()).hexdigest()[:12]}"
+        paths = cache / f"{stem}.npy", cache / f"{stem}.npz"
         if (loaded := _load_split(spec, split, *paths)) is None:
-            _write_atomically(cache / f"{stem}.json", lambda path: path.write_text(record))
+            written = functools.partial(pathlib.Path.write_text, data=record)
+            _write_atomically(cache / f"{stem}.json", written)
             _render_split(spec, split, *paths)
             loaded = _load_split(spec, split, *paths)
             assert loaded is not None, f"{paths[0]} was written but can't be read back"
@@ -1055,6 +1057,18 @@ def clips(spec: Spec, cache_dir: str | os.PathLike) -> list[Clip]:
             rows = {field: value[i] for field, value in labels.items()}
             found.append(Clip(name, name, split, frames.shape[1], read, **rows))
     return found
+
+
+def _record(spec: Spec, split: str) -> str:
+    """Everything that the bytes of a split follow from, as JSON."""
+    own = {
+        "renderer": RENDERER_VERSION,
+        "split": split,
+        "subjects": getattr(spec, split),
+        "frames": spec.frames(split),
+        **{field: getattr(spec, field) for field in ("seed", "image_size", "preset")},
+    }
+    return json.dumps(own, indent=1)
 
 
 def contact_sheet(

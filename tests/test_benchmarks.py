@@ -5,6 +5,7 @@ import math
 import pathlib
 import subprocess
 import sys
+import time
 
 import jax
 import numpy as np
@@ -46,7 +47,8 @@ TOY = cases.Size(
     ttp_batch=2,
     vgg_width=4,
 )
-AMOUNTS = works.Amounts(online=2, offline=3, each=2, subjects=(2,), pairs=2)
+AMOUNTS = works.Amounts(online=2, forms=True, offline=3, each=2, subjects=(2,), pairs=2)
+GROUPS = tuple(name for name in works.NAMES if name != "offline")  # 10 s, in a slow test
 PLAIN = {"channels_last": False, "compiles": False}
 
 
@@ -78,13 +80,15 @@ def options(**changes):
 
 @pytest.fixture(scope="module")
 def finished(small, tmp_path_factory):
-    """A run of all groups at toy size, without pauses: the report, the file, the printed text."""
+    """A run at toy size, without pauses: the report, the file, the printed text."""
     path = tmp_path_factory.mktemp("speed") / "speed.json"
     lines: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(speed, "PAUSE", 0.0)
+        # The other strategy differs by a word and takes 10 s to compile; test_ttp.py compares it.
+        patch.setattr(works, "STRATEGIES", ("map",))
         patch.setattr("builtins.print", lambda *words, **_: lines.append(" ".join(words)))
-        result = speed.run({"toy": (TOY, AMOUNTS)}, works.NAMES, ("float32",), **options(path=path))
+        result = speed.run({"toy": (TOY, AMOUNTS)}, GROUPS, ("float32",), **options(path=path))
     return result, path, "\n".join(lines)
 
 
@@ -109,6 +113,7 @@ def test_the_sizes_are_the_configs(size, config):
     assert size.vgg_width == 64
 
 
+@pytest.mark.slow
 def test_both_sides_do_the_same_work(finished):
     result, _, _ = finished
     rows = {(row["work"], row["side"]): row for row in result["rows"]}
@@ -119,10 +124,8 @@ def test_both_sides_do_the_same_work(finished):
         (("train", "ours"), ("train", works.EAGER), 1e-4),
         (("train", "ours"), ("train", f"{works.EAGER}, NHWC"), 1e-4),
         (("online", "ours"), ("online", works.EAGER), 1e-3),
-        (("offline", "ours"), ("offline", works.EAGER), 1e-3),
         (("subjects", works.SOLO), ("subjects", works.EAGER), 1e-3),
         (("subjects", works.SOLO), ("subjects", "ours, map over 2"), 1e-3),
-        (("subjects", works.SOLO), ("subjects", "ours, vmap over 2"), 1e-3),
         (("inference", "ours"), ("inference", works.EAGER), 1e-4),
     ]
     for one, other, tolerance in pairs:
@@ -135,6 +138,7 @@ def test_both_sides_do_the_same_work(finished):
     assert 1.3 < published / rows["online", works.EAGER]["flops_per_part"] < 3
 
 
+@pytest.mark.slow
 def test_pairs_and_predictions_are_those_of_ttp():
     case = cases.prepare(TOY, "float32", 1, 3)
     draws = cases.torch_draws(case, "online")
@@ -159,12 +163,13 @@ def test_pairs_and_predictions_are_those_of_ttp():
     assert np.abs(joints[0] - positions).max() < 1.7
 
 
+@pytest.mark.slow
 def test_every_line_is_whole(finished):
     result, path, printed = finished
     assert json.loads(path.read_text()) == json.loads(json.dumps(result))
     assert result["complete"] and result["features"] == {"toy": "random weights of VGG-16's shapes"}
     assert set(result["machine"]["versions"]) >= {"jax", "torch", "python"}
-    assert {row["work"] for row in result["rows"]} == set(works.NAMES)
+    assert {row["work"] for row in result["rows"]} == set(GROUPS)
     for row in result["rows"]:
         assert len(row["seconds"]) == len(row["cpu_seconds"]) == 2
         assert row["flops_per_part"] > 0
@@ -175,11 +180,12 @@ def test_every_line_is_whole(finished):
         assert (row["compile_seconds"] is not None) == own == (row["planned_bytes"] is not None)
         assert f"| {row['side']} " in printed
     baselines = [row for row in result["rows"] if row["side"] == row["baseline"]]
-    assert len(baselines) == 6
+    assert len(baselines) == 5
     for row in baselines:
-        assert report.figures(row, result["rows"], result["peaks"])["relative"] == 1
+        assert report.figures(row, result["rows"], result["peaks"])["relative"] == pytest.approx(1)
 
 
+@pytest.mark.slow
 def test_the_page_and_the_plot(finished, tmp_path):
     result, _, _ = finished
     page = report.page(result)
@@ -222,14 +228,25 @@ def test_a_side_that_fails_is_listed_with_its_reason(monkeypatch):
     assert printed.count("|") == len(report.COLUMNS) + 1
 
 
+def test_a_side_that_fails_later_has_no_timings(monkeypatch):
+    left = [1.0, 1.0]
+    good, bad = measured(monkeypatch, (1, lambda: 1.0), (1, left.pop))
+    assert len(good["seconds"]) == 2 and not bad["seconds"]
+    assert bad["missing"] == "pop from empty list"
+
+
 def test_what_takes_too_long_is_not_started(monkeypatch):
     started = []
-    rows = measured(
-        monkeypatch,
-        (1, lambda: float(np.isfinite([speed.time.sleep(0.05)] == [None]))),
-        (1000, lambda: started.append(1) or 1.0),
-        minutes=0.02,
-    )
+
+    def quick():
+        time.sleep(0.05)
+        return 1.0
+
+    def many():
+        started.append(1)
+        return 1.0
+
+    rows = measured(monkeypatch, (1, quick), (1000, many), minutes=0.02)
     assert not started and rows[1]["missing"].startswith("would take about")
     assert rows[0]["seconds"]
     late = measured(monkeypatch, (1, lambda: 1.0), minutes=0.0)
@@ -294,3 +311,9 @@ def test_torch_compile_does_the_same_work():
     plain = theirs.online(case, **PLAIN)
     compiled = theirs.online(case, channels_last=False, compiles=True)
     assert compiled.run() == pytest.approx(plain.run(), rel=1e-3)
+
+
+@pytest.mark.slow
+def test_both_sides_do_the_same_offline_work():
+    case = cases.prepare(TOY, "float32", 0, 3)
+    assert ours.offline(case).run() == pytest.approx(theirs.offline(case, **PLAIN).run(), rel=1e-3)

@@ -1,0 +1,349 @@
+"""What both sides are given: sizes, weights, pictures, drawn pairs, VGG-16 features.
+
+Needs jax, flax, optax, h5py, numpy and torch, and no TensorFlow: the benchmark also runs on a bare
+GPU machine. Functions named `torch_...` make the PyTorch side's form of a thing.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import torch
+import torch_reference
+from torch import nn
+
+from ttp_jax import augment, convert, geometry, state, ttp
+from ttp_jax.models import vgg as vgg_lib
+from ttp_jax.models.pose import MEAN, STD, PoseNet
+from ttp_jax.models.vgg import VGG16
+
+# float32: full; tf32: float32 with the GPU's short products; bf16: the network in bfloat16, the
+# features and losses in float32 with short products.
+PRECISIONS = ("float32", "tf32", "bf16")
+SELF_WEIGHT = 1e-3  # lambda of Eq. 10; its value costs no time
+# Our settings' names where the PyTorch version has others.
+TORCH_NAMES = {
+    "depth": "num_layers",
+    "width": "base_width",
+    "upsamplings": "num_deconvs",
+    "last_stride": "last_stage_stride",
+    "heads": "num_heads",
+}
+
+
+class Size(NamedTuple):
+    """A network and what it works on; `tests/test_benchmarks.py` holds them equal to the configs.
+
+    Attributes:
+      name: short, for the command line.
+      title: for the table.
+      network: settings of `PoseNet` that are not its defaults.
+      image_size: crop pixels.
+      picture_size: pixels of a side of the video's frames.
+      levels: of the VGG features.
+      train_batch: pairs per update of joint training.
+      ttp_batch: pairs per update of personalization.
+      vgg_width: channels of the first VGG block; 64, but for tests.
+    """
+
+    name: str
+    title: str
+    network: dict[str, Any]
+    image_size: int
+    picture_size: int
+    levels: int
+    train_batch: int
+    ttp_batch: int
+    vgg_width: int = 64
+
+
+# configs/h36m.py and configs/tiny.py; those import ml_collections, which this must not need.
+R18 = Size(
+    name="r18",
+    title="ResNet-18, 16 joints, 128 px, VGG 5 levels",
+    network={"num_joints": 16},
+    image_size=128,
+    picture_size=256,
+    levels=5,
+    train_batch=32,
+    ttp_batch=32,
+)
+TINY = Size(
+    name="tiny",
+    title="configs/tiny.py: ResNet-10 of half width, 13 joints, 64 px, VGG 1 level",
+    network={
+        "num_joints": 13,
+        "depth": 10,
+        "width": 32,
+        "feature_dim": 64,
+        "last_stride": 1,
+        "upsamplings": 2,
+        "sigma": 1.2,
+        "logit_scale": 3.0,
+        "ffn_dim": 256,
+        "appearance_widths": (8, 16, 64),
+        "keypoint_widths": (64,),
+        "code_kernel": 3,
+    },
+    image_size=64,
+    picture_size=80,
+    levels=1,
+    train_batch=16,
+    ttp_batch=8,
+)
+
+
+class Side(NamedTuple):
+    """One side of some work, ready to run.
+
+    Attributes:
+      run: does the work once and returns, when it is done, a figure of the result, by which the
+        first runs of two sides are compared; NaN where there is none.
+      compile_seconds: spent on tracing and compiling; None where nothing was compiled yet.
+      planned_bytes: memory of a run beyond its arguments, by XLA's plan.
+      xla_flops: of one run, by XLA's count, which takes a loop's body once.
+    """
+
+    run: Callable[[], float]
+    compile_seconds: float | None = None
+    planned_bytes: int | None = None
+    xla_flops: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """Everything that the work at one size and precision needs, on the device.
+
+    Attributes:
+      size, precision: see `Size`, `PRECISIONS`.
+      model, base, vgg: ours.
+      batch: of joint training, as `steps.train_step` takes it.
+      video: frames of one subject.
+      torch_model, torch_vgg: theirs, with the same weights; to be copied before use.
+      features: which VGG weights.
+    """
+
+    size: Size
+    precision: str
+    model: PoseNet
+    base: state.Base
+    vgg: VGG16
+    batch: dict[str, jax.Array]
+    video: ttp.Frames
+    torch_model: torch_reference.TTPModel
+    torch_vgg: nn.Module
+    features: str
+
+    def tools(self, scenario: str) -> ttp.Tools:
+        """Ours, with the paper's settings for one scenario; both rotate every pair."""
+        settings = ttp.Settings(
+            scenario=scenario,
+            batch_size=self.size.ttp_batch,
+            ranges=augment.Ranges(rotation_prob=1.0),
+            image_size=self.size.image_size,
+        )
+        return ttp.tools(self.model, settings)
+
+    def with_pairs(self, count: int) -> "Case":
+        """The same with `count` pairs per update of personalization."""
+        return dataclasses.replace(self, size=self.size._replace(ttp_batch=count))
+
+    def with_frames(self, count: int) -> "Case":
+        """The same with the video's first frames only."""
+        return dataclasses.replace(self, video=jax.tree.map(lambda a: a[:count], self.video))
+
+
+def prepare(size: Size, precision: str, seed: int, frames: int) -> Case:
+    """Draw weights, pictures and a video of so many frames, for both sides."""
+    rng = np.random.default_rng(seed)
+    fields: Any = {TORCH_NAMES.get(k, k): v for k, v in {"depth": 18, **size.network}.items()}
+    torch_model = torch_reference.TTPModel(**fields)
+    # Weights that keep activations near 1: denormal or infinite numbers would take their own time.
+    torch_reference.randomize_for_parity(torch_model, seed, size.image_size, batch_size=2)
+    torch_model.eval()
+    dtype = jnp.bfloat16 if precision == "bf16" else jnp.float32
+    model = PoseNet(**size.network, dtype=dtype)
+    variables = _our_variables(torch_model, model, size)
+    vgg, torch_vgg, features = _features(size, rng)
+    batch = _batch(size, _map_size(model, variables, size), rng)
+    normalisers = jnp.asarray(_normaliser_start(torch_vgg, batch, size.levels))
+    base = state.Base(variables["params"], variables["batch_stats"], normalisers)
+    return Case(
+        size=size,
+        precision=precision,
+        model=model,
+        base=jax.device_put(base),
+        vgg=jax.device_put(vgg),
+        batch=jax.device_put(batch),
+        video=jax.device_put(_video(size, frames, rng)),
+        torch_model=torch_model.to(torch_device()),
+        torch_vgg=torch_vgg.to(torch_device()),
+        features=features,
+    )
+
+
+def torch_device() -> str:
+    """Where the PyTorch side runs: on the kind of device that jax has, if this torch can."""
+    on_gpu = jax.default_backend() != "cpu" and torch.cuda.is_available()
+    return "cuda" if on_gpu else "cpu"
+
+
+def _our_variables(torch_model, model, size):
+    picture = jax.ShapeDtypeStruct((1, size.image_size, size.image_size, 3), jnp.float32)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), picture, picture)
+    template = jax.tree.map(lambda a: np.zeros(a.shape, np.float32), dict(shapes))
+    tensors = {name: value.numpy() for name, value in torch_model.state_dict().items()}
+    return convert.from_torch(tensors, template)
+
+
+def _map_size(model, variables, size):
+    """Side of the heatmaps."""
+    picture = jax.ShapeDtypeStruct((1, size.image_size, size.image_size, 3), jnp.float32)
+    return jax.eval_shape(model.apply, variables, picture).heatmaps.shape[1]
+
+
+# --- Pictures ------------------------------------------------------------------------------------
+
+
+def _pictures(count, side, rng):
+    """Blocks of 8 x 8 pixels in random colours, uint8 [count, side, side, 3]."""
+    blocks = -(-side // 8)
+    coarse = rng.uniform(0, 255, (count, blocks, blocks, 3))
+    return coarse.repeat(8, 1).repeat(8, 2)[:, :side, :side].astype(np.uint8)
+
+
+def _batch(size, map_size, rng):
+    count, joints = size.train_batch, size.network["num_joints"]
+    return {
+        "target": _pictures(count, size.image_size, rng),
+        "source": _pictures(count, size.image_size, rng),
+        "heatmaps": rng.random((count, map_size, map_size, joints), np.float32),
+        "weights": (rng.random((count, joints)) < 0.9).astype(np.float32),
+    }
+
+
+def _video(size, frames, rng):
+    """The subject walks slowly to the right."""
+    x = size.picture_size / 2 + np.arange(frames, dtype=np.float32)
+    rest = np.full_like(x, size.picture_size / 2), np.full_like(x, 1.1 * size.image_size)
+    pictures = _pictures(frames, size.picture_size, rng)
+    arrays = pictures, np.stack([x, *rest], -1), np.ones(frames, bool)
+    return ttp.Frames(*map(jnp.asarray, arrays))
+
+
+def torch_pictures(pictures: Any) -> torch.Tensor:
+    """[B, H, W, C] to [B, C, H, W] on the device, the numbers as they are."""
+    moved = np.asarray(pictures).transpose(0, 3, 1, 2).copy()
+    return torch.tensor(moved, device=torch_device())
+
+
+def torch_normalize(pictures: torch.Tensor) -> torch.Tensor:
+    """`pose.normalize` of [B, 3, H, W]."""
+    mean, std = (torch.tensor(v, device=pictures.device)[:, None, None] for v in (MEAN, STD))
+    return (pictures.float() / 255 - mean) / std
+
+
+class Draw(NamedTuple):
+    """Pairs of one update: frames [B], and where their crops' pixels lie [B, 2, 3]."""
+
+    targets: torch.Tensor
+    sources: torch.Tensor
+    to_picture: torch.Tensor
+
+
+def torch_draws(case: Case, scenario: str) -> list[Draw]:
+    """The pairs that `ttp` draws in each update on the case's video, by our side's key.
+
+    Drawn before the time is taken: a few hundred numbers.
+    """
+    video, settings = case.video, case.tools(scenario).settings
+    count, last, drawn = settings.batch_size, len(video.valid) - 1, []
+    for t in range(len(video.valid)):
+        key = jax.random.fold_in(jax.random.key(0), t)
+        if scenario == "online":
+            targets = jnp.full(count, t)
+            sources = ttp._draw_valid(key, video.valid, t, count)
+        else:
+            target_key, source_key, key = jax.random.split(key, 3)
+            targets = ttp._draw_valid(target_key, video.valid, last, count)
+            sources = ttp._draw_valid(source_key, video.valid, last, count)
+        scale, degrees, flip = augment.draw(jax.random.fold_in(key, 1), count, settings.ranges)
+        if scenario == "online":  # pair 0 is not augmented
+            first = jnp.arange(count) == 0
+            scale, degrees = jnp.where(first, 1.0, scale), jnp.where(first, 0.0, degrees)
+            flip = flip & ~first
+        crops = video.crops[targets]
+        affines = geometry.crop_affine(crops, settings.image_size, scale, degrees, flip)
+        arrays = targets, sources, geometry.invert_affine(affines)
+        drawn.append(Draw(*(torch.tensor(np.asarray(a), device=torch_device()) for a in arrays)))
+    return drawn
+
+
+# --- VGG-16 --------------------------------------------------------------------------------------
+
+
+class TorchFeatures(nn.Module):
+    """VGG-16 as our side feeds it: always float32, in the colours that the weights expect."""
+
+    mean: torch.Tensor
+    std: torch.Tensor
+    caffe_mean: torch.Tensor
+
+    def __init__(self, features: nn.Module, caffe_mean: tuple[float, ...] | None):
+        super().__init__()
+        self.features = features
+        self.caffe = caffe_mean is not None
+        for name, value in (("mean", MEAN), ("std", STD), ("caffe_mean", caffe_mean or MEAN)):
+            self.register_buffer(name, torch.tensor(value)[:, None, None])
+
+    def forward(self, image: torch.Tensor) -> list[torch.Tensor]:
+        with torch.autocast(image.device.type, enabled=False):
+            image = image.float()
+            if self.caffe:
+                image = ((image * self.std + self.mean) * 255).flip(1) - self.caffe_mean
+            return self.features(image)
+
+
+def _features(size, rng) -> tuple[VGG16, nn.Module, str]:
+    """The package's VGG-16 where it is installed, else random weights of its shapes."""
+    try:
+        if size.vgg_width != 64:
+            raise FileNotFoundError("there is a file for the full width only")
+        ours, source = vgg_lib.load("hed", size.levels), "hed"
+    except FileNotFoundError:
+        ours, source = _random_vgg(size, rng), "random weights of VGG-16's shapes"
+    theirs = torch_reference.VGG16Features(size.levels, size.vgg_width)
+    layers = (layer for block in ours.layers for layer in block)
+    convs = (module for module in theirs.features if isinstance(module, nn.Conv2d))
+    for conv, (kernel, bias) in zip(convs, layers, strict=True):
+        weight = np.asarray(kernel).transpose(3, 2, 0, 1).copy()
+        conv.load_state_dict({"weight": torch.tensor(weight), "bias": torch.tensor(np.array(bias))})
+    return ours, TorchFeatures(theirs, ours.caffe_mean), source
+
+
+def _random_vgg(size, rng):
+    blocks, channels = [], 3
+    for level in range(size.levels):
+        widths = [n * size.vgg_width // 64 for n in vgg_lib.BLOCKS[level]]
+        block = []
+        for width in widths[:2] if level == size.levels - 1 else widths:
+            kernel = rng.normal(size=(3, 3, channels, width)) * np.sqrt(2 / (9 * channels))
+            block.append((jnp.asarray(kernel, jnp.float32), jnp.zeros(width)))
+            channels = width
+        blocks.append(tuple(block))
+    return VGG16(tuple(blocks), None, None, "random")
+
+
+def _normaliser_start(torch_vgg, batch, levels):
+    """Errors of merely copying the source, as the verbs start from."""
+    target, source = (
+        torch_normalize(torch_pictures(batch[name][:2]).cpu()) for name in ("target", "source")
+    )
+    with torch.no_grad():
+        _, errors = torch_reference.perceptual_loss(
+            source, target, torch_vgg, torch.zeros(levels + 1), momentum=1.0
+        )
+    return errors.numpy()

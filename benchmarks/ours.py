@@ -1,0 +1,162 @@
+"""This project's side: the programs of the verbs, compiled ahead of time."""
+
+import functools
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from benchmarks import machine
+from benchmarks.case import SELF_WEIGHT, Case, Side
+from ttp_jax import parallel, state, steps, ttp
+from ttp_jax.models.pose import normalize
+
+
+class Program(NamedTuple):
+    """A compiled function, the seconds that took, and what XLA says of it, see `Side`."""
+
+    call: Callable
+    seconds: float
+    planned_bytes: int
+    flops: float | None
+
+
+class DoesNotFit(MemoryError):
+    """A program's plan needs more memory than there is."""
+
+
+def compiled(case: Case, fn: Callable, *args: Any, donate: tuple[int, ...] = ()) -> Program:
+    """Trace and compile `fn` for `args`.
+
+    Raises DoesNotFit where XLA plans for more memory than is free.
+    """
+    began = time.perf_counter()
+    # On a GPU jax multiplies float32 matrices in short products unless told otherwise.
+    exact = case.precision == "float32" and jax.default_backend() != "cpu"
+    with jax.default_matmul_precision("highest" if exact else "default"):
+        program = jax.jit(fn, donate_argnums=donate).lower(*args).compile()
+    seconds = time.perf_counter() - began
+    plan: Any = program.memory_analysis()
+    needed = plan.temp_size_in_bytes + plan.output_size_in_bytes - plan.alias_size_in_bytes
+    free = machine.free_bytes()
+    if free is not None and needed > free:
+        raise DoesNotFit(f"needs {needed / 2**30:.1f} GiB, {free / 2**30:.1f} GiB are free")
+    costs: Any = program.cost_analysis() or {}
+    return Program(program, seconds, needed, costs.get("flops"))
+
+
+def _side(run, *programs: Program) -> Side:
+    """Programs that run one after the other."""
+    flops = [program.flops for program in programs if program.flops is not None]
+    return Side(
+        run,
+        sum(program.seconds for program in programs),
+        max(program.planned_bytes for program in programs),
+        sum(flops) if flops else None,
+    )
+
+
+def train(case: Case) -> Side:
+    """One update of joint training."""
+    tx = state.adam(1e-3)
+    # Copies, as the program writes into the state that it is given.
+    base = jax.tree.map(jnp.copy, case.base)
+    begin = jnp.zeros((), jnp.int32), base.params, base.batch_stats, tx.init(base.params)
+    training = state.TrainState(*begin, base.normalisers)
+    rest = case.batch, jax.random.key(0), case.vgg, jnp.float32(SELF_WEIGHT)
+    step = functools.partial(steps.train_step, model=case.model, tx=tx)
+    program = compiled(case, step, training, *rest, donate=(0,))
+
+    def run():
+        nonlocal training
+        training, metrics = jax.block_until_ready(program.call(training, *rest))
+        return float(metrics["reconstruction"])
+
+    return _side(run, program)
+
+
+def _start(case, tools):
+    """A subject's state that shares nothing with the base, as the programs write into it."""
+    return jax.tree.map(jnp.copy, ttp.start(case.base, tools))
+
+
+def online(case: Case) -> Side:
+    """The video frame by frame; a run goes on from the state of the run before."""
+    tools, ids = case.tools("online"), jnp.arange(len(case.video.valid))
+    adaptation = _start(case, tools)
+    rest = case.base, case.vgg, case.video, ids, jax.random.key(0)
+    program = compiled(
+        case, functools.partial(ttp.online, tools=tools), adaptation, *rest, donate=(0,)
+    )
+
+    def run():
+        nonlocal adaptation
+        adaptation, _ = jax.block_until_ready(program.call(adaptation, *rest))
+        return float(adaptation.loss)
+
+    return _side(run, program)
+
+
+def offline(case: Case) -> Side:
+    """A whole subject: as many updates as frames, then all predictions."""
+    tools, ids = case.tools("offline"), jnp.arange(len(case.video.valid))
+    begin = _start(case, tools)
+    rest = case.base, case.vgg, case.video, ids, jax.random.key(0)
+    adapt = functools.partial(ttp.adapt_offline, tools=tools)
+    predict = functools.partial(ttp.predict_frames, tools=tools)
+    adapting = compiled(case, adapt, begin, *rest, donate=(0,))
+    predicting = compiled(case, predict, begin, case.base, case.video, ids)
+
+    def run():
+        adaptation = adapting.call(jax.tree.map(jnp.copy, begin), *rest)
+        jax.block_until_ready(predicting.call(adaptation, case.base, case.video, ids))
+        return float(adaptation.loss)
+
+    return _side(run, adapting, predicting)
+
+
+def subject(case: Case) -> Side:
+    """A whole subject online, from the base model."""
+    solo = functools.partial(ttp.personalize, tools=case.tools("online"))
+    return _subjects(case, solo, case.video, jax.random.key(0))
+
+
+def subjects(case: Case, count: int, how: str) -> Side:
+    """`count` whole subjects online in one program, by one way of `over_subjects`.
+
+    They share pictures, which no program can know, and differ in their keys.
+    """
+    solo = functools.partial(ttp.personalize, tools=case.tools("online"))
+
+    def every(base, vgg, videos, keys):
+        return parallel.over_subjects(lambda v, k: solo(base, vgg, v, k), how=how)(videos, keys)
+
+    videos = jax.tree.map(lambda a: jnp.stack([a] * count), case.video)
+    return _subjects(case, every, videos, jax.vmap(jax.random.key)(jnp.arange(count)))
+
+
+def _subjects(case, fn, videos, keys):
+    args = case.base, case.vgg, videos, keys
+    program = compiled(case, fn, *args)
+
+    def run():
+        adaptation, _ = jax.block_until_ready(program.call(*args))
+        return float(adaptation.loss.ravel()[0])
+
+    return _side(run, program)
+
+
+def inference(case: Case, count: int) -> Side:
+    """Joints of `count` crops in one call."""
+    variables = {"params": case.base.params, "batch_stats": case.base.batch_stats}
+    pictures = normalize(case.batch["target"][:count])
+    predict = functools.partial(steps.predict, model=case.model)
+    program = compiled(case, predict, variables, pictures)
+
+    def run():
+        _, peaks = jax.block_until_ready(program.call(variables, pictures))
+        return float(peaks.mean())
+
+    return _side(run, program)
