@@ -155,13 +155,20 @@ def test_interrupted_rendering_leaves_nothing(tmp_path, monkeypatch):
 @pytest.mark.parametrize("suffix", [".npy", ".npz"])
 def test_damaged_cache_is_rendered_anew(clips, tmp_path, suffix):
     synthetic.clips(SPEC, tmp_path)
-    (path,) = tmp_path.glob(f"*-train{suffix}")
+    (path,) = tmp_path.glob(f"train-*{suffix}")
     path.write_bytes(path.read_bytes()[:-200])
     for one, other in zip(
         select(clips, "train"), select(synthetic.clips(SPEC, tmp_path), "train"), strict=True
     ):
         np.testing.assert_array_equal(pixels(one), pixels(other))
         np.testing.assert_array_equal(one.joints, other.joints)
+
+
+def test_more_test_people_do_not_cost_the_training_people_again(tmp_path):
+    synthetic.clips(SPEC, tmp_path)
+    before = {path.name for path in tmp_path.glob("train-*")}
+    synthetic.clips(dataclasses.replace(SPEC, test=SPEC.test + 1), tmp_path)
+    assert {path.name for path in tmp_path.glob("train-*")} == before
 
 
 def test_bad_specs_are_refused():
