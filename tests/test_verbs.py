@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 import json
+import logging
 import pathlib
 import shutil
 import subprocess
@@ -182,6 +183,20 @@ def test_a_bad_subject_is_named_and_the_others_finish(
     printed = capsys.readouterr().out
     assert "FAILED test-00000" in printed and "bad video" in printed
     assert (workdir / "results/online/test-00001.npz").exists()
+
+
+def test_each_program_is_compiled_once(config, trained, caplog):
+    base, _ = experiment.load_base(config, trained)
+    clips = experiment.load_clips(config, "test")  # of more than one chunk of frames each
+    with jax.log_compiles(), caplog.at_level(logging.WARNING):
+        for scenario in ("online", "offline"):
+            runner = personalize.Runner(config, base, scenario)
+            for clip in clips:
+                runner(clip)
+    compiled = [m for m in caplog.messages if m.startswith("Finished XLA compilation")]
+    for name in ("online", "adapt_offline", "predict_frames"):
+        assert sum(f"jit({name})" in m for m in compiled) <= 1, compiled
+    assert any("online" in m for m in compiled) and any("offline" in m for m in compiled)
 
 
 def test_results_do_not_depend_on_who_else_is_personalized(config, trained, tmp_path):

@@ -171,6 +171,7 @@ class Runner:
         self._online = jax.jit(bound(ttp.online, tools=self._tools), donate_argnums=0)
         self._offline = jax.jit(bound(ttp.adapt_offline, tools=self._tools), donate_argnums=0)
         self._predict = jax.jit(bound(ttp.predict_frames, tools=self._tools))
+        self._see = jax.jit(self._tools.model.apply)
 
     def __call__(self, clip, bar=None) -> Result:
         """Do one subject."""
@@ -201,7 +202,10 @@ class Runner:
 
     def _start(self) -> state.Adaptation:
         """A copy of the base, or what the config carries over from the subject before."""
-        fresh = jax.tree.map(jnp.copy, ttp.start(self._base, self._tools))
+        # On its device in so many words, as the steps' results are: or the second step, which
+        # gets a result, would be compiled again.
+        start = jax.tree.map(jnp.copy, ttp.start(self._base, self._tools))
+        fresh = jax.device_put(start, jax.local_devices()[0])
         before = self._previous
         if before is None or self._scenario == "none":
             return fresh
@@ -223,9 +227,7 @@ class Runner:
         affines = geometry.crop_affine(frames.crops[chosen], size)
         crops = jax.vmap(lambda i, a: geometry.warp(frames.pictures[i], a, size))(chosen, affines)
         sources = crops[::-1]
-        output = tools.model.apply(
-            variables, normalize(crops, bgr=bgr), normalize(sources, bgr=bgr)
-        )
+        output = self._see(variables, normalize(crops, bgr=bgr), normalize(sources, bgr=bgr))
         reconstruction = np.asarray(denormalize(output.reconstruction, bgr=bgr), np.uint8)
         stride = size / output.self_heatmaps.shape[1]
         rows = []
