@@ -172,7 +172,9 @@ def _print_table(config, report) -> None:
         if name in (NAMES["online"], NAMES["offline"]):
             first = measures[0]
             gains = metrics.subject_table(before[first]["per_subject"], row[first]["per_subject"])
-            line += f"   {gains.mean:+.2f} +- {gains.standard_error:.2f}, {gains.worse:.0%} worse"
+            line += f"   {gains.mean:+.2f}"
+            if count > 1:
+                line += f" +- {gains.standard_error:.2f}, {gains.worse:.0%} worse"
             row["gain"] = {
                 "mean": gains.mean,
                 "standard_error": gains.standard_error,
