@@ -6,21 +6,17 @@ Command:   python main.py --config=configs/tiny_penn.py --config.data.root=DIR -
 Expected:  README, "Real frames". A few hundred frames of one person teach no general model.
 """
 
-from configs import tiny
+from configs import common, tiny
 
 
 def get_config():
     c = tiny.get_config()
     c.name = "tiny_penn"
-    c.data = {
-        "source": "penn",
-        "root": "data/Penn_Action",
-        "skeleton": "penn13",
-        "boxes": "whole",
-        "refine": 0,
-        "oversample": 2.0,
-        "workers": 0,
-    }
+    c.data = common.get_config().data  # without the fields of the rendered people
+    c.data.source = "penn"
+    c.data.root = "data/Penn_Action"
+    c.data.skeleton = "penn13"
+    c.data.oversample = 2.0
     c.train.stages = ((800, 2e-3, 0.0, "constant"), (400, 2e-3, 1e-2, "cosine"))
     c.train.checkpoint_every = 400
     return c

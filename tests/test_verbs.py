@@ -331,12 +331,12 @@ def test_own_videos_and_pictures_are_personalized(config, trained, own_pictures,
 def test_refining_moves_the_boxes_towards_what_is_predicted(config, trained, own_pictures):
     config.data.source, config.data.root = "media", str(own_pictures)
     clips, (base, _) = experiment.load_clips(config, "test"), experiment.load_base(config, trained)
-    config.data.refine = 1
-    predicted = personalize.Runner(config, base, "none")(clips[1]).joints
-    refined = personalize.refined(config, base, clips)
+    predictor = personalize.Runner(config, base, "none")
+    predicted = predictor(clips[1]).joints
+    refined = personalize.refined(clips[1], predictor, 1)
     wanted = media.boxes_from_joints(predicted, (48, 64), clips[1].boxes)
-    np.testing.assert_array_equal(refined[1].boxes, wanted)
-    assert np.abs(refined[1].boxes - clips[1].boxes).max() > 1
+    np.testing.assert_array_equal(refined.boxes, wanted)
+    assert np.abs(refined.boxes - clips[1].boxes).max() > 1
 
 
 def test_help_of_a_verb_exits_with_0():

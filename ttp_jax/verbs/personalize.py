@@ -49,11 +49,9 @@ def run_scenario(config, workdir: pathlib.Path, scenario: str, options) -> int:
     clips = clips_lib.by_subject(experiment.load_clips(config, "test"))
     if not clips:
         raise clips_lib.DataError(f"no test clips in {config.data.root}.")
-    if config.data.refine:
-        clips = refined(config, base, clips)
     folder = workdir / "results" / scenario
     folder.mkdir(parents=True, exist_ok=True)
-    runner = Runner(config, base, scenario)
+    runner, predictor = Runner(config, base, scenario), Runner(config, base, "none")
     failed, seconds = {}, {}
     own = protocol(config, base, scenario)
     again = options.overwrite or read_protocol(folder) != own
@@ -76,6 +74,7 @@ def run_scenario(config, workdir: pathlib.Path, scenario: str, options) -> int:
                 continue
             began = time.monotonic()
             try:
+                clip = refined(clip, predictor, config.data.refine)
                 # The key depends on the subject's name only, not on who else is in the folder.
                 result = runner(clip, bar)
             except (clips_lib.FrameError, clips_lib.DataError) as error:
@@ -100,24 +99,14 @@ def run_scenario(config, workdir: pathlib.Path, scenario: str, options) -> int:
     return 1 if failed else 0
 
 
-def refined(config, base: state.Base, clips) -> list[clips_lib.Clip]:
-    """The clips in the boxes of what the base model predicts in them, `data.refine` times over.
-
-    A clip of which no frame can be read stays as it is: personalizing it will say so.
-    """
-    predictor, better = Runner(config, base, "none"), []
-    for clip in tqdm(clips, desc="boxes", unit="subject", dynamic_ncols=True):
-        try:
-            for _ in range(config.data.refine):
-                joints = predictor(clip).joints
-                readable = int(np.flatnonzero(np.isfinite(joints).all((1, 2)))[0])
-                size = clip.read(readable).shape[:2]
-                boxes = media.boxes_from_joints(joints, size, clip.boxes)
-                clip = dataclasses.replace(clip, boxes=boxes)
-        except clips_lib.FrameError:
-            pass
-        better.append(clip)
-    return better
+def refined(clip, predictor: "Runner", rounds: int):
+    """The clip in the boxes of what `predictor` finds in it, so many times over."""
+    for _ in range(rounds):
+        joints = predictor(clip).joints
+        readable = int(np.flatnonzero(np.isfinite(joints).all((1, 2)))[0])
+        size = clip.read(readable).shape[:2]
+        clip = dataclasses.replace(clip, boxes=media.boxes_from_joints(joints, size, clip.boxes))
+    return clip
 
 
 def protocol(config, base: state.Base, scenario: str) -> dict:
