@@ -17,9 +17,12 @@ def get_config() -> Any:
     c.data = ml_collections.ConfigDict()
     c.data.source = ""  # reader: "penn", "h36m", "bbc_pose", "synthetic"; "media": your own
     c.data.root = ""  # folder of the data set; for "media" a video, a folder or a pattern
+    # Folder of TensorFlow datasets built from that source (data_pipelines/builders.py): read these.
+    c.data.tfds = ""
     c.data.skeleton = ""  # key of ttp_jax.skeletons.SKELETONS
     # "media" only: "whole" frame, a region "x1,y1,x2,y2", a file of boxes, or "people" to detect.
     c.data.boxes = "whole"
+    c.data.extra = 0  # "bbc_pose" only: unlabelled frames to add to each test person (Figure 4)
     c.data.refine = 0  # rounds of predicting and taking the box of what was predicted
     # Test time: shrink a subject's frames until crops have this many times the network's pixels.
     # 0 keeps the original pixels, as the published program does.

@@ -198,11 +198,16 @@ def _clip(
         split=split,
         num_frames=len(frames),
         read=functools.partial(_read_numbered, folder, frames),
+        file=functools.partial(_numbered, folder, frames),
         boxes=boxes,
         joints=joints.astype(np.float32),
         visible=visible,
     )
 
 
+def _numbered(folder: Path, frames: np.ndarray, index: int) -> Path:
+    return folder / f"{frames[index]}.jpg"
+
+
 def _read_numbered(folder: Path, frames: np.ndarray, index: int) -> np.ndarray:
-    return read_frame(folder / f"{frames[index]}.jpg")
+    return read_frame(_numbered(folder, frames, index))

@@ -1,6 +1,7 @@
 """The one record that every source of people yields."""
 
 import dataclasses
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -20,6 +21,7 @@ class Clip:
       boxes: float32 [T, 4] person boxes x1, y1, x2, y2 in picture pixels (see `geometry`).
       joints: float32 [T, K, 2] in picture pixels, pixel centres at integers; None without labels.
       visible: bool [T, K]; None without labels.
+      file: frame index -> the picture's own file, where frames are files; None otherwise.
     """
 
     name: str
@@ -30,6 +32,7 @@ class Clip:
     boxes: np.ndarray
     joints: np.ndarray | None = None
     visible: np.ndarray | None = None
+    file: Callable[[int], str | os.PathLike] | None = None
 
     def __post_init__(self):
         for field, rank in (("boxes", 2), ("joints", 3), ("visible", 2)):

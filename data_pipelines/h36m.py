@@ -89,15 +89,16 @@ PROGRESS_ABOVE = 50  # videos; fewer are listed before a bar could be seen
 class _Sequence(NamedTuple):
     """Sampled frames of one camera's recording.
 
-    Fields: name as in the pictures' folders ("S9_Walking_1.60457274"); read as in `Clip`; points
-    float64 [T, 17, 2] in picture pixels, NaN where unknown; pelvis float64 [T, 3] in millimetres
-    before the camera, or None.
+    Fields: name as in the pictures' folders ("S9_Walking_1.60457274"); read and file as in `Clip`;
+    points float64 [T, 17, 2] in picture pixels, NaN where unknown; pelvis float64 [T, 3] in
+    millimetres before the camera, or None.
     """
 
     name: str
     read: Callable[[int], np.ndarray]
     points: np.ndarray
     pelvis: np.ndarray | None
+    file: Callable[[int], Path] | None = None
 
 
 def clips(root: str | os.PathLike, split: str | None = None) -> list[Clip]:
@@ -184,6 +185,7 @@ def _clip(sequence: _Sequence, split: str) -> tuple[Clip, bool]:
         boxes=(_boxes_around(points) if boxes is None else boxes).astype(np.float32),
         joints=joints.astype(np.float32),
         visible=np.isfinite(joints.sum(-1)),
+        file=sequence.file,
     )
     return clip, boxes is not None
 
@@ -417,7 +419,13 @@ def _from_pictures(root: Path, split: str, skipped: list[str]) -> list[_Sequence
             )
         read = functools.partial(_read_picture, pictures)
         sequences.append(
-            _Sequence(name, read, points[rows], None if pelvis is None else pelvis[rows])
+            _Sequence(
+                name,
+                read,
+                points[rows],
+                None if pelvis is None else pelvis[rows],
+                pictures.__getitem__,
+            )
         )
     return sequences
 

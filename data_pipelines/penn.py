@@ -184,6 +184,7 @@ def _clip(folder: Path, label: Label) -> Clip:
         split=label.split,
         num_frames=label.num_frames,
         read=functools.partial(_read_numbered, folder),
+        file=functools.partial(_numbered, folder),
         boxes=label.boxes,
         joints=label.joints,
         visible=label.visible,
@@ -194,8 +195,12 @@ def _frame_name(index: int) -> str:
     return f"{index + 1:06d}.jpg"
 
 
+def _numbered(folder: Path, index: int) -> Path:
+    return folder / _frame_name(index)
+
+
 def _read_numbered(folder: Path, index: int) -> np.ndarray:
-    return read_frame(folder / _frame_name(index))
+    return read_frame(_numbered(folder, index))
 
 
 def _load_mat(path: Path) -> dict[str, np.ndarray]:

@@ -30,9 +30,9 @@ from data_pipelines.clips import Clip
 from ttp_jax.skeletons import PENN13
 
 # Part of the cache's file names: raise it whenever the same spec would give other bytes.
-RENDERER_VERSION = 2
+RENDERER_VERSION = 3
 
-PRESETS = ("plain", "shifted")
+PRESETS = ("plain", "shifted", "varied", "wild")
 SPLITS = ("train", "val", "test")
 FRAMES_PER_BATCH = 64
 EVAL_FRAMES_PER_SECOND = 12.0
@@ -51,6 +51,8 @@ class Spec:
       eval_frames: frames of a val or test clip, consecutive.
       preset: "plain": one distribution for all splits. "shifted": val and test subjects get a
         strong tint, gamma, contrast and blur, and striped clothes that training never shows.
+        "varied": in all splits also hats, bags, loose trousers, things in front of the person and
+        captured motion, each split with motions of its own. "wild": both.
     """
 
     seed: int = 0
@@ -77,6 +79,16 @@ class Spec:
         for field, low in least.items():
             if getattr(self, field) < low:
                 raise ValueError(f"{field} is {getattr(self, field)}, expected at least {low}.")
+
+    @property
+    def shifted(self) -> bool:
+        """Whether val and test subjects look unlike the training ones."""
+        return self.preset in ("shifted", "wild")
+
+    @property
+    def varied(self) -> bool:
+        """Whether there is more than plain people in made-up motions."""
+        return self.preset in ("varied", "wild")
 
     def frames(self, split: str) -> int:
         """Number of frames per clip of a split."""
@@ -112,12 +124,18 @@ class Identity(NamedTuple):
     blur: jax.Array  # sigma, per cent of the picture's side
     grain: jax.Array  # sigma of the sensor noise
     slack: jax.Array  # [4] box slack per side, fraction of the box's longer side
+    hat: jax.Array  # 0 or 1, as the next two
+    backpack: jax.Array
+    handbag: jax.Array
+    loose: jax.Array  # 0 = tight trousers, 1 = twice as wide at the hem
+    occluders: jax.Array  # [OCCLUDERS, 10] shapes in front of the person, as `clutter`
 
 
-MATERIALS = ("skin", "top", "bottom", "shoe", "hair")
+MATERIALS = ("skin", "top", "bottom", "shoe", "hair", "hat", "bag")
 # Two colours, stripe and check directions, kind (0 plain, 1 stripes, 2 checks, 3 dots).
 MATERIAL_SIZE = 3 + 3 + 3 + 3 + 1
 CLUTTER = 9
+OCCLUDERS = 2
 
 _O = (0.0, 0.0, 0.0)
 BONES = {
@@ -201,8 +219,8 @@ def _cloth(draw, shifted):
     return jnp.where(shifted, odd, jnp.concatenate([a, b, first, second, kind[None]]))
 
 
-def sample_identity(key: jax.Array, shifted: bool = False) -> Identity:
-    """Draw a subject; `shifted` ones look unlike any that training shows (see `Spec.preset`)."""
+def sample_identity(key: jax.Array, shifted: bool = False, varied: bool = False) -> Identity:
+    """Draw a subject; for `shifted` and `varied` see `Spec.preset`."""
     draw = _Draw(key)
     tall = draw.uniform(0.92, 1.08)
     bones = jnp.array(list(BONES.values())) * tall * draw.uniform(0.92, 1.08, (len(BONES),))
@@ -247,26 +265,63 @@ def sample_identity(key: jax.Array, shifted: bool = False) -> Identity:
         "blur": (draw.uniform(0.0, 0.5), draw.uniform(0.6, 1.0)),
         "grain": (draw.uniform(0.0, 0.02), draw.uniform(0.0, 0.025)),
     }
+    usual = {
+        "girth": draw.uniform(0.9, 1.2),
+        "skirt": draw.chance(0.12).astype(jnp.float32),
+        "long_hair": draw.chance(0.4) * draw.uniform(0.4, 1.0),
+        "hairline": draw.uniform(-0.05, 0.2),
+        "ambient": draw.uniform(0.4, 0.65),
+        "wall": draw.uniform(0.8, 3.0),
+        "coarse": 0.1 * draw.normal((5, 5, 1)) + 0.035 * draw.normal((5, 5, 3)),
+        "fine": draw.uniform(0.01, 0.07) * draw.normal((17, 17, 1)) * jnp.ones(3),
+        "slack": draw.uniform(0.0, 0.03, (4,)),
+    }
+    # What only some presets have is drawn last, so that the rest is the same in all.
+    hat, bag = (
+        jnp.concatenate(
+            [draw.color((0.1, 0.9), (0.1, 1.0)), draw.color((0.1, 0.9), (0.1, 1.0)), plain]
+        )
+        for _ in range(2)
+    )
+    extras = {
+        name: (varied & draw.chance(share)).astype(jnp.float32)
+        for name, share in (("hat", 0.25), ("backpack", 0.2), ("handbag", 0.15))
+    }
+    loose = varied * draw.chance(0.3) * draw.uniform(0.4, 1.0) * (trouser > 1.7)
     return Identity(
         bones=bones,
-        girth=draw.uniform(0.9, 1.2),
         sleeve=sleeve,
         trouser=trouser,
-        skirt=draw.chance(0.12).astype(jnp.float32),
-        long_hair=draw.chance(0.4) * draw.uniform(0.4, 1.0),
-        hairline=draw.uniform(-0.05, 0.2),
-        materials=jnp.stack([one[0], top, bottom, one[1], one[2]]),
+        materials=jnp.stack([one[0], top, bottom, one[1], one[2], hat, bag]),
         badge=badge,
         light=light / jnp.linalg.norm(light),
-        ambient=draw.uniform(0.4, 0.65),
-        wall=draw.uniform(0.8, 3.0),
         room=jnp.stack([wall, floor]),
         clutter=clutter,
-        coarse=0.1 * draw.normal((5, 5, 1)) + 0.035 * draw.normal((5, 5, 3)),
-        fine=draw.uniform(0.01, 0.07) * draw.normal((17, 17, 1)) * jnp.ones(3),
-        slack=draw.uniform(0.0, 0.03, (4,)),
-        **{name: jnp.where(shifted, odd, usual) for name, (usual, odd) in response.items()},
+        loose=loose,
+        occluders=_occluders(draw) * varied,
+        **usual,
+        **extras,
+        **{name: jnp.where(shifted, odd, plain) for name, (plain, odd) in response.items()},
     )
+
+
+def _occluders(draw):
+    """Draw things in front of the person [OCCLUDERS, 10]: a post and a piece of furniture, or none.
+
+    A shape of no size hides nothing.
+    """
+    post = jnp.stack([draw.uniform(0.15, 0.85), 0.5, draw.uniform(0.015, 0.04), 0.7])
+    wide = draw.uniform(0.08, 0.3)
+    desk = jnp.stack(
+        [draw.uniform(0.1, 0.9), draw.uniform(0.95, 1.1), wide, draw.uniform(0.1, 0.3)]
+    )
+    rows = []
+    for place, share in ((post, 0.15), (desk, 0.25)):
+        size = jnp.concatenate([place[:2], place[2:] * draw.chance(share)])
+        look = draw.color((0.0, 0.7), (0.1, 0.9)), draw.uniform(-200.0, 130.0)[None]
+        tilt = draw.uniform(-0.08, 0.08)[None]
+        rows.append(jnp.concatenate([size, tilt, jnp.ones(1), *look]))
+    return jnp.stack(rows)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -355,6 +410,19 @@ _LOWER = np.stack(
 )  # fmt: skip
 _FIRST_LEG = ANGLES.index("left_hip_flex")
 
+# Angles and yaw of captured motions, int16 multiples of MOTION_STEP (module mocap wrote the file).
+MOTIONS_FILE = pathlib.Path(__file__).with_name("motions.npz")
+MOTIONS_PER_SECOND = 30
+MOTION_STEP = np.deg2rad(0.01)
+CAPTURED = {
+    "train": (
+        "walk", "run", "jump", "punch", "dance_a", "spinkick", "cartwheel", "crawl",
+        "getup_facedown", "backflip",
+    ),
+    "val": ("spin", "roll"),
+    "test": ("dance_b", "kick", "getup_faceup"),
+}  # fmt: skip
+
 
 class Pose(NamedTuple):
     """A body at one moment."""
@@ -375,11 +443,56 @@ class Camera(NamedTuple):
     distance: jax.Array  # metres
 
 
-def sample_motion(key: jax.Array, seconds: jax.Array) -> Pose:
-    """Draw a motion and return its poses at the given times [T]; leaves get a leading [T]."""
+@functools.cache
+def _captured():
+    """Captured motions by split: angles and yaw float32 [split, clip, frame, 24], lengths."""
+    with np.load(MOTIONS_FILE) as file:
+        clips = {name: file[name] * np.float32(MOTION_STEP) for name in file.files}
+    longest = max(map(len, clips.values()))
+    most = max(map(len, CAPTURED.values()))
+    angles = np.zeros((len(SPLITS), most, longest, len(ANGLES) + 1), np.float32)
+    lengths = np.zeros((len(SPLITS), most), np.int32)
+    for s, split in enumerate(SPLITS):
+        for c in range(most):  # a split of fewer clips has them more than once
+            clip = clips[CAPTURED[split][c % len(CAPTURED[split])]]
+            angles[s, c, : len(clip)], lengths[s, c] = clip, len(clip)
+    return angles, lengths
+
+
+def _replayed(draw, seconds, split):
+    """Draw a captured motion of a split and read it back and forth at `seconds` [T, 24]."""
+    angles, lengths = _captured()
+    clip = draw.integer(angles.shape[1])
+    last = jnp.asarray(lengths)[split, clip] - 1
+    step = draw.uniform(0.7, 1.3) * MOTIONS_PER_SECOND
+    at = jnp.round(seconds * step + draw.uniform(0.0, 1.0) * last).astype(jnp.int32)
+    at = last - jnp.abs(at % (2 * last) - last)
+    return jnp.asarray(angles)[split, clip][at]
+
+
+def _combination(draw, split, own):
+    """Draw the numbers of an upper and a lower motion.
+
+    With `own` every fifth combination belongs to val and test, the others to training.
+    """
+    upper, lower = draw.integer(len(_UPPER)), draw.integer(len(_LOWER))
+    held = (len(_LOWER) * upper + lower) % 5 == 0
+    others = jnp.where(held, jnp.where(lower + 1 < len(_LOWER), lower + 1, lower - 1), lower)
+    tests = lower // 5 * 5 + (-len(_LOWER) * upper) % 5
+    tests = jnp.where(tests < len(_LOWER), tests, tests - 5)
+    return upper, jnp.where(own, jnp.where(split == 0, others, tests), lower)
+
+
+def sample_motion(key: jax.Array, seconds: jax.Array, split: int = 0, varied: bool = False) -> Pose:
+    """Draw a motion and return its poses at the given times [T]; leaves get a leading [T].
+
+    Args:
+      split: index into `SPLITS`.
+      varied: motions of the split's own, half of them captured (see `Spec.preset`).
+    """
     draw = _Draw(key)
-    upper = jnp.asarray(_UPPER)[draw.integer(len(_UPPER))]
-    lower = jnp.asarray(_LOWER)[draw.integer(len(_LOWER))]
+    upper, lower = _combination(draw, split, varied)
+    upper, lower = jnp.asarray(_UPPER)[upper], jnp.asarray(_LOWER)[lower]
     mean, swing, phase = jnp.where(jnp.arange(len(ANGLES)) < _FIRST_LEG, upper, lower)
     # A squat leans forward for its balance, whatever the arms do.
     mean, swing = mean.at[0].add(lower[0, 0]), swing.at[0].add(lower[1, 0])
@@ -394,7 +507,8 @@ def sample_motion(key: jax.Array, seconds: jax.Array) -> Pose:
     waves = jnp.sin(2 * jnp.pi * (hertz * t[:, None] + draw.uniform(0, 1, hertz.shape))).sum(1)
     angles = regular + jnp.asarray(_WANDER) * (0.5 * waves + 0.7 * draw.normal((len(ANGLES),)))
     mirrored = angles[:, _SWAP] * _SIGN
-    angles = jnp.clip(jnp.where(draw.chance(0.5), mirrored, angles), _LOW, _HIGH)
+    mirror = draw.chance(0.5)
+    angles = jnp.clip(jnp.where(mirror, mirrored, angles), _LOW, _HIGH)
     # Most clips face the camera more or less; the rest any way.
     facing = jnp.where(
         draw.chance(0.65), jnp.deg2rad(35) * draw.normal(), draw.uniform(-jnp.pi, jnp.pi)
@@ -405,6 +519,13 @@ def sample_motion(key: jax.Array, seconds: jax.Array) -> Pose:
     sway = jnp.sin(2 * jnp.pi * (draw.uniform(0.05, 0.4, (2,)) * t + draw.uniform(0, 1, (2,))))
     noise = jax.vmap(functools.partial(jax.random.fold_in, key))(jnp.arange(len(seconds)))
     place = draw.uniform(0.02, 0.12, (2,)) * sway
+    captured = varied & draw.chance(0.5)
+    replayed = _replayed(draw, seconds, split)
+    strays = jnp.deg2rad(5.0) * draw.normal((len(ANGLES),))
+    moved = replayed[:, :-1] + strays
+    moved = jnp.where(mirror, moved[:, _SWAP] * _SIGN, moved)
+    heading = jnp.where(mirror, -1, 1) * (replayed[:, -1] - replayed[0, -1])
+    angles, turn = jnp.where(captured, moved, angles), jnp.where(captured, heading, turn)
     return Pose(angles.astype(jnp.float32), facing + turn, place, jax.random.key_data(noise))
 
 
@@ -502,7 +623,13 @@ def _parts():
         ("head", "head", (0, -0.035, 0), "head", (0, 0.03, 0), (0.092, 0.105), *skin),
         ("hair", "head", (0, -0.01, -0.05), "head", (0, -0.3, -0.1), (0.1, 0.07), *hair),
         ("skirt", "root", (0, 0.04, 0), "knees", _O, (0.13, 0.2), *below),
-    ]
+        ("hat", "head", (0, 0.07, -0.01), "head", (0, 0.1, 0.07), (0.108, 0.08),
+         "head", "head", "hat", "hat", ("head",)),
+        ("backpack", "neck", (0, -0.08, -0.16), "neck", (0, -0.34, -0.17), (0.11, 0.13),
+         "chest", "neck", "bag", "bag", ()),
+        ("handbag", "left_hip", (0.13, 0, 0), "left_hip", (0.13, -0.16, 0), (0.05, 0.08),
+         "pelvis", "root", "bag", "bag", ()),
+    ]  # fmt: skip
     for side, out in (("left", 1), ("right", -1)):
         s = lambda name: f"{side}_{name}"  # noqa: B023, E731
         from_, to = (out * 0.095, -0.11, 0), (out * 0.06, 0.05, 0)
@@ -526,6 +653,16 @@ _TRUNK = [_NAMES.index(name) for name in ("chest", "shoulders", "left_flank", "r
 _CLOTHS = np.array([[MATERIALS.index(part.first), MATERIALS.index(part.second)] for part in PARTS])
 _OWNED = np.array([[joint in part.joints for part in PARTS] for joint in PENN13.joints])  # [13, P]
 _HIDING_MARGIN = 0.03  # metres
+# How much loose trousers widen the two ends of a part.
+_FLARE = np.array(
+    [{"thigh": (0.15, 0.4), "shin": (0.4, 1.0)}.get(name.split("_")[-1], (0, 0)) for name in _NAMES]
+).T
+# Points that touch the ground first, and how far they stay above it, in metres.
+_GROUNDED = {
+    **dict.fromkeys(("left_heel", "left_toe", "right_heel", "right_toe"), 0.04),
+    **dict.fromkeys(("left_hand", "right_hand", "left_knee", "right_knee"), 0.04),
+    **dict.fromkeys(("left_elbow", "right_elbow", "root", "neck", "head"), 0.1),
+}
 
 
 class _Tree(NamedTuple):
@@ -595,14 +732,18 @@ def _body(identity, pose):
     steps = _einsum("qib,b->qi", _TREE.bone, identity.bones) + _TREE.fixed
     steps = _product(frames[_TREE.step_frame], steps[..., None])[..., 0]
     points = _einsum("pq,qi->pi", _TREE.sum, steps)
-    soles = points[_at(["left_heel", "left_toe", "right_heel", "right_toe"]), 1]
-    lift = 0.04 - soles.min()  # the lower foot stands on the ground
+    # The lowest point rests on the ground, mostly a foot.
+    lift = (np.array([*_GROUNDED.values()]) - points[_at(_GROUNDED), 1]).max()
     return points + jnp.stack([pose.position[0], lift, pose.position[1]]), frames
 
 
-def joints_3d(identity: Identity, pose: Pose) -> jax.Array:
-    """Return the joints [13, 3] in world metres, ground at y = 0."""
-    return _body(identity, pose)[0][_at(PENN13.joints)]
+def points_3d(identity: Identity, pose: Pose, names: Sequence[str] = PENN13.joints) -> jax.Array:
+    """Return points of the body [len(names), 3] in world metres, ground at y = 0.
+
+    Beside the joints there are "root" (between the hips), "waist", "neck" (between the shoulders'
+    tops), "nape", and for each side "left_hand", "left_heel" and "left_toe".
+    """
+    return _body(identity, pose)[0][_at(names)]
 
 
 class _Capsules(NamedTuple):
@@ -640,20 +781,22 @@ def _project(identity, pose, camera, size):
     points, frames = _body(identity, pose)
     frames = frames[np.array([_FRAME_NAMES.index(part.frame) for part in PARTS])]
     limbs = [part.name.split("_", 1)[-1] for part in PARTS]
-    # A hair or skirt that isn't worn shrinks to a dot inside the body.
+    # What isn't worn shrinks to a dot inside the body.
     worn = jnp.ones(len(PARTS)).at[_NAMES.index("hair")].set(identity.long_hair)
-    worn = worn.at[_NAMES.index("skirt")].set(identity.skirt)
-    a, b = (
-        points[_at(getattr(part, end) for part in PARTS)]
-        + _product(frames, np.array([getattr(part, f"{end}_offset") for part in PARTS])[..., None])[
-            ..., 0
-        ]
-        for end in ("a", "b")
-    )
+    for name in ("skirt", "hat", "backpack", "handbag"):
+        worn = worn.at[_NAMES.index(name)].set(getattr(identity, name))
+    on = (worn > 0)[:, None]
+
+    def place(end):
+        offset = np.array([getattr(part, f"{end}_offset") for part in PARTS])
+        anchor = points[_at(getattr(part, end) for part in PARTS)]
+        return anchor + on * _product(frames, offset[..., None])[..., 0]
+
+    a, b = place("a"), place("b")
     b = a + worn[:, None] * (b - a)
     head = np.array([part.frame == "head" for part in PARTS])
-    scale = jnp.where(head, 1.0, identity.girth) * jnp.where(worn > 0, 1.0, 0.1)
-    radii = scale * np.array([part.radii for part in PARTS]).T
+    scale = jnp.where(head, 1.0, identity.girth) * jnp.where(on[:, 0], 1.0, 0.1)
+    radii = scale * np.array([part.radii for part in PARTS]).T * (1 + identity.loose * _FLARE)
     cover = {"upper_arm": identity.sleeve, "forearm": identity.sleeve - 1}
     trouser = identity.trouser * (1 - identity.skirt)
     cover |= {"thigh": trouser, "shin": trouser - 1}
@@ -805,17 +948,43 @@ def _room(identity, camera, size):
     wall, ground = identity.room
     color = jnp.broadcast_to(wall * (1.1 - 0.25 * y[..., None]), (size, size, 3))
     for shape in identity.clutter:
-        u, v = x - shape[0], y - shape[1]
-        cos, sin = jnp.cos(shape[4]), jnp.sin(shape[4])
-        u, v = cos * u + sin * v, cos * v - sin * u
-        stripes = 1 + 0.15 * jnp.where(shape[9] > 40, jnp.sin(shape[9] * u), 0.0)
-        u, v = u / shape[2], v / shape[3]
-        square = jnp.maximum(jnp.abs(u), jnp.abs(v))
-        reach = jnp.where(shape[5] < 0.3, jnp.hypot(u, v), square)
-        inside = jnp.clip((1 - reach) * size * jnp.minimum(shape[2], shape[3]) + 0.5, 0.0, 1.0)
-        color = color + inside[..., None] * (shape[6:9] * stripes[..., None] - color)
+        color = _add_shape(color, shape, x, y, size)
     color = color + floor * (ground * (0.75 + 0.35 * y[..., None]) - color)
     return color + _smooth(identity.coarse, rows, columns) + _smooth(identity.fine, rows, columns)
+
+
+def _add_shape(color, shape, x, y, size):
+    """Paint one row of `Identity.clutter` or `.occluders` over [H, W, 3] at picture shares x, y."""
+    inside, u = _in_shape(shape, x, y, size)
+    stripes = 1 + 0.15 * jnp.where(shape[9] > 40, jnp.sin(shape[9] * u), 0.0)
+    return color + inside[..., None] * (shape[6:9] * stripes[..., None] - color)
+
+
+def _in_shape(shape, x, y, size):
+    """Return how much of the pixels at x, y the shape covers, and their place along it."""
+    u, v = x - shape[0], y - shape[1]
+    cos, sin = jnp.cos(shape[4]), jnp.sin(shape[4])
+    along, v = cos * u + sin * v, cos * v - sin * u
+    u, v = along / shape[2], v / shape[3]
+    square = jnp.maximum(jnp.abs(u), jnp.abs(v))
+    reach = jnp.where(shape[5] < 0.3, jnp.hypot(u, v), square)
+    half = jnp.minimum(shape[2], shape[3])
+    return jnp.clip((1 - reach) * size * half + 0.5, 0.0, 1.0), along
+
+
+def _occlude(identity, camera, image, joints, visible):
+    """Put the things before the person into the picture, and hide the joints behind them."""
+    size = image.shape[0]
+    at = (jnp.arange(size) + 0.5) / size
+    y, x = (at - camera.shake[1])[:, None], (at - camera.shake[0])[None]
+    places = (joints + 0.5) / size - camera.shake
+    for shape in identity.occluders:
+        there = shape[2] > 0
+        safe = jnp.where(there, shape, 1.0)  # a shape of no size would divide by it
+        image = jnp.where(there, _add_shape(image, safe, x, y, size), image)
+        hidden = _in_shape(safe, places[:, 0], places[:, 1], size)[0] > 0.5
+        visible &= ~(there & hidden)
+    return image, visible
 
 
 def _shadow(pose, camera, size):
@@ -850,7 +1019,7 @@ def render(identity: Identity, pose: Pose, camera: Camera, size: int):
 
     A joint is visible when it lies in the picture and no part lies clearly (3 cm) in front of it,
     apart from the parts that meet there: a shoulder is never hidden by the trunk or its own arm,
-    a far wrist behind the trunk is.
+    a far wrist behind the trunk is. A thing before the person hides what it covers.
     """
     capsules = _project(identity, pose, camera, size)
     colors, cover = _figure(identity, capsules, camera, size)
@@ -859,9 +1028,11 @@ def render(identity: Identity, pose: Pose, camera: Camera, size: int):
     figure = sum(quarters, start=jnp.zeros(())) / 4
     room = _room(identity, camera, size) * _shadow(pose, camera, size)[..., None]
     image = jnp.clip(room, 0.0, 1.0) * (1 - figure[3, ..., None]) + jnp.moveaxis(figure[:3], 0, -1)
+    visible = _visible(capsules, size)
+    image, visible = _occlude(identity, camera, image, capsules.joints, visible)
     image = _respond(identity, pose.key, image)
     image = jnp.round(255 * image).astype(jnp.uint8)
-    return image, capsules.joints, _visible(capsules, size)
+    return image, capsules.joints, visible
 
 
 def part_map(identity: Identity, pose: Pose, camera: Camera, size: int) -> jax.Array:
@@ -913,26 +1084,60 @@ def sample_camera(key: jax.Array, identity: Identity, poses: Pose) -> Camera:
 
 
 @functools.partial(jax.jit, static_argnames="frames")
-def _sample(seed, split, index, sparse, shifted, frames):
+def _sample(seed, split, index, sparse, shifted, varied, frames):
     # Only `frames` is static, so that val and test share a compilation.
     key = jax.random.fold_in(jax.random.key(seed), split)
     keys = jax.random.split(jax.random.fold_in(key, index), 4)
-    identity = sample_identity(keys[0], shifted)
+    identity = sample_identity(keys[0], shifted, varied)
     count = jnp.arange(frames, dtype=jnp.float32)
     jitter = jax.random.uniform(keys[1], (frames,), minval=-0.4, maxval=0.4)
     seconds = jnp.where(
         sparse, (count + jitter) / TRAIN_FRAMES_PER_SECOND, count / EVAL_FRAMES_PER_SECOND
     )
-    poses = sample_motion(keys[2], seconds)
+    poses = sample_motion(keys[2], seconds, split, varied)
     return identity, poses, sample_camera(keys[3], identity, poses)
 
 
 def sample_clip(spec: Spec, split: str, index: int) -> tuple[Identity, Pose, Camera]:
     """Draw subject `index` of a split with its poses and cameras; these have a leading [T]."""
     train = split == "train"
-    shifted = spec.preset == "shifted" and not train
+    shifted = spec.shifted and not train
     number = SPLITS.index(split)
-    return _sample(spec.seed, number, index, train, shifted, frames=spec.frames(split))
+    return _sample(spec.seed, number, index, train, shifted, spec.varied, frames=spec.frames(split))
+
+
+class Film(NamedTuple):
+    """One subject's clip as rendered, with any points of the body.
+
+    Fields: frames uint8 [T, S, S, 3]; boxes [T, 4], visible bool [T, 13] as in `Clip`; points
+    [T, Q, 2] in pixels and their depth [T, Q] in metres before the camera; scale [T], pixels per
+    metre at the root.
+    """
+
+    frames: np.ndarray
+    boxes: np.ndarray
+    visible: np.ndarray
+    points: np.ndarray
+    depth: np.ndarray
+    scale: np.ndarray
+
+
+def film(spec: Spec, split: str, index: int, names: Sequence[str]) -> Film:
+    """Render subject `index` of a split, with the points `names` of `points_3d`."""
+    frames, _, visible, boxes = (rows[0] for rows in _render_clips(spec, split, [index]))
+    drawn = sample_clip(spec, split, index)
+    found = jax.device_get(_film_points(*drawn, size=spec.image_size, names=tuple(names)))
+    return Film(frames, boxes, visible, *found)
+
+
+@functools.partial(jax.jit, static_argnames=("size", "names"))
+def _film_points(identity, poses, cameras, size, names):
+    def frame(pose, camera):
+        seen = _view(camera, points_3d(identity, pose, ("root", *names)))
+        depth = -seen[:, 2]
+        return _pixels(camera, size, seen)[1:], depth[1:], size * camera.focal / depth[0]
+
+    return jax.vmap(frame)(poses, cameras)
 
 
 @functools.partial(jax.jit, static_argnames="size")

@@ -15,8 +15,9 @@ import torch_reference
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import case as cases
-from benchmarks import machine, ours, report, speed, theirs, works
+from benchmarks import data, machine, ours, report, speed, theirs, works
 from configs import h36m, tiny
+from data_pipelines import layouts, penn, pipeline, synthetic
 from ttp_jax import ttp
 from ttp_jax.models import resnet
 from ttp_jax.models.pose import PoseNet
@@ -317,3 +318,40 @@ def test_torch_compile_does_the_same_work():
 def test_both_sides_do_the_same_offline_work():
     case = cases.prepare(TOY, "float32", 0, 3)
     assert ours.offline(case).run() == pytest.approx(theirs.offline(case, **PLAIN).run(), rel=1e-3)
+
+
+# --- The data pipeline ---------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def rendered_clips(tmp_path_factory):
+    root = tmp_path_factory.mktemp("people") / "penn"
+    spec = synthetic.Spec(image_size=64, train=2, val=0, test=0, train_frames=4, preset="plain")
+    layouts.write_penn(root, spec)
+    return penn.clips(root)
+
+
+def test_both_streams_do_the_same_work(rendered_clips):
+    ours = next(iter(data.our_batches(rendered_clips, 1)))
+    theirs = next(data.their_batches(rendered_clips, 1, workers=0))
+    for mine, other in zip(ours.values(), theirs, strict=True):
+        assert mine.shape == tuple(other.shape)
+        assert str(mine.dtype) == str(other.dtype).removeprefix("torch.")
+    # The targets of the loop with patches are those of the stream.
+    rng = np.random.default_rng(0)
+    joints, visible = rng.uniform(-40, 170, (13, 2)), rng.random(13) > 0.2
+    maps, weights = data.Pairs._targets(joints, visible)
+    sizes = {"image_size": data.SIZE, "heatmap_size": data.MAPS, "sigma": data.SIGMA}
+    wanted_maps, wanted_weights = pipeline.heatmaps_of(joints, visible, **sizes)
+    np.testing.assert_allclose(maps, wanted_maps, atol=1e-6)
+    np.testing.assert_array_equal(weights, wanted_weights)
+    assert 0 < weights.sum() < 13
+
+
+def test_rates_of_both_streams_are_a_table(rendered_clips):
+    rates = data.measure(rendered_clips, batches=2, repeats=2, workers=[0])
+    assert list(rates) == [data.OURS, "DataLoader, 0 workers"]
+    assert all(len(values) == 2 and min(values) > 0 for values in rates.values())
+    about = machine.describe() | {"what": "test", "frames": 8, "pixels": "64x64"}
+    lines = data.table({data.OURS: [300.0, 100.0, 200.0], "DataLoader, 0 workers": [100.0]}, about)
+    assert "| ours (tf.data) | 200 (100 to 300) | 2.00 |" in lines

@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
 
-from data_pipelines import synthetic
+from data_pipelines import mocap, synthetic
 from data_pipelines.clips import select
 from ttp_jax.skeletons import PENN13
 
@@ -127,11 +128,136 @@ def test_left_is_on_the_right_of_who_faces_the_camera(sampled):
 
 
 def test_limbs_keep_their_length(sampled):
-    joints = np.asarray(jax.jit(jax.vmap(synthetic.joints_3d))(*sampled[:2])).reshape(16, 4, 13, 3)
+    joints = np.asarray(jax.jit(jax.vmap(synthetic.points_3d))(*sampled[:2])).reshape(16, 4, 13, 3)
     for a, b in PENN13.limbs[4:]:
         length = np.linalg.norm(joints[:, :, a] - joints[:, :, b], axis=-1)
         np.testing.assert_allclose(length, length[:, :1].repeat(4, 1), rtol=1e-4)
     assert joints[..., 1].min() > 0  # nobody sinks into the ground
+
+
+def varied_people(count, **changes):
+    """People in whom everything that "varied" adds can be switched on, flat over the frames."""
+    spec = dataclasses.replace(SPEC, preset="varied", train=count, **changes)
+    drawn = [jax.device_get(synthetic.sample_clip(spec, "train", i)) for i in range(count)]
+    return spec, drawn
+
+
+def test_only_varied_people_have_hats_bags_and_things_in_front():
+    extras = ("hat", "backpack", "handbag", "loose")
+    _, varied = varied_people(40)
+    plain = [synthetic.sample_clip(SPEC, "train", i)[0] for i in range(8)]
+    for name in extras:
+        share = np.mean([getattr(identity, name) > 0 for identity, *_ in varied])
+        assert 0.02 < share < 0.6
+        assert not any(getattr(identity, name) > 0 for identity in plain)
+    assert np.mean([(i.occluders[:, 2] > 0).any() for i, *_ in varied]) > 0.1
+    assert not any((i.occluders[:, 2] > 0).any() for i in plain)
+
+
+@pytest.mark.parametrize("extra", ["hat", "backpack", "handbag", "loose"])
+def test_what_is_worn_shows_on_the_person(extra):
+    _, drawn = varied_people(4)
+    rendered = jax.jit(synthetic.render, static_argnames="size")
+    changes = []
+    for identity, poses, cameras in drawn:
+        pose, camera = (jax.tree.map(lambda leaf: leaf[0], tree) for tree in (poses, cameras))
+        bare = identity._replace(
+            occluders=np.zeros_like(identity.occluders), **{extra: 0.0 * identity.hat}
+        )
+        worn = bare._replace(**{extra: 1.0 + 0.0 * identity.hat})
+        without, joints, _ = rendered(bare, pose, camera, size=64)
+        with_it, same, _ = rendered(worn, pose, camera, size=64)
+        np.testing.assert_array_equal(joints, same)
+        changed = np.abs(np.asarray(without, int) - np.asarray(with_it, int)).max(-1) > 12
+        changes.append(changed.mean())
+    assert max(changes) > 0.004 and max(changes) < 0.25
+
+
+def test_a_thing_in_front_hides_the_joints_behind_it():
+    _, ((identity, poses, cameras), *_) = varied_people(1)
+    pose, camera = (jax.tree.map(lambda leaf: leaf[0], tree) for tree in (poses, cameras))
+    rendered = jax.jit(synthetic.render, static_argnames="size")
+    free = identity._replace(occluders=np.zeros_like(identity.occluders))
+    open_picture, joints, visible = (np.asarray(x) for x in rendered(free, pose, camera, size=64))
+    desk = np.zeros_like(identity.occluders)
+    desk[0] = [0.5, 1.0, 0.6, 0.4, 0.0, 1.0, 0.2, 0.5, 0.3, 0.0]  # the lower 40 % of the picture
+    hidden = identity._replace(occluders=desk)
+    picture, same, seen = (np.asarray(x) for x in rendered(hidden, pose, camera, size=64))
+    np.testing.assert_array_equal(joints, same)
+    low = (joints[:, 1] + 0.5) / 64 - camera.shake[1] > 0.6
+    assert low.any() and visible[low].any()
+    assert not seen[low].any()
+    np.testing.assert_array_equal(seen[~low], visible[~low])
+    assert picture[50:].std((0, 1)).max() < 12  # one colour, apart from blur and grain
+    assert open_picture[50:].std((0, 1)).max() > 12
+    assert np.abs(picture[:25].astype(int) - open_picture[:25]).mean() < 1
+
+
+def test_motions_of_a_split_are_its_own():
+    names = [name for split in synthetic.SPLITS for name in synthetic.CAPTURED[split]]
+    with np.load(synthetic.MOTIONS_FILE) as file:
+        assert sorted(names) == sorted(file.files)  # each clip in one split
+    keys = jax.random.split(jax.random.key(0), 400)
+    pairs = [
+        jax.vmap(
+            lambda key, s=split: jnp.stack(synthetic._combination(synthetic._Draw(key), s, True))
+        )(keys)
+        for split in range(3)
+    ]
+    train, val, test = ({tuple(row) for row in np.asarray(found).tolist()} for found in pairs)
+    assert not train & (val | test)
+    assert len(train) > 80 and len(test) > 20
+    assert all(u < len(synthetic._UPPER) and v < len(synthetic._LOWER) for u, v in train | test)
+
+
+def test_captured_motion_bends_the_limbs_as_recorded():
+    """Limb directions against forward kinematics of the recording's own rotations."""
+    rng = np.random.default_rng(0)
+    rows = np.zeros((6, 44))
+    quaternions = rng.normal(size=(6, 9, 4)) * [1, 0.5, 0.5, 0.5] + [1.5, 0, 0, 0]
+    quaternions /= np.linalg.norm(quaternions, axis=-1, keepdims=True)
+    places = (4, 8, 12, 16, 21, 25, 30, 35, 39)  # quaternions in a row of DeepMimic
+    for k, column in enumerate(places):
+        rows[:, column : column + 4] = quaternions[:, k]
+    rows[:, [20, 34]] = -rng.uniform(0.1, 2, (6, 2))  # knees
+    rows[:, [29, 43]] = rng.uniform(0.1, 2, (6, 2))  # elbows
+    angles = mocap.angles_of(rows)
+
+    def turn(column):
+        return Rotation.from_quat(rows[:, column : column + 4], scalar_first=True)
+
+    def hinge(column):
+        return Rotation.from_euler("z", rows[:, column : column + 1])
+
+    trunk, down, up = turn(4) * turn(8), [0.0, -1.0, 0.0], [0.0, 1.0, 0.0]
+    expected = {
+        ("root", "waist"): turn(4).apply(up),
+        ("waist", "neck"): trunk.apply(up),
+        ("right_hip", "right_knee"): (turn(4) * turn(16)).apply(down),
+        ("right_knee", "right_ankle"): (turn(4) * turn(16) * hinge(20)).apply(down),
+        ("left_hip", "left_knee"): (turn(4) * turn(30)).apply(down),
+        ("left_knee", "left_ankle"): (turn(4) * turn(30) * hinge(34)).apply(down),
+        ("right_shoulder", "right_elbow"): (trunk * turn(25)).apply(down),
+        ("right_elbow", "right_wrist"): (trunk * turn(25) * hinge(29)).apply(down),
+        ("left_shoulder", "left_elbow"): (trunk * turn(39)).apply(down),
+        ("left_elbow", "left_wrist"): (trunk * turn(39) * hinge(43)).apply(down),
+        # The recording's z points to the person's right.
+        ("left_hip", "right_hip"): turn(4).apply([0.0, 0.0, 1.0]),
+    }
+    identity = jax.device_get(synthetic.sample_clip(SPEC, "train", 0)[0])
+    names = tuple({name: None for limb in expected for name in limb})
+
+    @jax.vmap
+    def body(row):
+        pose = synthetic.Pose(row[:-1], row[-1], jnp.zeros(2), jnp.zeros(2, jnp.uint32))
+        return synthetic.points_3d(identity, pose, names)
+
+    points = np.asarray(body(jnp.asarray(angles, jnp.float32)))
+    for (a, b), theirs in expected.items():
+        ours = points[:, names.index(b)] - points[:, names.index(a)]
+        ours /= np.linalg.norm(ours, axis=-1, keepdims=True)
+        left, height, front = ours.T
+        np.testing.assert_allclose(np.stack([front, height, -left], -1), theirs, atol=1e-4)
 
 
 def test_cache_is_read_not_rendered(clips, cache, monkeypatch):

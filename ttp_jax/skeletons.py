@@ -114,3 +114,36 @@ BBC7 = Skeleton(
 )  # fmt: skip
 
 SKELETONS = {s.name: s for s in (PENN13, H36M16, BBC7)}
+
+# Joints that one data set labels and another has only as the middle of two others.
+MIDDLES = {"pelvis": ("left_hip", "right_hip"), "thorax": ("left_shoulder", "right_shoulder")}
+
+
+def joint_map(source: Skeleton, target: Skeleton) -> tuple[tuple[int, ...], ...]:
+    """For each joint of `target` the joints of `source` whose mean stands for it.
+
+    Joints of one name stand for each other, though data sets put them differently by some
+    centimetres ("head" is the top of it in Human3.6M, its middle in the others). An empty tuple
+    says that `source` has nothing for that joint ("neck" of Human3.6M).
+    """
+
+    def places(name):
+        for names in ((name,), MIDDLES.get(name, ())):
+            if names and set(names) <= set(source.joints):
+                return tuple(source.joints.index(each) for each in names)
+        return ()
+
+    return tuple(places(name) for name in target.joints)
+
+
+def map_joints(joints: np.ndarray, source: Skeleton, target: Skeleton) -> np.ndarray:
+    """Turn joints [..., K, 2] of one skeleton into those of another, NaN where it has none.
+
+    So a model trained on one data set is scored on another (paper, Table 6).
+    """
+    missing = np.full_like(joints[..., 0, :], np.nan, dtype=np.result_type(joints, np.float32))
+    columns = [
+        joints[..., list(places), :].mean(-2) if places else missing
+        for places in joint_map(source, target)
+    ]
+    return np.stack(columns, -2)

@@ -92,7 +92,7 @@ def load_clips(config: Config, split: str | None = None) -> list[clips_lib.Clip]
     readers = {
         "penn": lambda: penn.clips(data.root, split),
         "h36m": lambda: h36m.clips(data.root, split),
-        "bbc_pose": lambda: bbc_pose.clips(data.root, split),
+        "bbc_pose": lambda: bbc_pose.clips(data.root, split, data.extra),
         "synthetic": lambda: _rendered(data),
         "media": lambda: media.clips(data.root, boxes=data.boxes),
     }
@@ -100,6 +100,10 @@ def load_clips(config: Config, split: str | None = None) -> list[clips_lib.Clip]
         raise clips_lib.DataError(
             f"config.data.source is {data.source!r}, expected one of {', '.join(readers)}."
         )
+    if data.tfds:
+        from data_pipelines import builders  # on use only: it imports TensorFlow
+
+        return builders.clips(data.source, data.tfds, split, config=data.get("preset"))
     found = readers[data.source]()
     return found if split is None else clips_lib.select(found, split)
 
