@@ -105,7 +105,13 @@ def their_batches(clips, count, workers):
     """Batches of the DataLoader; repeats the frames until there are enough."""
     pairs = Pairs(clips)
     sampler = torch.utils.data.RandomSampler(pairs, replacement=True, num_samples=count * BATCH)
-    return iter(DataLoader(pairs, BATCH, sampler=sampler, num_workers=workers))
+    # Forked, a worker could inherit a lock that one of this process's many threads holds.
+    start = "spawn" if workers else None
+    return iter(
+        DataLoader(
+            pairs, BATCH, sampler=sampler, num_workers=workers, multiprocessing_context=start
+        )
+    )
 
 
 def rate(batches) -> float:

@@ -41,7 +41,7 @@ def get_config():
     c.loss.levels = 1
 
     c.train.batch_size = 16
-    c.train.stages = ((1500, 2e-3, 0.0, "constant"), (1000, 2e-3, 1e-2, "cosine"))
+    c.train.stages = ((1500, 2e-3, 0.0, "constant"), (650, 2e-3, 1e-2, "cosine"))
     c.train.log_every = 50
     c.train.checkpoint_every = 500
     c.ttp.batch_size = 8
