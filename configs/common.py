@@ -60,6 +60,7 @@ def get_config() -> Any:
     c.train.stages = ()
     c.train.precision = "float32"  # or "bfloat16"
     c.train.accumulate = 1  # parts a batch is cut into, for the memory's sake
+    c.train.remat = False  # compute activations twice: less memory on accelerators, more time
     c.train.frames_per_epoch = 0  # 0: all frames
     c.train.rotation = 30.0
     c.train.rotation_prob = 0.6

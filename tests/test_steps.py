@@ -12,7 +12,7 @@ import pytest
 import small_net
 from flax import traverse_util
 
-from ttp_jax import heatmaps, state, steps
+from ttp_jax import heatmaps, losses, state, steps
 from ttp_jax.models.pose import normalize
 
 pytestmark = pytest.mark.usefixtures("shallow")
@@ -117,6 +117,29 @@ def test_without_reconstruction_the_other_half_stays_and_the_state_keeps_its_for
         for path in old:
             same = np.array_equal(old[path], new[path])
             assert same == path.startswith(HALVES), path
+
+
+def test_rematerialisation_changes_the_memory_and_not_the_step():
+    net = small_net.model(dropout=0.0)
+    plain, metrics = program()(start(net), batch(), KEY)
+    again, remat_metrics = program(remat=True)(start(net), batch(), KEY)
+    assert_trees_close(moments(again), moments(plain), rtol=1e-3, atol=1e-6)
+    assert_trees_close(again.batch_stats, plain.batch_stats, atol=1e-6)
+    assert_trees_close(remat_metrics, metrics, rtol=1e-5)
+
+    drawn, vgg = small_net.variables(net), small_net.vgg()
+    target, source = (normalize(batch()[name]) for name in ("target", "source"))
+
+    def loss(params):
+        variables = {"params": params, "batch_stats": drawn["batch_stats"]}
+        output, _ = net.apply(variables, target, source, train=True, mutable=["batch_stats"])
+        return losses.reconstruction(vgg, output.reconstruction, target, jnp.ones(2))[0]
+
+    def kept(fn):
+        _, backward = jax.vjp(fn, drawn["params"])
+        return sum(leaf.nbytes for leaf in jax.tree.leaves(backward))
+
+    assert kept(steps.rematerialised(loss)) < 0.7 * kept(loss)
 
 
 def test_dropout_follows_key_and_step_and_donated_states_go_on():

@@ -15,8 +15,10 @@ import os
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.ad_checkpoint import checkpoint_name
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
+CONV_OUTPUT = "conv_output"  # what `jax.checkpoint` may keep, see `steps.train_step`
 
 
 def _plain(x, kernel, stride=1, padding=0):
@@ -142,13 +144,15 @@ def _blocks(x, size):
 def conv(x: jax.Array, kernel: jax.Array, stride: int = 1, padding: int = 0) -> jax.Array:
     """Convolve x [B, H, W, C] with kernel [k, k, C, O], zero-padded alike on all four sides."""
     if os.environ.get("TTP_JAX_CONV") == "xla":
-        return _plain(x, kernel, stride, padding)
-    return lax.platform_dependent(
-        x,
-        kernel,
-        cpu=lambda x, k: _fast(x, k, stride, padding),
-        default=lambda x, k: _plain(x, k, stride, padding),
-    )
+        y = _plain(x, kernel, stride, padding)
+    else:
+        y = lax.platform_dependent(
+            x,
+            kernel,
+            cpu=lambda x, k: _fast(x, k, stride, padding),
+            default=lambda x, k: _plain(x, k, stride, padding),
+        )
+    return checkpoint_name(y, CONV_OUTPUT)
 
 
 def upconv(x: jax.Array, kernel: jax.Array) -> jax.Array:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from ttp_jax import heatmaps, losses
+from ttp_jax.conv import CONV_OUTPUT
 from ttp_jax.models.pose import PoseNet, normalize
 from ttp_jax.models.vgg import VGG16
 from ttp_jax.state import Adaptation, Flat, TrainState, merge
@@ -46,6 +47,7 @@ def train_step(
     tx: optax.GradientTransformation,
     reconstruct: bool = True,
     accumulate: int = 1,
+    remat: bool = False,
     bgr: bool = False,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
     """One update of joint training: L = L_sup + lambda L_self (Eq. 10).
@@ -59,6 +61,7 @@ def train_step(
       model, tx: network and optimizer.
       reconstruct: False leaves the self-supervised half out altogether (lambda 0).
       accumulate: parts the batch is cut into, one after the other, for the memory's sake.
+      remat: see `rematerialised`.
       bgr: channel order, see `normalize`.
 
     Returns:
@@ -84,7 +87,8 @@ def train_step(
                 bgr=bgr,
             )
 
-        (_, (batch_stats, normalisers, metrics)), new = jax.value_and_grad(loss_fn, has_aux=True)(
+        loss = rematerialised(loss_fn) if remat else loss_fn
+        (_, (batch_stats, normalisers, metrics)), new = jax.value_and_grad(loss, has_aux=True)(
             state.params
         )
         gradients = jax.tree.map(lambda a, b: a + b / accumulate, gradients, new)
@@ -107,6 +111,15 @@ def train_step(
         normalisers,
     )
     return new_state, metrics
+
+
+def rematerialised(fn):
+    """`fn` that keeps only what convolutions return for its backward pass.
+
+    Normalisations and activations between them are computed again. XLA's CPU compiler undoes this
+    (it merges the two computations), so it saves memory on accelerators only.
+    """
+    return jax.checkpoint(fn, policy=jax.checkpoint_policies.save_only_these_names(CONV_OUTPUT))
 
 
 def _joint_loss(variables, batch, key, vgg, normalisers, self_weight, *, model, reconstruct, bgr):

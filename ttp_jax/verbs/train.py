@@ -70,6 +70,7 @@ def train(config, workdir: pathlib.Path) -> TrainState:
                 tx=tx,
                 reconstruct=reconstruct,
                 accumulate=config.train.accumulate,
+                remat=config.train.remat,
                 bgr=experiment.is_bgr(config),
             ),
             donate_argnums=0,
