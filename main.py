@@ -23,6 +23,7 @@ FLAGS = """
   --config.FIELD=VALUE   change a field of it, e.g. --config.data.root=DIR --config.seed=1
   --workdir=DIR          where results go and checkpoints are looked for; default runs/NAME
   --scenario=NAME        personalize: online (default) or offline
+  --inputs=PATTERN       personalize, predict, info --data: your own videos, folders of pictures
   --overwrite            personalize, predict: do finished subjects again
   --data                 info: describe the data set instead of the network
 """
@@ -43,6 +44,7 @@ def main(argv: list[str]) -> int:
     config_flag = config_flags.DEFINE_config_file("config", None, "experiment")
     workdir_flag = flags.DEFINE_string("workdir", None, "results")
     flags.DEFINE_enum("scenario", "online", ["online", "offline"], "how to personalize")
+    inputs_flag = flags.DEFINE_string("inputs", None, "own videos and folders of pictures")
     flags.DEFINE_bool("overwrite", False, "do finished subjects again")
     flags.DEFINE_bool("data", False, "describe the data set")
     try:
@@ -53,6 +55,8 @@ def main(argv: list[str]) -> int:
     except (flags.Error, AttributeError, FileNotFoundError, TypeError) as error:
         print(f"{error}\nHelp: python main.py {verb or ''} --help", file=sys.stderr)
         return 2
+    if inputs_flag.value:
+        config.data.source, config.data.root, config.data.tfds = "media", inputs_flag.value, ""
     workdir = pathlib.Path(workdir_flag.value or f"runs/{config.name}")
     experiment.use_compilation_cache()
     try:

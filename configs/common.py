@@ -76,6 +76,7 @@ def get_config() -> Any:
     c.ttp.learning_rate = 1e-4
     c.ttp.rules = "reference"  # what trains: "reference" or "paper"
     c.ttp.reset = "subject"  # "subject", "never", or a number of frames (online)
+    c.ttp.together = 0  # subjects side by side; 0: one on CPU, else as many as the memory holds
     c.ttp.normalisers = "reset"  # per subject, or "carried" from subject to subject
     c.ttp.rotation = 30.0
     c.ttp.online_rotation_prob = 1.0

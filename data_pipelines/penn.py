@@ -8,7 +8,11 @@ compare with the published ones.
 
 import dataclasses
 import functools
+import hashlib
 import os
+import warnings
+import zipfile
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -31,7 +35,9 @@ LAYOUT = """Expected the layout of the Penn Action archive:
       0002.mat
 Set the folder with --config.data.root=DIR."""
 FIELDS = ("action", "train", "nframes", "dimensions", "bbox", "x", "y", "visibility")
-PROGRESS_ABOVE = 200  # label files; fewer are read before a bar could be seen
+LABEL_CACHE = Path("~/.cache/ttp_jax/labels").expanduser()
+CACHE_ABOVE = 200  # label files; fewer are read in no time
+CACHE_VERSION = 1  # raise it whenever the same files would give another `Label`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,20 +79,32 @@ def clips(root: str | os.PathLike, split: str | None = None) -> list[Clip]:
     if split not in (None, *SPLITS):
         raise DataError(f"Penn Action has the splits {' and '.join(SPLITS)}, but not {split!r}.")
     root = Path(root)
-    paths = _label_files(root)
-
-    def load(path):
-        label = read_label(path)
-        return _clip(root / "frames" / label.video, label) if split in (None, label.split) else None
-
+    labels = read_labels(_label_files(root))
+    wanted = [label for label in labels if split in (None, label.split)]
     with ThreadPoolExecutor() as pool:
-        found = tqdm(
-            pool.map(load, paths),
-            total=len(paths),
-            desc="Penn Action labels",
-            disable=len(paths) <= PROGRESS_ABOVE,
+        return list(pool.map(lambda label: _clip(root / "frames" / label.video, label), wanted))
+
+
+def read_labels(paths: Sequence[Path]) -> list[Label]:
+    """Read label files; many are kept in one file in `LABEL_CACHE`, named after what they hold.
+
+    Raises:
+      DataError: see `read_label`.
+    """
+    if len(paths) <= CACHE_ABOVE:
+        return [read_label(path) for path in paths]
+    file = LABEL_CACHE / f"penn-{CACHE_VERSION}-{_content(paths)}.npz"
+    if (stored := _load_labels(file)) is not None:
+        return stored
+    with ThreadPoolExecutor() as pool:
+        labels = list(
+            tqdm(pool.map(read_label, paths), total=len(paths), desc="Penn Action labels")
         )
-        return [clip for clip in found if clip is not None]
+    try:
+        _store_labels(file, labels)
+    except OSError as error:
+        warnings.warn(f"{file} can't be written ({error.strerror}): slow start.", stacklevel=2)
+    return labels
 
 
 def read_label(path: str | os.PathLike) -> Label:
@@ -136,6 +154,62 @@ def read_frame(path: str | os.PathLike) -> np.ndarray:
             f"{path} is cut off or no JPEG picture: {len(data)} bytes can't be decoded. {remedy}"
         )
     return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB, dst=picture)
+
+
+def _content(paths: Sequence[Path]) -> str:
+    """Digest of names and bytes."""
+    digest = hashlib.sha256()
+    for path in paths:
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise DataError(f"{path} can't be read: {error.strerror}.") from error
+        digest.update(f"{path.name} {len(data)} ".encode() + data)
+    return digest.hexdigest()[:16]
+
+
+def _store_labels(file: Path, labels: list[Label]) -> None:
+    """Write one file of all labels, frames one after the other; whole or not at all."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    columns = {
+        name: np.array([getattr(label, name) for label in labels])
+        for name in ("video", "action", "split", "size", "num_frames")
+    }
+    frames = {
+        name: np.concatenate([getattr(label, name) for label in labels])
+        for name in ("boxes", "joints", "visible")
+    }
+    part = file.with_name(f"{file.name}.{os.getpid()}.tmp")
+    try:
+        with part.open("wb") as target:
+            np.savez(target, allow_pickle=False, **columns, **frames)
+        part.replace(file)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _load_labels(file: Path) -> list[Label] | None:
+    """Read what `_store_labels` wrote; None where it isn't there or damaged."""
+    try:
+        with file.open("rb") as source, np.load(source) as stored:
+            rows = {name: stored[name] for name in stored.files}
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
+        return None
+    ends = np.cumsum(rows["num_frames"])
+    return [
+        Label(
+            video=str(rows["video"][i]),
+            action=str(rows["action"][i]),
+            split=str(rows["split"][i]),
+            size=(int(rows["size"][i, 0]), int(rows["size"][i, 1])),
+            num_frames=int(rows["num_frames"][i]),
+            **{
+                name: rows[name][end - rows["num_frames"][i] : end]
+                for name in ("boxes", "joints", "visible")
+            },
+        )
+        for i, end in enumerate(ends)
+    ]
 
 
 def _label_files(root: Path) -> list[Path]:

@@ -1,3 +1,4 @@
+import dataclasses
 import os
 import pathlib
 import tarfile
@@ -237,7 +238,8 @@ def test_orientation_tag_is_ignored(tmp_path):
 
 
 def test_many_labels_show_progress(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(penn, "PROGRESS_ABOVE", 1)
+    monkeypatch.setattr(penn, "CACHE_ABOVE", 1)
+    monkeypatch.setattr(penn, "LABEL_CACHE", tmp_path / "cache")
     write_video(tmp_path, "0001")
     penn.clips(tmp_path)
     assert capsys.readouterr().err == ""
@@ -294,3 +296,50 @@ def test_real_frames_are_in_the_layout():
         assert (clip.joints[0] > 0).all() and (clip.joints[0] < (width, height)).all()
         # Left is the person's own: on the right of the picture when the person faces the camera.
         assert (clip.joints[0, left, 0] > clip.joints[0, right, 0]) == facing_camera
+
+
+# --- Label cache ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def many(tmp_path, monkeypatch):
+    """Three label files of unequal length, which count as many."""
+    monkeypatch.setattr(penn, "CACHE_ABOVE", 2)
+    monkeypatch.setattr(penn, "LABEL_CACHE", tmp_path / "cache")
+    return [write_label(tmp_path / f"{i}.mat", frames=i, action=f"act{i}") for i in (1, 2, 4)]
+
+
+def assert_same_labels(ours, theirs):
+    for a, b in zip(ours, theirs, strict=True):
+        for field in dataclasses.fields(penn.Label):
+            one, other = getattr(a, field.name), getattr(b, field.name)
+            np.testing.assert_array_equal(one, other)
+            assert type(one) is type(other) and getattr(one, "dtype", 0) == getattr(
+                other, "dtype", 0
+            )
+
+
+def test_many_labels_are_parsed_once(many, tmp_path, monkeypatch):
+    plain = [penn.read_label(path) for path in many]
+    assert_same_labels(penn.read_labels(many), plain)
+    with monkeypatch.context() as patch:
+        patch.setattr(penn, "read_label", None)
+        assert_same_labels(penn.read_labels(many), plain)
+    assert len(list((tmp_path / "cache").iterdir())) == 1
+
+
+def test_changed_labels_and_damaged_caches_are_parsed_again(many, tmp_path):
+    before = penn.read_labels(many)
+    write_label(many[1], frames=2, action="another")
+    assert [label.action for label in penn.read_labels(many)] == ["act1", "another", "act4"]
+    for file in (tmp_path / "cache").iterdir():
+        file.write_bytes(file.read_bytes()[:300])
+    write_label(many[1], frames=2, action="act2")
+    assert_same_labels(penn.read_labels(many), before)
+
+
+def test_without_a_place_for_the_cache_labels_are_still_read(many, tmp_path):
+    (tmp_path / "cache").write_text("no folder")
+    with pytest.warns(UserWarning, match="can't be written"):
+        labels = penn.read_labels(many)
+    assert [label.num_frames for label in labels] == [1, 2, 4]

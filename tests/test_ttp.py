@@ -58,7 +58,7 @@ def over_all(solo, how):
     """Many subjects of one model."""
 
     def run(base, vgg, frames, keys):
-        return over_subjects(lambda f, k: solo(base, vgg, f, k), how=how)(frames, keys)
+        return over_subjects(solo, how=how, shared=2)(base, vgg, frames, keys)
 
     return run
 
@@ -281,16 +281,6 @@ def test_many_subjects_equal_solo_runs_whatever_their_neighbours(net, how):
     others = compiled(how)(base, vgg, stacked(videos[0], frames(5)), keys)
     jax.tree.map(lambda a, b: np.testing.assert_array_equal(a[0], b[0]), others, together)
     assert not np.array_equal(others[1][1][1], together[1][1][1])
-
-
-def test_over_subjects_by_default_and_with_an_unknown_way():
-    rows = jnp.arange(6.0).reshape(3, 2)
-    for how in ("auto", "map", "vmap"):
-        total, double = over_subjects(lambda a, b: (a.sum() + b, 2 * a), how=how)(rows, rows[:, 0])
-        np.testing.assert_array_equal(total, rows.sum(1) + rows[:, 0])
-        np.testing.assert_array_equal(double, 2 * rows)
-    with pytest.raises(ValueError, match="'pmap', expected"):
-        over_subjects(lambda a: a, how="pmap")
 
 
 # --- Predictions ---------------------------------------------------------------------------------

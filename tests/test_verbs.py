@@ -21,6 +21,7 @@ from data_pipelines import media
 from ttp_jax import visualize
 from ttp_jax.checkpoint import Checkpoints
 from ttp_jax.verbs import evaluate, experiment, info, personalize, predict, train
+from ttp_jax.verbs.runner import Runner
 
 ROOT = pathlib.Path(__file__).parents[1]
 OPTIONS = types.SimpleNamespace(scenario="online", overwrite=False, data=False)
@@ -190,31 +191,77 @@ def test_each_program_is_compiled_once(config, trained, caplog):
     clips = experiment.load_clips(config, "test")  # of more than one chunk of frames each
     with jax.log_compiles(), caplog.at_level(logging.WARNING):
         for scenario in ("online", "offline"):
-            runner = personalize.Runner(config, base, scenario)
+            runner = Runner(config, base, scenario)
             for clip in clips:
-                runner(clip)
+                runner.one(clip)
     compiled = [m for m in caplog.messages if m.startswith("Finished XLA compilation")]
-    for name in ("online", "adapt_offline", "predict_frames"):
-        assert sum(f"jit({name})" in m for m in compiled) <= 1, compiled
-    assert any("online" in m for m in compiled) and any("offline" in m for m in compiled)
+    # Online; offline and its predictions: each lifted to many subjects, whatever their number.
+    assert sum("jit(lifted)" in m for m in compiled) == 3, compiled
 
 
 def test_results_do_not_depend_on_who_else_is_personalized(config, trained, tmp_path):
     workdir = copy_of(trained, tmp_path)
     base, _ = experiment.load_base(config, workdir)
     clips = experiment.load_clips(config, "test")
-    together = personalize.Runner(config, base, "online")
-    together(clips[0])
-    alone = personalize.Runner(config, base, "online")
-    np.testing.assert_array_equal(together(clips[1]).joints, alone(clips[1]).joints)
+    together = Runner(config, base, "online")
+    together.one(clips[0])
+    alone = Runner(config, base, "online")
+    np.testing.assert_array_equal(together.one(clips[1]).joints, alone.one(clips[1]).joints)
+
+
+def test_subjects_side_by_side_get_what_they_get_alone(config, trained):
+    """Two lengths and a broken subject, in pairs: the same joints, every subject once."""
+    config.data.test, config.data.eval_frames = 5, 8
+    clips = experiment.load_clips(config, "test")
+    clips[1] = dataclasses.replace(clips[1], num_frames=7, **first_rows(clips[1], 7))
+    clips[2] = dataclasses.replace(clips[2], read=broken)
+    base, _ = experiment.load_base(config, trained)
+    for scenario in ("online", "none"):
+        config.ttp.together = 2
+        found = {c.name: result for c, result in Runner(config, base, scenario).many(clips)}
+        assert set(found) == {clip.name for clip in clips}
+        assert isinstance(found.pop(clips[2].name), clips_lib.FrameError)
+        config.ttp.together = 1
+        alone = Runner(config, base, scenario)
+        for clip in clips:
+            if clip.name in found:
+                joints = found[clip.name].joints
+                assert joints.shape == (clip.num_frames, 13, 2)
+                np.testing.assert_allclose(joints, alone.one(clip).joints, atol=0.05)
+
+
+def test_groups_that_do_not_fit_into_the_memory_are_halved(config, trained, monkeypatch, capsys):
+    config.data.test, config.ttp.together = 3, 4
+    clips = experiment.load_clips(config, "test")
+    base, _ = experiment.load_base(config, trained)
+    runner, sizes = Runner(config, base, "none"), []
+
+    def small(group, *rest, run=runner._run):
+        sizes.append(len(group))
+        if len(group) > 1:
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")
+        return run(group, *rest)
+
+    monkeypatch.setattr(runner, "_run", small)
+    assert len(runner.joints_of(clips)) == 3
+    assert sizes == [3, 1, 2, 1, 1]
+    assert "don't fit into the memory" in capsys.readouterr().out
+
+
+def first_rows(clip, count):
+    return {name: getattr(clip, name)[:count] for name in ("boxes", "joints", "visible")}
+
+
+def broken(index):
+    raise clips_lib.FrameError(f"picture {index} can't be read")
 
 
 def test_carried_state_makes_the_order_matter(config, trained, tmp_path):
     base, _ = experiment.load_base(config, copy_of(trained, tmp_path))
     clips = experiment.load_clips(config, "test")
     config.ttp.reset = "never"
-    runner = personalize.Runner(config, base, "online")
-    steps = [int(runner(clip).adaptation.step) for clip in clips]
+    runner = Runner(config, base, "online")
+    steps = [int(runner.one(clip).adaptation.step) for clip in clips]
     assert steps == [10, 20]
 
 
@@ -331,12 +378,20 @@ def test_own_videos_and_pictures_are_personalized(config, trained, own_pictures,
 def test_refining_moves_the_boxes_towards_what_is_predicted(config, trained, own_pictures):
     config.data.source, config.data.root = "media", str(own_pictures)
     clips, (base, _) = experiment.load_clips(config, "test"), experiment.load_base(config, trained)
-    predictor = personalize.Runner(config, base, "none")
-    predicted = predictor(clips[1]).joints
+    predictor = Runner(config, base, "none")
+    predicted = predictor.one(clips[1]).joints
     refined = personalize.refined(clips[1], predictor, 1)
     wanted = media.boxes_from_joints(predicted, (48, 64), clips[1].boxes)
     np.testing.assert_array_equal(refined.boxes, wanted)
     assert np.abs(refined.boxes - clips[1].boxes).max() > 1
+
+
+def test_inputs_are_media_of_ones_own(own_pictures, tmp_path):
+    words = f"info --config=configs/tiny.py --data --workdir={tmp_path}"
+    done = main_py(*words.split(), f"--inputs={own_pictures}")
+    assert done.returncode == 0, done.stderr
+    assert f"media in {own_pictures}" in done.stdout
+    assert (tmp_path / "crops.png").exists()
 
 
 def test_help_of_a_verb_exits_with_0():

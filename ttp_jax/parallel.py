@@ -1,33 +1,109 @@
 """Lift a function of one subject to many, and a training step to many devices. Knows no pose."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+WAYS = ("auto", "map", "vmap", "chunks")
 
-def over_subjects(fn: Callable, *, how: str = "auto") -> Callable:
-    """Return `fn` with a leading axis [N] on every argument and result.
+
+def over_subjects(
+    fn: Callable,
+    *,
+    how: str = "auto",
+    chunk: int | None = None,
+    shared: int = 0,
+    mesh: Mesh | None = None,
+) -> Callable:
+    """Return `fn` with a leading axis [N] on its arguments and results.
+
+    Every subject's result is what `fn` gives for it alone, whoever its neighbours are.
 
     Args:
       fn: pure function of one subject's arrays.
-      how: "map" runs subjects one after the other in one program, "vmap" side by side; "auto"
-        takes "map" on CPU, whose caches prefer one subject at a time, and "vmap" elsewhere.
+      how: "map" runs subjects one after the other in one program; "vmap" side by side; "chunks"
+        `chunk` of them side by side, chunk after chunk. "auto" takes "map" on CPU, whose caches
+        prefer one subject at a time, and elsewhere "vmap", or "chunks" where `chunk` is given.
+      chunk: subjects that the memory holds side by side; [N] (per device) is a multiple of it.
+      shared: the first so many arguments are the same for all subjects and have no [N].
+      mesh: devices with the axis "subject" (`subject_mesh`) that take N / devices subjects each;
+        N is a multiple of their number, see `pad_subjects`. None for one device.
+
+    Raises:
+      ValueError: an unknown `how`, or a chunk that is missing or doesn't fit.
     """
+    if how not in WAYS:
+        raise ValueError(f"how is {how!r}, expected one of {', '.join(WAYS)}.")
     if how == "auto":
-        how = "map" if jax.default_backend() == "cpu" else "vmap"
-    if how == "vmap":
-        return jax.vmap(fn)
-    if how == "map":
-        return lambda *args: jax.lax.map(lambda one: fn(*one), args)
-    raise ValueError(f'how is {how!r}, expected "auto", "map" or "vmap".')
+        side_by_side = "vmap" if chunk is None else "chunks"
+        how = "map" if jax.default_backend() == "cpu" else side_by_side
+    if how == "chunks" and (chunk is None or chunk < 1):
+        raise ValueError('how="chunks" needs a chunk of at least one subject.')
+    width = {"map": 1, "chunks": chunk}.get(how)
+
+    def lifted(*args):
+        common, own = args[:shared], args[shared:]
+
+        def one(own):
+            return fn(*common, *own)
+
+        if width is None:
+            return jax.vmap(one)(own)
+        if width == 1:
+            return jax.lax.map(one, own)
+        count = jax.tree.leaves(own)[0].shape[0]
+        if count % width:
+            raise ValueError(f"{count} subjects a device are no multiple of the chunk {width}.")
+        split = jax.tree.map(lambda a: a.reshape(count // width, width, *a.shape[1:]), own)
+        results = jax.lax.map(jax.vmap(one), split)
+        return jax.tree.map(lambda a: a.reshape(count, *a.shape[2:]), results)
+
+    if mesh is None:
+        return lifted
+
+    def sharded(*args):
+        alike, divided = PartitionSpec(), PartitionSpec("subject")
+        specs = (alike,) * shared + (divided,) * (len(args) - shared)
+        # Never by jit's own partitioning: it gets the convolutions of per-subject kernels wrong.
+        return jax.shard_map(lifted, mesh=mesh, in_specs=specs, out_specs=divided, check_vma=False)(
+            *args
+        )
+
+    return sharded
+
+
+def pad_subjects(tree: Any, multiple: int) -> Any:
+    """Fill [N] on every leaf up to a multiple: with zeros (False), keys with the last one again.
+
+    A subject of which no frame is valid costs no update under `map`, and changes no other.
+    """
+
+    def fill(leaf):
+        missing = -len(leaf) % multiple
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            return jnp.concatenate([leaf, jnp.repeat(leaf[-1:], missing, 0)])
+        return jnp.pad(leaf, [(0, missing)] + [(0, 0)] * (leaf.ndim - 1))
+
+    return jax.tree.map(fill, tree)
 
 
 def data_mesh(devices=None) -> Mesh:
     """One axis "data" over all local devices. Explicit axes, jax's default, would break `jit`."""
+    return _mesh("data", devices)
+
+
+def subject_mesh(devices=None) -> Mesh:
+    """One axis "subject" over all local devices, for `over_subjects`."""
+    return _mesh("subject", devices)
+
+
+def _mesh(name: str, devices) -> Mesh:
     devices = jax.local_devices() if devices is None else devices
-    return Mesh(np.asarray(devices), ("data",), axis_types=(AxisType.Auto,))
+    return Mesh(np.asarray(devices), (name,), axis_types=(AxisType.Auto,))
 
 
 def split_batch(mesh: Mesh) -> NamedSharding:

@@ -23,6 +23,7 @@ from ttp_jax.checkpoint import write_json
 from ttp_jax.models.pose import normalize
 from ttp_jax.verbs import experiment, personalize
 from ttp_jax.verbs.experiment import say
+from ttp_jax.verbs.runner import Runner, spread
 
 AS_IT_IS = Ranges(rotation_prob=0.0, scale=0.0, flip_prob=0.0)
 NAMES = {"none": "without TTP", "online": "TTP online", "offline": "TTP offline"}
@@ -37,6 +38,9 @@ def run(config, workdir: pathlib.Path, options) -> int:
     training = clips_lib.select(clips, "train")
     if not test or any(clip.joints is None for clip in test):
         raise clips_lib.DataError(f"no labelled test clips in {config.data.root}.")
+    if config.data.refine:  # all rows in the boxes that personalization used
+        predictor = Runner(config, base, "none")
+        test = [personalize.refined(clip, predictor, config.data.refine) for clip in test]
     predictions = {
         "mean training pose": mean_pose(config, training, test),
         "untrained network": _predict(config, untrained(config, base), test, "untrained"),
@@ -78,7 +82,7 @@ def _draw_overlays(config, workdir, clips, predictions, frames=3) -> None:
         before, after = predictions[NAMES["none"]], predictions[NAMES[scenario]]
         for i, clip in enumerate(clips[: config.eval.pictures]):
             readable = np.flatnonzero(np.isfinite(after[i]).all((1, 2)))
-            chosen = personalize.spread(readable, frames)
+            chosen = spread(readable, frames)
             pictures = []
             for t in chosen:
                 picture, truth = clip.read(t), clip.joints[t]
@@ -90,10 +94,10 @@ def _draw_overlays(config, workdir, clips, predictions, frames=3) -> None:
 
 
 def _predict(config, base, clips, name) -> list[np.ndarray]:
-    predictor = personalize.Runner(config, base, "none")
+    predictor = Runner(config, base, "none")
     total = sum(clip.num_frames for clip in clips)
     with tqdm(total=total, unit="frame", desc=name, dynamic_ncols=True) as bar:
-        return [predictor(clip, bar).joints for clip in clips]
+        return predictor.joints_of(clips, bar)
 
 
 def untrained(config, base: state.Base) -> state.Base:

@@ -21,8 +21,9 @@ from data_pipelines import pipeline
 from ttp_jax import parallel, steps, visualize
 from ttp_jax.checkpoint import Checkpoints, base_of
 from ttp_jax.state import TrainState, stage_at
-from ttp_jax.verbs import evaluate, experiment, personalize
+from ttp_jax.verbs import evaluate, experiment
 from ttp_jax.verbs.experiment import say
+from ttp_jax.verbs.runner import Runner
 
 
 class NotFinite(ArithmeticError):
@@ -115,8 +116,8 @@ def _validate(config, state, clips, log, step) -> float | None:
     """Score on the validation split, higher is better; None where the data set has none."""
     if not clips:
         return None
-    predictor = personalize.Runner(config, base_of(state), "none")
-    score = evaluate.headline(config, clips, [predictor(clip).joints for clip in clips])
+    predictor = Runner(config, base_of(state), "none")
+    score = evaluate.headline(config, clips, predictor.joints_of(clips))
     log.scalars(step, {"val_score": score})
     return score
 
