@@ -301,7 +301,7 @@ def sample_identity(key: jax.Array, shifted: bool = False, varied: bool = False)
         occluders=_occluders(draw) * varied,
         **usual,
         **extras,
-        **{name: jnp.where(shifted, odd, plain) for name, (plain, odd) in response.items()},
+        **{name: jnp.where(shifted, odd, common) for name, (common, odd) in response.items()},
     )
 
 
