@@ -12,6 +12,7 @@ import pathlib
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
@@ -197,6 +198,7 @@ def bottleneck(config, base, clips) -> dict[str, float]:
     rng, errors = np.random.default_rng(config.seed), []
     for clip in clips:
         subject, frames = experiment.subject_frames(config, clip)
+        frames = jax.tree.map(jnp.asarray, frames)
         readable = np.flatnonzero(subject.valid)
         target, source, other = rng.choice(readable, (3, each))
         affines = geometry.crop_affine(frames.crops[target], tools.settings.image_size)

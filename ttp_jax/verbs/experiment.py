@@ -234,7 +234,10 @@ def load_base(config: Config, workdir: str | pathlib.Path) -> tuple[state.Base, 
 
 
 def subject_frames(config: Config, clip) -> tuple[pipeline.Subject, ttp.Frames]:
-    """Decode a subject; frames are padded to one of few lengths, so that few programs compile."""
+    """Decode a subject; frames are padded to one of few lengths, so that few programs compile.
+
+    They are numpy arrays: what waits for its turn must not fill a device.
+    """
     subject = pipeline.subject_arrays(
         clip.without_labels(),
         image_size=config.model.image_size,
@@ -242,12 +245,9 @@ def subject_frames(config: Config, clip) -> tuple[pipeline.Subject, ttp.Frames]:
     )
     missing = padded_length(len(subject.valid)) - len(subject.valid)
     crops = np.pad(subject.crops, ((0, missing), (0, 0)), mode="edge")
-    frames = ttp.Frames(
-        jnp.asarray(np.pad(subject.frames, ((0, missing), (0, 0), (0, 0), (0, 0)))),
-        jnp.asarray(crops),
-        jnp.asarray(np.pad(subject.valid, (0, missing))),
-    )
-    return subject, frames
+    pictures = np.pad(subject.frames, ((0, missing), (0, 0), (0, 0), (0, 0)))
+    valid = np.pad(subject.valid, (0, missing))
+    return subject, ttp.Frames(pictures, crops, valid)  # pyright: ignore[reportArgumentType]
 
 
 def padded_length(count: int) -> int:

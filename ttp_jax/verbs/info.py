@@ -105,10 +105,11 @@ def _crops(config, clips, count=16) -> np.ndarray:
     """What the network is shown of unlabelled clips."""
     pictures, names = [], []
     for clip in clips[:count]:
-        subject, frames = experiment.subject_frames(config, clip)
+        subject, _ = experiment.subject_frames(config, clip)
         index = int(np.flatnonzero(subject.valid)[0])
         size = config.model.image_size
-        affine = geometry.crop_affine(frames.crops[index], size)
-        pictures.append(np.asarray(geometry.warp(frames.pictures[index], affine, size), np.uint8))
+        affine = geometry.crop_affine(jnp.asarray(subject.crops[index]), size)
+        crop = geometry.warp(jnp.asarray(subject.frames[index]), affine, size)
+        pictures.append(np.asarray(crop, np.uint8))
         names.append(clip.name)
     return visualize.grid([p.repeat(3, 0).repeat(3, 1) for p in pictures], 4, names)

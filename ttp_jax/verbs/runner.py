@@ -90,7 +90,7 @@ class Runner:
                 continue
             group = waiting.setdefault(frames.pictures.shape, [])
             group.append((clip, subject, frames))
-            if len(group) == self._width(frames):
+            if len(group) >= self._width(frames):
                 yield from self._together(waiting.pop(frames.pictures.shape), bar)
         for group in waiting.values():
             yield from self._together(group, bar)
@@ -125,14 +125,11 @@ class Runner:
 
     def _width(self, frames: ttp.Frames) -> int:
         """How many subjects of this shape run side by side."""
-        wanted = self._config.ttp.together
+        shape, wanted = frames.pictures.shape, self._config.ttp.together
         if self.carries or wanted == 1 or (not wanted and jax.default_backend() == "cpu"):
             return 1
-        if wanted:
-            return wanted
-        shape = frames.pictures.shape
         if shape not in self._widths:
-            self._widths[shape] = self._measured_width(frames)
+            self._widths[shape] = wanted or self._measured_width(frames)
         return self._widths[shape]
 
     def _measured_width(self, frames: ttp.Frames) -> int:
@@ -178,7 +175,8 @@ class Runner:
         width = 1 << (len(group) - 1).bit_length()
         side_by_side = width > 1
         keys = jnp.stack([subject_key(config.seed, clip.name) for clip, _, _ in group])
-        frames = jax.tree.map(lambda *leaves: jnp.stack(leaves), *[row[2] for row in group])
+        stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *[row[2] for row in group])
+        frames = jax.tree.map(jnp.asarray, stacked)
         frames, keys = parallel.pad_subjects((frames, keys), width)
         count = len(keys)
         start = self._start()
