@@ -26,6 +26,7 @@ from ttp_jax.verbs import experiment, personalize
 from ttp_jax.verbs.experiment import say
 from ttp_jax.verbs.runner import Runner, spread
 
+PROBE_BATCH = 64  # frames side by side: 512 of the paper's size take more than 20 GiB
 AS_IT_IS = Ranges(rotation_prob=0.0, scale=0.0, flip_prob=0.0)
 NAMES = {"none": "without TTP", "online": "TTP online", "offline": "TTP offline"}
 
@@ -194,16 +195,18 @@ def bottleneck(config, base, clips) -> dict[str, float]:
     tools = experiment.ttp_tools(config, "none")
     variables = {"params": base.params, "batch_stats": base.batch_stats}
     probe = jax.jit(functools.partial(steps.probe, model=tools.model))
-    each = max(4, config.eval.probe_frames // len(clips))
+    wanted = max(4, config.eval.probe_frames // len(clips))
+    size, batches = min(wanted, PROBE_BATCH), max(1, wanted // PROBE_BATCH)
     rng, errors = np.random.default_rng(config.seed), []
     for clip in clips:
         subject, frames = experiment.subject_frames(config, clip)
         frames = jax.tree.map(jnp.asarray, frames)
         readable = np.flatnonzero(subject.valid)
-        target, source, other = rng.choice(readable, (3, each))
-        affines = geometry.crop_affine(frames.crops[target], tools.settings.image_size)
-        crops = [ttp.cut(frames, i, affines, tools.settings) for i in (target, source, other)]
-        errors.append(jax.device_get(probe(variables, *crops)))
+        for _ in range(batches):
+            target, source, other = rng.choice(readable, (3, size))
+            affines = geometry.crop_affine(frames.crops[target], tools.settings.image_size)
+            crops = [ttp.cut(frames, i, affines, tools.settings) for i in (target, source, other)]
+            errors.append(jax.device_get(probe(variables, *crops)))
     return {name: float(np.mean([error[name] for error in errors])) for name in errors[0]}
 
 

@@ -153,6 +153,7 @@ def optimizer(config: Config):
 def training_pairs(config: Config, clips, start_step: int, num_steps: int | None):
     """The stream of augmented training batches from `start_step` on."""
     train = config.train
+    total = sum(clip.num_frames for clip in clips)
     return pipeline.train_pairs(
         clips,
         skeleton_of(config),
@@ -163,7 +164,8 @@ def training_pairs(config: Config, clips, start_step: int, num_steps: int | None
         seed=config.seed,
         start_step=start_step,
         ranges=Ranges(train.rotation, train.rotation_prob, train.scale, train.flip_prob),
-        frames_per_epoch=train.frames_per_epoch or None,
+        # All of them where only a part of the data set is at hand.
+        frames_per_epoch=min(train.frames_per_epoch, total) or None,
         num_steps=num_steps,
         workers=config.data.workers or None,
     )
