@@ -59,7 +59,9 @@ def assert_same(ours, theirs, skeleton):
             np.testing.assert_array_equal(first[name], second[name])
 
 
-@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize(
+    "source", ["penn", *(pytest.param(s, marks=pytest.mark.slow) for s in ("h36m", "bbc_pose"))]
+)
 def test_batches_of_the_built_data_set_are_those_of_the_folder(source, tmp_path):
     layouts.WRITERS[source](tmp_path / "folder", SPEC)
     clips, skeleton = SOURCES[source]
@@ -79,6 +81,7 @@ def test_pictures_keep_their_bytes(tmp_path):
     assert raw[1]["image"] == file.read_bytes()
 
 
+@pytest.mark.slow
 def test_rendered_people(tmp_path):
     config = builders.RenderedPeopleConfig(SPEC, name="small", version="1.0.0")
     build("synthetic", tmp_path / "built", config=config)

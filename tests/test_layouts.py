@@ -134,7 +134,7 @@ def test_the_command_writes_a_folder(tmp_path, capsys):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", READERS)
 def test_papers_configs_run_from_disk_to_table(name, tmp_path):
-    """The unmodified config of each data set by its commands: two updates, both scenarios, scores.
+    """The config of each data set by its commands: two updates, both scenarios, scores.
 
     In processes of their own, which give their memory (9 GB with ResNet-50) back.
     """
@@ -147,6 +147,7 @@ def test_papers_configs_run_from_disk_to_table(name, tmp_path):
         f"--config.data.root={tmp_path / 'data'}",
         "--config.model.init=random",
         f"--config.train.stages={((2, *stage[1:]),)!r}",
+        "--config.eval.probe_frames=64",
     ]
     verbs = ["train"], *(["personalize", f"--scenario={s}"] for s in ("online", "offline"))
     for verb in (*verbs, ["evaluate"]):

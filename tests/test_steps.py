@@ -119,6 +119,7 @@ def test_without_reconstruction_the_other_half_stays_and_the_state_keeps_its_for
             assert same == path.startswith(HALVES), path
 
 
+@pytest.mark.slow
 def test_rematerialisation_changes_the_memory_and_not_the_step():
     net = small_net.model(dropout=0.0)
     plain, metrics = program()(start(net), batch(), KEY)

@@ -209,6 +209,7 @@ def test_results_do_not_depend_on_who_else_is_personalized(config, trained, tmp_
     np.testing.assert_array_equal(together.one(clips[1]).joints, alone.one(clips[1]).joints)
 
 
+@pytest.mark.slow
 def test_subjects_side_by_side_get_what_they_get_alone(config, trained):
     """Two lengths and a broken subject, in pairs: the same joints, every subject once."""
     config.data.test, config.data.eval_frames = 5, 8
