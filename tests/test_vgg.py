@@ -138,6 +138,8 @@ def test_keras_features_of_the_published_layout(tmp_path, arrays, prefix):
 
 def test_keras_features_of_files_that_keras_writes_today(tmp_path):
     keras = pytest.importorskip("keras")
+    # Deep levels of a random network hardly tell colours apart: some seeds end below 1e-2.
+    keras.utils.set_random_seed(0)
     network = keras.applications.VGG16(weights=None, include_top=False)
     for layer in network.layers:  # its biases start at zero
         if layer.weights:
