@@ -20,7 +20,7 @@ import functools
 import io
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -44,6 +44,7 @@ class _People:
     DESCRIPTION: str
     HOMEPAGE: str | None = None
     CITATION: str | None = None
+    READ: Callable[..., list[Clip]]  # folder -> clips of all splits
 
     def __init__(self, *, file_format=None, **kwargs):
         # The only format of TFDS whose examples can be read in any order.
@@ -72,7 +73,7 @@ class _People:
         )
 
     def _clips(self, dl_manager) -> list[Clip]:
-        raise NotImplementedError
+        return self.READ(dl_manager.manual_dir)
 
     def _split_generators(self, dl_manager):
         found = self._clips(dl_manager)
@@ -111,9 +112,7 @@ class PennAction(_People, tfds.core.GeneratorBasedBuilder):
   year={2013}
 }"""
     MANUAL_DOWNLOAD_INSTRUCTIONS = penn.LAYOUT
-
-    def _clips(self, dl_manager):
-        return penn.clips(dl_manager.manual_dir)
+    READ = staticmethod(penn.clips)
 
 
 class BbcPose(_People, tfds.core.GeneratorBasedBuilder):
@@ -129,9 +128,7 @@ class BbcPose(_People, tfds.core.GeneratorBasedBuilder):
   year={2013}
 }"""
     MANUAL_DOWNLOAD_INSTRUCTIONS = bbc_pose.LAYOUT
-
-    def _clips(self, dl_manager):
-        return bbc_pose.clips(dl_manager.manual_dir)
+    READ = staticmethod(bbc_pose.clips)
 
 
 class Human36m(_People, tfds.core.GeneratorBasedBuilder):
@@ -151,9 +148,7 @@ class Human36m(_People, tfds.core.GeneratorBasedBuilder):
   year={2014}
 }"""
     MANUAL_DOWNLOAD_INSTRUCTIONS = h36m.LAYOUT
-
-    def _clips(self, dl_manager):
-        return h36m.clips(dl_manager.manual_dir)
+    READ = staticmethod(h36m.clips)
 
 
 class RenderedPeopleConfig(tfds.core.BuilderConfig):
@@ -263,13 +258,12 @@ def _text(value) -> str:
 def _read(examples, start: int, index: int) -> np.ndarray:
     """Decode a stored picture with the decoder that reads the folders: the same pixels."""
     data = examples[start + index]["image"]
-    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-    picture = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    picture = penn.decode(data)
     if picture is None:
         raise FrameError(
             f"example {start + index} of a TFDS data set can't be decoded: rebuild it."
         )
-    return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB, dst=picture)
+    return picture
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -111,9 +111,9 @@ def write_h36m(root: str | os.PathLike, spec: Spec) -> None:
         still = np.arange(stride * (len(film.frames) - 1) + 1) // stride
         _write_video(folder / "Videos" / f"{H36M_RECORDING}.mp4", film.frames, still)
         poses = folder / "MyPoseFeatures"
-        _write_poses(poses / "D2_Positions" / f"{H36M_RECORDING}.cdf", film.points[still])
+        write_poses(poses / "D2_Positions" / f"{H36M_RECORDING}.cdf", film.points[still])
         space = _in_space(film)[still]
-        _write_poses(poses / "D3_Positions_mono" / f"{H36M_RECORDING}.cdf", space)
+        write_poses(poses / "D3_Positions_mono" / f"{H36M_RECORDING}.cdf", space)
 
 
 WRITERS: dict[str, Callable[[Path, Spec], None]] = {
@@ -170,9 +170,9 @@ def _in_space(film: Film) -> np.ndarray:
     return 1000 * np.concatenate([flat, depth[..., None]], -1)
 
 
-def _write_poses(path: Path, poses: np.ndarray) -> None:
-    """Write poses [T, 32, 2 or 3] as the official CDF files hold them: one record of all frames."""
-    path.parent.mkdir(parents=True)
+def write_poses(path: Path, poses: np.ndarray) -> None:
+    """Write poses [T, joints, axes] as the official files hold them: one record of all frames."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     values = poses.reshape(1, len(poses), -1).astype(np.float32)
     file = cdflib.cdfwrite.CDF(path, cdf_spec={"Compressed": 0, "Encoding": 6})
     variable = {

@@ -21,7 +21,7 @@ import numpy as np
 import scipy.io
 from tqdm import tqdm
 
-from data_pipelines.clips import Clip, DataError, FrameError
+from data_pipelines.clips import Clip, DataError, FrameError, write_atomically
 from ttp_jax.skeletons import PENN13
 
 SPLITS = ("train", "test")
@@ -147,13 +147,19 @@ def read_frame(path: str | os.PathLike) -> np.ndarray:
     # Some versions of OpenCV paint the missing rows of a cut-off file grey and say nothing. In
     # picture data both markers are escaped, so the end must follow the start of the last scan.
     complete = data.rfind(b"\xff\xd9") > data.rfind(b"\xff\xda")
-    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-    picture = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if complete else None
+    picture = decode(data) if complete else None
     if picture is None:
         raise FrameError(
             f"{path} is cut off or no JPEG picture: {len(data)} bytes can't be decoded. {remedy}"
         )
-    return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB, dst=picture)
+    return picture
+
+
+def decode(data: bytes) -> np.ndarray | None:
+    """Decode a picture's file -> uint8 RGB [H, W, 3], not turned by EXIF; None if it can't be."""
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    picture = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    return None if picture is None else cv2.cvtColor(picture, cv2.COLOR_BGR2RGB, dst=picture)
 
 
 def _content(paths: Sequence[Path]) -> str:
@@ -179,13 +185,12 @@ def _store_labels(file: Path, labels: list[Label]) -> None:
         name: np.concatenate([getattr(label, name) for label in labels])
         for name in ("boxes", "joints", "visible")
     }
-    part = file.with_name(f"{file.name}.{os.getpid()}.tmp")
-    try:
-        with part.open("wb") as target:
+
+    def write(path):
+        with path.open("wb") as target:
             np.savez(target, allow_pickle=False, **columns, **frames)
-        part.replace(file)
-    finally:
-        part.unlink(missing_ok=True)
+
+    write_atomically(file, write)
 
 
 def _load_labels(file: Path) -> list[Label] | None:

@@ -26,7 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-from data_pipelines.clips import Clip
+from data_pipelines.clips import Clip, write_atomically
 from ttp_jax.skeletons import PENN13
 
 # Part of the cache's file names: raise it whenever the same spec would give other bytes.
@@ -1162,16 +1162,6 @@ def _render_clips(spec, split, indices):
     return [x.reshape(len(indices), frames, *x.shape[1:]) for x in rendered]
 
 
-def _write_atomically(path, write):
-    """Call `write(temporary path)`, then put the file in place; a crash leaves `path` untouched."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        write(temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def _threaded(spec, split, batches):
     """Yield rendered batches in order, one per core at a time: a batch keeps one core busy."""
     work = functools.partial(_render_clips, spec, split)
@@ -1212,8 +1202,8 @@ def _render_split(spec, split, frames_path, labels_path):
         with open(path, "wb") as file:
             np.savez(file, **labels)
 
-    _write_atomically(frames_path, write_frames)
-    _write_atomically(labels_path, write_labels)
+    write_atomically(frames_path, write_frames)
+    write_atomically(labels_path, write_labels)
 
 
 def _load_split(spec, split, frames_path, labels_path):
@@ -1251,7 +1241,7 @@ def clips(spec: Spec, cache_dir: str | os.PathLike) -> list[Clip]:
         paths = cache / f"{stem}.npy", cache / f"{stem}.npz"
         if (loaded := _load_split(spec, split, *paths)) is None:
             written = functools.partial(pathlib.Path.write_text, data=record)
-            _write_atomically(cache / f"{stem}.json", written)
+            write_atomically(cache / f"{stem}.json", written)
             _render_split(spec, split, *paths)
             loaded = _load_split(spec, split, *paths)
             assert loaded is not None, f"{paths[0]} was written but can't be read back"

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from data_pipelines import clips as clips_lib
-from data_pipelines import h36m, pipeline
+from data_pipelines import h36m, layouts, pipeline
 from data_pipelines.clips import DataError, FrameError
 from ttp_jax import geometry
 from ttp_jax.skeletons import H36M16
@@ -37,17 +37,9 @@ ROOT = "Human3.6M é"
 
 
 def write_cdf(path, poses):
-    """Write poses [frames, joints, axes] as the official files hold them: one record, zipped."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    values = poses.reshape(1, len(poses), -1).astype(np.float32)
+    """Write poses [frames, joints, axes], in place of a file that may be there."""
     path.unlink(missing_ok=True)
-    file = cdflib.cdfwrite.CDF(path, cdf_spec={"Compressed": 0, "Encoding": 6})
-    spec = {
-        "Variable": "Pose", "Data_Type": 44, "Num_Elements": 1, "Rec_Vary": True,
-        "Dim_Sizes": list(values.shape[1:]), "Compress": 6,
-    }  # fmt: skip
-    file.write_var(spec, var_data=values)
-    file.close()
+    layouts.write_poses(path, poses)
 
 
 def write_video(path, frames):
