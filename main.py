@@ -2,20 +2,23 @@
 
     python main.py [VERB] --config=configs/NAME.py [--workdir=DIR] [--config.FIELD=VALUE ...]
 
-Verbs: train (the default), personalize, predict, evaluate, info.
+Verbs: train (the default), personalize, predict, evaluate, info, people, verify, live.
 `python main.py VERB --help` explains one.
 """
 
 import importlib
 import pathlib
 import sys
+from collections.abc import Callable
 
 from absl import flags
 from ml_collections import config_flags
 
+from ttp_jax import parallel
 from ttp_jax.verbs import experiment
 
-VERBS = ("train", "personalize", "predict", "evaluate", "info")
+VERBS = ("train", "personalize", "predict", "evaluate", "info", "people", "verify", "live")
+WORDS = ("people", "verify")  # verbs that take words instead of a config
 
 
 FLAGS = """
@@ -24,6 +27,10 @@ FLAGS = """
   --workdir=DIR          where results go and checkpoints are looked for; default runs/NAME
   --scenario=NAME        personalize: online (default) or offline
   --inputs=PATTERN       personalize, predict, info --data: your own videos, folders of pictures
+  --camera=N, --stdin    personalize: frames as they come, see `live --help`
+  --keep=FORM            personalize: keep the personalized models: full, fp16 or rankN
+  --person=NAME          predict: with the model kept under this name
+  --hosts=WHO            train, personalize, predict: one of several processes, docs/scaling.md
   --overwrite            personalize, predict: do finished subjects again
   --data                 info: describe the data set instead of the network
 """
@@ -38,13 +45,20 @@ def main(argv: list[str]) -> int:
     module = importlib.import_module(f"ttp_jax.verbs.{verb or 'train'}")
     rest = argv[2:] if verb else argv[1:]
     if not rest or {"--help", "-help", "-h"} & set(rest):
-        print(module.__doc__ if verb else __doc__, FLAGS, sep="\n")
+        print(module.__doc__ if verb else __doc__, "" if verb in WORDS else FLAGS, sep="\n")
         return 0
+    if verb in WORDS:
+        return told(lambda: module.run(rest))
 
     config_flag = config_flags.DEFINE_config_file("config", None, "experiment")
     workdir_flag = flags.DEFINE_string("workdir", None, "results")
     flags.DEFINE_enum("scenario", "online", ["online", "offline"], "how to personalize")
     inputs_flag = flags.DEFINE_string("inputs", None, "own videos and folders of pictures")
+    flags.DEFINE_string("camera", None, "camera to take frames from")
+    flags.DEFINE_bool("stdin", False, "take frames from standard input")
+    flags.DEFINE_string("keep", None, "form to keep personalized models in")
+    flags.DEFINE_string("person", None, "personalized model to predict with")
+    hosts_flag = flags.DEFINE_string("hosts", None, "who works together")
     flags.DEFINE_bool("overwrite", False, "do finished subjects again")
     flags.DEFINE_bool("data", False, "describe the data set")
     try:
@@ -57,10 +71,22 @@ def main(argv: list[str]) -> int:
         return 2
     if inputs_flag.value:
         config.data.source, config.data.root, config.data.tfds = "media", inputs_flag.value, ""
+        config.data.oversample = config.data.oversample or 2.0
     workdir = pathlib.Path(workdir_flag.value or f"runs/{config.name}")
+
+    def work():
+        if hosts_flag.value:
+            parallel.join_hosts(hosts_flag.value)
+        return module.run(config, workdir, flags.FLAGS)
+
+    return told(work)
+
+
+def told(work: Callable[[], int]) -> int:
+    """Do it; what the user can mend becomes one line of error."""
     experiment.use_compilation_cache()
     try:
-        return module.run(config, workdir, flags.FLAGS)
+        return work()
     except (ValueError, OSError, ImportError, ArithmeticError) as error:
         print(f"\nerror: {error}", file=sys.stderr)
         return 1

@@ -16,6 +16,7 @@ import torch_reference
 from torch import nn
 
 from ttp_jax import augment, convert, geometry, state, ttp
+from ttp_jax.memory import Frames, Memory
 from ttp_jax.models import vgg as vgg_lib
 from ttp_jax.models.pose import MEAN, STD, PoseNet
 from ttp_jax.models.vgg import VGG16
@@ -132,7 +133,7 @@ class Case:
     base: state.Base
     vgg: VGG16
     batch: dict[str, jax.Array]
-    video: ttp.Frames
+    video: Frames
     torch_model: torch_reference.TTPModel
     torch_vgg: nn.Module
     features: str
@@ -230,8 +231,9 @@ def _video(size, frames, rng):
     x = size.picture_size / 2 + np.arange(frames, dtype=np.float32)
     rest = np.full_like(x, size.picture_size / 2), np.full_like(x, 1.1 * size.image_size)
     pictures = _pictures(frames, size.picture_size, rng)
-    arrays = pictures, np.stack([x, *rest], -1), np.ones(frames, bool)
-    return ttp.Frames(*map(jnp.asarray, arrays))
+    views = np.tile(np.array([1, 0, 0], np.float32), (frames, 1))
+    arrays = pictures, views, np.stack([x, *rest], -1), np.ones(frames, bool)
+    return Frames(*map(jnp.asarray, arrays))
 
 
 def torch_pictures(pictures: Any) -> torch.Tensor:
@@ -260,23 +262,17 @@ def torch_draws(case: Case, scenario: str) -> list[Draw]:
     Drawn before the time is taken: a few hundred numbers.
     """
     video, settings = case.video, case.tools(scenario).settings
-    count, last, drawn = settings.batch_size, len(video.valid) - 1, []
+    views = jnp.zeros_like(video.crops)
+    drawn = []
     for t in range(len(video.valid)):
         key = jax.random.fold_in(jax.random.key(0), t)
-        if scenario == "online":
-            targets = jnp.full(count, t)
-            sources = ttp._draw_valid(key, video.valid, t, count)
+        if scenario == "online":  # sources from the frames so far
+            past = Memory(video.pictures, views, video.crops, jnp.asarray(t + 1))
+            sources, affines = ttp.online_pairs(key, past, video.crops[t], settings)
+            targets = jnp.full_like(sources, t)
         else:
-            target_key, source_key, key = jax.random.split(key, 3)
-            targets = ttp._draw_valid(target_key, video.valid, last, count)
-            sources = ttp._draw_valid(source_key, video.valid, last, count)
-        scale, degrees, flip = augment.draw(jax.random.fold_in(key, 1), count, settings.ranges)
-        if scenario == "online":  # pair 0 is not augmented
-            first = jnp.arange(count) == 0
-            scale, degrees = jnp.where(first, 1.0, scale), jnp.where(first, 0.0, degrees)
-            flip = flip & ~first
-        crops = video.crops[targets]
-        affines = geometry.crop_affine(crops, settings.image_size, scale, degrees, flip)
+            past = Memory(video.pictures, views, video.crops, jnp.asarray(len(video.valid)))
+            targets, sources, affines = ttp.offline_pairs(key, past, settings)
         arrays = targets, sources, geometry.invert_affine(affines)
         drawn.append(Draw(*(torch.tensor(np.asarray(a), device=torch_device()) for a in arrays)))
     return drawn

@@ -79,42 +79,45 @@ def train(case: Case) -> Side:
 
 def _start(case, tools):
     """A subject's state that shares nothing with the base, as the programs write into it."""
-    return jax.tree.map(jnp.copy, ttp.start(case.base, tools))
+    count, height, width, _ = case.video.pictures.shape
+    key, shape = jax.random.key(0), (height, width)
+    begin = ttp.start(case.base, key, tools=tools, capacity=count, shape=shape)
+    return jax.tree.map(jnp.copy, begin)
 
 
 def online(case: Case) -> Side:
     """The video frame by frame; a run goes on from the state of the run before."""
-    tools, ids = case.tools("online"), jnp.arange(len(case.video.valid))
-    adaptation = _start(case, tools)
-    rest = case.base, case.vgg, case.video, ids, jax.random.key(0)
+    tools = case.tools("online")
+    subject, rest = _start(case, tools), (case.base, case.vgg, case.video)
     program = compiled(
-        case, functools.partial(ttp.online, tools=tools), adaptation, *rest, donate=(0,)
+        case, functools.partial(ttp.online, tools=tools), subject, *rest, donate=(0,)
     )
 
     def run():
-        nonlocal adaptation
-        adaptation, _ = jax.block_until_ready(program.call(adaptation, *rest))
-        return float(adaptation.loss)
+        nonlocal subject
+        subject, _ = jax.block_until_ready(program.call(subject, *rest))
+        return float(subject.adaptation.loss)
 
     return _side(run, program)
 
 
 def offline(case: Case) -> Side:
     """A whole subject: as many updates as frames, then all predictions."""
-    tools, ids = case.tools("offline"), jnp.arange(len(case.video.valid))
-    begin = _start(case, tools)
-    rest = case.base, case.vgg, case.video, ids, jax.random.key(0)
-    adapt = functools.partial(ttp.adapt_offline, tools=tools)
+    tools, count = case.tools("offline"), len(case.video.valid)
+    begin, models = _start(case, tools), (case.base, case.vgg)
+    adapt = functools.partial(ttp.adapt_offline, tools=tools, count=count)
     predict = functools.partial(ttp.predict_frames, tools=tools)
-    adapting = compiled(case, adapt, begin, *rest, donate=(0,))
-    predicting = compiled(case, predict, begin, case.base, case.video, ids)
+    watching = compiled(case, ttp.watch, begin, case.video, donate=(0,))
+    adapting = compiled(case, adapt, begin, *models, donate=(0,))
+    predicting = compiled(case, predict, begin, case.base, case.video)
 
     def run():
-        adaptation = adapting.call(jax.tree.map(jnp.copy, begin), *rest)
-        jax.block_until_ready(predicting.call(adaptation, case.base, case.video, ids))
-        return float(adaptation.loss)
+        subject = watching.call(jax.tree.map(jnp.copy, begin), case.video)
+        subject = ttp.again(adapting.call(ttp.again(subject), *models))
+        subject, _ = jax.block_until_ready(predicting.call(subject, case.base, case.video))
+        return float(subject.adaptation.loss)
 
-    return _side(run, adapting, predicting)
+    return _side(run, watching, adapting, predicting)
 
 
 def subject(case: Case) -> Side:
@@ -142,8 +145,8 @@ def _subjects(case, fn, videos, keys):
     program = compiled(case, fn, *args)
 
     def run():
-        adaptation, _ = jax.block_until_ready(program.call(*args))
-        return float(adaptation.loss.ravel()[0])
+        subject, _ = jax.block_until_ready(program.call(*args))
+        return float(subject.adaptation.loss.ravel()[0])
 
     return _side(run, program)
 

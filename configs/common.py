@@ -24,9 +24,11 @@ def get_config() -> Any:
     c.data.boxes = "whole"
     c.data.extra = 0  # "bbc_pose" only: unlabelled frames to add to each test person (Figure 4)
     c.data.refine = 0  # rounds of predicting and taking the box of what was predicted
-    # Test time: shrink a subject's frames until crops have this many times the network's pixels.
-    # 0 keeps the original pixels, as the published program does.
+    # Test time: shrink a subject's frames until crops have this many times the network's pixels,
+    # and keep windows of `context` crop sides. 0 keeps whole pictures in their original pixels, as
+    # the published program does; --inputs makes it 2, since a phone's pictures are far larger.
     c.data.oversample = 0.0
+    c.data.context = 2.0
     c.data.workers = 0  # batches built at the same time; 0: one a CPU core
 
     c.model = ml_collections.ConfigDict()
@@ -77,6 +79,8 @@ def get_config() -> Any:
     c.ttp.rules = "reference"  # what trains: "reference" or "paper"
     c.ttp.reset = "subject"  # "subject", "never", or a number of frames (online)
     c.ttp.together = 0  # subjects side by side; 0: one on CPU, else as many as the memory holds
+    c.ttp.memory = 4096  # frames of a subject that its updates draw from, at most
+    c.ttp.save_minutes = 5.0  # between two states of unfinished subjects on disk
     c.ttp.normalisers = "reset"  # per subject, or "carried" from subject to subject
     c.ttp.rotation = 30.0
     c.ttp.online_rotation_prob = 1.0

@@ -1,4 +1,4 @@
-"""Clips to arrays: augmented training pairs as a tf.data stream, one subject for test time.
+"""Clips to arrays: augmented training pairs as a tf.data stream, a subject's frames for test time.
 
 Everything that is drawn for a row of the stream follows from (seed, epoch, place in the epoch), so
 a stream can start at any step at no cost, and neither the number of workers nor the number of
@@ -14,7 +14,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import cv2
 import numpy as np
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-CANVAS_MULTIPLE = 64  # canvas sides are rounded up to this, so that jit meets few shapes
+WINDOW_MULTIPLE = 64  # windows' sides are rounded up to this, so that jit meets few shapes
 NAMED_FRAMES = 5  # unreadable frames that one warning names
 
 
@@ -45,28 +45,20 @@ class Draw:
     flip: bool
 
 
-@dataclasses.dataclass(frozen=True)
-class Subject:
-    """All frames of one clip in one coordinate frame, the canvas. Holds no labels.
+class Windows(NamedTuple):
+    """Consecutive frames of one clip, each cut to a window of one size. Holds no labels.
 
     Attributes:
-      name: the clip's name.
-      frames: uint8 RGB [T, H, W, 3]; H and W are multiples of 64, zeros at the right and bottom.
-      crops: float32 [T, 3], cx, cy, side in canvas pixels (see `geometry.box_to_crop`).
-      valid: bool [T]; False where the frame couldn't be read (zeros in `frames`).
-      scale: canvas pixels per picture pixel. Pixel centres lie at integers on both sides, hence
-        canvas = (p + 0.5) * scale - 0.5.
+      pictures: uint8 RGB [n, H, W, 3]; zeros beyond the picture's rim.
+      views: float32 [n, 3], zoom, x, y: where the window lies, see `geometry.window_affine`.
+      crops: float32 [n, 3], cx, cy, side in pixels of the whole picture, see `box_to_crop`.
+      valid: bool [n]; False where the frame couldn't be read, and after the clip's end.
     """
 
-    name: str
-    frames: np.ndarray
+    pictures: np.ndarray
+    views: np.ndarray
     crops: np.ndarray
     valid: np.ndarray
-    scale: float
-
-    def to_picture(self, points: np.ndarray) -> np.ndarray:
-        """Map points [..., 2] on the canvas to pixels of the original picture."""
-        return (points + 0.5) / self.scale - 0.5
 
 
 def train_pairs(
@@ -209,36 +201,150 @@ def heatmaps_of(
     return rows[..., :, None, :] * bell(offset_x)[..., None, :, :], weights.astype(np.float32)
 
 
-def subject_arrays(
-    clip: Clip,
-    *,
-    image_size: int,
-    oversample: float | None = None,
-    max_frames: int | None = None,
-) -> Subject:
-    """Decode a clip into one array, as personalization needs it.
-
-    Unreadable frames are left out and named in one warning.
+def window_of(
+    picture: np.ndarray, crop: np.ndarray, shape: tuple[int, int], pixels: float = math.inf
+) -> tuple[np.ndarray, tuple[float, int, int]]:
+    """Cut the window around a crop out of a picture, shrunk until the crop has `pixels` a side.
 
     Args:
-      image_size: pixels of the network's crop.
-      oversample: shrink all frames by one factor, so that the clip's median crop has this many
-        times `image_size` pixels a side (never enlarged); None keeps the original pixels, as the
-        published program does.
-      max_frames: read only that many frames, from the first on.
+      picture: uint8 RGB [H, W, 3].
+      crop: [3], see `geometry.box_to_crop`.
+      shape: height and width of the window; it stays inside the picture where that is larger.
+      pixels: the most that the crop may have.
 
-    Raises:
-      FrameError: no frame can be read.
+    Returns:
+      The window uint8 [height, width, 3] and its view: zoom, x, y (`geometry.window_affine`).
     """
-    boxes = clip.boxes[:max_frames].astype(np.float64)
-    crops = geometry.box_to_crop(boxes)
-    wanted = math.inf if oversample is None else oversample * image_size
-    scale = min(1.0, wanted / float(np.median(crops[:, 2])))
-    frames = _read_all(clip, len(boxes), scale)
-    valid = np.array([frame is not None for frame in frames])
-    crops[:, :2] = (crops[:, :2] + 0.5) * scale - 0.5
-    crops[:, 2] *= scale
-    return Subject(clip.name, _stack_padded(frames), crops.astype(np.float32), valid, scale)
+    *centre, side = crop
+    zoom = min(1.0, pixels / float(side))
+    if zoom < 1:
+        # With fx, fy (and no size) cv2 uses exactly this factor, whatever the sides round to.
+        picture = cv2.resize(picture, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_AREA)
+    window, (height, width) = np.zeros((*shape, 3), np.uint8), shape
+    x, y = (
+        int(np.clip(round((c + 0.5) * zoom - length / 2), 0, max(own - length, 0)))
+        for c, length, own in zip(centre, (width, height), picture.shape[1::-1], strict=True)
+    )
+    part = picture[y : y + height, x : x + width]
+    window[: part.shape[0], : part.shape[1]] = part
+    return window, (zoom, x, y)
+
+
+def window_shape(picture_size: tuple[int, ...], pixels: float, context: float) -> tuple[int, int]:
+    """Height and width of a subject's windows, see `SubjectFrames`."""
+    sides = np.array(picture_size)
+    if math.isfinite(pixels):
+        sides[:] = math.ceil(context * pixels)
+    height, width = -(-sides // WINDOW_MULTIPLE) * WINDOW_MULTIPLE
+    return int(height), int(width)
+
+
+class SubjectFrames:
+    """The frames of a clip as personalization takes them: windows of one size, one after the other.
+
+    However long the clip is, only a few frames are held at a time.
+
+    Attributes:
+      clip: the clip, without its labels.
+      shape: H and W of the windows.
+      errors: what was wrong with the frames that could not be read so far, by index.
+    """
+
+    def __init__(
+        self,
+        clip: Clip,
+        *,
+        image_size: int,
+        oversample: float | None = None,
+        context: float = 2.0,
+    ):
+        """Find out the windows' size.
+
+        Args:
+          clip: frames and boxes.
+          image_size: pixels of the network's crop.
+          oversample: shrink each frame until its crop has at most this many times `image_size`
+            pixels a side (never enlarged). None keeps the original pixels, as the published program
+            does; then windows have the size of the clip's first picture.
+          context: with `oversample`: side of the windows in sides of the crop. Augmentation turns
+            black in from beyond.
+
+        Raises:
+          FrameError: no frame can be read.
+        """
+        self.clip = clip.without_labels()
+        self.errors: dict[int, FrameError] = {}
+        self._warned = False
+        self._crops = geometry.box_to_crop(clip.boxes.astype(np.float64)).astype(np.float32)
+        self._pixels = math.inf if oversample is None else oversample * image_size
+        self.shape = window_shape(self._first_picture().shape[:2], self._pixels, context)
+
+    def __len__(self) -> int:
+        return self.clip.num_frames
+
+    def read(self, indices: Iterable[int], size: int | None = None) -> Windows:
+        """Read these frames, filled up to `size` rows with invalid ones."""
+        indices = list(indices)
+        return self._stacked(indices, [self._window(index) for index in indices], size)
+
+    def chunks(self, size: int, pool: ThreadPoolExecutor, start: int = 0) -> Iterator[Windows]:
+        """Yield `size` frames at a time from `start` on, read ahead by the threads of `pool`.
+
+        The last of them is filled up with invalid frames. Afterwards one warning names the frames
+        that could not be read.
+        """
+        count, ahead = len(self), collections.deque()
+        place = start
+        for first in range(start, count, size):
+            while place < min(first + 2 * size, count):
+                ahead.append(pool.submit(self._window, place))
+                place += 1
+            indices = range(first, min(first + size, count))
+            yield self._stacked(indices, [ahead.popleft().result() for _ in indices], size)
+        if self.errors and not self._warned:
+            self._warn()
+
+    def _first_picture(self) -> np.ndarray:
+        for index in range(len(self)):
+            try:
+                return self.clip.read(index)
+            except FrameError as error:
+                self.errors[index] = error
+        first = next(iter(self.errors.values()))
+        raise FrameError(_nothing_readable(self.clip.name, len(self), first))
+
+    def _window(self, index: int) -> tuple[np.ndarray, tuple[float, int, int]] | None:
+        """One frame's window and view; None if it can't be read."""
+        try:
+            picture = self.clip.read(index)
+        except FrameError as error:
+            self.errors[index] = error
+            return None
+        return window_of(picture, self._crops[index], self.shape, self._pixels)
+
+    def _stacked(self, indices: Sequence[int], rows: list, size: int | None) -> Windows:
+        size = len(rows) if size is None else size
+        pictures = np.zeros((size, *self.shape, 3), np.uint8)
+        views = np.tile(np.array([1, 0, 0], np.float32), (size, 1))
+        valid = np.zeros(size, bool)
+        crops = np.tile(self._crops[indices[-1]], (size, 1))
+        crops[: len(rows)] = self._crops[list(indices)]
+        for i, row in enumerate(rows):
+            if row is not None:
+                pictures[i], views[i], valid[i] = *row, True
+        return Windows(pictures, views, crops, valid)
+
+    def _warn(self) -> None:
+        self._warned = True
+        errors = [self.errors[index] for index in sorted(self.errors)]
+        named = [str(error) for error in errors[:NAMED_FRAMES]]
+        if len(errors) > NAMED_FRAMES:
+            named.append(f"... and {len(errors) - NAMED_FRAMES} more")
+        warnings.warn(
+            f"clip {self.clip.name}: {len(errors)} of {len(self)} frames can't be read and are "
+            "left out:\n" + "\n".join(named),
+            stacklevel=3,
+        )
 
 
 def device_prefetch(iterator: Iterable, put: Callable[..., T], depth: int = 2) -> Iterator[T]:
@@ -378,47 +484,5 @@ def _tensorflow():
     return tf
 
 
-def _read_all(clip: Clip, count: int, scale: float) -> list[np.ndarray | None]:
-    """Read and shrink the first `count` frames in threads; None for those that can't be read."""
-
-    def load(index):
-        try:
-            picture = clip.read(index)
-        except FrameError as error:
-            return error
-        if scale == 1:
-            return picture
-        # With fx, fy (and no size) cv2 uses exactly this factor, whatever the sides round to.
-        return cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-
-    with ThreadPoolExecutor() as pool:
-        frames = list(pool.map(load, range(count)))
-    errors = [frame for frame in frames if isinstance(frame, FrameError)]
-    if len(errors) == count:
-        raise FrameError(_nothing_readable(clip.name, count, errors[0]))
-    if errors:
-        named = [str(error) for error in errors[:NAMED_FRAMES]]
-        if len(errors) > NAMED_FRAMES:
-            named.append(f"... and {len(errors) - NAMED_FRAMES} more")
-        warnings.warn(
-            f"clip {clip.name}: {len(errors)} of {count} frames can't be read and are left out:\n"
-            + "\n".join(named),
-            stacklevel=3,
-        )
-    return [None if isinstance(frame, FrameError) else frame for frame in frames]
-
-
 def _nothing_readable(name: str, count: int, error: FrameError) -> str:
     return f"clip {name}: none of its {count} frames can be read. {error}"
-
-
-def _stack_padded(frames: list[np.ndarray | None]) -> np.ndarray:
-    """Stack pictures at the top left of [T, H, W, 3] zeros; empties the list as it goes."""
-    sides = np.array([frame.shape[:2] for frame in frames if frame is not None]).max(0)
-    height, width = -(-sides // CANVAS_MULTIPLE) * CANVAS_MULTIPLE
-    canvas = np.zeros((len(frames), height, width, 3), np.uint8)
-    for index, frame in enumerate(frames):
-        if frame is not None:
-            canvas[index, : frame.shape[0], : frame.shape[1]] = frame
-        frames[index] = None  # so that a long clip is never held twice
-    return canvas

@@ -8,6 +8,7 @@ import sys
 import time
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
@@ -18,7 +19,7 @@ from benchmarks import case as cases
 from benchmarks import data, machine, ours, report, speed, theirs, works
 from configs import h36m, tiny
 from data_pipelines import layouts, penn, pipeline, synthetic
-from ttp_jax import ttp
+from ttp_jax import geometry, ttp
 from ttp_jax.models import resnet
 from ttp_jax.models.pose import PoseNet
 from ttp_jax.skeletons import SKELETONS
@@ -144,18 +145,15 @@ def test_pairs_and_predictions_are_those_of_ttp():
     case = cases.prepare(TOY, "float32", 1, 3)
     draws = cases.torch_draws(case, "online")
     network = theirs.Network(case, adapts=True, **PLAIN)
-    settings = case.tools("online").settings
-    for t, draw in enumerate(draws):
-        key = jax.random.fold_in(jax.random.key(0), t)
-        sources = ttp._draw_valid(key, case.video.valid, t, TOY.ttp_batch)
-        targets = np.full_like(sources, t)
-        wanted = ttp._cut_pairs(key, case.video, targets, sources, settings, clean_first=True)
-        for mine, torchs in zip(wanted, network.pair(draw), strict=True):
+    tools, key = case.tools("online"), jax.random.key(0)
+    for draw in draws:
+        places = (jnp.asarray(place.numpy()) for place in (draw.targets, draw.sources))
+        affines = geometry.invert_affine(jnp.asarray(draw.to_picture.numpy()))
+        for place, torchs in zip(places, network.pair(draw), strict=True):
+            mine = ttp.cut(case.video, place, affines, tools.settings)
             np.testing.assert_allclose(mine, torchs.permute(0, 2, 3, 1), atol=2e-3)
-    adaptation = ttp.start(case.base, case.tools("online"))
-    joints, peaks = ttp.predict_frames(
-        adaptation, case.base, case.video, np.arange(1), tools=case.tools("online")
-    )
+    begin = ttp.start(case.base, key, tools=tools, capacity=1, shape=case.video.pictures.shape[1:3])
+    _, (joints, peaks) = ttp.predict_frames(begin, case.base, case.video, tools=tools)
     theirs_joints, theirs_peaks = network.predict(network.pair(draws[0])[0][:1])
     np.testing.assert_allclose(peaks[0], theirs_peaks[0], rtol=1e-4)
     # Heatmap to crop to picture; ours adds a quarter of a heatmap pixel, that is 1.1 here.

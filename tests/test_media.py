@@ -205,9 +205,11 @@ def test_damaged_frames_keep_their_rows(tmp_path):
                 clip.read(i)
         else:
             assert number_of(clip.read(i)) == i
-    with pytest.warns(UserWarning, match="4 of 40 frames can't be read"):
-        subject = pipeline.subject_arrays(clip, image_size=32)
-    np.testing.assert_array_equal(np.flatnonzero(~subject.valid), bad)
+    unreadable = pytest.warns(UserWarning, match="4 of 40 frames can't be read")
+    with unreadable, ThreadPoolExecutor(4) as pool:
+        frames = pipeline.SubjectFrames(clip, image_size=32)
+        valid = np.concatenate([chunk.valid for chunk in frames.chunks(8, pool)])
+    np.testing.assert_array_equal(np.flatnonzero(~valid), bad)
 
 
 @pytest.mark.parametrize("change", ["deleted", "another video", "cut off"])
@@ -287,8 +289,8 @@ def test_natural_order_and_mixed_sizes(tmp_path):
     assert [number_of(clip.read(i)) for i in range(8)] == list(range(8))
     assert [clip.read(i).shape for i in range(8)] == [(48 + i, 64, 3) for i in range(8)]
     np.testing.assert_array_equal(clip.boxes, [[-0.5, -0.5, 63.5, 47.5 + i] for i in range(8)])
-    subject = pipeline.subject_arrays(clip, image_size=32)
-    assert subject.frames.shape == (8, 64, 64, 3) and subject.valid.all()
+    windows = pipeline.SubjectFrames(clip, image_size=32).read(range(8))
+    assert windows.pictures.shape == (8, 64, 64, 3) and windows.valid.all()
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif"])

@@ -4,7 +4,9 @@ import os
 import pathlib
 import subprocess
 import sys
+import threading
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import numpy as np
@@ -13,10 +15,10 @@ import pytest
 from data_pipelines import penn
 from data_pipelines.clips import Clip, FrameError
 from data_pipelines.pipeline import (
-    Subject,
+    SubjectFrames,
+    Windows,
     device_prefetch,
     heatmaps_of,
-    subject_arrays,
     train_pairs,
 )
 from ttp_jax import geometry
@@ -362,73 +364,128 @@ def picture_clip(pictures, boxes, **changes):
     return Clip("own", "own", "test", len(pictures), read, boxes, **changes)
 
 
+def cut_all(frames, size=4, start=0):
+    """All chunks of a subject's frames, joined."""
+    with ThreadPoolExecutor(3) as pool:
+        return Windows(*map(np.concatenate, zip(*frames.chunks(size, pool, start), strict=True)))
+
+
 def test_subject_in_original_pixels():
     rng = np.random.default_rng(0)
     pictures = rng.integers(0, 256, (5, 100, 130, 3), np.uint8)
-    subject = subject_arrays(picture_clip(pictures, [10, 20, 50, 90]), image_size=32)
-    assert subject.name == "own" and subject.scale == 1 and subject.valid.all()
-    assert subject.frames.shape == (5, 128, 192, 3) and subject.frames.dtype == np.uint8
-    np.testing.assert_array_equal(subject.frames[:, :100, :130], pictures)
-    assert not subject.frames[:, 100:].any() and not subject.frames[:, :, 130:].any()
-    np.testing.assert_allclose(subject.crops, np.tile([30, 55 + 0.075 * 70, 87.5], (5, 1)))
-    assert subject.crops.dtype == np.float32
-    points = rng.uniform(0, 90, (5, 13, 2))
-    np.testing.assert_allclose(subject.to_picture(points), points, rtol=1e-12)
+    frames = SubjectFrames(picture_clip(pictures, [10, 20, 50, 90]), image_size=32)
+    assert len(frames) == 5 and frames.shape == (128, 192)
+    windows = frames.read(range(5))
+    assert windows.pictures.shape == (5, 128, 192, 3) and windows.pictures.dtype == np.uint8
+    np.testing.assert_array_equal(windows.pictures[:, :100, :130], pictures)
+    assert not windows.pictures[:, 100:].any() and not windows.pictures[:, :, 130:].any()
+    np.testing.assert_array_equal(windows.views, np.tile([1, 0, 0], (5, 1)))
+    np.testing.assert_allclose(windows.crops, np.tile([30, 55 + 0.075 * 70, 87.5], (5, 1)))
+    assert windows.crops.dtype == windows.views.dtype == np.float32 and windows.valid.all()
 
 
-def test_subject_shrinks_by_one_factor():
+def test_windows_of_a_shrunk_picture_hold_the_person_where_the_view_says():
     joint = np.array([211.0, 133.0])
     picture = np.zeros((301, 401, 3), np.uint8)
     cv2.circle(picture, (211, 133), 9, (255, 255, 255), -1)
-    # Crop sides 1.25 * (80, 160, 240): the median 200 shall become 2 * 32.
+    # Crop sides 1.25 * (80, 160, 240), to become 2 * 32 at most.
     boxes = [[100, 50, 180, 100], [100, 50, 260, 100], [100, 50, 340, 100]]
-    subject = subject_arrays(picture_clip([picture] * 3, boxes), image_size=32, oversample=2)
-    assert subject.scale == pytest.approx(0.32)
-    assert subject.frames.shape == (3, 128, 128, 3)  # 96 x 128 pixels of picture
-    np.testing.assert_allclose(subject.crops[:, 2], np.array([100, 200, 300]) * 0.32, rtol=1e-6)
-    mass = subject.frames[0, ..., 0].astype(float)
+    frames = SubjectFrames(
+        picture_clip([picture] * 3, boxes), image_size=32, oversample=2, context=1.0
+    )
+    windows = frames.read(range(3))
+    assert frames.shape == (64, 64)
+    np.testing.assert_allclose(windows.views[:, 0], [0.64, 0.32, 64 / 300], rtol=1e-6)
+    np.testing.assert_allclose(windows.crops, geometry.box_to_crop(np.float64(boxes)), rtol=1e-6)
+    mass = windows.pictures[1, ..., 0].astype(float)
     ys, xs = np.indices(mass.shape)
     centre = np.array([(mass * xs).sum(), (mass * ys).sum()]) / mass.sum()
-    np.testing.assert_allclose(centre, (joint + 0.5) * 0.32 - 0.5, atol=0.05)
-    np.testing.assert_allclose(subject.to_picture(centre), joint, atol=0.15)
-    # The crop's centre is the same place in both.
-    crop = geometry.box_to_crop(np.float64(boxes))
-    np.testing.assert_allclose(subject.to_picture(subject.crops[:, :2]), crop[:, :2], atol=1e-4)
+    zoom, *corner = windows.views[1]
+    np.testing.assert_allclose(centre, (joint + 0.5) * zoom - 0.5 - corner, atol=0.05)
+    # What the network is shown is the crop of the whole picture, up to the shrinking.
+    affine = geometry.crop_affine(windows.crops[1], 32)
+    own = geometry.window_affine(affine, windows.views[1])
+    seen = geometry.transform_points(own, centre[None])[0]
+    np.testing.assert_allclose(seen, geometry.transform_points(affine, joint[None])[0], atol=0.1)
+
+
+def test_windows_lie_around_the_crop_and_inside_the_picture():
+    picture = np.arange(300 * 400).reshape(300, 400, 1).repeat(3, 2).astype(np.uint8)
+    boxes = [[0, 0, 20, 30], [200, 150, 220, 180], [380, 270, 400, 300]]
+    frames = SubjectFrames(picture_clip([picture] * 3, boxes), image_size=32, oversample=1)
+    windows = frames.read(range(3))
+    assert frames.shape == (64, 64)  # twice the crop's 32 pixels
+    zoom, corners = windows.views[0, 0], windows.views[:, 1:]
+    assert zoom == pytest.approx(32 / 37.5)
+    assert (corners[0] == 0).all()
+    centre = (windows.crops[1, :2] + 0.5) * zoom - corners[1]
+    np.testing.assert_allclose(centre, [32, 32], atol=0.51)
+    assert (corners[2] == [round(400 * zoom) - 64, round(300 * zoom) - 64]).all()
 
 
 def test_subject_is_never_enlarged():
     clip = picture_clip(np.ones((2, 50, 50, 3), np.uint8), [10, 10, 20, 20])
-    assert subject_arrays(clip, image_size=128, oversample=4).scale == 1
+    windows = SubjectFrames(clip, image_size=128, oversample=4).read([0])
+    assert windows.views[0, 0] == 1
 
 
 def test_subject_with_frames_of_several_sizes():
     pictures = [np.full((h, w, 3), 7, np.uint8) for h, w in ((50, 60), (70, 40), (10, 129))]
-    subject = subject_arrays(picture_clip(pictures, [0, 0, 9, 9]), image_size=32)
-    assert subject.frames.shape == (3, 128, 192, 3)
-    assert [int((f > 0).sum()) for f in subject.frames] == [p.size for p in pictures]
+    frames = SubjectFrames(picture_clip(pictures, [0, 0, 9, 9]), image_size=32)
+    assert frames.shape == (64, 64)  # of the first picture
+    found = frames.read(range(3)).pictures
+    assert [int((f > 0).sum()) for f in found] == [50 * 60 * 3, 64 * 40 * 3, 10 * 64 * 3]
 
 
-def test_subject_leaves_out_unreadable_frames():
+def test_subject_leaves_out_unreadable_frames_and_names_them_once():
     pictures = [np.full((50, 60, 3), 7, np.uint8)] * 12
-    for index in range(2, 9):
+    for index in range(7):
         pictures[index] = FrameError(f"bad{index}.jpg is cut off")
-    with pytest.warns(UserWarning, match=r"(?s)7 of 12 .*bad2.jpg.*bad6.jpg.*and 2 more") as caught:
-        subject = subject_arrays(picture_clip(pictures, [0, 0, 9, 9]), image_size=32)
+    frames = SubjectFrames(picture_clip(pictures, [0, 0, 9, 9]), image_size=32)
+    with pytest.warns(UserWarning, match=r"(?s)7 of 12 .*bad0.jpg.*bad4.jpg.*and 2 more") as caught:
+        first, again = (cut_all(frames) for _ in range(2))
     assert len(caught) == 1
-    np.testing.assert_array_equal(np.flatnonzero(~subject.valid), range(2, 9))
-    assert not subject.frames[~subject.valid].any() and subject.frames[subject.valid].any()
+    np.testing.assert_array_equal(np.flatnonzero(~first.valid), range(7))
+    assert not first.pictures[~first.valid].any() and first.pictures[first.valid].any()
+    np.testing.assert_array_equal(first.pictures, again.pictures)
     with pytest.raises(FrameError, match="clip own: none of its 3 frames.*bad2.jpg"):
-        subject_arrays(picture_clip(pictures[2:5], [0, 0, 9, 9]), image_size=32)
+        SubjectFrames(picture_clip(pictures[2:5], [0, 0, 9, 9]), image_size=32)
 
 
-def test_subject_reads_no_more_than_asked_and_no_labels():
-    pictures = [np.full((50, 60, 3), 7, np.uint8)] * 3 + [ValueError("must not be read")]
-    labels = np.ones((4, 13, 2), np.float32)
-    clip = picture_clip(pictures, [0, 0, 9, 9], joints=labels, visible=labels[..., 0] > 0)
-    subject = subject_arrays(clip, image_size=32, max_frames=3)
-    assert len(subject.frames) == len(subject.crops) == len(subject.valid) == 3
-    assert set(vars(subject)) == {"name", "frames", "crops", "valid", "scale"}
-    assert isinstance(subject, Subject)
+def test_chunks_are_whole_and_start_anywhere():
+    pictures = np.random.default_rng(0).integers(0, 256, (10, 40, 50, 3), np.uint8)
+    frames = SubjectFrames(picture_clip(pictures, [5, 5, 30, 30]), image_size=16, oversample=1)
+    every = cut_all(frames)
+    assert len(every.valid) == 12 and every.valid.sum() == 10
+    assert np.isfinite(every.crops).all() and (every.crops[:, 2] > 0).all()
+    for a, b in zip(cut_all(frames, start=4), every, strict=True):
+        np.testing.assert_array_equal(a, b[4:])
+    for a, b in zip(frames.read([7, 2]), every, strict=True):
+        np.testing.assert_array_equal(a, b[[7, 2]])
+
+
+def test_a_subject_holds_few_frames_and_no_labels():
+    held, most, lock = set(), [0], threading.Lock()
+
+    class Counted(np.ndarray):
+        def __del__(self):
+            held.discard(id(self))
+
+    def read(index):
+        picture = np.full((400, 400, 3), index, np.uint8).view(Counted)
+        with lock:
+            held.add(id(picture))
+            most[0] = max(most[0], len(held))
+        return picture
+
+    labels = np.ones((200, 13, 2), np.float32)
+    boxes = np.tile(np.float32([0, 0, 390, 390]), (200, 1))
+    clip = Clip("own", "own", "test", 200, read, boxes, labels, labels[..., 0] > 0)
+    frames = SubjectFrames(clip, image_size=16, oversample=1)
+    assert frames.clip.joints is None and frames.clip.visible is None
+    with ThreadPoolExecutor(4) as pool:
+        count = sum(int(chunk.valid.sum()) for chunk in frames.chunks(8, pool))
+    assert count == 200 and most[0] <= 3 * 8
 
 
 @pytest.mark.parametrize("depth", [1, 2, 5])
@@ -452,15 +509,15 @@ def test_memory_mapped_clip_is_read_in_place(tmp_path):
     labels = {"joints": np.ones((3, 13, 2), np.float32), "visible": np.ones((3, 13), bool)}
     clips = [picture_clip(source, [0, 0, 40, 40], **labels) for source in (pictures, mapped)]
     assert_same(*(batches([clip], 2) for clip in clips))
-    a, b = (subject_arrays(clip, image_size=16, oversample=1) for clip in clips)
-    np.testing.assert_array_equal(a.frames, b.frames)
+    a, b = (SubjectFrames(clip, image_size=16, oversample=1).read(range(3)) for clip in clips)
+    np.testing.assert_array_equal(a.pictures, b.pictures)
 
 
 def test_test_time_needs_no_tensorflow():
     code = (
         "import sys, numpy as np; from data_pipelines import pipeline; from data_pipelines.clips "
         "import Clip; c = Clip('a', 'a', 'test', 1, lambda i: np.ones((9, 9, 3), np.uint8), "
-        "np.float32([[0, 0, 5, 5]])); pipeline.subject_arrays(c, image_size=8); "
+        "np.float32([[0, 0, 5, 5]])); pipeline.SubjectFrames(c, image_size=8).read([0]); "
         "assert not {'tensorflow', 'flax'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], cwd=REPO, check=True)

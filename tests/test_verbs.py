@@ -24,7 +24,16 @@ from ttp_jax.verbs import evaluate, experiment, info, personalize, predict, trai
 from ttp_jax.verbs.runner import Runner
 
 ROOT = pathlib.Path(__file__).parents[1]
-OPTIONS = types.SimpleNamespace(scenario="online", overwrite=False, data=False)
+
+
+def options_of(**flags):
+    """The command line's flags."""
+    rest = {"camera": None, "stdin": False, "keep": None, "person": None}
+    plain = {"scenario": "online", "overwrite": False, "data": False, **rest}
+    return types.SimpleNamespace(**{**plain, **flags})
+
+
+OPTIONS = options_of()
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +82,7 @@ def leaves_equal(a, b):
 def test_the_whole_path_from_training_to_the_table(config, trained, tmp_path, capsys):
     workdir = copy_of(trained, tmp_path)
     for scenario in ("online", "offline"):
-        options = types.SimpleNamespace(scenario=scenario, overwrite=False)
+        options = options_of(scenario=scenario)
         assert personalize.run(config, workdir, options) == 0
     assert predict.run(config, workdir, OPTIONS) == 0
     assert evaluate.run(config, workdir, OPTIONS) == 0
@@ -103,7 +112,7 @@ def test_personalization_never_sees_a_label(config, trained, tmp_path, monkeypat
                 lambda *args: [clip.without_labels() for clip in load(*args)],
             )
         for scenario in ("online", "offline"):
-            options = types.SimpleNamespace(scenario=scenario, overwrite=False)
+            options = options_of(scenario=scenario)
             assert personalize.run(config, workdir, options) == 0
         return [p.read_bytes() for p in sorted(workdir.glob("results/*/*.csv"))]
 

@@ -1,8 +1,9 @@
-"""Training state on disk, with orbax: the last few steps, and the best on the validation split."""
+"""State on disk, with orbax: of trainings, and of subjects whose personalization isn't done."""
 
 import hashlib
 import json
 import pathlib
+import shutil
 from typing import Any
 
 import jax
@@ -55,6 +56,8 @@ class Checkpoints:
     def restore(self, template: TrainState, which: str = "last") -> TrainState:
         """Read the last or the best checkpoint; shapes must be those of `template`.
 
+        Arrays come to the devices of the template's, or as numpy arrays where those are.
+
         Raises FileNotFoundError where there is none, ValueError where it is of another network.
         """
         last, best = self._open()
@@ -65,7 +68,7 @@ class Checkpoints:
                 f"no checkpoint in {self.folder / which}: train first, or point --workdir at a "
                 "finished training."
             )
-        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, template)
+        abstract = jax.tree.map(_abstract, template)
         try:
             restored: Any = manager.restore(step, args=ocp.args.StandardRestore(abstract))
             return restored
@@ -83,6 +86,69 @@ class Checkpoints:
                 manager.wait_until_finished()
                 manager.close()
         self._last = self._best = None
+
+
+class Unfinished:
+    """States of subjects that are under way, under `folder`: the newest of each.
+
+    A state is in place as a whole or not at all, whenever the process is killed.
+    """
+
+    def __init__(self, folder: str | pathlib.Path):
+        self._folder = pathlib.Path(folder).expanduser().resolve()
+        self._disk = ocp.StandardCheckpointer()
+
+    def save(self, name: str, progress: int, tree: Any) -> None:
+        """Keep the state of a subject instead of what was kept; `progress` only grows."""
+        folder = self._folder / name
+        if self._newest(folder) == progress:
+            return
+        self._disk.save(folder / str(progress), _with_key_data(tree))
+        self._disk.wait_until_finished()
+        for old in folder.iterdir():
+            if old.name != str(progress):
+                shutil.rmtree(old, ignore_errors=True)
+
+    def restore(self, name: str, template: Any) -> Any | None:
+        """The state of a subject; None where there is none, or one of another shape."""
+        progress = self._newest(self._folder / name)
+        if progress is None:
+            return None
+        wanted = jax.eval_shape(_with_key_data, template)
+        try:
+            found = self._disk.restore(self._folder / name / str(progress), wanted)
+        except (ValueError, KeyError, TypeError, OSError):
+            return None
+
+        def typed(value, like):
+            is_key = jax.dtypes.issubdtype(like.dtype, jax.dtypes.prng_key)
+            return jax.random.wrap_key_data(value) if is_key else value
+
+        return jax.tree.map(typed, found, template)
+
+    def forget(self, name: str | None = None) -> None:
+        """Delete the state of one subject, or all."""
+        shutil.rmtree(self._folder / (name or ""), ignore_errors=True)
+
+    def _newest(self, folder: pathlib.Path) -> int | None:
+        # What orbax has not finished has another name than a number.
+        steps = [int(path.name) for path in folder.glob("*") if path.name.isdigit()]
+        return max(steps, default=None)
+
+
+def _with_key_data(tree: Any) -> Any:
+    """Keys as plain numbers, which is what a file can hold."""
+
+    def plain(leaf):
+        is_key = jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+        return jax.random.key_data(leaf) if is_key else leaf
+
+    return jax.tree.map(plain, tree)
+
+
+def _abstract(leaf):
+    """What orbax is to restore: an array on the leaf's devices, or a numpy array."""
+    return leaf if isinstance(leaf, np.ndarray) else ocp.utils.to_shape_dtype_struct(leaf)
 
 
 def base_of(state: TrainState) -> Base:

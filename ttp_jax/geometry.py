@@ -76,6 +76,19 @@ def invert_affine(affine):
     return xp.concatenate([linear, shift[..., None]], -1)
 
 
+def window_affine(affine, view):
+    """Re-express affines [..., 2, 3] from picture pixels as such from pixels of a window.
+
+    A view [..., 3] = (zoom, x, y) says where the window lies: picture point p is its point
+    (p + 0.5) * zoom - 0.5 - (x, y).
+    """
+    zoom, corner = view[..., :1], view[..., 1:]
+    linear = affine[..., :2] / zoom[..., None]
+    origin = (corner + 0.5) / zoom - 0.5  # the picture point at the window's point (0, 0)
+    shift = affine[..., 2] + (affine[..., :2] * origin[..., None, :]).sum(-1)
+    return _namespace(affine, view).concatenate([linear, shift[..., None]], -1)
+
+
 def warp(image: jax.Array, affine: jax.Array, size: int) -> jax.Array:
     """Resample one picture [H, W, C] into the crop [size, size, C] that `affine` defines.
 

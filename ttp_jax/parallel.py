@@ -1,5 +1,6 @@
 """Lift a function of one subject to many, and a training step to many devices. Knows no pose."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -51,11 +52,13 @@ def over_subjects(
         def one(own):
             return fn(*common, *own)
 
+        count = jax.tree.leaves(own)[0].shape[0]
+        if count == 1:  # no loop, which would copy what goes in and out
+            return jax.tree.map(lambda a: a[None], one(jax.tree.map(lambda a: a[0], own)))
         if width is None:
             return jax.vmap(one)(own)
         if width == 1:
             return jax.lax.map(one, own)
-        count = jax.tree.leaves(own)[0].shape[0]
         if count % width:
             raise ValueError(f"{count} subjects a device are no multiple of the chunk {width}.")
         split = jax.tree.map(lambda a: a.reshape(count // width, width, *a.shape[1:]), own)
@@ -91,18 +94,57 @@ def pad_subjects(tree: Any, multiple: int) -> Any:
     return jax.tree.map(fill, tree)
 
 
+def join_hosts(where: str) -> None:
+    """Make this process one of several that work together; before anything else of jax runs.
+
+    Args:
+      where: "auto" where the launcher says who takes part (SLURM, Open MPI, Cloud TPU, Kubernetes);
+        else "HOST:PORT,COUNT,INDEX": address of process 0, number of processes, which one this is.
+
+    Raises:
+      ValueError: neither of these.
+    """
+    # What subjects a dead process had is done on the next start: the others needn't die with it.
+    jax.config.update("jax_enable_recoverability", True)
+    join = functools.partial(  # a week: the others may have more subjects to do
+        jax.distributed.initialize, shutdown_timeout_seconds=7 * 24 * 3600
+    )
+    if where == "auto":
+        join()
+        return
+    try:
+        address, count, index = where.split(",")
+        places = address, int(count), int(index)
+    except ValueError:
+        raise ValueError(
+            f"--hosts is {where!r}, expected auto or HOST:PORT,COUNT,INDEX, as 10.0.0.1:1234,2,0."
+        ) from None
+    join(*places)
+
+
+def local(tree: Any) -> Any:
+    """This process's own copy of arrays that all devices hold alike (`everywhere`)."""
+
+    def own(leaf):
+        return leaf.addressable_data(0) if isinstance(leaf, jax.Array) else leaf
+
+    return jax.tree.map(own, tree)
+
+
 def data_mesh(devices=None) -> Mesh:
-    """One axis "data" over all local devices. Explicit axes, jax's default, would break `jit`."""
-    return _mesh("data", devices)
+    """One axis "data" over all devices of all processes.
+
+    Explicit axes, jax's default, would break `jit`.
+    """
+    return _mesh("data", jax.devices() if devices is None else devices)
 
 
 def subject_mesh(devices=None) -> Mesh:
     """One axis "subject" over all local devices, for `over_subjects`."""
-    return _mesh("subject", devices)
+    return _mesh("subject", jax.local_devices() if devices is None else devices)
 
 
 def _mesh(name: str, devices) -> Mesh:
-    devices = jax.local_devices() if devices is None else devices
     return Mesh(np.asarray(devices), (name,), axis_types=(AxisType.Auto,))
 
 

@@ -55,14 +55,14 @@ class Adaptation(flax.struct.PyTreeNode):
 
     Attributes:
       step: updates done, int32.
-      params: the trainable parameters only, by path; the frozen ones stay in `Base`.
+      delta: what is added to the base's parameters, by path; of the trainable ones only.
       opt_state: Adam's moments of those.
       normalisers: running means of the reconstruction loss.
       loss: the last update's reconstruction loss, before the update; NaN before the first.
     """
 
     step: jax.Array
-    params: Flat
+    delta: Flat
     opt_state: optax.OptState
     normalisers: jax.Array
     loss: jax.Array
@@ -83,22 +83,20 @@ def split(params: Params, rules: Sequence[tuple[str, bool]]) -> tuple[Flat, Flat
     return parts
 
 
-def merge(trainable: Flat, frozen: Flat) -> Params:
-    """Undo `split`."""
-    return traverse_util.unflatten_dict({**trainable, **frozen}, sep="/")
-
-
-def adapted(base: Base, adaptation: Adaptation, rules) -> dict[str, Params]:
+def adapted(base: Base, delta: Flat) -> dict[str, Params]:
     """The personalized network's variables, for `PoseNet.apply`."""
-    _, frozen = split(base.params, rules)
-    return {"params": merge(adaptation.params, frozen), "batch_stats": base.batch_stats}
+    flat = traverse_util.flatten_dict(base.params, sep="/")
+    changed = {path: flat[path] + change for path, change in delta.items()}
+    params = traverse_util.unflatten_dict({**flat, **changed}, sep="/")
+    return {"params": params, "batch_stats": base.batch_stats}
 
 
 def start_adaptation(base: Base, rules, tx: optax.GradientTransformation) -> Adaptation:
     """A subject's state before its first frame: base parameters, empty moments."""
     trainable, _ = split(base.params, rules)
+    delta = jax.tree.map(jnp.zeros_like, trainable)
     step, loss = jnp.zeros((), jnp.int32), jnp.full_like(base.normalisers[0], jnp.nan)
-    return Adaptation(step, trainable, tx.init(trainable), base.normalisers, loss)
+    return Adaptation(step, delta, tx.init(delta), base.normalisers, loss)
 
 
 class Stage(NamedTuple):

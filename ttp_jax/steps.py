@@ -11,7 +11,7 @@ from ttp_jax import heatmaps, losses
 from ttp_jax.conv import CONV_OUTPUT
 from ttp_jax.models.pose import PoseNet, normalize
 from ttp_jax.models.vgg import VGG16
-from ttp_jax.state import Adaptation, Flat, TrainState, merge
+from ttp_jax.state import Adaptation, Base, TrainState, adapted
 
 Batch = dict[str, jax.Array]
 
@@ -158,8 +158,7 @@ def _map_accuracy(maps, truth, weights):
 
 def adapt_step(
     state: Adaptation,
-    frozen: Flat,
-    batch_stats: Any,
+    base: Base,
     pairs: tuple[jax.Array, jax.Array],
     vgg: VGG16,
     *,
@@ -172,9 +171,8 @@ def adapt_step(
     Evaluation mode throughout: batch statistics are used and kept, dropout is off.
 
     Args:
-      state: the subject's state.
-      frozen: parameters that stay, flat by path.
-      batch_stats: of the base model.
+      state: the subject's state; what trains is what its `delta` holds.
+      base: the trained model.
       pairs: target and source [B, H, W, 3] in the network's colours.
       vgg: features of the perceptual loss.
       model, tx: network and optimizer.
@@ -182,15 +180,14 @@ def adapt_step(
     """
     target, source = pairs
 
-    def loss_fn(trainable):
-        variables = {"params": merge(trainable, frozen), "batch_stats": batch_stats}
-        picture: Any = model.apply(variables, target, source, method="adaptation_view")
+    def loss_fn(delta):
+        picture: Any = model.apply(adapted(base, delta), target, source, method="adaptation_view")
         return losses.reconstruction(vgg, picture, target, state.normalisers, bgr=bgr)
 
-    (loss, normalisers), gradients = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
-    updates, opt_state = tx.update(gradients, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, updates)
-    return Adaptation(state.step + 1, params, opt_state, normalisers, loss)
+    (loss, normalisers), gradients = jax.value_and_grad(loss_fn, has_aux=True)(state.delta)
+    updates, opt_state = tx.update(gradients, state.opt_state, state.delta)
+    delta = optax.apply_updates(state.delta, updates)
+    return Adaptation(state.step + 1, delta, opt_state, normalisers, loss)
 
 
 def predict(variables: dict, pictures: jax.Array, *, model: PoseNet) -> tuple[jax.Array, jax.Array]:

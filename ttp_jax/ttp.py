@@ -1,8 +1,9 @@
 """Test-time personalization of ONE subject (paper section 3.2).
 
-A subject's frames lie in one array in one coordinate frame; crops of any frame are cut on the
-device. Nothing here knows of labels, files or of other subjects: `parallel.over_subjects` lifts
-these functions to many.
+Frames come in chunks of any length, and everything that is carried from one to the next is one
+value, `Subject`: a file, a run that goes on where it was stopped and a camera are the same code.
+Nothing here knows of labels, files or of other subjects: `parallel.over_subjects` lifts these
+functions to many.
 """
 
 from typing import NamedTuple
@@ -12,23 +13,26 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ttp_jax import augment, geometry, state, steps
+from ttp_jax import augment, geometry, memory, state, steps
+from ttp_jax.memory import Frames, Memory
 from ttp_jax.models.pose import PoseNet, normalize
 from ttp_jax.models.vgg import VGG16
 
 
-class Frames(flax.struct.PyTreeNode):
-    """All pictures of a subject.
+class Subject(flax.struct.PyTreeNode):
+    """All that a subject's personalization carries from frame to frame.
 
     Attributes:
-      pictures: uint8 RGB [T, H, W, 3], one coordinate frame for all.
-      crops: float32 [T, 3], see `geometry.box_to_crop`.
-      valid: bool [T]; False for padding and for frames that could not be read.
+      adaptation: what has changed of the model.
+      memory: frames to draw from.
+      key: of the subject; what a frame draws depends on it and the frame's index only.
+      frame: index of the next frame (of the next update while `adapt_offline` runs), int32.
     """
 
-    pictures: jax.Array
-    crops: jax.Array
-    valid: jax.Array
+    adaptation: state.Adaptation
+    memory: Memory
+    key: jax.Array
+    frame: jax.Array
 
 
 class Settings(NamedTuple):
@@ -71,134 +75,134 @@ def tools(model: PoseNet, settings: Settings) -> Tools:
     return Tools(model, state.adam(settings.learning_rate), settings)
 
 
-def start(base: state.Base, tools: Tools) -> state.Adaptation:
-    """The subject's state before its first frame."""
-    return state.start_adaptation(base, state.RULES[tools.settings.rules], tools.tx)
+def start(
+    base: state.Base, key: jax.Array, *, tools: Tools, capacity: int, shape: tuple[int, int]
+) -> Subject:
+    """A subject before its first frame.
+
+    Args:
+      base: the trained model.
+      key: of the subject.
+      tools: see `tools`.
+      capacity: frames to remember.
+      shape: height and width of the frames' windows.
+    """
+    adaptation = state.start_adaptation(base, state.RULES[tools.settings.rules], tools.tx)
+    return Subject(adaptation, memory.empty(capacity, shape), key, jnp.zeros((), jnp.int32))
 
 
 def online(
-    adaptation: state.Adaptation,
-    base: state.Base,
-    vgg: VGG16,
-    frames: Frames,
-    ids: jax.Array,
-    key: jax.Array,
-    *,
-    tools: Tools,
-) -> tuple[state.Adaptation, tuple[jax.Array, jax.Array]]:
-    """Per frame of `ids`: update on the current frame as target, then predict it.
+    subject: Subject, base: state.Base, vgg: VGG16, frames: Frames, *, tools: Tools
+) -> tuple[Subject, tuple[jax.Array, jax.Array]]:
+    """Per frame: update with it as the target, then predict it.
 
-    Sources are drawn from frames s <= t, the current one included; pair 0 is not augmented. What
-    a frame draws depends on `key` and its index only, so a video may be cut into chunks anywhere.
+    Sources are drawn from what is remembered of the frames s <= t, the current one included; pair 0
+    is not augmented. A video may be cut into chunks anywhere.
 
     Args:
-      adaptation: the subject's state.
+      subject: its state.
       base: the trained model.
       vgg: features of the perceptual loss.
-      frames: the subject's pictures, at least up to the last of `ids`.
-      ids: int32 [n], consecutive frame indices.
-      key: of the subject.
+      frames: the next n frames.
       tools: see `tools`.
 
     Returns:
       The new state; joints [n, K, 2] in picture pixels and peaks [n, K].
     """
     settings = tools.settings
-    fresh = start(base, tools)
 
-    def body(adaptation, t):
+    def body(subject, frame):
+        key = jax.random.fold_in(subject.key, subject.frame)
+        past = memory.remember(subject.memory, frame, jax.random.fold_in(key, 2))
+
         def update(adaptation):
-            frame_key = jax.random.fold_in(key, t)
-            sources = _draw_valid(frame_key, frames.valid, t, settings.batch_size)
-            targets = jnp.full_like(sources, t)
-            pairs = _cut_pairs(frame_key, frames, targets, sources, settings, clean_first=True)
-            return _updates(adaptation, base, vgg, pairs, tools)
+            sources, affines = online_pairs(key, past, frame.crops, settings)
+            alone = jax.tree.map(lambda leaf: leaf[None], frame)
+            target = cut(alone, jnp.zeros_like(sources), affines, settings)
+            pairs = target, cut(past, sources, affines, settings)
+            return _update(adaptation, base, vgg, pairs, tools=tools)
 
+        adaptation = subject.adaptation
         if settings.reset_every:
-            back = (t % settings.reset_every == 0) & (t > 0)
+            fresh = state.start_adaptation(base, state.RULES[settings.rules], tools.tx)
+            back = (subject.frame % settings.reset_every == 0) & (subject.frame > 0)
             adaptation = jax.tree.map(lambda a, b: jnp.where(back, b, a), adaptation, fresh)
-        adaptation = jax.lax.cond(frames.valid[t], update, lambda a: a, adaptation)
-        return adaptation, _predict_frame(adaptation, base, frames, t, tools)
+        adaptation = jax.lax.cond(frame.valid, update, lambda a: a, adaptation)
+        after = Subject(adaptation, past, subject.key, subject.frame + 1)
+        return after, _predict_frame(adaptation, base, frame, tools)
 
-    return jax.lax.scan(body, adaptation, ids)
+    return jax.lax.scan(body, subject, frames)
+
+
+def watch(subject: Subject, frames: Frames) -> Subject:
+    """Remember the next frames, without an update: before `adapt_offline`."""
+
+    def body(subject, frame):
+        key = jax.random.fold_in(jax.random.fold_in(subject.key, subject.frame), 2)
+        past = memory.remember(subject.memory, frame, key)
+        return subject.replace(memory=past, frame=subject.frame + 1), None
+
+    return jax.lax.scan(body, subject, frames)[0]
 
 
 def adapt_offline(
-    adaptation: state.Adaptation,
-    base: state.Base,
-    vgg: VGG16,
-    frames: Frames,
-    ids: jax.Array,
-    key: jax.Array,
-    *,
-    tools: Tools,
-) -> state.Adaptation:
-    """One update per entry of `ids` [n] on pairs drawn from all frames.
+    subject: Subject, base: state.Base, vgg: VGG16, *, tools: Tools, count: int
+) -> Subject:
+    """`count` updates on pairs drawn from all that is remembered.
 
-    As many updates as frames is the paper's rule: `ids` are 0 .. T-1, padding is skipped.
+    Update number i is left out unless i < the valid frames seen: as many updates as frames is the
+    paper's rule. `subject.frame` counts them; set it to 0 after `watch`.
     """
-    settings = tools.settings
-    last = frames.valid.shape[0] - 1
+    settings, past = tools.settings, subject.memory
 
-    def body(adaptation, i):
+    def body(carry, _):
+        adaptation, i = carry
+
         def update(adaptation):
-            step_key = jax.random.fold_in(key, i)
-            target_key, source_key, cut_key = jax.random.split(step_key, 3)
-            targets = _draw_valid(target_key, frames.valid, last, settings.batch_size)
-            sources = _draw_valid(source_key, frames.valid, last, settings.batch_size)
-            pairs = _cut_pairs(cut_key, frames, targets, sources, settings, clean_first=False)
-            return _updates(adaptation, base, vgg, pairs, tools)
+            key = jax.random.fold_in(subject.key, i)
+            targets, sources, affines = offline_pairs(key, past, settings)
+            pairs = (cut(past, index, affines, settings) for index in (targets, sources))
+            return _update(adaptation, base, vgg, tuple(pairs), tools=tools)
 
-        return jax.lax.cond(frames.valid[i], update, lambda a: a, adaptation), None
+        adaptation = jax.lax.cond(i < past.seen, update, lambda a: a, adaptation)
+        return (adaptation, i + 1), None
 
-    return jax.lax.scan(body, adaptation, ids)[0]
+    carry = subject.adaptation, subject.frame
+    (adaptation, i), _ = jax.lax.scan(body, carry, length=count)
+    return subject.replace(adaptation=adaptation, frame=i)
 
 
 def predict_frames(
-    adaptation: state.Adaptation,
-    base: state.Base,
-    frames: Frames,
-    ids: jax.Array,
-    *,
-    tools: Tools,
-) -> tuple[jax.Array, jax.Array]:
-    """Predict frames `ids` [n] without updating.
-
-    Returns joints [n, K, 2] in picture pixels and peaks [n, K].
-    """
-    return jax.lax.map(lambda t: _predict_frame(adaptation, base, frames, t, tools), ids)
+    subject: Subject, base: state.Base, frames: Frames, *, tools: Tools
+) -> tuple[Subject, tuple[jax.Array, jax.Array]]:
+    """Predict the next frames without updating; returns as `online`."""
+    adaptation = subject.adaptation
+    predicted = jax.lax.map(lambda frame: _predict_frame(adaptation, base, frame, tools), frames)
+    return subject.replace(frame=subject.frame + len(frames.valid)), predicted
 
 
 def personalize(
-    base: state.Base,
-    vgg: VGG16,
-    frames: Frames,
-    key: jax.Array,
-    *,
-    tools: Tools,
-) -> tuple[state.Adaptation, tuple[jax.Array, jax.Array]]:
+    base: state.Base, vgg: VGG16, frames: Frames, key: jax.Array, *, tools: Tools
+) -> tuple[Subject, tuple[jax.Array, jax.Array]]:
     """A whole subject in one call, in the settings' scenario: `over_subjects`' unit of work."""
-    ids = jnp.arange(frames.valid.shape[0])
-    adaptation = start(base, tools)
+    count, height, width, _ = frames.pictures.shape
+    subject = start(base, key, tools=tools, capacity=count, shape=(height, width))
     if tools.settings.scenario == "online":
-        return online(adaptation, base, vgg, frames, ids, key, tools=tools)
-    adaptation = adapt_offline(adaptation, base, vgg, frames, ids, key, tools=tools)
-    return adaptation, predict_frames(adaptation, base, frames, ids, tools=tools)
+        return online(subject, base, vgg, frames, tools=tools)
+    subject = again(watch(subject, frames))
+    subject = adapt_offline(subject, base, vgg, tools=tools, count=count)
+    return predict_frames(again(subject), base, frames, tools=tools)
 
 
-def _updates(adaptation, base, vgg, pairs, tools):
-    _, frozen = state.split(base.params, state.RULES[tools.settings.rules])
+def again(subject: Subject) -> Subject:
+    """The subject at its first frame (update) again, for the next pass."""
+    return subject.replace(frame=jnp.zeros_like(subject.frame))
 
+
+def _update(adaptation, base, vgg, pairs, *, tools):
     def one(_, adaptation):
         return steps.adapt_step(
-            adaptation,
-            frozen,
-            base.batch_stats,
-            pairs,
-            vgg,
-            model=tools.model,
-            tx=tools.tx,
-            bgr=tools.settings.bgr,
+            adaptation, base, pairs, vgg, model=tools.model, tx=tools.tx, bgr=tools.settings.bgr
         )
 
     if tools.settings.iterations == 1:
@@ -206,41 +210,50 @@ def _updates(adaptation, base, vgg, pairs, tools):
     return jax.lax.fori_loop(0, tools.settings.iterations, one, adaptation)
 
 
-def _draw_valid(key, valid, last, count):
-    """Draw `count` frame indices, uniformly among the valid ones up to `last`."""
-    index = jnp.arange(valid.shape[0])
-    allowed = valid & (index <= last)
-    order = jnp.argsort(~allowed, stable=True)  # allowed frames first, in their order
-    return order[jax.random.randint(key, (count,), 0, jnp.maximum(allowed.sum(), 1))]
+def online_pairs(
+    key: jax.Array, past: Memory, crop: jax.Array, settings: Settings
+) -> tuple[jax.Array, jax.Array]:
+    """Draw one frame's pairs: places of the sources [B], affines [B, 2, 3] in the target's crop."""
+    sources = memory.draw(past, key, settings.batch_size)
+    scale, degrees, flip = augment.draw(
+        jax.random.fold_in(key, 1), settings.batch_size, settings.ranges
+    )
+    first = jnp.arange(settings.batch_size) == 0
+    scale, degrees = jnp.where(first, 1.0, scale), jnp.where(first, 0.0, degrees)
+    crops = jnp.broadcast_to(crop, (settings.batch_size, 3))
+    return sources, geometry.crop_affine(crops, settings.image_size, scale, degrees, flip & ~first)
 
 
-def cut(frames: Frames, index: jax.Array, affines: jax.Array, settings: Settings) -> jax.Array:
+def offline_pairs(
+    key: jax.Array, past: Memory, settings: Settings
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Draw pairs of all frames: places of targets and sources [B], affines [B, 2, 3]."""
+    target_key, source_key, key = jax.random.split(key, 3)
+    targets, sources = (
+        memory.draw(past, own, settings.batch_size) for own in (target_key, source_key)
+    )
+    moves = augment.draw(jax.random.fold_in(key, 1), settings.batch_size, settings.ranges)
+    affines = geometry.crop_affine(past.crops[targets], settings.image_size, *moves)
+    return targets, sources, affines
+
+
+def cut(
+    frames: Frames | Memory, index: jax.Array, affines: jax.Array, settings: Settings
+) -> jax.Array:
     """Cut crops [n, S, S, 3] of frames `index` [n] by `affines` [n, 2, 3], in network colours."""
 
     def one(i, affine):
-        return geometry.warp(frames.pictures[i], affine, settings.image_size)
+        own = geometry.window_affine(affine, frames.views[i])
+        return geometry.warp(frames.pictures[i], own, settings.image_size)
 
     return normalize(jax.vmap(one)(index, affines), bgr=settings.bgr)
 
 
-def _cut_pairs(key, frames, targets, sources, settings, *, clean_first):
-    """Cut target and source with the target's box and one random transform per pair."""
-    scale, degrees, flip = augment.draw(
-        jax.random.fold_in(key, 1), targets.shape[0], settings.ranges
-    )
-    if clean_first:
-        first = jnp.arange(targets.shape[0]) == 0
-        scale, degrees = jnp.where(first, 1.0, scale), jnp.where(first, 0.0, degrees)
-        flip = flip & ~first
-    affines = geometry.crop_affine(frames.crops[targets], settings.image_size, scale, degrees, flip)
-
-    return cut(frames, targets, affines, settings), cut(frames, sources, affines, settings)
-
-
-def _predict_frame(adaptation, base, frames, t, tools):
+def _predict_frame(adaptation, base, frame, tools):
     settings = tools.settings
-    variables = state.adapted(base, adaptation, state.RULES[settings.rules])
-    affine = geometry.crop_affine(frames.crops[t], settings.image_size)[None]
-    pictures = cut(frames, t[None], affine, settings)
-    points, peaks = steps.predict(variables, pictures, model=tools.model)
+    alone = jax.tree.map(lambda leaf: leaf[None], frame)
+    affine = geometry.crop_affine(alone.crops, settings.image_size)
+    crops = cut(alone, jnp.zeros(1, jnp.int32), affine, settings)
+    variables = state.adapted(base, adaptation.delta)
+    points, peaks = steps.predict(variables, crops, model=tools.model)
     return geometry.transform_points(geometry.invert_affine(affine), points)[0], peaks[0]

@@ -21,12 +21,13 @@ from data_pipelines import pipeline
 from ttp_jax import geometry, metrics, state, steps, ttp, visualize
 from ttp_jax.augment import Ranges
 from ttp_jax.checkpoint import write_json
+from ttp_jax.memory import Frames
 from ttp_jax.models.pose import normalize
 from ttp_jax.verbs import experiment, personalize
 from ttp_jax.verbs.experiment import say
 from ttp_jax.verbs.runner import Runner, spread
 
-PROBE_BATCH = 64  # frames side by side: 512 of the paper's size take more than 20 GiB
+PROBE_BATCH = 64  # frames (of a subject) side by side: 512 of the paper's size take over 20 GiB
 AS_IT_IS = Ranges(rotation_prob=0.0, scale=0.0, flip_prob=0.0)
 NAMES = {"none": "without TTP", "online": "TTP online", "offline": "TTP offline"}
 
@@ -50,7 +51,7 @@ def run(config, workdir: pathlib.Path, options) -> int:
     for scenario, name in NAMES.items():
         folder, found = workdir / "results" / scenario, None
         own = personalize.protocol(config, base, scenario)
-        if personalize.read_protocol(folder) == own:
+        if personalize.read_json(folder, "protocol") == own:
             found = personalize.read_results(folder, test)
         elif folder.is_dir():
             say(f"{folder} is of another model or other settings and left out: run it again")
@@ -199,9 +200,10 @@ def bottleneck(config, base, clips) -> dict[str, float]:
     size, batches = min(wanted, PROBE_BATCH), max(1, wanted // PROBE_BATCH)
     rng, errors = np.random.default_rng(config.seed), []
     for clip in clips:
-        subject, frames = experiment.subject_frames(config, clip)
-        frames = jax.tree.map(jnp.asarray, frames)
-        readable = np.flatnonzero(subject.valid)
+        stream = experiment.subject_frames(config, clip)
+        few = np.unique(np.linspace(0, len(stream) - 1, PROBE_BATCH).astype(int))
+        frames = Frames(*map(jnp.asarray, stream.read(few)))
+        readable = np.flatnonzero(frames.valid)
         for _ in range(batches):
             target, source, other = rng.choice(readable, (3, size))
             affines = geometry.crop_affine(frames.crops[target], tools.settings.image_size)

@@ -150,8 +150,13 @@ def optimizer(config: Config):
     return state.adam(state.schedule(stages_of(config)))
 
 
-def training_pairs(config: Config, clips, start_step: int, num_steps: int | None):
-    """The stream of augmented training batches from `start_step` on."""
+def training_pairs(
+    config: Config, clips, start_step: int, num_steps: int | None, process: tuple[int, int] = (0, 1)
+):
+    """The stream of augmented training batches from `start_step` on.
+
+    `process`, index and count: the stream has this process's rows only.
+    """
     train = config.train
     total = sum(clip.num_frames for clip in clips)
     return pipeline.train_pairs(
@@ -166,6 +171,8 @@ def training_pairs(config: Config, clips, start_step: int, num_steps: int | None
         ranges=Ranges(train.rotation, train.rotation_prob, train.scale, train.flip_prob),
         # All of them where only a part of the data set is at hand.
         frames_per_epoch=min(train.frames_per_epoch, total) or None,
+        process_index=process[0],
+        process_count=process[1],
         num_steps=num_steps,
         workers=config.data.workers or None,
     )
@@ -227,29 +234,23 @@ def load_base(config: Config, workdir: str | pathlib.Path) -> tuple[state.Base, 
     tx = optimizer(config)
     normalisers = jnp.ones(config.loss.levels + 1)
     model, key = build_model(config), jax.random.key(config.seed)
-    template = jax.eval_shape(
+    shapes = jax.eval_shape(
         lambda: steps.init_state(model, tx, key, config.model.image_size, normalisers)
     )
-    trained = checkpoints.restore(template)
+    # As numpy arrays: where training had its devices does not matter here.
+    trained = checkpoints.restore(jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), shapes))
     checkpoints.close()
     return base_of(trained), int(trained.step)
 
 
-def subject_frames(config: Config, clip) -> tuple[pipeline.Subject, ttp.Frames]:
-    """Decode a subject; frames are padded to one of few lengths, so that few programs compile.
-
-    They are numpy arrays: what waits for its turn must not fill a device.
-    """
-    subject = pipeline.subject_arrays(
-        clip.without_labels(),
+def subject_frames(config: Config, clip) -> pipeline.SubjectFrames:
+    """The frames of a subject as personalization takes them."""
+    return pipeline.SubjectFrames(
+        clip,
         image_size=config.model.image_size,
         oversample=config.data.oversample or None,
+        context=config.data.context,
     )
-    missing = padded_length(len(subject.valid)) - len(subject.valid)
-    crops = np.pad(subject.crops, ((0, missing), (0, 0)), mode="edge")
-    pictures = np.pad(subject.frames, ((0, missing), (0, 0), (0, 0), (0, 0)))
-    valid = np.pad(subject.valid, (0, missing))
-    return subject, ttp.Frames(pictures, crops, valid)  # pyright: ignore[reportArgumentType]
 
 
 def padded_length(count: int) -> int:

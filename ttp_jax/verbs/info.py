@@ -105,11 +105,14 @@ def _crops(config, clips, count=16) -> np.ndarray:
     """What the network is shown of unlabelled clips."""
     pictures, names = [], []
     for clip in clips[:count]:
-        subject, _ = experiment.subject_frames(config, clip)
-        index = int(np.flatnonzero(subject.valid)[0])
+        stream, index = experiment.subject_frames(config, clip), 0
+        while not (frames := stream.read([index])).valid[0]:
+            index += 1
         size = config.model.image_size
-        affine = geometry.crop_affine(jnp.asarray(subject.crops[index]), size)
-        crop = geometry.warp(jnp.asarray(subject.frames[index]), affine, size)
+        affine = geometry.window_affine(
+            geometry.crop_affine(frames.crops[0], size), frames.views[0]
+        )
+        crop = geometry.warp(jnp.asarray(frames.pictures[0]), jnp.asarray(affine), size)
         pictures.append(np.asarray(crop, np.uint8))
         names.append(clip.name)
     return visualize.grid([p.repeat(3, 0).repeat(3, 1) for p in pictures], 4, names)

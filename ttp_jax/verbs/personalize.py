@@ -1,68 +1,109 @@
 """Personalize the trained model to every test subject and predict them. No label is touched.
 
     python main.py personalize --config=configs/tiny.py --workdir=runs/tiny --scenario=online
-    python main.py personalize --config=... --scenario=offline --inputs='people/*'
+    python main.py personalize --config=... --scenario=offline --inputs='people/*' --keep=fp16
+    python main.py personalize --config=... --camera=0
 
---inputs takes your own videos and folders of pictures, each one subject, instead of the test split.
+--inputs takes your own videos and folders of pictures, each one subject, instead of the test split;
+--camera and --stdin take frames as they come (`python main.py live --help`).
 Subjects of similar length and size run side by side where memory allows it (config.ttp.together).
 
 online: frame by frame, an update on the frames seen so far, then the frame's prediction.
 offline: as many updates as frames, on pairs of all frames, then all predictions.
 Writes WORKDIR/results/SCENARIO/: per subject NAME.csv and NAME.npz with joints in picture pixels,
-NAME.png with the personalized model's view of some frames, and summary.json.
+NAME.png with the personalized model's view of some frames, and the receipt run.json, which
+`python main.py verify WORKDIR/results/SCENARIO` checks.
+--keep=full (fp16, rank8) keeps every personalized model: WORKDIR/people/NAME.npz, for `predict
+--person=NAME` on other videos of that person; `python main.py people` lists and compares them.
 Subjects that are already there are skipped, unless the model or the settings have changed;
---overwrite does them again anyway.
+--overwrite does them again anyway. Stop it at any time (Ctrl-C, SIGTERM, a crash): the same command
+goes on inside the subject that was under way, and gives the same bytes as if never stopped.
 """
 
 import dataclasses
+import hashlib
+import importlib.metadata
 import json
 import pathlib
+import platform
+from typing import Any
 
+import cv2
+import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from tqdm import tqdm
 
 from data_pipelines import clips as clips_lib
 from data_pipelines import media
-from ttp_jax import state, visualize
-from ttp_jax.checkpoint import fingerprint, write_json
+from ttp_jax import people, state, visualize
+from ttp_jax.checkpoint import Unfinished, fingerprint, write_json
 from ttp_jax.verbs import experiment
 from ttp_jax.verbs.experiment import say
-from ttp_jax.verbs.runner import Result, Runner
+from ttp_jax.verbs.runner import Result, Runner, Stopped, stopping
+
+HOW = ("together", "save_minutes")  # fields of config.ttp that leave the results alone
+STOPPED = 143  # exit code, as of a program that SIGTERM ended
 
 
 def run(config, workdir: pathlib.Path, options) -> int:
-    """Personalize to the test split."""
+    """Personalize to the test split, or to what the options name."""
     if options.scenario not in ("online", "offline"):
         raise ValueError("--scenario must be online or offline.")
+    if options.camera is not None or options.stdin:
+        from ttp_jax.verbs import live  # which uses this module
+
+        return live.run(config, workdir, options)
+    if options.person:
+        raise ValueError("--person is for predict: personalization starts from the base.")
+    if options.keep:
+        people.pack({}, options.keep)  # a wrong form shows before the work
     return run_scenario(config, workdir, options.scenario, options)
 
 
-def run_scenario(config, workdir: pathlib.Path, scenario: str, options) -> int:
-    """Do all test subjects in one scenario ("none": predict only); return the exit code.
+def run_scenario(
+    config, workdir: pathlib.Path, scenario: str, options, folder: pathlib.Path | None = None
+) -> int:
+    """Do this process's share of the test subjects in one scenario; return the exit code.
 
     A subject that fails is named and skipped: the others finish, and the exit code is 1.
+
+    Args:
+      config: the experiment.
+      workdir: where the model is.
+      scenario: "online", "offline", or "none" (predict only).
+      options: flags of the command line.
+      folder: for the results; None for the scenario's own in the workdir.
     """
     base, step = experiment.load_base(config, workdir)
+    if options.person:
+        person = people.read(person_file(workdir, options.person), fingerprint(base))
+        base = base.replace(params=state.adapted(base, person.delta)["params"])
     clips = clips_lib.by_subject(experiment.load_clips(config, "test"))
     if not clips:
         raise clips_lib.DataError(f"no test clips in {config.data.root}.")
-    folder = workdir / "results" / scenario
+    own_name = f"person-{options.person}" if options.person else scenario
+    folder = workdir / "results" / own_name if folder is None else folder
     folder.mkdir(parents=True, exist_ok=True)
-    runner, predictor = Runner(config, base, scenario), Runner(config, base, "none")
     own = protocol(config, base, scenario)
-    again = options.overwrite or read_protocol(folder) != own
-    if again:
-        for old in folder.glob("*.npz"):
-            old.unlink()
+    unfinished = Unfinished(folder / "unfinished")
+    if jax.process_index() == 0 and (options.overwrite or read_json(folder, "protocol") != own):
+        for old in (*folder.glob("*.npz"), folder / "run.json"):
+            old.unlink(missing_ok=True)
+        unfinished.forget()
         write_json(folder / "protocol.json", own)
-    todo = [c for c in clips if not (folder / f"{c.name}.npz").exists()]
-    if len(todo) < len(clips):
-        say(f"{len(clips) - len(todo)} of {len(clips)} subjects are done already")
-        if runner.carries:
-            raise ValueError(
-                "some subjects are done, but what is carried from subject to subject was not kept: "
-                "start over with --overwrite."
-            )
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices("old results are gone")
+    mine = clips[jax.process_index() :: jax.process_count()]
+    todo = [c for c in mine if not (folder / f"{c.name}.npz").exists()]
+    runner, predictor = Runner(config, base, scenario, unfinished), Runner(config, base, "none")
+    if len(todo) < len(mine):
+        say(f"{len(mine) - len(todo)} of {len(mine)} subjects are done already")
+    if runner.carries and (len(todo) < len(clips) or jax.process_count() > 1):
+        raise ValueError(
+            "some subjects are done (or another process does them), but what is carried from "
+            "subject to subject was not kept: start over with --overwrite, in one process."
+        )
     failed, seconds = {}, {}
     drawn = {clip.name for clip in clips[: config.eval.pictures]}
 
@@ -73,30 +114,44 @@ def run_scenario(config, workdir: pathlib.Path, scenario: str, options) -> int:
             except (clips_lib.FrameError, clips_lib.DataError) as error:
                 failed[clip.name] = str(error)
 
+    def finish(clip, result):
+        seconds[clip.name] = result.seconds
+        if options.keep:
+            about = {"base": own["base"], "scenario": scenario, "updates": _updates(result)}
+            target = person_file(workdir, clip.name)
+            people.write(target, jax.device_get(result.adaptation.delta), options.keep, about)
+        if clip.name in drawn and config.model.method == "transformer":
+            visualize.save(folder / f"{clip.name}.png", runner.picture(clip, result))
+        write_result(folder, clip.name, result, experiment.skeleton_of(config))
+        bar.set_description_str(f"{scenario}, {len(seconds)} of {len(todo)} subjects")
+
     total = sum(clip.num_frames for clip in todo)
-    with tqdm(total=total, unit="frame", desc=scenario, dynamic_ncols=True) as bar:
-        for clip, result in runner.many(boxed(), bar):
-            if isinstance(result, Exception):
-                failed[clip.name] = str(result)
-                continue
-            seconds[clip.name] = result.seconds
-            write_result(folder, clip.name, result, experiment.skeleton_of(config))
-            bar.set_postfix_str(f"{len(seconds)} of {len(todo)} subjects, last {clip.name}")
-            if clip.name in drawn and config.model.method == "transformer":
-                visualize.save(folder / f"{clip.name}.png", runner.picture(clip, result))
-    summary = {
-        "scenario": scenario,
-        "checkpoint_step": step,
-        "subjects": [clip.name for clip in clips if clip.name not in failed],
-        "failed": failed,
-        "seconds": seconds,
-        "frames": {clip.name: clip.num_frames for clip in clips},
-    }
-    write_json(folder / "summary.json", summary)
-    say(f"wrote {folder}: {len(clips) - len(failed)} subjects, {scenario}")
+    bar = tqdm(total=total, unit="frame", desc=scenario, dynamic_ncols=True)
+    try:
+        with stopping(runner.stop), bar:
+            for clip, result in runner.many(boxed(), bar):
+                if isinstance(result, Exception):
+                    failed[clip.name] = str(result)
+                else:
+                    finish(clip, result)
+    except Stopped:
+        say(f"stopped after {len(seconds)} of {len(todo)} subjects: the same command goes on")
+        return STOPPED
+    names = [clip.name for clip in clips]
+    write_receipt(folder, config, own, step, names, failed, seconds, options.person)
+    say(f"wrote {folder}: {len(mine) - len(failed)} subjects, {scenario}")
     for name, error in failed.items():
         say(f"FAILED {name}: {error}")
     return 1 if failed else 0
+
+
+def _updates(result: Result) -> int:
+    return int(result.adaptation.step)
+
+
+def person_file(workdir: pathlib.Path, name: str) -> pathlib.Path:
+    """Where a personalized model is kept."""
+    return workdir / "people" / f"{name}.npz"
 
 
 def refined(clip, predictor: Runner, rounds: int):
@@ -117,18 +172,88 @@ def protocol(config, base: state.Base, scenario: str) -> dict:
         "scenario": scenario,
         "seed": config.seed,
         "oversample": config.data.oversample,
+        "context": config.data.context,
         "boxes": [config.data.boxes, config.data.refine],
         "features": [config.loss.features, config.loss.levels],
-        "ttp": {k: v for k, v in config.ttp.items() if k != "together"} if adapts else None,
+        "ttp": {k: v for k, v in config.ttp.items() if k not in HOW} if adapts else None,
     }
 
 
-def read_protocol(folder: pathlib.Path) -> dict | None:
-    """The protocol of the results in a folder; None if there is none that can be read."""
+def read_json(folder: pathlib.Path, name: str) -> dict | None:
+    """`protocol` or `run` of the results in a folder; None if there is none that can be read."""
     try:
-        return json.loads((folder / "protocol.json").read_text())
+        return json.loads((folder / f"{name}.json").read_text())
     except (OSError, ValueError):
         return None
+
+
+def protocol_line(config, scenario: str) -> str:
+    """What a reader must know to compare a result with another, in words."""
+    boxes = {"media": f"boxes: {config.data.boxes}"}.get(config.data.source, "boxes of the data")
+    if config.data.refine:
+        boxes += f", refined {config.data.refine} times by the model itself"
+    if scenario == "none":
+        return f"no personalization; {boxes}"
+    sees = {"online": "never sees a later frame", "offline": "sees all frames first"}[scenario]
+    return (
+        f"{scenario}: {config.ttp.iterations} update(s) a frame of {config.ttp.batch_size} pairs, "
+        f"{sees}; {boxes}"
+    )
+
+
+def write_receipt(folder, config, own, step, names, failed, seconds, person) -> None:
+    """Write run.json: all that is needed to do the run again and to see whether it came out alike.
+
+    Several processes add their subjects to the same file.
+    """
+    before = read_json(folder, "run") or {}
+    subjects = {}
+    for name in names:
+        files = {f"{name}.{suffix}": folder / f"{name}.{suffix}" for suffix in ("csv", "npz")}
+        if not all(path.exists() for path in files.values()):
+            continue
+        old = before.get("subjects", {}).get(name, {})
+        with np.load(files[f"{name}.npz"]) as stored:
+            frames, inputs = len(stored["joints"]), str(stored["inputs"])
+        subjects[name] = {
+            "frames": frames,
+            "seconds": seconds.get(name, old.get("seconds")),
+            "inputs": inputs,
+            "outputs": {name: sha256(path) for name, path in files.items()},
+        }
+    still = {k: v for k, v in before.get("failed", {}).items() if k not in subjects}
+    receipt = {
+        "protocol": protocol_line(config, own["scenario"]),
+        "scenario": own["scenario"],
+        "base": own["base"],
+        "checkpoint_step": step,
+        "person": person,
+        "seed": config.seed,
+        "made_with": made_with(),
+        "subjects": subjects,
+        "failed": {**still, **failed},
+        "config": config.to_dict(),
+    }
+    write_json(folder / "run.json", receipt)
+
+
+def made_with() -> dict[str, str]:
+    """Versions and device: what may change the last bits of a result."""
+    packages = "jax", "jaxlib", "flax", "numpy"
+    device = jax.local_devices()[0]
+    return {
+        **{name: importlib.metadata.version(name) for name in packages},
+        "opencv": cv2.__version__,
+        "python": platform.python_version(),
+        "device": f"{device.platform}: {device.device_kind}",
+        "machine": platform.machine(),
+    }
+
+
+def sha256(path: pathlib.Path) -> str:
+    """Digest of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_result(folder: pathlib.Path, name: str, result: Result, skeleton) -> None:
@@ -138,11 +263,21 @@ def write_result(folder: pathlib.Path, name: str, result: Result, skeleton) -> N
     lines = [",".join(["frame", *columns])]
     for t, row in enumerate(table.reshape(len(table), -1)):
         lines.append(",".join([str(t), *(f"{value:.4f}" for value in row)]))
-    (folder / f"{name}.csv").write_text("\n".join(lines) + "\n")
-    part = folder / f"{name}.npz.part"
-    with part.open("wb") as file:
-        np.savez_compressed(file, joints=result.joints, peaks=result.peaks)
-    part.replace(folder / f"{name}.npz")
+    text = "\n".join(lines) + "\n"
+    clips_lib.write_atomically(folder / f"{name}.csv", lambda path: path.write_text(text))
+    inputs = np.array(result.inputs)
+    arrays = {"joints": result.joints, "peaks": result.peaks, "inputs": inputs}
+    write_arrays(folder / f"{name}.npz", arrays)
+
+
+def write_arrays(path: pathlib.Path, arrays: dict[str, Any]) -> None:
+    """Write a NumPy archive, whole or not at all."""
+
+    def save(part):
+        with part.open("wb") as file:  # given a name, numpy would add a suffix to it
+            np.savez_compressed(file, **arrays)
+
+    clips_lib.write_atomically(path, save)
 
 
 def read_results(folder: pathlib.Path, clips) -> list[np.ndarray] | None:

@@ -1,6 +1,10 @@
 """Subjects through the programs of one scenario: one at a time, or as many as the memory holds."""
 
-import functools
+import contextlib
+import dataclasses
+import hashlib
+import signal
+import threading
 import time
 import zlib
 from collections.abc import Iterable, Iterator
@@ -13,49 +17,87 @@ import numpy as np
 
 from data_pipelines import clips as clips_lib
 from data_pipelines.clips import Clip
-from data_pipelines.pipeline import Subject
+from data_pipelines.pipeline import SubjectFrames
 from ttp_jax import geometry, parallel, state, ttp, visualize
-from ttp_jax.models.pose import denormalize, normalize
+from ttp_jax.checkpoint import Unfinished
+from ttp_jax.memory import Frames
+from ttp_jax.models.pose import denormalize
 from ttp_jax.verbs import experiment
 from ttp_jax.verbs.experiment import say
 
-CHUNK = 8  # frames between two looks at the progress bar
+CHUNK = 8  # frames of one call of a program
 MEMORY_SHARE = 0.7  # of what the device has free, for subjects side by side
 MOST_TOGETHER = 64
+# What is done with a subject, one pass after the other; all but "adapt" go through its frames.
+PASSES = {"none": ("predict",), "online": ("online",), "offline": ("watch", "adapt", "predict")}
 
 
+class Stopped(Exception):
+    """The run was asked to stop and has kept what is needed to go on."""
+
+
+@dataclasses.dataclass
 class Result:
-    """A subject's predictions: joints [T, K, 2] in picture pixels, peaks [T, K], last state.
+    """A subject's predictions.
 
-    Frames that could not be read are NaN. `seconds` is its share of the time of its group.
+    Attributes:
+      frames: what was predicted.
+      joints: float32 [T, K, 2] in picture pixels; NaN for frames that could not be read.
+      peaks: float32 [T, K], NaN likewise.
+      adaptation: the model's last state.
+      inputs: SHA-256 over all that the model was given of the frames: pixels, places, crops.
+      seconds: its share of the time of its group.
     """
 
-    def __init__(
-        self, subject: Subject, joints, peaks, adaptation: state.Adaptation, seconds: float = 0.0
-    ):
-        count = len(subject.valid)
-        self.subject = subject
-        self.joints = subject.to_picture(np.array(joints, np.float64)[:count])
-        self.peaks = np.array(peaks)[:count]
-        self.joints[~subject.valid] = np.nan
-        self.peaks[~subject.valid] = np.nan
-        self.adaptation = adaptation
-        self.seconds = seconds
+    frames: SubjectFrames
+    joints: np.ndarray
+    peaks: np.ndarray
+    adaptation: state.Adaptation
+    inputs: str
+    seconds: float = 0.0
+
+
+@dataclasses.dataclass(eq=False)
+class _Member:
+    """A subject under way: its state as it started in this run, and the predictions so far."""
+
+    clip: Clip
+    frames: SubjectFrames
+    start: ttp.Subject
+    turn: int  # the pass it is in
+    joints: np.ndarray
+    peaks: np.ndarray
+    digest: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(32, np.uint8))
+
+    @property
+    def group(self) -> tuple:
+        """What subjects that run side by side have in common."""
+        return self.start.memory.pictures.shape, self.turn, int(self.start.frame)
 
 
 class Runner:
-    """Programs of one scenario, compiled once per shape of a subject's frames.
+    """Programs of one scenario, compiled once per size of the windows and the memory.
 
-    Subjects of one shape run side by side where the memory allows it; each gets what it would get
-    alone. The work of a subject starts when its frames are decoded, those of the next meanwhile.
+    Subjects of like length run side by side where the memory allows it; each gets what it would get
+    alone. Frames are read ahead while the device works, and never held all at once.
     """
 
-    def __init__(self, config, base: state.Base, scenario: str):
+    def __init__(
+        self, config, base: state.Base, scenario: str, unfinished: Unfinished | None = None
+    ):
+        """Get ready.
+
+        Args:
+          config: the experiment.
+          base: the trained model.
+          scenario: a key of `PASSES`.
+          unfinished: where states are kept on a timer and when the run is stopped.
+        """
         # On its device in so many words: a restored model lies on training's mesh, and a program
         # whose result lies elsewhere than its argument would be compiled again for the next step.
         self._device = jax.local_devices()[0]
         self._base = jax.device_put(base, self._device)
-        self._config, self._scenario = config, scenario
+        self._config, self._scenario, self._unfinished = config, scenario, unfinished
         self.carries = scenario != "none" and (
             config.ttp.reset == "never" or config.ttp.normalisers == "carried"
         )
@@ -65,6 +107,9 @@ class Runner:
         self._widths: dict[tuple[int, ...], int] = {}
         self._programs: dict[tuple[str, bool], Any] = {}
         self._see = jax.jit(self._tools.model.apply)
+        self._joints = experiment.skeleton_of(config).size
+        self.stop = threading.Event()
+        self._saved = time.monotonic()
 
     def one(self, clip: Clip, bar=None) -> Result:
         """Do one subject; raises what its frames raise."""
@@ -74,26 +119,27 @@ class Runner:
         return result
 
     def many(self, clips: Iterable[Clip], bar=None) -> Iterator[tuple[Clip, Result | Exception]]:
-        """Do subjects and yield each as it is done, those of one shape together.
+        """Do subjects and yield each as it is done.
 
-        A subject whose frames can't be used comes with its error; the others go on.
+        A subject whose frames can't be used comes with its error; the others go on. Raises Stopped
+        after `stop` was set, with the states of unfinished subjects kept.
         """
-        waiting: dict[tuple[int, ...], list] = {}
-        for clip, decoded in self._decoded(clips):
-            if isinstance(decoded, Exception):
-                yield clip, decoded
-                continue
-            subject, frames = decoded
-            if self._scenario != "none" and subject.valid.sum() < 2:
-                say(f"{clip.name}: one readable frame, personalization needs two: only predicted")
-                yield from self._together([(clip, subject, frames)], bar, adapt=False)
-                continue
-            group = waiting.setdefault(frames.pictures.shape, [])
-            group.append((clip, subject, frames))
-            if len(group) >= self._width(frames):
-                yield from self._together(waiting.pop(frames.pictures.shape), bar)
-        for group in waiting.values():
-            yield from self._together(group, bar)
+        waiting: dict[tuple, list[_Member]] = {}
+        with ThreadPoolExecutor() as readers:
+            for clip in clips:
+                if self.stop.is_set():
+                    raise Stopped
+                try:
+                    member = self._member(clip)
+                except (clips_lib.FrameError, clips_lib.DataError) as error:
+                    yield clip, error
+                    continue
+                group = waiting.setdefault(member.group, [])
+                group.append(member)
+                if len(group) >= self._width(member):
+                    yield from self._together(waiting.pop(member.group), readers, bar)
+            for group in waiting.values():
+                yield from self._together(group, readers, bar)
 
     def joints_of(self, clips: Iterable[Clip], bar=None) -> list[np.ndarray]:
         """Joints [T, K, 2] of every clip, in their order; raises what a clip's frames raise."""
@@ -104,43 +150,55 @@ class Runner:
             found[clip.name] = result.joints
         return [found[clip.name] for clip in clips]
 
-    def _decoded(self, clips: Iterable[Clip]):
-        """Yield clips with their decoded frames or error, decoding one ahead."""
+    def _member(self, clip: Clip) -> _Member:
+        """A subject at its start, or where an earlier run was stopped."""
+        frames, config = experiment.subject_frames(self._config, clip), self._config
+        remembers = min(config.ttp.memory, experiment.padded_length(len(frames)))
+        start = ttp.start(
+            self._base,
+            subject_key(config.seed, clip.name),
+            tools=self._tools,
+            capacity=1 if self._scenario == "none" else remembers,
+            shape=frames.shape,
+        )
+        if self._previous is not None:
+            start = start.replace(adaptation=self._carried(start.adaptation))
+        joints = np.full((len(frames), self._joints, 2), np.nan, np.float32)
+        member = _Member(clip, frames, start, 0, joints, joints[..., 0].copy())
+        if self._unfinished and not self.carries:
+            found = self._unfinished.restore(clip.name, _kept(member, start))
+            if found is not None and found["boxes"] == _crc(clip.boxes):
+                member = dataclasses.replace(
+                    member,
+                    start=jax.device_put(found["subject"], self._device),
+                    turn=int(found["turn"]),
+                    joints=np.array(found["joints"]),
+                    peaks=np.array(found["peaks"]),
+                    digest=np.array(found["digest"]),
+                )
+                done = f"frame {int(member.start.frame)} of {len(frames)}"
+                say(f"{clip.name} goes on in {PASSES[self._scenario][member.turn]}, {done}")
+        return member
 
-        def decode(clip):
-            try:
-                return experiment.subject_frames(self._config, clip)
-            except (clips_lib.FrameError, clips_lib.DataError) as error:
-                return error
-
-        with ThreadPoolExecutor(1) as pool:
-            ahead = None
-            for clip in clips:
-                following = clip, pool.submit(decode, clip)
-                if ahead is not None:
-                    yield ahead[0], ahead[1].result()
-                ahead = following
-            if ahead is not None:
-                yield ahead[0], ahead[1].result()
-
-    def _width(self, frames: ttp.Frames) -> int:
-        """How many subjects of this shape run side by side."""
-        shape, wanted = frames.pictures.shape, self._config.ttp.together
+    def _width(self, member: _Member) -> int:
+        """How many subjects like this one run side by side."""
+        shape, wanted = member.start.memory.pictures.shape, self._config.ttp.together
         if self.carries or wanted == 1 or (not wanted and jax.default_backend() == "cpu"):
             return 1
         if shape not in self._widths:
-            self._widths[shape] = wanted or self._measured_width(frames)
+            self._widths[shape] = wanted or self._measured_width(member)
         return self._widths[shape]
 
-    def _measured_width(self, frames: ttp.Frames) -> int:
+    def _measured_width(self, member: _Member) -> int:
         """The number that fits into what the device has free, by the plan for one subject."""
-        one = jax.tree.map(lambda leaf: leaf[None], frames)
-        start = jax.tree.map(lambda leaf: leaf[None], self._start())
-        keys = jax.random.split(jax.random.key(0), 1)
-        program = self._program("predict" if self._scenario == "none" else self._scenario, True)
-        plan = program.lower(self._base, self._vgg, jnp.arange(CHUNK), start, one, keys).compile()
+        start = jax.tree.map(lambda leaf: leaf[None], member.start)
+        chunk = Frames(*member.frames.read([0], CHUNK))  # pyright: ignore[reportArgumentType]
+        frames = jax.tree.map(lambda leaf: leaf[None], chunk)
+        name = "adapt" if self._scenario == "offline" else PASSES[self._scenario][-1]
+        given = None if name == "adapt" else frames
+        plan = self._program(name, True).lower(self._base, self._vgg, start, given).compile()
         memory = plan.memory_analysis()
-        each = sum(leaf.nbytes for leaf in jax.tree.leaves((one.pictures, start)))
+        each = sum(leaf.nbytes for leaf in jax.tree.leaves((frames, _without_key(start))))
         each += memory.temp_size_in_bytes + memory.output_size_in_bytes
         stats = self._device.memory_stats() or {}
         free = stats.get("bytes_limit", each) - stats.get("bytes_in_use", 0)
@@ -149,87 +207,129 @@ class Runner:
         say(f"{width} subjects side by side: {each / 2**20:.0f} of {free / 2**20:.0f} MiB each")
         return width
 
-    def _together(self, group: list, bar, adapt: bool = True):
-        """Run subjects of one shape; in two halves where the memory turns out too small."""
-        began = time.monotonic()
+    def _together(self, group: list[_Member], readers: ThreadPoolExecutor, bar):
+        """Run a group; what is left of it in two halves where the memory turns out too small."""
+        began, done = time.monotonic(), set()
         try:
-            results = self._run(group, bar, adapt and self._scenario != "none")
+            for member, adaptation in self._run(group, readers, bar):
+                done.add(member.clip.name)
+                share = (time.monotonic() - began) / len(group)
+                inputs = member.digest.tobytes().hex()
+                found = member.joints, member.peaks, adaptation, inputs, share
+                yield member.clip, Result(member.frames, *found)
+                if self._unfinished:
+                    self._unfinished.forget(member.clip.name)
         except jax.errors.JaxRuntimeError as error:
             if "RESOURCE_EXHAUSTED" not in str(error) or len(group) == 1:
                 raise
             half = len(group) // 2
             say(f"{len(group)} subjects side by side don't fit into the memory: {half} at a time")
-            self._widths[group[0][2].pictures.shape] = half
-            for part in (group[:half], group[half:]):
-                yield from self._together(part, bar, adapt)
-            return
-        seconds = (time.monotonic() - began) / len(group)
-        for (clip, subject, _), (joints, peaks, adaptation) in zip(group, results, strict=True):
-            yield clip, Result(subject, joints, peaks, adaptation, seconds)
+            self._widths[group[0].start.memory.pictures.shape] = half
+            left = [member for member in group if member.clip.name not in done]
+            for part in (left[:half], left[half:]):
+                if part:
+                    yield from self._together(part, readers, bar)
 
-    def _run(self, group: list, bar, adapt: bool) -> list[tuple]:
-        """Return joints, peaks and the last state of every subject of a group."""
-        config, base, vgg = self._config, self._base, self._vgg
-        # The last group of a shape is smaller: filled up to a power of two, so that few programs
+    def _run(self, group: list[_Member], readers: ThreadPoolExecutor, bar):
+        """Yield each member with its last adaptation when its last frame is predicted.
+
+        Predictions are fetched while the device works on the next chunk.
+        """
+        # The last group of a kind is smaller: filled up to a power of two, so that few programs
         # compile.
         width = 1 << (len(group) - 1).bit_length()
-        side_by_side = width > 1
-        keys = jnp.stack([subject_key(config.seed, clip.name) for clip, _, _ in group])
-        stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *[row[2] for row in group])
-        frames = jax.tree.map(jnp.asarray, stacked)
-        frames, keys = parallel.pad_subjects((frames, keys), width)
-        count = len(keys)
-        start = self._start()
-        adaptation = jax.tree.map(lambda leaf: jnp.stack(count * [leaf]), start)
-        adaptation = jax.device_put(adaptation, self._device)
-        longest = max(clip.num_frames for clip, _, _ in group)
-        chunks = [jnp.arange(i, i + CHUNK) for i in range(0, longest, CHUNK)]
-        outputs = []
-        for number, ids in enumerate(chunks):
-            if adapt:
-                program = self._program(self._scenario, side_by_side)
-                adaptation, output = program(base, vgg, ids, adaptation, frames, keys)
-                outputs.append(output)
-            if bar is not None:
-                jax.block_until_ready(adaptation.step)
-                left = (clip.num_frames - number * CHUNK for clip, _, _ in group)
-                bar.update(sum(max(0, min(CHUNK, frames)) for frames in left))
-        if not adapt or self._scenario == "offline":
-            program = self._program("predict", side_by_side)
-            outputs = [program(base, vgg, ids, adaptation, frames, keys)[1] for ids in chunks]
-        joints, peaks = (np.concatenate(parts, 1) for parts in zip(*outputs, strict=True))
+        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *[m.start for m in group])
+        subjects = jax.device_put(parallel.pad_subjects(stacked, width), self._device)
+        longest, names = max(len(m.frames) for m in group), PASSES[self._scenario]
+        progress = _Progress(group, self._scenario, bar)
+        for turn in range(group[0].turn, len(names)):
+            first = int(group[0].start.frame) if turn == group[0].turn else 0
+            program, last = self._program(names[turn], width > 1), turn == len(names) - 1
+            places = range(first, longest, CHUNK)
+            if names[turn] == "adapt":
+                chunks = ((None, None) for _ in places)
+            else:
+                chunks = _chunks(group, places, width, readers, digest=turn == 0)
+            waiting = None
+
+            def note(place, valid, output, name=names[turn], last=last):
+                output = jax.device_get(output)  # waits until that chunk is done
+                if len(output) == 2:
+                    _write(group, place, valid, *output)
+                progress.update(name, place)
+                return [m for m in group if last and place < len(m.frames) <= place + CHUNK]
+
+            for place, (frames, valid) in zip(places, chunks, strict=True):
+                subjects, output = program(self._base, self._vgg, subjects, frames)
+                done = note(*waiting) if waiting else []
+                waiting = place, valid, output
+                at_end = place + CHUNK >= longest
+                saving = not (last and at_end) and self._must_save()
+                if saving or at_end:
+                    done += note(*waiting)
+                for member in done:
+                    # Later chunks, where others have some, change nothing of it.
+                    i = group.index(member)
+                    yield member, jax.tree.map(lambda leaf, i=i: leaf[i], subjects.adaptation)
+                if saving:
+                    waiting = None
+                    self._save(group, turn, place + CHUNK, subjects)
+            subjects = ttp.again(subjects)
         if self.carries:
-            self._previous = jax.tree.map(lambda leaf: leaf[0], adaptation)
-        return [
-            (joints[i], peaks[i], jax.tree.map(lambda leaf, i=i: leaf[i], adaptation))
-            for i in range(len(group))
-        ]
+            self._previous = jax.tree.map(lambda leaf: leaf[0], subjects.adaptation)
+
+    def _must_save(self) -> bool:
+        """Whether the states are to be kept now."""
+        if self._unfinished is None or self.carries:
+            if self.stop.is_set():
+                raise Stopped
+            return False
+        due = time.monotonic() - self._saved > 60 * self._config.ttp.save_minutes
+        return due or self.stop.is_set()
+
+    def _save(self, group: list[_Member], turn: int, place: int, subjects: ttp.Subject) -> None:
+        """Keep the states of a group; raises Stopped if that was to be the last of it."""
+        assert self._unfinished is not None
+        for i, member in enumerate(group):
+            if turn == len(PASSES[self._scenario]) - 1 and place >= len(member.frames):
+                continue  # done, and its results are written
+            subject = jax.tree.map(lambda leaf, i=i: leaf[i], subjects)
+            now = dataclasses.replace(member, turn=turn)
+            self._unfinished.save(member.clip.name, turn * 10**9 + place, _kept(now, subject))
+        self._saved = time.monotonic()
+        if self.stop.is_set():
+            raise Stopped
 
     def _program(self, name: str, side_by_side: bool):
-        """A compiled step of [N] subjects: online, offline or predict, some frames at a time."""
+        """A compiled pass over the next chunk of [N] subjects."""
         if (name, side_by_side) not in self._programs:
             tools = self._tools
 
-            def online(base, vgg, ids, adaptation, frames, key):
-                return ttp.online(adaptation, base, vgg, frames, ids, key, tools=tools)
+            def online(base, vgg, subject, frames):
+                return ttp.online(subject, base, vgg, frames, tools=tools)
 
-            def offline(base, vgg, ids, adaptation, frames, key):
-                adapted = ttp.adapt_offline(adaptation, base, vgg, frames, ids, key, tools=tools)
-                return adapted, None
+            def watch(base, vgg, subject, frames):
+                del base, vgg
+                subject = ttp.watch(subject, frames)
+                return subject, (subject.memory.seen,)
 
-            def predict(base, vgg, ids, adaptation, frames, key):
-                del vgg, key
-                return adaptation, ttp.predict_frames(adaptation, base, frames, ids, tools=tools)
+            def adapt(base, vgg, subject, frames):
+                del frames
+                subject = ttp.adapt_offline(subject, base, vgg, tools=tools, count=CHUNK)
+                return subject, (subject.adaptation.loss,)
 
-            fn = {"online": online, "offline": offline, "predict": predict}[name]
-            lifted = parallel.over_subjects(fn, how="vmap" if side_by_side else "map", shared=3)
-            donated = () if name == "predict" else 3
-            self._programs[name, side_by_side] = jax.jit(lifted, donate_argnums=donated)
+            def predict(base, vgg, subject, frames):
+                del vgg
+                return ttp.predict_frames(subject, base, frames, tools=tools)
+
+            fn = {"online": online, "watch": watch, "adapt": adapt, "predict": predict}[name]
+            lifted = parallel.over_subjects(fn, how="vmap" if side_by_side else "map", shared=2)
+            self._programs[name, side_by_side] = jax.jit(lifted, donate_argnums=2)
         return self._programs[name, side_by_side]
 
-    def _start(self) -> state.Adaptation:
-        """The base, or what the config carries over from the subject before."""
-        fresh, before = ttp.start(self._base, self._tools), self._previous
+    def _carried(self, fresh: state.Adaptation) -> state.Adaptation:
+        """The start of a subject, with what the config carries over from the subject before."""
+        before = self._previous
         if before is None or self._scenario == "none":
             return fresh
         if self._config.ttp.reset == "never":
@@ -240,37 +340,129 @@ class Runner:
 
     def picture(self, clip, result: Result, count: int = 3) -> np.ndarray:
         """The paper's Figure 5 for some frames, seen by the personalized model."""
-        config, tools = self._config, self._tools
-        rules = state.RULES[tools.settings.rules]
-        variables = state.adapted(self._base, result.adaptation, rules)
-        subject = result.subject
-        readable = np.flatnonzero(subject.valid)
+        config, settings = self._config, self._tools.settings
+        variables = state.adapted(self._base, result.adaptation.delta)
+        readable = np.flatnonzero(np.isfinite(result.joints).all((1, 2)))
         chosen = spread(readable, count)
-        size, bgr = tools.settings.image_size, tools.settings.bgr
-        affines = geometry.crop_affine(jnp.asarray(subject.crops[chosen]), size)
-        pictures = jnp.asarray(subject.frames[chosen])
-        crops = jax.vmap(functools.partial(geometry.warp, size=size))(pictures, affines)
+        size, bgr = settings.image_size, settings.bgr
+        frames = Frames(*map(jnp.asarray, result.frames.read(chosen)))
+        affines = geometry.crop_affine(frames.crops, size)
+        crops = ttp.cut(frames, jnp.arange(count), affines, settings)
         sources = crops[::-1]
-        output = self._see(variables, normalize(crops, bgr=bgr), normalize(sources, bgr=bgr))
+        output = self._see(variables, crops, sources)
+        pictures = np.asarray(denormalize(crops, bgr=bgr).round(), np.uint8)
         reconstruction = np.asarray(denormalize(output.reconstruction, bgr=bgr), np.uint8)
         stride = size / output.self_heatmaps.shape[1]
         rows = []
         for row, t in enumerate(chosen):
             to_crop = np.asarray(affines[row])
-            on_canvas = (result.joints[t] + 0.5) * subject.scale - 0.5
             entry = {
-                "image": np.asarray(crops[row], np.uint8),
+                "image": pictures[row],
                 "reconstruction": reconstruction[row],
                 "points": np.asarray(output.points[row]) * stride,
-                "joints": geometry.transform_points(to_crop, on_canvas),
+                "joints": geometry.transform_points(to_crop, result.joints[t]),
                 "affinity": np.asarray(output.affinity[row]),
             }
             if clip.joints is not None:
-                truth = (clip.joints[t] + 0.5) * subject.scale - 0.5
-                entry["truth"] = geometry.transform_points(to_crop, truth)
+                entry["truth"] = geometry.transform_points(to_crop, clip.joints[t])
                 entry["visible"] = clip.visible[t]
             rows.append(entry)
         return visualize.figure5(rows, experiment.skeleton_of(config))
+
+
+class _Progress:
+    """The bar of a run: frames done of all subjects, and where the present ones are."""
+
+    def __init__(self, group: list[_Member], scenario: str, bar):
+        self._bar, self._main = bar, {"offline": "adapt"}.get(scenario, PASSES[scenario][-1])
+        self._lengths = [len(member.frames) for member in group]
+        self._who = group[0].clip.name if len(group) == 1 else f"{len(group)} side by side"
+
+    def update(self, name: str, place: int) -> None:
+        """Show that the chunk at `place` is done in this pass."""
+        if self._bar is None:
+            return
+        longest = max(self._lengths)
+        self._bar.set_postfix_str(f"{self._who}: {name} {min(place + CHUNK, longest)}/{longest}")
+        if name == self._main:
+            self._bar.update(sum(max(0, min(CHUNK, length - place)) for length in self._lengths))
+
+
+def _chunks(group, places: range, width: int, readers, *, digest: bool) -> Iterator[tuple]:
+    """Yield the group's next frames [N, CHUNK, ...] and which of them are valid [N, CHUNK].
+
+    `digest`: add them to the members' digests.
+    """
+    streams = [member.frames.chunks(CHUNK, readers, places.start) for member in group]
+    nothing = None
+    for _ in places:
+        rows = [next(stream, None) for stream in streams]
+        if digest:
+            for member, row in zip(group, rows, strict=True):
+                if row is not None:
+                    told = hashlib.sha256(member.digest.tobytes())
+                    for part in row:
+                        told.update(part.tobytes())
+                    member.digest = np.frombuffer(told.digest(), np.uint8)
+        if nothing is None:
+            some = next(row for row in rows if row is not None)
+            nothing = jax.tree.map(np.zeros_like, some)
+            nothing.views[:, 0] = 1
+            nothing.crops[:, 2] = 1
+        rows = [nothing if row is None else row for row in rows]
+        rows += [nothing] * (width - len(rows))
+        stacked = [np.stack(leaves) for leaves in zip(*rows, strict=True)]
+        yield Frames(*map(jnp.asarray, stacked)), stacked[-1]
+    for stream in streams:  # past its end, where it names the frames that could not be read
+        next(stream, None)
+
+
+def _write(group, place, valid, joints, peaks) -> None:
+    """Write a chunk's predictions into the members."""
+    for i, member in enumerate(group):
+        here = min(CHUNK, max(0, len(member.frames) - place))
+        good = valid[i, :here, None]
+        member.joints[place : place + here] = np.where(good[..., None], joints[i, :here], np.nan)
+        member.peaks[place : place + here] = np.where(good, peaks[i, :here], np.nan)
+
+
+def _kept(member: _Member, subject: ttp.Subject) -> dict:
+    """What a file must hold for the subject to go on from here."""
+    return {
+        "subject": subject,
+        "turn": np.int32(member.turn),
+        "joints": member.joints,
+        "peaks": member.peaks,
+        "digest": member.digest,
+        "boxes": np.uint32(_crc(member.clip.boxes)),
+    }
+
+
+def _crc(array: np.ndarray) -> int:
+    return zlib.crc32(np.ascontiguousarray(array).tobytes())
+
+
+def _without_key(subject: ttp.Subject) -> tuple:
+    return subject.adaptation, subject.memory
+
+
+@contextlib.contextmanager
+def stopping(event: threading.Event) -> Iterator[None]:
+    """Set the event on SIGTERM and on the first Ctrl-C; a second Ctrl-C stops at once."""
+
+    def ask(number, frame):
+        del frame
+        say("\nstopping after this chunk of frames, what is done is kept ...")
+        event.set()
+        if number == signal.SIGINT:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def spread(frames: np.ndarray, count: int) -> np.ndarray:

@@ -33,7 +33,7 @@ class NotFinite(ArithmeticError):
 def run(config, workdir: pathlib.Path, options) -> int:
     """Train, then evaluate without personalization."""
     train(config, workdir)
-    return evaluate.run(config, workdir, options)
+    return evaluate.run(config, workdir, options) if jax.process_index() == 0 else 0
 
 
 def train(config, workdir: pathlib.Path) -> TrainState:
@@ -53,14 +53,14 @@ def train(config, workdir: pathlib.Path) -> TrainState:
     start_values = np.ones(config.loss.levels + 1, np.float32)
     if checkpoints.latest_step() is None and config.model.method != "baseline":
         start_values = experiment.normaliser_start(config, features, training)
+    mesh = parallel.data_mesh()
     state = experiment.init_training(config, tx, start_values)
+    state = jax.device_put(state, parallel.everywhere(mesh))
     if checkpoints.latest_step() is not None:
         state = checkpoints.restore(state)
         say(f"resuming at step {int(state.step)} of {last_step}")
-    experiment.save_config(config, workdir)
-
-    mesh = parallel.data_mesh()
-    state = jax.device_put(state, parallel.everywhere(mesh))
+    if jax.process_index() == 0:
+        experiment.save_config(config, workdir)
     features = jax.device_put(features, parallel.everywhere(mesh))
     stream = _device_batches(config, training, int(state.step), last_step, mesh)
     programs = {
@@ -102,12 +102,14 @@ def train(config, workdir: pathlib.Path) -> TrainState:
 
 def _device_batches(config, clips, first, last, mesh):
     """Batches from `first` to `last`, copied to the devices ahead of use."""
-    stream = experiment.training_pairs(config, clips, first, max(last - first, 0))
+    process = jax.process_index(), jax.process_count()
+    stream = experiment.training_pairs(config, clips, first, max(last - first, 0), process)
     sharding = parallel.split_batch(mesh)
     wanted = ("target", "source", "heatmaps", "weights")
 
-    def put(batch):
-        return jax.device_put({name: batch[name] for name in wanted}, sharding)
+    def put(batch):  # this process's rows of the global batch
+        own = {name: batch[name] for name in wanted}
+        return jax.tree.map(lambda a: jax.make_array_from_process_local_data(sharding, a), own)
 
     return pipeline.device_prefetch(stream.as_numpy_iterator(), put)
 
@@ -116,7 +118,7 @@ def _validate(config, state, clips, log, step) -> float | None:
     """Score on the validation split, higher is better; None where the data set has none."""
     if not clips:
         return None
-    predictor = Runner(config, base_of(state), "none")
+    predictor = Runner(config, parallel.local(base_of(state)), "none")
     score = evaluate.headline(config, clips, predictor.joints_of(clips))
     log.scalars(step, {"val_score": score})
     return score
@@ -126,14 +128,17 @@ class _Log:
     """Progress bar, TensorBoard scalars, and the check that every loss is finite."""
 
     def __init__(self, config, workdir, first, last):
+        self._first = jax.process_index() == 0  # the one of several processes that tells
         self._writer = metric_writers.create_default_writer(
-            str(workdir / "tensorboard"), just_logging=False, asynchronous=False
+            str(workdir / "tensorboard"), just_logging=not self._first, asynchronous=False
         )
         self._path = workdir / "history.png"
         self._batch_size = config.train.batch_size
         self._waiting: list[tuple[int, dict]] = []
         self._history: list[dict] = []
-        self._bar = tqdm(total=last, initial=first, unit="step", dynamic_ncols=True)
+        self._bar = tqdm(
+            total=last, initial=first, unit="step", dynamic_ncols=True, disable=not self._first
+        )
         self._time = time.monotonic()
 
     def add(self, step, metrics):
@@ -172,6 +177,6 @@ class _Log:
         self._bar.close()
         self._writer.close()
         records = [record for record in self._history if "loss" in record]
-        if len(records) > 1:
+        if len(records) > 1 and self._first:
             keys = ("supervised", "reconstruction", "accuracy")
             visualize.plot_history(self._path, records, keys)

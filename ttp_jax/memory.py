@@ -1,0 +1,71 @@
+"""The frames of a subject that its updates draw from, in bounded memory."""
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+
+class Frames(flax.struct.PyTreeNode):
+    """Consecutive frames of a subject, each cut to a window around the person.
+
+    Attributes:
+      pictures: uint8 RGB [n, H, W, 3].
+      views: float32 [n, 3], where the windows lie, see `geometry.window_affine`.
+      crops: float32 [n, 3] in pixels of the whole picture, see `geometry.box_to_crop`.
+      valid: bool [n]; False for padding and for frames that could not be read.
+    """
+
+    pictures: jax.Array
+    views: jax.Array
+    crops: jax.Array
+    valid: jax.Array
+
+
+class Memory(flax.struct.PyTreeNode):
+    """At most M past frames: all of them while they fit, then a uniform sample of all so far.
+
+    Attributes:
+      pictures, views, crops: of the frames kept [M, ...], as in `Frames`.
+      seen: valid frames so far, int32.
+    """
+
+    pictures: jax.Array
+    views: jax.Array
+    crops: jax.Array
+    seen: jax.Array
+
+    @property
+    def filled(self) -> jax.Array:
+        """How many of the M places hold a frame."""
+        return jnp.minimum(self.seen, len(self.pictures))
+
+
+def empty(capacity: int, shape: tuple[int, int]) -> Memory:
+    """A memory for `capacity` windows of this height and width."""
+    pictures = jnp.zeros((capacity, *shape, 3), jnp.uint8)
+    views, crops = jnp.zeros((2, capacity, 3))
+    return Memory(pictures, views, crops, jnp.zeros((), jnp.int32))
+
+
+def remember(memory: Memory, frame: Frames, key: jax.Array) -> Memory:
+    """Take in one frame (fields without [n]): reservoir sampling (Vitter 1985, Algorithm R).
+
+    Valid frame number n, from 0, takes place n while there is one; after that it replaces a random
+    one with probability M / (n + 1), so that any frame so far is kept equally likely.
+    """
+    capacity = len(memory.pictures)
+    drawn = jax.random.randint(key, (), 0, jnp.maximum(memory.seen + 1, 1))
+    place = jnp.where(memory.seen < capacity, memory.seen, drawn)
+    # Beyond the end means nowhere. A choice between two memories would copy them under `vmap`.
+    place = jnp.where(frame.valid, place, capacity)
+    return Memory(
+        memory.pictures.at[place].set(frame.pictures, mode="drop"),
+        memory.views.at[place].set(frame.views, mode="drop"),
+        memory.crops.at[place].set(frame.crops, mode="drop"),
+        memory.seen + frame.valid,
+    )
+
+
+def draw(memory: Memory, key: jax.Array, count: int) -> jax.Array:
+    """Draw places [count] of frames, uniformly among those that are filled."""
+    return jax.random.randint(key, (count,), 0, jnp.maximum(memory.filled, 1))

@@ -1,0 +1,132 @@
+"""Personalized models as small files: what was added to the parameters of a named base.
+
+A file is a NumPy archive without pickles: the arrays of `pack`, and `about`, a JSON text that names
+the base by its fingerprint.
+"""
+
+import json
+import pathlib
+import re
+from typing import Any, NamedTuple
+
+import numpy as np
+
+FORMS = "full, fp16 or rankR, for example rank8"
+
+
+class Person(NamedTuple):
+    """A personalized model.
+
+    Attributes:
+      delta: what to add to the base's parameters, by path.
+      about: "base" (fingerprint), "form" (see `pack`), and what the writer knew beside.
+    """
+
+    delta: dict[str, np.ndarray]
+    about: dict[str, Any]
+
+
+def pack(delta: dict[str, Any], form: str) -> dict[str, np.ndarray]:
+    """Write a delta in a smaller form.
+
+    Args:
+      delta: arrays by path.
+      form: "full" keeps every bit; "fp16" rounds to half precision; "rank8" keeps, in half
+        precision, the 8 largest singular values of every kernel [..., C] as a matrix with C
+        columns, where that takes fewer numbers than the kernel has.
+
+    Raises:
+      ValueError: an unknown form.
+    """
+    rank = re.fullmatch(r"rank([1-9]\d*)", form)
+    if form not in ("full", "fp16") and not rank:
+        raise ValueError(f"a personalized model is kept as {FORMS}, not as {form!r}.")
+    packed = {}
+    for path, leaf in delta.items():
+        leaf = np.asarray(leaf)
+        matrix = leaf.reshape(-1, leaf.shape[-1])
+        if form == "full":
+            packed[path] = leaf
+        elif rank and leaf.ndim > 1 and int(rank[1]) * sum(matrix.shape) < leaf.size:
+            left, values, right = np.linalg.svd(matrix.astype(np.float64), full_matrices=False)
+            root = np.sqrt(values[: int(rank[1])])  # in both factors: halves what fp16 must span
+            packed[f"{path}|left"] = (left[:, : len(root)] * root).astype(np.float16)
+            packed[f"{path}|right"] = (root[:, None] * right[: len(root)]).astype(np.float16)
+            packed[f"{path}|shape"] = np.array(leaf.shape)
+        else:
+            packed[path] = leaf.astype(np.float16)
+    return packed
+
+
+def unpack(packed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Undo `pack`; float32."""
+    delta = {k: v.astype(np.float32) for k, v in packed.items() if "|" not in k}
+    for path in (k.removesuffix("|shape") for k in packed if k.endswith("|shape")):
+        left, right = (packed[f"{path}|{part}"].astype(np.float32) for part in ("left", "right"))
+        delta[path] = (left @ right).reshape(packed[f"{path}|shape"])
+    return delta
+
+
+def write(path: pathlib.Path, delta: dict[str, Any], form: str, about: dict[str, Any]) -> None:
+    """Write a personalized model; a crash leaves the old file or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    arrays: dict[str, Any] = pack(delta, form)
+    arrays["about"] = np.array(json.dumps({**about, "form": form}))
+    with part.open("wb") as file:
+        np.savez_compressed(file, **arrays)
+    part.replace(path)
+
+
+def read(path: pathlib.Path, base: str | None = None) -> Person:
+    """Read a personalized model.
+
+    Args:
+      path: file that `write` made.
+      base: fingerprint of the model that it is to be added to; None doesn't check.
+
+    Raises:
+      FileNotFoundError: there is none.
+      ValueError: the file is damaged, or belongs to another base.
+    """
+    if not path.exists():
+        known = ", ".join(sorted(p.stem for p in path.parent.glob("*.npz"))) or "nobody"
+        raise FileNotFoundError(f"{path} isn't there; {path.parent} keeps {known}.")
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            packed = {name: stored[name] for name in stored.files}
+        about = json.loads(str(packed.pop("about")))
+        person = Person(unpack(packed), about)
+    except (ValueError, KeyError, OSError, EOFError) as error:
+        raise ValueError(
+            f"{path} is no whole personalized model ({error}): personalize again."
+        ) from error
+    if base is not None and about.get("base") != base:
+        raise ValueError(
+            f"{path} was personalized from model {str(about.get('base'))[:12]}, this one is "
+            f"{base[:12]}: a delta fits its own base only. Use the --workdir it was made in."
+        )
+    return person
+
+
+def compare(one: Person, other: Person) -> list[tuple[str, float, float, float]]:
+    """How two personalized models lie to each other, per part of the network and in all.
+
+    Returns rows (part, length of one's delta, of the other's, cosine between them).
+
+    Raises:
+      ValueError: they belong to different bases.
+    """
+    if one.about.get("base") != other.about.get("base"):
+        raise ValueError("the two were personalized from different models: nothing to compare.")
+    paths = sorted(set(one.delta) | set(other.delta))
+    rows = []
+    for part in [*dict.fromkeys(path.split("/")[0] for path in paths), "all"]:
+        chosen = [path for path in paths if part in ("all", path.split("/")[0])]
+        a, b = (
+            np.concatenate([np.ravel(p.delta.get(path, 0.0)) for path in chosen])
+            for p in (one, other)
+        )
+        lengths = float(np.linalg.norm(a)), float(np.linalg.norm(b))
+        rows.append((part, *lengths, float(a @ b / max(lengths[0] * lengths[1], 1e-30))))
+    return rows

@@ -1,0 +1,249 @@
+"""Personalize to frames as they come, and predict each at once.
+
+    python main.py personalize --config=configs/tiny.py --camera=0
+    ffmpeg -i rtsp://CAMERA -f image2pipe -c:v ppm - |
+        python main.py personalize --config=configs/tiny.py --stdin
+
+--stdin takes pictures in PPM form, one after the other. --config.data.boxes=X1,Y1,X2,Y2 says where
+the person is (default: whole pictures); --config.data.refine=1 makes the box follow the keypoints.
+Every frame is predicted. Updates are made on the newest frame whenever none is waiting: where they
+can't keep up with the camera, frames that wait are predicted without one, and the number of updates
+is printed. A frame waits for one update and the predictions of those before it at most.
+Ends with the stream, or with Ctrl-C. Writes WORKDIR/results/live-DATE/: live.csv, line by line as
+frames come, live.npz and run.json. `online` on a file does the same, with an update on every frame.
+"""
+
+import dataclasses
+import itertools
+import pathlib
+import queue
+import sys
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from typing import BinaryIO
+
+import cv2
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from data_pipelines import clips as clips_lib
+from data_pipelines import media, pipeline
+from ttp_jax import geometry, state, ttp
+from ttp_jax.checkpoint import fingerprint, write_json
+from ttp_jax.memory import Frames
+from ttp_jax.verbs import experiment, personalize
+from ttp_jax.verbs.experiment import say
+from ttp_jax.verbs.runner import stopping, subject_key
+
+WAITING = 64  # pictures at most; a pipe waits then, a camera drops frames
+FOLLOW = 0.3  # weight of a new box where boxes follow the keypoints
+
+
+@dataclasses.dataclass
+class Seen:
+    """One frame: when it came and was done (seconds), whether it was learned from, what was found.
+
+    joints [K, 2] in picture pixels, peaks [K].
+    """
+
+    came: float
+    done: float
+    updated: bool
+    joints: np.ndarray
+    peaks: np.ndarray
+
+
+class Live:
+    """One subject whose frames come one by one: `ttp.online` in chunks of one."""
+
+    def __init__(self, config, base: state.Base, picture: np.ndarray):
+        """Compile for pictures of this size."""
+        tools = experiment.ttp_tools(config, "online")
+        self._base, self._vgg = jax.device_put((base, experiment.load_vgg(config)))
+        size, oversample = config.model.image_size, config.data.oversample
+        self._pixels = oversample * size if oversample else np.inf
+        self._shape = pipeline.window_shape(picture.shape[:2], self._pixels, config.data.context)
+        self._subject = ttp.start(
+            base,
+            subject_key(config.seed, "live"),
+            tools=tools,
+            capacity=config.ttp.memory,
+            shape=self._shape,
+        )
+        self._box = first_box(config.data.boxes, picture)
+        self._follows = bool(config.data.refine)
+
+        def learn(subject, base, vgg, frames):
+            return ttp.online(subject, base, vgg, frames, tools=tools)
+
+        def look(subject, base, vgg, frames):
+            del vgg
+            _, found = ttp.predict_frames(subject, base, frames, tools=tools)
+            return ttp.watch(subject, frames), found
+
+        frames, models = self._frames(picture), (self._base, self._vgg)
+        self._learn, self._look = (
+            jax.jit(fn, donate_argnums=0).lower(self._subject, *models, frames).compile()
+            for fn in (learn, look)
+        )
+
+    @property
+    def updates(self) -> int:
+        """Updates made so far."""
+        return int(self._subject.adaptation.step)
+
+    def see(self, picture: np.ndarray, update: bool) -> tuple[np.ndarray, np.ndarray]:
+        """Take the next frame, with an update on it or without; return its joints and peaks."""
+        step = self._learn if update else self._look
+        self._subject, found = step(self._subject, self._base, self._vgg, self._frames(picture))
+        joints, peaks = (part[0] for part in jax.device_get(found))
+        if self._follows:
+            new = media.boxes_from_joints(
+                joints[None], picture.shape[:2], self._box[None], smooth=0.0
+            )[0]
+            self._box = (1 - FOLLOW) * self._box + FOLLOW * new
+        return joints, peaks
+
+    def _frames(self, picture):
+        crop = geometry.box_to_crop(self._box).astype(np.float32)
+        window, view = pipeline.window_of(picture, crop, self._shape, self._pixels)
+        rows = window, np.array(view, np.float32), crop, np.array(True)
+        return Frames(*(jnp.asarray(row)[None] for row in rows))
+
+
+def first_box(boxes: str, picture: np.ndarray) -> np.ndarray:
+    """The box that the config names: a region or the whole picture."""
+    height, width = picture.shape[:2]
+    if boxes == "whole":
+        return np.array([-0.5, -0.5, width - 0.5, height - 0.5])
+    try:
+        box = np.array([float(part) for part in boxes.split(",")])
+    except ValueError:
+        box = np.zeros(0)
+    if box.shape != (4,) or not (box[:2] < box[2:]).all():
+        raise clips_lib.DataError(
+            f'config.data.boxes is "{boxes}": frames that come one by one need "whole" or a region '
+            '"x1,y1,x2,y2"; config.data.refine=1 makes it follow the person.'
+        )
+    return box
+
+
+def follow(live: Live, pictures: Iterable[np.ndarray], stop: threading.Event) -> Iterator[Seen]:
+    """Yield every picture as it is done; updates on the newest one whenever none waits behind it.
+
+    Pictures are read in a thread of their own, so that they wait here and not at the source.
+    """
+    waiting: queue.Queue = queue.Queue(WAITING)
+
+    def read():
+        try:
+            for picture in pictures:
+                waiting.put((time.monotonic(), picture))
+                if stop.is_set():
+                    break
+        except Exception as error:
+            waiting.put(error)
+        waiting.put(None)
+
+    threading.Thread(target=read, daemon=True).start()
+    while (item := waiting.get()) is not None and not stop.is_set():
+        if isinstance(item, Exception):
+            raise item
+        came, picture = item
+        newest = waiting.empty()
+        joints, peaks = live.see(picture, update=newest)
+        yield Seen(came, time.monotonic(), newest, joints, peaks)
+
+
+def camera(place: str) -> Iterator[np.ndarray]:
+    """Frames of a camera (its number, or an address that OpenCV can open), uint8 RGB."""
+    capture = cv2.VideoCapture(int(place) if place.isdigit() else place)
+    if not capture.isOpened():
+        raise clips_lib.DataError(
+            f"camera {place!r} can't be opened: is it connected, used by nobody else, and may this "
+            "user read it?"
+        )
+    try:
+        while (taken := capture.read())[0]:
+            yield cv2.cvtColor(taken[1], cv2.COLOR_BGR2RGB)
+    finally:
+        capture.release()
+
+
+def ppm_pictures(stream: BinaryIO) -> Iterator[np.ndarray]:
+    """Pictures in binary PPM (P6, 8 bit), one after the other, uint8 RGB."""
+    for number in itertools.count():
+        head = stream.readline()
+        if not head:
+            return
+        words = head.split()
+        while len(words) < 4 and (line := stream.readline()):
+            words += line.split(b"#")[0].split()
+        try:
+            width, height, most = (int(word) for word in words[1:])
+        except ValueError:
+            width = height = most = 0
+        if words[:1] != [b"P6"] or most != 255 or width * height < 1:
+            raise clips_lib.FrameError(
+                f"picture {number} on standard input is no 8-bit PPM (P6): pipe it through `ffmpeg "
+                "-i INPUT -f image2pipe -c:v ppm -`."
+            )
+        pixels = stream.read(width * height * 3)
+        if len(pixels) < width * height * 3:
+            return  # the sender stopped in the middle of a picture
+        yield np.frombuffer(pixels, np.uint8).reshape(height, width, 3)
+
+
+def run(config, workdir: pathlib.Path, options) -> int:
+    """Personalize to a camera or to standard input until it ends."""
+    if options.scenario != "online":
+        raise ValueError("frames that come one by one can't be seen first: --scenario=online.")
+    base, step = experiment.load_base(config, workdir)
+    pictures = ppm_pictures(sys.stdin.buffer) if options.stdin else camera(options.camera or "0")
+    first = next(pictures, None)
+    if first is None:
+        raise clips_lib.DataError("no picture came.")
+    say(f"pictures of {first.shape[1]} x {first.shape[0]}; compiling ...")
+    live, skeleton = Live(config, base, first), experiment.skeleton_of(config)
+    folder = workdir / "results" / time.strftime("live-%Y%m%d-%H%M%S")
+    folder.mkdir(parents=True)
+    stop, seen = threading.Event(), []
+    say("ready; Ctrl-C ends")
+    columns = [f"{joint}_{part}" for joint in skeleton.joints for part in ("x", "y", "likelihood")]
+    began, shown = time.monotonic(), time.monotonic()
+    with stopping(stop), (folder / "live.csv").open("w", buffering=1) as file:
+        file.write(",".join(["frame", "seconds", "latency_ms", "updated", *columns]) + "\n")
+        for frame in follow(live, itertools.chain([first], pictures), stop):
+            row = np.concatenate([frame.joints, frame.peaks[:, None]], -1).ravel()
+            delay = 1000 * (frame.done - frame.came)
+            lead = f"{len(seen)},{frame.came - began:.4f},{delay:.1f},{int(frame.updated)}"
+            file.write(",".join([lead, *(f"{value:.4f}" for value in row)]) + "\n")
+            seen.append(frame)
+            if frame.done - shown > 1:
+                shown = frame.done
+                say(f"frame {len(seen)}, {live.updates} updates, {delay:.0f} ms after it came")
+    delays = [1000 * (frame.done - frame.came) for frame in seen]
+    joints, peaks = (np.array([getattr(f, name) for f in seen]) for name in ("joints", "peaks"))
+    personalize.write_arrays(folder / "live.npz", {"joints": joints, "peaks": peaks})
+    receipt = {
+        "protocol": "live: updates on the newest frame as fast as they go; "
+        f"boxes: {config.data.boxes}",
+        "scenario": "live",
+        "base": fingerprint(base),
+        "checkpoint_step": step,
+        "seed": config.seed,
+        "made_with": personalize.made_with(),
+        "frames": len(seen),
+        "updates": live.updates,
+        "latency_ms": {"median": float(np.median(delays)), "most": float(np.max(delays))},
+        "outputs": {name: personalize.sha256(folder / name) for name in ("live.csv", "live.npz")},
+        "config": config.to_dict(),
+    }
+    write_json(folder / "run.json", receipt)
+    say(
+        f"wrote {folder}: {len(seen)} frames, {live.updates} updates, predicted "
+        f"{np.median(delays):.0f} ms after they came (median; {np.max(delays):.0f} at most)"
+    )
+    return 0

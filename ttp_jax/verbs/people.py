@@ -1,0 +1,59 @@
+"""The personalized models that were kept: list them, compare two, delete one.
+
+    python main.py people list runs/tiny
+    python main.py people compare runs/tiny anna-monday anna-friday
+    python main.py people delete runs/tiny anna-monday
+
+`personalize --keep=fp16` keeps them (also full, or rank8: smaller, see docs/scaling.md), and
+`predict --person=anna-monday --inputs=anna.mp4` uses one. A file holds what was added to the
+parameters of the model in the workdir and fits no other model.
+"""
+
+import pathlib
+
+from ttp_jax import people
+from ttp_jax.verbs.experiment import say
+
+
+def run(words: list[str]) -> int:
+    """Do what the words after `people` say; return the exit code."""
+    match words:
+        case ["list", workdir]:
+            return show(pathlib.Path(workdir) / "people")
+        case ["compare", workdir, one, other]:
+            return compare(pathlib.Path(workdir) / "people", one, other)
+        case ["delete", workdir, name]:
+            path = pathlib.Path(workdir) / "people" / f"{name}.npz"
+            people.read(path)
+            path.unlink()
+            say(f"deleted {path}")
+            return 0
+    raise ValueError(
+        "expected people list WORKDIR, people compare WORKDIR NAME NAME, or people delete WORKDIR "
+        "NAME."
+    )
+
+
+def show(folder: pathlib.Path) -> int:
+    """Print who is kept."""
+    paths = sorted(folder.glob("*.npz"))
+    if not paths:
+        say(f"nobody in {folder}: `python main.py personalize --keep=fp16 ...` keeps models there")
+        return 0
+    say(f"{'name':24}{'KiB':>8}  {'form':8}{'scenario':10}{'updates':>8}  base")
+    for path in paths:
+        about = people.read(path).about
+        say(
+            f"{path.stem:24}{path.stat().st_size / 1024:8.0f}  {about['form']:8}"
+            f"{about['scenario']:10}{about['updates']:8}  {about['base'][:12]}"
+        )
+    return 0
+
+
+def compare(folder: pathlib.Path, one: str, other: str) -> int:
+    """Print how two people's models lie to each other."""
+    pair = [people.read(folder / f"{name}.npz") for name in (one, other)]
+    say(f"{'part':24}{'|' + one[:12] + '|':>16}{'|' + other[:12] + '|':>16}{'cosine':>8}")
+    for part, *lengths, cosine in people.compare(*pair):
+        say(f"{part:24}{lengths[0]:16.4f}{lengths[1]:16.4f}{cosine:8.3f}")
+    return 0
