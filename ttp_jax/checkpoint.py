@@ -1,5 +1,6 @@
 """State on disk, with orbax: of trainings, and of subjects whose personalization isn't done."""
 
+import contextlib
 import hashlib
 import json
 import pathlib
@@ -129,6 +130,8 @@ class Unfinished:
     def forget(self, name: str | None = None) -> None:
         """Delete the state of one subject, or all."""
         shutil.rmtree(self._folder / (name or ""), ignore_errors=True)
+        with contextlib.suppress(OSError):  # there are others in it, or it isn't there
+            self._folder.rmdir()
 
     def _newest(self, folder: pathlib.Path) -> int | None:
         # What orbax has not finished has another name than a number.

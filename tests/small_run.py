@@ -1,0 +1,75 @@
+"""A config and a workdir for tests of whole commands: a tiny untrained network, random pictures.
+
+As a file: `python main.py VERB --config=tests/small_run.py --inputs=DIR/people --workdir=DIR/work`.
+"""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+
+from configs import tiny
+from ttp_jax.checkpoint import Checkpoints
+from ttp_jax.verbs import experiment
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+def get_config():
+    c = tiny.get_config()
+    c.name = "small"
+    c.data.source = "media"
+    c.model.image_size, c.model.width, c.model.feature_dim = 32, 4, 8
+    c.model.depth, c.model.heads, c.model.ffn_dim, c.model.num_maps = 10, 2, 16, 6
+    c.model.appearance_widths, c.model.keypoint_widths = (4, 8), (4, 8)
+    c.loss.levels = 0  # no VGG
+    c.ttp.batch_size = 4
+    c.ttp.learning_rate = 1e-3
+    c.ttp.save_minutes = 0.0  # after every chunk of frames
+    c.eval.pictures = 0
+    return c
+
+
+def prepare(folder: pathlib.Path, lengths=(44, 37, 20)) -> list[str]:
+    """Write people and an untrained model below `folder`; return flags for `command`."""
+    rng = np.random.default_rng(0)
+    for person, length in enumerate(lengths):
+        place = folder / "people" / f"person{person}"
+        place.mkdir(parents=True)
+        for t in range(length):
+            picture = rng.integers(0, 256, (6, 6, 3), np.uint8)
+            large = cv2.resize(picture, (60, 50), interpolation=cv2.INTER_CUBIC)
+            cv2.imwrite(str(place / f"{t:04}.png"), large)
+    config = get_config()
+    fresh = experiment.random_state(config, experiment.optimizer(config), np.ones(1, np.float32))
+    checkpoints = Checkpoints(folder / "work/checkpoints")
+    checkpoints.save(fresh)
+    checkpoints.close()
+    return [
+        "--config=tests/small_run.py",
+        f"--inputs={folder / 'people'}",
+        f"--workdir={folder / 'work'}",
+    ]
+
+
+def command(*words: str, **options) -> subprocess.Popen:
+    """Start `python main.py WORDS`."""
+    return subprocess.Popen(
+        [sys.executable, "main.py", *words],
+        cwd=ROOT,
+        env={**os.environ, **options.pop("env", {})},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        **options,
+    )
+
+
+def done(process: subprocess.Popen) -> str:
+    """Wait for a command that must succeed; return what it printed."""
+    printed, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, printed[-3000:]
+    return printed

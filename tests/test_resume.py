@@ -1,0 +1,144 @@
+"""Runs that are stopped anywhere give the bytes of runs that are not; receipts tell the truth."""
+
+import hashlib
+import json
+import pathlib
+import random
+import shutil
+import signal
+import time
+
+import cv2
+import numpy as np
+import pytest
+import small_run
+
+
+@pytest.fixture(scope="module")
+def untouched(tmp_path_factory):
+    """Folder with people and a model; flags that name them."""
+    folder = tmp_path_factory.mktemp("small")
+    return folder, small_run.prepare(folder)
+
+
+def digests(results: pathlib.Path) -> dict[str, str]:
+    """SHA-256 of every table of keypoints."""
+    return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in results.glob("*.csv")}
+
+
+def progress(results: pathlib.Path) -> int:
+    """Grows with every state and every result that is on disk."""
+    states = [p for p in results.glob("unfinished/*/*") if p.name.isdigit()]
+    places = sum(int(p.name) % 10**9 + 1000 * (int(p.name) // 10**9) for p in states)
+    return places + 10**4 * len(list(results.glob("*.npz")))
+
+
+def kill_again_and_again(flags, results, kills, rng, log) -> int:
+    """Start the command and kill it, until it ends by itself; return how often it was killed."""
+    for killed in range(200):
+        process = small_run.command("personalize", *flags)
+        before, patience = progress(results), rng.randint(1, 2)
+        while process.poll() is None and killed < kills:
+            now = progress(results)
+            if now != before:
+                before, patience = now, patience - 1
+                if patience == 0:
+                    time.sleep(rng.uniform(0, 0.2))  # into the work, or into the writing of a state
+                    process.send_signal(
+                        rng.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM])
+                    )
+                    break
+            time.sleep(0.002)
+        printed, _ = process.communicate(timeout=300)
+        log.append((process.returncode, before))
+        if process.returncode == 0:
+            return killed
+        assert process.returncode in (-signal.SIGKILL, 143), printed[-3000:]
+    raise AssertionError(f"never ended: {log}")
+
+
+def check_kills(untouched, tmp_path, scenario, kills):
+    folder, flags = untouched
+    work = [*flags[:2], f"--scenario={scenario}"]
+    results = []
+    for name in ("killed", "whole"):
+        shutil.copytree(folder / "work", tmp_path / name)
+        results.append(tmp_path / name / "results" / scenario)
+    small_run.done(small_run.command("personalize", *work, f"--workdir={tmp_path / 'whole'}"))
+    log = []
+    work.append(f"--workdir={tmp_path / 'killed'}")
+    count = kill_again_and_again(work, results[0], kills, random.Random(kills), log)
+    print(f"{scenario}: killed {count} times, at {log}")
+    assert count >= kills
+    assert len(digests(results[1])) == 3 and digests(results[0]) == digests(results[1])
+    for path in results[1].glob("*.npz"):
+        assert path.read_bytes() == (results[0] / path.name).read_bytes()
+    assert not (results[0] / "unfinished").exists()
+
+
+def test_a_killed_run_goes_on_to_the_same_bytes(untouched, tmp_path):
+    check_kills(untouched, tmp_path, "online", 2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scenario", ["online", "offline"])
+def test_twelve_kills_at_random_moments_change_no_byte(untouched, tmp_path, scenario):
+    check_kills(untouched, tmp_path, scenario, 12)
+
+
+def test_a_receipt_is_verified_and_every_changed_byte_is_found(untouched, tmp_path):
+    folder, flags = untouched
+    for name in ("work", "people"):
+        shutil.copytree(folder / name, tmp_path / name)
+    (tmp_path / "people/person0").rename(tmp_path / "anna")
+    here = [flags[0], f"--inputs={tmp_path / 'anna'}", f"--workdir={tmp_path / 'work'}"]
+    small_run.done(small_run.command("personalize", *here, "--scenario=offline"))
+    results = tmp_path / "work/results/offline"
+    receipt = json.loads((results / "run.json").read_text())
+    assert set(receipt["subjects"]) == {"anna"} and receipt["subjects"]["anna"]["frames"] == 44
+    assert "sees all frames first" in receipt["protocol"] and receipt["seed"] == 0
+    assert set(receipt["made_with"]) >= {"jax", "device", "python"}
+
+    def verify():
+        printed, _ = (process := small_run.command("verify", str(results))).communicate()
+        return process.returncode, printed
+
+    code, printed = verify()
+    assert code == 0 and "verified" in printed
+
+    table = results / "anna.csv"
+    text = table.read_text()
+    table.write_text(text.replace("3", "4", 1))
+    code, printed = verify()
+    assert code == 1 and "anna.csv was changed after the run" in printed
+    table.write_text(text)
+
+    picture = tmp_path / "anna/0007.png"
+    pixels = cv2.imread(str(picture))
+    pixels[25, 30, 1] ^= 1
+    cv2.imwrite(str(picture), pixels)
+    code, printed = verify()
+    assert code == 1 and "anna: the frames or boxes are not those of the run" in printed
+
+
+def test_a_personalized_model_serves_another_video_of_the_person(untouched, tmp_path):
+    folder, flags = untouched
+    shutil.copytree(folder / "work", work := tmp_path / "work")
+    people = folder / "people"
+    home = f"--workdir={work}"
+    one = f"--inputs={people / 'person0'}"
+    small_run.done(small_run.command("personalize", flags[0], one, home, "--keep=full"))
+    other = f"--inputs={people / 'person1'}"
+    small_run.done(small_run.command("predict", flags[0], other, home, "--person=person0"))
+    small_run.done(small_run.command("predict", flags[0], other, home))
+
+    def joints(name):
+        return np.load(work / "results" / name / "person1.npz")["joints"]
+
+    assert joints("person-person0").shape == joints("none").shape == (37, 13, 2)
+    assert np.abs(joints("person-person0") - joints("none")).max() > 0.01
+    printed = small_run.done(small_run.command("people", "list", str(work)))
+    assert "person0" in printed and "full" in printed and "44" in printed
+    process = small_run.command("predict", flags[0], other, home, "--person=nobody")
+    printed, _ = process.communicate()
+    assert process.returncode == 1 and "keeps person0" in printed
