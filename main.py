@@ -54,8 +54,8 @@ def main(argv: list[str]) -> int:
     workdir_flag = flags.DEFINE_string("workdir", None, "results")
     flags.DEFINE_enum("scenario", "online", ["online", "offline"], "how to personalize")
     inputs_flag = flags.DEFINE_string("inputs", None, "own videos and folders of pictures")
-    flags.DEFINE_string("camera", None, "camera to take frames from")
-    flags.DEFINE_bool("stdin", False, "take frames from standard input")
+    camera_flag = flags.DEFINE_string("camera", None, "camera to take frames from")
+    stdin_flag = flags.DEFINE_bool("stdin", False, "take frames from standard input")
     flags.DEFINE_string("keep", None, "form to keep personalized models in")
     flags.DEFINE_string("person", None, "personalized model to predict with")
     hosts_flag = flags.DEFINE_string("hosts", None, "who works together")
@@ -71,6 +71,7 @@ def main(argv: list[str]) -> int:
         return 2
     if inputs_flag.value:
         config.data.source, config.data.root, config.data.tfds = "media", inputs_flag.value, ""
+    if inputs_flag.value or camera_flag.value or stdin_flag.value:
         config.data.oversample = config.data.oversample or 2.0
     workdir = pathlib.Path(workdir_flag.value or f"runs/{config.name}")
 

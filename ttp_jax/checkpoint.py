@@ -1,10 +1,12 @@
-"""State on disk, with orbax: of trainings, and of subjects whose personalization isn't done."""
+"""State on disk: of trainings (orbax), and of subjects whose personalization isn't done."""
 
 import contextlib
 import hashlib
 import json
 import pathlib
 import shutil
+import warnings
+import zipfile
 from typing import Any
 
 import jax
@@ -90,53 +92,64 @@ class Checkpoints:
 
 
 class Unfinished:
-    """States of subjects that are under way, under `folder`: the newest of each.
+    """States of subjects that are under way, one file each in `folder`.
 
-    A state is in place as a whole or not at all, whenever the process is killed.
+    A file is in place as a whole or not at all, whenever the process is killed. NumPy archives and
+    not orbax: of several processes each has subjects of its own, and orbax (0.12) writes arrays of
+    one process alone from process 0 only.
     """
 
     def __init__(self, folder: str | pathlib.Path):
-        self._folder = pathlib.Path(folder).expanduser().resolve()
-        self._disk = ocp.StandardCheckpointer()
+        self._folder = pathlib.Path(folder)
 
-    def save(self, name: str, progress: int, tree: Any) -> None:
-        """Keep the state of a subject instead of what was kept; `progress` only grows."""
-        folder = self._folder / name
-        if self._newest(folder) == progress:
-            return
-        self._disk.save(folder / str(progress), _with_key_data(tree))
-        self._disk.wait_until_finished()
-        for old in folder.iterdir():
-            if old.name != str(progress):
-                shutil.rmtree(old, ignore_errors=True)
+    def save(self, name: str, tree: Any) -> None:
+        """Keep the state of a subject instead of what was kept."""
+        leaves: dict[str, Any] = _by_path(jax.device_get(_with_key_data(tree)))
+        self._folder.mkdir(parents=True, exist_ok=True)
+        part = self._folder / f"{name}.npz.part"
+        with part.open("wb") as file:
+            np.savez(file, **leaves)
+        part.replace(self._folder / f"{name}.npz")
 
     def restore(self, name: str, template: Any) -> Any | None:
         """The state of a subject; None where there is none, or one of another shape."""
-        progress = self._newest(self._folder / name)
-        if progress is None:
-            return None
-        wanted = jax.eval_shape(_with_key_data, template)
         try:
-            found = self._disk.restore(self._folder / name / str(progress), wanted)
-        except (ValueError, KeyError, TypeError, OSError):
+            with np.load(self._folder / f"{name}.npz", allow_pickle=False) as stored:
+                found = {path: stored[path] for path in stored.files}
+        except FileNotFoundError:
+            return None
+        except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+            warnings.warn(
+                f"state of {name} can't be read ({error}): starting it again", stacklevel=2
+            )
+            return None
+        wanted = _by_path(jax.eval_shape(_with_key_data, template))
+        if {k: (v.shape, v.dtype) for k, v in wanted.items()} != {
+            k: (v.shape, v.dtype) for k, v in found.items()
+        }:
             return None
 
         def typed(value, like):
             is_key = jax.dtypes.issubdtype(like.dtype, jax.dtypes.prng_key)
             return jax.random.wrap_key_data(value) if is_key else value
 
-        return jax.tree.map(typed, found, template)
+        structure = jax.tree.structure(template)
+        read = structure.unflatten(found[path] for path in wanted)
+        return jax.tree.map(typed, read, template)
 
-    def forget(self, name: str | None = None) -> None:
-        """Delete the state of one subject, or all."""
-        shutil.rmtree(self._folder / (name or ""), ignore_errors=True)
+    def forget(self, name: str) -> None:
+        """Delete the state of a subject."""
+        (self._folder / f"{name}.npz").unlink(missing_ok=True)
         with contextlib.suppress(OSError):  # there are others in it, or it isn't there
             self._folder.rmdir()
 
-    def _newest(self, folder: pathlib.Path) -> int | None:
-        # What orbax has not finished has another name than a number.
-        steps = [int(path.name) for path in folder.glob("*") if path.name.isdigit()]
-        return max(steps, default=None)
+    def forget_all(self) -> None:
+        """Delete all states."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _by_path(tree: Any) -> dict[str, Any]:
+    return {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree.leaves_with_path(tree)}
 
 
 def _with_key_data(tree: Any) -> Any:

@@ -1,14 +1,18 @@
 """Lift a function of one subject to many, and a training step to many devices. Knows no pose."""
 
+import contextlib
 import functools
+import time
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+GOODBYE = 5.0  # seconds in which the other processes say to process 0 that they end
 WAYS = ("auto", "map", "vmap", "chunks")
 
 
@@ -120,6 +124,18 @@ def join_hosts(where: str) -> None:
             f"--hosts is {where!r}, expected auto or HOST:PORT,COUNT,INDEX, as 10.0.0.1:1234,2,0."
         ) from None
     join(*places)
+
+
+def wait_for_hosts() -> None:
+    """Wait until the other processes come here, too, or are dead.
+
+    The last thing to do: process 0 keeps the others together, they would end with it.
+    """
+    if jax.process_count() > 1:
+        with contextlib.suppress(RuntimeError), multihost_utils.live_devices(jax.devices()):
+            pass
+        if jax.process_index() == 0:
+            time.sleep(GOODBYE)
 
 
 def local(tree: Any) -> Any:

@@ -37,6 +37,7 @@ from ttp_jax.verbs import experiment, personalize
 from ttp_jax.verbs.experiment import say
 from ttp_jax.verbs.runner import stopping, subject_key
 
+NAME = "live"  # of the subject
 WAITING = 64  # pictures at most; a pipe waits then, a camera drops frames
 FOLLOW = 0.3  # weight of a new box where boxes follow the keypoints
 
@@ -67,7 +68,7 @@ class Live:
         self._shape = pipeline.window_shape(picture.shape[:2], self._pixels, config.data.context)
         self._subject = ttp.start(
             base,
-            subject_key(config.seed, "live"),
+            subject_key(config.seed, NAME),
             tools=tools,
             capacity=config.ttp.memory,
             shape=self._shape,
@@ -136,6 +137,7 @@ def follow(live: Live, pictures: Iterable[np.ndarray], stop: threading.Event) ->
     Pictures are read in a thread of their own, so that they wait here and not at the source.
     """
     waiting: queue.Queue = queue.Queue(WAITING)
+    ended = threading.Event()
 
     def read():
         try:
@@ -145,6 +147,7 @@ def follow(live: Live, pictures: Iterable[np.ndarray], stop: threading.Event) ->
                     break
         except Exception as error:
             waiting.put(error)
+        ended.set()
         waiting.put(None)
 
     threading.Thread(target=read, daemon=True).start()
@@ -152,7 +155,7 @@ def follow(live: Live, pictures: Iterable[np.ndarray], stop: threading.Event) ->
         if isinstance(item, Exception):
             raise item
         came, picture = item
-        newest = waiting.empty()
+        newest = waiting.qsize() <= ended.is_set()  # the end waits behind the last picture
         joints, peaks = live.see(picture, update=newest)
         yield Seen(came, time.monotonic(), newest, joints, peaks)
 

@@ -36,7 +36,7 @@ from tqdm import tqdm
 
 from data_pipelines import clips as clips_lib
 from data_pipelines import media
-from ttp_jax import people, state, visualize
+from ttp_jax import parallel, people, state, visualize
 from ttp_jax.checkpoint import Unfinished, fingerprint, write_json
 from ttp_jax.verbs import experiment
 from ttp_jax.verbs.experiment import say
@@ -90,7 +90,7 @@ def run_scenario(
     if jax.process_index() == 0 and (options.overwrite or read_json(folder, "protocol") != own):
         for old in (*folder.glob("*.npz"), folder / "run.json"):
             old.unlink(missing_ok=True)
-        unfinished.forget()
+        unfinished.forget_all()
         write_json(folder / "protocol.json", own)
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices("old results are gone")
@@ -142,6 +142,7 @@ def run_scenario(
     say(f"wrote {folder}: {len(mine) - len(failed)} subjects, {scenario}")
     for name, error in failed.items():
         say(f"FAILED {name}: {error}")
+    parallel.wait_for_hosts()
     return 1 if failed else 0
 
 

@@ -295,7 +295,7 @@ class Runner:
                 continue  # done, and its results are written
             subject = jax.tree.map(lambda leaf, i=i: leaf[i], subjects)
             now = dataclasses.replace(member, turn=turn)
-            self._unfinished.save(member.clip.name, turn * 10**9 + place, _kept(now, subject))
+            self._unfinished.save(member.clip.name, _kept(now, subject))
         self._saved = time.monotonic()
         if self.stop.is_set():
             raise Stopped

@@ -33,7 +33,11 @@ class NotFinite(ArithmeticError):
 def run(config, workdir: pathlib.Path, options) -> int:
     """Train, then evaluate without personalization."""
     train(config, workdir)
-    return evaluate.run(config, workdir, options) if jax.process_index() == 0 else 0
+    if jax.process_count() > 1:
+        say("trained; score it with `python main.py evaluate`, in one process")
+        parallel.wait_for_hosts()
+        return 0
+    return evaluate.run(config, workdir, options)
 
 
 def train(config, workdir: pathlib.Path) -> TrainState:
