@@ -108,6 +108,17 @@ class MemoryOfCall:
             self.bytes = self.process_peak - self._before
 
 
+def peak_mib() -> float:
+    """Peak resident memory of this process so far."""
+    return _kib("/proc/self/status", "VmHWM", 0) / 1024
+
+
+def environment() -> dict[str, str]:
+    """For a process that measures one line: this one's, with the repository on the path."""
+    root = str(pathlib.Path(__file__).parents[1])
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])}
+
+
 def _kib(path, name, default):
     """A line "name:  number kB" of a file of the kernel."""
     with contextlib.suppress(OSError):

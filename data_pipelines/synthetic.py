@@ -30,7 +30,7 @@ from data_pipelines.clips import Clip, write_atomically
 from ttp_jax.skeletons import PENN13
 
 # Part of the cache's file names: raise it whenever the same spec would give other bytes.
-RENDERER_VERSION = 3
+RENDERER_VERSION = 4
 
 PRESETS = ("plain", "shifted", "varied", "wild")
 SPLITS = ("train", "val", "test")
@@ -473,9 +473,13 @@ def _replayed(draw, seconds, split):
 def _combination(draw, split, own):
     """Draw the numbers of an upper and a lower motion.
 
-    With `own` every fifth combination belongs to val and test, the others to training.
+    With `own` every fifth combination belongs to val (even upper motions) and test (odd ones), the
+    others to training.
     """
     upper, lower = draw.integer(len(_UPPER)), draw.integer(len(_LOWER))
+    odd = upper // 2 * 2 + 1
+    odd = jnp.where(odd < len(_UPPER), odd, odd - 2)
+    upper = jnp.where(own & (split > 0), jnp.where(split == 1, upper // 2 * 2, odd), upper)
     held = (len(_LOWER) * upper + lower) % 5 == 0
     others = jnp.where(held, jnp.where(lower + 1 < len(_LOWER), lower + 1, lower - 1), lower)
     tests = lower // 5 * 5 + (-len(_LOWER) * upper) % 5
