@@ -7,6 +7,7 @@ the base by its fingerprint.
 import json
 import pathlib
 import re
+import zipfile
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -97,7 +98,7 @@ def read(path: pathlib.Path, base: str | None = None) -> Person:
             packed = {name: stored[name] for name in stored.files}
         about = json.loads(str(packed.pop("about")))
         person = Person(unpack(packed), about)
-    except (ValueError, KeyError, OSError, EOFError) as error:
+    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(
             f"{path} is no whole personalized model ({error}): personalize again."
         ) from error

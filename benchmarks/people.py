@@ -1,0 +1,101 @@
+"""Size of a personalized model against what it gains on other frames of the same person.
+
+    python -m benchmarks.people --config=configs/rendered.py --workdir=runs/rendered
+
+Every labelled test subject is personalized offline on the first half of its frames; the second half
+is predicted with the model as it is, and with the difference kept in each form (`ttp_jax.people`).
+Prints a Markdown table: file size, PCK on the second halves, gain per person +- standard error.
+"""
+
+import argparse
+import dataclasses
+import importlib.util
+import pathlib
+import sys
+import tempfile
+
+import jax
+
+from data_pipelines import clips as clips_lib
+from data_pipelines.clips import Clip
+from ttp_jax import metrics, people, state
+from ttp_jax.verbs import evaluate, experiment
+from ttp_jax.verbs.runner import Runner
+
+FORMS = ("full", "fp16", "rank32", "rank16", "rank8", "rank4", "rank2")
+
+
+def part(clip: Clip, first: int, last: int) -> Clip:
+    """Frames first .. last - 1 of a clip."""
+    fields = {name: getattr(clip, name)[first:last] for name in ("boxes", "joints", "visible")}
+    read = clip.read
+    return dataclasses.replace(
+        clip, num_frames=last - first, read=lambda i: read(first + i), file=None, **fields
+    )
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run from the command line; return the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.people",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--config", type=pathlib.Path, required=True)
+    parser.add_argument("--workdir", type=pathlib.Path, required=True)
+    parser.add_argument("--root", help="folder of the data set, where it isn't the config's")
+    options = parser.parse_args(argv)
+    spec = importlib.util.spec_from_file_location("experiment_config", options.config)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    config = module.get_config()
+    config.data.root = options.root or config.data.root
+    experiment.use_compilation_cache()
+
+    base, step = experiment.load_base(config, options.workdir)
+    clips = clips_lib.by_subject(experiment.load_clips(config, "test"))
+    firsts = [part(clip, 0, clip.num_frames // 2) for clip in clips]
+    seconds = [part(clip, clip.num_frames // 2, clip.num_frames) for clip in clips]
+    adapting = Runner(config, base, "offline")
+    deltas = [jax.device_get(adapting.one(clip).adaptation.delta) for clip in firsts]
+
+    def scores(models: list[state.Base]) -> dict[str, list[metrics.Score]]:
+        joints = [
+            Runner(config, model, "none").one(clip).joints
+            for model, clip in zip(models, seconds, strict=True)
+        ]
+        return evaluate.scores_of(config, seconds, joints)
+
+    before = scores([base] * len(clips))
+    names = list(before)
+    frames = clips[0].num_frames // 2
+    print(f"{len(clips)} people, {frames} frames each half, step {step}\n")
+    heads = "".join(f" {name} |" for name in names)
+    print(f"| kept as | KiB |{heads} gain per person, {names[0]} | worse |")
+    print("|---|---|" + "---|" * (len(names) + 2))
+    cells = "".join(f" {metrics.merge(before[name]).mean:.2f} |" for name in names)
+    print(f"| nothing: the base | |{cells} | |", flush=True)
+    with tempfile.TemporaryDirectory() as place:
+        path = pathlib.Path(place) / "person.npz"
+        for form in FORMS:
+            sizes, models = [], []
+            for delta in deltas:
+                people.write(path, delta, form, {"base": ""})
+                sizes.append(path.stat().st_size / 1024)
+                read = people.read(path).delta
+                models.append(base.replace(params=state.adapted(base, read)["params"]))
+            after = scores(models)
+            table = metrics.subject_table(
+                [score.mean for score in before[names[0]]],
+                [score.mean for score in after[names[0]]],
+            )
+            cells = "".join(f" {metrics.merge(after[name]).mean:.2f} |" for name in names)
+            gain = f"{table.mean:+.2f} +- {table.standard_error:.2f}"
+            size = sum(sizes) / len(sizes)
+            print(f"| {form} | {size:.0f} |{cells} {gain} | {table.worse:.0%} |", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

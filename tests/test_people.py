@@ -1,0 +1,77 @@
+"""Personalized models as files: what each form keeps, and what is refused."""
+
+import numpy as np
+import pytest
+
+from ttp_jax import people
+
+
+def delta(seed=0):
+    rng = np.random.default_rng(seed)
+    low = rng.normal(size=(3, 3, 16, 2)) @ rng.normal(size=(2, 32))  # rank 2 as a matrix
+    arrays = {"encoder/conv/kernel": 1e-3 * low, "head/bias": 1e-4 * rng.normal(size=6)}
+    return {path: array.astype(np.float32) for path, array in arrays.items()}
+
+
+def written(path, form, **about):
+    people.write(path, delta(), form, {"base": "abc", **about})
+    return people.read(path, "abc")
+
+
+def test_full_keeps_every_bit_and_half_precision_three_digits(tmp_path):
+    for form, tolerance in (("full", 0), ("fp16", 1e-3)):
+        person = written(tmp_path / "a.npz", form, updates=7)
+        assert person.about == {"base": "abc", "form": form, "updates": 7}
+        for path, wanted in delta().items():
+            found = person.delta[path]
+            assert found.dtype == np.float32 and found.shape == wanted.shape
+            np.testing.assert_allclose(found, wanted, rtol=tolerance, atol=1e-7 * (tolerance > 0))
+
+
+def test_low_rank_keeps_the_best_matrix_of_that_rank(tmp_path):
+    wanted = delta()["encoder/conv/kernel"]
+    exact = written(tmp_path / "a.npz", "rank2").delta["encoder/conv/kernel"]
+    np.testing.assert_allclose(exact, wanted, atol=2e-3 * np.abs(wanted).max())
+    one = written(tmp_path / "b.npz", "rank1").delta["encoder/conv/kernel"]
+    values = np.linalg.svd(wanted.reshape(-1, 32), compute_uv=False)
+    # Eckart and Young: what is left is the second singular value.
+    assert np.linalg.norm(one - wanted) == pytest.approx(values[1], rel=0.01)
+    # Vectors are kept whole; 6e-8 is the step of half precision near zero.
+    kept = written(tmp_path / "c.npz", "rank1").delta["head/bias"]
+    np.testing.assert_allclose(kept, delta()["head/bias"], rtol=1e-3, atol=6e-8)
+
+
+def test_smaller_forms_are_smaller(tmp_path):
+    rng = np.random.default_rng(0)
+    kernel = {"kernel": rng.normal(size=(3, 3, 64, 64)).astype(np.float32)}
+    sizes = []
+    for form in ("full", "fp16", "rank16", "rank4"):
+        people.write(tmp_path / "a.npz", kernel, form, {})
+        sizes.append((tmp_path / "a.npz").stat().st_size)
+    assert sizes == sorted(sizes, reverse=True) and sizes[3] < sizes[0] / 20
+
+
+def test_another_base_a_damaged_file_and_a_wrong_form_are_refused(tmp_path):
+    path = tmp_path / "anna.npz"
+    written(path, "fp16")
+    with pytest.raises(ValueError, match="anna.npz was personalized from model abc, this one is d"):
+        people.read(path, "def")
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(ValueError, match="anna.npz is no whole personalized model"):
+        people.read(path)
+    with pytest.raises(FileNotFoundError, match=r"bert.npz isn't there; .* keeps anna\."):
+        people.read(tmp_path / "bert.npz")
+    for form in ("fp8", "rank0", "rank"):
+        with pytest.raises(ValueError, match="full, fp16 or rankR"):
+            people.pack(delta(), form)
+
+
+def test_comparison_has_lengths_and_cosines_per_part():
+    one = people.Person(delta(), {"base": "abc"})
+    double = people.Person({path: -2 * array for path, array in delta().items()}, {"base": "abc"})
+    rows = {part: numbers for part, *numbers in people.compare(one, double)}
+    assert set(rows) == {"encoder", "head", "all"}
+    for mine, other, cosine in rows.values():
+        assert other == pytest.approx(2 * mine, rel=1e-5) and cosine == pytest.approx(-1, abs=1e-5)
+    with pytest.raises(ValueError, match="different models"):
+        people.compare(one, people.Person(delta(), {"base": "def"}))
