@@ -266,6 +266,15 @@ def broken(index):
     raise clips_lib.FrameError(f"picture {index} can't be read")
 
 
+def test_one_frame_is_only_predicted_and_said_so(config, trained, capsys):
+    base, _ = experiment.load_base(config, trained)
+    clip = experiment.load_clips(config, "test")[0]
+    clip = dataclasses.replace(clip, num_frames=1, **first_rows(clip, 1))
+    joints = [Runner(config, base, scenario).one(clip).joints for scenario in ("online", "none")]
+    assert "one frame, personalization needs two: only predicted" in capsys.readouterr().out
+    np.testing.assert_array_equal(*joints)
+
+
 def test_carried_state_makes_the_order_matter(config, trained, tmp_path):
     base, _ = experiment.load_base(config, copy_of(trained, tmp_path))
     clips = experiment.load_clips(config, "test")

@@ -64,6 +64,7 @@ class _Member:
     clip: Clip
     frames: SubjectFrames
     start: ttp.Subject
+    passes: tuple[str, ...]
     turn: int  # the pass it is in
     joints: np.ndarray
     peaks: np.ndarray
@@ -72,7 +73,8 @@ class _Member:
     @property
     def group(self) -> tuple:
         """What subjects that run side by side have in common."""
-        return self.start.memory.pictures.shape, self.turn, int(self.start.frame)
+        shape, place = self.start.memory.pictures.shape, int(self.start.frame)
+        return shape, self.passes, self.turn, place
 
 
 class Runner:
@@ -164,7 +166,11 @@ class Runner:
         if self._previous is not None:
             start = start.replace(adaptation=self._carried(start.adaptation))
         joints = np.full((len(frames), self._joints, 2), np.nan, np.float32)
-        member = _Member(clip, frames, start, 0, joints, joints[..., 0].copy())
+        passes = PASSES[self._scenario]
+        if len(frames) < 2 and self._scenario != "none":
+            say(f"{clip.name}: one frame, personalization needs two: only predicted")
+            passes = PASSES["none"]
+        member = _Member(clip, frames, start, passes, 0, joints, joints[..., 0].copy())
         if self._unfinished and not self.carries:
             found = self._unfinished.restore(clip.name, _kept(member, start))
             if found is not None and found["boxes"] == _crc(clip.boxes):
@@ -177,7 +183,7 @@ class Runner:
                     digest=np.array(found["digest"]),
                 )
                 done = f"frame {int(member.start.frame)} of {len(frames)}"
-                say(f"{clip.name} goes on in {PASSES[self._scenario][member.turn]}, {done}")
+                say(f"{clip.name} goes on in {passes[member.turn]}, {done}")
         return member
 
     def _width(self, member: _Member) -> int:
@@ -240,8 +246,8 @@ class Runner:
         width = 1 << (len(group) - 1).bit_length()
         stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *[m.start for m in group])
         subjects = jax.device_put(parallel.pad_subjects(stacked, width), self._device)
-        longest, names = max(len(m.frames) for m in group), PASSES[self._scenario]
-        progress = _Progress(group, self._scenario, bar)
+        longest, names = max(len(m.frames) for m in group), group[0].passes
+        progress = _Progress(group, bar)
         for turn in range(group[0].turn, len(names)):
             first = int(group[0].start.frame) if turn == group[0].turn else 0
             program, last = self._program(names[turn], width > 1), turn == len(names) - 1
@@ -291,7 +297,7 @@ class Runner:
         """Keep the states of a group; raises Stopped if that was to be the last of it."""
         assert self._unfinished is not None
         for i, member in enumerate(group):
-            if turn == len(PASSES[self._scenario]) - 1 and place >= len(member.frames):
+            if turn == len(member.passes) - 1 and place >= len(member.frames):
                 continue  # done, and its results are written
             subject = jax.tree.map(lambda leaf, i=i: leaf[i], subjects)
             now = dataclasses.replace(member, turn=turn)
@@ -373,8 +379,9 @@ class Runner:
 class _Progress:
     """The bar of a run: frames done of all subjects, and where the present ones are."""
 
-    def __init__(self, group: list[_Member], scenario: str, bar):
-        self._bar, self._main = bar, {"offline": "adapt"}.get(scenario, PASSES[scenario][-1])
+    def __init__(self, group: list[_Member], bar):
+        passes = group[0].passes
+        self._bar, self._main = bar, "adapt" if "adapt" in passes else passes[-1]
         self._lengths = [len(member.frames) for member in group]
         self._who = group[0].clip.name if len(group) == 1 else f"{len(group)} side by side"
 
