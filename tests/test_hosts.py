@@ -38,6 +38,7 @@ def results_of(workdir):
     return {path.name: path.read_bytes() for path in files}
 
 
+@pytest.mark.slow
 def test_every_subject_is_done_once_and_a_killed_process_s_on_restart(people, tmp_path):
     folder, flags = people
     for name in ("one", "two"):
