@@ -8,6 +8,7 @@ processes changes a byte of it.
 import collections
 import dataclasses
 import functools
+import hashlib
 import math
 import os
 import threading
@@ -248,6 +249,7 @@ class SubjectFrames:
       clip: the clip, without its labels.
       shape: H and W of the windows.
       errors: what was wrong with the frames that could not be read so far, by index.
+      digests: SHA-256 of the whole pictures read so far, by index.
     """
 
     def __init__(
@@ -274,6 +276,7 @@ class SubjectFrames:
         """
         self.clip = clip.without_labels()
         self.errors: dict[int, FrameError] = {}
+        self.digests: dict[int, bytes] = {}
         self._warned = False
         self._crops = geometry.box_to_crop(clip.boxes.astype(np.float64)).astype(np.float32)
         self._pixels = math.inf if oversample is None else oversample * image_size
@@ -320,6 +323,7 @@ class SubjectFrames:
         except FrameError as error:
             self.errors[index] = error
             return None
+        self.digests[index] = hashlib.sha256(np.ascontiguousarray(picture).data).digest()
         return window_of(picture, self._crops[index], self.shape, self._pixels)
 
     def _stacked(self, indices: Sequence[int], rows: list, size: int | None) -> Windows:

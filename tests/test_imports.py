@@ -13,7 +13,7 @@ PIPELINES = list((ROOT / "data_pipelines").glob("*.py"))
 # The way imports point: a module may only import from those before it.
 ORDER = (
     "skeletons", "geometry", "heatmaps", "augment", "metrics", "conv", "models", "losses",
-    "convert", "visualize", "state", "steps", "ttp", "parallel", "checkpoint",
+    "convert", "visualize", "state", "steps", "memory", "ttp", "parallel", "checkpoint", "people",
 )  # fmt: skip
 
 

@@ -126,6 +126,7 @@ def test_a_camera_that_is_not_there_says_what_to_check():
         next(live.camera("/no/camera"))
 
 
+@pytest.mark.slow
 def test_the_command_reads_a_pipe_and_writes_results(people, tmp_path):
     folder, flags = people
     pictures, _ = pictures_of(folder)

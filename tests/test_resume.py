@@ -8,11 +8,14 @@ import random
 import shutil
 import signal
 import time
+import types
 
 import cv2
 import numpy as np
 import pytest
 import small_run
+
+from ttp_jax.verbs import people, personalize, predict, verify
 
 KINDS = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM)
 
@@ -98,59 +101,71 @@ def test_twelve_kills_at_random_moments_change_no_byte(long_ones, tmp_path, scen
     check_kills(long_ones, tmp_path, scenario, 12)
 
 
-def test_a_receipt_is_verified_and_every_changed_byte_is_found(untouched, tmp_path):
-    folder, flags = untouched
+def config_for(people):
+    """The config as the command line would make it."""
+    config = small_run.get_config()
+    config.data.root, config.data.oversample = str(people), 2.0
+    return config
+
+
+def options(**flags):
+    plain = {"scenario": "online", "overwrite": False, "camera": None, "stdin": False}
+    return types.SimpleNamespace(**{**plain, "keep": None, "person": None, **flags})
+
+
+def test_a_receipt_is_verified_and_every_changed_byte_is_found(untouched, tmp_path, capsys):
+    folder, _ = untouched
     for name in ("work", "people"):
         shutil.copytree(folder / name, tmp_path / name)
-    (tmp_path / "people/person0").rename(tmp_path / "anna")
-    here = [flags[0], f"--inputs={tmp_path / 'anna'}", f"--workdir={tmp_path / 'work'}"]
-    small_run.done(small_run.command("personalize", *here, "--scenario=offline"))
+    (tmp_path / "people/person2").rename(tmp_path / "anna")
+    config = config_for(tmp_path / "anna")
+    assert personalize.run(config, tmp_path / "work", options(scenario="offline")) == 0
     results = tmp_path / "work/results/offline"
     receipt = json.loads((results / "run.json").read_text())
-    assert set(receipt["subjects"]) == {"anna"} and receipt["subjects"]["anna"]["frames"] == 44
+    assert set(receipt["subjects"]) == {"anna"} and receipt["subjects"]["anna"]["frames"] == 20
     assert "sees all frames first" in receipt["protocol"] and receipt["seed"] == 0
     assert set(receipt["made_with"]) >= {"jax", "device", "python"}
 
-    def verify():
-        printed, _ = (process := small_run.command("verify", str(results))).communicate()
-        return process.returncode, printed
-
-    code, printed = verify()
-    assert code == 0 and "verified" in printed
+    assert verify.run([str(results)]) == 0
+    assert "verified" in capsys.readouterr().out
 
     table = results / "anna.csv"
     text = table.read_text()
     table.write_text(text.replace("3", "4", 1))
-    code, printed = verify()
-    assert code == 1 and "anna.csv was changed after the run" in printed
+    assert verify.run([str(results)]) == 1
+    assert "anna.csv was changed after the run" in capsys.readouterr().out
     table.write_text(text)
 
     picture = tmp_path / "anna/0007.png"
     pixels = cv2.imread(str(picture))
     pixels[25, 30, 1] ^= 1
     cv2.imwrite(str(picture), pixels)
-    code, printed = verify()
-    assert code == 1 and "anna: the frames or boxes are not those of the run" in printed
+    assert verify.run([str(results)]) == 1
+    assert "anna: the frames or boxes are not those of the run" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="no receipt of a run"):
+        verify.run([str(tmp_path)])
 
 
-def test_a_personalized_model_serves_another_video_of_the_person(untouched, tmp_path):
-    folder, flags = untouched
+def test_a_personalized_model_serves_another_video_of_the_person(untouched, tmp_path, capsys):
+    folder, _ = untouched
     shutil.copytree(folder / "work", work := tmp_path / "work")
-    people = folder / "people"
-    home = f"--workdir={work}"
-    one = f"--inputs={people / 'person0'}"
-    small_run.done(small_run.command("personalize", flags[0], one, home, "--keep=full"))
-    other = f"--inputs={people / 'person1'}"
-    small_run.done(small_run.command("predict", flags[0], other, home, "--person=person0"))
-    small_run.done(small_run.command("predict", flags[0], other, home))
+    first, second = (config_for(folder / "people" / name) for name in ("person2", "person1"))
+    personalize.run(first, work, options(keep="full"))
+    predict.run(second, work, options(person="person2"))
+    predict.run(second, work, options())
 
     def joints(name):
         return np.load(work / "results" / name / "person1.npz")["joints"]
 
-    assert joints("person-person0").shape == joints("none").shape == (37, 13, 2)
-    assert np.abs(joints("person-person0") - joints("none")).max() > 0.01
-    printed = small_run.done(small_run.command("people", "list", str(work)))
-    assert "person0" in printed and "full" in printed and "44" in printed
-    process = small_run.command("predict", flags[0], other, home, "--person=nobody")
-    printed, _ = process.communicate()
-    assert process.returncode == 1 and "keeps person0" in printed
+    assert joints("person-person2").shape == joints("none").shape == (37, 13, 2)
+    assert np.abs(joints("person-person2") - joints("none")).max() > 0.01
+    capsys.readouterr()
+    assert people.run(["list", str(work)]) == 0
+    printed = capsys.readouterr().out
+    assert "person2" in printed and "full" in printed and "20" in printed
+    with pytest.raises(FileNotFoundError, match="keeps person2"):
+        predict.run(second, work, options(person="nobody"))
+    with pytest.raises(ValueError, match="fp16 or rankR"):
+        personalize.run(first, work, options(keep="small"))
+    assert people.run(["delete", str(work), "person2"]) == 0
+    assert not (work / "people/person2.npz").exists()

@@ -74,6 +74,10 @@ class Checkpoints:
         abstract = jax.tree.map(_abstract, template)
         try:
             restored: Any = manager.restore(step, args=ocp.args.StandardRestore(abstract))
+            wanted = _by_path(template)
+            for path, leaf in _by_path(restored).items():  # orbax takes numpy arrays of any shape
+                if leaf.shape != wanted[path].shape:
+                    raise ValueError(f"{path} is {leaf.shape}, expected {wanted[path].shape}")
             return restored
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(

@@ -45,7 +45,7 @@ class Result:
       joints: float32 [T, K, 2] in picture pixels; NaN for frames that could not be read.
       peaks: float32 [T, K], NaN likewise.
       adaptation: the model's last state.
-      inputs: SHA-256 over all that the model was given of the frames: pixels, places, crops.
+      inputs: SHA-256 over the pixels of all whole pictures and the crops.
       seconds: its share of the time of its group.
     """
 
@@ -402,14 +402,14 @@ def _chunks(group, places: range, width: int, readers, *, digest: bool) -> Itera
     """
     streams = [member.frames.chunks(CHUNK, readers, places.start) for member in group]
     nothing = None
-    for _ in places:
+    for place in places:
         rows = [next(stream, None) for stream in streams]
         if digest:
             for member, row in zip(group, rows, strict=True):
                 if row is not None:
-                    told = hashlib.sha256(member.digest.tobytes())
-                    for part in row:
-                        told.update(part.tobytes())
+                    told = hashlib.sha256(member.digest.tobytes() + row.crops.tobytes())
+                    for index in range(place, min(place + CHUNK, len(member.frames))):
+                        told.update(member.frames.digests.get(index, b"unreadable"))
                     member.digest = np.frombuffer(told.digest(), np.uint8)
         if nothing is None:
             some = next(row for row in rows if row is not None)
