@@ -41,6 +41,7 @@ def paced(pictures, pause):
         yield picture
 
 
+@pytest.mark.slow
 def test_unhurried_frames_get_what_online_gives_them_on_a_file(people, monkeypatch):
     folder, _ = people
     config = config_of(folder)

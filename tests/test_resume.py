@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import small_run
 
+from ttp_jax.checkpoint import Unfinished
 from ttp_jax.verbs import people, personalize, predict, verify
 
 KINDS = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM)
@@ -90,8 +91,34 @@ def check_kills(untouched, tmp_path, scenario, kills):
     assert not (results[0] / "unfinished").exists()
 
 
-def test_a_killed_run_goes_on_to_the_same_bytes(untouched, tmp_path):
-    check_kills(untouched, tmp_path, "online", 2)
+@pytest.mark.parametrize("scenario", ["online", "offline"])
+def test_a_run_that_breaks_off_goes_on_to_the_same_bytes(
+    untouched, tmp_path, monkeypatch, capsys, scenario
+):
+    folder, _ = untouched
+    config, save = config_for(folder / "people/person1"), Unfinished.save
+    for name in ("broken", "whole"):
+        shutil.copytree(folder / "work", tmp_path / name)
+    states = 0
+
+    def save_then_break(*args):
+        nonlocal states
+        save(*args)
+        states += 1
+        if states in (2, 4):
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Unfinished, "save", save_then_break)
+        for _ in range(2):
+            with pytest.raises(KeyboardInterrupt):
+                personalize.run(config, tmp_path / "broken", options(scenario=scenario))
+    for name in ("broken", "whole"):
+        assert personalize.run(config, tmp_path / name, options(scenario=scenario)) == 0
+    assert capsys.readouterr().out.count("person1 goes on in") == 2
+    results = [tmp_path / name / "results" / scenario for name in ("broken", "whole")]
+    assert len(digests(results[0])) == 1 and digests(results[0]) == digests(results[1])
+    assert not (results[0] / "unfinished").exists()
 
 
 @pytest.mark.slow

@@ -63,6 +63,7 @@ def assert_trees_close(a, b, rtol=1e-5, atol=1e-7):
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=rtol, atol=atol), a, b)
 
 
+@pytest.mark.slow
 def test_accumulation_averages_gradients_and_hands_statistics_on():
     net = small_net.model(dropout=0.0)
     first, second = batch(0), batch(1)

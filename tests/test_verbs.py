@@ -162,6 +162,7 @@ def test_finished_subjects_are_skipped(config, trained, tmp_path, capsys):
     assert (workdir / "results/online/test-00001.npz").exists()
 
 
+@pytest.mark.slow
 def test_results_of_other_settings_are_not_mixed_in(config, trained, tmp_path, capsys):
     workdir = copy_of(trained, tmp_path)
     personalize.run(config, workdir, OPTIONS)
