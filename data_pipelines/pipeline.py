@@ -323,7 +323,8 @@ class SubjectFrames:
         except FrameError as error:
             self.errors[index] = error
             return None
-        self.digests[index] = hashlib.sha256(np.ascontiguousarray(picture).data).digest()
+        if index not in self.digests:  # passes after the first needn't
+            self.digests[index] = hashlib.sha256(np.ascontiguousarray(picture).data).digest()
         return window_of(picture, self._crops[index], self.shape, self._pixels)
 
     def _stacked(self, indices: Sequence[int], rows: list, size: int | None) -> Windows:

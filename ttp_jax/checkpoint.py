@@ -108,12 +108,8 @@ class Unfinished:
 
     def save(self, name: str, tree: Any) -> None:
         """Keep the state of a subject instead of what was kept."""
-        leaves: dict[str, Any] = _by_path(jax.device_get(_with_key_data(tree)))
-        self._folder.mkdir(parents=True, exist_ok=True)
-        part = self._folder / f"{name}.npz.part"
-        with part.open("wb") as file:
-            np.savez(file, **leaves)
-        part.replace(self._folder / f"{name}.npz")
+        leaves = _by_path(jax.device_get(_with_key_data(tree)))
+        write_arrays(self._folder / f"{name}.npz", leaves, compress=False)
 
     def restore(self, name: str, template: Any) -> Any | None:
         """The state of a subject; None where there is none, or one of another shape."""
@@ -182,6 +178,19 @@ def fingerprint(base: Base) -> str:
     for leaf in jax.tree.leaves(base):
         digest.update(np.ascontiguousarray(leaf).tobytes())
     return digest.hexdigest()
+
+
+def write_arrays(path: pathlib.Path, arrays: dict[str, Any], *, compress: bool = True) -> None:
+    """Write a NumPy archive so that a crash leaves the old file or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    save = np.savez_compressed if compress else np.savez
+    try:
+        with part.open("wb") as file:  # given a name, numpy would add a suffix to it
+            save(file, **arrays)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def write_json(path: str | pathlib.Path, value) -> None:

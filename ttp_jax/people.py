@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ttp_jax.checkpoint import write_arrays
+
 FORMS = "full, fp16 or rankR, for example rank8"
 
 
@@ -70,13 +72,8 @@ def unpack(packed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 def write(path: pathlib.Path, delta: dict[str, Any], form: str, about: dict[str, Any]) -> None:
     """Write a personalized model; a crash leaves the old file or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    arrays: dict[str, Any] = pack(delta, form)
-    arrays["about"] = np.array(json.dumps({**about, "form": form}))
-    with part.open("wb") as file:
-        np.savez_compressed(file, **arrays)
-    part.replace(path)
+    text = np.array(json.dumps({**about, "form": form}))
+    write_arrays(path, {**pack(delta, form), "about": text})
 
 
 def read(path: pathlib.Path, base: str | None = None) -> Person:

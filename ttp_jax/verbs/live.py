@@ -31,7 +31,7 @@ import numpy as np
 from data_pipelines import clips as clips_lib
 from data_pipelines import media, pipeline
 from ttp_jax import geometry, state, ttp
-from ttp_jax.checkpoint import fingerprint, write_json
+from ttp_jax.checkpoint import fingerprint, write_arrays, write_json
 from ttp_jax.memory import Frames
 from ttp_jax.verbs import experiment, personalize
 from ttp_jax.verbs.experiment import say
@@ -229,7 +229,7 @@ def run(config, workdir: pathlib.Path, options) -> int:
                 say(f"frame {len(seen)}, {live.updates} updates, {delay:.0f} ms after it came")
     delays = [1000 * (frame.done - frame.came) for frame in seen]
     joints, peaks = (np.array([getattr(f, name) for f in seen]) for name in ("joints", "peaks"))
-    personalize.write_arrays(folder / "live.npz", {"joints": joints, "peaks": peaks})
+    write_arrays(folder / "live.npz", {"joints": joints, "peaks": peaks})
     receipt = {
         "protocol": "live: updates on the newest frame as fast as they go; "
         f"boxes: {config.data.boxes}",

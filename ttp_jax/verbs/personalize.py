@@ -26,7 +26,6 @@ import importlib.metadata
 import json
 import pathlib
 import platform
-from typing import Any
 
 import cv2
 import jax
@@ -37,7 +36,7 @@ from tqdm import tqdm
 from data_pipelines import clips as clips_lib
 from data_pipelines import media
 from ttp_jax import parallel, people, state, visualize
-from ttp_jax.checkpoint import Unfinished, fingerprint, write_json
+from ttp_jax.checkpoint import Unfinished, fingerprint, write_arrays, write_json
 from ttp_jax.verbs import experiment
 from ttp_jax.verbs.experiment import say
 from ttp_jax.verbs.runner import Result, Runner, Stopped, stopping
@@ -117,7 +116,8 @@ def run_scenario(
     def finish(clip, result):
         seconds[clip.name] = result.seconds
         if options.keep:
-            about = {"base": own["base"], "scenario": scenario, "updates": _updates(result)}
+            updates = int(result.adaptation.step)
+            about = {"base": own["base"], "scenario": scenario, "updates": updates}
             target = person_file(workdir, clip.name)
             people.write(target, jax.device_get(result.adaptation.delta), options.keep, about)
         if clip.name in drawn and config.model.method == "transformer":
@@ -144,10 +144,6 @@ def run_scenario(
         say(f"FAILED {name}: {error}")
     parallel.wait_for_hosts()
     return 1 if failed else 0
-
-
-def _updates(result: Result) -> int:
-    return int(result.adaptation.step)
 
 
 def person_file(workdir: pathlib.Path, name: str) -> pathlib.Path:
@@ -269,16 +265,6 @@ def write_result(folder: pathlib.Path, name: str, result: Result, skeleton) -> N
     inputs = np.array(result.inputs)
     arrays = {"joints": result.joints, "peaks": result.peaks, "inputs": inputs}
     write_arrays(folder / f"{name}.npz", arrays)
-
-
-def write_arrays(path: pathlib.Path, arrays: dict[str, Any]) -> None:
-    """Write a NumPy archive, whole or not at all."""
-
-    def save(part):
-        with part.open("wb") as file:  # given a name, numpy would add a suffix to it
-            np.savez_compressed(file, **arrays)
-
-    clips_lib.write_atomically(path, save)
 
 
 def read_results(folder: pathlib.Path, clips) -> list[np.ndarray] | None:
