@@ -6,11 +6,14 @@
 
 Both read two JPEG files a pair with OpenCV, cut both out with one random transform, and draw the
 Gaussian targets; the DataLoader with each number of worker processes, as it is fastest. The sides
-take turns, and the first batches of each turn are not counted. Run it on a machine that does
-nothing else.
+take turns, and the first batches of each turn are not counted. Without --root also how many frames
+a second each reader decodes, one after the other on one thread, of the same people in its layout,
+and how many the renderer draws. Run it on a machine that does nothing else.
 """
 
 import argparse
+import contextlib
+import dataclasses
 import functools
 import json
 import os
@@ -26,7 +29,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from benchmarks import machine
-from data_pipelines import layouts, penn, pipeline, synthetic
+from data_pipelines import bbc_pose, builders, h36m, layouts, media, penn, pipeline, synthetic
 from data_pipelines.clips import Clip, select
 from ttp_jax import geometry
 from ttp_jax.skeletons import PENN13
@@ -139,6 +142,54 @@ def measure(clips: list[Clip], batches: int, repeats: int, workers: list[int]) -
     return rates
 
 
+def sources(folder: pathlib.Path, size: int, frames: int) -> dict[str, float]:
+    """Frames a second of each source: {what is read: rate}."""
+    spec = synthetic.Spec(
+        image_size=size, train=4, val=0, test=4, train_frames=frames, eval_frames=frames
+    )
+    for name, write in layouts.WRITERS.items():
+        write(folder / name, spec)
+    with contextlib.redirect_stdout(sys.stderr):
+        builders.main(
+            ["penn_action", f"--manual_dir={folder / 'penn'}", f"--data_dir={folder / 'tfds'}"]
+        )
+    rates = {"rendering": _rendering_rate(spec, folder / "rendered")}
+    read = {
+        "`penn`: JPEG files": lambda: penn.clips(folder / "penn"),
+        "`h36m`: mp4, every 5th or 200th frame": lambda: h36m.clips(folder / "h36m"),
+        "`bbc_pose`: JPEG files": lambda: bbc_pose.clips(folder / "bbc_pose"),
+        "`penn` as TensorFlow dataset": lambda: builders.clips("penn", folder / "tfds"),
+        "`media`: folders of JPEG files": lambda: media.clips(folder / "penn" / "frames"),
+        "`media`: mp4": lambda: media.clips(folder / "h36m" / "S9" / "Videos"),
+        "`synthetic`: rendered before": lambda: synthetic.clips(spec, folder / "rendered"),
+    }
+    return rates | {what: _reading_rate(clips()) for what, clips in read.items()}
+
+
+def _rendering_rate(spec, folder):
+    one = dataclasses.replace(spec, train=1, test=1)
+    synthetic.clips(one, folder / "warm up")  # compiles
+    began = time.perf_counter()
+    clips = synthetic.clips(spec, folder)
+    return sum(clip.num_frames for clip in clips) / (time.perf_counter() - began)
+
+
+def _reading_rate(clips):
+    clips[0].read(0)
+    began, count = time.perf_counter(), 0
+    for clip in clips:
+        for index in range(min(clip.num_frames, 200)):
+            clip.read(index)
+            count += 1
+    return count / (time.perf_counter() - began)
+
+
+def sources_table(rates: dict[str, float], size: int) -> str:
+    """Markdown: one line a source."""
+    lines = [f"| source, {size} x {size} pixels | frames/s |", "|---|---|"]
+    return "\n".join([*lines, *(f"| {what} | {rate:.0f} |" for what, rate in rates.items())]) + "\n"
+
+
 def table(rates: dict, about: dict) -> str:
     """Markdown: one line a side, ratios to the fastest DataLoader."""
     medians = {side: statistics.median(values) for side, values in rates.items()}
@@ -188,10 +239,15 @@ def main() -> None:
             "pixels": "x".join(map(str, clips[0].read(0).shape[1::-1])),
         }
         rates = measure(clips, options.batches, options.repeats, options.workers)
-    text = table(rates, about)
+        text = table(rates, about)
+        reading = {}
+        if options.root is None:
+            reading = sources(pathlib.Path(folder), 360, 48)
+            text += "\n" + sources_table(reading, 360)
     print(text)
     if options.json:
-        options.json.write_text(json.dumps({"about": about, "pairs_per_second": rates}, indent=1))
+        found = {"about": about, "pairs_per_second": rates, "frames_per_second": reading}
+        options.json.write_text(json.dumps(found, indent=1))
     if options.markdown:
         title = "# Speed of the data pipeline\n\nWritten by `python -m benchmarks.data"
         options.markdown.write_text(f"{title} --markdown {options.markdown}`.\n\n{text}")

@@ -72,7 +72,7 @@ def train(case: Case) -> Side:
     def run():
         nonlocal training
         training, metrics = jax.block_until_ready(program.call(training, *rest))
-        return float(metrics["reconstruction"])
+        return float(metrics["self"])
 
     return _side(run, program)
 

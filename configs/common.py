@@ -32,7 +32,7 @@ def get_config() -> Any:
     c.data.workers = 0  # batches built at the same time; 0: one a CPU core
 
     c.model = ml_collections.ConfigDict()
-    c.model.method = "transformer"  # or "shared", "baseline"
+    c.model.method = "transformer"  # or "shared", "rotation", "baseline"
     c.model.init = ""  # torchvision ResNet file, or "random"
     c.model.image_size = 128
     c.model.color_order = "rgb"  # "bgr" only for the released checkpoints
@@ -76,7 +76,7 @@ def get_config() -> Any:
     c.ttp.iterations = 1  # updates per frame
     c.ttp.batch_size = 32
     c.ttp.learning_rate = 1e-4
-    c.ttp.rules = "reference"  # what trains: "reference" or "paper"
+    c.ttp.rules = "reference"  # what trains: "reference", "paper" or "norms"
     c.ttp.reset = "subject"  # "subject", "never", or a number of frames (online)
     c.ttp.together = 0  # subjects side by side; 0: one on CPU, else as many as the memory holds
     c.ttp.memory = 4096  # frames of a subject that its updates draw from, at most

@@ -1,4 +1,4 @@
-"""The standing benchmark: rendered people, the tiny network, trained until its points follow the body.
+"""The standing benchmark: rendered people, the tiny network, trained until its points are alive.
 
 Command:   python main.py --config=configs/rendered.py   (then personalize, then evaluate)
 Takes:     an hour and a half on two free CPU cores; stops and resumes at any time.

@@ -2,6 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import reference
+import torch
 
 from ttp_jax import losses
 from ttp_jax.models.vgg import VGG16
@@ -24,6 +25,21 @@ def small_vgg(levels=2):
 
 def pictures(count=2):
     return [jnp.array(RNG.normal(size=(2, 16, 16, 3)), jnp.float32) for _ in range(count)]
+
+
+def test_rotation_loss_equals_torch_on_pictures_turned_by_torch():
+    own = pictures(1)[0].repeat(3, 0)  # 6 pictures: the turns start over
+    turned, turns = losses.quarter_turns(own)
+    theirs = torch.from_numpy(np.array(own)).permute(0, 3, 1, 2)
+    for i, picture in enumerate(np.asarray(turned)):
+        expected = torch.rot90(theirs[i], i % 4, (1, 2)).permute(1, 2, 0)
+        np.testing.assert_array_equal(picture, expected)
+    np.testing.assert_array_equal(turns, [0, 1, 2, 3, 0, 1])
+    logits = RNG.normal(size=(6, 4)).astype(np.float32)
+    wanted = torch.nn.functional.cross_entropy(
+        torch.from_numpy(logits), torch.from_numpy(np.array(turns)).long()
+    )
+    np.testing.assert_allclose(losses.rotation(jnp.array(logits), turns), wanted, rtol=1e-6)
 
 
 def test_joints_mse_equals_the_plain_loop_and_counts_invisible_joints():

@@ -287,7 +287,7 @@ def test_joint_training_step_in_float64(x64, short_trunk):
     for mine, torchs in (
         ("loss", "loss"),
         ("supervised", "supervised"),
-        ("reconstruction", "self_supervised"),
+        ("self", "self_supervised"),
     ):
         assert float(metrics[mine]) == pytest.approx(float(parts[torchs]), rel=1e-6)
     np.testing.assert_allclose(after.normalisers, wanted_means.numpy(), rtol=1e-6)

@@ -43,9 +43,9 @@ def start(net):
 
 
 @functools.cache
-def program(dropout=0.0, dtype=jnp.float32, donate=False, **options):
+def program(dropout=0.0, dtype=jnp.float32, donate=False, method="transformer", **options):
     """A compiled training step with random features of one level and lambda 0.1."""
-    net = small_net.model(dropout=dropout, dtype=dtype)
+    net = small_net.model(dropout=dropout, dtype=dtype, method=method)
     step = functools.partial(steps.train_step, model=net, tx=state.adam(1e-3), **options)
     run = jax.jit(step, donate_argnums=0 if donate else ())
     return lambda begin, batch, key: run(begin, batch, key, small_net.vgg(), 0.1)
@@ -97,8 +97,40 @@ def test_training_lowers_both_losses_on_one_batch():
         assert history[-1][name] < 0.8 * history[0][name], name
     # L = L_sup + lambda L_self
     for metrics in history:
-        total = metrics["supervised"] + 0.1 * metrics["reconstruction"]
+        total = metrics["supervised"] + 0.1 * metrics["self"]
         assert float(metrics["loss"]) == pytest.approx(float(total), rel=1e-6)
+
+
+def test_rotation_trains_with_the_supervised_task_and_adapts_without_it():
+    """Feat. shared (rotation), the paper's second ablation."""
+    net = small_net.model(method="rotation")
+    run, current = program(method="rotation"), start(net)
+    darker = np.linspace(1, 0, small_net.SIZE)[:, None, None]  # below: one can tell what is up
+
+    def upright(seed):
+        return jnp.array((small_net.pictures(4, seed) * darker).astype(np.uint8))
+
+    given = {**batch(count=4), "target": upright(0)}
+    history = []
+    for _ in range(80):
+        current, metrics = run(current, given, KEY)
+        history.append(metrics)
+    for name in ("supervised", "self"):
+        assert history[-1][name] < 0.8 * history[0][name], name
+    for metrics in history:
+        total = metrics["supervised"] + 0.1 * metrics["self"]
+        assert float(metrics["loss"]) == pytest.approx(float(total), rel=1e-6)
+
+    base = state.Base(current.params, current.batch_stats, current.normalisers)
+    tx = state.adam(1e-3)
+    pairs = tuple(normalize(upright(seed)) for seed in (7, 8))
+    adapt = jax.jit(functools.partial(steps.adapt_step, model=net, tx=tx))
+    now, losses_ = state.start_adaptation(base, state.RULES["reference"], tx), []
+    for _ in range(8):
+        now = adapt(now, base, pairs, None)
+        losses_.append(float(now.loss))
+    assert losses_[-1] < 0.8 * losses_[0]
+    assert {path.split("/")[0] for path in now.delta} == {"encoder", "rotation_head"}
 
 
 def test_without_reconstruction_the_other_half_stays_and_the_state_keeps_its_form():
@@ -110,7 +142,7 @@ def test_without_reconstruction_the_other_half_stays_and_the_state_keeps_its_for
     shape = functools.partial(jax.tree.map, lambda a: (a.shape, a.dtype))
     assert shape(after) == shape(before)
     np.testing.assert_array_equal(after.normalisers, before.normalisers)
-    assert float(metrics["reconstruction"]) == 0
+    assert float(metrics["self"]) == 0
     assert float(metrics["loss"]) == float(metrics["supervised"]) > 0
     for name in ("params", "batch_stats"):
         old = traverse_util.flatten_dict(getattr(before, name), sep="/")
@@ -183,7 +215,7 @@ def test_bfloat16_training_is_close_and_keeps_float32_states():
         jnp.dtype("float32")
     }
     # bfloat16 has 8 bits: 0.4 % per operation.
-    for name in ("supervised", "reconstruction", "pixel_error"):
+    for name in ("supervised", "self", "pixel_error"):
         assert float(metrics[name]) == pytest.approx(float(wide_metrics[name]), rel=0.05), name
     assert_trees_close(narrow.batch_stats, wide.batch_stats, rtol=0.05, atol=0.05)
     a, b = (

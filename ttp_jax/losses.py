@@ -1,7 +1,8 @@
-"""The two losses and the running normalisers of the perceptual one."""
+"""The losses, and the running normalisers of the perceptual one."""
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from ttp_jax.models.vgg import VGG16
 
@@ -14,6 +15,21 @@ def joints_mse(maps: jax.Array, truth: jax.Array, weights: jax.Array) -> jax.Arr
     The mean counts invisible joints too, as the published program does.
     """
     return 0.5 * jnp.mean(jnp.square((maps - truth) * weights[:, None, None, :]))
+
+
+def quarter_turns(pictures: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Turn square pictures [B, H, H, 3] by 0, 1, 2, 3, 0, ... quarters; also return those numbers.
+
+    The pairs of a batch are random already, so which picture is turned how need not be.
+    """
+    turns = jnp.arange(len(pictures)) % 4
+    turned = jnp.stack([jnp.rot90(pictures, k, (1, 2)) for k in range(4)], 1)
+    return jnp.take_along_axis(turned, turns[:, None, None, None, None], 1)[:, 0], turns
+
+
+def rotation(logits: jax.Array, turns: jax.Array) -> jax.Array:
+    """Cross-entropy of the predicted quarter turns: logits [B, 4], turns [B] (Sun et al. 2020)."""
+    return optax.softmax_cross_entropy_with_integer_labels(logits, turns).mean()
 
 
 def feature_errors(

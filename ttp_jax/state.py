@@ -21,7 +21,14 @@ RULES = {
     # What the released program does: every convolution, the renderer's included.
     "reference": ((SUPERVISED, False), (NORMS, False), (r"", True)),
     # What the paper's text says: only the encoder phi and the head psi_self.
-    "paper": ((SUPERVISED, False), (NORMS, False), (r"^(encoder|self_head)/", True), (r"", False)),
+    "paper": (
+        (SUPERVISED, False),
+        (NORMS, False),
+        (r"^(encoder|self_head|rotation_head)/", True),
+        (r"", False),
+    ),
+    # Scales and shifts of the normalisation layers alone, as in other test-time adaptation.
+    "norms": ((SUPERVISED, False), (NORMS, True), (r"", False)),
 }
 
 

@@ -52,6 +52,8 @@ def train_step(
 ) -> tuple[TrainState, dict[str, jax.Array]]:
     """One update of joint training: L = L_sup + lambda L_self (Eq. 10).
 
+    L_self is the reconstruction loss, or that of telling quarter turns (method "rotation").
+
     Args:
       state: current state.
       batch: "target", "source" uint8 [B, H, W, 3]; "heatmaps" [B, h, w, K]; "weights" [B, K].
@@ -65,8 +67,9 @@ def train_step(
       bgr: channel order, see `normalize`.
 
     Returns:
-      The new state, and scalars: loss, supervised, reconstruction, pixel_error (mean squared error
-      of the picture), accuracy (share of visible joints within 5 % of the map's side).
+      The new state, and scalars: loss, supervised, self (the self-supervised loss), pixel_error
+      (mean squared error of the picture), accuracy (share of visible joints within 5 % of the map's
+      side).
     """
     step_key = jax.random.fold_in(key, state.step)
 
@@ -137,12 +140,19 @@ def _joint_loss(variables, batch, key, vgg, normalisers, self_weight, *, model, 
         )
         loss = supervised + self_weight * self_loss
         pixel_error = jnp.mean(jnp.square(output.reconstruction - target))
+    elif reconstruct and model.method == "rotation":
+        turned, turns = losses.quarter_turns(target)
+        output, updates = model.apply(
+            {**variables, "batch_stats": batch_stats}, turned, train=True, mutable=["batch_stats"]
+        )
+        self_loss, batch_stats = losses.rotation(output.turns, turns), updates["batch_stats"]
+        loss = supervised + self_weight * self_loss
     else:  # blocks that did not run keep their statistics
         batch_stats = {**variables["batch_stats"], **batch_stats}
     metrics = {
         "loss": loss,
         "supervised": supervised,
-        "reconstruction": self_loss,
+        "self": self_loss,
         "pixel_error": pixel_error,
         "accuracy": _map_accuracy(output.heatmaps, batch["heatmaps"], batch["weights"]),
     }
@@ -166,7 +176,7 @@ def adapt_step(
     tx: optax.GradientTransformation,
     bgr: bool = False,
 ) -> Adaptation:
-    """One test-time update on pairs of one subject: the reconstruction loss alone (section 3.2).
+    """One test-time update on pairs of one subject: the self-supervised loss alone (section 3.2).
 
     Evaluation mode throughout: batch statistics are used and kept, dropout is off.
 
@@ -181,7 +191,12 @@ def adapt_step(
     target, source = pairs
 
     def loss_fn(delta):
-        picture: Any = model.apply(adapted(base, delta), target, source, method="adaptation_view")
+        variables = adapted(base, delta)
+        if model.method == "rotation":
+            turned, turns = losses.quarter_turns(target)
+            output: Any = model.apply(variables, turned)
+            return losses.rotation(output.turns, turns), state.normalisers
+        picture: Any = model.apply(variables, target, source, method="adaptation_view")
         return losses.reconstruction(vgg, picture, target, state.normalisers, bgr=bgr)
 
     (loss, normalisers), gradients = jax.value_and_grad(loss_fn, has_aux=True)(state.delta)

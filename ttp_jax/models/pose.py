@@ -7,12 +7,13 @@ import jax
 import jax.numpy as jnp
 
 from ttp_jax import heatmaps
-from ttp_jax.models.layers import Conv, tiny_normal, torch_default_bias
+from ttp_jax.models.layers import Conv, Linear, tiny_normal, torch_default_bias
 from ttp_jax.models.reconstruction import CodeEncoder, Renderer
 from ttp_jax.models.resnet import Encoder
 from ttp_jax.models.transformer import AffinityDecoder
 
-METHODS = ("transformer", "shared", "baseline")
+METHODS = ("transformer", "shared", "rotation", "baseline")
+WITH_KEYPOINTS = ("transformer", "shared")  # whose self-supervised task is reconstruction
 # ImageNet's colour statistics, RGB, of values in 0..1.
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
@@ -28,6 +29,7 @@ class Output(NamedTuple):
       affinity: W [B, K, M] (Transformer only).
       reconstruction: [B, H, W, 3] in normalised colours (with a source only).
       features: shared features F [B, h, w, D].
+      turns: logits [B, 4] of the quarter turns that the target was turned by ("rotation" only).
     """
 
     heatmaps: jax.Array
@@ -36,6 +38,7 @@ class Output(NamedTuple):
     affinity: jax.Array | None
     reconstruction: jax.Array | None
     features: jax.Array
+    turns: jax.Array | None = None
 
 
 class PoseNet(nn.Module):
@@ -44,7 +47,9 @@ class PoseNet(nn.Module):
     Attributes:
       num_joints: K named joints.
       method: "transformer" (H_sup = H_self W^T, Eq. 8), "shared" (own supervised head, the
-        ablation "Feat. shared (keypoint)") or "baseline" (supervised task only).
+        ablation "Feat. shared (keypoint)"), "rotation" (the ablation "Feat. shared (rotation)": own
+        supervised head, and a linear head that tells quarter turns from the features' means, after
+        Sun et al. 2020) or "baseline" (supervised task only).
       num_maps: M self-supervised keypoints.
       sigma: of the bottleneck's Gaussians, in heatmap pixels.
       logit_scale: factor on the maps whose soft-argmax the bottleneck takes. The supervised loss
@@ -90,7 +95,7 @@ class PoseNet(nn.Module):
             self.last_stride,
             self.dtype,
         )
-        if self.method != "baseline":
+        if self.method in WITH_KEYPOINTS:
             bias_init = torch_default_bias(self.feature_dim)
             self.self_head = Conv(self.num_maps, 1, bias_init=bias_init, dtype=self.dtype)
             self.appearance = CodeEncoder(self.appearance_widths, self.code_kernel, self.dtype)
@@ -106,7 +111,9 @@ class PoseNet(nn.Module):
                 self.dropout,
                 self.dtype,
             )
-        else:
+        if self.method == "rotation":
+            self.rotation_head = Linear(4)
+        if self.method != "transformer":
             self.supervised_head = Conv(
                 self.num_joints,
                 1,
@@ -127,14 +134,17 @@ class PoseNet(nn.Module):
         else:
             maps = _widen(self.supervised_head(features))
         picture = None
-        if source is not None and self.method != "baseline":
+        if source is not None and self_maps is not None:
             picture = self.reconstruct(source, points, self_maps.shape[1:3], train=train)
-        return Output(maps, self_maps, points, affinity, picture, features)
+        turns = None
+        if self.method == "rotation":
+            turns = self.rotation_head(_widen(features).mean((1, 2)))
+        return Output(maps, self_maps, points, affinity, picture, features, turns)
 
     def keypoints(self, target: jax.Array, *, train: bool = False) -> Any:
         """Features, raw self-supervised maps and their points; the path adaptation goes."""
         features = self.encoder(target, train)
-        if self.method == "baseline":
+        if self.method not in WITH_KEYPOINTS:
             return features, None, None
         self_maps = _widen(self.self_head(features))
         return features, self_maps, heatmaps.soft_argmax(self.logit_scale * self_maps)

@@ -22,7 +22,7 @@ from ttp_jax import geometry, metrics, state, steps, ttp, visualize
 from ttp_jax.augment import Ranges
 from ttp_jax.checkpoint import write_json
 from ttp_jax.memory import Frames
-from ttp_jax.models.pose import normalize
+from ttp_jax.models.pose import WITH_KEYPOINTS, normalize
 from ttp_jax.verbs import experiment, personalize
 from ttp_jax.verbs.experiment import say
 from ttp_jax.verbs.runner import Runner, spread
@@ -67,7 +67,7 @@ def run(config, workdir: pathlib.Path, options) -> int:
     }
     _print_table(config, report)
     _draw_overlays(config, workdir, test, predictions)
-    if config.model.method != "baseline":
+    if config.model.method in WITH_KEYPOINTS:
         report["bottleneck"] = bottleneck(config, base, test)
         report["readout"] = readout(config, base, training, test)
         _print_bottleneck(report)

@@ -203,8 +203,8 @@ def ttp_tools(config: Config, scenario: str) -> ttp.Tools:
     if config.model.method == "baseline" and scenario != "none":
         raise ValueError("a baseline has no self-supervised task: it can't be personalized.")
     own = config.ttp
-    if own.rules not in ("reference", "paper"):
-        raise ValueError('config.ttp.rules must be "reference" or "paper".')
+    if own.rules not in state.RULES:
+        raise ValueError(f"config.ttp.rules must be one of {', '.join(state.RULES)}.")
     reset = own.reset
     if not (reset in ("subject", "never") or str(reset).isdigit()):
         raise ValueError('config.ttp.reset must be "subject", "never" or a number of frames.')

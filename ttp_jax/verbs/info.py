@@ -44,7 +44,7 @@ def describe_model(config) -> int:
         say(f"  {name:<18}{count(part):>8,}")
     if config.model.method != "baseline":
         say("\ntrains at test time:")
-        for name in ("reference", "paper"):
+        for name in state.RULES:
             trainable, frozen = state.split(params, state.RULES[name])
             mark = "*" if name == config.ttp.rules else " "
             say(

@@ -20,6 +20,7 @@ from data_pipelines import clips as clips_lib
 from data_pipelines import pipeline
 from ttp_jax import parallel, steps, visualize
 from ttp_jax.checkpoint import Checkpoints, base_of
+from ttp_jax.models.pose import WITH_KEYPOINTS
 from ttp_jax.state import TrainState, stage_at
 from ttp_jax.verbs import evaluate, experiment
 from ttp_jax.verbs.experiment import say
@@ -55,7 +56,7 @@ def train(config, workdir: pathlib.Path) -> TrainState:
     features = experiment.load_vgg(config)
     checkpoints = Checkpoints(workdir / "checkpoints", config.train.keep)
     start_values = np.ones(config.loss.levels + 1, np.float32)
-    if checkpoints.latest_step() is None and config.model.method != "baseline":
+    if checkpoints.latest_step() is None and config.model.method in WITH_KEYPOINTS:
         start_values = experiment.normaliser_start(config, features, training)
     mesh = parallel.data_mesh()
     state = experiment.init_training(config, tx, start_values)
@@ -182,5 +183,5 @@ class _Log:
         self._writer.close()
         records = [record for record in self._history if "loss" in record]
         if len(records) > 1 and self._first:
-            keys = ("supervised", "reconstruction", "accuracy")
+            keys = ("supervised", "self", "accuracy")
             visualize.plot_history(self._path, records, keys)
