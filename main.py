@@ -2,11 +2,13 @@
 
     python main.py [VERB] --config=configs/NAME.py [--workdir=DIR] [--config.FIELD=VALUE ...]
 
-Verbs: train (the default), personalize, predict, evaluate, info, people, verify, live.
+Verbs: train (the default), personalize, predict, evaluate, reproduce, info, people, verify, live,
+doctor.
 `python main.py VERB --help` explains one.
 """
 
 import importlib
+import os
 import pathlib
 import sys
 from collections.abc import Callable
@@ -17,8 +19,11 @@ from ml_collections import config_flags
 from ttp_jax import parallel
 from ttp_jax.verbs import experiment
 
-VERBS = ("train", "personalize", "predict", "evaluate", "info", "people", "verify", "live")
-WORDS = ("people", "verify")  # verbs that take words instead of a config
+VERBS = (
+    *("train", "personalize", "predict", "evaluate", "reproduce"),
+    *("info", "people", "verify", "live", "doctor"),
+)
+WORDS = ("people", "verify", "doctor")  # verbs that take words instead of a config
 
 
 FLAGS = """
@@ -32,6 +37,9 @@ FLAGS = """
   --person=NAME          predict: with the model kept under this name
   --hosts=WHO            train, personalize, predict: one of several processes, docs/scaling.md
   --overwrite            personalize, predict: do finished subjects again
+  --what=NAMES           reproduce: which tables and figures
+  --cells=DIR            reproduce: where finished results are; default WORKDIR/cells
+  --minutes=N            reproduce: start nothing new after so many minutes
   --data                 info: describe the data set instead of the network
 """
 
@@ -44,7 +52,7 @@ def main(argv: list[str]) -> int:
         return 2
     module = importlib.import_module(f"ttp_jax.verbs.{verb or 'train'}")
     rest = argv[2:] if verb else argv[1:]
-    if not rest or {"--help", "-help", "-h"} & set(rest):
+    if (not rest and verb != "doctor") or {"--help", "-help", "-h"} & set(rest):
         print(module.__doc__ if verb else __doc__, "" if verb in WORDS else FLAGS, sep="\n")
         return 0
     if verb in WORDS:
@@ -59,6 +67,9 @@ def main(argv: list[str]) -> int:
     flags.DEFINE_string("keep", None, "form to keep personalized models in")
     flags.DEFINE_string("person", None, "personalized model to predict with")
     hosts_flag = flags.DEFINE_string("hosts", None, "who works together")
+    flags.DEFINE_string("what", "all", "tables and figures")
+    flags.DEFINE_string("cells", None, "folder of finished results")
+    flags.DEFINE_float("minutes", 0.0, "time to spend")
     flags.DEFINE_bool("overwrite", False, "do finished subjects again")
     flags.DEFINE_bool("data", False, "describe the data set")
     try:
@@ -91,6 +102,17 @@ def told(work: Callable[[], int]) -> int:
     except (ValueError, OSError, ImportError, ArithmeticError) as error:
         print(f"\nerror: {error}", file=sys.stderr)
         return 1
+
+
+def cli() -> None:
+    """Run the installed command `ttp`; a configs/NAME.py that isn't here is the installed one."""
+    words = []
+    for word in sys.argv:
+        flag, equals, path = word.rpartition("=")
+        installed = pathlib.Path(__file__).parent / path
+        ours = flag in ("", "--config") and path.startswith("configs/") and installed.is_file()
+        words.append(f"{flag}{equals}{installed}" if ours and not os.path.exists(path) else word)
+    sys.exit(main(words))
 
 
 if __name__ == "__main__":

@@ -22,4 +22,6 @@ def get_config():
         (4_000, 1e-5, 1e-3, "constant"),
     )
     c.eval.pixels = 6.0
+    c.reproduce.lengths = (25, 50, 100)
+    c.reproduce.extra = (200, 400, 800)
     return c

@@ -88,6 +88,19 @@ def get_config() -> Any:
     c.ttp.scale = 0.25
     c.ttp.flip_prob = 0.5
 
+    # `reproduce`: the paper's tables and figures.
+    c.reproduce = ml_collections.ConfigDict()
+    c.reproduce.methods = ("baseline", "rotation", "shared", "transformer")
+    c.reproduce.seeds = (0, 1, 2)
+    c.reproduce.rotation_lambda = 1e-4  # of quarter turns, where the schedule has a lambda
+    c.reproduce.lengths = (8, 16, 32, 64)  # Figure 4: frames after which online starts anew
+    c.reproduce.extra = ()  # Figure 4, "bbc_pose" only: unlabelled frames added to each person's
+    c.reproduce.rates = (3e-5, 1e-4, 3e-4)  # heat map, on validation people
+    c.reproduce.iterations = (1, 2, 4)  # likewise
+    # People of another data set to personalize to: its `data`, and `people`, names of clips (all if
+    # none). Empty: no Table 6.
+    c.transfer = ml_collections.ConfigDict()
+
     c.eval = ml_collections.ConfigDict()
     c.eval.pixels = 0.0  # above 0: accuracy at that many pixels at half resolution, not PCK
     c.eval.probe_frames = 512  # frames for the label-free figures and the linear readout

@@ -22,4 +22,5 @@ def get_config():
         (30_000, 1e-4, 1e-5, "constant"),
         (20_000, 1e-5, 1e-5, "constant"),
     )
+    c.reproduce.lengths = (100, 200, 400, 800)
     return c

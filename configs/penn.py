@@ -6,7 +6,7 @@ Published: PCK@0.2 86.16 without TTP, 87.75 online, 88.98 offline (the paper pri
 Ours:      not run yet on the full data set.
 """
 
-from configs import common
+from configs import common, h36m
 
 
 def get_config():
@@ -23,4 +23,6 @@ def get_config():
         (55_000, 1e-5, 1e-3, "constant"),
     )
     c.ttp.offline_rotation_prob = 0.6
+    c.transfer = h36m.get_config().data
+    c.transfer.people = ()
     return c

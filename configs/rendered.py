@@ -9,7 +9,7 @@ renderer then learns at a small lambda, and only the large one makes the points 
 whose test people nothing was chosen on.
 """
 
-from configs import tiny
+from configs import tiny, tiny_penn
 
 
 def get_config():
@@ -27,4 +27,10 @@ def get_config():
         (9000, 2e-3, 1e-2, "cosine"),
     )
     c.train.log_every = 100
+    # Ten times the paper's, as lambda is.
+    c.reproduce.rotation_lambda = 1e-3
+    c.reproduce.lengths = (4, 8, 16, 24)
+    # Synthetic to real: a folder in Penn Action's layout.
+    c.transfer = tiny_penn.get_config().data
+    c.transfer.people = ("0002", "0003")
     return c

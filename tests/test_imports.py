@@ -12,8 +12,9 @@ LIBRARY = [p for p in (ROOT / "ttp_jax").rglob("*.py") if "verbs" not in p.parts
 PIPELINES = list((ROOT / "data_pipelines").glob("*.py"))
 # The way imports point: a module may only import from those before it.
 ORDER = (
-    "skeletons", "geometry", "heatmaps", "augment", "metrics", "conv", "models", "losses",
-    "convert", "visualize", "state", "steps", "memory", "ttp", "parallel", "checkpoint", "people",
+    "skeletons", "geometry", "heatmaps", "augment", "smooth", "metrics", "conv", "models", "losses",
+    "convert", "visualize", "exports", "report", "state", "steps", "memory", "ttp", "parallel",
+    "checkpoint", "people", "api",
 )  # fmt: skip
 
 

@@ -63,7 +63,7 @@ def run(config, workdir: pathlib.Path, options) -> int:
         "config": config.name,
         "checkpoint_step": step,
         "test_subjects": [clip.name for clip in test],
-        "rows": {name: _row(config, test, joints) for name, joints in predictions.items()},
+        "rows": {name: row(config, test, joints) for name, joints in predictions.items()},
     }
     _print_table(config, report)
     _draw_overlays(config, workdir, test, predictions)
@@ -155,16 +155,17 @@ def headline(config, clips, joints) -> float:
     return metrics.merge(next(iter(scores_of(config, clips, joints).values()))).mean
 
 
-def _row(config, clips, joints) -> dict:
-    skeleton, row = experiment.skeleton_of(config), {}
+def row(config, clips, joints) -> dict:
+    """Per measure: mean over all joints and frames, per joint, per clip."""
+    skeleton, found = experiment.skeleton_of(config), {}
     for name, scores in scores_of(config, clips, joints).items():
         total = metrics.merge(scores)
-        row[name] = {
+        found[name] = {
             "mean": total.mean,
             "per_joint": dict(zip(skeleton.joints, total.per_joint.tolist(), strict=True)),
             "per_subject": [score.mean for score in scores],
         }
-    return row
+    return found
 
 
 def _print_table(config, report) -> None:

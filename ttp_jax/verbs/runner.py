@@ -113,6 +113,10 @@ class Runner:
         self.stop = threading.Event()
         self._saved = time.monotonic()
 
+    def use(self, base: state.Base) -> None:
+        """Go on with another model of the same shape: nothing compiles again."""
+        self._base = jax.device_put(base, self._device)
+
     def one(self, clip: Clip, bar=None) -> Result:
         """Do one subject; raises what its frames raise."""
         ((_, result),) = self.many([clip], bar)

@@ -41,11 +41,13 @@ def run(config, workdir: pathlib.Path, options) -> int:
     return evaluate.run(config, workdir, options)
 
 
-def train(config, workdir: pathlib.Path) -> TrainState:
+def train(config, workdir: pathlib.Path, minutes: float = 0.0) -> TrainState:
     """Train to the schedule's end, from the last checkpoint if there is one; return the state.
 
+    With `minutes` above 0 only until the first checkpoint after so many: call again to go on.
     Raises NotFinite at a loss that is NaN or infinite; the last checkpoint stays as it is.
     """
+    began = time.monotonic()
     model, tx = experiment.build_model(config), experiment.optimizer(config)
     stages = experiment.stages_of(config)
     last_step = sum(stage.steps for stage in stages)
@@ -99,6 +101,8 @@ def train(config, workdir: pathlib.Path) -> TrainState:
             if saving:
                 score = _validate(config, state, held_out, log, done)
                 checkpoints.save(state, score)
+                if minutes and time.monotonic() - began > 60 * minutes:
+                    break
     finally:
         checkpoints.close()
         log.close()

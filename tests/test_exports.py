@@ -1,0 +1,432 @@
+"""Each format is read back by the tool it is for, or by the format's own library."""
+
+import csv
+import json
+import sys
+
+import h5py
+import numpy as np
+import pandas
+import pyarrow.parquet
+import pytest
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from ttp_jax import exports
+from ttp_jax.skeletons import BBC7, PENN13
+
+WIDTH, HEIGHT = 320, 240
+FIRST, FRAMES = 7, 6  # number of the first row in the video, rows
+EMPTY = [0, 4]  # rows without a prediction
+LONE = 2, 5  # a row and the joint that it misses
+TEXT = {"rtol": 0, "atol": 5.1e-5}  # four decimals
+
+
+def example(**changes):
+    rng = np.random.default_rng(0)
+    joints = rng.uniform((0, 0), (WIDTH, HEIGHT), (FRAMES, PENN13.size, 2)).astype(np.float32)
+    joints[EMPTY], joints[LONE] = np.nan, np.nan
+    likelihood = rng.uniform(-0.1, 1.2, joints.shape[:2]).astype(np.float32)
+    track = exports.Track(
+        "video.1", joints, likelihood, PENN13, 24.0, FIRST, (WIDTH, HEIGHT), np.ones((FRAMES, 4))
+    )
+    return track._replace(**changes)
+
+
+def expected(track):
+    """Joints and likelihoods as a reader must find them, NaN where there are none."""
+    missing = np.isnan(track.joints[..., 0])
+    return track.joints, np.where(missing, np.nan, np.clip(track.likelihood, 0, 1))
+
+
+def written(folder, kind, track=None):
+    (path,) = exports.write(example() if track is None else track, folder, [kind])
+    return path
+
+
+def movement(path, software):
+    """What the package of that name reads: [T, K, 3] of x, y and confidence."""
+    from movement.io import load_dataset
+
+    found = load_dataset(path, source_software=software, fps=24).squeeze("individuals")
+    assert found.keypoints.values.tolist() == list(PENN13.joints)
+    assert found.space.values.tolist() == ["x", "y"]
+    np.testing.assert_allclose(found.time, np.arange(len(found.time)) / 24)
+    position = found.position.transpose("time", "keypoints", "space")
+    confidence = found.confidence.transpose("time", "keypoints")
+    return np.concatenate([position, confidence.values[..., None]], -1)
+
+
+# --- DeepLabCut ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["dlc-csv", "dlc-h5"])
+def test_movement_reads_deeplabcut(tmp_path, kind):
+    found = movement(written(tmp_path, kind), "DeepLabCut")
+    joints, likelihood = expected(example())
+    np.testing.assert_allclose(found[..., :2], joints, **TEXT)
+    np.testing.assert_allclose(found[..., 2], likelihood, **TEXT)
+
+
+def test_csv_has_three_header_rows_and_the_frames_numbers(tmp_path):
+    with written(tmp_path, "dlc-csv").open(newline="") as file:
+        rows = list(csv.reader(file))
+    assert [row[:5] for row in rows[:3]] == [
+        ["scorer", "ttp_jax", "ttp_jax", "ttp_jax", "ttp_jax"],
+        ["bodyparts", "head", "head", "head", "left_shoulder"],
+        ["coords", "x", "y", "likelihood", "x"],
+    ]
+    assert [int(row[0]) for row in rows[3:]] == list(range(FIRST, FIRST + FRAMES))
+    assert {len(row) for row in rows} == {1 + 3 * PENN13.size}
+    table = np.array(rows[3:], float)[:, 1:].reshape(FRAMES, PENN13.size, 3)
+    joints, likelihood = expected(example())
+    np.testing.assert_allclose(table[..., :2], joints, **TEXT)
+    np.testing.assert_allclose(table[..., 2], likelihood, **TEXT)
+
+
+def test_h5_is_the_table_deeplabcut_stores(tmp_path):
+    path = written(tmp_path, "dlc-h5")
+    table = pandas.read_hdf(path, "df_with_missing")
+    assert list(table.columns.names) == ["scorer", "bodyparts", "coords"]
+    assert table.index.tolist() == list(range(FIRST, FIRST + FRAMES))
+    joints, likelihood = expected(example())
+    head = table["ttp_jax"]["head"]
+    np.testing.assert_array_equal(head[["x", "y"]], joints[:, 0])
+    np.testing.assert_array_equal(head["likelihood"], likelihood[:, 0])
+    with h5py.File(path) as file:  # pandas before 3 can't read the table without
+        assert file["df_with_missing"].attrs["pandas_version"] == b"0.15.2"
+
+
+# --- Ensemble Kalman Smoother --------------------------------------------------------------------
+
+
+def ensemble():
+    """Three noisy tracks of one walk [T, K, 2], and the walk."""
+    rng = np.random.default_rng(0)
+    walk = 100 + rng.normal(0, 1, (40, PENN13.size, 2)).cumsum(0)
+    noisy = {seed: walk + rng.normal(0, 1, walk.shape) for seed in (3, 1, 20)}
+    likelihood = rng.uniform(0.5, 1, walk.shape[:2])
+    tracks = {s: exports.Track("v", joints, likelihood, PENN13) for s, joints in noisy.items()}
+    tracks[1].joints[0] = np.nan  # others have it
+    return tracks, walk
+
+
+def test_ensemble_members_read_the_way_eks_reads_them(tmp_path):
+    tracks, _ = ensemble()
+    paths = exports.write_eks(tracks, tmp_path / "ensemble")
+    assert [path.name for path in paths] == [f"predictions.rng={seed}.csv" for seed in tracks]
+    assert sorted(paths) == sorted((tmp_path / "ensemble").iterdir())
+    for track, path in zip(tracks.values(), paths, strict=True):
+        table = pandas.read_csv(path, header=[0, 1, 2], index_col=0)  # eks.utils.format_data
+        coords = table.columns.get_level_values("coords")
+        names = table.columns[coords == "x"].get_level_values("bodyparts")
+        assert names.tolist() == list(PENN13.joints)
+        assert table.index.tolist() == list(range(len(track.joints)))
+        np.testing.assert_allclose(table.loc[:, coords == "y"], track.joints[..., 1], **TEXT)
+
+
+def test_members_that_do_not_fit_are_named(tmp_path):
+    tracks, _ = ensemble()
+    late = {**tracks, 3: tracks[3]._replace(first_frame=5)}
+    with pytest.raises(ValueError, match=r"3: \(5, 40\).*same frames and joints"):
+        exports.write_eks(late, tmp_path)
+    with pytest.raises(ValueError, match="at least one track"):
+        exports.write_eks({}, tmp_path)
+    for track in tracks.values():
+        track.joints[8, 3] = np.nan
+    with pytest.raises(ValueError, match="left_elbow of row 8 is missing from every track"):
+        exports.write_eks(tracks, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_eks_smooths_the_ensemble(tmp_path):
+    # ensemble-kalman-smoother 4.6 wants jax 0.4.36 or older, so give it an environment of its own,
+    # and run there: pytest --noconftest -o addopts= tests/test_exports.py -k eks
+    eks = pytest.importorskip("eks")
+    tracks, walk = ensemble()
+    exports.write_eks(tracks, tmp_path / "ensemble")
+    table, *_ = eks.fit_eks_singlecam(str(tmp_path / "ensemble"), str(tmp_path / "out" / "s.csv"))
+    smooth = np.stack([table.xs(part, level="coords", axis=1) for part in "xy"], -1)
+    assert smooth.shape == walk.shape
+    single = np.nanmean(np.abs(tracks[3].joints - walk))
+    assert np.abs(smooth - walk).mean() < 0.8 * single
+
+
+# --- COCO ----------------------------------------------------------------------------------------
+
+
+def ground_truth(path, joints):
+    """A COCO file with a person in every frame, and the picture's number from 0."""
+    names, size = list(PENN13.joints), PENN13.size
+    annotations = []
+    for t, points in enumerate(joints):
+        low, high = points.min(0), points.max(0)
+        box = [float(value) for value in (*low, *(high - low))]
+        annotations.append(
+            {
+                "id": t + 1,
+                "image_id": FIRST + t,
+                "category_id": 1,
+                "keypoints": np.c_[points, np.full(size, 2)].ravel().tolist(),
+                "num_keypoints": size,
+                "bbox": box,
+                "area": box[2] * box[3],
+                "iscrowd": 0,
+            }
+        )
+    images = [{"id": FIRST + t, "width": WIDTH, "height": HEIGHT} for t in range(len(joints))]
+    categories = [{"id": 1, "name": "person", "keypoints": names, "skeleton": []}]
+    text = {"info": {}, "images": images, "annotations": annotations, "categories": categories}
+    path.write_text(json.dumps(text))
+    return COCO(path)
+
+
+def score(truth, path):
+    """Average precision and recall at all thresholds."""
+    evaluation = COCOeval(truth, truth.loadRes(str(path)), "keypoints")
+    evaluation.params.kpt_oks_sigmas = np.full(PENN13.size, 0.05)
+    evaluation.evaluate()
+    evaluation.accumulate()
+    evaluation.summarize()
+    return evaluation.stats[[0, 5]]
+
+
+def test_coco_evaluates_the_results(tmp_path):
+    rng = np.random.default_rng(0)
+    joints = rng.uniform((0, 0), (WIDTH, HEIGHT), (FRAMES, PENN13.size, 2))
+    truth = ground_truth(tmp_path / "truth.json", joints)
+    likelihood = np.ones(joints.shape[:2])
+    track = exports.Track("right", joints, likelihood, PENN13, first_frame=FIRST)
+    np.testing.assert_allclose(score(truth, written(tmp_path, "coco", track)), 1)
+    far = track._replace(name="far", joints=joints + 60)
+    assert (score(truth, written(tmp_path, "coco", far)) < 0.2).all()
+    joints = joints.copy()
+    joints[:2] = np.nan
+    path = written(tmp_path, "coco", track._replace(name="some", joints=joints))
+    precision, recall = score(truth, path)
+    assert recall == pytest.approx(4 / 6) and precision < 0.8
+
+
+def test_coco_results_hold_the_predictions(tmp_path):
+    track = example()
+    truth = ground_truth(tmp_path / "truth.json", np.ones((FRAMES, PENN13.size, 2)))
+    found = truth.loadRes(str(written(tmp_path, "coco")))
+    joints, likelihood = expected(track)
+    rows = [t for t in range(FRAMES) if t not in EMPTY]
+    assert found.getImgIds() == truth.getImgIds()
+    assert [a["image_id"] for a in found.loadAnns(found.getAnnIds())] == [FIRST + t for t in rows]
+    for t, annotation in zip(rows, found.loadAnns(found.getAnnIds()), strict=True):
+        values = np.concatenate([joints[t], likelihood[t, :, None]], -1)
+        values = np.nan_to_num(values)  # COCO writes 0, 0, 0 for a joint that isn't there
+        np.testing.assert_allclose(np.reshape(annotation["keypoints"], (-1, 3)), values, **TEXT)
+        assert annotation["score"] == pytest.approx(np.nanmean(likelihood[t]), abs=1e-4)
+        assert annotation["category_id"] == 1
+
+
+# --- SLEAP ---------------------------------------------------------------------------------------
+
+
+def test_movement_reads_sleap(tmp_path):
+    found = movement(written(tmp_path, "sleap"), "SLEAP")
+    joints, likelihood = expected(example())
+    assert len(found) == FIRST + FRAMES and np.isnan(found[:FIRST]).all()
+    np.testing.assert_array_equal(found[FIRST:, :, :2], joints)
+    np.testing.assert_array_equal(found[FIRST:, :, 2], likelihood)
+
+
+def test_sleap_io_reads_sleap(tmp_path):
+    import sleap_io
+
+    labels = sleap_io.load_file(str(written(tmp_path, "sleap")))
+    joints, likelihood = expected(example())
+    rows = [t for t in range(FRAMES) if t not in EMPTY]
+    assert [frame.frame_idx for frame in labels] == [FIRST + t for t in rows]
+    assert labels.skeleton.node_names == list(PENN13.joints)
+    assert labels.skeleton.edge_inds == list(PENN13.limbs)
+    assert [track.name for track in labels.tracks] == ["video.1"]
+    for t, frame in zip(rows, labels, strict=True):
+        (person,) = frame.instances
+        np.testing.assert_array_equal(person.numpy(), joints[t])
+        np.testing.assert_array_equal(person.points["score"], likelihood[t])
+        assert person.score == pytest.approx(np.nanmean(likelihood[t]))
+
+
+def test_sleap_has_the_datasets_and_axes_of_its_own_export(tmp_path):
+    total, size, limbs = FIRST + FRAMES, PENN13.size, len(PENN13.limbs)
+    with h5py.File(written(tmp_path, "sleap")) as file:
+        shapes = {name: data.shape for name, data in file.items()}
+        occupied = file["track_occupancy"][:, 0]
+        ends = file["node_names"][:][file["edge_inds"][:]]
+        np.testing.assert_array_equal(ends, file["edge_names"])
+    assert shapes == {
+        "tracks": (1, 2, size, total),
+        "track_occupancy": (total, 1),
+        "point_scores": (1, size, total),
+        "instance_scores": (1, total),
+        "tracking_scores": (1, total),
+        "track_names": (1,),
+        "node_names": (size,),
+        "edge_names": (limbs, 2),
+        "edge_inds": (limbs, 2),
+    }
+    assert np.flatnonzero(occupied).tolist() == [8, 9, 10, 12]
+
+
+# --- OpenSim -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def opensim(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # where it writes a log
+    return pytest.importorskip("opensim")
+
+
+def upright(joints, top):
+    """X and Y as OpenSim must have them, y up, in millimetres, and Z."""
+    x, y = np.moveaxis(joints.astype(float), -1, 0)
+    return np.stack([x, top - y, np.where(np.isnan(x), np.nan, 0)], -1)
+
+
+@pytest.mark.parametrize(("size", "top"), [((WIDTH, HEIGHT), HEIGHT - 1), (None, 0)])
+def test_opensim_reads_its_marker_file(tmp_path, opensim, size, top):
+    track = example(picture_size=size)
+    path = written(tmp_path, "trc", track)
+    table = opensim.TimeSeriesTableVec3(str(path))
+    assert table.getColumnLabels() == PENN13.joints
+    assert table.getTableMetaDataString("Units") == "mm"
+    assert float(table.getTableMetaDataString("DataRate")) == 24
+    times = (FIRST + np.arange(FRAMES)) / 24
+    np.testing.assert_allclose(table.getIndependentColumn(), times, atol=1e-6)
+    columns = [table.getDependentColumn(name) for name in PENN13.joints]
+    found = [[column[t].to_numpy() for column in columns] for t in range(FRAMES)]
+    np.testing.assert_allclose(found, upright(track.joints, top), **TEXT)
+
+
+def test_opensim_takes_the_markers_to_metres(tmp_path, opensim):
+    """Read by the other of its two parsers, which knows units."""
+    data = opensim.MarkerData(str(written(tmp_path, "trc")))
+    data.convertToUnits(opensim.Units(opensim.Units.Meters))
+    found = np.zeros((FRAMES, PENN13.size, 3))
+    for t in range(FRAMES):
+        frame = data.getFrame(t)
+        assert frame.getFrameNumber() == FIRST + t + 1
+        found[t] = [frame.getMarker(k).to_numpy() for k in range(PENN13.size)]
+    np.testing.assert_allclose(found, upright(example().joints, HEIGHT - 1) / 1000, atol=1e-7)
+
+
+# --- NumPy, Parquet ------------------------------------------------------------------------------
+
+
+def test_npz_holds_all_of_the_track(tmp_path):
+    joints, likelihood = expected(example())
+    with np.load(written(tmp_path, "npz")) as stored:
+        np.testing.assert_array_equal(stored["joints"], joints)
+        np.testing.assert_array_equal(stored["likelihood"], likelihood)
+        assert stored["names"].tolist() == list(PENN13.joints)
+        np.testing.assert_array_equal(stored["limbs"], PENN13.limbs)
+        assert stored["fps"] == 24 and stored["first_frame"] == FIRST
+        assert stored["picture_size"].tolist() == [WIDTH, HEIGHT]
+        assert stored["boxes"].shape == (FRAMES, 4)
+    plain = example(picture_size=None, boxes=None)
+    with np.load(written(tmp_path, "npz", plain)) as stored:
+        assert not {"picture_size", "boxes"} & set(stored)
+
+
+def test_parquet_is_a_tidy_table(tmp_path):
+    path = written(tmp_path, "parquet")
+    joints, likelihood = expected(example())
+    table = pandas.read_parquet(path)
+    assert table.columns.tolist() == ["frame", "keypoint", "x", "y", "likelihood"]
+    assert len(table) == FRAMES * PENN13.size
+    one = table.query("frame == 8 and keypoint == 'left_elbow'").iloc[0]
+    assert (one.x, one.y, one.likelihood) == (*joints[1, 3], likelihood[1, 3])
+    for part, values in (("x", joints[..., 0]), ("y", joints[..., 1]), ("likelihood", likelihood)):
+        wide = table.pivot(index="frame", columns="keypoint", values=part)[list(PENN13.joints)]
+        np.testing.assert_array_equal(wide, values)
+    stored = pyarrow.parquet.read_table(path)
+    assert stored["x"].null_count == 2 * PENN13.size + 1  # for readers that tell null from NaN
+    about = {key.decode(): json.loads(value) for key, value in stored.schema.metadata.items()}
+    assert about == {
+        "name": "video.1",
+        "skeleton": "penn13",
+        "joints": list(PENN13.joints),
+        "limbs": [list(limb) for limb in PENN13.limbs],
+        "frames_per_second": 24.0,
+        "first_frame": FIRST,
+        "picture_size": [WIDTH, HEIGHT],
+    }
+
+
+# --- Files, errors -------------------------------------------------------------------------------
+
+
+def test_files_are_named_after_the_track(tmp_path):
+    paths = exports.write(example(), tmp_path / "new", list(exports.FORMATS), "_after_adapt")
+    endings = ["csv", "h5", "json", "analysis.h5", "trc", "npz", "parquet"]
+    assert [path.name for path in paths] == [f"video.1_after_adapt.{end}" for end in endings]
+    assert sorted(paths) == sorted((tmp_path / "new").iterdir())
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("kind", list(exports.FORMATS))
+def test_a_subject_without_any_prediction_can_be_written(tmp_path, kind):
+    nowhere = np.full((FRAMES, BBC7.size, 2), np.nan)
+    track = exports.Track("none", nowhere, nowhere[..., 0], BBC7)
+    assert written(tmp_path, kind, track).stat().st_size
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
+    path = written(tmp_path, "npz")
+    before = path.read_bytes()
+
+    def full(file, **_):
+        file.write(b"half")
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(np, "savez", full)
+    with pytest.raises(OSError, match="no space"):
+        written(tmp_path, "npz")
+    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_reader_of_the_old_file_reads_it_to_the_end(tmp_path):
+    path = written(tmp_path, "dlc-csv")
+    before = path.read_bytes()
+    with path.open("rb") as old:
+        written(tmp_path, "dlc-csv", example(first_frame=100))
+        assert old.read() == before != path.read_bytes()
+
+
+def test_unknown_formats_are_named_before_anything_is_written(tmp_path):
+    with pytest.raises(ValueError, match=r"\['c3d'\], expected some of dlc-csv, dlc-h5, coco"):
+        exports.write(example(), tmp_path, ["npz", "c3d"])
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("kind", list(exports.FORMATS))
+def test_tracks_that_no_file_can_hold_are_refused(tmp_path, kind):
+    track = example()
+    infinite, unsure = track.joints.copy(), track.likelihood.copy()
+    infinite[3, 2, 1], unsure[3, 2] = np.inf, np.nan
+    for changes, message in (
+        ({"skeleton": BBC7}, r"video.1: got joints \(6, 13, 2\).*\[T, 7, 2\].* for bbc7"),
+        ({"likelihood": track.likelihood[1:]}, r"likelihood \(5, 13\)"),
+        ({"joints": track.joints[:0], "likelihood": track.likelihood[:0]}, "T >= 1"),
+        ({"joints": infinite}, "row 3 has an infinite joint"),
+        ({"likelihood": unsure}, "row 3 has .* without a likelihood"),
+        ({"frames_per_second": 0.0}, "0.0 frames per second"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            exports.write(track._replace(**changes), tmp_path, [kind])
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("kind", "module", "command"),
+    [("dlc-h5", "tables", "pandas tables"), ("parquet", "pyarrow.parquet", "pyarrow")],
+)
+def test_a_missing_package_is_named(tmp_path, monkeypatch, kind, module, command):
+    monkeypatch.setitem(sys.modules, module, None)  # importing it fails
+    with pytest.raises(ImportError, match=f"{kind}.*pip install {command}$"):
+        written(tmp_path, kind)

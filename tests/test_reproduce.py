@@ -1,0 +1,228 @@
+"""Cells and tables of `reproduce`: what is run once, what the tables say of it."""
+
+import dataclasses
+import json
+import types
+
+import numpy as np
+import pytest
+
+from configs import bbc_pose, h36m, penn, rendered, tiny
+from ttp_jax.verbs import cells, published, reproduce, tables
+from ttp_jax.verbs.cells import Cell
+
+
+def small(root, seeds=(0,)):
+    """configs/rendered.py, made small enough for a test."""
+    c = rendered.get_config()
+    c.data.root = str(root)
+    c.data.train, c.data.val, c.data.test = 6, 2, 3
+    c.data.train_frames, c.data.eval_frames, c.data.image_size = 4, 9, 40
+    c.model.image_size, c.model.width, c.model.feature_dim = 32, 4, 8
+    c.model.depth, c.model.heads, c.model.ffn_dim, c.model.num_maps = 10, 2, 16, 6
+    c.model.appearance_widths, c.model.keypoint_widths = (4, 8), (4, 8)
+    c.loss.levels = 0
+    c.train.batch_size = 4
+    c.train.stages = ((2, 1e-3, 0.0, "constant"), (2, 1e-3, 1e-3, "constant"))
+    c.train.log_every, c.train.checkpoint_every = 2, 2
+    c.ttp.batch_size = 4
+    c.eval.probe_frames, c.eval.pictures = 8, 1
+    c.reproduce.seeds = seeds
+    c.reproduce.methods = ("baseline", "transformer")
+    c.reproduce.lengths = (3,)
+    c.transfer = tiny.get_config().data  # other rendered people stand for another data set
+    c.transfer.root, c.transfer.seed, c.transfer.people = str(root), 5, ()
+    c.transfer.train, c.transfer.val, c.transfer.test = 0, 0, 2
+    c.transfer.eval_frames, c.transfer.image_size = 4, 40
+    return c
+
+
+# --- Which cells ---------------------------------------------------------------------------------
+
+
+def titles(config, what):
+    return [cell.title for cell in tables.wanted(config, what)]
+
+
+def test_table1_has_every_method_scenario_and_seed():
+    found = titles(penn.get_config(), "table1")
+    assert found[:2] == ["transformer-seed0-mean-pose", "transformer-seed0-untrained"]
+    assert {t for t in found if t.startswith("baseline")} == {
+        f"baseline-seed{seed}-none" for seed in range(3)
+    }
+    for method in ("rotation", "shared", "transformer"):
+        for scenario in ("none", "online", "offline"):
+            assert {f"{method}-seed{seed}-{scenario}" for seed in range(3)} <= set(found)
+    assert len(found) == 2 + 3 + 3 * 9
+
+
+def test_a_change_that_changes_nothing_is_no_cell_of_its_own():
+    assert "transformer-seed0-online" in titles(penn.get_config(), "table2")
+    assert "transformer-seed0-online-iterations=4" in titles(penn.get_config(), "table2")
+    chosen = titles(penn.get_config(), "choice")
+    assert "transformer-seed0-offline-val" in chosen
+    assert "transformer-seed0-offline-learning_rate=0.0003-iterations=4-val" in chosen
+
+
+def test_extra_frames_are_for_the_data_set_that_has_them():
+    assert "transformer-seed1-online-extra=400" in titles(bbc_pose.get_config(), "figure4")
+    assert not [t for t in titles(h36m.get_config(), "figure4") if "extra" in t]
+    assert titles(h36m.get_config(), "table6") == []
+
+
+def test_a_model_is_trained_once_for_all_that_changes_at_test_time():
+    config = rendered.get_config()
+    plain = Cell("transformer", "online")
+    name = cells.model_name(config, plain)
+    for other in (
+        Cell("transformer", "offline", changes=(("ttp.iterations", 2),)),
+        Cell("transformer", "none", split="val"),
+        Cell("transformer", "online", transfer=True),
+    ):
+        assert cells.model_name(config, other) == name
+        assert cells.cell_name(config, other) != cells.cell_name(config, plain)
+    for other in (dataclasses.replace(plain, seed=1), dataclasses.replace(plain, method="shared")):
+        assert cells.model_name(config, other) != name
+    # Colours are the model's, test people and folders are not.
+    swapped = dataclasses.replace(plain, changes=(("model.color_order", "bgr"),))
+    assert cells.model_name(config, swapped) != name
+    config.data.test, config.data.root = 99, "elsewhere"
+    assert cells.model_name(config, plain) == name
+    config.train.batch_size = 99
+    assert cells.model_name(config, plain) != name
+
+
+def test_rotation_has_its_own_lambda_and_upright_pictures_at_test_time():
+    own = cells.config_of(penn.get_config(), Cell("rotation", "online"))
+    assert {stage[2] for stage in own.train.stages} == {1e-4}
+    assert own.ttp.online_rotation_prob == own.ttp.offline_rotation_prob == 0
+    assert own.train.rotation_prob == 0.6  # training is the same for all methods
+
+
+# --- What the tables say -------------------------------------------------------------------------
+
+
+def scored(people, seed=0, second=50.0, **more):
+    """A cell's file with these scores per person."""
+    score = {"mean": float(np.mean(people)), "per_subject": list(people)}
+    return {
+        "scores": {"PCK@0.2": score, "PCK@0.5": {**score, "mean": second}},
+        "smoothed": {"PCK@0.2": {**score, "mean": score["mean"] + 1}, "PCK@0.5": score},
+        "seed": seed,
+        "seconds_per_frame": 0.25,
+        "memory_mib": 100.0,
+        "frames": 30,
+        "people": ["a", "b", "c"],
+        **more,
+    }
+
+
+def rows_of(config, what, found):
+    table = tables.TABLES[what][1](config, lambda cell: found.get(cell.title))
+    return {row[:2]: row for row in table.rows}, table
+
+
+def test_table1_gives_gains_over_people_beside_the_papers_numbers():
+    config = penn.get_config()
+    found = {
+        f"transformer-seed{seed}-{scenario}": scored(people, seed)
+        for seed, scenario, people in (
+            (0, "none", (10, 20, 30)),
+            (1, "none", (20, 30, 40)),
+            (0, "offline", (14, 24, 28)),
+            (1, "offline", (24, 34, 38)),
+        )
+    }
+    rows, table = rows_of(config, "table1", found)
+    row = rows["Transformer (keypoint) (2 of 3 seeds)", "offline"]
+    head = dict(zip(table.header, row, strict=True))
+    assert head["score"] == "27.00 +- 7.07" and head["second score"] == "50.00"
+    assert head["gain per person (95 %)"].startswith("+2.00 (")  # +4, +4, -2
+    assert head["worse"] == "33 %" and head["paper"] == "88.98"
+    assert head["s a frame"] == "0.250" and head["MiB"] == "100"
+    assert rows["Transformer (keypoint)", "online"][2] == "missing"
+    assert rows["Baseline", "w/o TTP"][-1] == "85.23"
+    assert "| Transformer (keypoint) | online | missing |" in tables.markdown(table)
+    assert "missing" in tables.html(table)
+
+
+def test_smoothing_and_the_control_have_their_own_scores():
+    config = penn.get_config()
+    config.reproduce.seeds = (0,)
+    stranger = scored((5, 15, 25))["scores"]
+    found = {
+        "transformer-seed0-none": scored((10, 20, 30)),
+        "transformer-seed0-offline": scored((11, 21, 31), stranger=stranger),
+    }
+    rows, _ = rows_of(config, "table5", found)
+    assert rows["Transformer (keypoint)", "offline"][2:] == ("21.00", "22.00", "89.51")
+    rows, _ = rows_of(config, "table1", found)
+    control = rows["Transformer (keypoint)", "offline, on another person's frames"]
+    assert control[2] == "15.00" and control[4].startswith("-5.00")
+
+
+def test_figure3_is_the_mean_gain_at_each_index():
+    config = penn.get_config()
+    config.reproduce.seeds = (0,)
+    found = {
+        "transformer-seed0-none": scored((1,), by_frame=[10.0] * 8),
+        "transformer-seed0-online": scored((1,), by_frame=[10.0, 10.0, *range(12, 18)]),
+    }
+    _, table = rows_of(config, "figure3", found)
+    assert [row[1] for row in table.rows] == ["+0.00", "+2.50", "+4.50", "+6.50"]
+    assert "<svg" in table.plots[0]
+
+
+def test_every_table_says_what_is_missing():
+    for module in (penn, h36m, bbc_pose, rendered):
+        config = module.get_config()
+        for what, (_, make) in tables.TABLES.items():
+            table = make(config, lambda cell: None)
+            assert tables.markdown(table) and tables.html(table)
+            if tables.wanted(config, what):
+                assert "missing" in tables.markdown(table), what
+
+
+def test_published_numbers_belong_to_configs():
+    for table in (published.TABLE1, published.TABLE2, published.TABLE5, published.TABLE6):
+        assert set(table) <= {"penn", "h36m", "bbc_pose"}
+    assert published.TABLE1["penn"]["transformer", "offline"] == 88.98
+
+
+# --- Running -------------------------------------------------------------------------------------
+
+
+def options(what, folder, minutes=0.0):
+    return types.SimpleNamespace(what=what, cells=str(folder), minutes=minutes)
+
+
+def test_an_unknown_table_names_the_known_ones(tmp_path):
+    with pytest.raises(ValueError, match="table9: expected some of table1"):
+        reproduce.run(rendered.get_config(), tmp_path, options("table9", tmp_path))
+
+
+@pytest.mark.slow
+def test_every_table_from_nothing_stopped_and_gone_on_with(tmp_path, capsys):
+    config = small(tmp_path / "people")
+    folder = tmp_path / "cells"
+    # A time that is over at the first checkpoint.
+    first = options("table1", folder, minutes=1e-6)
+    reproduce.run(config, tmp_path / "work", first)
+    assert "the same command goes on" in capsys.readouterr().out
+    reproduce.run(config, tmp_path / "work", options("all", folder))
+    text = (tmp_path / "work/report.md").read_text()
+    assert "missing" not in text
+    files = {path: path.stat().st_mtime_ns for path in folder.glob("*.json")}
+    (training,) = folder.glob("training-transformer-seed0-*.json")
+    told = json.loads(training.read_text())
+    assert told["pieces"][-1]["to"] == 4 and {"bottleneck", "readout", "command"} <= set(told)
+    (cell,) = folder.glob("transformer-seed0-offline-????????.json")
+    told = json.loads(cell.read_text())
+    assert len(told["people"]) == 3 and told["frames"] == 27 and len(told["by_frame"]) == 9
+    assert {"PCK@0.2", "PCK@0.5"} == set(told["scores"]) == set(told["stranger"])
+    page = (tmp_path / "work/report.html").read_text()
+    assert "Figures 5, 7, 8" in page and "data:image/png" in page
+    capsys.readouterr()
+    reproduce.run(config, tmp_path / "work", options("all", folder))
+    assert "0 cells to run" in capsys.readouterr().out
+    assert {path: path.stat().st_mtime_ns for path in folder.glob("*.json")} == files

@@ -1,0 +1,372 @@
+"""Predictions in the formats that other pose tools read.
+
+    name     file            read by                    a missing point, a missing frame
+    dlc-csv  .csv            DeepLabCut, movement, EKS  NaN
+    dlc-h5   .h5             DeepLabCut, movement       NaN
+    coco     .json           pycocotools, as results    0, 0, 0; the frame is left out
+    sleap    .analysis.h5    SLEAP, sleap-io, movement  NaN, track_occupancy 0
+    trc      .trc            OpenSim                    NaN
+    npz      .npz            NumPy                      NaN
+    parquet  .parquet        pandas, polars, R, DuckDB  null
+
+Points are (x, y) in pixels of the whole picture, x right, y down, pixel centres at integers, in all
+formats but TRC, whose y is up. So the centre of the first pixel is (0, 0) in the files: a tool that
+has it at (0.5, 0.5) must add 0.5. COCO's own keypoints are indices of pixels too, and Detectron2,
+for one, adds 0.5 as it reads them and subtracts it as it writes them.
+
+Text formats keep four decimals, the others all digits.
+"""
+
+import importlib
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ttp_jax.skeletons import Skeleton
+
+SCORER = "ttp_jax"  # whom DeepLabCut's tables name as the source of the points
+PERSON = 1  # COCO's category
+
+
+class Track(NamedTuple):
+    """Predictions of one subject.
+
+    Attributes:
+      name: stem of the files.
+      joints: float [T, K, 2] in picture pixels (module docstring); NaN where there is none.
+      likelihood: float [T, K], the peaks of the heatmaps; written clipped to 0..1, and as missing
+        where the joint is.
+      skeleton: of the K joints.
+      frames_per_second: of the video; 30 for pictures.
+      first_frame: number of the first row in the video, counted from 0.
+      picture_size: (width, height) in pixels, or None.
+      boxes: [T, 4] person boxes x1, y1, x2, y2 in picture pixels, or None.
+    """
+
+    name: str
+    joints: np.ndarray
+    likelihood: np.ndarray
+    skeleton: Skeleton
+    frames_per_second: float = 30.0
+    first_frame: int = 0
+    picture_size: tuple[int, int] | None = None
+    boxes: np.ndarray | None = None
+
+    @property
+    def frames(self) -> np.ndarray:
+        """Numbers [T] of the frames in the video, counted from 0."""
+        return self.first_frame + np.arange(len(self.joints))
+
+    def values(self) -> np.ndarray:
+        """Return float64 [T, K, 3] of x, y and likelihood, all NaN where a joint is missing.
+
+        Raises:
+          ValueError: the arrays don't fit the skeleton or each other, or hold what no file can say.
+        """
+        joints, likelihood = np.asarray(self.joints), np.asarray(self.likelihood)
+        rows = (len(joints), self.skeleton.size)
+        if joints.shape != (*rows, 2) or likelihood.shape != rows or not len(joints):
+            raise ValueError(
+                f"{self.name}: got joints {joints.shape} and likelihood {likelihood.shape}, "
+                f"expected [T, {rows[1]}, 2] and [T, {rows[1]}] for {self.skeleton.name}, T >= 1."
+            )
+        missing = np.isnan(joints).any(-1)
+        table = np.concatenate([joints, np.clip(likelihood, 0, 1)[..., None]], -1, dtype=np.float64)
+        table[missing] = np.nan
+        if not np.isfinite(table[~missing]).all():
+            bad = np.flatnonzero((~np.isfinite(table).all(-1) & ~missing).any(-1))[0]
+            raise ValueError(
+                f"{self.name}: row {bad} has an infinite joint, or a joint without a likelihood; "
+                "expected finite numbers. Set a joint to NaN if there is none."
+            )
+        if not (np.isfinite(self.frames_per_second) and self.frames_per_second > 0):
+            raise ValueError(
+                f"{self.name}: got {self.frames_per_second} frames per second, expected more than "
+                "0. Give 30 for pictures."
+            )
+        return table
+
+
+def write(track: Track, folder, formats: Sequence[str], suffix: str = "") -> list[Path]:
+    """Write NAME{suffix}.EXT for each format (keys of `FORMATS`) and return the files' paths.
+
+    A file appears complete or not at all, and replaces one of its name. Makes missing folders.
+
+    Raises:
+      ValueError: an unknown format (nothing is written), or a track that no file can hold.
+      ImportError: a format needs a package that isn't installed.
+    """
+    unknown = [name for name in formats if name not in FORMATS]
+    if unknown:
+        raise ValueError(f"got formats {unknown}, expected some of {', '.join(FORMATS)}.")
+    return [FORMATS[name](track, Path(folder) / f"{track.name}{suffix}") for name in formats]
+
+
+def write_eks(tracks: Mapping[int, Track], folder) -> list[Path]:
+    """Write one subject's tracks by models of several seeds, for the Ensemble Kalman Smoother.
+
+    Writes FOLDER/predictions.rng=SEED.csv, DeepLabCut tables. `eks` takes every CSV of a folder for
+    a member of the ensemble, so give it a folder of its own. It takes a joint that some members
+    miss; of one that all miss in a single frame it makes NaN in every frame.
+
+    Raises:
+      ValueError: the tracks differ in frames or joints, so they are not of one video; or there is
+        a joint that all of them miss.
+    """
+    spans = {(t.first_frame, len(t.joints), t.skeleton.joints) for t in tracks.values()}
+    if len(spans) != 1:
+        found = {seed: (t.first_frame, len(t.joints)) for seed, t in tracks.items()}
+        raise ValueError(
+            f"got (first frame, frames) {found}, expected at least one track, and all of the same "
+            "frames and joints: give the predictions of one video by models of different seeds."
+        )
+    nowhere = np.all([np.isnan(t.values()[..., 2]) for t in tracks.values()], axis=0)
+    if nowhere.any():
+        row, joint = np.argwhere(nowhere)[0]
+        name = next(iter(tracks.values())).skeleton.joints[joint]
+        raise ValueError(
+            f"{name} of row {row} is missing from every track, and the smoother would return NaN "
+            "for all its rows. Fill the gap, or give the rows before and after it one by one."
+        )
+    folder = Path(folder)
+    return [_dlc_csv(track, folder / f"predictions.rng={seed}") for seed, track in tracks.items()]
+
+
+# --- The formats: writer(track, path without extension) -> path ----------------------------------
+
+
+def _dlc_csv(track: Track, stem: Path) -> Path:
+    """DeepLabCut's table: three header rows, then the frame's number and x, y, likelihood."""
+    header = zip(*[("scorer", "bodyparts", "coords"), *_dlc_columns(track)], strict=True)
+    rows = track.values().reshape(len(track.joints), -1)
+    # Missing values are spelled out: pandas takes a first row of empty cells for a header.
+    lines = [
+        *(",".join(row) for row in header),
+        *(
+            ",".join([str(frame), *("NaN" if np.isnan(v) else f"{v:.4f}" for v in row)])
+            for frame, row in zip(track.frames, rows, strict=True)
+        ),
+    ]
+    return _put(stem, ".csv", lambda path: _write_lines(path, lines))
+
+
+def _dlc_h5(track: Track, stem: Path) -> Path:
+    """The same table as DeepLabCut stores it, by pandas and PyTables."""
+    pandas = _optional("dlc-h5", "pandas", "tables")
+    levels = ["scorer", "bodyparts", "coords"]
+    table = pandas.DataFrame(
+        track.values().reshape(len(track.joints), -1),
+        index=track.frames,
+        columns=pandas.MultiIndex.from_tuples(_dlc_columns(track), names=levels),
+    )
+
+    def fill(path):
+        with pandas.HDFStore(path, "w") as store:
+            store.put("df_with_missing", table, format="table", track_times=False)
+            # pandas 3 left this out, and earlier ones can't read the table without.
+            store.get_storer("df_with_missing").attrs.pandas_version = "0.15.2"
+
+    return _put(stem, ".h5", fill)
+
+
+def _dlc_columns(track: Track) -> list[tuple[str, str, str]]:
+    parts = ("x", "y", "likelihood")
+    return [(SCORER, joint, part) for joint in track.skeleton.joints for part in parts]
+
+
+def _coco(track: Track, stem: Path) -> Path:
+    """COCO keypoint results: image_id is the frame's number, score the mean of the joints'.
+
+    A frame without any joint is left out, as COCO does with what wasn't found. A joint that is
+    missing from a frame is 0, 0, 0, COCO's way to say so.
+    """
+    values = track.values()
+    results = [
+        {
+            "image_id": int(frame),
+            "category_id": PERSON,
+            "keypoints": np.nan_to_num(row).round(4).ravel().tolist(),
+            "score": round(float(score), 4),
+        }
+        for frame, row, score in zip(track.frames, values, _scores(values), strict=True)
+        if not np.isnan(score)
+    ]
+    text = json.dumps(results, allow_nan=False)
+    return _put(stem, ".json", lambda path: path.write_text(text))
+
+
+def _scores(values: np.ndarray) -> np.ndarray:
+    """Return the mean likelihood [T] of the joints there are; NaN where there is none."""
+    found = ~np.isnan(values[..., 2])
+    total = np.where(found, values[..., 2], 0.0).sum(1)
+    return np.where(found.any(1), total / np.maximum(found.sum(1), 1), np.nan)
+
+
+def _sleap(track: Track, stem: Path) -> Path:
+    """SLEAP's analysis file, axes in SLEAP's own order (MATLAB's, reversed by HDF5).
+
+    Rows are counted from the video's first frame, for the format has no numbers of frames: those
+    before `first_frame` are missing. The score of an instance is the mean of its joints'; there is
+    no tracker, so tracking scores are NaN.
+    """
+    import h5py
+
+    before = np.full((track.first_frame, track.skeleton.size, 3), np.nan)
+    values = np.concatenate([before, track.values()])
+    scores = _scores(values)
+    present = ~np.isnan(scores)
+    names = np.array([joint.encode() for joint in track.skeleton.joints])
+    limbs = np.array(track.skeleton.limbs, int).reshape(-1, 2)
+    datasets = {
+        "tracks": values[..., :2].T[None],  # [1, 2, K, T]
+        "track_occupancy": present[:, None].astype(np.uint8),  # [T, 1], not as the others
+        "point_scores": values[..., 2].T[None],  # [1, K, T]
+        "instance_scores": scores[None],  # [1, T]
+        "tracking_scores": np.full((1, len(values)), np.nan),
+        "track_names": np.array([track.name.encode()]),
+        "node_names": names,
+        "edge_names": names[limbs],
+        "edge_inds": limbs,
+    }
+
+    def fill(path):
+        with h5py.File(path, "w") as file:
+            for name, data in datasets.items():
+                file.create_dataset(name, data=data, compression="gzip")
+
+    return _put(stem, ".analysis.h5", fill)
+
+
+def _trc(track: Track, stem: Path) -> Path:
+    """OpenSim's marker file: one pixel is one millimetre, y is up, z is 0.
+
+    OpenSim knows lengths only, no pixels. The centre of the picture's bottom row is y = 0; of an
+    unknown height, that of its top row is. Frames are counted from 1, time from the video's
+    beginning. The format has no place for a likelihood.
+    """
+    bottom = track.picture_size[1] - 1 if track.picture_size else 0
+    rate, count = f"{track.frames_per_second:.8g}", len(track.joints)
+    joints = track.skeleton.joints
+    head = {
+        "DataRate": rate,
+        "CameraRate": rate,
+        "NumFrames": count,
+        "NumMarkers": len(joints),
+        "Units": "mm",
+        "OrigDataRate": rate,
+        "OrigDataStartFrame": track.first_frame + 1,
+        "OrigNumFrames": count,
+    }
+    rows = [
+        ["PathFileType", 4, "(X/Y/Z)", f"{stem.name}.trc"],
+        head.keys(),
+        head.values(),
+        ["Frame#", "Time", *(cell for joint in joints for cell in (joint, "", ""))],
+        ["", "", *(f"{axis}{i + 1}" for i in range(len(joints)) for axis in "XYZ")],
+        [],
+    ]
+    for frame, values in zip(track.frames, track.values(), strict=True):
+        cells = [frame + 1, f"{frame / track.frames_per_second:.6f}"]
+        for x, y, _ in values:
+            cells += ["NaN"] * 3 if np.isnan(x) else [f"{x:.4f}", f"{bottom - y:.4f}", "0.0000"]
+        rows.append(cells)
+    lines = ["\t".join(map(str, row)) for row in rows]
+    return _put(stem, ".trc", lambda path: _write_lines(path, lines))
+
+
+def _npz(track: Track, stem: Path) -> Path:
+    """NumPy arrays by name; `picture_size` and `boxes` only if known."""
+    values = track.values()
+    arrays = {
+        "joints": values[..., :2],
+        "likelihood": values[..., 2],
+        "names": np.array(track.skeleton.joints),
+        "limbs": np.array(track.skeleton.limbs, int).reshape(-1, 2),
+        "fps": np.array(float(track.frames_per_second)),
+        "first_frame": np.array(track.first_frame),
+        "picture_size": track.picture_size,
+        "boxes": track.boxes,
+    }
+    known: dict[str, Any] = {
+        name: np.asarray(array) for name, array in arrays.items() if array is not None
+    }
+
+    def fill(path):
+        with path.open("wb") as file:  # of a path, NumPy would change the extension
+            np.savez(file, **known)
+
+    return _put(stem, ".npz", fill)
+
+
+def _parquet(track: Track, stem: Path) -> Path:
+    """One row a frame and joint: frame, keypoint, x, y, likelihood.
+
+    The schema's metadata holds, each as JSON, name, skeleton, joints, limbs, frames_per_second,
+    first_frame and picture_size.
+    """
+    pyarrow = _optional("parquet", "pyarrow", "pyarrow.parquet")
+    values, skeleton = track.values(), track.skeleton
+    columns = {
+        "frame": np.repeat(track.frames, skeleton.size),
+        "keypoint": np.tile(skeleton.joints, len(values)),
+    }
+    for i, name in enumerate(("x", "y", "likelihood")):
+        flat = values[..., i].ravel()
+        columns[name] = pyarrow.array(flat, mask=np.isnan(flat))
+    about = {
+        "name": track.name,
+        "skeleton": skeleton.name,
+        "joints": skeleton.joints,
+        "limbs": skeleton.limbs,
+        "frames_per_second": float(track.frames_per_second),
+        "first_frame": track.first_frame,
+        "picture_size": track.picture_size,
+    }
+    metadata = {name: json.dumps(value) for name, value in about.items()}
+    table = pyarrow.table(columns).replace_schema_metadata(metadata)
+    return _put(stem, ".parquet", lambda path: pyarrow.parquet.write_table(table, path))
+
+
+FORMATS: dict[str, Callable[[Track, Path], Path]] = {
+    "dlc-csv": _dlc_csv,
+    "dlc-h5": _dlc_h5,
+    "coco": _coco,
+    "sleap": _sleap,
+    "trc": _trc,
+    "npz": _npz,
+    "parquet": _parquet,
+}
+
+
+# --- Files ---------------------------------------------------------------------------------------
+
+
+def _put(stem: Path, extension: str, write: Callable[[Path], object]) -> Path:
+    """Call `write(temporary path)`, then put the file in place; a crash leaves the old one."""
+    path = stem.with_name(stem.name + extension)  # not with_suffix: names have dots
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        write(temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
+def _write_lines(path: Path, lines: Sequence[str]) -> None:
+    path.write_text("\n".join([*lines, ""]), encoding="utf-8")
+
+
+def _optional(kind: str, *modules: str):
+    """Import the modules and return the first."""
+    try:
+        first, *_ = [importlib.import_module(name) for name in modules]
+        return first
+    except ImportError as error:
+        packages = " ".join(dict.fromkeys(name.split(".")[0] for name in modules))
+        raise ImportError(f"format {kind!r}: {error}. Run: pip install {packages}") from error

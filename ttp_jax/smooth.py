@@ -1,0 +1,74 @@
+"""Smoothing of predicted joints over time (paper section 4.5, Table 5). Plain numpy and scipy.
+
+Joints are [T, K, 2] in pixels of consecutive frames; each joint's x and y is smoothed by itself.
+Frames that are NaN stay NaN, and nothing is smoothed across them.
+"""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import scipy.signal
+
+FILTERS = ("savgol", "one-euro")
+
+
+def smooth(joints, how: str, frames_per_second: float = 30.0) -> np.ndarray:
+    """Return the joints smoothed by the filter of this name; see `savgol` and `one_euro`."""
+    if how not in FILTERS:
+        raise ValueError(f"got smoothing {how!r}, expected one of {', '.join(FILTERS)}.")
+    return savgol(joints) if how == "savgol" else one_euro(joints, frames_per_second)
+
+
+def savgol(joints, window: int = 7, order: int = 2) -> np.ndarray:
+    """Fit a polynomial to the frames around each frame (Savitzky and Golay 1964); sees the future.
+
+    The paper names the filter, not its settings: `window` frames and the polynomial's `order` are
+    ours. Stretches shorter than the window get the largest odd window that fits, below `order` + 2
+    frames they stay as they are.
+    """
+
+    def fit(values):
+        width = min(window, len(values) - (len(values) % 2 == 0))
+        return scipy.signal.savgol_filter(values, width, order) if width > order else values
+
+    return _by_stretch(joints, fit)
+
+
+def one_euro(
+    joints,
+    frames_per_second: float = 30.0,
+    cutoff: float = 1.0,
+    beta: float = 0.05,
+    speed_cutoff: float = 1.0,
+) -> np.ndarray:
+    """Follow slow movement steadily and fast movement without delay; sees the past only.
+
+    Casiez et al. 2012. Frequencies in Hz: a low-pass filter whose cutoff grows from `cutoff` by
+    `beta` times the speed in pixels a second, itself low-passed at `speed_cutoff`.
+    """
+
+    def weight(frequency):
+        return 1 / (1 + frames_per_second / (2 * math.pi * frequency))
+
+    def follow(values):
+        found, speed = [values[0]], 0.0
+        for value in values[1:]:
+            now = (value - found[-1]) * frames_per_second
+            speed += weight(speed_cutoff) * (now - speed)
+            found.append(found[-1] + weight(cutoff + beta * abs(speed)) * (value - found[-1]))
+        return np.array(found)
+
+    return _by_stretch(joints, follow)
+
+
+def _by_stretch(joints, apply: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """Apply a filter to every stretch without NaN of every column."""
+    joints = np.array(joints, np.float64)
+    columns = joints.reshape(len(joints), -1)
+    for column in columns.T:
+        known = np.concatenate([[0], np.isfinite(column), [0]])
+        starts, ends = (np.flatnonzero(np.diff(known) == step) for step in (1, -1))
+        for start, end in zip(starts, ends, strict=True):
+            column[start:end] = apply(column[start:end])
+    return joints

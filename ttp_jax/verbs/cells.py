@@ -1,0 +1,362 @@
+"""Cells of the paper's tables: one model, run once over the people of one split, on disk as JSON.
+
+A cell's file holds its scores per person and what it cost. Its name ends in a fingerprint of all
+that its numbers follow from, so a cell is computed once and never mistaken for another.
+"""
+
+import dataclasses
+import datetime
+import hashlib
+import json
+import os
+import pathlib
+import resource
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from data_pipelines import clips as clips_lib
+from data_pipelines import synthetic
+from ttp_jax import smooth, state
+from ttp_jax.checkpoint import Checkpoints, write_json
+from ttp_jax.models.pose import WITH_KEYPOINTS
+from ttp_jax.skeletons import SKELETONS, map_joints
+from ttp_jax.verbs import evaluate, experiment, personalize, train
+from ttp_jax.verbs.runner import Runner
+
+# Fields that leave a trained model's numbers alone.
+NOT_THE_MODEL = {
+    "data": (
+        "root", "tfds", "workers", "val", "test", "eval_frames", "boxes", "refine", "extra",
+        "oversample", "context",
+    ),
+    "train": ("log_every", "checkpoint_every", "keep"),
+}  # fmt: skip
+WITHOUT_MODEL = ("mean pose", "untrained")  # scenarios that need no training
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """What is run.
+
+    Attributes:
+      method: of `PoseNet`.
+      scenario: "none", "online", "offline"; "mean pose" and "untrained" are the rows below.
+      seed: of the training and of all that follows.
+      changes: fields of the config that differ at test time: (("ttp.iterations", 2), ...).
+      split: "test"; "val" for what settings are chosen by.
+      transfer: the people are those of `config.transfer` (paper, Table 6).
+    """
+
+    method: str
+    scenario: str
+    seed: int = 0
+    changes: tuple[tuple[str, Any], ...] = ()
+    split: str = "test"
+    transfer: bool = False
+
+    @property
+    def title(self) -> str:
+        """Name of the file, but for the fingerprint."""
+        words = [self.method, f"seed{self.seed}", self.scenario.replace(" ", "-")]
+        words += [f"{field.split('.')[-1]}={value}" for field, value in self.changes]
+        words += [self.split] * (self.split != "test") + ["transfer"] * self.transfer
+        return "-".join(words)
+
+
+def config_of(config, cell: Cell):
+    """The experiment of a cell."""
+    own = config.copy_and_resolve_references()
+    own.seed, own.model.method = cell.seed, cell.method
+    if cell.method == "rotation":
+        # Quarter turns can't be told in pictures that are turned at random.
+        own.ttp.online_rotation_prob = own.ttp.offline_rotation_prob = 0.0
+        own.train.stages = tuple(
+            (steps, rate, own.reproduce.rotation_lambda if weight else weight, decay)
+            for steps, rate, weight, decay in own.train.stages
+        )
+    for field, value in cell.changes:
+        *path, name = field.split(".")
+        part = own
+        for word in path:
+            part = part[word]
+        part[name] = value
+    return own
+
+
+def fingerprint(value) -> str:
+    """Eight hexadecimal digits of anything that JSON can hold."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def model_name(config, cell: Cell) -> str:
+    """Folder of a trained model: method, seed and a fingerprint of what it was trained on and how.
+
+    What matters at test time only is no part of it.
+    """
+    own = config_of(config, cell)
+    parts: dict = {"seed": own.seed, "model": own.model.to_dict(), "loss": own.loss.to_dict()}
+    for part, left_out in NOT_THE_MODEL.items():
+        parts[part] = {k: v for k, v in own[part].to_dict().items() if k not in left_out}
+    if own.data.source == "synthetic":
+        parts["renderer"] = synthetic.RENDERER_VERSION
+    return f"{cell.method}-seed{cell.seed}-{fingerprint(parts)}"
+
+
+def cell_name(config, cell: Cell) -> str:
+    """Name of a cell's file without its suffix."""
+    own = config_of(config, cell)
+    data = {k: v for k, v in own.data.to_dict().items() if k not in ("root", "tfds", "workers")}
+    ttp = {k: v for k, v in own.ttp.to_dict().items() if k not in personalize.HOW}
+    parts: dict = {"model": model_name(config, cell), "data": data, "cell": cell.title}
+    parts["eval"] = own.eval.pixels
+    if cell.scenario in ("online", "offline"):
+        parts["ttp"] = ttp
+    if cell.transfer:
+        parts["transfer"] = {k: v for k, v in own.transfer.to_dict().items() if k != "root"}
+    return f"{cell.title}-{fingerprint(parts)}"
+
+
+def read(folder: pathlib.Path, name: str) -> dict | None:
+    """A finished cell; None if there is none."""
+    try:
+        return json.loads((folder / f"{name}.json").read_text())
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise ValueError(f"{folder / name}.json is damaged ({error}): delete it.") from error
+
+
+# --- Training ------------------------------------------------------------------------------------
+
+
+def train_model(config, cell: Cell, workdir: pathlib.Path, cells: pathlib.Path, minutes: float):
+    """Train the cell's model, or go on with it, for at most so many minutes (0: to its end).
+
+    A training is a chain of such pieces; its cell, written at its end, adds up their seconds.
+    Returns whether it is done.
+    """
+    own, name = config_of(config, cell), model_name(config, cell)
+    folder = workdir / "models" / name
+    if read(cells, f"training-{name}") is not None and _step(folder) == _last_step(own):
+        return True
+    began, first = time.monotonic(), _step(folder)
+    state_now = train.train(own, folder, minutes)
+    pieces = personalize.read_json(folder, "pieces") or {"pieces": []}
+    if int(state_now.step) > first:
+        seconds = time.monotonic() - began
+        piece = {"from": first, "to": int(state_now.step), "seconds": seconds, **_where()}
+        pieces["pieces"].append(piece)
+        write_json(folder / "pieces.json", pieces)
+    if int(state_now.step) < _last_step(own):
+        return False
+    found: dict[str, Any] = {
+        "cell": f"training-{name}",
+        "config": own.name,
+        "command": command(),
+        "seconds": sum(piece["seconds"] for piece in pieces["pieces"]),
+        **pieces,
+    }
+    if cell.method in WITH_KEYPOINTS:
+        base, _ = experiment.load_base(own, folder)
+        clips = experiment.load_clips(own)
+        training, held_out = (clips_lib.select(clips, split) for split in ("train", "val"))
+        if held_out:
+            found["bottleneck"] = evaluate.bottleneck(own, base, held_out)
+            found["readout"] = evaluate.readout(own, base, training, held_out)
+    write_json(cells / f"training-{name}.json", found)
+    return True
+
+
+def _step(folder: pathlib.Path) -> int:
+    checkpoints = Checkpoints(folder / "checkpoints")
+    step = checkpoints.latest_step()
+    checkpoints.close()
+    return step or 0
+
+
+def _last_step(config) -> int:
+    return sum(stage.steps for stage in experiment.stages_of(config))
+
+
+# --- Running -------------------------------------------------------------------------------------
+
+
+def run(config, cell: Cell, workdir: pathlib.Path, cells: pathlib.Path) -> dict:
+    """Run a cell whose model is trained, and write its file."""
+    own = config_of(config, cell)
+    clips, skeleton = people(own, cell)
+    began = time.monotonic()
+    joints, strangers = predict(own, cell, workdir / "models" / model_name(config, cell), clips)
+    seconds = time.monotonic() - began
+    frames = sum(clip.num_frames for clip in clips)
+    found = {
+        "cell": cell.title,
+        "config": own.name,
+        "command": command(),
+        "protocol": personalize.protocol_line(own, cell.scenario)
+        if cell.scenario not in WITHOUT_MODEL
+        else cell.scenario,
+        "seed": own.seed,
+        "seconds": seconds,
+        "seconds_per_frame": seconds / frames,
+        "memory_mib": _peak_mib(),
+        **_where(),
+        "people": [clip.name for clip in clips],
+        "frames": frames,
+        "scores": scores(own, clips, joints, skeleton),
+        "smoothed": scores(own, clips, [smooth.savgol(j) for j in joints], skeleton),
+        "by_frame": by_frame(own, clips, joints, skeleton),
+    }
+    if strangers is not None:
+        found["stranger"] = scores(own, clips, strangers, skeleton)
+    write_json(cells / f"{cell_name(config, cell)}.json", found)
+    return found
+
+
+def people(config, cell: Cell):
+    """The labelled clips a cell runs on, and the skeleton of their labels."""
+    if not cell.transfer:
+        clips = experiment.load_clips(config, cell.split)
+    else:
+        other = config.copy_and_resolve_references()
+        other.data = config.transfer
+        wanted = config.transfer.people
+        clips = experiment.load_clips(other, None if wanted else "test")
+        clips = [clip for clip in clips if not wanted or clip.name in wanted]
+    clips = clips_lib.by_subject(clips)
+    if not clips or any(clip.joints is None for clip in clips):
+        where = config.transfer.root if cell.transfer else config.data.root
+        raise clips_lib.DataError(f"no labelled {cell.split} clips in {where}.")
+    return clips, SKELETONS[config.transfer.skeleton if cell.transfer else config.data.skeleton]
+
+
+def predict(config, cell: Cell, folder: pathlib.Path, clips):
+    """Joints per clip, and (offline) those of each clip by the model of the person before it."""
+    if cell.scenario == "mean pose":
+        training = experiment.load_clips(config, "train")
+        return evaluate.mean_pose(config, training, clips), None
+    if cell.scenario == "untrained":
+        fresh = experiment.random_state(
+            config, experiment.optimizer(config), np.ones(config.loss.levels + 1)
+        )
+        base = state.Base(fresh.params, fresh.batch_stats, fresh.normalisers)
+        return Runner(config, base, "none").joints_of(clips), None
+    base, _ = experiment.load_base(config, folder)
+    runner, found = Runner(config, base, cell.scenario), {}
+    total = sum(clip.num_frames for clip in clips)
+    with tqdm(total=total, unit="frame", desc=cell.title, dynamic_ncols=True) as bar:
+        for clip, result in runner.many(clips, bar):
+            if isinstance(result, Exception):
+                raise result
+            found[clip.name] = result.joints, jax.device_get(result.adaptation.delta)
+    joints = [found[clip.name][0] for clip in clips]
+    if cell.scenario != "offline" or len(clips) < 2:
+        return joints, None
+    predictor, strangers = Runner(config, base, "none"), []
+    for i, clip in enumerate(clips):
+        delta = found[clips[i - 1].name][1]
+        predictor.use(base.replace(params=state.adapted(base, delta)["params"]))
+        strangers.append(predictor.one(clip).joints)
+    return joints, strangers
+
+
+def _mapped(config, clips, joints, skeleton):
+    """Predictions in the labels' skeleton, and clips whose unknown joints don't count."""
+    own = experiment.skeleton_of(config)
+    if own == skeleton:
+        return clips, joints
+    mapped = [map_joints(j, own, skeleton) for j in joints]
+    # Joints that the model's skeleton lacks; those of unreadable frames count as wrong.
+    known = np.isfinite(map_joints(np.zeros((own.size, 2)), own, skeleton)).all(-1)
+    return [dataclasses.replace(c, visible=c.visible & known) for c in clips], mapped
+
+
+def scores(config, clips, joints, skeleton) -> dict:
+    """Per measure: mean, per joint, per person."""
+    clips, joints = _mapped(config, clips, joints, skeleton)
+    return evaluate.row(_labelled_as(config, skeleton), clips, joints)
+
+
+def by_frame(config, clips, joints, skeleton) -> list[float | None]:
+    """The first measure at each frame's index over all people (paper, Figure 3)."""
+    clips, joints = _mapped(config, clips, joints, skeleton)
+    config, curve = _labelled_as(config, skeleton), []
+    for t in range(max(clip.num_frames for clip in clips)):
+        there = [(c, j[t : t + 1]) for c, j in zip(clips, joints, strict=True) if t < c.num_frames]
+        rows = [
+            {name: getattr(c, name)[t : t + 1] for name in ("boxes", "joints", "visible")}
+            for c, _ in there
+        ]
+        now = [
+            dataclasses.replace(c, num_frames=1, **row)
+            for (c, _), row in zip(there, rows, strict=True)
+        ]
+        value = evaluate.headline(config, now, [j for _, j in there])
+        curve.append(float(value) if np.isfinite(value) else None)
+    return curve
+
+
+def _labelled_as(config, skeleton):
+    own = config.copy_and_resolve_references()
+    own.data.skeleton = skeleton.name
+    return own
+
+
+# --- Where and how -------------------------------------------------------------------------------
+
+
+def command() -> str:
+    """The command that makes a cell again, without the paths of this machine."""
+    words = []
+    for word in sys.argv[1:]:
+        flag, _, value = word.partition("=")
+        if flag.lstrip("-") in ("workdir", "cells", "minutes"):
+            continue
+        if flag.endswith(".root") and os.path.isabs(value):
+            word = f"{flag}=DIR"
+        words.append(word)
+    return "python main.py " + shlex.join(words)
+
+
+def _where() -> dict:
+    return {
+        "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
+        "commit": _commit(),
+        "machine": {**personalize.made_with(), "cores": os.cpu_count()},
+    }
+
+
+def _commit() -> str | None:
+    """The commit of this checkout, with a + if it was changed; None outside one."""
+    root = pathlib.Path(__file__).parents[2]
+
+    def git(*words):
+        done = subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    try:
+        return git("rev-parse", "--short=12", "HEAD") + "+" * bool(git("diff", "HEAD", "--stat"))
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _peak_mib() -> float:
+    """Most memory this process has had so far: of the GPU if there is one, else resident."""
+    stats = jax.local_devices()[0].memory_stats() or {}
+    if "peak_bytes_in_use" in stats:
+        return stats["peak_bytes_in_use"] / 2**20
+    kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return kib / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def missing(config, wanted: Sequence[Cell], folder: pathlib.Path) -> list[Cell]:
+    """Those of the cells that have no file yet."""
+    return [cell for cell in wanted if read(folder, cell_name(config, cell)) is None]

@@ -1,0 +1,253 @@
+"""Check this machine: is everything here that the other verbs need, and if not, what to do?
+
+    python main.py doctor
+
+Needs no config, no data and no network. Prints one line a check: ok, note (works, but read it) or
+PROBLEM. Exit code 1 if there is a problem. `python -m ttp_jax.verbs.doctor` does the same where a
+package is missing that main.py itself needs.
+"""
+
+# Checks import what they check: this module must load where nothing is installed.
+import importlib.metadata
+import os
+import pathlib
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+
+OK, NOTE, PROBLEM = "ok", "note", "PROBLEM"
+Finding = tuple[str, str]  # mark, what was found and what to do
+
+REQUIREMENTS = pathlib.Path(__file__).parents[2] / "requirements.txt"  # of a checkout
+PRETRAINED = pathlib.Path(__file__).parents[1] / "pretrained"
+OLDEST_PYTHON = (3, 11)
+GIB = 2**30
+# Personalizing with the tiny network peaks below 2 GiB; a training step of the paper's size on CPU
+# has 8.2 GiB of intermediate arrays (docs/scaling.md, docs/design.md).
+LEAST_MEMORY, PAPER_MEMORY = 2 * GIB, 10 * GIB
+# Rendered people and checkpoints of the tiny config take well under 1 GiB, the data sets many.
+LEAST_DISK, ENOUGH_DISK = 1 * GIB, 10 * GIB
+# Builds of the same library under other names; they serve as well.
+TWINS = {
+    "tensorflow": ("tensorflow-cpu",),
+    "opencv-python-headless": ("opencv-python", "opencv-contrib-python-headless"),
+}
+PATIENCE = 60  # seconds for TensorFlow to import, for nvidia-smi to answer
+FEED = "import tensorflow as tf; print(tf.__version__, sum(tf.data.Dataset.range(4)).numpy())"
+
+
+def run(words: list[str]) -> int:
+    """Print all checks; return 1 if one of them is a problem."""
+    if words:
+        raise ValueError(f"got {' '.join(words)!r}, but doctor takes no words: main.py doctor")
+    # TensorFlow takes longest to import and, on a processor too old for it, kills its process.
+    quiet = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2", "CUDA_VISIBLE_DEVICES": ""}
+    feeding = subprocess.Popen(
+        [sys.executable, "-c", FEED],
+        env=quiet,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    checks = {
+        "Python": python,
+        "packages": packages,
+        "device": device,
+        "memory": memory,
+        "disk": disk,
+        "compiled programs": compilation_cache,
+        "VGG features": features,
+        "video": video,
+        "trained model": pretrained,
+        "TensorFlow": lambda: tensorflow(feeding),
+    }
+    findings = {}
+    for name, check in checks.items():
+        mark, text = findings[name] = checked(check)
+        print(f"{mark:9}{name:19}{text}", flush=True)
+    wrong = [name for name, (mark, _) in findings.items() if mark == PROBLEM]
+    print(f"\n{len(wrong)} problems: {', '.join(wrong)}" if wrong else "\nready")
+    return int(bool(wrong))
+
+
+def checked(check: Callable[[], Finding]) -> Finding:
+    """What a check finds; whatever it raises is a problem: a broken package may raise anything."""
+    try:
+        return check()
+    except ImportError as error:
+        return PROBLEM, f"{error}: {reinstall()}"
+    except Exception as error:
+        return PROBLEM, f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
+def reinstall() -> str:
+    """How to get the packages that the project asks for."""
+    if REQUIREMENTS.is_file():
+        return f"pip install -r {REQUIREMENTS.name}"
+    return "install ttp_jax again with pip"
+
+
+def python() -> Finding:
+    """The interpreter's version."""
+    found = f"{platform.python_version()}, {platform.system()} {platform.machine()}"
+    if sys.version_info < OLDEST_PYTHON:
+        return PROBLEM, f"{found}: 3.11 or newer is needed, e.g. PYTHON=python3.12 ./run.sh setup"
+    return OK, found
+
+
+def packages() -> Finding:
+    """Installed versions against the requirements."""
+    from packaging.requirements import Requirement
+
+    if REQUIREMENTS.is_file():
+        lines = [line.split("#")[0].strip() for line in REQUIREMENTS.read_text().splitlines()]
+    else:
+        lines = importlib.metadata.requires("ttp_jax") or []
+    wanted = [Requirement(line) for line in lines if line]
+    wanted = [r for r in wanted if r.marker is None or r.marker.evaluate({"extra": ""})]
+    wrong = []
+    for requirement in wanted:
+        version = installed(requirement.name)
+        if version is None:
+            wrong.append(f"{requirement.name} is missing")
+        elif not requirement.specifier.contains(version, prereleases=True):
+            wrong.append(f"{requirement.name} is {version}, expected {requirement.specifier}")
+    if wrong:
+        return PROBLEM, f"{'; '.join(wrong)}: {reinstall()}"
+    return OK, f"all {len(wanted)} as required"
+
+
+def installed(name: str) -> str | None:
+    """The version of a package or of its twin, None without either."""
+    for one in (name, *TWINS.get(name, ())):
+        try:
+            return importlib.metadata.version(one)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return None
+
+
+def device() -> Finding:
+    """What jax computes on, and whether it overlooks a GPU."""
+    import jax
+
+    found = jax.devices()
+    if found[0].platform != "cpu":
+        return OK, f"jax {jax.__version__} on {len(found)} x {found[0].device_kind}"
+    here = f"jax {jax.__version__} on CPU, {os.cpu_count()} cores"
+    install = "pip install '.[gpu]' in the checkout, or pip install 'jax[cuda13]'"
+    if gpus := nvidia_gpus():
+        return NOTE, f"{here}, although {gpus} is there (see nvidia-smi): {install}"
+    return NOTE, f"{here}: enough for configs/tiny.py; with an NVIDIA GPU: {install}"
+
+
+def nvidia_gpus() -> str:
+    """The GPUs that the driver shows, or nothing."""
+    if not shutil.which("nvidia-smi"):
+        return ""
+    command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+    shown = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
+    return ", ".join(shown.stdout.split("\n")[:-1]) if shown.returncode == 0 else ""
+
+
+def memory() -> Finding:
+    """Free main memory, where the system tells it."""
+    try:
+        rows = pathlib.Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return NOTE, f"this system doesn't tell; {LEAST_MEMORY / GIB:.0f} GiB should be free"
+    free = next(int(row.split()[1]) * 1024 for row in rows if row.startswith("MemAvailable"))
+    text = f"{free / GIB:.1f} GiB free"
+    if free < LEAST_MEMORY:
+        return PROBLEM, f"{text}, {LEAST_MEMORY / GIB:.0f} are needed: close other programs"
+    if free < PAPER_MEMORY:
+        return NOTE, f"{text}: enough for configs/tiny.py, training of the paper's size takes more"
+    return OK, text
+
+
+def disk() -> Finding:
+    """Free space and the right to write where results go, below this folder."""
+    here = pathlib.Path.cwd()
+    free = shutil.disk_usage(here).free
+    text = f"{free / GIB:.1f} GiB free in {here}"
+    if not os.access(here, os.W_OK):
+        return PROBLEM, f"{here} can't be written to: go to a folder of yours, or name --workdir"
+    if free < LEAST_DISK:
+        return PROBLEM, f"{text}, {LEAST_DISK / GIB:.0f} is needed: make room, or name --workdir"
+    return (OK if free > ENOUGH_DISK else NOTE), text
+
+
+def compilation_cache() -> Finding:
+    """Whether compiled programs can be kept between runs."""
+    import jax
+
+    from ttp_jax.verbs import experiment
+
+    experiment.use_compilation_cache()
+    folder = jax.config.jax_compilation_cache_dir  # pyright: ignore
+    try:
+        with tempfile.TemporaryFile(dir=folder or os.devnull):
+            return OK, f"are kept in {folder}"
+    except OSError as error:
+        return NOTE, f"every run compiles anew ({error}): let this user write there"
+
+
+def features() -> Finding:
+    """The default VGG-16 weights of the reconstruction loss."""
+    from ttp_jax.models import vgg
+
+    loaded = vgg.load("hed")
+    return OK, f"{loaded.levels} levels of {loaded.source}"
+
+
+def video() -> Finding:
+    """Whether OpenCV reads back a video that it wrote."""
+    import cv2
+    import numpy as np
+
+    greys = np.array([40, 90, 140, 190, 240])
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "video.mp4")
+        writer = cv2.VideoWriter(path, cv2.VideoWriter.fourcc(*"mp4v"), 25.0, (64, 64))
+        for grey in greys:
+            writer.write(np.full((64, 64, 3), grey, np.uint8))
+        writer.release()
+        capture, found = cv2.VideoCapture(path), []
+        while (taken := capture.read())[0]:
+            found.append(taken[1].mean())
+        capture.release()
+    if len(found) != len(greys) or np.abs(found - greys).max() > 8:
+        return PROBLEM, (
+            f"OpenCV {cv2.__version__} reads back {len(found)} of {len(greys)} frames or other "
+            "colours: pip install --force-reinstall opencv-python-headless, and no other opencv"
+        )
+    return OK, f"OpenCV {cv2.__version__} reads back an mp4 that it wrote"
+
+
+def pretrained() -> Finding:
+    """Models that come with the program."""
+    names = sorted(p.name for p in PRETRAINED.glob("*") if not p.name.startswith((".", "_")))
+    if not names:
+        return NOTE, f"none in {PRETRAINED}: train one first, ./run.sh does"
+    return OK, f"{', '.join(names)} in {PRETRAINED}"
+
+
+def tensorflow(feeding: subprocess.Popen) -> Finding:
+    """Whether TensorFlow, which feeds training, starts and yields data."""
+    try:
+        printed, errors = feeding.communicate(timeout=PATIENCE)
+    except subprocess.TimeoutExpired:
+        feeding.kill()
+        return PROBLEM, f"no answer within {PATIENCE} s: {reinstall()}"
+    if feeding.returncode:
+        last = (errors.strip().splitlines() or [f"it ended with {feeding.returncode}"])[-1]
+        return PROBLEM, f"{last}: {reinstall()}"
+    version, total = printed.split()[-2:]
+    return (OK, version) if total == "6" else (PROBLEM, f"tf.data summed 0..3 to {total}")
+
+
+if __name__ == "__main__":
+    sys.exit(run(sys.argv[1:]))

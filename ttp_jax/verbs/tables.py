@@ -1,0 +1,384 @@
+"""The paper's tables and figures: which cells each needs, and what it shows of those there are."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from ttp_jax import metrics, report
+from ttp_jax.verbs import published
+from ttp_jax.verbs.cells import Cell
+
+SCENARIOS = ("none", "online", "offline")
+METHODS = {
+    "baseline": "Baseline",
+    "rotation": "Feat. shared (rotation)",
+    "shared": "Feat. shared (keypoint)",
+    "transformer": "Transformer (keypoint)",
+}
+HOW = {"none": "w/o TTP", "online": "online", "offline": "offline"}
+TRAINS = {"paper": "encoder and psi_self only", "norms": "normalisation layers only"}
+SMOOTHED_FRAMES = 9  # of the curves over frames, for the eye
+Find = Callable[[Cell], dict | None]
+
+
+class Table(NamedTuple):
+    """A table as text; `plots` are pieces of HTML below it."""
+
+    title: str
+    header: tuple[str, ...]
+    rows: list[tuple[str, ...]]
+    notes: tuple[str, ...] = ()
+    plots: tuple[str, ...] = ()
+
+
+# --- Which cells ---------------------------------------------------------------------------------
+
+
+def wanted(config, what: str) -> list[Cell]:
+    """The cells of one of `TABLES`, the cheapest first."""
+    return list(dict.fromkeys(TABLES[what][0](config)))
+
+
+def _each(config, method, scenarios, **options):
+    if method not in config.reproduce.methods:
+        return []
+    kept = [s for s in scenarios if s == "none" or method != "baseline"]
+    return [Cell(method, s, seed, **options) for s in kept for seed in config.reproduce.seeds]
+
+
+def _table1_cells(config):
+    first = config.reproduce.seeds[0]
+    yield Cell("transformer", "mean pose", first)
+    yield Cell("transformer", "untrained", first)
+    for method in config.reproduce.methods:
+        yield from _each(config, method, SCENARIOS)
+
+
+def _transformer_cells(config):
+    return _each(config, "transformer", SCENARIOS)
+
+
+def _table2_cells(config):
+    for count in (1, 2, 3, 4):
+        yield from _each(config, "transformer", ("online",), changes=_iterations(config, count))
+
+
+def _iterations(config, count):
+    return () if count == config.ttp.iterations else (("ttp.iterations", count),)
+
+
+def _smoothed_cells(config):
+    yield from _each(config, "baseline", ("none",))
+    yield from _transformer_cells(config)
+
+
+def _transfer_cells(config):
+    if config.transfer.get("source"):
+        yield Cell("transformer", "mean pose", config.reproduce.seeds[0], transfer=True)
+        yield from _each(config, "baseline", ("none",), transfer=True)
+        yield from _each(config, "transformer", SCENARIOS, transfer=True)
+
+
+def _length_cells(config):
+    yield from _each(config, "transformer", ("none", "online"))
+    for changes in _lengths(config):
+        yield from _each(config, "transformer", ("online",), changes=changes)
+
+
+def _lengths(config):
+    for length in config.reproduce.lengths:
+        yield (("ttp.reset", str(length)),)
+    for extra in config.reproduce.extra:
+        yield (("data.extra", extra),)
+
+
+def _ablations(config):
+    for rules in TRAINS:
+        yield f"trains: {TRAINS[rules]}", (("ttp.rules", rules),)
+    yield "normalisers carried from person to person", (("ttp.normalisers", "carried"),)
+    yield "colours swapped (BGR), trained so", (("model.color_order", "bgr"),)
+
+
+def _ablation_cells(config):
+    first = config.reproduce.seeds[0]
+    for _, changes in (("", ()), *_ablations(config)):
+        for scenario in SCENARIOS:
+            yield Cell("transformer", scenario, first, changes)
+
+
+def _choice_cells(config):
+    first = config.reproduce.seeds[0]
+    yield Cell("transformer", "none", first, split="val")
+    for rate in config.reproduce.rates:
+        for count in config.reproduce.iterations:
+            for scenario in SCENARIOS[1:]:
+                yield Cell("transformer", scenario, first, _choice(config, rate, count), "val")
+
+
+def _choice(config, rate, count):
+    changed = () if rate == config.ttp.learning_rate else (("ttp.learning_rate", rate),)
+    return changed + _iterations(config, count)
+
+
+# --- What they show ------------------------------------------------------------------------------
+
+
+def _measure(cell: dict) -> str:
+    return next(iter(cell["scores"]))
+
+
+def _over_seeds(found: Sequence[dict], part: str = "scores") -> str:
+    """Mean of the first measure, +- the standard deviation over seeds where there are some."""
+    means = [cell[part][_measure(cell)]["mean"] for cell in found]
+    if len(means) < 2:
+        return f"{means[0]:.2f}"
+    return f"{np.mean(means):.2f} +- {np.std(means, ddof=1):.2f}"
+
+
+def _gain(before: Sequence[dict], after: Sequence[dict], part: str = "scores") -> tuple[str, str]:
+    """Gain per person with its interval over people, and the share of people made worse.
+
+    A person's gain is the mean over seeds.
+    """
+    pairs = [(b, a) for b in before for a in after if a["seed"] == b["seed"]]
+    if not pairs:
+        return "-", "-"
+    deltas = np.mean([_people(a, part) - _people(b, "scores") for b, a in pairs], 0)
+    table = metrics.subject_table(np.zeros_like(deltas), deltas)
+    low, high = table.interval
+    return f"{table.mean:+.2f} ({low:+.2f} to {high:+.2f})", f"{100 * table.worse:.0f} %"
+
+
+def _people(cell: dict, part: str) -> np.ndarray:
+    return np.array(cell[part][_measure(cell)]["per_subject"], float)
+
+
+def _cost(found: Sequence[dict]) -> tuple[str, str]:
+    seconds = np.mean([cell["seconds_per_frame"] for cell in found])
+    return f"{seconds:.3f}", f"{max(cell['memory_mib'] for cell in found):.0f}"
+
+
+def _there(find: Find, cells: Sequence[Cell]) -> list[dict]:
+    return [cell for cell in map(find, cells) if cell is not None]
+
+
+def _lines(config, find: Find, methods, theirs, *, part="scores", **options):
+    """Rows of the form of Table 1: method, TTP, score, other score, gain, worse, cost, paper."""
+    for method in methods:
+        before = _there(find, _each(config, method, ("none",), **options))
+        for scenario in SCENARIOS:
+            cells = _each(config, method, (scenario,), **options)
+            if not cells:
+                continue
+            found = _there(find, cells)
+            paper = theirs.get((method, scenario))
+            tail = ("-" if paper is None else f"{paper:.2f}",)
+            if not found:
+                yield METHODS[method], HOW[scenario], *["missing"] * 2, *["-"] * 4, *tail
+                continue
+            second = list(found[0][part])[1:]
+            other = np.mean([c[part][second[0]]["mean"] for c in found]) if second else None
+            gain = _gain(before, found) if scenario != "none" else ("", "")
+            yield (
+                METHODS[method] + _seeds(found, cells),
+                HOW[scenario],
+                _over_seeds(found, part),
+                "-" if other is None else f"{other:.2f}",
+                *gain,
+                *_cost(found),
+                *tail,
+            )
+
+
+def _seeds(found, cells) -> str:
+    return "" if len(found) == len(cells) else f" ({len(found)} of {len(cells)} seeds)"
+
+
+HEAD = ("method", "TTP", "score", "second score", "gain per person (95 %)", "worse")
+COST = ("s a frame", "MiB", "paper")
+
+
+def _table1(config, find: Find) -> Table:
+    first, rows = config.reproduce.seeds[0], []
+    for scenario in ("mean pose", "untrained"):
+        for cell in _there(find, [Cell("transformer", scenario, first)]):
+            second = [m["mean"] for m in cell["scores"].values()][1:]
+            other = f"{second[0]:.2f}" if second else "-"
+            rows.append((scenario, "", _over_seeds([cell]), other, *["-"] * 5))
+    theirs = published.TABLE1.get(config.name, {})
+    rows += list(_lines(config, find, config.reproduce.methods, theirs))
+    offline = _there(find, _each(config, "transformer", ("offline",)))
+    before = _there(find, _each(config, "transformer", ("none",)))
+    if strangers := [cell for cell in offline if "stranger" in cell]:
+        score = _over_seeds(strangers, "stranger")
+        gain = _gain(before, strangers, "stranger")
+        how = "offline, on another person's frames"
+        rows.append((METHODS["transformer"], how, score, "-", *gain, *["-"] * 3))
+    return Table(
+        "Table 1: methods and scenarios",
+        (*HEAD, *COST),
+        rows,
+        ("Score +- standard deviation over seeds; gain: over that seed's own model without TTP, "
+         "mean over seeds, paired bootstrap over people. MiB: the process's peak.",),
+    )  # fmt: skip
+
+
+def _table2(config, find: Find) -> Table:
+    rows, before = [], _there(find, _each(config, "transformer", ("none",)))
+    for count in (1, 2, 3, 4):
+        changes = _iterations(config, count)
+        found = _there(find, _each(config, "transformer", ("online",), changes=changes))
+        paper = published.TABLE2.get(config.name, {}).get(count)
+        head, tail = str(count), "-" if paper is None else f"{paper:.2f}"
+        if found:
+            row = (head, _over_seeds(found), *_gain(before, found), *_cost(found), tail)
+        else:
+            row = (head, "missing", *["-"] * 4, tail)
+        rows.append(row)
+    header = ("updates a frame", "score", "gain per person (95 %)", "worse", *COST)
+    return Table("Table 2: updates a frame, online", header, rows)
+
+
+def _others(config, find: Find) -> Table:
+    rows = [(who, f"{score:.1f}") for who, score in published.OTHERS.get(config.name, ())]
+    for method in ("baseline", "transformer"):
+        cells = [c for s in SCENARIOS for c in _each(config, method, (s,))]
+        means = [cell["scores"][_measure(cell)]["mean"] for cell in _there(find, cells)]
+        best = f"{max(means):.1f}" if means else "missing"
+        rows.append((f"here, {METHODS[method]}, best cell", best))
+    notes = ("Other work as the paper quotes it, on the paper's data.",)
+    return Table("Tables 3 and 4: state of the art", ("method", "score"), rows, notes)
+
+
+def _table5(config, find: Find) -> Table:
+    theirs = published.TABLE5.get(config.name, {})
+    plain, smoothed = (
+        list(_lines(config, find, ("baseline", "transformer"), theirs, part=part))
+        for part in ("scores", "smoothed")
+    )
+    rows = [(*a[:2], a[2], b[2], a[-1]) for a, b in zip(plain, smoothed, strict=True)]
+    header = ("method", "TTP", "score", "smoothed", "paper, smoothed")
+    notes = ("Savitzky-Golay, 7 frames, second order (ours: the paper names no settings).",)
+    return Table("Table 5: with smoothing", header, rows, notes)
+
+
+def _table6(config, find: Find) -> Table:
+    rows = []
+    for cell in _there(find, list(_transfer_cells(config))[:1]):
+        second = [m["mean"] for m in cell["scores"].values()][1:]
+        other = f"{second[0]:.2f}" if second else "-"
+        rows.append(("mean pose", "", _over_seeds([cell]), other, *["-"] * 5))
+    theirs = published.TABLE6.get(config.name, {})
+    if config.transfer.get("source"):
+        rows += list(_lines(config, find, ("baseline", "transformer"), theirs, transfer=True))
+    people = ", ".join(config.transfer.get("people", ())) or "the test split"
+    notes = (f"Personalized on {config.transfer.get('source', 'nothing')}: {people}.",)
+    return Table("Table 6: transfer to another data set", (*HEAD, *COST), rows, notes)
+
+
+def _figure3(config, find: Find) -> Table:
+    gains = []
+    for seed in config.reproduce.seeds:
+        pair = _there(find, [Cell("transformer", s, seed) for s in ("none", "online")])
+        if len(pair) == 2:
+            before, after = (np.array(cell["by_frame"], float) for cell in pair)
+            gains.append(after - before)
+    title = "Figure 3: gain against frame index, online"
+    if not gains:
+        return Table(title, ("frames", "gain"), [("all", "missing")])
+    mean = np.nanmean(gains, 0)
+    width = min(SMOOTHED_FRAMES, len(mean))
+    curve = np.convolve(mean, np.ones(width) / width, "valid")
+    x = np.arange(len(curve)) + width // 2
+    quarters = np.array_split(np.arange(len(mean)), 4)
+    rows = [(f"{q[0]} to {q[-1]}", f"{np.nanmean(mean[q]):+.2f}") for q in quarters if len(q)]
+    plot = report.line_plot(
+        {"TTP online": (x, curve)}, x_label="frame", y_label="gain", title=title
+    )
+    notes = (f"Mean over people and {len(gains)} seed(s); the plot over {width} frames as well.",)
+    return Table(title, ("frames", "gain"), rows, notes, (plot,))
+
+
+def _figure4(config, find: Find) -> Table:
+    before, rows, x, y = _there(find, _each(config, "transformer", ("none",))), [], [], []
+    for changes in (*_lengths(config), ()):
+        found = _there(find, _each(config, "transformer", ("online",), changes=changes))
+        name = "all frames"
+        if changes:
+            name = {"ttp.reset": "anew every {} frames", "data.extra": "and {} more frames"}[
+                changes[0][0]
+            ].format(changes[0][1])
+        if found:
+            rows.append((name, _over_seeds(found), *_gain(before, found)))
+            if not changes or changes[0][0] == "ttp.reset":
+                frames = found[0]["frames"] / len(found[0]["people"])
+                x.append(int(changes[0][1]) if changes else frames)
+                y.append(np.mean([c["scores"][_measure(c)]["mean"] for c in found]))
+        else:
+            rows.append((name, "missing", "-", "-"))
+    title = "Figure 4: gain against number of unlabelled frames, online"
+    plots = ()
+    if len(x) > 1:
+        plots = (
+            report.line_plot({"online": (x, y)}, x_label="frames", y_label="score", title=title),
+        )
+    return Table(title, ("frames", "score", "gain per person (95 %)", "worse"), rows, (), plots)
+
+
+def _ablation_table(config, find: Find) -> Table:
+    first, rows = config.reproduce.seeds[0], []
+    for name, changes in (("as configured", ()), *_ablations(config)):
+        before, *after = (_there(find, [Cell("transformer", s, first, changes)]) for s in SCENARIOS)
+        for scenario, found in zip(SCENARIOS[1:], after, strict=True):
+            if found and before:
+                row = (_over_seeds(found), *_gain(before, found), *_cost(found))
+            else:
+                row = ("missing", *["-"] * 4)
+            rows.append((name, HOW[scenario], *row))
+    header = ("one change", "TTP", "score", "gain per person (95 %)", "worse", *COST[:2])
+    return Table("Ablations", header, rows, (f"Transformer, seed {first}.",))
+
+
+def _choice_table(config, find: Find) -> Table:
+    first, rows = config.reproduce.seeds[0], []
+    before = _there(find, [Cell("transformer", "none", first, split="val")])
+    for scenario in SCENARIOS[1:]:
+        for rate in config.reproduce.rates:
+            row = []
+            for count in config.reproduce.iterations:
+                changes = _choice(config, rate, count)
+                found = _there(find, [Cell("transformer", scenario, first, changes, "val")])
+                row.append(_gain(before, found)[0] if found and before else "missing")
+            rows.append((scenario, f"{rate:g}", *row))
+    counts = (f"{n} update(s) a frame" for n in config.reproduce.iterations)
+    header = ("TTP", "learning rate", *counts)
+    notes = ("Gain per person (95 %) on VALIDATION people: what settings are chosen by.",)
+    return Table("Learning rate and updates a frame", header, rows, notes)
+
+
+TABLES = {
+    "table1": (_table1_cells, _table1),
+    "table2": (_table2_cells, _table2),
+    "table3": (_transformer_cells, _others),
+    "table5": (_smoothed_cells, _table5),
+    "table6": (_transfer_cells, _table6),
+    "figure3": (_transformer_cells, _figure3),
+    "figure4": (_length_cells, _figure4),
+    "ablations": (_ablation_cells, _ablation_table),
+    "choice": (_choice_cells, _choice_table),
+}
+
+
+def markdown(table: Table) -> str:
+    """A table for report.md."""
+    lines = [f"## {table.title}", "", f"| {' | '.join(table.header)} |"]
+    lines.append("|---" * len(table.header) + "|")
+    lines += [f"| {' | '.join(row)} |" for row in table.rows]
+    return "\n".join([*lines, "", *table.notes, ""])
+
+
+def html(table: Table) -> str:
+    """A table as a section of report.html."""
+    notes = "".join(map(report.paragraph, table.notes))
+    return report.section(table.title, report.table(table.header, table.rows), notes, *table.plots)
