@@ -1,9 +1,10 @@
 """Test-Time Personalization of 2-D human pose models.
 
+    python main.py personalize my_video.mp4
     python main.py [VERB] --config=configs/NAME.py [--workdir=DIR] [--config.FIELD=VALUE ...]
 
-Verbs: train (the default), personalize, predict, evaluate, reproduce, info, people, verify, live,
-doctor.
+Verbs: train (the default), personalize, predict, evaluate, reproduce, export, info, people, verify,
+live, doctor.
 `python main.py VERB --help` explains one.
 """
 
@@ -13,6 +14,7 @@ import pathlib
 import sys
 from collections.abc import Callable
 
+import jax
 from absl import flags
 from ml_collections import config_flags
 
@@ -21,22 +23,39 @@ from ttp_jax.verbs import experiment
 
 VERBS = (
     *("train", "personalize", "predict", "evaluate", "reproduce"),
-    *("info", "people", "verify", "live", "doctor"),
+    *("export", "info", "people", "verify", "live", "doctor"),
 )
 WORDS = ("people", "verify", "doctor")  # verbs that take words instead of a config
 
+
+WITH_A_MODEL = ("personalize", "predict")
+OWN = pathlib.Path(__file__).parent / "configs" / "own.py"
 
 FLAGS = """
   --config=FILE          the experiment: configs/tiny.py, configs/penn.py, ...
   --config.FIELD=VALUE   change a field of it, e.g. --config.data.root=DIR --config.seed=1
   --workdir=DIR          where results go and checkpoints are looked for; default runs/NAME
-  --scenario=NAME        personalize: online (default) or offline
-  --inputs=PATTERN       personalize, predict, info --data: your own videos, folders of pictures
-  --camera=N, --stdin    personalize: frames as they come, see `live --help`
-  --keep=FORM            personalize: keep the personalized models: full, fp16 or rankN
+  --model=FILE           a model that `export` wrote (export: the file to write); without --config
+                         and --model the one that comes with the project
+  --device=NAME          cpu, gpu or tpu; default the best there is
+
+own videos and pictures (personalize, predict; also `info --data`)
+  VIDEO, FOLDER ...      each is one person; or --inputs=PATTERN
+  --scenario=NAME        online (never sees a later frame) or offline (all frames first)
+  --iterations=N         updates a frame
+  --frames=A-B           only these frames, counted from 0; --every=N only every Nth
+  --formats=NAMES        what else to write the keypoints as: dlc-csv (the default), dlc-h5, coco,
+                         sleap, trc, npz, parquet
+  --smooth=HOW           smooth these files' keypoints: savgol or one-euro
+  --keypoints=NAMES      only these, with commas
+  --labels=FILE          true keypoints of some frames (COCO, DeepLabCut CSV, Penn Action .mat):
+                         scores before and after; nothing is trained on them
+  --camera=N, --stdin    frames as they come, see `live --help`
+  --keep=FORM            keep the personalized models: full, fp16 or rankN
   --person=NAME          predict: with the model kept under this name
-  --hosts=WHO            train, personalize, predict: one of several processes, docs/scaling.md
-  --overwrite            personalize, predict: do finished subjects again
+  --overwrite            do finished subjects again
+  --hosts=WHO            also train: one of several processes, docs/scaling.md
+
   --what=NAMES           reproduce: which tables and figures
   --cells=DIR            reproduce: where finished results are; default WORKDIR/cells
   --minutes=N            reproduce: start nothing new after so many minutes
@@ -58,40 +77,70 @@ def main(argv: list[str]) -> int:
     if verb in WORDS:
         return told(lambda: module.run(rest))
 
-    config_flag = config_flags.DEFINE_config_file("config", None, "experiment")
-    workdir_flag = flags.DEFINE_string("workdir", None, "results")
-    flags.DEFINE_enum("scenario", "online", ["online", "offline"], "how to personalize")
-    inputs_flag = flags.DEFINE_string("inputs", None, "own videos and folders of pictures")
-    camera_flag = flags.DEFINE_string("camera", None, "camera to take frames from")
-    stdin_flag = flags.DEFINE_bool("stdin", False, "take frames from standard input")
-    flags.DEFINE_string("keep", None, "form to keep personalized models in")
-    flags.DEFINE_string("person", None, "personalized model to predict with")
-    hosts_flag = flags.DEFINE_string("hosts", None, "who works together")
-    flags.DEFINE_string("what", "all", "tables and figures")
-    flags.DEFINE_string("cells", None, "folder of finished results")
-    flags.DEFINE_float("minutes", 0.0, "time to spend")
-    flags.DEFINE_bool("overwrite", False, "do finished subjects again")
-    flags.DEFINE_bool("data", False, "describe the data set")
+    define_flags()
     try:
-        flags.FLAGS([argv[0], *rest])
-        config = config_flag.value
+        inputs = parse([argv[0], *rest], verb)
+        config = flags.FLAGS.config
         if config is None:
             raise flags.Error("--config is missing, for example --config=configs/tiny.py")
-    except (flags.Error, AttributeError, FileNotFoundError, TypeError) as error:
+    except (flags.Error, AttributeError, OSError, TypeError, ValueError) as error:
         print(f"{error}\nHelp: python main.py {verb or ''} --help", file=sys.stderr)
         return 2
-    if inputs_flag.value:
-        config.data.source, config.data.root, config.data.tfds = "media", inputs_flag.value, ""
-    if inputs_flag.value or camera_flag.value or stdin_flag.value:
+    options = flags.FLAGS
+    if options.device:
+        jax.config.update("jax_platforms", options.device)
+    if inputs:
+        config.data.source, config.data.root, config.data.tfds = "media", inputs, ""
+    if inputs or options.camera or options.stdin:
         config.data.oversample = config.data.oversample or 2.0
-    workdir = pathlib.Path(workdir_flag.value or f"runs/{config.name}")
+    if options.iterations:
+        config.ttp.iterations = options.iterations
+    if options.frames or options.every:
+        config.data.frames, config.data.every = options.frames or "", options.every or 1
+    workdir = pathlib.Path(options.workdir or f"runs/{config.name}")
 
     def work():
-        if hosts_flag.value:
-            parallel.join_hosts(hosts_flag.value)
-        return module.run(config, workdir, flags.FLAGS)
+        if options.hosts:
+            parallel.join_hosts(options.hosts)
+        return module.run(config, workdir, options)
 
     return told(work)
+
+
+def define_flags() -> None:
+    """Define what FLAGS, above, describes."""
+    config_flags.DEFINE_config_file("config", None, "experiment")
+    for name in ("workdir", "model", "inputs", "camera", "keep", "person", "hosts", "cells"):
+        flags.DEFINE_string(name, None, "see FLAGS")
+    for name in ("device", "frames", "smooth", "keypoints", "formats", "labels"):
+        flags.DEFINE_string(name, None, "see FLAGS")
+    for name in ("stdin", "overwrite", "data"):
+        flags.DEFINE_bool(name, False, "see FLAGS")
+    flags.DEFINE_integer("iterations", None, "see FLAGS", lower_bound=1)
+    flags.DEFINE_integer("every", None, "see FLAGS", lower_bound=1)
+    flags.DEFINE_enum("scenario", None, ["online", "offline"], "see FLAGS")
+    flags.DEFINE_string("what", "all", "see FLAGS")
+    flags.DEFINE_float("minutes", 0.0, "see FLAGS")
+
+
+def parse(words: list[str], verb: str | None) -> str:
+    """Parse the command line; return own videos and pictures, one a line.
+
+    Verbs that can do with a model's file need no --config.
+    """
+    model = [word.partition("=")[2] for word in words if word.startswith("--model=")]
+    if verb in WITH_A_MODEL and not any(word.startswith("--config=") for word in words):
+        words = [*words, f"--config={OWN}:{model[-1] if model else 'shipped'}"]
+    flags.FLAGS.set_gnu_getopt(True)  # videos may stand before flags
+    inputs = flags.FLAGS(words)[1:]
+    options = flags.FLAGS
+    if inputs and options.inputs:
+        raise flags.Error(f"videos are named twice: {' '.join(inputs)} and --inputs.")
+    if inputs and verb not in (*WITH_A_MODEL, "info"):
+        raise flags.Error(f"{' '.join(inputs)}: this verb takes flags only.")
+    if options.model and verb in WITH_A_MODEL and options.config is not None:
+        options.config.base = options.model
+    return "\n".join(inputs) or options.inputs or ""
 
 
 def told(work: Callable[[], int]) -> int:

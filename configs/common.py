@@ -13,6 +13,9 @@ def get_config() -> Any:
     c: Any = ml_collections.ConfigDict()
     c.name = ""
     c.seed = 0
+    # A model's file, written by `export`, instead of the workdir's training; "shipped" is the one
+    # that comes with the project.
+    c.base = ""
 
     c.data = ml_collections.ConfigDict()
     c.data.source = ""  # reader: "penn", "h36m", "bbc_pose", "synthetic"; "media": your own
@@ -29,6 +32,8 @@ def get_config() -> Any:
     # the published program does; --inputs makes it 2, since a phone's pictures are far larger.
     c.data.oversample = 0.0
     c.data.context = 2.0
+    c.data.frames = ""  # "media" only: "100-199", counted from 0, last included; "" for all
+    c.data.every = 1  # "media" only: of these every nth
     c.data.workers = 0  # batches built at the same time; 0: one a CPU core
 
     c.model = ml_collections.ConfigDict()

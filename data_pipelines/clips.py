@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,32 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def part(clip: Clip, frames: str = "", every: int = 1) -> Clip:
+    """Some frames of a clip: "100-199" (counted from 0, last included; "" all), and every nth.
+
+    Raises DataError where that isn't understood or leaves nothing.
+    """
+    ends = re.fullmatch(r"(\d*)-(\d*)", frames or "-")
+    if not ends:
+        raise DataError(f'frames are "{frames}", expected for example 100-199, 100- or -199.')
+    first, last = int(ends[1] or 0), min(int(ends[2] or clip.num_frames - 1), clip.num_frames - 1)
+    places = range(first, last + 1, every)
+    if not places:
+        raise DataError(f'{clip.name} has {clip.num_frames} frames: none is in "{frames}".')
+    if len(places) == clip.num_frames:
+        return clip
+    given = {name: getattr(clip, name) for name in ("boxes", "joints", "visible")}
+    rows = {k: None if v is None else v[list(places)] for k, v in given.items()}
+    whole, file = clip.read, clip.file
+    return dataclasses.replace(
+        clip,
+        num_frames=len(places),
+        read=lambda index: whole(places[index]),
+        file=None if file is None else lambda index: file(places[index]),
+        **rows,  # pyright: ignore[reportArgumentType]
+    )
 
 
 def select(clips: Sequence[Clip], split: str) -> list[Clip]:

@@ -7,11 +7,13 @@ import pathlib
 import shutil
 import warnings
 import zipfile
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
+from flax import traverse_util
 
 from ttp_jax.state import Base, TrainState
 
@@ -178,6 +180,58 @@ def fingerprint(base: Base) -> str:
     for leaf in jax.tree.leaves(base):
         digest.update(np.ascontiguousarray(leaf).tobytes())
     return digest.hexdigest()
+
+
+class ModelFile(NamedTuple):
+    """A trained model as one file holds it.
+
+    Attributes:
+      base: parameters (rounded to half precision in the file), statistics, normalisers.
+      config: the parts of its experiment that it can't be used without: "data" (skeleton only),
+        "model", "loss", "ttp", "train" (precision only).
+      about: where it comes from: "command", "commit", "trained" and what else the writer knew.
+    """
+
+    base: Base
+    config: dict[str, Any]
+    about: dict[str, Any]
+
+
+def write_model(path: pathlib.Path, model: ModelFile) -> None:
+    """Write a model as a NumPy archive without pickles; a crash leaves the old file or the new."""
+    params = traverse_util.flatten_dict(model.base.params, sep="/")
+    stats = traverse_util.flatten_dict(model.base.batch_stats, sep="/")
+    arrays = {f"params/{name}": np.asarray(v).astype(np.float16) for name, v in params.items()}
+    arrays |= {f"batch_stats/{name}": np.asarray(v, np.float32) for name, v in stats.items()}
+    arrays["normalisers"] = np.asarray(model.base.normalisers, np.float32)
+    arrays["config"] = np.array(json.dumps(model.config))
+    arrays["about"] = np.array(json.dumps(model.about))
+    write_arrays(path, arrays)
+
+
+def read_model(path: str | pathlib.Path) -> ModelFile:
+    """Read what `write_model` wrote; arrays come as float32.
+
+    Raises:
+      FileNotFoundError: there is no such file.
+      ValueError: the file is damaged or holds something else.
+    """
+    path = pathlib.Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} isn't there: name a model that `export` wrote.")
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            arrays = {name: stored[name] for name in stored.files}
+        config, about = (json.loads(str(arrays.pop(name))) for name in ("config", "about"))
+        normalisers = jnp.asarray(arrays.pop("normalisers"))
+        trees: dict[str, dict] = {"params": {}, "batch_stats": {}}
+        for name, value in arrays.items():
+            kind, _, place = name.partition("/")
+            trees[kind][place] = jnp.asarray(value, jnp.float32)
+    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path} is no whole model file ({error}): get it again.") from error
+    params, stats = (traverse_util.unflatten_dict(tree, sep="/") for tree in trees.values())
+    return ModelFile(Base(params, stats, normalisers), config, about)
 
 
 def write_arrays(path: pathlib.Path, arrays: dict[str, Any], *, compress: bool = True) -> None:

@@ -6,7 +6,8 @@ Nothing here knows of labels, files or of other subjects: `parallel.over_subject
 functions to many.
 """
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import flax.struct
 import jax
@@ -60,6 +61,32 @@ class Settings(NamedTuple):
     ranges: augment.Ranges = augment.Ranges()
     image_size: int = 128
     bgr: bool = False
+
+
+def settings_from(
+    fields: Mapping[str, Any], scenario: str, *, image_size: int, bgr: bool
+) -> Settings:
+    """The settings that the fields of `config.ttp` describe.
+
+    Raises ValueError for unknown rules or another reset than "subject", "never" or a number.
+    """
+    if fields["rules"] not in state.RULES:
+        raise ValueError(f"config.ttp.rules must be one of {', '.join(state.RULES)}.")
+    reset = str(fields["reset"])
+    if not (reset in ("subject", "never") or reset.isdigit()):
+        raise ValueError('config.ttp.reset must be "subject", "never" or a number of frames.')
+    moves = fields["rotation"], fields[f"{scenario}_rotation_prob"]
+    return Settings(
+        scenario=scenario,
+        iterations=fields["iterations"],
+        batch_size=fields["batch_size"],
+        learning_rate=fields["learning_rate"],
+        reset_every=int(reset) if reset.isdigit() else 0,
+        rules=fields["rules"],
+        ranges=augment.Ranges(*moves, fields["scale"], fields["flip_prob"]),
+        image_size=image_size,
+        bgr=bgr,
+    )
 
 
 class Tools(NamedTuple):

@@ -1,5 +1,6 @@
 """The whole network: shared encoder, both keypoint tasks, reconstruction."""
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -172,6 +173,30 @@ class PoseNet(nn.Module):
         """The reconstruction alone [B, H, W, 3]: all that test-time personalization needs."""
         _, self_maps, points = self.keypoints(target)
         return self.reconstruct(source, points, self_maps.shape[1:3])
+
+
+def from_config(fields: Mapping[str, Any], num_joints: int, precision: str = "float32") -> PoseNet:
+    """The network that the fields of `config.model` describe.
+
+    Raises ValueError for an unknown method or precision ("float32", "bfloat16").
+    """
+    dtypes = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+    if fields["method"] not in METHODS:
+        raise ValueError(f"config.model.method must be one of {METHODS}.")
+    if precision not in dtypes:
+        raise ValueError(f"config.train.precision must be one of {tuple(dtypes)}.")
+    # JSON has lists where flax modules, which are hashed, need tuples.
+    own: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
+    for name in ("init", "image_size", "color_order"):  # not the network's
+        own.pop(name, None)
+    return PoseNet(num_joints=num_joints, dtype=dtypes[precision], **own)
+
+
+def is_bgr(fields: Mapping[str, Any]) -> bool:
+    """Whether the fields of `config.model` ask for pictures with swapped channels."""
+    if fields["color_order"] not in ("rgb", "bgr"):
+        raise ValueError('config.model.color_order must be "rgb" or "bgr".')
+    return fields["color_order"] == "bgr"
 
 
 def _widen(x):

@@ -152,7 +152,7 @@ def train_model(config, cell: Cell, workdir: pathlib.Path, cells: pathlib.Path, 
     pieces = personalize.read_json(folder, "pieces") or {"pieces": []}
     if int(state_now.step) > first:
         seconds = time.monotonic() - began
-        piece = {"from": first, "to": int(state_now.step), "seconds": seconds, **_where()}
+        piece = {"from": first, "to": int(state_now.step), "seconds": seconds, **where()}
         pieces["pieces"].append(piece)
         write_json(folder / "pieces.json", pieces)
     if int(state_now.step) < _last_step(own):
@@ -208,7 +208,7 @@ def run(config, cell: Cell, workdir: pathlib.Path, cells: pathlib.Path) -> dict:
         "seconds": seconds,
         "seconds_per_frame": seconds / frames,
         "memory_mib": _peak_mib(),
-        **_where(),
+        **where(),
         "people": [clip.name for clip in clips],
         "frames": frames,
         "scores": scores(own, clips, joints, skeleton),
@@ -326,7 +326,8 @@ def command() -> str:
     return "python main.py " + shlex.join(words)
 
 
-def _where() -> dict:
+def where() -> dict:
+    """Date, commit and machine of what is being made."""
     return {
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
         "commit": _commit(),

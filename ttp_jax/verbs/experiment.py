@@ -8,16 +8,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+import ttp_jax
+from configs import common
 from data_pipelines import bbc_pose, h36m, media, penn, pipeline, synthetic
 from data_pipelines import clips as clips_lib
 from ttp_jax import convert, losses, state, steps, ttp
 from ttp_jax.augment import Ranges
-from ttp_jax.checkpoint import Checkpoints, base_of, write_json
-from ttp_jax.models import vgg
-from ttp_jax.models.pose import METHODS, PoseNet, normalize
+from ttp_jax.checkpoint import Checkpoints, base_of, read_model, write_json
+from ttp_jax.models import pose, vgg
+from ttp_jax.models.pose import PoseNet, normalize
 from ttp_jax.skeletons import SKELETONS, Skeleton
 
 Config = Any  # ml_collections.ConfigDict, whose fields a type checker can't know
+SHIPPED = pathlib.Path(ttp_jax.__file__).parent / "pretrained" / "rendered.npz"
 NORMALISER_PAIRS = 256  # pairs that measure the loss normalisers' start values
 
 
@@ -49,23 +52,12 @@ def skeleton_of(config: Config) -> Skeleton:
 
 def build_model(config: Config) -> PoseNet:
     """The network that the config describes."""
-    if config.model.method not in METHODS:
-        raise ValueError(f"config.model.method must be one of {METHODS}.")
-    dtypes = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
-    if config.train.precision not in dtypes:
-        raise ValueError(f"config.train.precision must be one of {tuple(dtypes)}.")
-    own = {"init", "image_size", "color_order"}
-    fields = {name: value for name, value in config.model.items() if name not in own}
-    return PoseNet(
-        num_joints=skeleton_of(config).size, dtype=dtypes[config.train.precision], **fields
-    )
+    return pose.from_config(config.model, skeleton_of(config).size, config.train.precision)
 
 
 def is_bgr(config: Config) -> bool:
     """Whether pictures go in with swapped channels."""
-    if config.model.color_order not in ("rgb", "bgr"):
-        raise ValueError('config.model.color_order must be "rgb" or "bgr".')
-    return config.model.color_order == "bgr"
+    return pose.is_bgr(config.model)
 
 
 def heatmap_size(config: Config) -> int:
@@ -94,7 +86,7 @@ def load_clips(config: Config, split: str | None = None) -> list[clips_lib.Clip]
         "h36m": lambda: h36m.clips(data.root, split),
         "bbc_pose": lambda: bbc_pose.clips(data.root, split, data.extra),
         "synthetic": lambda: _rendered(data),
-        "media": lambda: media.clips(data.root, boxes=data.boxes),
+        "media": lambda: _own(data),
     }
     if data.source not in readers:
         raise clips_lib.DataError(
@@ -106,6 +98,12 @@ def load_clips(config: Config, split: str | None = None) -> list[clips_lib.Clip]
         return builders.clips(data.source, data.tfds, split, config=data.get("preset"))
     found = readers[data.source]()
     return found if split is None else clips_lib.select(found, split)
+
+
+def _own(data: Config) -> list[clips_lib.Clip]:
+    """Own videos and pictures, one path or pattern a line of `root`."""
+    found = media.clips(data.root.split("\n"), boxes=data.boxes)
+    return [clips_lib.part(clip, data.frames, data.every) for clip in found]
 
 
 def _rendered(data: Config) -> list[clips_lib.Clip]:
@@ -202,29 +200,17 @@ def ttp_tools(config: Config, scenario: str) -> ttp.Tools:
     """Network, optimizer and settings of personalization; scenario "none" predicts only."""
     if config.model.method == "baseline" and scenario != "none":
         raise ValueError("a baseline has no self-supervised task: it can't be personalized.")
-    own = config.ttp
-    if own.rules not in state.RULES:
-        raise ValueError(f"config.ttp.rules must be one of {', '.join(state.RULES)}.")
-    reset = own.reset
-    if not (reset in ("subject", "never") or str(reset).isdigit()):
-        raise ValueError('config.ttp.reset must be "subject", "never" or a number of frames.')
     mode = "offline" if scenario == "offline" else "online"
-    settings = ttp.Settings(
-        scenario=mode,
-        iterations=own.iterations,
-        batch_size=own.batch_size,
-        learning_rate=own.learning_rate,
-        reset_every=int(reset) if str(reset).isdigit() else 0,
-        rules=own.rules,
-        ranges=Ranges(own.rotation, own[f"{mode}_rotation_prob"], own.scale, own.flip_prob),
-        image_size=config.model.image_size,
-        bgr=is_bgr(config),
-    )
+    size, bgr = config.model.image_size, is_bgr(config)
+    settings = ttp.settings_from(config.ttp, mode, image_size=size, bgr=bgr)
     return ttp.tools(build_model(config), settings)
 
 
 def load_base(config: Config, workdir: str | pathlib.Path) -> tuple[state.Base, int]:
-    """The trained model under `workdir`, and its step."""
+    """The trained model under `workdir`, or that of `config.base`, and its step."""
+    if config.base:
+        found = read_model(model_path(config.base))
+        return found.base, int(found.about.get("step", 0))
     checkpoints = Checkpoints(pathlib.Path(workdir) / "checkpoints")
     if checkpoints.latest_step() is None:
         raise FileNotFoundError(
@@ -241,6 +227,21 @@ def load_base(config: Config, workdir: str | pathlib.Path) -> tuple[state.Base, 
     trained = checkpoints.restore(jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), shapes))
     checkpoints.close()
     return base_of(trained), int(trained.step)
+
+
+def model_path(base: str) -> pathlib.Path:
+    """The file that `config.base` or --model names; "shipped" is the one that comes along."""
+    return SHIPPED if base == "shipped" else pathlib.Path(base)
+
+
+def config_of_model(base: str) -> Config:
+    """The experiment to use a model's file with, for own videos and pictures."""
+    config, found = common.get_config(), read_model(model_path(base))
+    config.name, config.base = pathlib.Path(base).stem, base
+    config.data.source = "media"
+    with config.unlocked():
+        config.update(found.config)
+    return config
 
 
 def subject_frames(config: Config, clip) -> pipeline.SubjectFrames:

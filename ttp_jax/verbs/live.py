@@ -201,7 +201,7 @@ def ppm_pictures(stream: BinaryIO) -> Iterator[np.ndarray]:
 
 def run(config, workdir: pathlib.Path, options) -> int:
     """Personalize to a camera or to standard input until it ends."""
-    if options.scenario != "online":
+    if options.scenario == "offline":
         raise ValueError("frames that come one by one can't be seen first: --scenario=online.")
     base, step = experiment.load_base(config, workdir)
     pictures = ppm_pictures(sys.stdin.buffer) if options.stdin else camera(options.camera or "0")

@@ -47,8 +47,6 @@ STOPPED = 143  # exit code, as of a program that SIGTERM ended
 
 def run(config, workdir: pathlib.Path, options) -> int:
     """Personalize to the test split, or to what the options name."""
-    if options.scenario not in ("online", "offline"):
-        raise ValueError("--scenario must be online or offline.")
     if options.camera is not None or options.stdin:
         from ttp_jax.verbs import live  # which uses this module
 
@@ -57,7 +55,7 @@ def run(config, workdir: pathlib.Path, options) -> int:
         raise ValueError("--person is for predict: personalization starts from the base.")
     if options.keep:
         people.pack({}, options.keep)  # a wrong form shows before the work
-    return run_scenario(config, workdir, options.scenario, options)
+    return run_scenario(config, workdir, options.scenario or "online", options)
 
 
 def run_scenario(

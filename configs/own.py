@@ -1,0 +1,14 @@
+"""Own videos and pictures with the model of a file: what `personalize my_video.mp4` uses.
+
+Command:   python main.py personalize my_video.mp4   (the model that comes with the project)
+           python main.py personalize my_video.mp4 --model=my_model.npz   (one of `export`)
+           python main.py personalize --config=configs/own.py:my_model.npz my_video.mp4
+"""
+
+from ttp_jax.verbs import experiment
+
+
+def get_config(model="shipped"):
+    c = experiment.config_of_model(model)
+    c.data.oversample = 2.0
+    return c
