@@ -50,6 +50,7 @@ own videos and pictures (personalize, predict; also `info --data`)
   --keypoints=NAMES      only these, with commas
   --labels=FILE          true keypoints of some frames (COCO, DeepLabCut CSV, Penn Action .mat):
                          scores before and after; nothing is trained on them
+  --nodeliver            keypoints only: no report, no video, no other formats
   --camera=N, --stdin    frames as they come, see `live --help`
   --keep=FORM            keep the personalized models: full, fp16 or rankN
   --person=NAME          predict: with the model kept under this name
@@ -116,6 +117,7 @@ def define_flags() -> None:
         flags.DEFINE_string(name, None, "see FLAGS")
     for name in ("stdin", "overwrite", "data"):
         flags.DEFINE_bool(name, False, "see FLAGS")
+    flags.DEFINE_bool("deliver", True, "see FLAGS")
     flags.DEFINE_integer("iterations", None, "see FLAGS", lower_bound=1)
     flags.DEFINE_integer("every", None, "see FLAGS", lower_bound=1)
     flags.DEFINE_enum("scenario", None, ["online", "offline"], "see FLAGS")

@@ -1,5 +1,7 @@
 #!/usr/bin/env bash
-# ./run.sh                 set up, then the main job: train the tiny model, personalize, show the table
+# ./run.sh                 set up, then the main job: personalize the model that comes along to people
+#                          it has never seen, online and offline; show the table
+# ./run.sh --train         the same with a tiny model of your own, trained first (a quarter of an hour)
 # ./run.sh test [--slow]   set up, then the tests; further words go to pytest
 # ./run.sh setup           set up only
 # PYTHON=python3.12 ./run.sh  chooses the interpreter. Anything else after ./run.sh goes to main.py.
@@ -42,17 +44,20 @@ case "${1:-}" in
     fi
     exec "$venv/bin/python" -m pytest "$@"
     ;;
-  "")
+  "" | --train)
     setup requirements.txt
     main="$venv/bin/python main.py"
-    common="--config=configs/tiny.py --workdir=runs/tiny"
-    $main train $common
+    name=demo
+    [ "${1:-}" = --train ] && name=tiny
+    common="--config=configs/$name.py --workdir=runs/$name"
+    [ "$name" = tiny ] && $main train $common
     $main personalize $common --scenario=online
     $main personalize $common --scenario=offline
     $main evaluate $common
     echo
-    echo "Pictures: runs/tiny/results/online/*.png and runs/tiny/results/offline/*.png"
-    echo "Keypoints: runs/tiny/results/*/*.csv    Training: runs/tiny/history.png"
+    echo "Pictures: runs/$name/results/online/*.png and runs/$name/results/offline/*.png"
+    echo "Keypoints: runs/$name/results/*/*.csv"
+    echo "Your own video: ./run.sh personalize my_video.mp4"
     ;;
   *)
     setup requirements.txt

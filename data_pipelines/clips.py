@@ -24,6 +24,7 @@ class Clip:
       joints: float32 [T, K, 2] in picture pixels, pixel centres at integers; None without labels.
       visible: bool [T, K]; None without labels.
       file: frame index -> the picture's own file, where frames are files; None otherwise.
+      frames_per_second: where it is known.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Clip:
     joints: np.ndarray | None = None
     visible: np.ndarray | None = None
     file: Callable[[int], str | os.PathLike] | None = None
+    frames_per_second: float | None = None
 
     def __post_init__(self):
         for field, rank in (("boxes", 2), ("joints", 3), ("visible", 2)):
@@ -99,6 +101,7 @@ def part(clip: Clip, frames: str = "", every: int = 1) -> Clip:
         num_frames=len(places),
         read=lambda index: whole(places[index]),
         file=None if file is None else lambda index: file(places[index]),
+        frames_per_second=clip.frames_per_second and clip.frames_per_second / every,
         **rows,  # pyright: ignore[reportArgumentType]
     )
 

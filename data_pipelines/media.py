@@ -75,7 +75,15 @@ def clips(
     paths = _find(inputs)
     sources = [_open(name, path) for name, path in zip(_names(paths), paths, strict=True)]
     return [
-        Clip(source.name, source.name, "test", len(rows), source.read, rows.astype(np.float32))
+        Clip(
+            source.name,
+            source.name,
+            "test",
+            len(rows),
+            source.read,
+            rows.astype(np.float32),
+            frames_per_second=source.rate,
+        )
         for source, rows in zip(sources, rule(sources), strict=True)
     ]
 
@@ -150,6 +158,13 @@ class Video:
                 f"frame {index} of {self._path} can't be decoded: {reason}. Copy the video again."
             )
         return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB, dst=picture)
+
+    @property
+    def rate(self) -> float | None:
+        """Frames a second, from the times of the frames; None where they tell nothing."""
+        steps = np.diff(self._times)
+        steps = steps[np.isfinite(steps) & (steps > 0)]
+        return float(1000 / np.median(steps)) if len(steps) else None
 
     def close(self) -> None:
         """Give decoder and pictures back; the next read opens the file again."""
@@ -317,6 +332,7 @@ class _Source:
     sizes: np.ndarray
     read: Callable[[int], np.ndarray]
     close: Callable[[], None]
+    rate: float | None = None  # frames a second
 
     @property
     def whole(self) -> np.ndarray:
@@ -333,7 +349,7 @@ def _open(name: str, path: Path) -> _Source:
     if not path.is_dir():
         video = Video(path)
         sizes = np.broadcast_to(np.array(video.size), (len(video), 2))
-        return _Source(name, path, sizes, video.read, video.close)
+        return _Source(name, path, sizes, video.read, video.close, video.rate)
     paths = [entry for entry in _entries(path) if _is(entry, PICTURES)]
     sizes = _picture_sizes(path, paths)
     return _Source(name, path, sizes, lambda index: _read_numbered(paths, index), lambda: None)

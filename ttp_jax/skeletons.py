@@ -5,6 +5,7 @@ the way in.
 """
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -32,6 +33,17 @@ class Skeleton:
     def size(self) -> int:
         """Number of joints K."""
         return len(self.joints)
+
+    def part(self, names: Sequence[str]) -> "Skeleton":
+        """The skeleton of some of the joints, in this order; limbs and pairs between them stay."""
+        places = {self.joints.index(name): i for i, name in enumerate(names)}
+
+        def kept(pairs):
+            return tuple((places[a], places[b]) for a, b in pairs if a in places and b in places)
+
+        torso = tuple(tuple(places[j] for j in group if j in places) for group in self.torso)
+        torso = torso if all(torso) else ()
+        return Skeleton(self.name, tuple(names), kept(self.flip_pairs), kept(self.limbs), torso)
 
     @property
     def flip_order(self) -> np.ndarray:

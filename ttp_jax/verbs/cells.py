@@ -207,7 +207,7 @@ def run(config, cell: Cell, workdir: pathlib.Path, cells: pathlib.Path) -> dict:
         "seed": own.seed,
         "seconds": seconds,
         "seconds_per_frame": seconds / frames,
-        "memory_mib": _peak_mib(),
+        "memory_mib": peak_mib(),
         **where(),
         "people": [clip.name for clip in clips],
         "frames": frames,
@@ -349,7 +349,7 @@ def _commit() -> str | None:
         return None
 
 
-def _peak_mib() -> float:
+def peak_mib() -> float:
     """Most memory this process has had so far: of the GPU if there is one, else resident."""
     stats = jax.local_devices()[0].memory_stats() or {}
     if "peak_bytes_in_use" in stats:

@@ -45,9 +45,11 @@ def run(config, workdir: pathlib.Path, options) -> int:
         predictor = Runner(config, base, "none")
         test = [personalize.refined(clip, predictor, config.data.refine) for clip in test]
     predictions = {
-        "mean training pose": mean_pose(config, training, test),
         "untrained network": _predict(config, untrained(config, base), test, "untrained"),
     }
+    if training:
+        mean = mean_pose(config, training, test)
+        predictions = {"mean training pose": mean, **predictions}
     for scenario, name in NAMES.items():
         folder, found = workdir / "results" / scenario, None
         own = personalize.protocol(config, base, scenario)
@@ -69,7 +71,8 @@ def run(config, workdir: pathlib.Path, options) -> int:
     _draw_overlays(config, workdir, test, predictions)
     if config.model.method in WITH_KEYPOINTS:
         report["bottleneck"] = bottleneck(config, base, test)
-        report["readout"] = readout(config, base, training, test)
+        if training:
+            report["readout"] = readout(config, base, training, test)
         _print_bottleneck(report)
     write_json(workdir / "evaluation.json", report)
     say(f"\nwrote {workdir / 'evaluation.json'}")
@@ -263,6 +266,8 @@ def _print_bottleneck(report) -> None:
     say(f"  of merely copying the source {copy:.4f}")
     report["verdict"] = metrics.bottleneck_verdict(own, other, copy)
     say(f"  {report['verdict']}")
+    if "readout" not in report:
+        return
     linear = report["readout"]
     say(
         "  joints read linearly from the 30 points, people not used for the fit: error "

@@ -38,6 +38,7 @@ from data_pipelines import media
 from ttp_jax import parallel, people, state, visualize
 from ttp_jax.checkpoint import Unfinished, fingerprint, write_arrays, write_json
 from ttp_jax.verbs import experiment
+from ttp_jax.verbs.delivery import Delivery
 from ttp_jax.verbs.experiment import say
 from ttp_jax.verbs.runner import Result, Runner, Stopped, stopping
 
@@ -101,6 +102,8 @@ def run_scenario(
             "some subjects are done (or another process does them), but what is carried from "
             "subject to subject was not kept: start over with --overwrite, in one process."
         )
+    own_media = config.data.source == "media" and scenario != "none" and options.deliver
+    delivery = Delivery(config, base, folder, options) if own_media else None
     failed, seconds = {}, {}
     drawn = {clip.name for clip in clips[: config.eval.pictures]}
 
@@ -120,7 +123,9 @@ def run_scenario(
             people.write(target, jax.device_get(result.adaptation.delta), options.keep, about)
         if clip.name in drawn and config.model.method == "transformer":
             visualize.save(folder / f"{clip.name}.png", runner.picture(clip, result))
-        write_result(folder, clip.name, result, experiment.skeleton_of(config))
+        if delivery:
+            delivery.write(clip, result, predictor.one(clip), scenario)
+        write_result(folder, clip.name, result, config)
         bar.set_description_str(f"{scenario}, {len(seconds)} of {len(todo)} subjects")
 
     total = sum(clip.num_frames for clip in todo)
@@ -251,13 +256,16 @@ def sha256(path: pathlib.Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_result(folder: pathlib.Path, name: str, result: Result, skeleton) -> None:
+def write_result(folder: pathlib.Path, name: str, result: Result, config) -> None:
     """Write NAME.csv (one row a frame) and, last, NAME.npz, whose presence means done."""
-    columns = [f"{joint}_{part}" for joint in skeleton.joints for part in ("x", "y", "likelihood")]
+    joints = experiment.skeleton_of(config).joints
+    columns = [f"{joint}_{part}" for joint in joints for part in ("x", "y", "likelihood")]
     table = np.concatenate([result.joints, result.peaks[..., None]], -1)
     lines = [",".join(["frame", *columns])]
+    first = int(config.data.frames.partition("-")[0] or 0)  # frames keep their numbers
     for t, row in enumerate(table.reshape(len(table), -1)):
-        lines.append(",".join([str(t), *(f"{value:.4f}" for value in row)]))
+        number = str(first + t * config.data.every)
+        lines.append(",".join([number, *(f"{value:.4f}" for value in row)]))
     text = "\n".join(lines) + "\n"
     clips_lib.write_atomically(folder / f"{name}.csv", lambda path: path.write_text(text))
     inputs = np.array(result.inputs)

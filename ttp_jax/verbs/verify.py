@@ -65,7 +65,9 @@ def stored_files(folder: pathlib.Path, receipt: dict) -> list[str]:
 
 def done_again(config, workdir: pathlib.Path, receipt: dict) -> list[str]:
     """Run all subjects once more; what came out differently."""
-    options = types.SimpleNamespace(overwrite=False, keep=None, person=receipt["person"])
+    options = types.SimpleNamespace(
+        overwrite=False, keep=None, person=receipt["person"], deliver=False
+    )
     with tempfile.TemporaryDirectory() as place:
         again = pathlib.Path(place)
         config.eval.pictures = 0

@@ -1,0 +1,18 @@
+"""The model that comes with the project on four rendered people it has never seen.
+
+Command:   ./run.sh   (personalize online and offline, evaluate)
+Takes:     under three minutes on two CPU cores; `./run.sh --train` trains a model first.
+"""
+
+from configs import rendered
+
+
+def get_config():
+    c = rendered.get_config()
+    c.name = "demo"
+    c.base = "shipped"
+    c.data.root = "data/demo"
+    c.data.train, c.data.val, c.data.test = 0, 0, 4  # the first four of the benchmark's
+    c.data.eval_frames = 24
+    c.eval.probe_frames = 64
+    return c

@@ -1,0 +1,171 @@
+"""What the user of an own video gets: from one command to files that other programs read."""
+
+import csv
+import json
+import re
+import types
+
+import cv2
+import numpy as np
+import pytest
+import small_run
+
+from data_pipelines import media
+from data_pipelines.clips import Clip, DataError, part
+from ttp_jax.checkpoint import read_model
+from ttp_jax.skeletons import PENN13
+from ttp_jax.verbs import delivery, experiment, export
+
+FRAMES = 12
+
+
+@pytest.fixture(scope="module")
+def delivered(tmp_path_factory):
+    """Folder of the results, and what was printed, of a video with a model's file."""
+    folder = tmp_path_factory.mktemp("own video é")
+    small_run.prepare(folder, lengths=(FRAMES,))
+    video = folder / "my walk.mp4"
+    writer = cv2.VideoWriter(str(video), cv2.VideoWriter.fourcc(*"mp4v"), 25.0, (60, 50))
+    for path in sorted((folder / "people/person0").glob("*.png")):
+        writer.write(cv2.imread(str(path)))
+    writer.release()
+    model = folder / "model.npz"
+    options = types.SimpleNamespace(model=str(model))
+    assert export.run(small_run.get_config(), folder / "work", options) == 0
+    labels = folder / "labels.csv"
+    joints = ("left_knee", "right_knee", "head")
+    rows = [["scorer", *["me"] * 6], ["bodyparts", *(j for j in joints for _ in range(2))]]
+    rows += [["coords", *["x", "y"] * 3], [3, 10, 10, 20, 20, 30, 30], [7, 11, 10, 21, 20, 31, 30]]
+    labels.write_text("\n".join(",".join(map(str, row)) for row in rows))
+    said = small_run.done(
+        small_run.command(
+            *("personalize", str(video), f"--model={model}", f"--workdir={folder / 'out'}"),
+            *("--scenario=offline", "--frames=2-9", "--formats=dlc-csv,coco", "--smooth=savgol"),
+            *("--keypoints=left_knee,right_knee", "--iterations=2", f"--labels={labels}"),
+            "--device=cpu",
+        )
+    )
+    return folder / "out/results/offline", said
+
+
+def test_one_command_gives_keypoints_report_video_and_receipt(delivered):
+    folder, said = delivered
+    names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    assert {
+        "my walk.csv", "my walk.npz", "my walk.png", "my walk_report.html", "my walk_overlay.mp4",
+        "my walk_scores.json", "run.json",
+        *(f"exports/my walk_{when}_adapt.{kind}" for when in ("before", "after") for kind in
+          ("csv", "json")),
+    } - {"my walk.png"} <= names  # fmt: skip
+    for name in ("my walk_report.html", "my walk_overlay.mp4", "my walk_after_adapt.csv"):
+        assert name in said
+    assert "this is no accuracy" in said and re.search(r"jitter +[\d.]+ -> [\d.]+", said)
+    receipt = json.loads((folder / "run.json").read_text())
+    assert receipt["protocol"].startswith("offline: 2 update(s) a frame")
+    assert receipt["subjects"]["my walk"]["frames"] == 8
+
+
+def test_rows_keep_the_numbers_of_the_video_s_frames(delivered):
+    folder, _ = delivered
+    rows = list(csv.reader((folder / "my walk.csv").open()))
+    assert [row[0] for row in rows[1:]] == [str(t) for t in range(2, 10)]
+    table = list(csv.reader((folder / "exports/my walk_after_adapt.csv").open()))
+    assert table[1][1:] == ["left_knee"] * 3 + ["right_knee"] * 3
+    assert [row[0] for row in table[3:]] == [str(t) for t in range(2, 10)]
+
+
+def test_labels_of_some_frames_are_scored_and_never_needed(delivered):
+    folder, said = delivered
+    found = json.loads((folder / "my walk_scores.json").read_text())
+    assert set(found) == {"before", "after"}
+    assert "on 2 labelled frames" in said
+
+
+def test_the_report_has_both_poses_and_says_what_it_is_not(delivered):
+    folder, _ = delivered
+    page = (folder / "my walk_report.html").read_text()
+    assert "None of these numbers is accuracy" in page and "reconstruction error" in page
+    data = json.loads(re.search(r'<script type="application/json">(.*?)</script>', page)[1])
+    assert len(data["before"]) == len(data["after"]) == len(data["frames"]) == 8
+    assert data["before"] != data["after"]
+
+
+def test_the_video_has_every_frame_at_its_rate(delivered):
+    folder, _ = delivered
+    video = media.Video(folder / "my walk_overlay.mp4")
+    assert len(video) == 8 and video.rate == pytest.approx(25, rel=0.01)
+
+
+# --- Parts ---------------------------------------------------------------------------------------
+
+
+def clip_of(pictures, **more):
+    boxes = np.tile(np.float32([0, 0, 20, 20]), (len(pictures), 1))
+    return Clip("a", "a", "test", len(pictures), lambda i: pictures[i], boxes, **more)
+
+
+def test_the_overlay_draws_after_over_before_where_they_are(tmp_path):
+    pictures = np.zeros((3, 200, 300, 3), np.uint8)
+    still = np.full((3, 13, 2), np.nan)
+    before, after = still.copy(), still.copy()
+    before[:, 0], after[:, 0] = (40, 50), (200, 150)
+    poses = {"before": before, "after": after}
+    path = delivery.overlay_video(tmp_path / "o.mp4", clip_of(pictures), poses, PENN13, 10.0)
+    picture = media.Video(path).read(1).astype(int)
+    assert picture[50, 40, 0] > 150 > picture[50, 40, 1]  # red, as the codec has it
+    assert picture[150, 200, 1] > 150 > picture[150, 200, 0]
+    assert picture[100, 100].max() < 30
+
+
+def test_unknown_names_are_refused_before_the_work():
+    with pytest.raises(ValueError, match="left_elbow_joint.*expected some of head"):
+        delivery.chosen_joints(PENN13, "head,left_elbow_joint")
+    skeleton, columns = delivery.chosen_joints(PENN13, "right_knee,right_hip,left_knee")
+    assert skeleton.joints == ("right_knee", "right_hip", "left_knee")
+    assert [PENN13.joints[i] for i in columns] == list(skeleton.joints)
+    # The limb between hip and knee and the pair of knees stay.
+    assert set(map(frozenset, skeleton.limbs)) == {frozenset((0, 1))}
+    assert [set(pair) for pair in skeleton.flip_pairs] == [{0, 2}] and skeleton.torso == ()
+
+
+@pytest.mark.parametrize(
+    ("frames", "every", "expected"),
+    [("", 1, range(10)), ("3-5", 1, range(3, 6)), ("4-", 2, (4, 6, 8)), ("-2", 1, range(3))],
+)
+def test_part_takes_frames_with_their_boxes_and_labels(frames, every, expected):
+    pictures = np.arange(10, dtype=np.uint8)[:, None, None, None] * np.ones((1, 4, 4, 3), np.uint8)
+    joints = np.arange(10, dtype=np.float32)[:, None, None] * np.ones((1, 2, 2), np.float32)
+    whole = clip_of(pictures, joints=joints, visible=np.ones((10, 2), bool), frames_per_second=30.0)
+    some = part(whole, frames, every)
+    assert [int(some.read(i)[0, 0, 0]) for i in range(some.num_frames)] == list(expected)
+    np.testing.assert_array_equal(some.joints[:, 0, 0], list(expected))
+    assert len(some.boxes) == len(expected) and some.frames_per_second == 30 / every
+
+
+def test_part_says_what_it_does_not_understand():
+    whole = clip_of(np.zeros((10, 4, 4, 3), np.uint8))
+    with pytest.raises(DataError, match="expected for example 100-199"):
+        part(whole, "three")
+    with pytest.raises(DataError, match="a has 10 frames"):
+        part(whole, "20-30")
+
+
+def test_a_model_file_gives_back_the_model_to_half_precision(delivered):
+    folder, _ = delivered
+    config = small_run.get_config()
+    model = read_model(folder.parents[2] / "model.npz")
+    base, _ = experiment.load_base(config, folder.parents[2] / "work")
+    kernel = base.params["encoder"]["conv1"]["kernel"]
+    np.testing.assert_array_equal(
+        model.base.params["encoder"]["conv1"]["kernel"], np.float16(kernel).astype(np.float32)
+    )
+    assert model.config["data"]["skeleton"] == config.data.skeleton
+    assert {"command", "commit", "step"} <= set(model.about)
+
+
+def test_a_damaged_model_file_says_so(tmp_path):
+    (tmp_path / "bad.npz").write_bytes(b"PK\x03\x04 nothing")
+    with pytest.raises(ValueError, match=r"bad\.npz is no whole model file"):
+        read_model(tmp_path / "bad.npz")
+    with pytest.raises(FileNotFoundError, match="isn't there"):
+        read_model(tmp_path / "none.npz")
