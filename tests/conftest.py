@@ -13,9 +13,11 @@ import pytest
 
 from ttp_jax.models import resnet
 
-# Equal programs are compiled once in a session.
-_CACHE = tempfile.TemporaryDirectory(prefix="ttp_jax_tests_")
-jax.config.update("jax_compilation_cache_dir", _CACHE.name)
+# Equal programs are compiled once in a session: its processes share a folder, named by the first.
+if "TTP_JAX_TEST_CACHE" not in os.environ:
+    _CACHE = tempfile.TemporaryDirectory(prefix="ttp_jax_tests_")
+    os.environ["TTP_JAX_TEST_CACHE"] = _CACHE.name
+jax.config.update("jax_compilation_cache_dir", os.environ["TTP_JAX_TEST_CACHE"])
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 REPOSITORY = pathlib.Path(__file__).resolve().parent.parent

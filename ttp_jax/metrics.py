@@ -9,7 +9,7 @@ import functools
 import math
 import operator
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -95,6 +95,77 @@ def accuracy_px(
     predicted, joints, visible = _checked(predicted, joints, visible)
     error = np.linalg.norm(predicted - joints, axis=-1)
     return _count(error * (0.5 if half_resolution else 1.0) <= pixels, visible, "macro")
+
+
+class Rmse(NamedTuple):
+    """Root mean square distances to the truth, in pixels.
+
+    Attributes:
+      per_joint: [K], NaN where a joint was never visible.
+      mean: over all visible joints of all frames (micro average), NaN where nothing was visible.
+      missing: number of visible joints without a prediction (NaN), which both leave out.
+    """
+
+    per_joint: np.ndarray
+    mean: float
+    missing: int
+
+
+def rmse(predicted, joints, visible) -> Rmse:
+    """Return the root of the mean squared distance of visible joints to the truth."""
+    predicted, joints, visible = _checked(predicted, joints, visible)
+    squared = ((predicted - joints) ** 2).sum(-1)
+    scored = visible & np.isfinite(squared)
+    total, count = np.where(scored, squared, 0.0).sum(0), scored.sum(0)
+    mean = np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
+    return Rmse(np.sqrt(mean), math.sqrt(_mean(squared[scored])), int((visible & ~scored).sum()))
+
+
+def score_labels(predicted, joints, visible, skeleton) -> dict:
+    """Score the labelled frames of a video, where some joints of a frame may have no label.
+
+    PCK counts frames only in which all torso joints are labelled, and is left out where none is;
+    RMSE counts all frames.
+
+    Args:
+      predicted: [n, K, 2] of the labelled frames only.
+      joints: [n, K, 2], NaN where not labelled.
+      visible: [n, K], the joints to score.
+      skeleton: of the joints.
+
+    Returns:
+      "frames" and "joints", what was labelled visibly; "PCK@0.2", "PCK@0.5" in percent and
+      "RMSE px", each with "mean" and "per_joint" by name, NaN where a joint was never visible; and
+      "notes", sentences that say what was left out.
+    """
+    predicted, joints, visible = _checked(predicted, joints, visible)
+    visible = visible & np.isfinite(joints).all(-1)
+
+    def named(mean, per_joint):
+        return {"mean": mean, "per_joint": dict(zip(skeleton.joints, per_joint, strict=True))}
+
+    found: dict[str, Any] = {"frames": int(visible.any(1).sum()), "joints": int(visible.sum())}
+    torso, notes = [k for group in skeleton.torso for k in group], []
+    measured = np.isfinite(joints[:, torso].sum((1, 2))) & (len(torso) > 0)
+    if measured.any():
+        for threshold in (0.2, 0.5):
+            score = pck(predicted, joints, visible & measured[:, None], skeleton, threshold)
+            found[f"PCK@{threshold}"] = named(score.mean, score.per_joint.tolist())
+    if not torso:
+        notes.append(f"no PCK: {skeleton.name} has no torso to measure by.")
+    elif not measured.all():
+        names = ", ".join(skeleton.joints[k] for k in torso)
+        notes.append(
+            f"{(~measured).sum()} of {len(joints)} labelled frames don't count in PCK, which needs "
+            f"labels of {names}."
+        )
+    error = rmse(predicted, joints, visible)
+    found["RMSE px"] = named(error.mean, error.per_joint.tolist())
+    if error.missing:
+        notes.append(
+            f"{error.missing} labelled joints have no prediction: wrong in PCK, not in RMSE."
+        )
+    return found | {"notes": notes}
 
 
 def _count(right, visible, average) -> Score:

@@ -10,7 +10,6 @@ import hashlib
 import json
 import os
 import pathlib
-import resource
 import shlex
 import subprocess
 import sys
@@ -29,7 +28,7 @@ from ttp_jax.checkpoint import Checkpoints, write_json
 from ttp_jax.models.pose import WITH_KEYPOINTS
 from ttp_jax.skeletons import SKELETONS, map_joints
 from ttp_jax.verbs import evaluate, experiment, personalize, train
-from ttp_jax.verbs.runner import Runner
+from ttp_jax.verbs.runner import Runner, peak_mib
 
 # Fields that leave a trained model's numbers alone.
 NOT_THE_MODEL = {
@@ -347,15 +346,6 @@ def _commit() -> str | None:
         return git("rev-parse", "--short=12", "HEAD") + "+" * bool(git("diff", "HEAD", "--stat"))
     except (OSError, subprocess.CalledProcessError):
         return None
-
-
-def peak_mib() -> float:
-    """Most memory this process has had so far: of the GPU if there is one, else resident."""
-    stats = jax.local_devices()[0].memory_stats() or {}
-    if "peak_bytes_in_use" in stats:
-        return stats["peak_bytes_in_use"] / 2**20
-    kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return kib / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 def missing(config, wanted: Sequence[Cell], folder: pathlib.Path) -> list[Cell]:

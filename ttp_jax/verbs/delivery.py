@@ -14,14 +14,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from data_pipelines import clips as clips_lib
+from data_pipelines import labels as labels_lib
 from ttp_jax import exports, geometry, metrics, report, smooth, state, ttp
 from ttp_jax.checkpoint import write_json
 from ttp_jax.memory import Frames
 from ttp_jax.models.pose import WITH_KEYPOINTS
 from ttp_jax.skeletons import Skeleton
-from ttp_jax.verbs import cells, experiment
+from ttp_jax.verbs import experiment
 from ttp_jax.verbs.experiment import say
-from ttp_jax.verbs.runner import Result
+from ttp_jax.verbs.runner import Result, peak_mib
 
 MOST_PICTURES = 48  # of the report
 REPORT_PIXELS = 480  # longer side of its pictures
@@ -75,9 +76,8 @@ class Delivery:
 
     def _export(self, clip, poses, peaks, rate) -> list[pathlib.Path]:
         skeleton, columns = self._chosen
-        first = int((self._config.data.frames or "0").partition("-")[0] or 0)
-        if self._config.data.every > 1:
-            first = 0  # frames are numbered anew: the formats know no gaps
+        first, every = first_and_step(self._config)
+        first = 0 if every > 1 else first  # numbered anew: the formats know no gaps
         height, width = readable_picture(clip).shape[:2]
         written = []
         for when, joints in poses.items():
@@ -99,23 +99,29 @@ class Delivery:
         """Score both on the user's labels; nothing was trained on them."""
         if not self._labels:
             return []
-        from data_pipelines import labels as labels_lib
-
-        known = labels_lib.read(self._labels, self._skeleton, clip.name, clip.num_frames)
-        found = {
-            when: metrics.labelled_scores(
-                joints[known.frames], known.joints, known.visible, self._skeleton
+        count = clip.num_frames
+        first, every = first_and_step(self._config)
+        known = labels_lib.read(self._labels, self._skeleton, clip.name)
+        places = (known.frames - first) // every
+        here = (places >= 0) & (places < count) & ((known.frames - first) % every == 0)
+        if not here.any():
+            raise clips_lib.DataError(
+                f"{self._labels}: no labelled frame is among those of {clip.name}."
             )
+        truth = known.joints[here], known.visible[here]
+        found = {
+            when: metrics.score_labels(joints[places[here]], *truth, self._skeleton)
             for when, joints in poses.items()
         }
         write_json(self._folder / f"{clip.name}_scores.json", found)
+        before, after = found["before"], found["after"]
         said = [
-            f"{measure} on {len(known.frames)} labelled frames: {found['before'][measure]:.2f} "
-            f"before, {found['after'][measure]:.2f} after"
-            for measure in found["before"]
-            if np.isscalar(found["before"][measure])
+            f"{name} on {before['frames']} labelled frames: {value['mean']:.2f} before, "
+            f"{after[name]['mean']:.2f} after"
+            for name, value in before.items()
+            if isinstance(value, dict)
         ]
-        return [*said, *known.notes]
+        return [*said, *before["notes"], *known.notes]
 
     def quality(self, result: Result, before: Result) -> list[tuple]:
         """Rows for `report.personal`: measures that need no labels."""
@@ -197,7 +203,7 @@ class Delivery:
             "frames": count,
             "updates": int(result.adaptation.step),
             "seconds a frame": result.seconds / count,
-            "memory of the process, MiB": round(cells.peak_mib()),
+            "memory of the process, MiB": round(peak_mib()),
         }
         report.personal(
             self._folder / f"{clip.name}_report.html",
@@ -214,6 +220,11 @@ class Delivery:
             cost=cost,
             notes=notes,
         )
+
+
+def first_and_step(config) -> tuple[int, int]:
+    """Number of the first row's frame in the video, and of frames from row to row."""
+    return int(config.data.frames.partition("-")[0] or 0), config.data.every
 
 
 def chosen_joints(skeleton: Skeleton, names: str | None) -> tuple[Skeleton, list[int]]:

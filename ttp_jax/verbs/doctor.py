@@ -231,7 +231,7 @@ def pretrained() -> Finding:
     """Models that come with the program."""
     names = sorted(p.name for p in PRETRAINED.glob("*") if not p.name.startswith((".", "_")))
     if not names:
-        return NOTE, f"none in {PRETRAINED}: train one first, ./run.sh does"
+        return NOTE, f"none in {PRETRAINED}: train one, ./run.sh --train does"
     return OK, f"{', '.join(names)} in {PRETRAINED}"
 
 

@@ -38,7 +38,7 @@ from data_pipelines import media
 from ttp_jax import parallel, people, state, visualize
 from ttp_jax.checkpoint import Unfinished, fingerprint, write_arrays, write_json
 from ttp_jax.verbs import experiment
-from ttp_jax.verbs.delivery import Delivery
+from ttp_jax.verbs.delivery import Delivery, first_and_step
 from ttp_jax.verbs.experiment import say
 from ttp_jax.verbs.runner import Result, Runner, Stopped, stopping
 
@@ -262,9 +262,9 @@ def write_result(folder: pathlib.Path, name: str, result: Result, config) -> Non
     columns = [f"{joint}_{part}" for joint in joints for part in ("x", "y", "likelihood")]
     table = np.concatenate([result.joints, result.peaks[..., None]], -1)
     lines = [",".join(["frame", *columns])]
-    first = int(config.data.frames.partition("-")[0] or 0)  # frames keep their numbers
+    first, every = first_and_step(config)
     for t, row in enumerate(table.reshape(len(table), -1)):
-        number = str(first + t * config.data.every)
+        number = str(first + t * every)
         lines.append(",".join([number, *(f"{value:.4f}" for value in row)]))
     text = "\n".join(lines) + "\n"
     clips_lib.write_atomically(folder / f"{name}.csv", lambda path: path.write_text(text))

@@ -3,7 +3,9 @@
 import contextlib
 import dataclasses
 import hashlib
+import resource
 import signal
+import sys
 import threading
 import time
 import zlib
@@ -474,6 +476,15 @@ def stopping(event: threading.Event) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def peak_mib() -> float:
+    """Most memory this process has had so far: of the GPU if there is one, else resident."""
+    stats = jax.local_devices()[0].memory_stats() or {}
+    if "peak_bytes_in_use" in stats:
+        return stats["peak_bytes_in_use"] / 2**20
+    kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return kib / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 def spread(frames: np.ndarray, count: int) -> np.ndarray:
