@@ -132,7 +132,9 @@ def parse(words: list[str], verb: str | None) -> str:
     """
     model = [word.partition("=")[2] for word in words if word.startswith("--model=")]
     if verb in WITH_A_MODEL and not any(word.startswith("--config=") for word in words):
-        words = [*words, f"--config={OWN}:{model[-1] if model else 'shipped'}"]
+        # First: changes of fields must come after it.
+        own = f"--config={OWN}:{model[-1] if model else 'shipped'}"
+        words = [words[0], own, *words[1:]]
     flags.FLAGS.set_gnu_getopt(True)  # videos may stand before flags
     inputs = flags.FLAGS(words)[1:]
     options = flags.FLAGS

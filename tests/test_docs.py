@@ -1,0 +1,232 @@
+"""The pages: they build, and the commands in them are commands that exist."""
+
+import importlib
+import importlib.util
+import os
+import pathlib
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+import small_run
+from absl import flags
+
+import main
+
+ROOT = pathlib.Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+STARTS = re.compile(r"python main\.py|\./run\.sh|python -m \S+|(?<=^)ttp(?= )")
+ENDS = re.compile(r'[|;&"]|\s#')  # of a command within its line
+# What stands for something of the reader's, and what may stand in its place.
+PLACES = {
+    r"--config=(\.\.\.|\S*\bNAME\.py)": "--config=configs/tiny.py",
+    r"--model=\S+": "--model=ttp_jax/pretrained/rendered.npz",
+    r"\$\w+": "0",
+}
+OWN_FOLDERS = ("configs", "data_pipelines", "docs", "tests", "ttp_jax", "benchmarks")
+
+
+def pieces(page):
+    """What a page shows as code: the lines of its fenced blocks, and its code spans."""
+    text = page.read_text().replace("\\\n", " ")
+    fence = re.compile(r"^( *)```\w*\n(.*?)^\1```", re.M | re.S)
+    lines = [line.strip() for match in fence.finditer(text) for line in match[2].splitlines()]
+    spans = re.findall(r"(?<!`)`([^`]+)`(?!`)", fence.sub("", text))
+    return lines + [" ".join(span.split()) for span in spans]
+
+
+def commands(page):
+    """The project's own commands on a page, as lists of words."""
+    found = []
+    for piece in pieces(page):
+        for start in STARTS.finditer(piece):
+            text = ENDS.split(piece[start.start() :])[0]
+            for place, stand_in in PLACES.items():
+                text = re.sub(place, stand_in, text)
+            words = [word for word in shlex.split(text) if word != "..."]
+            if words not in found:
+                found.append(words)
+    return found
+
+
+COMMANDS = [
+    pytest.param(words, id=f"{page.relative_to(ROOT)}: {shlex.join(words)}")
+    for page in PAGES
+    for words in commands(page)
+]
+
+
+@pytest.fixture
+def no_flags_left():
+    """main.py defines flags for its process; the next command needs them undefined."""
+    before = set(flags.FLAGS)
+    yield
+    for name in set(flags.FLAGS) - before:
+        delattr(flags.FLAGS, name)
+
+
+def test_commands_are_found():
+    readme = commands(ROOT / "README.md")
+    assert ["./run.sh"] in readme and ["python", "-m", "benchmarks.speed"] in readme
+    assert any({"personalize", "--config.data.refine=2"} <= set(words) for words in readme)
+    assert len(COMMANDS) > 30
+
+
+@pytest.mark.parametrize("words", COMMANDS)
+def test_a_command_of_the_pages_exists(words, monkeypatch, capsys, no_flags_left):
+    monkeypatch.chdir(ROOT)
+    if words[:2] == ["python", "-m"]:
+        return check_module(words[2], words[3:], monkeypatch, capsys)
+    rest = words[2:] if words[0] == "python" else words[1:]
+    if words[0] == "./run.sh" and (not rest or rest[0] in run_sh_words()):
+        return None
+    if rest[:1] == ["VERB"]:
+        return None
+    # Up to the verb's work: flags are parsed, the config is loaded, each of its fields looked up.
+    monkeypatch.setattr(main, "told", lambda work: 0)
+    monkeypatch.setattr(sys, "argv", ["main.py", *rest])  # config_flags looks there, too
+    assert main.main(sys.argv) == 0, capsys.readouterr().err
+    for word in rest:
+        if word.split("/")[0] in OWN_FOLDERS:
+            assert (ROOT / word).exists(), word
+
+
+def run_sh_words():
+    """The words that run.sh understands itself."""
+    text = (ROOT / "run.sh").read_text().split('case "${1:-}" in')[1]
+    return set(re.findall(r"[\w-]+", " ".join(re.findall(r"^  ([^*\n]+)\)$", text, re.M))))
+
+
+def check_module(name, rest, monkeypatch, capsys):
+    """A module's --help works and names the flags that are used."""
+    if not (ROOT / name.split(".")[0]).is_dir():
+        assert importlib.util.find_spec(name) is not None  # another project's, as pytest
+        return
+    monkeypatch.setattr(sys, "argv", [name, "--help"])
+    with pytest.raises(SystemExit) as stopped:
+        importlib.import_module(name).main()
+    assert not stopped.value.code
+    help_text = capsys.readouterr().out
+    for word in rest:
+        if word.startswith("--"):
+            assert word.split("=")[0] in help_text, word
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_the_fields_and_files_that_a_page_names_exist(page):
+    known = set()
+    for path in (ROOT / "configs").glob("[a-z]*.py"):
+        config = importlib.import_module(f"configs.{path.stem}").get_config()
+        known |= {f"{part}.{field}" for part in config for field in fields(config[part])}
+    for piece in pieces(page):
+        for field in re.findall(r"\bconfig\.(\w+\.\w+)", piece):
+            assert field in known, f"{page.name}: config.{field}"
+    for link in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text()):
+        if "://" not in link:
+            assert (page.parent / link).exists(), f"{page.name}: {link}"
+
+
+def fields(part):
+    return list(part) if hasattr(part, "keys") else []
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda p: p.name)
+def test_every_page_is_in_the_navigation(page):
+    assert f": {page.name}\n" in (ROOT / "mkdocs.yml").read_text()
+
+
+@pytest.mark.slow
+def test_the_pages_build(tmp_path):
+    pytest.importorskip("mkdocs", reason="pip install '.[docs]'")
+    built = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", tmp_path / "site"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert built.returncode == 0, built.stderr
+    verbs = (tmp_path / "site" / "verbs.html").read_text()
+    for verb in main.VERBS:
+        assert f'<h2 id="{verb}">' in verbs, verb
+    assert "over_subjects" in (tmp_path / "site" / "api.html").read_text()
+
+
+def execute(words, folder):
+    """Run a command of the pages in a folder."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        words, cwd=folder, env=environment, capture_output=True, text=True, timeout=600
+    )
+    assert done.returncode == 0, f"{shlex.join(map(str, words))}\n{done.stdout}{done.stderr}"
+    return done.stdout
+
+
+def free_of_data():
+    """Commands of all pages that read no data and no model."""
+    for page in PAGES:
+        for piece in pieces(page):
+            if piece.startswith("python -c "):
+                yield shlex.split(piece)
+        for words in commands(page):
+            asks = "--help" in words and words[:2] != ["python", "-m"]
+            if asks or ("info" in words and "--data" not in words) or "doctor" in words:
+                yield words
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("words", {shlex.join(words): words for words in free_of_data()}.values())
+def test_commands_without_data_run(words):
+    program = [sys.executable, "-c", "import main; main.cli()"]
+    if words[0] in ("./run.sh", "ttp"):
+        words = [*program, *words[1:]]
+    else:
+        words = [sys.executable, *words[1:]]
+    printed = execute(words, ROOT)
+    assert printed.strip()
+
+
+@pytest.mark.slow
+def test_the_page_your_video_works_from_top_to_bottom(tmp_path):
+    # On short videos, and with a tiny untrained network in the place of the shipped one.
+    small_run.prepare(tmp_path, lengths=())
+    (tmp_path / "runs").mkdir()
+    shutil.move(tmp_path / "work", tmp_path / "runs" / "small")
+    rng = np.random.default_rng(0)
+    for name in ("my_video", "anna_monday", "anna_friday"):
+        writer = cv2.VideoWriter(
+            str(tmp_path / f"{name}.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 25.0, (64, 48)
+        )
+        for _ in range(6):
+            coarse = rng.integers(0, 256, (6, 8, 3), np.uint8)
+            writer.write(cv2.resize(coarse, (64, 48), interpolation=cv2.INTER_CUBIC))
+        writer.release()
+
+    todo = []
+    for words in commands(ROOT / "docs" / "your_video.md"):
+        rest = words[2:] if words[0] == "python" else words[1:]
+        if not rest or rest[0] in ("train", "doctor", "live"):
+            continue
+        if {"--camera=0", "videos/*.mp4"} & set(rest):
+            continue
+        rest = [w.replace("configs/rendered.py", str(ROOT / "tests/small_run.py")) for w in rest]
+        rest = [w.replace("runs/shipped", "runs/my_model") for w in rest]
+        rest = [w for w in rest if not w.startswith("--model=")]
+        if rest[0] != "people":
+            rest.append("--model=my_model.npz")
+        todo.append(rest)
+    assert {words[0] for words in todo} == {"export", "predict", "personalize", "people"}
+    for words in sorted(todo, key=lambda words: (words[0] != "export", words[0] == "people")):
+        execute([sys.executable, ROOT / "main.py", *words], tmp_path)
+
+    results = tmp_path / "runs" / "my_model" / "results" / "offline"
+    header, *rows = (results / "my_video.csv").read_text().splitlines()
+    assert header.startswith("frame,head_x,head_y,head_likelihood") and len(rows) == 6
+    for name in ("my_video_report.html", "my_video_overlay.mp4", "run.json", "exports"):
+        assert (results / name).exists(), name
+    assert not list((tmp_path / "runs" / "my_model" / "people").glob("*"))  # kept, used, deleted
