@@ -49,7 +49,8 @@ own videos and pictures (personalize, predict; also `info --data`)
   --smooth=HOW           smooth these files' keypoints: savgol or one-euro
   --keypoints=NAMES      only these, with commas
   --labels=FILE          true keypoints of some frames (COCO, DeepLabCut CSV, Penn Action .mat):
-                         scores before and after; nothing is trained on them
+                         scores before and after; nothing is trained on them.
+                         --labels_first=1 where their pictures are numbered from 1
   --nodeliver            keypoints only: no report, no video, no other formats
   --camera=N, --stdin    frames as they come, see `live --help`
   --keep=FORM            keep the personalized models: full, fp16 or rankN
@@ -118,6 +119,7 @@ def define_flags() -> None:
     for name in ("stdin", "overwrite", "data"):
         flags.DEFINE_bool(name, False, "see FLAGS")
     flags.DEFINE_bool("deliver", True, "see FLAGS")
+    flags.DEFINE_integer("labels_first", 0, "see FLAGS")
     flags.DEFINE_integer("iterations", None, "see FLAGS", lower_bound=1)
     flags.DEFINE_integer("every", None, "see FLAGS", lower_bound=1)
     flags.DEFINE_enum("scenario", None, ["online", "offline"], "see FLAGS")

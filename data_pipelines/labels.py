@@ -139,57 +139,70 @@ def read(
 
 def _coco(path: Path) -> _Sheet:
     """Read COCO's keypoint annotations of one person."""
+    text = _text(path)
     try:
-        content = json.loads(_text(path))
+        content = json.loads(text)
     except ValueError as error:
         raise DataError(f"{path} is no JSON, or cut off ({error}): export it again.") from error
     try:
-        images = {image["id"]: image for image in content["images"]}
-        named = {c["id"]: c["keypoints"] for c in content["categories"] if c.get("keypoints")}
+        pictures, sizes = _coco_images(content["images"])
+        named = {
+            category["id"]: tuple(map(str, category["keypoints"]))
+            for category in content["categories"]
+            if category.get("keypoints")
+        }
         people = [
-            person
+            (
+                f"{path}, annotation {person.get('id')}",
+                person["image_id"],
+                named[person["category_id"]],
+                person["keypoints"],
+            )
             for person in content["annotations"]
             if person["category_id"] in named and any((person.get("keypoints") or [])[2::3])
         ]
-        pictures = {key: str(image["file_name"]) for key, image in images.items()}
-        sizes = {
-            key: (int(image["height"]), int(image["width"]))
-            for key, image in images.items()
-            if image.get("height") and image.get("width")
-        }
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        strays = [f"{where} is of image {key}" for where, key, *_ in people if key not in pictures]
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise DataError(
             f"{path} holds no COCO keypoint annotations ({error!r}): expected an object with "
             "images (id, file_name), annotations (image_id, category_id, keypoints) and categories "
             "(id, keypoints). Files of results have no names of keypoints and can't be read."
         ) from error
-    if len(images) < len(content["images"]):
+    if len(pictures) < len(content["images"]):
         raise DataError(f"{path}: two images have the same id: export it again.")
-    names = {tuple(map(str, named[person["category_id"]])) for person in people}
-    if len(names) != 1:
+    if strays:
+        raise DataError(f"{strays[0]}, which the file doesn't list: export it again.")
+    skeletons = {names for _, _, names, _ in people}
+    if len(skeletons) != 1:
         raise DataError(
-            f"{path}: {len(names)} categories have labelled keypoints, expected one: label one "
+            f"{path}: {len(skeletons)} categories have labelled keypoints, expected one: label one "
             "person, with one skeleton."
         )
-    (names,) = names
     notes = []
     if all(_last_number(picture) is None for picture in pictures.values()):
         pictures = {key: str(place) for place, key in enumerate(pictures)}
         notes.append("no picture's name has a number: they count as frames 0, 1, ... in order.")
     rows: dict[Any, _Row] = {}
-    for person in people:
-        key = person.get("image_id")
-        if key not in images:
-            raise DataError(f"{path}: annotation {person.get('id')} is of image {key}, not listed.")
+    for where, key, names, values in people:
         if key in rows:
             raise DataError(
-                f"{path}: {images[key]['file_name']} has keypoints of more than one person: keep "
-                "those of the person whose video it is."
+                f"{where} is a second person in {pictures[key]}: keep the keypoints of the one "
+                "whose video it is."
             )
-        where = f"{path}, annotation {person.get('id')}"
-        places, flags = _coco_keypoints(person["keypoints"], len(names), where)
+        places, flags = _coco_keypoints(values, len(names), where)
         rows[key] = _Row(pictures[key], sizes.get(key), places, flags == 2)
-    return _Sheet(list(names), list(rows.values()), notes)
+    return _Sheet(list(skeletons.pop()), list(rows.values()), notes)
+
+
+def _coco_images(images: list[dict]) -> tuple[dict[Any, str], dict[Any, tuple]]:
+    """Return the name and, where the file says it, the (height, width) of each image id."""
+    pictures = {image["id"]: str(image["file_name"]) for image in images}
+    sizes = {
+        image["id"]: (int(image["height"]), int(image["width"]))
+        for image in images
+        if image.get("height") and image.get("width")
+    }
+    return pictures, sizes
 
 
 def _coco_keypoints(values: Any, count: int, where: str) -> tuple[np.ndarray, np.ndarray]:

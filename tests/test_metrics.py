@@ -287,3 +287,72 @@ def test_bottleneck_verdict(own, other, copy, start, no_better):
     assert verdict.startswith(start)
     assert ("no better than copying" in verdict) == no_better
     assert ("adaptation can't help it" in verdict) == (start == "Bottleneck dead")
+
+
+# --- Some labelled frames ------------------------------------------------------------------------
+
+
+def test_rmse_by_hand():
+    joints = np.stack([BOX, BOX])
+    predicted = joints.copy()
+    predicted[0, 0] += [3, 4]  # 5 pixels away, and exact in the other frame
+    predicted[:, 1] += [0, 2]
+    predicted[1, 2] += [100, 0]  # not visible
+    visible = np.array([[1, 1, 1, 0], [1, 1, 0, 0]])
+    error = metrics.rmse(predicted, joints, visible)
+    np.testing.assert_allclose(error.per_joint, [np.sqrt(25 / 2), 2, 0, np.nan])
+    assert error.mean == pytest.approx(np.sqrt((25 + 0 + 4 + 4 + 0) / 5))
+    assert error.missing == 0
+
+
+@pytest.mark.filterwarnings("error")
+def test_rmse_counts_missing_predictions_beside():
+    predicted = np.stack([BOX + np.array([3, 4]), BOX])
+    predicted[1] = np.nan
+    error = metrics.rmse(predicted, np.stack([BOX, BOX]), np.ones((2, 4)))
+    np.testing.assert_allclose(error.per_joint, 5)
+    assert error.mean == pytest.approx(5) and error.missing == 4
+    nothing = metrics.rmse(predicted, np.stack([BOX, BOX]), np.zeros((2, 4)))
+    assert math.isnan(nothing.mean) and np.isnan(nothing.per_joint).all() and nothing.missing == 0
+
+
+def test_rmse_agrees_with_scipy():
+    joints = video(30)
+    predicted = joints + np.random.default_rng(4).normal(0, 3, joints.shape)
+    error = metrics.rmse(predicted, joints, np.ones((30, 4)))
+    expected = [scipy.stats.pmean(np.hypot(*(predicted - joints)[:, k].T), 2) for k in range(4)]
+    np.testing.assert_allclose(error.per_joint, expected)
+
+
+@pytest.mark.filterwarnings("error")
+def test_labelled_frames_without_a_torso_count_in_rmse_only():
+    joints = np.stack([BOX, BOX, BOX])
+    predicted = joints + np.array([0.0, 1.0])
+    joints[1, 3] = np.nan  # a hip of the second frame has no label
+    predicted[1, 0] += [30, 0]  # far off, but without a torso nobody knows how far
+    predicted[2, 1] = np.nan
+    found = metrics.score_labels(predicted, joints, np.ones((3, 4)), BOX4)
+    assert (found["frames"], found["joints"]) == (3, 11)
+    assert found["PCK@0.2"]["mean"] == found["PCK@0.5"]["mean"] == pytest.approx(100 * 7 / 8)
+    assert found["PCK@0.2"]["per_joint"]["right_shoulder"] == 50
+    assert found["RMSE px"]["mean"] == pytest.approx(np.sqrt((9 + 901) / 10))
+    assert found["RMSE px"]["per_joint"]["left_shoulder"] == pytest.approx(np.sqrt(903 / 3))
+    assert found["notes"][0].startswith("1 of 3 labelled frames don't count in PCK")
+    assert found["notes"][1].startswith("1 labelled joints have no prediction")
+
+
+@pytest.mark.filterwarnings("error")
+def test_pck_of_labels_equals_pck_and_is_left_out_without_a_torso():
+    rng = np.random.default_rng(7)
+    joints = video(20, PENN13)
+    predicted, visible = joints + rng.normal(0, 6, joints.shape), rng.random((20, 13)) < 0.7
+    found = metrics.score_labels(predicted, joints, visible, PENN13)
+    for threshold in (0.2, 0.5):
+        score = metrics.pck(predicted, joints, visible, PENN13, threshold)
+        assert found[f"PCK@{threshold}"]["mean"] == score.mean
+    assert found["notes"] == []
+    joints[:, 1] = np.nan
+    found = metrics.score_labels(predicted, joints, visible, PENN13)
+    assert not any(name.startswith("PCK") for name in found) and "left_hip" in found["notes"][0]
+    bbc = metrics.score_labels(video(3, BBC7), video(3, BBC7), np.ones((3, 7)), BBC7)
+    assert bbc["RMSE px"]["mean"] == 0 and "bbc7 has no torso" in bbc["notes"][0]

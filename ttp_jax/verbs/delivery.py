@@ -41,6 +41,7 @@ class Delivery:
         self._skeleton = experiment.skeleton_of(config)
         self._formats = [name for name in (options.formats or "dlc-csv").split(",") if name]
         self._how, self._labels = options.smooth, options.labels
+        self._labels_first = options.labels_first
         self._chosen = chosen_joints(self._skeleton, options.keypoints)
         if unknown := set(self._formats) - set(exports.FORMATS):
             raise ValueError(
@@ -101,7 +102,15 @@ class Delivery:
             return []
         count = clip.num_frames
         first, every = first_and_step(self._config)
-        known = labels_lib.read(self._labels, self._skeleton, clip.name)
+        part = self._config.data.frames or every > 1
+        known = labels_lib.read(
+            self._labels,
+            self._skeleton,
+            clip.name,
+            readable_picture(clip).shape[:2],
+            count=None if part else count,
+            first=self._labels_first,
+        )
         places = (known.frames - first) // every
         here = (places >= 0) & (places < count) & ((known.frames - first) % every == 0)
         if not here.any():
