@@ -1,0 +1,345 @@
+import math
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+import small_net
+import small_run
+
+import ttp_jax
+from data_pipelines import pipeline
+from data_pipelines.clips import Clip
+from ttp_jax import api, people
+from ttp_jax.checkpoint import ModelFile, fingerprint, write_model
+from ttp_jax.skeletons import PENN13
+from ttp_jax.verbs import experiment, export
+from ttp_jax.verbs.runner import Runner, subject_key
+
+SIZE = 32  # of the network's crops
+COUNT = 10  # frames: a whole chunk and a part of one
+# Crops have 60 pixels a side at most: less than twice the network's, so nothing is shrunk.
+HEIGHT, WIDTH = 40, 48
+# The points don't depend on what is added to a whole map, so the gradient of `self_head/bias` is
+# rounding, which Adam makes steps of the learning rate of. Joints don't feel it, likelihoods do.
+NOISE = 2 * COUNT * small_run.get_config().ttp.learning_rate
+
+
+ONLINE = pytest.param("online", marks=pytest.mark.slow)  # it compiles longest
+
+
+def experiment_of():
+    config = small_run.get_config()
+    config.model.depth, config.model.upsamplings = 18, 1  # which the fixture `shallow` cuts
+    return config
+
+
+def written(path, config):
+    base = small_net.base(experiment.build_model(config), levels=0)
+    write_model(path, ModelFile(base, export.needed(config), {"step": 0}))
+    return path
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory, shallow):
+    """A model's file: a tiny network with random weights."""
+    return written(tmp_path_factory.mktemp("model") / "tiny.npz", experiment_of())
+
+
+@pytest.fixture(scope="module")
+def model(path):
+    return ttp_jax.load(path)
+
+
+@pytest.fixture(scope="module")
+def frames():
+    rng = np.random.default_rng(0)
+    coarse = rng.integers(0, 256, (COUNT, HEIGHT // 8, WIDTH // 8, 3), np.uint8)
+    return coarse.repeat(8, 1).repeat(8, 2)
+
+
+@pytest.fixture(scope="module")
+def boxes():
+    moving = np.linspace(0, 5, COUNT, dtype=np.float32)[:, None]
+    return np.array([3, 2, 40, 36], np.float32) + moving * [1, 0.5, 1, 0.5]
+
+
+@pytest.fixture(scope="module")
+def offline(model, frames, boxes):
+    return ttp_jax.personalize(model, frames, boxes)
+
+
+# --- Import --------------------------------------------------------------------------------------
+
+
+def test_importing_the_package_loads_neither_jax_nor_flax():
+    code = (
+        "import sys, ttp_jax; names = dir(ttp_jax); "
+        "assert {'load', 'personalize', 'Adapter', 'Model', 'Result'} <= set(names), names; "
+        "import ttp_jax.skeletons; "
+        "assert not {'jax', 'flax', 'orbax'} & set(sys.modules); "
+        "ttp_jax.Adapter; assert 'flax' in sys.modules; "
+        "assert not {'cv2', 'tensorflow', 'data_pipelines'} & set(sys.modules)"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], cwd=small_run.ROOT, timeout=300)
+    assert ran.returncode == 0
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no attribute 'personalise'"):
+        _ = ttp_jax.personalise
+
+
+# --- Against the verbs ---------------------------------------------------------------------------
+
+
+def ran(model, frames, boxes, scenario):
+    """What the verbs' runner makes of the same person."""
+    config = experiment_of()
+    clip = Clip("anna", "anna", "test", len(frames), lambda t: frames[t], np.float32(boxes))
+    return Runner(config, model.base, scenario).one(clip)
+
+
+@pytest.mark.parametrize("scenario", [ONLINE, "offline"])
+def test_personalization_gives_the_numbers_of_the_verb(model, frames, boxes, scenario):
+    expected = ran(model, frames, boxes, scenario)
+    key = subject_key(experiment_of().seed, "anna")
+    found = ttp_jax.personalize(model, frames, boxes, scenario=scenario, seed=key)
+    np.testing.assert_allclose(found.joints, expected.joints, atol=1e-3)
+    np.testing.assert_allclose(found.likelihood, expected.peaks, atol=NOISE)
+    assert found.updates == int(expected.adaptation.step) == COUNT
+    assert set(found.state) == set(expected.adaptation.delta)
+    for name, change in expected.adaptation.delta.items():
+        tolerance = NOISE if name == "self_head/bias" else 2e-5
+        np.testing.assert_allclose(found.state[name], change, atol=tolerance)
+    # Of the model as it was, and so that the test sees a difference where there is one.
+    assert np.abs(found.joints - found.before).max() > 0.05
+    other = ttp_jax.personalize(model, frames, boxes, scenario=scenario, seed=1)
+    np.testing.assert_array_equal(other.before, found.before)
+    assert np.abs(other.joints - found.joints).max() > 0.01
+
+
+def test_prediction_gives_the_numbers_of_the_verb(model, frames, boxes):
+    expected = ran(model, frames, boxes, "none")
+    joints, likelihood = model.predict(frames, boxes)
+    np.testing.assert_allclose(joints, expected.joints, atol=1e-3)
+    np.testing.assert_allclose(likelihood, expected.peaks, atol=1e-4)
+
+
+# --- Windows -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("picture_size", [(270, 480), (300, 90), (50, 70)])
+def test_windows_are_those_of_the_pipeline(picture_size):
+    """OpenCV's are the independent reader; it rounds shares of pixels a little differently."""
+    rng = np.random.default_rng(sum(picture_size))
+    picture = rng.integers(0, 256, (*picture_size, 3), np.uint8)
+    height, width = picture_size
+    shape = pipeline.window_shape(picture_size, 2.0 * SIZE, 2.0)
+    assert shape == (4 * SIZE, 4 * SIZE)
+    for _ in range(12):
+        crop = np.float32([rng.uniform(0, width), rng.uniform(0, height), rng.uniform(20, 350)])
+        expected, view = pipeline.window_of(picture, crop, shape, 2.0 * SIZE)
+        window = np.zeros_like(expected)
+        assert api._cut(picture, crop, 2 * SIZE, out=window) == view
+        difference = np.abs(window.astype(int) - expected)
+        assert difference.max() <= 1, crop
+        assert (window.any(-1) == expected.any(-1)).all()
+
+
+def test_joints_of_a_large_picture_are_those_of_the_small_one(model, frames):
+    """Each pixel as a block of 4 x 4, shrunk to the same window: the same joints, times 4."""
+    box = np.array([-1.6, -5.6, 49.6, 45.6])  # its crop has exactly twice the network's pixels
+    large = frames[:3].repeat(4, 1).repeat(4, 2)
+    joints, likelihood = model.predict(large, 4 * (box + 0.5) - 0.5)
+    small_joints, small_likelihood = model.predict(frames[:3], box)
+    np.testing.assert_allclose((joints + 0.5) / 4 - 0.5, small_joints, atol=1e-3)
+    np.testing.assert_allclose(likelihood, small_likelihood, atol=1e-4)
+
+
+def test_a_large_video_takes_little_of_the_device():
+    """A frame takes the window's bytes, whatever the camera; numpy's broadcasting makes a video."""
+    video = np.broadcast_to(np.uint8(7), (9, 1080, 1920, 3))
+    pictures, crops = api._checked(video, [600, 100, 1000, 1000])
+    chunks = list(api._chunks(pictures, crops, SIZE))
+    assert [int(chunk.valid.sum()) for chunk in chunks] == [8, 1]
+    for chunk in chunks:
+        assert chunk.pictures.shape == (8, 4 * SIZE, 4 * SIZE, 3)
+        assert chunk.pictures.nbytes == 8 * 16 * SIZE**2 * 3
+
+
+# --- What comes back -----------------------------------------------------------------------------
+
+
+def test_the_result_fits_the_frames(offline):
+    for joints in (offline.joints, offline.before):
+        assert joints.shape == (COUNT, PENN13.size, 2) and joints.dtype == np.float32
+    assert offline.likelihood.shape == offline.before_likelihood.shape == (COUNT, PENN13.size)
+    assert offline.seconds > 0 and offline.notes == ()
+
+
+def test_the_personalized_model_predicts_on(model, frames, boxes, offline):
+    again, likelihood = offline.model.predict(frames, boxes)
+    np.testing.assert_allclose(again, offline.joints, atol=1e-3)
+    np.testing.assert_allclose(likelihood, offline.likelihood, atol=1e-4)
+    some, _ = model.with_state(offline.state).predict(frames[4:6], boxes[4:6])
+    np.testing.assert_allclose(some, offline.joints[4:6], atol=1e-3)
+    before, _ = model.predict(frames, boxes)  # which has stayed as it was
+    np.testing.assert_array_equal(before, offline.before)
+
+
+def test_the_same_seed_gives_the_same_bytes(model, frames, boxes, offline):
+    key = jax.random.key(0)
+    for seed in (0, key, key):  # a key can be used twice
+        again = ttp_jax.personalize(model, list(frames), boxes, seed=seed)
+        np.testing.assert_array_equal(again.joints, offline.joints)
+
+
+def test_one_box_stands_for_all_frames_and_none_for_whole_pictures(model, frames):
+    box = [-0.5, -0.5, WIDTH - 0.5, HEIGHT - 0.5]
+    whole, _ = model.predict(frames)
+    np.testing.assert_array_equal(model.predict(frames, box)[0], whole)
+    np.testing.assert_array_equal(model.predict(frames, [box] * COUNT)[0], whole)
+
+
+def test_a_state_can_be_kept_in_a_file(tmp_path, model, frames, boxes, offline):
+    path = tmp_path / "anna.npz"
+    people.write(path, offline.state, "full", {"base": fingerprint(model.base)})
+    person = people.read(path, fingerprint(model.base))
+    joints, _ = model.with_state(person.delta).predict(frames, boxes)
+    np.testing.assert_allclose(joints, offline.joints, atol=1e-3)
+
+
+def test_one_frame_is_only_predicted(model, frames, boxes):
+    result = ttp_jax.personalize(model, frames[:1], boxes[0])
+    assert "two" in result.notes[0] and result.updates == 0 and result.state == {}
+    np.testing.assert_array_equal(result.joints, result.before)
+    np.testing.assert_array_equal(result.joints, model.predict(frames[:1], boxes[:1])[0])
+    assert result.model.with_state(result.state).predict(frames[:1])[0].shape == (1, 13, 2)
+
+
+@pytest.mark.slow
+def test_settings_given_replace_the_models(model, frames):
+    result = ttp_jax.personalize(model, frames[:3], iterations=2, batch_size=2, learning_rate=1e-8)
+    assert result.updates == 6
+    assert max(np.abs(change).max() for change in result.state.values()) < 1e-6
+
+
+@pytest.mark.parametrize("scenario", [ONLINE, "offline"])
+def test_progress_ends_with_all_the_work(model, frames, scenario):
+    passes = {"online": 1, "offline": 3}[scenario]
+    told = []
+    note = lambda done, work: told.append((done, work))  # noqa: E731
+    ttp_jax.personalize(model, frames, scenario=scenario, progress=note)
+    done = [now for now, _ in told]
+    assert done == sorted(set(done)) and done[-1] == passes * COUNT
+    assert {work for _, work in told} == {passes * COUNT}
+
+
+# --- Frames one by one ---------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_a_stream_gives_the_numbers_of_the_video(model, frames, boxes):
+    video = ttp_jax.personalize(model, frames, boxes, scenario="online", seed=3)
+    adapter = ttp_jax.Adapter(model, capacity=16, seed=3)
+    for t in range(COUNT):
+        joints, likelihood = adapter.step(frames[t], boxes[t])
+        np.testing.assert_allclose(joints, video.joints[t], atol=1e-3)
+        np.testing.assert_allclose(likelihood, video.likelihood[t], atol=NOISE)
+    adapter.step(frames[0], boxes[0], update=False)
+    assert adapter.updates == COUNT
+    for name, change in video.state.items():
+        tolerance = NOISE if name == "self_head/bias" else 2e-5
+        np.testing.assert_allclose(adapter.state[name], change, atol=tolerance)
+    again, _ = adapter.model.predict(frames[-1:], boxes[-1:])
+    np.testing.assert_allclose(again[0], video.joints[-1], atol=1e-3)
+
+
+def test_a_stream_can_do_without_updates_and_keeps_its_box(model, frames, boxes):
+    adapter = ttp_jax.Adapter(model, boxes[0], capacity=16)
+    expected, _ = model.predict(frames[:1], boxes[:1])
+    for _ in range(2):
+        joints, _ = adapter.step(frames[0], update=False)
+        np.testing.assert_allclose(joints, expected[0], atol=1e-3)
+    assert adapter.updates == 0 and not any(change.any() for change in adapter.state.values())
+    elsewhere = ttp_jax.Adapter(model, capacity=16)
+    first, _ = elsewhere.step(frames[0], boxes[5], update=False)
+    second, _ = elsewhere.step(frames[0], update=False)
+    np.testing.assert_array_equal(first, second)
+    assert np.abs(first - expected[0]).max() > 0.01
+
+
+# --- What can't be done --------------------------------------------------------------------------
+
+
+def with_row(boxes, t, row):
+    boxes = boxes.copy()
+    boxes[t] = row
+    return boxes
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"frames": lambda f: f / 255}, "frame 0 .* of float64, expected uint8"),
+        ({"frames": lambda f: f[0]}, r"\[T, H, W, 3\]; one is frames\[None\]"),
+        ({"frames": lambda f: f[..., :1]}, r"frame 0 is \(40, 48, 1\)"),
+        ({"frames": lambda f: []}, "no frames"),
+        ({"frames": lambda f: [f[0], f[1, :30]]}, r"frame 1 is \(30, 48, 3\), frame 0 \(40,"),
+        ({"boxes": lambda b: b[:4]}, r"boxes \(4, 4\), expected \(10, 4\)"),
+        ({"boxes": lambda b: with_row(b, 3, np.nan)}, "box of frame 3 is .*nan"),
+        ({"boxes": lambda b: with_row(b, 2, [9, 9, 9, 20])}, "box of frame 2 .* x1 < x2"),
+        ({"scenario": "both"}, "scenario is 'both', expected one of online, offline"),
+        ({"iterations": 0}, "iterations is 0, expected a whole number"),
+        ({"batch_size": 2.5}, "batch_size is 2.5, expected a whole number"),
+        ({"learning_rate": math.nan}, "learning_rate is nan, expected a number above 0"),
+    ],
+)
+def test_wrong_input_is_named(model, frames, boxes, change, words):
+    given = {"frames": frames, "boxes": boxes}
+    for name, value in change.items():
+        given[name] = value(given[name]) if callable(value) else value
+    with pytest.raises(ValueError, match=words):
+        ttp_jax.personalize(model, **given)
+
+
+def test_a_foreign_state_is_refused(model):
+    with pytest.raises(ValueError, match="a state fits the model"):
+        model.with_state({"encoder/nothing": np.zeros(3)})
+    with pytest.raises(ValueError, match="a state fits the model"):
+        model.with_state({"self_head/bias": np.zeros(3)})
+
+
+def test_a_stream_must_remember_two_frames(model):
+    with pytest.raises(ValueError, match="capacity is 1, expected 2 or more"):
+        ttp_jax.Adapter(model, capacity=1)
+
+
+def test_a_baseline_can_only_predict(tmp_path, shallow):
+    config = experiment_of()
+    config.model.method = "baseline"
+    path = written(tmp_path / "baseline.npz", config)
+    with pytest.raises(ValueError, match="baseline has no self-supervised task"):
+        ttp_jax.personalize(ttp_jax.load(path), np.zeros((2, 32, 32, 3), np.uint8))
+
+
+def test_the_model_that_comes_along_can_be_loaded():
+    model = ttp_jax.load()
+    assert model.joints == PENN13.joints and model.about["step"] > 0
+    assert np.isfinite(np.concatenate([np.ravel(x) for x in jax.tree.leaves(model.base)])).all()
+
+
+def test_a_file_that_is_no_model_is_named(tmp_path, path):
+    with pytest.raises(FileNotFoundError, match="nothing.npz"):
+        ttp_jax.load(tmp_path / "nothing.npz")
+    damaged = tmp_path / "damaged.npz"
+    damaged.write_bytes(path.read_bytes()[:-2000])
+    with pytest.raises(ValueError, match="damaged.npz is no whole model file"):
+        ttp_jax.load(damaged)
+    foreign = export.needed(experiment_of())
+    foreign["data"]["skeleton"] = "dog20"
+    write_model(tmp_path / "dog.npz", ModelFile(ttp_jax.load(path).base, foreign, {}))
+    with pytest.raises(ValueError, match="dog.npz has joints of 'dog20', expected one of penn13"):
+        ttp_jax.load(tmp_path / "dog.npz")

@@ -1,0 +1,98 @@
+"""The notebooks run from start to end where the package can be imported, without downloads."""
+
+import csv
+import os
+import pathlib
+import re
+
+import numpy as np
+import pytest
+
+from ttp_jax.skeletons import PENN13
+
+nbformat = pytest.importorskip("nbformat", reason="needs: pip install '.[notebooks]'")
+nbclient = pytest.importorskip("nbclient", reason="needs: pip install '.[notebooks]'")
+
+ROOT = pathlib.Path(__file__).parents[1]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+
+def code(notebook):
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def run(name, folder, monkeypatch):
+    """Run a notebook in `folder`; raises what one of its cells raises."""
+    notebook = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", os.fspath(folder / "compiled"))
+    resources = {"metadata": {"path": str(folder)}}
+    nbclient.NotebookClient(notebook, timeout=1800, resources=resources).execute()
+    return notebook
+
+
+def printed(notebook):
+    outputs = [output for cell in code(notebook) for output in cell.outputs]
+    return "".join(output.text for output in outputs if output.output_type == "stream")
+
+
+def shown(notebook, kind):
+    """What the cells show of a media type."""
+    outputs = [output for cell in code(notebook) for output in cell.outputs]
+    return [output.data[kind] for output in outputs if kind in output.get("data", {})]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_is_valid_and_holds_no_outputs(path):
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    assert notebook.metadata.kernelspec.name == "python3"
+    for cell in code(notebook):
+        assert not cell.outputs and cell.execution_count is None
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_the_first_cell_installs_and_names_the_repository_once(path):
+    cells = code(nbformat.read(path, as_version=4))
+    assert re.search(r'^REPOSITORY = ".+"$', cells[0].source, re.M)
+    assert 'find_spec("ttp_jax") is None' in cells[0].source
+    later = "\n".join(cell.source for cell in cells[1:])
+    assert "REPOSITORY" not in later and not re.search(r"pip install|^[!%]", later, re.M)
+
+
+def test_quickstart(tmp_path, monkeypatch):
+    notebook = run("quickstart", tmp_path, monkeypatch)
+    assert "16 updates in" in printed(notebook) and "PCK@0.2" in printed(notebook)
+    (viewer,) = (page for page in shown(notebook, "text/html") if "iframe" in page)
+    assert "class=&quot;viewer&quot;" in viewer
+    assert len(shown(notebook, "image/png")) == 2
+    with (tmp_path / "results" / "person.csv").open() as file:
+        rows = list(csv.reader(file))
+    assert len(rows) == 3 + 16 and len(rows[0]) == 1 + 3 * PENN13.size
+    assert (tmp_path / "results" / "person-model.npz").stat().st_size > 1e5
+
+
+@pytest.mark.slow
+def test_your_video_falls_back_to_a_rendered_one(tmp_path, monkeypatch):
+    notebook = run("your_video", tmp_path, monkeypatch)
+    assert "rendered: 12 frames of 192 x 192" in printed(notebook)
+    assert "12 updates in" in printed(notebook)
+    with np.load(tmp_path / "results" / "rendered.npz") as found:
+        assert found["joints"].shape == (12, PENN13.size, 2)
+        assert np.isfinite(found["joints"]).all()
+    assert (tmp_path / "results" / "rendered.csv").exists()
+
+
+@pytest.mark.slow
+def test_reproduce(tmp_path, monkeypatch):
+    notebook = run("reproduce", tmp_path, monkeypatch)
+    assert "transformer-seed0-offline" in printed(notebook)
+    (page,) = shown(notebook, "text/html")
+    assert "Table 1" in page and "Transformer" in page
+
+
+@pytest.mark.slow
+def test_look_inside(tmp_path, monkeypatch):
+    notebook = run("look_inside", tmp_path, monkeypatch)
+    assert "rows add up to 1.000 to 1.000" in printed(notebook)
+    assert len(shown(notebook, "image/png")) == 6
