@@ -30,7 +30,9 @@ def savgol(joints, window: int = 7, order: int = 2) -> np.ndarray:
 
     def fit(values):
         width = min(window, len(values) - (len(values) % 2 == 0))
-        return scipy.signal.savgol_filter(values, width, order) if width > order else values
+        if width <= order:
+            return values
+        return np.asarray(scipy.signal.savgol_filter(values, width, order))
 
     return _by_stretch(joints, fit)
 
