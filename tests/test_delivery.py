@@ -84,7 +84,7 @@ def test_labels_of_some_frames_are_scored_and_never_needed(delivered):
 def test_the_report_has_both_poses_and_says_what_it_is_not(delivered):
     folder, _ = delivered
     page = (folder / "my walk_report.html").read_text()
-    assert "None of these numbers is accuracy" in page and "reconstruction error" in page
+    assert "None of these numbers is accuracy" in page and "reconstruction loss" in page
     data = json.loads(re.search(r'<script type="application/json">(.*?)</script>', page)[1])
     assert len(data["before"]) == len(data["after"]) == len(data["frames"]) == 8
     assert data["before"] != data["after"]

@@ -358,12 +358,14 @@ def _settings(
     given = {"iterations": iterations, "batch_size": batch_size, "learning_rate": learning_rate}
     given = {name: value for name, value in given.items() if value is not None}
     for name, value in given.items():
-        if not value > 0 or (name != "learning_rate" and value != int(value)):
-            kind = "a number" if name == "learning_rate" else "a whole number"
+        whole = name != "learning_rate"
+        if not 0 < value < math.inf or (whole and value != int(value)):
+            kind = "a whole number" if whole else "a number"
             raise ValueError(f"{name} is {value}, expected {kind} above 0.")
     size, bgr = model.image_size, pose.is_bgr(model.config["model"])
     found = ttp.settings_from(model.config["ttp"], scenario, image_size=size, bgr=bgr)
-    return found._replace(**given)
+    whole = {name: int(given[name]) for name in ("iterations", "batch_size") if name in given}
+    return found._replace(**{**given, **whole})
 
 
 def _features(model: Model) -> vgg.VGG16:

@@ -15,7 +15,7 @@ import numpy as np
 
 from data_pipelines import clips as clips_lib
 from data_pipelines import labels as labels_lib
-from ttp_jax import exports, geometry, metrics, report, smooth, state, ttp
+from ttp_jax import exports, geometry, losses, metrics, report, smooth, state, ttp
 from ttp_jax.checkpoint import write_json
 from ttp_jax.memory import Frames
 from ttp_jax.models.pose import WITH_KEYPOINTS
@@ -51,6 +51,7 @@ class Delivery:
             smooth.smooth(np.zeros((1, 1, 2)), self._how)  # an unknown filter shows now
         self._tools = experiment.ttp_tools(config, "none")
         self._look = jax.jit(self._tools.model.apply)
+        self._vgg = experiment.load_vgg(config)
 
     def write(self, clip, result: Result, before: Result, scenario: str) -> None:
         """Write everything of one subject, and say what and where."""
@@ -150,9 +151,9 @@ class Delivery:
         deltas = jax.tree.map(jnp.zeros_like, result.adaptation.delta), result.adaptation.delta
         one, other = (self._inside(result, delta) for delta in deltas)
         rows.append((
-            "reconstruction error", one["reconstruction"], other["reconstruction"], "squared",
+            "reconstruction loss", one["reconstruction"], other["reconstruction"], "",
             "lower", "of frames from another frame's look and their own keypoints: what adaptation "
-            "lowers, on frames that it has seen",
+            "minimises, here on frames that it has seen",
         ))  # fmt: skip
         if "agreement" in one:
             rows.append((
@@ -172,7 +173,9 @@ class Delivery:
         crops = ttp.cut(frames, jnp.arange(PROBED), affines, settings)
         sources = jnp.roll(crops, PROBED // 2, 0)
         output: Any = self._look(state.adapted(self._base, delta), crops, sources)
-        found = {"reconstruction": float(jnp.mean(jnp.square(output.reconstruction - crops)))}
+        picture, means = output.reconstruction, self._base.normalisers
+        loss, _ = losses.reconstruction(self._vgg, picture, crops, means, bgr=settings.bgr)
+        found = {"reconstruction": float(loss)}
         if output.affinity is not None:
             weights = jnp.abs(output.affinity)
             weights = weights / weights.sum(-1, keepdims=True)
