@@ -137,7 +137,9 @@ def config_for(people):
 
 def options(**flags):
     plain = {"scenario": "online", "overwrite": False, "camera": None, "stdin": False}
-    return types.SimpleNamespace(**{**plain, "keep": None, "person": None, **flags})
+    return types.SimpleNamespace(
+        **{**plain, "keep": None, "person": None, "deliver": False, **flags}
+    )
 
 
 def test_a_receipt_is_verified_and_every_changed_byte_is_found(untouched, tmp_path, capsys):

@@ -28,7 +28,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 
 def options_of(**flags):
     """The command line's flags."""
-    rest = {"camera": None, "stdin": False, "keep": None, "person": None}
+    rest = {"camera": None, "stdin": False, "keep": None, "person": None, "deliver": False}
     plain = {"scenario": "online", "overwrite": False, "data": False, **rest}
     return types.SimpleNamespace(**{**plain, **flags})
 
@@ -143,6 +143,7 @@ def test_a_stopped_and_resumed_training_equals_an_uninterrupted_one(
     assert leaves_equal(resumed, whole)
 
 
+@pytest.mark.slow
 def test_nan_stops_the_run_names_the_step_and_keeps_the_checkpoint(config, tmp_path):
     config.train.stages = ((4, 1e-3, 0.0, "constant"), (4, float("nan"), 0.0, "constant"))
     with pytest.raises(train.NotFinite, match="step 6 is nan"):  # step 5 writes NaN, step 6 sees it
