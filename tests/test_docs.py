@@ -73,7 +73,7 @@ def no_flags_left():
 def test_commands_are_found():
     readme = commands(ROOT / "README.md")
     assert ["./run.sh"] in readme and ["python", "-m", "benchmarks.speed"] in readme
-    assert any({"personalize", "--config.data.refine=2"} <= set(words) for words in readme)
+    assert any({"personalize", "--scenario=offline"} <= set(words) for words in readme)
     assert len(COMMANDS) > 30
 
 
