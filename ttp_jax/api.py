@@ -355,17 +355,22 @@ def _settings(
     """The model's settings, but for those given."""
     if scenario not in SCENARIOS:
         raise ValueError(f"scenario is {scenario!r}, expected one of {', '.join(SCENARIOS)}.")
-    given = {"iterations": iterations, "batch_size": batch_size, "learning_rate": learning_rate}
-    given = {name: value for name, value in given.items() if value is not None}
-    for name, value in given.items():
-        whole = name != "learning_rate"
-        if not 0 < value < math.inf or (whole and value != int(value)):
-            kind = "a whole number" if whole else "a number"
-            raise ValueError(f"{name} is {value}, expected {kind} above 0.")
+    given = {
+        "iterations": (int, iterations),
+        "batch_size": (int, batch_size),
+        "learning_rate": (float, learning_rate),
+    }
+    changes = {}
+    for name, (kind, value) in given.items():
+        if value is None:
+            continue
+        if not 0 < value < math.inf or value != kind(value):
+            expected = {int: "a whole number", float: "a number"}[kind]
+            raise ValueError(f"{name} is {value}, expected {expected} above 0.")
+        changes[name] = kind(value)
     size, bgr = model.image_size, pose.is_bgr(model.config["model"])
     found = ttp.settings_from(model.config["ttp"], scenario, image_size=size, bgr=bgr)
-    whole = {name: int(given[name]) for name in ("iterations", "batch_size") if name in given}
-    return found._replace(**{**given, **whole})
+    return found._replace(**changes)
 
 
 def _features(model: Model) -> vgg.VGG16:

@@ -66,13 +66,15 @@ class Live:
         size, oversample = config.model.image_size, config.data.oversample
         self._pixels = oversample * size if oversample else np.inf
         self._shape = pipeline.window_shape(picture.shape[:2], self._pixels, config.data.context)
-        self._subject = ttp.start(
+        subject = ttp.start(
             base,
             subject_key(config.seed, NAME),
             tools=tools,
             capacity=config.ttp.memory,
             shape=self._shape,
         )
+        # A copy: the programs take over what they are given, and the base's normalisers are in it.
+        self._subject = jax.tree.map(jnp.copy, subject)
         self._box = first_box(config.data.boxes, picture)
         self._follows = bool(config.data.refine)
 
