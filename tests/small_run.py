@@ -18,15 +18,20 @@ from ttp_jax.verbs import experiment
 ROOT = pathlib.Path(__file__).parents[1]
 
 
+def shrink(c):
+    """Make a config's network as small as tests need it; without levels no VGG is run."""
+    c.model.image_size, c.model.width, c.model.feature_dim = 32, 4, 8
+    c.model.depth, c.model.heads, c.model.ffn_dim, c.model.num_maps = 10, 2, 16, 6
+    c.model.appearance_widths, c.model.keypoint_widths = (4, 8), (4, 8)
+    c.loss.levels = 0
+    c.ttp.batch_size = 4
+
+
 def get_config():
     c = tiny.get_config()
     c.name = "small"
     c.data.source = "media"
-    c.model.image_size, c.model.width, c.model.feature_dim = 32, 4, 8
-    c.model.depth, c.model.heads, c.model.ffn_dim, c.model.num_maps = 10, 2, 16, 6
-    c.model.appearance_widths, c.model.keypoint_widths = (4, 8), (4, 8)
-    c.loss.levels = 0  # no VGG
-    c.ttp.batch_size = 4
+    shrink(c)
     c.ttp.learning_rate = 1e-3
     c.ttp.save_minutes = 0.0  # after every chunk of frames
     c.eval.pictures = 0

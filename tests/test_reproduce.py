@@ -6,6 +6,7 @@ import types
 
 import numpy as np
 import pytest
+import small_run
 
 from configs import bbc_pose, h36m, penn, rendered, tiny
 from ttp_jax.verbs import cells, published, reproduce, tables
@@ -18,14 +19,10 @@ def small(root, seeds=(0,)):
     c.data.root = str(root)
     c.data.train, c.data.val, c.data.test = 6, 2, 3
     c.data.train_frames, c.data.eval_frames, c.data.image_size = 4, 9, 40
-    c.model.image_size, c.model.width, c.model.feature_dim = 32, 4, 8
-    c.model.depth, c.model.heads, c.model.ffn_dim, c.model.num_maps = 10, 2, 16, 6
-    c.model.appearance_widths, c.model.keypoint_widths = (4, 8), (4, 8)
-    c.loss.levels = 0
+    small_run.shrink(c)
     c.train.batch_size = 4
     c.train.stages = ((2, 1e-3, 0.0, "constant"), (2, 1e-3, 1e-3, "constant"))
     c.train.log_every, c.train.checkpoint_every = 2, 2
-    c.ttp.batch_size = 4
     c.eval.probe_frames, c.eval.pictures = 8, 1
     c.reproduce.seeds = seeds
     c.reproduce.methods = ("baseline", "transformer")

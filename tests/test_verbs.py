@@ -14,6 +14,7 @@ import cv2
 import jax
 import numpy as np
 import pytest
+import small_run
 from PIL import Image
 
 from data_pipelines import clips as clips_lib
@@ -49,14 +50,10 @@ def config(rendered):
     c.data.root = str(rendered)
     c.data.train, c.data.val, c.data.test = 6, 1, 2
     c.data.train_frames, c.data.eval_frames, c.data.image_size = 4, 10, 40
-    c.model.image_size, c.model.width, c.model.feature_dim = 32, 4, 8
-    c.model.depth, c.model.heads, c.model.ffn_dim, c.model.num_maps = 10, 2, 16, 6
-    c.model.appearance_widths, c.model.keypoint_widths = (4, 8), (4, 8)
-    c.loss.levels = 0
+    small_run.shrink(c)
     c.train.batch_size = 4
     c.train.stages = ((4, 1e-3, 0.0, "cosine"), (4, 1e-3, 1e-3, "constant"))
     c.train.log_every, c.train.checkpoint_every = 2, 4
-    c.ttp.batch_size = 4
     c.eval.probe_frames, c.eval.pictures = 8, 1
     return c
 

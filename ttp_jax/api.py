@@ -28,7 +28,6 @@ from ttp_jax.memory import Frames
 from ttp_jax.models import pose, vgg
 from ttp_jax.skeletons import SKELETONS, Skeleton
 
-SHIPPED = pathlib.Path(__file__).parent / "pretrained" / "rendered.npz"
 SCENARIOS = ("online", "offline")
 CHUNK = 8  # frames of one call of a program
 OVERSAMPLE = 2
@@ -127,7 +126,7 @@ def load(path=None) -> Model:
       FileNotFoundError: there is no such file.
       ValueError: the file is damaged or holds something else.
     """
-    path = SHIPPED if path is None else pathlib.Path(path)
+    path = checkpoint.SHIPPED if path is None else pathlib.Path(path)
     base, config, about = checkpoint.read_model(path)
     name = config["data"]["skeleton"]
     if name not in SKELETONS:

@@ -17,6 +17,9 @@ from flax import traverse_util
 
 from ttp_jax.state import Base, TrainState
 
+# The model that comes with the project.
+SHIPPED = pathlib.Path(__file__).parent / "pretrained" / "rendered.npz"
+
 
 class Checkpoints:
     """The checkpoints of one training, under `folder`.

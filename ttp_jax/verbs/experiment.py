@@ -8,19 +8,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-import ttp_jax
 from configs import common
 from data_pipelines import bbc_pose, h36m, media, penn, pipeline, synthetic
 from data_pipelines import clips as clips_lib
 from ttp_jax import convert, losses, state, steps, ttp
 from ttp_jax.augment import Ranges
-from ttp_jax.checkpoint import Checkpoints, base_of, read_model, write_json
+from ttp_jax.checkpoint import SHIPPED, Checkpoints, base_of, read_model, write_json
 from ttp_jax.models import pose, vgg
 from ttp_jax.models.pose import PoseNet, normalize
 from ttp_jax.skeletons import SKELETONS, Skeleton
 
 Config = Any  # ml_collections.ConfigDict, whose fields a type checker can't know
-SHIPPED = pathlib.Path(ttp_jax.__file__).parent / "pretrained" / "rendered.npz"
 NORMALISER_PAIRS = 256  # pairs that measure the loss normalisers' start values
 
 

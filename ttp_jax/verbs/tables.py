@@ -177,18 +177,29 @@ def _lines(config, find: Find, methods, theirs, *, part="scores", **options):
             if not found:
                 yield METHODS[method], HOW[scenario], *["missing"] * 2, *["-"] * 4, *tail
                 continue
-            second = list(found[0][part])[1:]
-            other = np.mean([c[part][second[0]]["mean"] for c in found]) if second else None
             gain = _gain(before, found) if scenario != "none" else ("", "")
             yield (
                 METHODS[method] + _seeds(found, cells),
                 HOW[scenario],
                 _over_seeds(found, part),
-                "-" if other is None else f"{other:.2f}",
+                _second(found, part),
                 *gain,
                 *_cost(found),
                 *tail,
             )
+
+
+def _second(found: Sequence[dict], part: str = "scores") -> str:
+    """Mean of the second measure, where there is one."""
+    measures = list(found[0][part])
+    if len(measures) < 2:
+        return "-"
+    return f"{np.mean([cell[part][measures[1]]['mean'] for cell in found]):.2f}"
+
+
+def _untrained_line(name: str, cell: dict) -> tuple[str, ...]:
+    """A row of the form of Table 1 for what needs no training."""
+    return (name, "", _over_seeds([cell]), _second([cell]), *["-"] * 5)
 
 
 def _seeds(found, cells) -> str:
@@ -203,9 +214,7 @@ def _table1(config, find: Find) -> Table:
     first, rows = config.reproduce.seeds[0], []
     for scenario in ("mean pose", "untrained"):
         for cell in _there(find, [Cell("transformer", scenario, first)]):
-            second = [m["mean"] for m in cell["scores"].values()][1:]
-            other = f"{second[0]:.2f}" if second else "-"
-            rows.append((scenario, "", _over_seeds([cell]), other, *["-"] * 5))
+            rows.append(_untrained_line(scenario, cell))
     theirs = published.TABLE1.get(config.name, {})
     rows += list(_lines(config, find, config.reproduce.methods, theirs))
     offline = _there(find, _each(config, "transformer", ("offline",)))
@@ -266,9 +275,7 @@ def _table5(config, find: Find) -> Table:
 def _table6(config, find: Find) -> Table:
     rows = []
     for cell in _there(find, list(_transfer_cells(config))[:1]):
-        second = [m["mean"] for m in cell["scores"].values()][1:]
-        other = f"{second[0]:.2f}" if second else "-"
-        rows.append(("mean pose", "", _over_seeds([cell]), other, *["-"] * 5))
+        rows.append(_untrained_line("mean pose", cell))
     theirs = published.TABLE6.get(config.name, {})
     if config.transfer.get("source"):
         rows += list(_lines(config, find, ("baseline", "transformer"), theirs, transfer=True))
