@@ -5,6 +5,7 @@ import json
 import re
 import types
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -94,6 +95,37 @@ def test_the_video_has_every_frame_at_its_rate(delivered):
     folder, _ = delivered
     video = media.Video(folder / "my walk_overlay.mp4")
     assert len(video) == 8 and video.rate == pytest.approx(25, rel=0.01)
+    with av.open(folder / "my walk_overlay.mp4") as file:
+        codec = file.streams.video[0].codec_context
+    assert (codec.name, codec.pix_fmt) == ("h264", "yuv420p")  # what browsers and phones show
+
+
+def test_other_formats_and_labels_need_no_second_adaptation(delivered):
+    """The same command with other wishes: the keypoints stay, what is made of them is made anew."""
+    folder, _ = delivered
+    where = folder.parents[2]
+    npz, table = folder / "my walk.npz", folder / "exports/my walk_after_adapt.csv"
+    made, smoothed = npz.stat().st_mtime_ns, table.read_text()
+    words = (
+        *("personalize", str(where / "my walk.mp4"), f"--model={where / 'model.npz'}"),
+        *("--scenario=offline", "--frames=2-9", "--iterations=2", "--device=cpu"),
+        *(f"--workdir={where / 'out'}", "--keypoints=left_knee,right_knee"),
+    )
+    wrong = where / "others.csv"
+    of_another_video = re.sub(
+        r"^(\d),", r"\g<1>00,", (where / "labels.csv").read_text(), flags=re.M
+    )
+    wrong.write_text(of_another_video)
+    refused = small_run.command(*words, "--formats=trc", f"--labels={wrong}")
+    said, _ = refused.communicate(timeout=300)
+    assert refused.returncode == 1 and "FAILED my walk: its keypoints are written" in said
+    assert npz.stat().st_mtime_ns == made
+    said = small_run.done(small_run.command(*words, "--formats=dlc-csv,trc"))
+    assert "my walk_after_adapt.trc" in said and "1 of 1 subjects are done already" in said
+    assert npz.stat().st_mtime_ns == made
+    assert table.read_text() != smoothed  # no longer
+    said = small_run.done(small_run.command(*words, "--formats=dlc-csv,trc"))
+    assert "my walk_after_adapt.trc" not in said  # there already
 
 
 # --- Parts ---------------------------------------------------------------------------------------
@@ -110,7 +142,9 @@ def test_the_overlay_draws_after_over_before_where_they_are(tmp_path):
     before, after = still.copy(), still.copy()
     before[:, 0], after[:, 0] = (40, 50), (200, 150)
     poses = {"before": before, "after": after}
-    path = delivery.overlay_video(tmp_path / "o.mp4", clip_of(pictures), poses, PENN13, 10.0)
+    peaks = (np.ones((3, 13)),) * 2
+    outcome = delivery.Outcome(clip_of(pictures), (200, 300), before, after, peaks, {}, {})
+    path = delivery.overlay_video(tmp_path / "o.mp4", outcome, poses, PENN13, 10.0)
     picture = media.Video(path).read(1).astype(int)
     assert picture[50, 40, 0] > 150 > picture[50, 40, 1]  # red, as the codec has it
     assert picture[150, 200, 1] > 150 > picture[150, 200, 0]

@@ -79,6 +79,7 @@ def example(count=5, **changes):
         "name": "video 1",
         "pictures": [GREY] * len(which),
         "frames": which,
+        "numbers": 100 + 2 * np.arange(count),  # every second frame from the hundredth on
         "before": all_before[which],
         "after": all_after[which],
         "all_before": all_before,
@@ -293,7 +294,8 @@ def test_a_personal_report_says_what_changed_and_that_it_is_not_accuracy(tmp_pat
     assert notes[0] in reader.text and "3 of 5 frames" in reader.text
     # 12 of 13 joints move by 1 px in four frames and by 10 px in frame 4.
     assert f"{12 / 13 * 14 / 5:.2f} px on average" in reader.text
-    assert f"frame 4 ({10 * 12 / 13:.2f} px)" in reader.text
+    assert f"frame 108 ({10 * 12 / 13:.2f} px)" in reader.text
+    assert [a["alt"] for a in reader.all("img")] == ["frame 100", "frame 104", "frame 108"]
     (line,) = drawn(text, "line")
     np.testing.assert_allclose(line[:, 1], [100 * 12 / 13] * 4 + [1000 * 12 / 13], atol=0.1)
     bars = re.findall(r'<th>(.*?)</th><td><span style="width:(.*?)%">.*?([\d.]+)</td>', text)
@@ -435,7 +437,7 @@ def screenshot(element):
 
 def assert_shows(browser, arguments, i, hidden=()):
     image = browser.find_element("css selector", ".stage img:not([hidden])")
-    assert image.get_attribute("alt") == f"frame {arguments['frames'][i]}"
+    assert image.get_attribute("alt") == f"frame {arguments['numbers'][arguments['frames'][i]]}"
     assert browser.find_element("css selector", "output").text == image.get_attribute("alt")
     for pose in ("before", "after"):
         expected = arguments[pose][i] * (np.nan if pose in hidden else 1)

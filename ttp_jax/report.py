@@ -421,6 +421,7 @@ def personal(
     name,
     pictures,
     frames,
+    numbers,
     before,
     after,
     all_before,
@@ -438,6 +439,7 @@ def personal(
       name: of the subject.
       pictures: n pictures to look at, as `before_after` takes them; so are `before` and `after`.
       frames: [n] which of the T frames the pictures are, from 0.
+      numbers: [T] what each frame is called: its number in the video.
       before: joints [n, K, 2] in pixels of the pictures.
       after: as `before`.
       all_before: joints [T, K, 2] of every frame, in pixels of the original pictures.
@@ -449,14 +451,14 @@ def personal(
       cost: name -> value, such as seconds per frame, updates, memory.
       notes: sentences to read first, such as which frames could not be read.
     """
-    moved = _movement(all_before, all_after, skeleton)
+    moved, numbers = _movement(all_before, all_after, skeleton), np.asarray(numbers)
     said = "".join(f'<p class="note">{escape(note)}</p>\n' for note in notes)
-    viewer = before_after(pictures, before, after, skeleton, frames=frames)
+    viewer = before_after(pictures, before, after, skeleton, frames=numbers[np.asarray(frames)])
     shown = paragraph(f"{len(pictures)} of {len(moved)} frames.")
     sections = [
         said,
         section("Before and after", shown, viewer),
-        section("Where and when the pose changed", *_changes(moved, skeleton)),
+        section("Where and when the pose changed", *_changes(moved, numbers, skeleton)),
         section("Quality without labels", *_quality(quality)),
         section("Settings", table(["setting", "value"], list(settings.items()))),
         section("Cost", table(["cost", "value"], list(cost.items()))),
@@ -478,8 +480,8 @@ def _movement(before, after, skeleton) -> np.ndarray:
     return np.linalg.norm(after - before, axis=-1)
 
 
-def _changes(moved, skeleton) -> list[str]:
-    """Return what to say and draw of movement [T, K]."""
+def _changes(moved, numbers, skeleton) -> list[str]:
+    """Return what to say and draw of movement [T, K] in frames of these numbers."""
     if not (moved > 0).any():
         return [paragraph("No joint moved in any frame where it is known before and after.")]
     over_joints, over_frames = _mean(moved, 1), _mean(moved, 0)
@@ -487,10 +489,9 @@ def _changes(moved, skeleton) -> list[str]:
     summary = (
         f"Adaptation moved the joints by {_mean(moved, None):.2f} px on average: the "
         f"{_spoken(skeleton.joints[joint])} most ({over_frames[joint]:.2f} px), and most of all in "
-        f"frame {frame} ({over_joints[frame]:.2f} px). This says where and when the pose changed, "
-        "not whether it got better."
+        f"frame {numbers[frame]} ({over_joints[frame]:.2f} px). This says where and when the pose "
+        "changed, not whether it got better."
     )
-    numbers = np.arange(len(moved))
     plot = line_plot(
         {"mean of the joints": (numbers, over_joints)},
         bands={"mean of the joints": (np.fmin.reduce(moved, 1), np.fmax.reduce(moved, 1))},

@@ -2,23 +2,25 @@
 
 Written into the folder of the results: NAME_report.html, NAME_overlay.mp4 (both poses over the
 video; before red, after green), exports/NAME_before_adapt.* and NAME_after_adapt.* (formats of
-other tools), and with --labels NAME_scores.json.
+other tools), and with --labels NAME_scores.json. All of it is made from what is kept on disk, so
+it can be made again, otherwise, without adapting again.
 """
 
+import contextlib
+import dataclasses
+import hashlib
+import json
 import pathlib
-from typing import Any
+from fractions import Fraction
 
+import av
 import cv2
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from data_pipelines import clips as clips_lib
 from data_pipelines import labels as labels_lib
-from ttp_jax import exports, geometry, losses, metrics, report, smooth, state, ttp
-from ttp_jax.checkpoint import write_json
-from ttp_jax.memory import Frames
-from ttp_jax.models.pose import WITH_KEYPOINTS
+from ttp_jax import exports, metrics, report, smooth
+from ttp_jax.checkpoint import write_arrays, write_json
 from ttp_jax.skeletons import Skeleton
 from ttp_jax.verbs import experiment
 from ttp_jax.verbs.experiment import say
@@ -28,16 +30,38 @@ MOST_PICTURES = 48  # of the report
 REPORT_PIXELS = 480  # longer side of its pictures
 VIDEO_PIXELS = 1280  # longer side of the overlay video
 ROOM = 0.25  # around the person in the report, in sides of the box
-PROBED = 16  # frames for the figures that the network itself gives
 BEFORE, AFTER = (255, 84, 112), (64, 224, 120)
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What became of a subject: all that a delivery is made of beside its pictures.
+
+    Attributes:
+      clip: with the boxes that it was predicted in.
+      size: height and width of its pictures.
+      before: joints [T, K, 2] in pixels of the pictures; NaN where a frame could not be read.
+      after: likewise.
+      peaks: [T, K] before and after.
+      figures: `Runner.figures` before and after.
+      cost: what it took, name -> value.
+    """
+
+    clip: clips_lib.Clip
+    size: tuple[int, int]
+    before: np.ndarray
+    after: np.ndarray
+    peaks: tuple[np.ndarray, np.ndarray]
+    figures: dict[str, list[float]]
+    cost: dict[str, float]
 
 
 class Delivery:
     """Writes what one subject's user gets; made once a run."""
 
-    def __init__(self, config, base: state.Base, folder: pathlib.Path, options):
-        """Check the options before the work starts, and get ready to look into models."""
-        self._config, self._base, self._folder = config, base, folder
+    def __init__(self, config, scenario: str, folder: pathlib.Path, options):
+        """Check the options before the work starts."""
+        self._config, self._scenario, self._folder = config, scenario, folder
         self._skeleton = experiment.skeleton_of(config)
         self._formats = [name for name in (options.formats or "dlc-csv").split(",") if name]
         self._how, self._labels = options.smooth, options.labels
@@ -49,24 +73,52 @@ class Delivery:
             )
         if self._how:
             smooth.smooth(np.zeros((1, 1, 2)), self._how)  # an unknown filter shows now
-        self._tools = experiment.ttp_tools(config, "none")
-        self._look = jax.jit(self._tools.model.apply)
-        self._vgg = experiment.load_vgg(config)
+        # What is delivered already needn't be again, unless it would come out otherwise.
+        self._wanted = {
+            "formats": self._formats,
+            "smooth": self._how,
+            "keypoints": list(self._chosen[0].joints),
+            "labels": self._labels and [labels_digest(self._labels), self._labels_first],
+        }
 
-    def write(self, clip, result: Result, before: Result, scenario: str) -> None:
-        """Write everything of one subject, and say what and where."""
+    def keep(self, clip, result: Result, before: Result, figures: dict[str, list[float]]) -> None:
+        """Keep what a delivery needs beside the results that every run keeps."""
+        cost = {
+            "frames": clip.num_frames,
+            "updates": int(result.adaptation.step),
+            "seconds a frame": result.seconds / clip.num_frames,
+            "memory of the process, MiB": round(peak_mib()),
+        }
+        arrays = {"joints": before.joints, "peaks": before.peaks, "boxes": clip.boxes}
+        about = np.array(json.dumps({"figures": figures, "cost": cost}))
+        write_arrays(self._kept(clip.name), {**arrays, "about": about})
+
+    def is_done(self, name: str) -> bool:
+        """Whether all that is wanted of a subject is there."""
+        try:
+            return json.loads(self._kept(name, "json").read_text()) == self._wanted
+        except (OSError, ValueError):
+            return False
+
+    def write(self, clip) -> None:
+        """Write everything of a subject whose results are on disk, and say what and where.
+
+        Raises DataError where it can't be made from what is there, OSError from writing.
+        """
         name, rate = clip.name, clip.frames_per_second or 30.0
-        poses = {"before": before.joints, "after": result.joints}
+        outcome = self._outcome(clip)
+        poses = {"before": outcome.before, "after": outcome.after}
         if self._how:
             poses = {key: smooth.smooth(joints, self._how, rate) for key, joints in poses.items()}
-        files = self._export(clip, poses, {"before": before.peaks, "after": result.peaks}, rate)
+        files = self._export(outcome, poses, rate)
         video = self._folder / f"{name}_overlay.mp4"
-        files.append(overlay_video(video, clip, poses, self._skeleton, rate))
-        quality = self.quality(result, before)
-        notes = self._scores(clip, poses)
-        if result.frames.errors:
-            notes.append(f"{len(result.frames.errors)} frames could not be read: rows of NaN.")
-        self._report(clip, result, poses, quality, notes, scenario)
+        files.append(overlay_video(video, outcome, poses, self._skeleton, rate))
+        quality = self.quality(outcome)
+        notes = self._scores(outcome, poses)
+        if unread := int(np.isnan(outcome.after).all((1, 2)).sum()):
+            notes.append(f"{unread} frames could not be read: rows of NaN.")
+        self._report(outcome, poses, quality, notes)
+        write_json(self._kept(name, "json"), self._wanted)
         say(f"\n{name}: without labels, before -> after (this is no accuracy)")
         for row in quality:
             say(f"  {row[0]:34}{row[1]:9.4g} -> {row[2]:.4g} {row[3]}")
@@ -76,17 +128,40 @@ class Delivery:
         for path in files:
             say(f"  {path}")
 
-    def _export(self, clip, poses, peaks, rate) -> list[pathlib.Path]:
+    def _kept(self, name: str, kind: str = "npz") -> pathlib.Path:
+        return self._folder / "delivery" / f"{name}.{kind}"
+
+    def _outcome(self, clip) -> Outcome:
+        """Read a subject's outcome."""
+        path = self._kept(clip.name)
+        if not path.exists():
+            raise clips_lib.DataError(
+                f"{path} is missing (a run with --nodeliver?): --overwrite adapts again."
+            )
+        with np.load(self._folder / f"{clip.name}.npz") as now, np.load(path) as then:
+            about, boxes = json.loads(str(then["about"])), then["boxes"]
+            joints, peaks = ([kept[part] for kept in (then, now)] for part in ("joints", "peaks"))
+        if len(joints[1]) != clip.num_frames:
+            raise clips_lib.DataError(
+                f"{clip.name} has {clip.num_frames} frames, its results {len(joints[1])}: the "
+                "video changed; --overwrite adapts again."
+            )
+        clip, size = dataclasses.replace(clip, boxes=boxes), readable_picture(clip).shape[:2]
+        before, after = joints
+        return Outcome(
+            clip, size, before, after, (peaks[0], peaks[1]), about["figures"], about["cost"]
+        )
+
+    def _export(self, outcome: Outcome, poses, rate) -> list[pathlib.Path]:
         skeleton, columns = self._chosen
         first, every = first_and_step(self._config)
         first = 0 if every > 1 else first  # numbered anew: the formats know no gaps
-        height, width = readable_picture(clip).shape[:2]
-        written = []
-        for when, joints in poses.items():
+        clip, (height, width), written = outcome.clip, outcome.size, []
+        for (when, joints), peaks in zip(poses.items(), outcome.peaks, strict=True):
             track = exports.Track(
                 clip.name,
                 joints[:, columns],
-                peaks[when][:, columns],
+                peaks[:, columns],
                 skeleton,
                 rate,
                 first,
@@ -97,18 +172,18 @@ class Delivery:
             written += exports.write(track, self._folder / "exports", self._formats, suffix)
         return written
 
-    def _scores(self, clip, poses) -> list[str]:
+    def _scores(self, outcome: Outcome, poses) -> list[str]:
         """Score both on the user's labels; nothing was trained on them."""
         if not self._labels:
             return []
-        count = clip.num_frames
+        clip, count = outcome.clip, outcome.clip.num_frames
         first, every = first_and_step(self._config)
         part = self._config.data.frames or every > 1
         known = labels_lib.read(
             self._labels,
             self._skeleton,
             clip.name,
-            readable_picture(clip).shape[:2],
+            outcome.size,
             count=None if part else count,
             first=self._labels_first,
         )
@@ -133,9 +208,9 @@ class Delivery:
         ]
         return [*said, *before["notes"], *known.notes]
 
-    def quality(self, result: Result, before: Result) -> list[tuple]:
+    def quality(self, outcome: Outcome) -> list[tuple]:
         """Rows for `report.personal`: measures that need no labels."""
-        skeleton, rows = self._skeleton, []
+        rows = []
         for name, measure, unit, explanation in (
             ("jitter", metrics.jitter, "limb lengths",
              "mean acceleration from frame to frame; fast movement counts too"),
@@ -144,53 +219,26 @@ class Delivery:
             ("left and right exchanged", metrics.swaps, "of the steps",
              "share of steps at which a pair seems to change sides"),
         ):  # fmt: skip
-            values = (measure(r.joints, skeleton) for r in (before, result))
+            values = (measure(joints, self._skeleton) for joints in (outcome.before, outcome.after))
             rows.append((name, *values, unit, "lower", explanation))
-        if self._config.model.method not in WITH_KEYPOINTS:
-            return rows
-        deltas = jax.tree.map(jnp.zeros_like, result.adaptation.delta), result.adaptation.delta
-        one, other = (self._inside(result, delta) for delta in deltas)
-        rows.append((
-            "reconstruction loss", one["reconstruction"], other["reconstruction"], "",
-            "lower", "of frames from another frame's look and their own keypoints: what adaptation "
-            "minimises, here on frames that it has seen",
-        ))  # fmt: skip
-        if "agreement" in one:
-            rows.append((
-                "distance to own keypoints", one["agreement"], other["agreement"],
-                "of the box's side", "lower", "joints against the mean of the self-supervised "
-                "keypoints that they are made of, weighted by affinity",
-            ))  # fmt: skip
+        for figure, name, unit, explanation in (
+            ("reconstruction", "reconstruction loss", "",
+             "of frames from another frame's look and their own keypoints: what adaptation "
+             "minimises, here on frames that it has seen"),
+            ("agreement", "distance to own keypoints", "of the box's side",
+             "joints against the mean of the self-supervised keypoints that they are made of, "
+             "weighted by affinity"),
+        ):  # fmt: skip
+            if figure in outcome.figures:
+                rows.append((name, *outcome.figures[figure], unit, "lower", explanation))
         return rows
 
-    def _inside(self, result: Result, delta) -> dict[str, float]:
-        """Figures that the network gives: reconstruction and agreement on a few frames."""
-        settings = self._tools.settings
-        readable = np.flatnonzero(np.isfinite(result.joints).all((1, 2)))
-        few = readable[np.linspace(0, len(readable) - 1, PROBED).astype(int)]
-        frames = Frames(*map(jnp.asarray, result.frames.read(few)))
-        affines = geometry.crop_affine(frames.crops, settings.image_size)
-        crops = ttp.cut(frames, jnp.arange(PROBED), affines, settings)
-        sources = jnp.roll(crops, PROBED // 2, 0)
-        output: Any = self._look(state.adapted(self._base, delta), crops, sources)
-        picture, means = output.reconstruction, self._base.normalisers
-        loss, _ = losses.reconstruction(self._vgg, picture, crops, means, bgr=settings.bgr)
-        found = {"reconstruction": float(loss)}
-        if output.affinity is not None:
-            weights = jnp.abs(output.affinity)
-            weights = weights / weights.sum(-1, keepdims=True)
-            side = output.heatmaps.shape[1]
-            mean = jnp.einsum("bkm,bmx->bkx", weights, output.points) / side
-            joints = geometry.transform_points(affines, jnp.asarray(result.joints[few]))
-            away = jnp.linalg.norm(mean - joints / settings.image_size, axis=-1)
-            found["agreement"] = float(away.mean())
-        return found
-
-    def _report(self, clip, result, poses, quality, notes, scenario) -> None:
-        config, count = self._config, clip.num_frames
-        readable = np.flatnonzero(np.isfinite(result.joints).all((1, 2)))
+    def _report(self, outcome: Outcome, poses, quality, notes) -> None:
+        config, clip = self._config, outcome.clip
+        first, every = first_and_step(config)
+        readable = np.flatnonzero(np.isfinite(outcome.after).all((1, 2)))
         few = np.unique(readable[np.linspace(0, len(readable) - 1, MOST_PICTURES).astype(int)])
-        left, top, right, bottom = window(clip, poses, few)
+        left, top, right, bottom = window(outcome.size, poses, few)
         zoom = min(1.0, REPORT_PIXELS / max(right - left, bottom - top))
         size = max(1, round((right - left) * zoom)), max(1, round((bottom - top) * zoom))
         pictures = [
@@ -201,7 +249,7 @@ class Delivery:
         scale = np.array(size) / (right - left, bottom - top)
         small = {k: (j[few] - (left, top) + 0.5) * scale - 0.5 for k, j in poses.items()}
         settings = {
-            "scenario": scenario,
+            "scenario": self._scenario,
             "updates a frame": config.ttp.iterations,
             "pairs an update": config.ttp.batch_size,
             "learning rate": config.ttp.learning_rate,
@@ -211,17 +259,12 @@ class Delivery:
             "smoothed": self._how or "no",
             "model": config.base or config.name,
         }
-        cost = {
-            "frames": count,
-            "updates": int(result.adaptation.step),
-            "seconds a frame": result.seconds / count,
-            "memory of the process, MiB": round(peak_mib()),
-        }
         report.personal(
             self._folder / f"{clip.name}_report.html",
             name=clip.name,
             pictures=pictures,
             frames=few,
+            numbers=first + every * np.arange(clip.num_frames),
             before=small["before"],
             after=small["after"],
             all_before=poses["before"],
@@ -229,9 +272,15 @@ class Delivery:
             skeleton=self._skeleton,
             quality=quality,
             settings=settings,
-            cost=cost,
+            cost=outcome.cost,
             notes=notes,
         )
+
+
+def forget_kept(folder: pathlib.Path) -> None:
+    """Remove what deliveries were made of, with the results that are gone from this folder."""
+    for path in (folder / "delivery").glob("*.*"):
+        path.unlink()
 
 
 def first_and_step(config) -> tuple[int, int]:
@@ -251,6 +300,13 @@ def chosen_joints(skeleton: Skeleton, names: str | None) -> tuple[Skeleton, list
     return skeleton.part(wanted), [skeleton.joints.index(name) for name in wanted]
 
 
+def labels_digest(path: str) -> str:
+    """SHA-256 of a file of labels, or of all files in a folder of them."""
+    place = pathlib.Path(path)
+    files = sorted(p for p in place.rglob("*") if p.is_file()) if place.is_dir() else [place]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+
+
 def readable_picture(clip) -> np.ndarray:
     """The first picture that can be read."""
     for index in range(clip.num_frames):
@@ -261,9 +317,9 @@ def readable_picture(clip) -> np.ndarray:
     raise clips_lib.FrameError(f"{clip.name}: no frame can be read.")
 
 
-def window(clip, poses, frames) -> tuple[int, int, int, int]:
+def window(size, poses, frames) -> tuple[int, int, int, int]:
     """Left, top, right, bottom of a region that shows the person in all of these frames."""
-    height, width = readable_picture(clip).shape[:2]
+    height, width = size
     points = np.concatenate([poses["before"][frames], poses["after"][frames]]).reshape(-1, 2)
     low, high = np.nanmin(points, 0), np.nanmax(points, 0)
     room = ROOM * max(high - low)
@@ -272,31 +328,39 @@ def window(clip, poses, frames) -> tuple[int, int, int, int]:
     return min(left, width - 2), min(top, height - 2), max(right, left + 2), max(bottom, top + 2)
 
 
-def overlay_video(path: pathlib.Path, clip, poses, skeleton: Skeleton, rate: float) -> pathlib.Path:
+def overlay_video(
+    path: pathlib.Path, outcome: Outcome, poses, skeleton: Skeleton, rate: float
+) -> pathlib.Path:
     """Write the video with both poses drawn: before red and thin, after green.
 
-    Frames that can't be read are black. Raises OSError where no video can be written.
+    H.264, which players, browsers and phones show. Frames that can't be read are black. Raises
+    OSError where it can't be written.
     """
-    height, width = readable_picture(clip).shape[:2]
+    height, width = outcome.size
     zoom = min(1.0, VIDEO_PIXELS / max(height, width))
+    # The codec halves the resolution of colour, so it wants even sides.
     size = max(2, round(width * zoom) // 2 * 2), max(2, round(height * zoom) // 2 * 2)
     scale = np.array(size) / (width, height)
-    part = path.with_name(f"part-{path.name}")
-    writer = cv2.VideoWriter(str(part), cv2.VideoWriter.fourcc(*"mp4v"), rate, size)
-    if not writer.isOpened():
-        raise OSError(f"{path} can't be written: is the disk full, or OpenCV without ffmpeg?")
     thick = max(1, round(max(size) / 400))
-    for index in range(clip.num_frames):
-        try:
-            picture = clip.read(index)
-        except clips_lib.FrameError:
-            picture = np.zeros((height, width, 3), np.uint8)
-        picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
-        for name, color, extra in (("before", BEFORE, 0), ("after", AFTER, 1)):
-            points = (poses[name][index] + 0.5) * scale - 0.5
-            draw_pose(picture, points, skeleton, color, thick + extra)
-        writer.write(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
-    writer.release()
+    part = path.with_name(f"part-{path.name}")
+    try:
+        with av.open(part, "w", format="mp4", options={"movflags": "faststart"}) as file:
+            stream = file.add_stream("libx264", rate=Fraction(rate).limit_denominator(10_000))
+            stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
+            for index in range(outcome.clip.num_frames):
+                picture = np.zeros((height, width, 3), np.uint8)
+                with contextlib.suppress(clips_lib.FrameError):
+                    picture = outcome.clip.read(index)
+                picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+                for name, color, extra in (("before", BEFORE, 0), ("after", AFTER, 1)):
+                    points = (poses[name][index] + 0.5) * scale - 0.5
+                    draw_pose(picture, points, skeleton, color, thick + extra)
+                file.mux(
+                    stream.encode(av.VideoFrame.from_ndarray(picture.astype(np.uint8), "rgb24"))
+                )
+            file.mux(stream.encode())
+    except av.FFmpegError as error:
+        raise OSError(f"{path} can't be written: {error}. Is the disk full?") from error
     part.replace(path)
     return path
 

@@ -38,7 +38,7 @@ from data_pipelines import media
 from ttp_jax import parallel, people, state, visualize
 from ttp_jax.checkpoint import Unfinished, fingerprint, write_arrays, write_json
 from ttp_jax.verbs import experiment
-from ttp_jax.verbs.delivery import Delivery, first_and_step
+from ttp_jax.verbs.delivery import Delivery, first_and_step, forget_kept
 from ttp_jax.verbs.experiment import say
 from ttp_jax.verbs.runner import Result, Runner, Stopped, stopping
 
@@ -74,6 +74,7 @@ def run_scenario(
       folder: for the results; None for the scenario's own in the workdir.
     """
     base, step = experiment.load_base(config, workdir)
+    trained = base
     if options.person:
         person = people.read(person_file(workdir, options.person), fingerprint(base))
         base = base.replace(params=state.adapted(base, person.delta)["params"])
@@ -89,12 +90,14 @@ def run_scenario(
         for old in (*folder.glob("*.npz"), folder / "run.json"):
             old.unlink(missing_ok=True)
         unfinished.forget_all()
+        forget_kept(folder)
         write_json(folder / "protocol.json", own)
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices("old results are gone")
     mine = clips[jax.process_index() :: jax.process_count()]
     todo = [c for c in mine if not (folder / f"{c.name}.npz").exists()]
     runner, predictor = Runner(config, base, scenario, unfinished), Runner(config, base, "none")
+    plain = Runner(config, trained, "none") if options.person else predictor
     if len(todo) < len(mine):
         say(f"{len(mine) - len(todo)} of {len(mine)} subjects are done already")
     if runner.carries and (len(todo) < len(clips) or jax.process_count() > 1):
@@ -102,8 +105,9 @@ def run_scenario(
             "some subjects are done (or another process does them), but what is carried from "
             "subject to subject was not kept: start over with --overwrite, in one process."
         )
-    own_media = config.data.source == "media" and scenario != "none" and options.deliver
-    delivery = Delivery(config, base, folder, options) if own_media else None
+    changed = scenario != "none" or options.person  # else there is no before and after
+    own_media = config.data.source == "media" and changed and options.deliver
+    delivery = Delivery(config, own_name, folder, options) if own_media else None
     failed, seconds = {}, {}
     drawn = {clip.name for clip in clips[: config.eval.pictures]}
 
@@ -113,6 +117,15 @@ def run_scenario(
                 yield refined(clip, predictor, config.data.refine)
             except (clips_lib.FrameError, clips_lib.DataError) as error:
                 failed[clip.name] = str(error)
+
+    def deliver(clip):
+        if not delivery or delivery.is_done(clip.name):
+            return
+        try:
+            delivery.write(clip)
+        except (OSError, clips_lib.DataError, clips_lib.FrameError) as error:
+            # The keypoints are on disk: the same command tries again what is made of them.
+            failed[clip.name] = f"its keypoints are written, but not all of the rest: {error}"
 
     def finish(clip, result):
         seconds[clip.name] = result.seconds
@@ -124,13 +137,20 @@ def run_scenario(
         if clip.name in drawn and config.model.method == "transformer":
             visualize.save(folder / f"{clip.name}.png", runner.picture(clip, result))
         if delivery:
-            delivery.write(clip, result, predictor.one(clip), scenario)
+            before = plain.one(clip)
+            both = ((plain, before), (runner, result))
+            models = [(one.variables(found), found.joints) for one, found in both]
+            delivery.keep(clip, result, before, runner.figures(result.frames, *models))
         write_result(folder, clip.name, result, config)
+        deliver(clip)
         bar.set_description_str(f"{scenario}, {len(seconds)} of {len(todo)} subjects")
 
     total = sum(clip.num_frames for clip in todo)
     bar = tqdm(total=total, unit="frame", desc=scenario, dynamic_ncols=True)
     try:
+        for clip in mine:
+            if (folder / f"{clip.name}.npz").exists():
+                deliver(clip)
         with stopping(runner.stop), bar:
             for clip, result in runner.many(boxed(), bar):
                 if isinstance(result, Exception):

@@ -20,16 +20,17 @@ import numpy as np
 from data_pipelines import clips as clips_lib
 from data_pipelines.clips import Clip
 from data_pipelines.pipeline import SubjectFrames
-from ttp_jax import geometry, parallel, state, ttp, visualize
+from ttp_jax import geometry, losses, parallel, state, ttp, visualize
 from ttp_jax.checkpoint import Unfinished
 from ttp_jax.memory import Frames
-from ttp_jax.models.pose import denormalize
+from ttp_jax.models.pose import WITH_KEYPOINTS, denormalize
 from ttp_jax.verbs import experiment
 from ttp_jax.verbs.experiment import say
 
 CHUNK = 8  # frames of one call of a program
 MEMORY_SHARE = 0.7  # of what the device has free, for subjects side by side
 MOST_TOGETHER = 64
+PROBED = 16  # frames for the figures that the network itself gives
 # What is done with a subject, one pass after the other; all but "adapt" go through its frames.
 PASSES = {"none": ("predict",), "online": ("online",), "offline": ("watch", "adapt", "predict")}
 
@@ -353,7 +354,7 @@ class Runner:
     def picture(self, clip, result: Result, count: int = 3) -> np.ndarray:
         """The paper's Figure 5 for some frames, seen by the personalized model."""
         config, settings = self._config, self._tools.settings
-        variables = state.adapted(self._base, result.adaptation.delta)
+        variables = self.variables(result)
         readable = np.flatnonzero(np.isfinite(result.joints).all((1, 2)))
         chosen = spread(readable, count)
         size, bgr = settings.image_size, settings.bgr
@@ -380,6 +381,47 @@ class Runner:
                 entry["visible"] = clip.visible[t]
             rows.append(entry)
         return visualize.figure5(rows, experiment.skeleton_of(config))
+
+    def variables(self, result: Result) -> dict:
+        """The network's variables that a subject's adaptation ended with."""
+        return state.adapted(self._base, result.adaptation.delta)
+
+    def figures(self, frames: SubjectFrames, *found: tuple[dict, np.ndarray]) -> dict:
+        """What the network itself tells of a subject, before and after.
+
+        Args:
+          frames: of the subject.
+          found: pairs of a model's `variables` and the joints [T, K, 2] that it predicted.
+
+        Returns:
+          Name -> a number for each pair. "reconstruction" is the loss that adaptation minimises, on
+          a few frames, each from another frame's look; "agreement", of a Transformer, the distance
+          of the joints from the points that they are made of, weighted by the affinity, in sides of
+          the box. Nothing of a method without keypoints.
+        """
+        if self._config.model.method not in WITH_KEYPOINTS:
+            return {}
+        settings, told = self._tools.settings, {}
+        readable = np.flatnonzero(np.isfinite(found[0][1]).all((1, 2)))
+        few = readable[np.linspace(0, len(readable) - 1, PROBED).astype(int)]
+        some = Frames(*map(jnp.asarray, frames.read(few)))
+        affines = geometry.crop_affine(some.crops, settings.image_size)
+        crops = ttp.cut(some, jnp.arange(PROBED), affines, settings)
+        vgg = experiment.load_vgg(self._config) if self._vgg is None else self._vgg
+        for variables, joints in found:
+            output: Any = self._see(variables, crops, jnp.roll(crops, PROBED // 2, 0))
+            means, picture = self._base.normalisers, output.reconstruction
+            loss, _ = losses.reconstruction(vgg, picture, crops, means, bgr=settings.bgr)
+            told.setdefault("reconstruction", []).append(float(loss))
+            if output.affinity is None:
+                continue
+            weights = jnp.abs(output.affinity)
+            weights = weights / weights.sum(-1, keepdims=True)
+            mean = jnp.einsum("bkm,bmx->bkx", weights, output.points) / output.heatmaps.shape[1]
+            inside = geometry.transform_points(affines, jnp.asarray(joints[few]))
+            away = jnp.linalg.norm(mean - inside / settings.image_size, axis=-1)
+            told.setdefault("agreement", []).append(float(away.mean()))
+        return told
 
 
 class _Progress:
