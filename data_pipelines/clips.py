@@ -4,7 +4,6 @@ import dataclasses
 import os
 import re
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -67,16 +66,6 @@ class FrameError(ValueError):
 
 class DataError(ValueError):
     """A data set that isn't where or what it should be; the message says what to do."""
-
-
-def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Call `write(temporary path)`, then put the file in place; a crash leaves `path` untouched."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        write(temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def part(clip: Clip, frames: str = "", every: int = 1) -> Clip:

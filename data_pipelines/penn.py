@@ -21,7 +21,8 @@ import numpy as np
 import scipy.io
 from tqdm import tqdm
 
-from data_pipelines.clips import Clip, DataError, FrameError, write_atomically
+from data_pipelines.clips import Clip, DataError, FrameError
+from ttp_jax.files import write_atomically
 from ttp_jax.skeletons import PENN13
 
 SPLITS = ("train", "test")

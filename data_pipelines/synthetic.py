@@ -26,7 +26,8 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-from data_pipelines.clips import Clip, write_atomically
+from data_pipelines.clips import Clip
+from ttp_jax.files import write_atomically
 from ttp_jax.skeletons import PENN13
 
 # Part of the cache's file names: raise it whenever the same spec would give other bytes.

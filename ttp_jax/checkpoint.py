@@ -15,6 +15,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from flax import traverse_util
 
+from ttp_jax.files import write_atomically
 from ttp_jax.state import Base, TrainState
 
 # The model that comes with the project.
@@ -239,21 +240,16 @@ def read_model(path: str | pathlib.Path) -> ModelFile:
 
 def write_arrays(path: pathlib.Path, arrays: dict[str, Any], *, compress: bool = True) -> None:
     """Write a NumPy archive so that a crash leaves the old file or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
     save = np.savez_compressed if compress else np.savez
-    try:
-        with part.open("wb") as file:  # given a name, numpy would add a suffix to it
+
+    def write(temporary):
+        with temporary.open("wb") as file:  # given a name, numpy would add a suffix to it
             save(file, **arrays)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+
+    write_atomically(path, write)
 
 
 def write_json(path: str | pathlib.Path, value) -> None:
     """Write `value` so that a crash leaves the old file or the new one, never half of it."""
-    path = pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(value, indent=1, allow_nan=True))
-    part.replace(path)
+    text = json.dumps(value, indent=1, allow_nan=True)
+    write_atomically(path, lambda temporary: temporary.write_text(text))

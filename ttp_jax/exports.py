@@ -19,13 +19,13 @@ Text formats keep four decimals, the others all digits.
 
 import importlib
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from ttp_jax.files import write_atomically
 from ttp_jax.skeletons import Skeleton
 
 SCORER = "ttp_jax"  # whom DeepLabCut's tables name as the source of the points
@@ -346,16 +346,8 @@ FORMATS: dict[str, Callable[[Track, Path], Path]] = {
 
 
 def _put(stem: Path, extension: str, write: Callable[[Path], object]) -> Path:
-    """Call `write(temporary path)`, then put the file in place; a crash leaves the old one."""
     path = stem.with_name(stem.name + extension)  # not with_suffix: names have dots
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        write(temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path
+    return write_atomically(path, write)
 
 
 def _write_lines(path: Path, lines: Sequence[str]) -> None:

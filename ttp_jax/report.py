@@ -19,6 +19,8 @@ from html import escape
 import numpy as np
 from PIL import Image
 
+from ttp_jax.files import write_atomically
+
 HERE = pathlib.Path(__file__).parent
 MOST_POINTS = 2000  # of one drawn line; more than a screen has columns
 CHANGED = 0.01  # of the longer side of a picture: a joint that moved less counts as unchanged
@@ -89,15 +91,9 @@ def paragraph(text: str) -> str:
 
 def save(path, html: str) -> None:
     """Write a page; a crash leaves what was at `path`. Makes missing folders."""
-    path = pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        # A file name that is not valid text must not cost the report.
-        temporary.write_bytes(html.encode("utf-8", "replace"))
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    # A file name that is not valid text must not cost the report.
+    data = html.encode("utf-8", "replace")
+    write_atomically(path, lambda temporary: temporary.write_bytes(data))
 
 
 # --- Tables --------------------------------------------------------------------------------------

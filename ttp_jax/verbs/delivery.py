@@ -21,6 +21,7 @@ from data_pipelines import clips as clips_lib
 from data_pipelines import labels as labels_lib
 from ttp_jax import exports, metrics, report, smooth
 from ttp_jax.checkpoint import write_arrays, write_json
+from ttp_jax.files import write_atomically
 from ttp_jax.skeletons import Skeleton
 from ttp_jax.verbs import experiment
 from ttp_jax.verbs.experiment import say
@@ -342,10 +343,11 @@ def overlay_video(
     size = max(2, round(width * zoom) // 2 * 2), max(2, round(height * zoom) // 2 * 2)
     scale = np.array(size) / (width, height)
     thick = max(1, round(max(size) / 400))
-    part = path.with_name(f"part-{path.name}")
-    try:
-        with av.open(part, "w", format="mp4", options={"movflags": "faststart"}) as file:
-            stream = file.add_stream("libx264", rate=Fraction(rate).limit_denominator(10_000))
+    rate_given = Fraction(rate).limit_denominator(10_000)
+
+    def write(temporary):
+        with av.open(temporary, "w", format="mp4", options={"movflags": "faststart"}) as file:
+            stream = file.add_stream("libx264", rate=rate_given)
             stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
             for index in range(outcome.clip.num_frames):
                 picture = np.zeros((height, width, 3), np.uint8)
@@ -355,14 +357,14 @@ def overlay_video(
                 for name, color, extra in (("before", BEFORE, 0), ("after", AFTER, 1)):
                     points = (poses[name][index] + 0.5) * scale - 0.5
                     draw_pose(picture, points, skeleton, color, thick + extra)
-                file.mux(
-                    stream.encode(av.VideoFrame.from_ndarray(picture.astype(np.uint8), "rgb24"))
-                )
+                frame = av.VideoFrame.from_ndarray(picture.astype(np.uint8), "rgb24")
+                file.mux(stream.encode(frame))
             file.mux(stream.encode())
+
+    try:
+        return write_atomically(path, write)
     except av.FFmpegError as error:
         raise OSError(f"{path} can't be written: {error}. Is the disk full?") from error
-    part.replace(path)
-    return path
 
 
 def draw_pose(picture, points, skeleton: Skeleton, color, thick: int) -> None:

@@ -37,6 +37,7 @@ from data_pipelines import clips as clips_lib
 from data_pipelines import media
 from ttp_jax import parallel, people, state, visualize
 from ttp_jax.checkpoint import Unfinished, fingerprint, write_arrays, write_json
+from ttp_jax.files import write_atomically
 from ttp_jax.verbs import experiment
 from ttp_jax.verbs.delivery import Delivery, first_and_step, forget_kept
 from ttp_jax.verbs.experiment import say
@@ -287,7 +288,7 @@ def write_result(folder: pathlib.Path, name: str, result: Result, config) -> Non
         number = str(first + t * every)
         lines.append(",".join([number, *(f"{value:.4f}" for value in row)]))
     text = "\n".join(lines) + "\n"
-    clips_lib.write_atomically(folder / f"{name}.csv", lambda path: path.write_text(text))
+    write_atomically(folder / f"{name}.csv", lambda path: path.write_text(text))
     inputs = np.array(result.inputs)
     arrays = {"joints": result.joints, "peaks": result.peaks, "inputs": inputs}
     write_arrays(folder / f"{name}.npz", arrays)
