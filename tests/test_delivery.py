@@ -43,7 +43,7 @@ def delivered(tmp_path_factory):
             *("personalize", str(video), f"--model={model}", f"--workdir={folder / 'out'}"),
             *("--scenario=offline", "--frames=2-9", "--formats=dlc-csv,coco", "--smooth=savgol"),
             *("--keypoints=left_knee,right_knee", "--iterations=2", f"--labels={labels}"),
-            "--device=cpu",
+            *("--device=cpu", "--keep=full"),
         )
     )
     return folder / "out/results/offline", said
@@ -126,6 +126,25 @@ def test_other_formats_and_labels_need_no_second_adaptation(delivered):
     assert table.read_text() != smoothed  # no longer
     said = small_run.done(small_run.command(*words, "--formats=dlc-csv,trc"))
     assert "my walk_after_adapt.trc" not in said  # there already
+
+
+def test_a_kept_person_is_delivered_too(delivered):
+    """Before is what the model said that knows nobody; after, what it said at the time."""
+    folder, _ = delivered
+    where = folder.parents[2]
+    words = (
+        *("predict", str(where / "my walk.mp4"), f"--model={where / 'model.npz'}"),
+        *("--person=my walk", "--frames=2-9", f"--workdir={where / 'out'}", "--formats=npz"),
+    )
+    said = small_run.done(small_run.command(*words))
+    again = folder.parent / "person-my walk"
+    assert "this is no accuracy" in said and (again / "my walk_report.html").exists()
+    for when, one, other in (
+        ("before", again / "delivery/my walk.npz", folder / "delivery/my walk.npz"),
+        ("after", again / "my walk.npz", folder / "my walk.npz"),
+    ):
+        with np.load(one) as a, np.load(other) as b:
+            np.testing.assert_allclose(a["joints"], b["joints"], atol=1e-3, err_msg=when)
 
 
 # --- Parts ---------------------------------------------------------------------------------------
