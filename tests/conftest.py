@@ -23,6 +23,20 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
 
 
+# Minutes each. Begun first, so that no process is left with one of them at the end.
+LONG = ("verbs", "layouts", "notebooks", "api", "parity", "ttp", "steps", "delivery", "hosts")
+
+
+def pytest_collection_modifyitems(items):
+    """Put the long files first; --no-loadscope-reorder leaves the order to this."""
+
+    def rank(item):
+        name = item.path.stem.removeprefix("test_")
+        return LONG.index(name) if name in LONG else len(LONG)
+
+    items.sort(key=rank)
+
+
 @pytest.fixture
 def x64():
     """Float64 in jax for the length of one test."""
