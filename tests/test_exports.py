@@ -225,6 +225,24 @@ def test_coco_results_hold_the_predictions(tmp_path):
         assert annotation["category_id"] == 1
 
 
+def test_every_tenth_frame_keeps_its_number_and_time(tmp_path):
+    """Of a video of 240 frames a second; formats without gaps count the rows."""
+    track = example(first_frame=40, step=10)
+    frames = [40 + 10 * t for t in range(FRAMES)]
+    table = written(tmp_path, "dlc-csv", track).read_text().splitlines()
+    assert [int(line.split(",")[0]) for line in table[3:]] == frames
+    results = json.loads(written(tmp_path, "coco", track).read_text())
+    assert {row["image_id"] for row in results} == {
+        f for t, f in enumerate(frames) if t not in EMPTY
+    }
+    lines = written(tmp_path, "trc", track).read_text().splitlines()
+    rows = [line.split("\t")[:2] for line in lines if line[:1].isdigit() and "\t0." in line]
+    assert [int(row[0]) for row in rows] == [5 + t for t in range(FRAMES)]
+    np.testing.assert_allclose([float(row[1]) for row in rows], np.array(frames) / 240, atol=1e-6)
+    with h5py.File(written(tmp_path, "sleap", track)) as file:
+        assert file["track_occupancy"].shape == (4 + FRAMES, 1)
+
+
 # --- SLEAP ---------------------------------------------------------------------------------------
 
 
@@ -355,6 +373,7 @@ def test_parquet_is_a_tidy_table(tmp_path):
         "limbs": [list(limb) for limb in PENN13.limbs],
         "frames_per_second": 24.0,
         "first_frame": FIRST,
+        "step": 1,
         "picture_size": [WIDTH, HEIGHT],
     }
 

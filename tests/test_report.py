@@ -305,11 +305,11 @@ def test_a_personal_report_says_what_changed_and_that_it_is_not_accuracy(tmp_pat
     rows = [re.sub("<[^>]+>", "|", row).strip("|").split("||") for row in rows]
     dash = "–"  # noqa: RUF001
     assert rows[:5] == [
-        ["jitter (px)", "4", "1", "-3 (-75%)", "better"],
-        ["agreement", "0.5", "0.4", "-0.1 (-20%)", "worse"],
-        ["swaps (frames)", "0", "0", "+0", "same"],
-        ["movement (px)", "2", "3", "+1 (+50%)", dash],
-        ["unknown", dash, "3", dash, dash],
+        ["jitter (px)", "better", "4", "1", "-3 (-75%)"],
+        ["agreement", "worse", "0.5", "0.4", "-0.1 (-20%)"],
+        ["swaps (frames)", "same", "0", "0", "+0"],
+        ["movement (px)", dash, "2", "3", "+1 (+50%)"],
+        ["unknown", dash, dash, "3", dash],
     ]
     assert rows[5:] == [["scenario", "online"], ["updates", "96"]]
 

@@ -41,10 +41,12 @@ class Track(NamedTuple):
       likelihood: float [T, K], the peaks of the heatmaps; written clipped to 0..1, and as missing
         where the joint is.
       skeleton: of the K joints.
-      frames_per_second: of the video; 30 for pictures.
+      frames_per_second: rows a second; 30 for pictures.
       first_frame: number of the first row in the video, counted from 0.
       picture_size: (width, height) in pixels, or None.
       boxes: [T, 4] person boxes x1, y1, x2, y2 in picture pixels, or None.
+      step: number of frames from row to row in the video. SLEAP and OpenSim know no gaps: in their
+        files the frames between aren't counted.
     """
 
     name: str
@@ -55,11 +57,17 @@ class Track(NamedTuple):
     first_frame: int = 0
     picture_size: tuple[int, int] | None = None
     boxes: np.ndarray | None = None
+    step: int = 1
 
     @property
     def frames(self) -> np.ndarray:
-        """Numbers [T] of the frames in the video, counted from 0."""
-        return self.first_frame + np.arange(len(self.joints))
+        """Numbers [T] of the rows' frames in the video, counted from 0."""
+        return self.first_frame + self.step * np.arange(len(self.joints))
+
+    @property
+    def first_row(self) -> int:
+        """Number of the first row among all rows of the video."""
+        return self.first_frame // self.step
 
     def values(self) -> np.ndarray:
         """Return float64 [T, K, 3] of x, y and likelihood, all NaN where a joint is missing.
@@ -117,7 +125,7 @@ def write_eks(tracks: Mapping[int, Track], folder) -> list[Path]:
       ValueError: the tracks differ in frames or joints, so they are not of one video; or there is
         a joint that all of them miss.
     """
-    spans = {(t.first_frame, len(t.joints), t.skeleton.joints) for t in tracks.values()}
+    spans = {(tuple(t.frames), t.skeleton.joints) for t in tracks.values()}
     if len(spans) != 1:
         found = {seed: (t.first_frame, len(t.joints)) for seed, t in tracks.items()}
         raise ValueError(
@@ -210,12 +218,12 @@ def _sleap(track: Track, stem: Path) -> Path:
     """SLEAP's analysis file, axes in SLEAP's own order (MATLAB's, reversed by HDF5).
 
     Rows are counted from the video's first frame, for the format has no numbers of frames: those
-    before `first_frame` are missing. The score of an instance is the mean of its joints'; there is
+    before the first are missing. The score of an instance is the mean of its joints'; there is
     no tracker, so tracking scores are NaN.
     """
     import h5py
 
-    before = np.full((track.first_frame, track.skeleton.size, 3), np.nan)
+    before = np.full((track.first_row, track.skeleton.size, 3), np.nan)
     values = np.concatenate([before, track.values()])
     scores = _scores(values)
     present = ~np.isnan(scores)
@@ -258,7 +266,7 @@ def _trc(track: Track, stem: Path) -> Path:
         "NumMarkers": len(joints),
         "Units": "mm",
         "OrigDataRate": rate,
-        "OrigDataStartFrame": track.first_frame + 1,
+        "OrigDataStartFrame": track.first_row + 1,
         "OrigNumFrames": count,
     }
     rows = [
@@ -269,8 +277,9 @@ def _trc(track: Track, stem: Path) -> Path:
         ["", "", *(f"{axis}{i + 1}" for i in range(len(joints)) for axis in "XYZ")],
         [],
     ]
-    for frame, values in zip(track.frames, track.values(), strict=True):
-        cells = [frame + 1, f"{frame / track.frames_per_second:.6f}"]
+    seconds = track.frames / (track.frames_per_second * track.step)
+    for row, (second, values) in enumerate(zip(seconds, track.values(), strict=True)):
+        cells = [track.first_row + row + 1, f"{second:.6f}"]
         for x, y, _ in values:
             cells += ["NaN"] * 3 if np.isnan(x) else [f"{x:.4f}", f"{bottom - y:.4f}", "0.0000"]
         rows.append(cells)
@@ -288,6 +297,7 @@ def _npz(track: Track, stem: Path) -> Path:
         "limbs": np.array(track.skeleton.limbs, int).reshape(-1, 2),
         "fps": np.array(float(track.frames_per_second)),
         "first_frame": np.array(track.first_frame),
+        "step": np.array(track.step),
         "picture_size": track.picture_size,
         "boxes": track.boxes,
     }
@@ -306,7 +316,7 @@ def _parquet(track: Track, stem: Path) -> Path:
     """One row a frame and joint: frame, keypoint, x, y, likelihood.
 
     The schema's metadata holds, each as JSON, name, skeleton, joints, limbs, frames_per_second,
-    first_frame and picture_size.
+    first_frame, step and picture_size.
     """
     pyarrow = _optional("parquet", "pyarrow", "pyarrow.parquet")
     values, skeleton = track.values(), track.skeleton
@@ -324,6 +334,7 @@ def _parquet(track: Track, stem: Path) -> Path:
         "limbs": skeleton.limbs,
         "frames_per_second": float(track.frames_per_second),
         "first_frame": track.first_frame,
+        "step": track.step,
         "picture_size": track.picture_size,
     }
     metadata = {name: json.dumps(value) for name, value in about.items()}

@@ -426,6 +426,7 @@ def personal(
     quality,
     settings,
     cost,
+    scores=(),
     notes=(),
 ) -> None:
     """Write the report of one subject's personalization. Makes missing folders.
@@ -443,19 +444,22 @@ def personal(
       skeleton: of the joints.
       quality: rows (name, before, after, unit, better, explanation) of measures without labels;
         `better` is "lower", "higher" or "" where neither is; a value not known is NaN.
+      scores: rows like those of `quality`, against labels.
       settings: name -> value.
       cost: name -> value, such as seconds per frame, updates, memory.
       notes: sentences to read first, such as which frames could not be read.
     """
     moved, numbers = _movement(all_before, all_after, skeleton), np.asarray(numbers)
     said = "".join(f'<p class="note">{escape(note)}</p>\n' for note in notes)
+    warning = f'<p class="note">{NOT_ACCURACY}</p>'
     viewer = before_after(pictures, before, after, skeleton, frames=numbers[np.asarray(frames)])
-    shown = paragraph(f"{len(pictures)} of {len(moved)} frames.")
+    shown = paragraph(f"{len(pictures)} of {len(moved)} frames, evenly spread, cut to the person.")
     sections = [
         said,
         section("Before and after", shown, viewer),
         section("Where and when the pose changed", *_changes(moved, numbers, skeleton)),
-        section("Quality without labels", *_quality(quality)),
+        section("Against the labels", *_compared(scores)) if scores else "",
+        section("Quality without labels", warning, *_compared(quality)),
         section("Settings", table(["setting", "value"], list(settings.items()))),
         section("Cost", table(["cost", "value"], list(cost.items()))),
     ]
@@ -518,8 +522,8 @@ def _bars(names, values) -> str:
     return f'<figure>{caption}<table class="bars"><tbody>\n{rows}\n</tbody></table></figure>\n'
 
 
-def _quality(rows) -> list[str]:
-    """Return the plain word, the table, and what each measure means."""
+def _compared(rows) -> list[str]:
+    """Return a table of measures before and after, and what each of them means."""
     cells, meanings = [], []
     for name, before, after, unit, better, explanation in rows:
         if better not in BETTER:
@@ -530,12 +534,13 @@ def _quality(rows) -> list[str]:
             verdict = VERDICTS[int(np.sign(change * BETTER[better]))]
         share = f" ({change / abs(before):+.0%})" if before and math.isfinite(change) else ""
         shown = f"{change:+.3g}{share}" if math.isfinite(change) else DASH
-        cells.append([f"{name} ({unit})" if unit else name, before, after, shown, verdict])
+        cells.append([f"{name} ({unit})" if unit else name, verdict, before, after, shown])
         aim = f" {better.capitalize()} is better." if better else ""
-        meanings.append(f"<dt>{escape(name)}</dt><dd>{escape(explanation + aim)}</dd>")
-    header = ["measure", "before", "after", "change", "by this measure"]
+        meaning = explanation.rstrip(".") + "." + aim
+        meanings.append(f"<dt>{escape(name)}</dt><dd>{escape(meaning)}</dd>")
+    # The verdict stands second, so that a phone shows it without scrolling.
+    header = ["measure", "by this", "before", "after", "change"]
     return [
-        f'<p class="note">{NOT_ACCURACY}</p>',
         table(header, cells),
         f"<dl>{''.join(meanings)}</dl>\n",
     ]

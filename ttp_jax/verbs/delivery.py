@@ -8,6 +8,8 @@ it can be made again, otherwise, without adapting again.
 
 import contextlib
 import dataclasses
+import datetime
+import glob
 import hashlib
 import json
 import pathlib
@@ -19,7 +21,7 @@ import numpy as np
 
 from data_pipelines import clips as clips_lib
 from data_pipelines import labels as labels_lib
-from ttp_jax import exports, metrics, report, smooth
+from ttp_jax import exports, geometry, metrics, report, smooth
 from ttp_jax.checkpoint import write_arrays, write_json
 from ttp_jax.files import write_atomically
 from ttp_jax.skeletons import Skeleton
@@ -32,6 +34,12 @@ REPORT_PIXELS = 480  # longer side of its pictures
 VIDEO_PIXELS = 1280  # longer side of the overlay video
 ROOM = 0.25  # around the person in the report, in sides of the box
 BEFORE, AFTER = (255, 84, 112), (64, 224, 120)
+SCORES = (  # of `metrics.score_labels`: name, unit, what is better, what it is
+    ("PCK@0.2", "%", "higher",
+     "share of the labelled joints within 0.2 of the torso's length of their label"),
+    ("PCK@0.5", "%", "higher", "likewise within 0.5 of the torso's length"),
+    ("RMSE px", "px", "lower", "root mean square distance from the labels"),
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,21 +121,48 @@ class Delivery:
             poses = {key: smooth.smooth(joints, self._how, rate) for key, joints in poses.items()}
         files = self._export(outcome, poses, rate)
         video = self._folder / f"{name}_overlay.mp4"
-        files.append(overlay_video(video, outcome, poses, self._skeleton, rate))
-        quality = self.quality(outcome)
-        notes = self._scores(outcome, poses)
-        if unread := int(np.isnan(outcome.after).all((1, 2)).sum()):
-            notes.append(f"{unread} frames could not be read: rows of NaN.")
-        self._report(outcome, poses, quality, notes)
+        numbers = frame_numbers(self._config, clip)
+        files.append(overlay_video(video, outcome, poses, self._skeleton, rate, numbers))
+        quality = self.quality(outcome, poses)
+        scores, about_scores = self._scores(outcome, poses)
+        notes = self._notes(outcome)
+        self._report(outcome, poses, quality, scores, [*notes, *about_scores])
         write_json(self._kept(name, "json"), self._wanted)
         say(f"\n{name}: without labels, before -> after (this is no accuracy)")
         for row in quality:
             say(f"  {row[0]:34}{row[1]:9.4g} -> {row[2]:.4g} {row[3]}")
-        for note in notes:
+        if scores:
+            say("against the labels, before -> after")
+        for row in scores:
+            say(f"  {row[0]:34}{row[1]:9.4g} -> {row[2]:.4g} {row[3]}")
+        for note in (*about_scores, *notes):
             say(f"  {note}")
         say(f"  report: {self._folder / f'{name}_report.html'}")
-        for path in files:
+        for path in (self._folder / f"{name}.csv", *files):
             say(f"  {path}")
+
+    def _notes(self, outcome: Outcome) -> list[str]:
+        """What the reader of a report must know of its numbers."""
+        config, clip, notes = self._config, outcome.clip, []
+        if config.base == "shipped":
+            notes.append(
+                "The model that comes along has seen rendered people only and makes clear errors "
+                "on real ones: research software, no medical device."
+            )
+        # `heatmaps.decode` moves a peak by a quarter cell to either side, so half a cell is a step.
+        cell = geometry.box_to_crop(clip.boxes)[:, 2] / experiment.heatmap_size(config)
+        notes.append(
+            f"The network sees steps of {np.median(cell) / 2:.3g} px here: a joint's place is no "
+            "finer, whatever its decimals."
+        )
+        if self._how:
+            notes.append(
+                f"Smoothed ({self._how}): pictures, video, exports and the figures of the pose; "
+                f"{clip.name}.csv is as predicted."
+            )
+        if unread := int(np.isnan(outcome.after).all((1, 2)).sum()):
+            notes.append(f"{unread} frames could not be read: rows of NaN.")
+        return notes
 
     def _kept(self, name: str, kind: str = "npz") -> pathlib.Path:
         return self._folder / "delivery" / f"{name}.{kind}"
@@ -142,11 +177,6 @@ class Delivery:
         with np.load(self._folder / f"{clip.name}.npz") as now, np.load(path) as then:
             about, boxes = json.loads(str(then["about"])), then["boxes"]
             joints, peaks = ([kept[part] for kept in (then, now)] for part in ("joints", "peaks"))
-        if len(joints[1]) != clip.num_frames:
-            raise clips_lib.DataError(
-                f"{clip.name} has {clip.num_frames} frames, its results {len(joints[1])}: the "
-                "video changed; --overwrite adapts again."
-            )
         clip, size = dataclasses.replace(clip, boxes=boxes), readable_picture(clip).shape[:2]
         before, after = joints
         return Outcome(
@@ -155,9 +185,8 @@ class Delivery:
 
     def _export(self, outcome: Outcome, poses, rate) -> list[pathlib.Path]:
         skeleton, columns = self._chosen
-        first, every = first_and_step(self._config)
-        first = 0 if every > 1 else first  # numbered anew: the formats know no gaps
         clip, (height, width), written = outcome.clip, outcome.size, []
+        numbers = frame_numbers(self._config, clip)
         for (when, joints), peaks in zip(poses.items(), outcome.peaks, strict=True):
             track = exports.Track(
                 clip.name,
@@ -165,20 +194,25 @@ class Delivery:
                 peaks[:, columns],
                 skeleton,
                 rate,
-                first,
+                int(numbers[0]),
                 (width, height),
                 clip.boxes,
+                self._config.data.every,
             )
-            suffix = f"_{when}_adapt"
-            written += exports.write(track, self._folder / "exports", self._formats, suffix)
+            suffix, place = f"_{when}_adapt", self._folder / "exports"
+            written += exports.write(track, place, self._formats, suffix)
+            # Of an earlier wish: who finds both can't tell which belongs to the report.
+            for old in place.glob(f"{glob.escape(clip.name + suffix)}.*"):
+                if old not in written:
+                    old.unlink()
         return written
 
-    def _scores(self, outcome: Outcome, poses) -> list[str]:
-        """Score both on the user's labels; nothing was trained on them."""
+    def _scores(self, outcome: Outcome, poses) -> tuple[list[tuple], list[str]]:
+        """Score both on the user's labels, which nothing was trained on: rows and notes."""
         if not self._labels:
-            return []
+            return [], []
         clip, count = outcome.clip, outcome.clip.num_frames
-        first, every = first_and_step(self._config)
+        numbers, every = frame_numbers(self._config, clip), self._config.data.every
         part = self._config.data.frames or every > 1
         known = labels_lib.read(
             self._labels,
@@ -188,28 +222,30 @@ class Delivery:
             count=None if part else count,
             first=self._labels_first,
         )
-        places = (known.frames - first) // every
-        here = (places >= 0) & (places < count) & ((known.frames - first) % every == 0)
+        here, places = np.isin(known.frames, numbers), (known.frames - numbers[0]) // every
         if not here.any():
             raise clips_lib.DataError(
                 f"{self._labels}: no labelled frame is among those of {clip.name}."
             )
+        notes = list(known.notes)
+        if not here.all():
+            notes.append(f"{(~here).sum()} labelled frames were not predicted: left out.")
         truth = known.joints[here], known.visible[here]
         found = {
             when: metrics.score_labels(joints[places[here]], *truth, self._skeleton)
             for when, joints in poses.items()
         }
-        write_json(self._folder / f"{clip.name}_scores.json", found)
+        write_json(self._folder / f"{clip.name}_scores.json", without_nan(found))
         before, after = found["before"], found["after"]
-        said = [
-            f"{name} on {before['frames']} labelled frames: {value['mean']:.2f} before, "
-            f"{after[name]['mean']:.2f} after"
-            for name, value in before.items()
-            if isinstance(value, dict)
+        rows = [
+            (name, before[name]["mean"], after[name]["mean"], unit, better, explanation)
+            for name, unit, better, explanation in SCORES
+            if name in before
         ]
-        return [*said, *before["notes"], *known.notes]
+        count = f"{before['joints']} joints in {before['frames']} labelled frames are scored."
+        return rows, [count, *before["notes"], *notes]
 
-    def quality(self, outcome: Outcome) -> list[tuple]:
+    def quality(self, outcome: Outcome, poses) -> list[tuple]:
         """Rows for `report.personal`: measures that need no labels."""
         rows = []
         for name, measure, unit, explanation in (
@@ -220,12 +256,12 @@ class Delivery:
             ("left and right exchanged", metrics.swaps, "of the steps",
              "share of steps at which a pair seems to change sides"),
         ):  # fmt: skip
-            values = (measure(joints, self._skeleton) for joints in (outcome.before, outcome.after))
+            values = (measure(joints, self._skeleton) for joints in poses.values())
             rows.append((name, *values, unit, "lower", explanation))
         for figure, name, unit, explanation in (
             ("reconstruction", "reconstruction loss", "",
              "of frames from another frame's look and their own keypoints: what adaptation "
-             "minimises, here on frames that it has seen"),
+             "minimises"),
             ("agreement", "distance to own keypoints", "of the box's side",
              "joints against the mean of the self-supervised keypoints that they are made of, "
              "weighted by affinity"),
@@ -234,9 +270,9 @@ class Delivery:
                 rows.append((name, *outcome.figures[figure], unit, "lower", explanation))
         return rows
 
-    def _report(self, outcome: Outcome, poses, quality, notes) -> None:
+    def _report(self, outcome: Outcome, poses, quality, scores, notes) -> None:
         config, clip = self._config, outcome.clip
-        first, every = first_and_step(config)
+        numbers = frame_numbers(config, clip)
         readable = np.flatnonzero(np.isfinite(outcome.after).all((1, 2)))
         few = np.unique(readable[np.linspace(0, len(readable) - 1, MOST_PICTURES).astype(int)])
         left, top, right, bottom = window(outcome.size, poses, few)
@@ -249,12 +285,18 @@ class Delivery:
         # Pixel centres lie at integers on both sides.
         scale = np.array(size) / (right - left, bottom - top)
         small = {k: (j[few] - (left, top) + 0.5) * scale - 0.5 for k, j in poses.items()}
-        settings = {
-            "scenario": self._scenario,
+        updates = {
             "updates a frame": config.ttp.iterations,
             "pairs an update": config.ttp.batch_size,
             "learning rate": config.ttp.learning_rate,
             "what trains": config.ttp.rules,
+        }
+        step = f", every {config.data.every}" if config.data.every > 1 else ""
+        settings = {
+            "scenario": self._scenario,
+            **(updates if outcome.cost["updates"] else {}),
+            "frames": f"{numbers[0]} to {numbers[-1]}{step}",
+            "report made": datetime.date.today().isoformat(),
             "boxes": config.data.boxes,
             "boxes refined": config.data.refine,
             "smoothed": self._how or "no",
@@ -265,17 +307,25 @@ class Delivery:
             name=clip.name,
             pictures=pictures,
             frames=few,
-            numbers=first + every * np.arange(clip.num_frames),
+            numbers=numbers,
             before=small["before"],
             after=small["after"],
             all_before=poses["before"],
             all_after=poses["after"],
             skeleton=self._skeleton,
             quality=quality,
+            scores=scores,
             settings=settings,
             cost=outcome.cost,
             notes=notes,
         )
+
+
+def without_nan(value):
+    """What JSON can hold: None in the place of NaN, which readers other than Python's refuse."""
+    if isinstance(value, dict):
+        return {key: without_nan(inner) for key, inner in value.items()}
+    return None if isinstance(value, float) and np.isnan(value) else value
 
 
 def forget_kept(folder: pathlib.Path) -> None:
@@ -284,9 +334,10 @@ def forget_kept(folder: pathlib.Path) -> None:
         path.unlink()
 
 
-def first_and_step(config) -> tuple[int, int]:
-    """Number of the first row's frame in the video, and of frames from row to row."""
-    return int(config.data.frames.partition("-")[0] or 0), config.data.every
+def frame_numbers(config, clip) -> np.ndarray:
+    """Numbers [T] of a clip's frames in its video, counted from 0."""
+    first = int(config.data.frames.partition("-")[0] or 0)
+    return first + config.data.every * np.arange(clip.num_frames)
 
 
 def chosen_joints(skeleton: Skeleton, names: str | None) -> tuple[Skeleton, list[int]]:
@@ -330,9 +381,9 @@ def window(size, poses, frames) -> tuple[int, int, int, int]:
 
 
 def overlay_video(
-    path: pathlib.Path, outcome: Outcome, poses, skeleton: Skeleton, rate: float
+    path: pathlib.Path, outcome: Outcome, poses, skeleton: Skeleton, rate: float, numbers=None
 ) -> pathlib.Path:
-    """Write the video with both poses drawn: before red and thin, after green.
+    """Write the video with both poses drawn, before red and after green, and the frames' numbers.
 
     H.264, which players, browsers and phones show. Frames that can't be read are black. Raises
     OSError where it can't be written.
@@ -342,7 +393,8 @@ def overlay_video(
     # The codec halves the resolution of colour, so it wants even sides.
     size = max(2, round(width * zoom) // 2 * 2), max(2, round(height * zoom) // 2 * 2)
     scale = np.array(size) / (width, height)
-    thick = max(1, round(max(size) / 400))
+    thick = max(2, round(max(size) / 400))
+    numbers = range(outcome.clip.num_frames) if numbers is None else numbers
     rate_given = Fraction(rate).limit_denominator(10_000)
 
     def write(temporary):
@@ -357,6 +409,7 @@ def overlay_video(
                 for name, color, extra in (("before", BEFORE, 0), ("after", AFTER, 1)):
                     points = (poses[name][index] + 0.5) * scale - 0.5
                     draw_pose(picture, points, skeleton, color, thick + extra)
+                write_legend(picture, f"frame {numbers[index]}")
                 frame = av.VideoFrame.from_ndarray(picture.astype(np.uint8), "rgb24")
                 file.mux(stream.encode(frame))
             file.mux(stream.encode())
@@ -365,6 +418,18 @@ def overlay_video(
         return write_atomically(path, write)
     except av.FFmpegError as error:
         raise OSError(f"{path} can't be written: {error}. Is the disk full?") from error
+
+
+def write_legend(picture, text: str) -> None:
+    """Write a text and what the colours mean into the picture's top left corner."""
+    size = max(0.35, max(picture.shape[:2]) / 1600)
+    at = np.array([6, 6 + round(22 * size)])
+    for word, color in ((text, (255, 255, 255)), ("before", BEFORE), ("after", AFTER)):
+        place = tuple(int(v) for v in at)
+        for shade, thick in (((0, 0, 0), 4), (color, 1)):
+            cv2.putText(picture, word, place, cv2.FONT_HERSHEY_SIMPLEX, size, shade, thick,
+                        cv2.LINE_AA)  # fmt: skip
+        at += (0, round(32 * size))
 
 
 def draw_pose(picture, points, skeleton: Skeleton, color, thick: int) -> None:

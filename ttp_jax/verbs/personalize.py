@@ -1,23 +1,37 @@
-"""Personalize the trained model to every test subject and predict them. No label is touched.
+"""Personalize the model to the person in a video, or to many people, and predict them.
 
-    python main.py personalize --config=configs/tiny.py --workdir=runs/tiny --scenario=online
-    python main.py personalize --config=... --scenario=offline --inputs='people/*' --keep=fp16
-    python main.py personalize --config=... --camera=0
+    python main.py personalize my_video.mp4 --scenario=offline
+    python main.py personalize my_video.mp4 --config.data.boxes=120,40,520,700
+    python main.py personalize videos/*.mp4 --scenario=offline --keep=fp16
+    python main.py personalize --config=configs/penn.py --config.data.root=DIR --scenario=online
 
---inputs takes your own videos and folders of pictures, each one subject, instead of the test split;
---camera and --stdin take frames as they come (`python main.py live --help`).
-Subjects of similar length and size run side by side where memory allows it (config.ttp.together).
+Each video, and each folder of pictures, is one person. Without any, the test people of the config
+are taken. No label is needed, and none is used for learning.
 
 online: frame by frame, an update on the frames seen so far, then the frame's prediction.
 offline: as many updates as frames, on pairs of all frames, then all predictions.
-Writes WORKDIR/results/SCENARIO/: per subject NAME.csv and NAME.npz with joints in picture pixels,
-NAME.png with the personalized model's view of some frames, and the receipt run.json, which
-`python main.py verify WORKDIR/results/SCENARIO` checks.
+
+Writes WORKDIR/results/SCENARIO/ (of the model that comes along: runs/shipped/results/SCENARIO/).
+NAME is the video's or the folder's:
+
+    NAME_report.html    own videos: open this first, before and after with signs of quality
+    NAME_overlay.mp4    own videos: both poses over the video, before red, after green
+    NAME_scores.json    own videos with --labels: scores before and after
+    exports/            own videos: before and after in the formats of other tools
+    NAME.csv, NAME.npz  the personalized model's joints, in picture pixels
+    NAME.png            the personalized model's view of some frames
+    run.json            the receipt; `python main.py verify WORKDIR/results/SCENARIO` checks it
+
+Joints of the model that comes along: head, left_shoulder, right_shoulder, left_elbow, right_elbow,
+left_wrist, right_wrist, left_hip, right_hip, left_knee, right_knee, left_ankle, right_ankle.
+
 --keep=full (fp16, rank8) keeps every personalized model: WORKDIR/people/NAME.npz, for `predict
 --person=NAME` on other videos of that person; `python main.py people` lists and compares them.
-Subjects that are already there are skipped, unless the model or the settings have changed;
---overwrite does them again anyway. Stop it at any time (Ctrl-C, SIGTERM, a crash): the same command
-goes on inside the subject that was under way, and gives the same bytes as if never stopped.
+Stop it at any time (Ctrl-C, SIGTERM, a crash): the same command goes on inside the subject that was
+under way, and gives the same bytes as if never stopped. Subjects that are already there are
+skipped, unless the model or the settings have changed, or --keep lacks their model; --overwrite
+does them again anyway. Other --formats, --smooth, --keypoints or --labels need no adaptation.
+Subjects of similar length and size run side by side where memory allows it (config.ttp.together).
 """
 
 import dataclasses
@@ -39,7 +53,7 @@ from ttp_jax import parallel, people, state, visualize
 from ttp_jax.checkpoint import Unfinished, fingerprint, write_arrays, write_json
 from ttp_jax.files import write_atomically
 from ttp_jax.verbs import experiment
-from ttp_jax.verbs.delivery import Delivery, first_and_step, forget_kept
+from ttp_jax.verbs.delivery import Delivery, forget_kept, frame_numbers
 from ttp_jax.verbs.experiment import say
 from ttp_jax.verbs.runner import Result, Runner, Stopped, stopping
 
@@ -84,28 +98,26 @@ def run_scenario(
         raise clips_lib.DataError(f"no test clips in {config.data.root}.")
     own_name = f"person-{options.person}" if options.person else scenario
     folder = workdir / "results" / own_name if folder is None else folder
-    folder.mkdir(parents=True, exist_ok=True)
     own = protocol(config, base, scenario)
     unfinished = Unfinished(folder / "unfinished")
-    if jax.process_index() == 0 and (options.overwrite or read_json(folder, "protocol") != own):
-        for old in (*folder.glob("*.npz"), folder / "run.json"):
-            old.unlink(missing_ok=True)
-        unfinished.forget_all()
-        forget_kept(folder)
-        write_json(folder / "protocol.json", own)
+    if jax.process_index() == 0:
+        prepare(folder, own, unfinished, options.overwrite)
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices("old results are gone")
     mine = clips[jax.process_index() :: jax.process_count()]
-    todo = [c for c in mine if not (folder / f"{c.name}.npz").exists()]
+    done, todo = [], []
+    for clip in mine:
+        (done if is_done(folder, workdir, clip, config, options) else todo).append(clip)
     runner, predictor = Runner(config, base, scenario, unfinished), Runner(config, base, "none")
     plain = Runner(config, trained, "none") if options.person else predictor
-    if len(todo) < len(mine):
-        say(f"{len(mine) - len(todo)} of {len(mine)} subjects are done already")
+    if done:
+        say(f"{len(done)} of {len(mine)} subjects are done already: nothing is adapted again")
     if runner.carries and (len(todo) < len(clips) or jax.process_count() > 1):
         raise ValueError(
             "some subjects are done (or another process does them), but what is carried from "
             "subject to subject was not kept: start over with --overwrite, in one process."
         )
+    word = own_name if options.person else {"none": "predict"}.get(scenario, scenario)
     changed = scenario != "none" or options.person  # else there is no before and after
     own_media = config.data.source == "media" and changed and options.deliver
     delivery = Delivery(config, own_name, folder, options) if own_media else None
@@ -138,20 +150,21 @@ def run_scenario(
         if clip.name in drawn and config.model.method == "transformer":
             visualize.save(folder / f"{clip.name}.png", runner.picture(clip, result))
         if delivery:
+            bar.set_postfix_str(f"{clip.name}: adapted; now its report and video")
             before = plain.one(clip)
             both = ((plain, before), (runner, result))
             models = [(one.variables(found), found.joints) for one, found in both]
             delivery.keep(clip, result, before, runner.figures(result.frames, *models))
-        write_result(folder, clip.name, result, config)
+        write_result(folder, clip, result, config)
         deliver(clip)
-        bar.set_description_str(f"{scenario}, {len(seconds)} of {len(todo)} subjects")
+        bar.set_description_str(f"{word}, {len(seconds)} of {len(todo)} subjects")
 
     total = sum(clip.num_frames for clip in todo)
-    bar = tqdm(total=total, unit="frame", desc=scenario, dynamic_ncols=True)
+    bar = tqdm(total=total, unit="frame", desc=word, dynamic_ncols=True, disable=not todo)
+    bar.set_postfix_str("the first frames take longer: programs are compiled")
     try:
-        for clip in mine:
-            if (folder / f"{clip.name}.npz").exists():
-                deliver(clip)
+        for clip in done:
+            deliver(clip)
         with stopping(runner.stop), bar:
             for clip, result in runner.many(boxed(), bar):
                 if isinstance(result, Exception):
@@ -163,11 +176,59 @@ def run_scenario(
         return STOPPED
     names = [clip.name for clip in clips]
     write_receipt(folder, config, own, step, names, failed, seconds, options.person)
-    say(f"wrote {folder}: {len(mine) - len(failed)} subjects, {scenario}")
+    say(f"{folder}: {len(done) + len(seconds)} subjects ({word}), run.json says how")
     for name, error in failed.items():
         say(f"FAILED {name}: {error}")
     parallel.wait_for_hosts()
     return 1 if failed else 0
+
+
+def prepare(folder: pathlib.Path, own: dict, unfinished: Unfinished, overwrite: bool) -> None:
+    """Make the folder, without results of another protocol; say which settings are others."""
+    folder.mkdir(parents=True, exist_ok=True)
+    before = read_json(folder, "protocol")
+    if before == own and not overwrite:
+        return
+    old = [*folder.glob("*.npz"), folder / "run.json"]
+    if before is not None and len(old) > 1 and not overwrite:
+        now = differences(before, own)
+        say(f"{folder}: replacing the results of other settings ({'; '.join(now)})")
+    for path in old:
+        path.unlink(missing_ok=True)
+    unfinished.forget_all()
+    forget_kept(folder)
+    write_json(folder / "protocol.json", own)
+
+
+def differences(before: dict, now: dict) -> list[str]:
+    """What differs between two protocols: "ttp.iterations: 1 -> 2"."""
+
+    def flat(value, name=""):
+        if not isinstance(value, dict):
+            return {name: value}
+        parts = (flat(v, f"{name}.{k}" if name else k) for k, v in value.items())
+        return {k: v for part in parts for k, v in part.items()}
+
+    one, other = flat(before), flat(now)
+    return [
+        "another model" if name == "base" else f"{name}: {one.get(name)} -> {other.get(name)}"
+        for name in {**one, **other}
+        if one.get(name) != other.get(name)
+    ]
+
+
+def is_done(folder: pathlib.Path, workdir: pathlib.Path, clip, config, options) -> bool:
+    """Whether a subject's results are there, of these frames, and its model where it is kept."""
+    if options.keep and not person_file(workdir, clip.name).exists():
+        return False
+    try:
+        with np.load(folder / f"{clip.name}.npz") as stored:
+            same = np.array_equal(stored["frames"], frame_numbers(config, clip))
+    except FileNotFoundError:
+        return False
+    if not same:
+        say(f"{clip.name}: the results in {folder} are of other frames; they are replaced")
+    return same
 
 
 def person_file(workdir: pathlib.Path, name: str) -> pathlib.Path:
@@ -194,7 +255,8 @@ def protocol(config, base: state.Base, scenario: str) -> dict:
         "seed": config.seed,
         "oversample": config.data.oversample,
         "context": config.data.context,
-        "boxes": [config.data.boxes, config.data.refine],
+        "boxes": config.data.boxes,
+        "refine": config.data.refine,
         "features": [config.loss.features, config.loss.levels],
         "ttp": {k: v for k, v in config.ttp.items() if k not in HOW} if adapts else None,
     }
@@ -208,13 +270,14 @@ def read_json(folder: pathlib.Path, name: str) -> dict | None:
         return None
 
 
-def protocol_line(config, scenario: str) -> str:
+def protocol_line(config, scenario: str, person: str | None = None) -> str:
     """What a reader must know to compare a result with another, in words."""
     boxes = {"media": f"boxes: {config.data.boxes}"}.get(config.data.source, "boxes of the data")
     if config.data.refine:
         boxes += f", refined {config.data.refine} times by the model itself"
     if scenario == "none":
-        return f"no personalization; {boxes}"
+        which = f"by the model kept of {person}" if person else "no personalization"
+        return f"{which}; {boxes}"
     sees = {"online": "never sees a later frame", "offline": "sees all frames first"}[scenario]
     return (
         f"{scenario}: {config.ttp.iterations} update(s) a frame of {config.ttp.batch_size} pairs, "
@@ -228,23 +291,30 @@ def write_receipt(folder, config, own, step, names, failed, seconds, person) -> 
     Several processes add their subjects to the same file.
     """
     before = read_json(folder, "run") or {}
-    subjects = {}
-    for name in names:
-        files = {f"{name}.{suffix}": folder / f"{name}.{suffix}" for suffix in ("csv", "npz")}
-        if not all(path.exists() for path in files.values()):
-            continue
-        old = before.get("subjects", {}).get(name, {})
-        with np.load(files[f"{name}.npz"]) as stored:
+
+    def files(name):
+        return {f"{name}.{suffix}": folder / f"{name}.{suffix}" for suffix in ("csv", "npz")}
+
+    def written(name):
+        return all(path.exists() for path in files(name).values())
+
+    # Subjects of earlier commands stay: another video in the same folder is no reason to forget.
+    subjects = {name: old for name, old in before.get("subjects", {}).items() if written(name)}
+    for name in filter(written, names):
+        old = subjects.get(name, {})
+        with np.load(files(name)[f"{name}.npz"]) as stored:
             frames, inputs = len(stored["joints"]), str(stored["inputs"])
+        now = name in seconds or not old
         subjects[name] = {
             "frames": frames,
-            "seconds": seconds.get(name, old.get("seconds")),
+            "seconds": seconds[name] if name in seconds else old.get("seconds"),
+            "data": config.data.to_dict() if now else old["data"],
             "inputs": inputs,
-            "outputs": {name: sha256(path) for name, path in files.items()},
+            "outputs": {file: sha256(path) for file, path in files(name).items()},
         }
     still = {k: v for k, v in before.get("failed", {}).items() if k not in subjects}
     receipt = {
-        "protocol": protocol_line(config, own["scenario"]),
+        "protocol": protocol_line(config, own["scenario"], person),
         "scenario": own["scenario"],
         "base": own["base"],
         "checkpoint_step": step,
@@ -277,21 +347,18 @@ def sha256(path: pathlib.Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_result(folder: pathlib.Path, name: str, result: Result, config) -> None:
+def write_result(folder: pathlib.Path, clip, result: Result, config) -> None:
     """Write NAME.csv (one row a frame) and, last, NAME.npz, whose presence means done."""
-    joints = experiment.skeleton_of(config).joints
+    joints, name = experiment.skeleton_of(config).joints, clip.name
     columns = [f"{joint}_{part}" for joint in joints for part in ("x", "y", "likelihood")]
     table = np.concatenate([result.joints, result.peaks[..., None]], -1)
-    lines = [",".join(["frame", *columns])]
-    first, every = first_and_step(config)
-    for t, row in enumerate(table.reshape(len(table), -1)):
-        number = str(first + t * every)
-        lines.append(",".join([number, *(f"{value:.4f}" for value in row)]))
+    lines, numbers = [",".join(["frame", *columns])], frame_numbers(config, clip)
+    for number, row in zip(numbers, table.reshape(len(table), -1), strict=True):
+        lines.append(",".join([str(number), *(f"{value:.4f}" for value in row)]))
     text = "\n".join(lines) + "\n"
     write_atomically(folder / f"{name}.csv", lambda path: path.write_text(text))
-    inputs = np.array(result.inputs)
-    arrays = {"joints": result.joints, "peaks": result.peaks, "inputs": inputs}
-    write_arrays(folder / f"{name}.npz", arrays)
+    arrays = {"joints": result.joints, "peaks": result.peaks, "inputs": np.array(result.inputs)}
+    write_arrays(folder / f"{name}.npz", {**arrays, "frames": numbers})
 
 
 def read_results(folder: pathlib.Path, clips) -> list[np.ndarray] | None:

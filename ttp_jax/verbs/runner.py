@@ -189,7 +189,7 @@ class Runner:
                     peaks=np.array(found["peaks"]),
                     digest=np.array(found["digest"]),
                 )
-                done = f"frame {int(member.start.frame)} of {len(frames)}"
+                done = f"frame {min(int(member.start.frame), len(frames))} of {len(frames)}"
                 say(f"{clip.name} goes on in {passes[member.turn]}, {done}")
         return member
 

@@ -68,10 +68,14 @@ def done_again(config, workdir: pathlib.Path, receipt: dict) -> list[str]:
     options = types.SimpleNamespace(
         overwrite=False, keep=None, person=receipt["person"], deliver=False
     )
+    # Several commands may have added their subjects.
+    sources = {json.dumps(subject["data"]) for subject in receipt["subjects"].values()}
     with tempfile.TemporaryDirectory() as place:
         again = pathlib.Path(place)
         config.eval.pictures = 0
-        personalize.run_scenario(config, workdir, receipt["scenario"], options, again)
+        for data in sorted(sources):
+            config.data = config_of(json.loads(data))
+            personalize.run_scenario(config, workdir, receipt["scenario"], options, again)
         found = personalize.read_json(again, "run") or {}
     wrong = []
     for name, subject in receipt["subjects"].items():
