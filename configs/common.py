@@ -56,6 +56,7 @@ def get_config() -> Any:
     c.model.appearance_widths = (32, 64, 128, 256)
     c.model.keypoint_widths = (32, 64, 128, 256)
     c.model.code_kernel = 7
+    c.model.decode = "quarter"  # or "parabola": finer, not the paper's
 
     c.loss = ml_collections.ConfigDict()
     c.loss.features = "hed"  # or a torchvision vgg16-*.pth, or a Keras VGG16 .h5

@@ -88,3 +88,29 @@ def test_decode_by_hand_at_the_rule_s_edges():
     expected = [[5.25, 3.75], [4, 1], [5.75, 6], [0, 0], [3, 2]]
     np.testing.assert_array_equal(points[0], expected)
     np.testing.assert_array_equal(peaks[0], [1, 1, 1, -1, 1])
+
+
+def test_the_parabola_finds_the_middle_of_a_gaussian():
+    """Of every place in the map, where a quarter step can be a quarter pixel off."""
+    rng = np.random.default_rng(0)
+    places = rng.uniform(0.51, 14.49, (4, 9, 2)).astype(np.float32)
+    maps = 0.7 * heatmaps.gaussian_maps(jnp.array(places), 16, 16, 1.2)
+    points, peaks = heatmaps.decode(maps, "parabola")
+    np.testing.assert_allclose(points, places, atol=1e-3)
+    np.testing.assert_array_equal(peaks, maps.max((1, 2)))
+    quarter, _ = heatmaps.decode(maps)
+    assert np.abs(quarter - places).max() > 0.2
+
+
+def test_the_parabola_stays_within_half_a_pixel_of_the_peak():
+    rng = np.random.default_rng(1)
+    maps = jnp.array(np.round(rng.normal(size=(3, 8, 9, 5)), 1), jnp.float32)
+    maps = maps.at[0, :, :, 0].set(-1.0).at[1, :, :, 1].set(0.0).at[1, 0, 4, 1].set(1.0)
+    points, _ = heatmaps.decode(maps, "parabola")
+    flat = np.asarray(maps).reshape(3, 72, 5).argmax(1)
+    peaks = np.stack([flat % 9, flat // 9], -1)
+    assert np.isfinite(points).all() and np.abs(points - peaks).max() <= 0.5
+    np.testing.assert_array_equal(points[0, 0], [0, 0])  # nothing positive
+    np.testing.assert_array_equal(points[1, 1], [4, 0])  # at the border, even at both sides
+    with pytest.raises(ValueError, match="expected one of quarter, parabola"):
+        heatmaps.decode(maps, "argmax")

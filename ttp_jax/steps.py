@@ -211,7 +211,7 @@ def predict(variables: dict, pictures: jax.Array, *, model: PoseNet) -> tuple[ja
     Returns positions [B, K, 2] in crop pixels and the heatmaps' peaks [B, K].
     """
     maps = model.apply(variables, pictures).heatmaps
-    points, peaks = heatmaps.decode(maps)
+    points, peaks = heatmaps.decode(maps, model.decode)
     return points * (pictures.shape[1] / maps.shape[1]), peaks
 
 

@@ -63,6 +63,7 @@ class PoseNet(nn.Module):
       keypoint_widths: channels of the keypoint encoder's blocks; the Gaussian maps are enlarged so
         that its code has the size of the appearance code.
       code_kernel: size of the first convolution of both code encoders.
+      decode: how predictions find the peaks of the maps, see `heatmaps.decode`.
       dtype: of the computation; parameters and outputs stay float32.
     """
 
@@ -83,6 +84,7 @@ class PoseNet(nn.Module):
     appearance_widths: tuple[int, ...] = (32, 64, 128, 256)
     keypoint_widths: tuple[int, ...] = (32, 64, 128, 256)
     code_kernel: int = 7
+    decode: str = "quarter"
     dtype: jnp.dtype = jnp.float32
 
     def setup(self):

@@ -32,6 +32,7 @@ from ttp_jax.verbs.runner import Runner, peak_mib
 
 # Fields that leave a trained model's numbers alone.
 NOT_THE_MODEL = {
+    "model": ("decode",),
     "data": (
         "root", "tfds", "workers", "val", "test", "eval_frames", "boxes", "refine", "extra",
         "oversample", "context",
@@ -101,7 +102,7 @@ def model_name(config, cell: Cell) -> str:
     What matters at test time only is no part of it.
     """
     own = config_of(config, cell)
-    parts: dict = {"seed": own.seed, "model": own.model.to_dict(), "loss": own.loss.to_dict()}
+    parts: dict = {"seed": own.seed, "loss": own.loss.to_dict()}
     for part, left_out in NOT_THE_MODEL.items():
         parts[part] = {k: v for k, v in own[part].to_dict().items() if k not in left_out}
     if own.data.source == "synthetic":
@@ -116,6 +117,8 @@ def cell_name(config, cell: Cell) -> str:
     ttp = {k: v for k, v in own.ttp.to_dict().items() if k not in personalize.HOW}
     parts: dict = {"model": model_name(config, cell), "data": data, "cell": cell.title}
     parts["eval"] = own.eval.pixels
+    if own.model.decode != "quarter":
+        parts["decode"] = own.model.decode
     if cell.scenario in ("online", "offline"):
         parts["ttp"] = ttp
     if cell.transfer:

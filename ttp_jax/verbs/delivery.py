@@ -149,11 +149,10 @@ class Delivery:
                 "The model that comes along has seen rendered people only and makes clear errors "
                 "on real ones: research software, no medical device."
             )
-        # `heatmaps.decode` moves a peak by a quarter cell to either side, so half a cell is a step.
-        cell = geometry.box_to_crop(clip.boxes)[:, 2] / experiment.heatmap_size(config)
+        cell = np.median(geometry.box_to_crop(clip.boxes)[:, 2]) / experiment.heatmap_size(config)
         notes.append(
-            f"The network sees steps of {np.median(cell) / 2:.3g} px here: a joint's place is no "
-            "finer, whatever its decimals."
+            f"A cell of the network's map is {cell:.3g} px wide here: expect no joint to be placed "
+            "much finer than a quarter of that, whatever its decimals."
         )
         if self._how:
             notes.append(

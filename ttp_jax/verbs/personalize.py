@@ -253,6 +253,7 @@ def protocol(config, base: state.Base, scenario: str) -> dict:
         "base": fingerprint(base),
         "scenario": scenario,
         "seed": config.seed,
+        "decode": config.model.decode,
         "oversample": config.data.oversample,
         "context": config.data.context,
         "boxes": config.data.boxes,
