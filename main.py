@@ -1,6 +1,6 @@
 """Test-Time Personalization of 2-D human pose models.
 
-    python main.py personalize my_video.mp4
+    python main.py personalize my_video.mp4 --scenario=offline
     python main.py [VERB] --config=configs/NAME.py [--workdir=DIR] [--config.FIELD=VALUE ...]
 
 Verbs: train (the default), personalize, predict, evaluate, reproduce, export, info, people, verify,
@@ -8,15 +8,23 @@ live, doctor.
 `python main.py VERB --help` explains one.
 """
 
+import contextlib
 import importlib
 import os
 import pathlib
+import shlex
 import sys
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+
+# OpenCV's ffmpeg tells of every damaged frame in lines that name no file; what matters of that the
+# readers say themselves. Read once, when OpenCV opens its first video.
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 import jax
 from absl import flags
 from ml_collections import config_flags
+from tqdm import tqdm
 
 from ttp_jax import parallel
 from ttp_jax.verbs import experiment
@@ -31,50 +39,103 @@ WORDS = ("people", "verify", "doctor")  # verbs that take words instead of a con
 WITH_A_MODEL = ("personalize", "predict")
 OWN = pathlib.Path(__file__).parent / "configs" / "own.py"
 
-FLAGS = """
-  --config=FILE          the experiment: configs/tiny.py, configs/penn.py, ...
-  --config.FIELD=VALUE   change a field of it, e.g. --config.data.root=DIR --config.seed=1
-  --workdir=DIR          where results go and checkpoints are looked for; default runs/NAME
-  --model=FILE           a model that `export` wrote (export: the file to write); without --config
-                         and --model the one that comes with the project
-  --device=NAME          cpu, gpu or tpu; default the best there is
-
-own videos and pictures (personalize, predict; also `info --data`)
+# Flags by what they are for: the verbs whose help shows them, and the text.
+GROUPS = (
+    (
+        WITH_A_MODEL,
+        """
+own videos and pictures
   VIDEO, FOLDER ...      each is one person; or --inputs=PATTERN
-  --scenario=NAME        online (never sees a later frame) or offline (all frames first)
-  --iterations=N         updates a frame
+  --scenario=NAME        online (the default: never sees a later frame) or offline (all first)
+  --config.data.boxes=B  where the person is: whole (the frame, the default), x1,y1,x2,y2 (a region
+                         in pixels), FILE.csv or FILE.json (boxes)
+  --config.data.refine=N predict and take the box of the prediction, N times over
   --frames=A-B           only these frames, counted from 0; --every=N only every Nth
-  --formats=NAMES        what else to write the keypoints as: dlc-csv (the default), dlc-h5, coco,
-                         sleap, trc, npz, parquet
-  --smooth=HOW           smooth these files' keypoints: savgol or one-euro
-  --keypoints=NAMES      only these, with commas
+  --iterations=N         updates a frame
+  --model=FILE           a model that `export` wrote; default the one that comes along
   --labels=FILE          true keypoints of some frames (COCO, DeepLabCut CSV, Penn Action .mat):
                          scores before and after; nothing is trained on them.
                          --labels_first=1 where their pictures are numbered from 1
+  --formats=NAMES        what else to write the keypoints as: dlc-csv (the default), dlc-h5, coco,
+                         sleap, trc, npz, parquet
+  --keypoints=NAMES      only these joints there, as left_knee,right_knee
+  --smooth=HOW           smooth what is shown and exported: savgol or one-euro
   --nodeliver            keypoints only: no report, no video, no other formats
-  --camera=N, --stdin    frames as they come, see `live --help`
   --keep=FORM            keep the personalized models: full, fp16 or rankN
   --person=NAME          predict: with the model kept under this name
   --overwrite            do finished subjects again
-  --hosts=WHO            also train: one of several processes, docs/scaling.md
-
-  --what=NAMES           reproduce: which tables and figures
-  --cells=DIR            reproduce: where finished results are; default WORKDIR/cells
-  --minutes=N            reproduce: start nothing new after so many minutes
-  --data                 info: describe the data set instead of the network
-"""
+""",
+    ),
+    (
+        ("personalize", "live"),
+        """
+frames as they come
+  --camera=N, --stdin    from a camera or a pipe, see `live --help`
+""",
+    ),
+    (
+        tuple(verb for verb in VERBS if verb not in WORDS),
+        """
+all experiments
+  --config=FILE          the experiment: configs/tiny.py, configs/penn.py, ...; own videos need none
+  --config.FIELD=VALUE   change a field of it, e.g. --config.data.root=DIR --config.seed=1
+  --workdir=DIR          where results go and checkpoints are looked for; default runs/NAME
+  --device=NAME          cpu, gpu or tpu; default the best there is
+""",
+    ),
+    (
+        ("train",),
+        """
+several machines
+  --hosts=WHO            one of several processes (personalize and predict, too), docs/scaling.md
+""",
+    ),
+    (
+        ("reproduce",),
+        """
+tables and figures
+  --what=NAMES           which of them
+  --cells=DIR            where finished results are; default WORKDIR/cells
+  --minutes=N            start nothing new after so many minutes
+""",
+    ),
+    (
+        ("export",),
+        """
+the model's file
+  --model=FILE           the file to write
+""",
+    ),
+    (
+        ("info",),
+        """
+what to describe
+  --data                 the data set instead of the network; VIDEO, FOLDER ... are one, too
+""",
+    ),
+)
+FLAGS = "".join(text for _, text in GROUPS)
+# What ml_collections puts before the reason why a config or its model can't be read.
+NO_CONFIG = "Configuration is not available because of an earlier failure to load: "
+# What a user can do where a file can't be used.
+REMEDIES = {
+    FileNotFoundError: "Are its name and the folder that you are in right?",
+    PermissionError: "Choose another place, or let yourself read and write there.",
+    IsADirectoryError: "A file is expected, not a folder.",
+}
 
 
 def main(argv: list[str]) -> int:
     """Run one verb; what a user can mend is one line of error, everything else a traceback."""
     verb = argv[1] if len(argv) > 1 and not argv[1].startswith("-") else None
     if verb is not None and verb not in VERBS:
-        print(f"unknown verb {verb!r}; verbs: {', '.join(VERBS)}", file=sys.stderr)
+        print(as_started(unknown(argv[1:])), file=sys.stderr)
         return 2
     module = importlib.import_module(f"ttp_jax.verbs.{verb or 'train'}")
     rest = argv[2:] if verb else argv[1:]
     if (not rest and verb != "doctor") or {"--help", "-help", "-h"} & set(rest):
-        print(module.__doc__ if verb else __doc__, "" if verb in WORDS else FLAGS, sep="\n")
+        groups = [text for verbs, text in GROUPS if verb is None or verb in verbs]
+        print(as_started("".join([(module.__doc__ if verb else __doc__) or "", *groups])))
         return 0
     if verb in WORDS:
         return told(lambda: module.run(rest))
@@ -83,12 +144,17 @@ def main(argv: list[str]) -> int:
     try:
         inputs = parse([argv[0], *rest], verb)
         config = flags.FLAGS.config
+        options = flags.FLAGS
         if config is None:
             raise flags.Error("--config is missing, for example --config=configs/tiny.py")
-    except (flags.Error, AttributeError, OSError, TypeError, ValueError) as error:
-        print(f"{error}\nHelp: python main.py {verb or ''} --help", file=sys.stderr)
+        named = inputs or config.data.root or options.camera or options.stdin
+        if verb in WITH_A_MODEL and config.data.source == "media" and not named:
+            example = f"python main.py {verb} my_video.mp4"
+            raise flags.Error(f"name a video or a folder of pictures, for example: {example}")
+    except (flags.Error, AttributeError, KeyError, OSError, TypeError, ValueError) as error:
+        hint = f"Help: python main.py {f'{verb} ' if verb else ''}--help"
+        print(as_started(f"{in_words(error)}\n{hint}"), file=sys.stderr)
         return 2
-    options = flags.FLAGS
     if options.device:
         jax.config.update("jax_platforms", options.device)
     if inputs:
@@ -149,14 +215,63 @@ def parse(words: list[str], verb: str | None) -> str:
     return "\n".join(inputs) or options.inputs or ""
 
 
+def unknown(words: list[str]) -> str:
+    """What to say of a first word that is no verb."""
+    if os.path.exists(words[0]):
+        return f"did you mean: python main.py {shlex.join(['personalize', *words])}"
+    return f"unknown verb {words[0]!r}; verbs: {', '.join(VERBS)}"
+
+
+def as_started(text: str) -> str:
+    """Texts name `python main.py`; who started the installed command reads `ttp`."""
+    installed = pathlib.Path(sys.argv[0]).stem == "ttp"
+    return text.replace("python main.py", "ttp") if installed else text
+
+
+def in_words(error: BaseException) -> str:
+    """An error as a user reads it: without Python's marks, with a remedy where one is obvious."""
+    if isinstance(error, AttributeError) and error.args and isinstance(error.args[0], KeyError):
+        error = error.args[0]  # so ml_collections raises it
+    if isinstance(error, KeyError):
+        name, _, hint = str(error.args[0]).partition("\n")
+        return f"the config has no field {name}. {hint}".strip()
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.filename}: {error.strerror}. {REMEDIES.get(type(error), '')}".strip()
+    return str(error).removeprefix(NO_CONFIG)
+
+
 def told(work: Callable[[], int]) -> int:
     """Do it; what the user can mend becomes one line of error."""
     experiment.use_compilation_cache()
     try:
-        return work()
+        with plain_warnings():
+            return work()
     except (ValueError, OSError, ImportError, ArithmeticError) as error:
-        print(f"\nerror: {error}", file=sys.stderr)
+        print(as_started(f"\nerror: {in_words(error)}"), file=sys.stderr)
         return 1
+
+
+@contextlib.contextmanager
+def plain_warnings() -> Iterator[None]:
+    """Show warnings to the user as one line each, and all of them again at the end."""
+    seen: list[str] = []
+    usual = warnings.showwarning
+
+    def show(message, category, *place):
+        line = " ".join(str(message).splitlines())
+        if not issubclass(category, UserWarning):
+            usual(message, category, *place)
+        elif line not in seen:
+            seen.append(line)
+            tqdm.write(f"warning: {line}", file=sys.stderr)  # not into a progress bar
+
+    warnings.showwarning = show
+    try:
+        yield
+    finally:
+        warnings.showwarning = usual
+        if seen:
+            print("\nWarnings of this run:", *seen, sep="\n  ", file=sys.stderr)
 
 
 def cli() -> None:

@@ -17,6 +17,11 @@ import small_run
 from absl import flags
 
 import main
+from data_pipelines import labels
+from ttp_jax import checkpoint
+from ttp_jax.exports import FORMATS
+from ttp_jax.skeletons import SKELETONS
+from ttp_jax.verbs import personalize
 
 ROOT = pathlib.Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -133,6 +138,24 @@ def test_the_fields_and_files_that_a_page_names_exist(page):
 
 def fields(part):
     return list(part) if hasattr(part, "keys") else []
+
+
+def test_joints_formats_and_labels_of_the_page_your_video_are_the_programs(tmp_path):
+    text = (ROOT / "docs" / "your_video.md").read_text()
+    cells = [line.split("|")[2] for line in text.splitlines() if re.match(r"\| \d", line)]
+    skeleton = SKELETONS[checkpoint.read_model(checkpoint.SHIPPED)[1]["data"]["skeleton"]]
+    assert tuple(re.findall(r"`(\w+)`", " ".join(cells))) == skeleton.joints
+    for name in skeleton.joints:
+        assert name in (personalize.__doc__ or "")
+    named = re.search(r"\| format \|.*?\n\n", text, re.S)
+    assert named and all(f"`{name}`" in named[0] for name in FORMATS)
+
+    example = re.search(r"```csv\n(.*?)```", text, re.S)
+    assert example
+    file = tmp_path / "my_labels.csv"
+    file.write_text(example[1])
+    found = labels.read(file, skeleton, "my_video", (720, 1280), count=60)
+    assert found.frames.tolist() == [0, 45] and found.visible.sum(1).tolist() == [5, 4]
 
 
 @pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda p: p.name)

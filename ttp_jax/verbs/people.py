@@ -1,6 +1,6 @@
 """The personalized models that were kept: list them, compare two, delete one.
 
-    python main.py people list runs/tiny
+    python main.py people list runs/tiny       (or without the word list)
     python main.py people compare runs/tiny anna-monday anna-friday
     python main.py people delete runs/tiny anna-monday
 
@@ -18,6 +18,8 @@ from ttp_jax.verbs.experiment import say
 def run(words: list[str]) -> int:
     """Do what the words after `people` say; return the exit code."""
     match words:
+        case [workdir] if pathlib.Path(workdir).is_dir():
+            return show(pathlib.Path(workdir) / "people")
         case ["list", workdir]:
             return show(pathlib.Path(workdir) / "people")
         case ["compare", workdir, one, other]:
@@ -38,7 +40,7 @@ def show(folder: pathlib.Path) -> int:
     """Print who is kept."""
     paths = sorted(folder.glob("*.npz"))
     if not paths:
-        say(f"nobody in {folder}: `python main.py personalize --keep=fp16 ...` keeps models there")
+        say(f"nobody in {folder}: `personalize --keep=fp16 ...` keeps models there")
         return 0
     say(f"{'name':24}{'KiB':>8}  {'form':8}{'scenario':10}{'updates':>8}  base")
     for path in paths:

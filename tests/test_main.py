@@ -1,0 +1,152 @@
+"""What main.py says to the one who types: help, hints, errors and warnings."""
+
+import re
+import sys
+import warnings
+
+import pytest
+from absl import flags
+
+import main
+
+
+@pytest.fixture
+def typed(monkeypatch, capsys, tmp_path):
+    """Run words in an empty folder -> exit code, printed text; the flags are forgotten again."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(main.experiment, "use_compilation_cache", lambda: None)
+
+    def run(*words):
+        before = set(flags.FLAGS)
+        monkeypatch.setattr(sys, "argv", list(words))  # config_flags looks there, too
+        try:
+            code = main.main(list(words))
+        finally:
+            for name in set(flags.FLAGS) - before:
+                delattr(flags.FLAGS, name)
+        return code, "".join(capsys.readouterr())
+
+    return run
+
+
+@pytest.mark.parametrize("words", [("--help",), *((verb, "--help") for verb in main.VERBS)])
+def test_help_names_the_command_that_was_typed(typed, words):
+    code, checkout = typed("main.py", *words)
+    assert code == 0 and "python main.py" in checkout and not re.search(r"\bttp ", checkout)
+    code, installed = typed("/usr/local/bin/ttp", *words)
+    assert code == 0 and "python main.py" not in installed
+    assert installed == checkout.replace("python main.py", "ttp")
+
+
+def test_hints_name_the_command_that_was_typed(typed):
+    assert "Help: ttp train --help" in typed("ttp", "train", "--workdir=x")[1]
+    assert "Help: python main.py --help" in typed("main.py", "--workdir=x")[1]
+
+
+def test_a_verb_shows_the_flags_that_it_takes(typed):
+    shown = typed("ttp", "personalize", "--help")[1]
+    for flag in (
+        "--config.data.boxes",
+        "--config.data.refine",
+        "--labels",
+        "--camera",
+        "--workdir",
+    ):
+        assert flag in shown, flag
+    assert not re.search("--(cells|what|minutes|hosts|data) ", shown)
+    assert "my_video.mp4" in shown.splitlines()[2]
+    assert "--what" in typed("ttp", "reproduce", "--help")[1]
+    assert "--labels" not in typed("ttp", "train", "--help")[1]
+    assert "--workdir" not in typed("ttp", "people", "--help")[1]
+
+
+def test_every_flag_is_in_a_help():
+    before = set(flags.FLAGS)
+    main.define_flags()
+    own = set(flags.FLAGS) - before
+    for name in own:
+        delattr(flags.FLAGS, name)
+    for name in own - {"deliver"}:  # --nodeliver
+        assert f"--{name}" in main.FLAGS, name
+
+
+def test_a_video_in_the_place_of_a_verb(typed, tmp_path):
+    assert "unknown verb 'my_video.mp4'" in typed("ttp", "my_video.mp4")[1]
+    (tmp_path / "my video.mp4").touch()
+    code, said = typed("ttp", "my video.mp4", "--every=2")
+    assert code == 2
+    assert said.strip() == "did you mean: ttp personalize 'my video.mp4' --every=2"
+
+
+@pytest.mark.parametrize("verb", main.WITH_A_MODEL)
+def test_a_missing_video_is_said(typed, verb):
+    code, said = typed("ttp", verb, "--scenario=offline")
+    assert code == 2 and "name a video" in said and f"example: ttp {verb} my_video.mp4" in said
+
+
+def test_other_sources_need_no_video(typed, monkeypatch):
+    monkeypatch.setattr(main, "told", lambda work: 0)
+    config = f"--config={main.OWN.parent / 'tiny.py'}"
+    assert typed("ttp", "personalize", config)[0] == 0
+    assert typed("ttp", "personalize", "--camera=0")[0] == 0
+    assert typed("ttp", "personalize", "--config.data.root=my_video.mp4")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("flag", "expected"),
+    [
+        ("--config.data.refin=2", """the config has no field 'refin'. Did you mean "refine" """),
+        ("--config.dta.refine=2", """the config has no field 'dta'. Did you mean "data" """),
+        ("--model=gone.npz", "gone.npz isn't there"),
+    ],
+)
+def test_wrong_fields_and_files_are_one_line(typed, flag, expected):
+    code, said = typed("ttp", "personalize", "my_video.mp4", flag)
+    assert code == 2 and said.startswith(expected), said
+    assert said.splitlines()[1:] == ["Help: ttp personalize --help"]
+
+
+def test_errors_name_the_file_and_what_to_do(capsys, tmp_path):
+    def missing():
+        return len((tmp_path / "my_labels.csv").read_text())
+
+    assert main.told(missing) == 1
+    said = capsys.readouterr().err.strip()
+    assert said.startswith(f"error: {tmp_path}/my_labels.csv: No such file or directory. Are its ")
+    assert main.in_words(FileNotFoundError("no model in x: train")) == "no model in x: train"
+    assert main.in_words(OSError(28, "No space left on device", "a.npz")) == (
+        "a.npz: No space left on device."
+    )
+
+
+def test_warnings_are_lines_and_come_again_at_the_end(capsys):
+    usual = warnings.showwarning
+
+    def work():
+        for number in (1, 2, 2):
+            warnings.warn(f"video {number}\nends early", stacklevel=2)
+        print("done", file=sys.stderr)
+        raise ValueError("no frames")
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.showwarning = usual
+        assert main.told(work) == 1
+        assert warnings.showwarning is usual
+    said = capsys.readouterr().err.split("done")
+    assert said[0].splitlines() == ["warning: video 1 ends early", "warning: video 2 ends early"]
+    assert said[1].split("\n")[2:] == [
+        "Warnings of this run:",
+        "  video 1 ends early",
+        "  video 2 ends early",
+        "",
+        "error: no frames",
+        "",
+    ]
+
+
+def test_people_of_a_folder_are_listed_without_the_word(typed, tmp_path):
+    code, said = typed("ttp", "people", str(tmp_path))
+    assert code == 0 and said == typed("ttp", "people", "list", str(tmp_path))[1]
+    code, said = typed("ttp", "people", "list")
+    assert code == 1 and "people list WORKDIR" in said
