@@ -426,7 +426,7 @@ def personal(
     quality,
     settings,
     cost,
-    scores=(),
+    scores=((), ()),
     notes=(),
 ) -> None:
     """Write the report of one subject's personalization. Makes missing folders.
@@ -444,13 +444,14 @@ def personal(
       skeleton: of the joints.
       quality: rows (name, before, after, unit, better, explanation) of measures without labels;
         `better` is "lower", "higher" or "" where neither is; a value not known is NaN.
-      scores: rows like those of `quality`, against labels.
+      scores: rows like those of `quality`, against labels, and sentences about them.
       settings: name -> value.
       cost: name -> value, such as seconds per frame, updates, memory.
       notes: sentences to read first, such as which frames could not be read.
     """
     moved, numbers = _movement(all_before, all_after, skeleton), np.asarray(numbers)
     said = "".join(f'<p class="note">{escape(note)}</p>\n' for note in notes)
+    scored, said_of_scores = scores
     warning = f'<p class="note">{NOT_ACCURACY}</p>'
     viewer = before_after(pictures, before, after, skeleton, frames=numbers[np.asarray(frames)])
     shown = paragraph(f"{len(pictures)} of {len(moved)} frames, evenly spread, cut to the person.")
@@ -458,7 +459,9 @@ def personal(
         said,
         section("Before and after", shown, viewer),
         section("Where and when the pose changed", *_changes(moved, numbers, skeleton)),
-        section("Against the labels", *_compared(scores)) if scores else "",
+        section("Against the labels", *map(paragraph, said_of_scores), *_compared(scored))
+        if scored
+        else "",
         section("Quality without labels", warning, *_compared(quality)),
         section("Settings", table(["setting", "value"], list(settings.items()))),
         section("Cost", table(["cost", "value"], list(cost.items()))),

@@ -34,11 +34,11 @@ REPORT_PIXELS = 480  # longer side of its pictures
 VIDEO_PIXELS = 1280  # longer side of the overlay video
 ROOM = 0.25  # around the person in the report, in sides of the box
 BEFORE, AFTER = (255, 84, 112), (64, 224, 120)
-SCORES = (  # of `metrics.score_labels`: name, unit, what is better, what it is
-    ("PCK@0.2", "%", "higher",
+SCORES = (  # of `metrics.score_labels`: key, name, unit, what is better, what it is
+    ("PCK@0.2", "PCK@0.2", "%", "higher",
      "share of the labelled joints within 0.2 of the torso's length of their label"),
-    ("PCK@0.5", "%", "higher", "likewise within 0.5 of the torso's length"),
-    ("RMSE px", "px", "lower", "root mean square distance from the labels"),
+    ("PCK@0.5", "PCK@0.5", "%", "higher", "likewise within 0.5 of the torso's length"),
+    ("RMSE px", "RMSE", "px", "lower", "root mean square distance from the labels"),
 )  # fmt: skip
 
 
@@ -126,7 +126,7 @@ class Delivery:
         quality = self.quality(outcome, poses)
         scores, about_scores = self._scores(outcome, poses)
         notes = self._notes(outcome)
-        self._report(outcome, poses, quality, scores, [*notes, *about_scores])
+        self._report(outcome, poses, quality, (scores, about_scores), notes)
         write_json(self._kept(name, "json"), self._wanted)
         say(f"\n{name}: without labels, before -> after (this is no accuracy)")
         for row in quality:
@@ -237,9 +237,9 @@ class Delivery:
         write_json(self._folder / f"{clip.name}_scores.json", without_nan(found))
         before, after = found["before"], found["after"]
         rows = [
-            (name, before[name]["mean"], after[name]["mean"], unit, better, explanation)
-            for name, unit, better, explanation in SCORES
-            if name in before
+            (name, before[key]["mean"], after[key]["mean"], unit, better, explanation)
+            for key, name, unit, better, explanation in SCORES
+            if key in before
         ]
         count = f"{before['joints']} joints in {before['frames']} labelled frames are scored."
         return rows, [count, *before["notes"], *notes]
@@ -421,7 +421,7 @@ def overlay_video(
 
 def write_legend(picture, text: str) -> None:
     """Write a text and what the colours mean into the picture's top left corner."""
-    size = max(0.35, max(picture.shape[:2]) / 1600)
+    size = max(0.45, max(picture.shape[:2]) / 1600)
     at = np.array([6, 6 + round(22 * size)])
     for word, color in ((text, (255, 255, 255)), ("before", BEFORE), ("after", AFTER)):
         place = tuple(int(v) for v in at)
