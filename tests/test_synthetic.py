@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from data_pipelines import mocap, synthetic
+from data_pipelines import figures, mocap, renderer, synthetic
 from data_pipelines.clips import select
 from ttp_jax.skeletons import PENN13
 
@@ -104,13 +104,13 @@ def test_visible_joints_lie_on_their_parts(sampled):
     size = SPEC.image_size
     _, joints, visible, _ = jax.device_get(synthetic._render_frames(*sampled, size))
     # Look four times as closely: at 48 pixels, rounding a joint moves it by a third of a wrist.
-    near = jax.jit(jax.vmap(lambda i, p, c: synthetic.part_map(i, p, c, 4 * size)))
+    near = jax.jit(jax.vmap(lambda i, p, c: renderer.part_map(i, p, c, 4 * size)))
     part = np.asarray(near(*sampled))
     at = np.clip(np.round(4 * joints + 1.5).astype(int), 0, 4 * size - 1)
     shown = part[np.arange(len(part))[:, None], at[..., 1], at[..., 0]]
     assert visible.mean() > 0.7 and not visible.all()
     assert (shown[visible] >= 0).all()
-    owns = np.array([[j in part.joints for j in PENN13.joints] for part in synthetic.PARTS])
+    owns = np.array([[j in part.joints for j in PENN13.joints] for part in renderer.PARTS])
     own = owns[shown, np.arange(13)] & (shown >= 0)
     assert own[visible].mean() > 0.95  # the rest: parts less than the margin in front
     assert own[~visible].mean() < 0.1
@@ -120,7 +120,7 @@ def test_left_is_on_the_right_of_who_faces_the_camera(sampled):
     identity, pose, camera = jax.tree.map(lambda leaf: leaf[0], sampled)
     rest = pose._replace(angles=jnp.zeros_like(pose.angles))
     turned = [rest._replace(yaw=jnp.float32(yaw)) for yaw in (0.0, np.pi)]
-    draw = jax.jit(lambda pose: synthetic._project(identity, pose, camera, 48).joints)
+    draw = jax.jit(lambda pose: renderer._project(identity, pose, camera, 48).joints)
     places = np.stack([draw(pose) for pose in turned])
     for left, right in PENN13.flip_pairs:
         assert places[0, left, 0] > places[0, right, 0]
@@ -128,7 +128,7 @@ def test_left_is_on_the_right_of_who_faces_the_camera(sampled):
 
 
 def test_limbs_keep_their_length(sampled):
-    joints = np.asarray(jax.jit(jax.vmap(synthetic.points_3d))(*sampled[:2])).reshape(16, 4, 13, 3)
+    joints = np.asarray(jax.jit(jax.vmap(renderer.points_3d))(*sampled[:2])).reshape(16, 4, 13, 3)
     for a, b in PENN13.limbs[4:]:
         length = np.linalg.norm(joints[:, :, a] - joints[:, :, b], axis=-1)
         np.testing.assert_allclose(length, length[:, :1].repeat(4, 1), rtol=1e-4)
@@ -157,7 +157,7 @@ def test_only_varied_people_have_hats_bags_and_things_in_front():
 @pytest.mark.parametrize("extra", ["hat", "backpack", "handbag", "loose"])
 def test_what_is_worn_shows_on_the_person(extra):
     _, drawn = varied_people(4)
-    rendered = jax.jit(synthetic.render, static_argnames="size")
+    rendered = jax.jit(renderer.render, static_argnames="size")
     changes = []
     for identity, poses, cameras in drawn:
         pose, camera = (jax.tree.map(lambda leaf: leaf[0], tree) for tree in (poses, cameras))
@@ -176,7 +176,7 @@ def test_what_is_worn_shows_on_the_person(extra):
 def test_a_thing_in_front_hides_the_joints_behind_it():
     _, ((identity, poses, cameras), *_) = varied_people(1)
     pose, camera = (jax.tree.map(lambda leaf: leaf[0], tree) for tree in (poses, cameras))
-    rendered = jax.jit(synthetic.render, static_argnames="size")
+    rendered = jax.jit(renderer.render, static_argnames="size")
     free = identity._replace(occluders=np.zeros_like(identity.occluders))
     open_picture, joints, visible = (np.asarray(x) for x in rendered(free, pose, camera, size=64))
     desk = np.zeros_like(identity.occluders)
@@ -194,21 +194,20 @@ def test_a_thing_in_front_hides_the_joints_behind_it():
 
 
 def test_motions_of_a_split_are_its_own():
-    names = [name for split in synthetic.SPLITS for name in synthetic.CAPTURED[split]]
-    with np.load(synthetic.MOTIONS_FILE) as file:
+    names = [name for split in figures.SPLITS for name in figures.CAPTURED[split]]
+    with np.load(figures.MOTIONS_FILE) as file:
         assert sorted(names) == sorted(file.files)  # each clip in one split
     keys = jax.random.split(jax.random.key(0), 400)
-    pairs = [
-        jax.vmap(
-            lambda key, s=split: jnp.stack(synthetic._combination(synthetic._Draw(key), s, True))
-        )(keys)
-        for split in range(3)
-    ]
+
+    def combination(key, split):
+        return jnp.stack(figures._combination(figures.Draw(key), split, True))
+
+    pairs = [jax.vmap(combination, (0, None))(keys, split) for split in range(3)]
     train, val, test = ({tuple(row) for row in np.asarray(found).tolist()} for found in pairs)
     assert not train & (val | test) and not val & test
     assert len(train) > 80 and len(val) > 10 and len(test) > 10
     every = np.array(sorted(train | val | test))
-    assert (every < (len(synthetic._UPPER), len(synthetic._LOWER))).all()
+    assert (every < (len(figures._UPPER), len(figures._LOWER))).all()
 
 
 def test_captured_motion_bends_the_limbs_as_recorded():
@@ -250,8 +249,8 @@ def test_captured_motion_bends_the_limbs_as_recorded():
 
     @jax.vmap
     def body(row):
-        pose = synthetic.Pose(row[:-1], row[-1], jnp.zeros(2), jnp.zeros(2, jnp.uint32))
-        return synthetic.points_3d(identity, pose, names)
+        pose = figures.Pose(row[:-1], row[-1], jnp.zeros(2), jnp.zeros(2, jnp.uint32))
+        return renderer.points_3d(identity, pose, names)
 
     points = np.asarray(body(jnp.asarray(angles, jnp.float32)))
     for (a, b), theirs in expected.items():

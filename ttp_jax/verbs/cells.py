@@ -22,7 +22,7 @@ import numpy as np
 from tqdm import tqdm
 
 from data_pipelines import clips as clips_lib
-from data_pipelines import synthetic
+from data_pipelines import renderer
 from ttp_jax import smooth, state
 from ttp_jax.checkpoint import Checkpoints, write_json
 from ttp_jax.models.pose import WITH_KEYPOINTS
@@ -106,7 +106,7 @@ def model_name(config, cell: Cell) -> str:
     for part, left_out in NOT_THE_MODEL.items():
         parts[part] = {k: v for k, v in own[part].to_dict().items() if k not in left_out}
     if own.data.source == "synthetic":
-        parts["renderer"] = synthetic.RENDERER_VERSION
+        parts["renderer"] = renderer.RENDERER_VERSION
     return f"{cell.method}-seed{cell.seed}-{fingerprint(parts)}"
 
 
