@@ -24,7 +24,10 @@ REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
 
 
 # Minutes each. Begun first, so that no process is left with one of them at the end.
-LONG = ("verbs", "layouts", "notebooks", "api", "parity", "ttp", "steps", "delivery", "hosts")
+LONG = (
+    *("verbs", "layouts", "reproduce", "notebooks", "api", "benchmarks", "parity", "ttp", "steps"),
+    *("resume", "delivery", "docs", "hosts", "live"),
+)
 
 
 def pytest_collection_modifyitems(items):

@@ -136,8 +136,8 @@ def test_the_command_writes_a_folder(tmp_path, capsys):
 def test_papers_configs_run_from_disk_to_table(name, tmp_path):
     """The config of each data set by its commands: two updates, both scenarios, scores.
 
-    In processes of their own, which give their memory back. Batches of 4: of 32 they take 13 GB and
-    ten minutes a config, and nothing else comes of it.
+    In processes of their own, which give their memory back. Small batches of small crops: as the
+    files say, a config takes 13 GB and ten minutes, and nothing else comes of it.
     """
     spec = dataclasses.replace(SPEC, image_size=160, train=4, test=1)
     layouts.WRITERS[name](tmp_path / "data", spec)
@@ -148,6 +148,7 @@ def test_papers_configs_run_from_disk_to_table(name, tmp_path):
         f"--config.data.root={tmp_path / 'data'}",
         "--config.model.init=random",
         f"--config.train.stages={((2, *stage[1:]),)!r}",
+        "--config.model.image_size=64",
         "--config.train.batch_size=4",
         "--config.ttp.batch_size=4",
         "--config.eval.probe_frames=64",

@@ -256,6 +256,7 @@ def _trc(track: Track, stem: Path) -> Path:
     unknown height, that of its top row is. Frames are counted from 1, time from the video's
     beginning. The format has no place for a likelihood.
     """
+    table = track.values()
     bottom = track.picture_size[1] - 1 if track.picture_size else 0
     rate, count = f"{track.frames_per_second:.8g}", len(track.joints)
     joints = track.skeleton.joints
@@ -278,7 +279,7 @@ def _trc(track: Track, stem: Path) -> Path:
         [],
     ]
     seconds = track.frames / (track.frames_per_second * track.step)
-    for row, (second, values) in enumerate(zip(seconds, track.values(), strict=True)):
+    for row, (second, values) in enumerate(zip(seconds, table, strict=True)):
         cells = [track.first_row + row + 1, f"{second:.6f}"]
         for x, y, _ in values:
             cells += ["NaN"] * 3 if np.isnan(x) else [f"{x:.4f}", f"{bottom - y:.4f}", "0.0000"]
