@@ -419,7 +419,8 @@ def test_predictions_come_back_in_picture_pixels():
         maps = denormalize(picture)[:, ::4, ::4, :2]
         return types.SimpleNamespace(heatmaps=maps)
 
-    tools = ttp.Tools(types.SimpleNamespace(apply=apply, decode="quarter"), state.adam(0.1), settings())
+    model = types.SimpleNamespace(apply=apply, decode="quarter")
+    tools = ttp.Tools(model, state.adam(0.1), settings())
     empty = state.Base({}, {}, jnp.ones(1))
     nothing = ttp.start(empty, KEY, tools=tools, capacity=1, shape=(HEIGHT, WIDTH))
     arrays = pictures.round().astype(np.uint8), UNMOVED[:2], crops, np.ones(2, bool)
