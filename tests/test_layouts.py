@@ -136,8 +136,8 @@ def test_the_command_writes_a_folder(tmp_path, capsys):
 def test_papers_configs_run_from_disk_to_table(name, tmp_path):
     """The config of each data set by its commands: two updates, both scenarios, scores.
 
-    In processes of their own, which give their memory back. Small batches of small crops: as the
-    files say, a config takes 13 GB and ten minutes, and nothing else comes of it.
+    In processes of their own, which give their memory back. A narrow network, small batches and
+    crops: as the files say, a config takes 13 GB and ten minutes, and nothing else comes of it.
     """
     spec = dataclasses.replace(SPEC, image_size=160, train=4, test=1)
     layouts.WRITERS[name](tmp_path / "data", spec)
@@ -149,9 +149,11 @@ def test_papers_configs_run_from_disk_to_table(name, tmp_path):
         "--config.model.init=random",
         f"--config.train.stages={((2, *stage[1:]),)!r}",
         "--config.model.image_size=64",
+        "--config.model.width=16",
+        "--config.model.feature_dim=64",
         "--config.train.batch_size=4",
         "--config.ttp.batch_size=4",
-        "--config.eval.probe_frames=64",
+        "--config.eval.probe_frames=16",
     ]
     verbs = ["train"], *(["personalize", f"--scenario={s}"] for s in ("online", "offline"))
     for verb in (*verbs, ["evaluate"]):

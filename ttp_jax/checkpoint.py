@@ -1,6 +1,7 @@
 """State on disk: of trainings (orbax), and of subjects whose personalization isn't done."""
 
 import contextlib
+import glob
 import hashlib
 import json
 import pathlib
@@ -144,8 +145,9 @@ class Unfinished:
         return jax.tree.map(typed, read, template)
 
     def forget(self, name: str) -> None:
-        """Delete the state of a subject."""
-        (self._folder / f"{name}.npz").unlink(missing_ok=True)
+        """Delete the state of a subject, and what a process left that was killed writing it."""
+        for path in self._folder.glob(f"{glob.escape(name)}.npz*"):
+            path.unlink(missing_ok=True)
         with contextlib.suppress(OSError):  # there are others in it, or it isn't there
             self._folder.rmdir()
 

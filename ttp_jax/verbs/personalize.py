@@ -88,99 +88,178 @@ def run_scenario(
       options: flags of the command line.
       folder: for the results; None for the scenario's own in the workdir.
     """
-    base, step = experiment.load_base(config, workdir)
-    trained = base
-    if options.person:
-        person = people.read(person_file(workdir, options.person), fingerprint(base))
-        base = base.replace(params=state.adapted(base, person.delta)["params"])
+    work = _Work(config, workdir, scenario, options, folder)
     clips = clips_lib.by_subject(experiment.load_clips(config, "test"))
     if not clips:
         raise clips_lib.DataError(f"no test clips in {config.data.root}.")
-    own_name = f"person-{options.person}" if options.person else scenario
-    folder = workdir / "results" / own_name if folder is None else folder
-    own = protocol(config, base, scenario)
-    unfinished = Unfinished(folder / "unfinished")
     if jax.process_index() == 0:
-        prepare(folder, own, unfinished, options.overwrite)
+        prepare(work.folder, work.own, work.unfinished, options.overwrite)
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices("old results are gone")
     mine = clips[jax.process_index() :: jax.process_count()]
     done, todo = [], []
     for clip in mine:
-        (done if is_done(folder, workdir, clip, config, options) else todo).append(clip)
-    runner, predictor = Runner(config, base, scenario, unfinished), Runner(config, base, "none")
-    plain = Runner(config, trained, "none") if options.person else predictor
+        there = is_done(work.folder, workdir, clip, config, options)
+        (done if there else todo).append(clip)
     if done:
         say(f"{len(done)} of {len(mine)} subjects are done already: nothing is adapted again")
-    if runner.carries and (len(todo) < len(clips) or jax.process_count() > 1):
+    if work.runner.carries and (len(todo) < len(clips) or jax.process_count() > 1):
         raise ValueError(
             "some subjects are done (or another process does them), but what is carried from "
             "subject to subject was not kept: start over with --overwrite, in one process."
         )
-    word = own_name if options.person else {"none": "predict"}.get(scenario, scenario)
-    changed = scenario != "none" or options.person  # else there is no before and after
-    own_media = config.data.source == "media" and changed and options.deliver
-    delivery = Delivery(config, own_name, folder, options) if own_media else None
-    failed, seconds = {}, {}
-    drawn = {clip.name for clip in clips[: config.eval.pictures]}
-
-    def boxed():
-        for clip in todo:
-            try:
-                yield refined(clip, predictor, config.data.refine)
-            except (clips_lib.FrameError, clips_lib.DataError) as error:
-                failed[clip.name] = str(error)
-
-    def deliver(clip):
-        if not delivery or delivery.is_done(clip.name):
-            return
-        try:
-            delivery.write(clip)
-        except (OSError, clips_lib.DataError, clips_lib.FrameError) as error:
-            # The keypoints are on disk: the same command tries again what is made of them.
-            failed[clip.name] = f"its keypoints are written, but not all of the rest: {error}"
-
-    def finish(clip, result):
-        seconds[clip.name] = result.seconds
-        if options.keep:
-            updates = int(result.adaptation.step)
-            about = {"base": own["base"], "scenario": scenario, "updates": updates}
-            target = person_file(workdir, clip.name)
-            people.write(target, jax.device_get(result.adaptation.delta), options.keep, about)
-        if clip.name in drawn and config.model.method == "transformer":
-            visualize.save(folder / f"{clip.name}.png", runner.picture(clip, result))
-        if delivery:
-            bar.set_postfix_str(f"{clip.name}: adapted; now its report and video")
-            before = plain.one(clip)
-            both = ((plain, before), (runner, result))
-            models = [(one.variables(found), found.joints) for one, found in both]
-            delivery.keep(clip, result, before, runner.figures(result.frames, *models))
-        write_result(folder, clip, result, config)
-        deliver(clip)
-        bar.set_description_str(f"{word}, {len(seconds)} of {len(todo)} subjects")
-
-    total = sum(clip.num_frames for clip in todo)
-    bar = tqdm(total=total, unit="frame", desc=word, dynamic_ncols=True, disable=not todo)
-    bar.set_postfix_str("the first frames take longer: programs are compiled")
     try:
         for clip in done:
-            deliver(clip)
-        with stopping(runner.stop), bar:
-            for clip, result in runner.many(boxed(), bar):
-                if isinstance(result, Exception):
-                    failed[clip.name] = str(result)
-                else:
-                    finish(clip, result)
+            work.unfinished.forget(clip.name)  # a kill may have left it
+            work.deliver(clip)
+        work.do(todo, drawn={clip.name for clip in clips[: config.eval.pictures]})
     except Stopped:
-        say(f"stopped after {len(seconds)} of {len(todo)} subjects: the same command goes on")
+        say(f"stopped after {len(work.seconds)} of {len(todo)} subjects: the same command goes on")
         return STOPPED
-    names = [clip.name for clip in clips]
-    write_receipt(folder, config, own, step, names, failed, seconds, options.person)
-    say(f"{folder}: {len(done) + len(seconds)} subjects ({word}), run.json says how")
-    for name, error in failed.items():
+    work.write_receipt([clip.name for clip in clips])
+    say(f"{work.folder}: {len(done) + len(work.seconds)} subjects ({work.word}), run.json says how")
+    for name, error in work.failed.items():
         say(f"FAILED {name}: {error}")
     parallel.wait_for_hosts()
-    return 1 if failed else 0
+    return 1 if work.failed else 0
+
+
+class _Work:
+    """One run over subjects: the programs, where results go, and what became of each subject.
+
+    Attributes:
+      word: what is done, in the user's words.
+      folder: of the results.
+      own: what decides the results beside the pictures, `protocol`.
+      unfinished: states of subjects under way.
+      runner: the scenario's programs.
+      seconds: of the subjects done in this run.
+      failed: subjects that failed in this run, and why.
+    """
+
+    def __init__(self, config, workdir: pathlib.Path, scenario: str, options, folder):
+        self._config, self._workdir, self._scenario = config, workdir, scenario
+        self._person, self._form = options.person, options.keep
+        trained, self._step = experiment.load_base(config, workdir)
+        base, name = trained, scenario
+        if self._person:
+            person = people.read(person_file(workdir, self._person), fingerprint(trained))
+            base = trained.replace(params=state.adapted(trained, person.delta)["params"])
+            name = f"person-{self._person}"
+        self.word = "predict" if name == "none" else name
+        self.folder = workdir / "results" / name if folder is None else folder
+        self.own = protocol(config, base, scenario)
+        self.unfinished = Unfinished(self.folder / "unfinished")
+        self.runner = Runner(config, base, scenario, self.unfinished)
+        self._predictor = Runner(config, base, "none")
+        self._plain = Runner(config, trained, "none") if self._person else self._predictor
+        changed = scenario != "none" or self._person  # else there is no before and after
+        own_media = config.data.source == "media" and changed and options.deliver
+        self._delivery = Delivery(config, name, self.folder, options) if own_media else None
+        self.seconds: dict[str, float] = {}
+        self.failed: dict[str, str] = {}
+
+    def do(self, clips, drawn: set[str]) -> None:
+        """Adapt to the subjects and write what comes of each, with pictures of those in `drawn`.
+
+        Raises Stopped where the run was asked to stop.
+        """
+        bar = tqdm(
+            total=sum(clip.num_frames for clip in clips),
+            unit="frame",
+            desc=self.word,
+            dynamic_ncols=True,
+            disable=not clips,
+        )
+        bar.set_postfix_str("the first frames take longer: programs are compiled")
+        with stopping(self.runner.stop), bar:
+            for clip, result in self.runner.many(self._boxed(clips), bar):
+                if isinstance(result, Exception):
+                    self.failed[clip.name] = str(result)
+                    continue
+                if self._delivery:
+                    bar.set_postfix_str(f"{clip.name}: adapted; now its report and video")
+                self._finish(clip, result, clip.name in drawn)
+                ready = f"{len(self.seconds)} of {len(clips)} subjects"
+                bar.set_description_str(f"{self.word}, {ready}")
+
+    def _boxed(self, clips):
+        for clip in clips:
+            try:
+                yield refined(clip, self._predictor, self._config.data.refine)
+            except (clips_lib.FrameError, clips_lib.DataError) as error:
+                self.failed[clip.name] = str(error)
+
+    def _finish(self, clip, result: Result, draw: bool) -> None:
+        self.seconds[clip.name] = result.seconds
+        if self._form:
+            updates = int(result.adaptation.step)
+            about = {"base": self.own["base"], "scenario": self._scenario, "updates": updates}
+            target = person_file(self._workdir, clip.name)
+            people.write(target, jax.device_get(result.adaptation.delta), self._form, about)
+        if draw and self._config.model.method == "transformer":
+            visualize.save(self.folder / f"{clip.name}.png", self.runner.picture(clip, result))
+        if self._delivery:
+            before = self._plain.one(clip)
+            both = ((self._plain, before), (self.runner, result))
+            models = [(one.variables(found), found.joints) for one, found in both]
+            figures = self.runner.figures(result.frames, *models)
+            self._delivery.keep(clip, result, before, figures)
+        write_result(self.folder, clip, result, self._config)
+        self.deliver(clip)
+
+    def deliver(self, clip) -> None:
+        """Make what an own video's user wants of results on disk, unless it is there."""
+        if not self._delivery or self._delivery.is_done(clip.name):
+            return
+        try:
+            self._delivery.write(clip)
+        except (OSError, clips_lib.DataError, clips_lib.FrameError) as error:
+            # The keypoints are on disk: the same command tries again what is made of them.
+            self.failed[clip.name] = f"its keypoints are written, but not all of the rest: {error}"
+
+    def write_receipt(self, names: list[str]) -> None:
+        """Write run.json: all that is needed to do the run again and see whether it came out alike.
+
+        It tells of all of `names` that have results; several processes add theirs to one file.
+        """
+        before = read_json(self.folder, "run") or {}
+
+        def files(name):
+            parts = ("csv", "npz")
+            return {f"{name}.{suffix}": self.folder / f"{name}.{suffix}" for suffix in parts}
+
+        def written(name):
+            return all(path.exists() for path in files(name).values())
+
+        # Subjects of earlier commands stay: another video is no reason to forget.
+        subjects = {name: old for name, old in before.get("subjects", {}).items() if written(name)}
+        for name in filter(written, names):
+            old = subjects.get(name, {})
+            with np.load(files(name)[f"{name}.npz"]) as stored:
+                frames, inputs = len(stored["joints"]), str(stored["inputs"])
+            now = name in self.seconds or not old
+            subjects[name] = {
+                "frames": frames,
+                "seconds": self.seconds.get(name, old.get("seconds")),
+                "data": self._config.data.to_dict() if now else old["data"],
+                "inputs": inputs,
+                "outputs": {file: sha256(path) for file, path in files(name).items()},
+            }
+        still = {k: v for k, v in before.get("failed", {}).items() if k not in subjects}
+        receipt = {
+            "protocol": protocol_line(self._config, self._scenario, self._person),
+            "scenario": self._scenario,
+            "base": self.own["base"],
+            "checkpoint_step": self._step,
+            "person": self._person,
+            "seed": self._config.seed,
+            "made_with": made_with(),
+            "subjects": subjects,
+            "failed": {**still, **self.failed},
+            "config": self._config.to_dict(),
+        }
+        write_json(self.folder / "run.json", receipt)
 
 
 def prepare(folder: pathlib.Path, own: dict, unfinished: Unfinished, overwrite: bool) -> None:
@@ -284,49 +363,6 @@ def protocol_line(config, scenario: str, person: str | None = None) -> str:
         f"{scenario}: {config.ttp.iterations} update(s) a frame of {config.ttp.batch_size} pairs, "
         f"{sees}; {boxes}"
     )
-
-
-def write_receipt(folder, config, own, step, names, failed, seconds, person) -> None:
-    """Write run.json: all that is needed to do the run again and to see whether it came out alike.
-
-    Several processes add their subjects to the same file.
-    """
-    before = read_json(folder, "run") or {}
-
-    def files(name):
-        return {f"{name}.{suffix}": folder / f"{name}.{suffix}" for suffix in ("csv", "npz")}
-
-    def written(name):
-        return all(path.exists() for path in files(name).values())
-
-    # Subjects of earlier commands stay: another video in the same folder is no reason to forget.
-    subjects = {name: old for name, old in before.get("subjects", {}).items() if written(name)}
-    for name in filter(written, names):
-        old = subjects.get(name, {})
-        with np.load(files(name)[f"{name}.npz"]) as stored:
-            frames, inputs = len(stored["joints"]), str(stored["inputs"])
-        now = name in seconds or not old
-        subjects[name] = {
-            "frames": frames,
-            "seconds": seconds[name] if name in seconds else old.get("seconds"),
-            "data": config.data.to_dict() if now else old["data"],
-            "inputs": inputs,
-            "outputs": {file: sha256(path) for file, path in files(name).items()},
-        }
-    still = {k: v for k, v in before.get("failed", {}).items() if k not in subjects}
-    receipt = {
-        "protocol": protocol_line(config, own["scenario"], person),
-        "scenario": own["scenario"],
-        "base": own["base"],
-        "checkpoint_step": step,
-        "person": person,
-        "seed": config.seed,
-        "made_with": made_with(),
-        "subjects": subjects,
-        "failed": {**still, **failed},
-        "config": config.to_dict(),
-    }
-    write_json(folder / "run.json", receipt)
 
 
 def made_with() -> dict[str, str]:
