@@ -10,6 +10,7 @@ live, doctor.
 
 import contextlib
 import importlib
+import itertools
 import os
 import pathlib
 import shlex
@@ -37,6 +38,7 @@ WORDS = ("people", "verify", "doctor")  # verbs that take words instead of a con
 
 
 WITH_A_MODEL = ("personalize", "predict")
+DELIVERED = ("smooth", "keypoints", "formats", "labels")  # flags of what is made of own videos
 OWN = pathlib.Path(__file__).parent / "configs" / "own.py"
 
 # Flags by what they are for: the verbs whose help shows them, and the text.
@@ -47,8 +49,8 @@ GROUPS = (
 own videos and pictures
   VIDEO, FOLDER ...      each is one person; or --inputs=PATTERN
   --scenario=NAME        online (the default: never sees a later frame) or offline (all first)
-  --config.data.boxes=B  where the person is: whole (the frame, the default), x1,y1,x2,y2 (a region
-                         in pixels), FILE.csv or FILE.json (boxes)
+  --config.data.boxes=B  where the person is: whole (the frame, the default), people (look for an
+                         upright person), x1,y1,x2,y2 (a region in pixels), FILE.csv or FILE.json
   --config.data.refine=N predict and take the box of the prediction, N times over
   --frames=A-B           only these frames, counted from 0; --every=N only every Nth
   --iterations=N         updates a frame
@@ -63,7 +65,7 @@ own videos and pictures
   --nodeliver            keypoints only: no report, no video, no other formats
   --keep=FORM            keep the personalized models: full, fp16 or rankN
   --person=NAME          predict: with the model kept under this name
-  --overwrite            do finished subjects again
+  --overwrite            do these subjects again, if they are done already
 """,
     ),
     (
@@ -155,24 +157,63 @@ def main(argv: list[str]) -> int:
         hint = f"Help: python main.py {f'{verb} ' if verb else ''}--help"
         print(as_started(f"{in_words(error)}\n{hint}"), file=sys.stderr)
         return 2
-    if options.device:
-        jax.config.update("jax_platforms", options.device)
-    if inputs:
-        config.data.source, config.data.root, config.data.tfds = "media", inputs, ""
-    if inputs or options.camera or options.stdin:
-        config.data.oversample = config.data.oversample or 2.0
-    if options.iterations:
-        config.ttp.iterations = options.iterations
-    if options.frames or options.every:
-        config.data.frames, config.data.every = options.frames or "", options.every or 1
     workdir = pathlib.Path(options.workdir or f"runs/{config.name}")
 
     def work():
+        apply_flags(config, options, inputs, verb)
         if options.hosts:
             parallel.join_hosts(options.hosts)
+        check_device(options.device)
         return module.run(config, workdir, options)
 
     return told(work)
+
+
+def apply_flags(config, options, inputs: str, verb: str | None) -> None:
+    """Put what the flags say into the config; refuse flags that would do nothing."""
+    live = options.camera or options.stdin
+    if inputs:
+        config.data.source, config.data.root, config.data.tfds = "media", inputs, ""
+    if inputs or live:
+        config.data.oversample = config.data.oversample or 2.0
+    if options.iterations:
+        config.ttp.iterations = options.iterations
+    if options.frames:
+        config.data.frames = options.frames
+    if options.every:
+        config.data.every = options.every
+    if verb not in WITH_A_MODEL:
+        return
+    own = config.data.source == "media" and not live
+    if inputs and live:
+        raise ValueError("name a video, or --camera or --stdin: one of them at a time.")
+    if not own and (config.data.frames or config.data.every > 1):
+        raise ValueError("--frames and --every are for own videos and pictures.")
+    if not own or (verb == "predict" and not options.person):
+        for name in DELIVERED:
+            if options[name].value:
+                raise ValueError(
+                    f"--{name} is of no use here: what it asks for is made of own videos, before "
+                    "and after (personalize, or predict --person)."
+                )
+    if verb == "predict" and (options.scenario or options.iterations):
+        raise ValueError("--scenario and --iterations are for personalize: predict adapts nothing.")
+
+
+def check_device(name: str | None) -> None:
+    """Take the device that was asked for.
+
+    Raises ValueError where there is none.
+    """
+    if not name:
+        return
+    jax.config.update("jax_platforms", name)
+    try:
+        jax.devices()
+    except RuntimeError as error:
+        raise ValueError(
+            f"--device={name} isn't here ({error}): leave it out, or see `python main.py doctor`."
+        ) from error
 
 
 def define_flags() -> None:
@@ -180,8 +221,9 @@ def define_flags() -> None:
     config_flags.DEFINE_config_file("config", None, "experiment")
     for name in ("workdir", "model", "inputs", "camera", "keep", "person", "hosts", "cells"):
         flags.DEFINE_string(name, None, "see FLAGS")
-    for name in ("device", "frames", "smooth", "keypoints", "formats", "labels"):
+    for name in ("frames", *DELIVERED):
         flags.DEFINE_string(name, None, "see FLAGS")
+    flags.DEFINE_enum("device", None, ["cpu", "gpu", "tpu"], "see FLAGS")
     for name in ("stdin", "overwrite", "data"):
         flags.DEFINE_bool(name, False, "see FLAGS")
     flags.DEFINE_bool("deliver", True, "see FLAGS")
@@ -198,10 +240,9 @@ def parse(words: list[str], verb: str | None) -> str:
 
     Verbs that can do with a model's file need no --config.
     """
-    model = [word.partition("=")[2] for word in words if word.startswith("--model=")]
-    if verb in WITH_A_MODEL and not any(word.startswith("--config=") for word in words):
+    if verb in WITH_A_MODEL and given(words, "config") is None:
         # First: changes of fields must come after it.
-        own = f"--config={OWN}:{model[-1] if model else 'shipped'}"
+        own = f"--config={OWN}:{given(words, 'model') or 'shipped'}"
         words = [words[0], own, *words[1:]]
     flags.FLAGS.set_gnu_getopt(True)  # videos may stand before flags
     inputs = flags.FLAGS(words)[1:]
@@ -213,6 +254,16 @@ def parse(words: list[str], verb: str | None) -> str:
     if options.model and verb in WITH_A_MODEL and options.config is not None:
         options.config.base = options.model
     return "\n".join(inputs) or options.inputs or ""
+
+
+def given(words: list[str], name: str) -> str | None:
+    """The value of a flag, as --name=value or --name value; None if it isn't there."""
+    value = None
+    for word, following in itertools.pairwise([*words, ""]):
+        flag, equals, text = word.partition("=")
+        if flag in (f"--{name}", f"-{name}"):
+            value = text if equals else following
+    return value
 
 
 def unknown(words: list[str]) -> str:

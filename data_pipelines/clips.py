@@ -1,5 +1,6 @@
 """The one record that every source of people yields."""
 
+import contextlib
 import dataclasses
 import os
 import re
@@ -24,6 +25,10 @@ class Clip:
       visible: bool [T, K]; None without labels.
       file: frame index -> the picture's own file, where frames are files; None otherwise.
       frames_per_second: where it is known.
+      numbers: int [T], the frames' numbers in the whole video; None: from 0 on.
+      sizes: int [T, 2], heights and widths of the pictures, where the source knows them.
+      origin: fingerprint of files, boxes and chosen frames; results of another one are not this
+        clip's. "" where the source makes none.
     """
 
     name: str
@@ -36,9 +41,13 @@ class Clip:
     visible: np.ndarray | None = None
     file: Callable[[int], str | os.PathLike] | None = None
     frames_per_second: float | None = None
+    numbers: np.ndarray | None = None
+    sizes: np.ndarray | None = None
+    origin: str = ""
 
     def __post_init__(self):
-        for field, rank in (("boxes", 2), ("joints", 3), ("visible", 2)):
+        ranks = {"boxes": 2, "joints": 3, "visible": 2, "numbers": 1, "sizes": 2}
+        for field, rank in ranks.items():
             value = getattr(self, field)
             if value is not None and (value.ndim != rank or len(value) != self.num_frames):
                 raise ValueError(
@@ -54,6 +63,22 @@ class Clip:
             raise ValueError(
                 f"clip {self.name}: box of frame {bad[0]} is empty: x1 >= x2 or y1 >= y2."
             )
+
+    @property
+    def frame_numbers(self) -> np.ndarray:
+        """Numbers int [T] of the frames in the whole video, counted from 0."""
+        return np.arange(self.num_frames) if self.numbers is None else self.numbers
+
+    @property
+    def largest(self) -> tuple[int, int]:
+        """Height and width that hold every picture; reads one where the source knows no sizes."""
+        if self.sizes is not None:
+            return int(self.sizes[:, 0].max()), int(self.sizes[:, 1].max())
+        for index in range(self.num_frames):
+            with contextlib.suppress(FrameError):
+                height, width = self.read(index).shape[:2]
+                return height, width
+        raise FrameError(f"{self.name}: no frame can be read.")
 
     def without_labels(self) -> "Clip":
         """The same frames and boxes, as personalization sees them."""
@@ -82,7 +107,7 @@ def part(clip: Clip, frames: str = "", every: int = 1) -> Clip:
         raise DataError(f'{clip.name} has {clip.num_frames} frames: none is in "{frames}".')
     if len(places) == clip.num_frames:
         return clip
-    given = {name: getattr(clip, name) for name in ("boxes", "joints", "visible")}
+    given = {name: getattr(clip, name) for name in ("boxes", "joints", "visible", "sizes")}
     rows = {k: None if v is None else v[list(places)] for k, v in given.items()}
     whole, file = clip.read, clip.file
     return dataclasses.replace(
@@ -91,6 +116,8 @@ def part(clip: Clip, frames: str = "", every: int = 1) -> Clip:
         read=lambda index: whole(places[index]),
         file=None if file is None else lambda index: file(places[index]),
         frames_per_second=clip.frames_per_second and clip.frames_per_second / every,
+        numbers=clip.frame_numbers[list(places)],
+        origin=clip.origin and f"{clip.origin}, frames {first} to {last}, every {every}",
         **rows,  # pyright: ignore[reportArgumentType]
     )
 

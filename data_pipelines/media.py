@@ -12,9 +12,11 @@ Other columns are ignored. Frames without a row get a box by linear interpolatio
 neighbouring rows, before the first and after the last row the nearest one.
 """
 
+import contextlib
 import csv
 import dataclasses
 import glob
+import hashlib
 import json
 import os
 import re
@@ -38,6 +40,7 @@ VIDEOS = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wm
 VIDEOS += (".3gp", ".ts", ".mts", ".m2ts", ".ogv")
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 COLUMNS = ("frame", "x1", "y1", "x2", "y2")
+STAMP = 1 << 16  # bytes of a file's beginning and end that tell it from others
 BAR_DELAY = 2.0  # seconds of work before a progress bar shows
 
 # Joints -> box. The training boxes of Penn Action are the box of the visible joints, widened by
@@ -69,11 +72,12 @@ def clips(
         CSV or JSON file, see the module's first lines.
 
     Raises:
-      DataError: an input isn't there, isn't media or has no frame, or a box can't be used.
+      DataError: an input isn't there, isn't media or has no frame, or a box can't be used. Of
+        several, files that can't be used are left out with a warning.
     """
     rule = _box_rule(boxes)  # first: a wrong path shows at once, counting frames takes its time
     paths = _find(inputs)
-    sources = [_open(name, path) for name, path in zip(_names(paths), paths, strict=True)]
+    sources = _open_all(paths)
     return [
         Clip(
             source.name,
@@ -83,6 +87,8 @@ def clips(
             source.read,
             rows.astype(np.float32),
             frames_per_second=source.rate,
+            sizes=source.sizes,
+            origin=_fingerprint(source.path, rows),
         )
         for source, rows in zip(sources, rule(sources), strict=True)
     ]
@@ -345,6 +351,21 @@ class _Source:
         return bool((box[:2] < end).all() and (box[2:] > -0.5).all())
 
 
+def _open_all(paths: Sequence[Path]) -> list[_Source]:
+    """Open the subjects; one bad file of many is left out with a warning."""
+    sources = []
+    for name, path in zip(_names(paths), paths, strict=True):
+        try:
+            sources.append(_open(name, path))
+        except DataError as error:
+            if len(paths) == 1:
+                raise
+            warnings.warn(f"left out: {error}", stacklevel=3)
+    if not sources:
+        raise DataError(f"none of the {len(paths)} inputs can be used, see the warnings.")
+    return sources
+
+
 def _open(name: str, path: Path) -> _Source:
     if not path.is_dir():
         video = Video(path)
@@ -455,6 +476,20 @@ def _fit(name: str) -> str:
     return name.encode()[:200].decode(errors="ignore").strip(" .") or "subject"
 
 
+def _fingerprint(path: Path, boxes: np.ndarray) -> str:
+    """Tell a subject's files and boxes from others, without reading long videos as a whole."""
+    files = [entry for entry in _entries(path) if _is(entry, PICTURES)] if path.is_dir() else [path]
+    digest = hashlib.sha256(boxes.astype(np.float32).tobytes())
+    for each in files:
+        # Who reads the frame says what is wrong with its file.
+        with contextlib.suppress(OSError), each.open("rb") as file:
+            start = file.read(STAMP)
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(size - STAMP, 0))
+            digest.update(f"{each.name} {size} ".encode() + start + file.read())
+    return digest.hexdigest()[:16]
+
+
 def _check_file(path: Path) -> None:
     """Refuse a file that can't be read or is empty, with the system's reason."""
     try:
@@ -526,9 +561,8 @@ def hog_people() -> Detector:
     """
     if not hasattr(cv2, "HOGDescriptor"):
         raise DataError(
-            'boxes "people" needs the people detector that OpenCV 5 moved to another package: '
-            "put opencv-contrib-python-headless in the place of opencv-python-headless, or give "
-            "a region or a file of boxes."
+            'boxes "people" needs the people detector, which OpenCV 5 lacks: run pip install '
+            '"opencv-python-headless>=4.11,<5", or give a region or a file of boxes.'
         )
     hog = cv2.HOGDescriptor()
     hog.setSVMDetector(cv2.HOGDescriptor_getDefaultPeopleDetector())

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import shutil
 import tempfile
 
 # Tests compile many programs and run each a few times. Must be set before jax starts its backend;
@@ -62,3 +63,27 @@ def shared_data() -> pathlib.Path:
     if not path.is_dir():
         pytest.skip(f"no data at {path}: set TTP_SHARED_DATA")
     return path
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    """Chromium without a window; a test that wants it skips where there is none."""
+    webdriver = pytest.importorskip("selenium.webdriver", reason="pip install selenium")
+    programs = {name: shutil.which(name) for name in ("chromium", "chromedriver")}
+    if not all(programs.values()):
+        pytest.skip("no Chromium: apt-get install chromium chromium-driver (Debian's packages)")
+    options = webdriver.ChromeOptions()
+    options.binary_location = programs["chromium"]
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    for argument in (
+        "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
+        "--disable-quic", "--no-first-run", "--disable-background-networking",
+        "--disable-component-update", "--disable-sync", "--window-size=1000,900",
+        f"--user-data-dir={tmp_path_factory.mktemp('chromium')}",
+    ):  # fmt: skip
+        options.add_argument(argument)
+    # The path given: selenium must not fetch a driver.
+    service = webdriver.ChromeService(programs["chromedriver"])
+    driver = webdriver.Chrome(options=options, service=service)
+    yield driver
+    driver.quit()

@@ -15,7 +15,7 @@ from data_pipelines import media
 from data_pipelines.clips import Clip, DataError, part
 from ttp_jax.checkpoint import read_model
 from ttp_jax.skeletons import PENN13
-from ttp_jax.verbs import delivery, experiment, export
+from ttp_jax.verbs import delivery, experiment, export, personalize
 
 FRAMES = 12
 
@@ -94,6 +94,15 @@ def test_the_report_has_both_poses_and_says_what_it_is_not(delivered):
     assert data["before"] != data["after"]
 
 
+def test_a_browser_shows_the_report(delivered, browser):
+    folder, _ = delivered
+    browser.get((folder / "my walk_report.html").as_uri())
+    slider = browser.find_element("css selector", "input[type=range]")
+    browser.execute_script("arguments[0].value = 3; arguments[0].oninput?.()", slider)
+    assert slider.get_attribute("max") == "7" and "my walk" in browser.title
+    assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
+
+
 def test_the_video_has_every_frame_at_its_rate(delivered):
     folder, _ = delivered
     video = media.Video(folder / "my walk_overlay.mp4")
@@ -121,8 +130,8 @@ def test_other_formats_and_labels_need_no_second_adaptation(delivered):
     wrong.write_text(of_another_video)
     refused = small_run.command(*words, "--formats=trc", f"--labels={wrong}")
     said, _ = refused.communicate(timeout=300)
-    assert refused.returncode == 1 and "FAILED my walk: its keypoints are written" in said
-    assert npz.stat().st_mtime_ns == made
+    assert refused.returncode == 1 and "no labelled frame is among those of my walk" in said
+    assert npz.stat().st_mtime_ns == made and table.read_text() == smoothed
     said = small_run.done(small_run.command(*words, "--formats=dlc-csv,trc"))
     assert "my walk_after_adapt.trc" in said and "1 of 1 subjects are done already" in said
     exports = {path.name for path in (folder / "exports").iterdir()}
@@ -131,7 +140,42 @@ def test_other_formats_and_labels_need_no_second_adaptation(delivered):
     assert npz.stat().st_mtime_ns == made
     assert table.read_text() != smoothed  # no longer
     said = small_run.done(small_run.command(*words, "--formats=dlc-csv,trc"))
-    assert "my walk_after_adapt.trc" not in said  # there already
+    assert "my walk_after_adapt.trc" not in said and "my walk_report.html" in said  # there already
+    (folder / "my walk_report.html").unlink()
+    small_run.done(small_run.command(*words, "--formats=dlc-csv,trc"))
+    assert (folder / "my walk_report.html").exists()
+
+
+def test_results_are_of_the_frames_boxes_and_files_of_now(tmp_path, capsys):
+    """A name alone says nothing: a subject is done if its frames, boxes and files are the same."""
+    small_run.prepare(tmp_path, lengths=(8, 8))
+    options = {"keep": None, "person": None, "smooth": None, "formats": "npz", "labels": None}
+    options |= {"labels_first": 0, "keypoints": None}
+    results = tmp_path / "work/results/online"
+
+    def again(name="person0", deliver=False, **data):
+        config = small_run.get_config()
+        config.data.root, config.data.oversample = str(tmp_path / "people" / name), 2.0
+        config.data.update(data)
+        own = {"overwrite": name == "person1", "deliver": deliver}
+        flags = types.SimpleNamespace(**{**options, **own})
+        assert personalize.run_scenario(config, tmp_path / "work", "online", flags) == 0
+        with np.load(results / f"{name}.npz") as stored:
+            rows = stored["frames"].tolist()
+        if deliver:
+            with np.load(results / f"exports/{name}_after_adapt.npz") as exported:
+                assert exported["first_frame"] == rows[0] and len(exported["joints"]) == len(rows)
+        return rows, "done already" in capsys.readouterr().out
+
+    assert again(frames="0-5", deliver=True) == (list(range(6)), False)
+    assert again(frames="2-", deliver=True) == (list(range(2, 8)), False)
+    assert again(frames="2-", deliver=True) == (list(range(2, 8)), True)
+    assert again(frames="2-", boxes="0,0,40,40") == (list(range(2, 8)), False)
+    picture = tmp_path / "people/person0/0003.png"
+    cv2.imwrite(str(picture), 255 - cv2.imread(str(picture)))
+    assert again(frames="2-", boxes="0,0,40,40") == (list(range(2, 8)), False)
+    again("person1")  # with --overwrite, which is not meant for the other
+    assert again(frames="2-", boxes="0,0,40,40") == (list(range(2, 8)), True)
 
 
 def test_a_kept_person_is_delivered_too(delivered):
@@ -176,6 +220,36 @@ def test_the_overlay_draws_after_over_before_where_they_are(tmp_path):
     assert picture[100, 100].max() < 30
 
 
+def test_pictures_of_several_sizes_lie_in_the_upper_left(tmp_path):
+    sizes = np.array([[100, 200], [200, 100]])
+    pictures = [np.full((*size, 3), 60, np.uint8) for size in sizes]
+    clip = clip_of(pictures, sizes=sizes)
+    assert clip.largest == (200, 200)
+    joints = np.full((2, 13, 2), np.nan)
+    joints[:, 0] = (50, 50)
+    poses, peaks = {"before": joints, "after": joints}, (np.ones((2, 13)),) * 2
+    outcome = delivery.Outcome(clip, clip.largest, joints, joints, peaks, {}, {})
+    path = delivery.overlay_video(tmp_path / "o.mp4", outcome, poses, PENN13, 10.0)
+    for index, (down, right) in enumerate(sizes):
+        picture = media.Video(path).read(index).astype(int)
+        assert picture.shape == (200, 200, 3) and picture[50, 50, 1] > 150
+        assert abs(picture[down - 20, right - 20].mean() - 60) < 10
+        assert (
+            picture[down + 20 :].max(initial=0) < 10
+            and picture[:, right + 20 :].max(initial=0) < 10
+        )
+
+
+def test_labels_of_one_video_are_not_taken_for_another_s(tmp_path):
+    (tmp_path / "labels.csv").write_text("x")
+    flags = {"formats": None, "smooth": None, "keypoints": None, "labels_first": 0}
+    options = types.SimpleNamespace(**flags, labels=str(tmp_path / "labels.csv"))
+    config = small_run.get_config()
+    pair = [clip_of(np.zeros((2, 4, 4, 3), np.uint8))] * 2
+    with pytest.raises(ValueError, match="--labels are those of one video"):
+        delivery.Delivery(config, "online", tmp_path, options).check(pair)
+
+
 def test_unknown_names_are_refused_before_the_work():
     with pytest.raises(ValueError, match="left_elbow_joint.*expected some of head"):
         delivery.chosen_joints(PENN13, "head,left_elbow_joint")
@@ -199,6 +273,7 @@ def test_part_takes_frames_with_their_boxes_and_labels(frames, every, expected):
     assert [int(some.read(i)[0, 0, 0]) for i in range(some.num_frames)] == list(expected)
     np.testing.assert_array_equal(some.joints[:, 0, 0], list(expected))
     assert len(some.boxes) == len(expected) and some.frames_per_second == 30 / every
+    assert some.frame_numbers.tolist() == list(expected)
 
 
 def test_part_says_what_it_does_not_understand():

@@ -3,6 +3,7 @@
 import os
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 
@@ -10,6 +11,7 @@ import cv2
 import jax
 import pytest
 
+from ttp_jax.checkpoint import SHIPPED
 from ttp_jax.verbs import doctor
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -107,9 +109,12 @@ def test_a_home_that_cannot_be_written_is_a_note(tmp_path, monkeypatch):
 def test_models_that_come_along_are_listed(tmp_path, monkeypatch):
     monkeypatch.setattr(doctor, "PRETRAINED", tmp_path)
     assert doctor.pretrained()[0] == "note"
-    (tmp_path / "people.npz").touch()
+    shutil.copy(SHIPPED, tmp_path / "people.npz")
     (tmp_path / "__init__.py").touch()
     assert doctor.pretrained() == ("ok", f"people.npz in {tmp_path}")
+    (tmp_path / "people.npz").write_bytes(SHIPPED.read_bytes()[:1000])
+    mark, text = doctor.pretrained()
+    assert mark == "PROBLEM" and "people.npz is no whole model file" in text
 
 
 def test_little_memory_or_disk_is_said(monkeypatch):

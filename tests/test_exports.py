@@ -46,7 +46,6 @@ def written(folder, kind, track=None):
 
 def movement(path, software):
     """What the package of that name reads: [T, K, 3] of x, y and confidence."""
-    pytest.importorskip("movement", reason="pip install movement")
     from movement.io import load_dataset
 
     found = load_dataset(path, source_software=software, fps=24).squeeze("individuals")

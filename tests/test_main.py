@@ -84,6 +84,28 @@ def test_a_missing_video_is_said(typed, verb):
     assert code == 2 and "name a video" in said and f"example: ttp {verb} my_video.mp4" in said
 
 
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("predict v.mp4 --formats=coco", "--formats is of no use here"),
+        ("predict v.mp4 --scenario=offline", "predict adapts nothing"),
+        ("predict v.mp4 --keep=fp16", "--keep is for personalize"),
+        ("personalize --camera=0 --labels=l.csv", "--labels is of no use here"),
+        ("personalize v.mp4 --camera=0", "one of them at a time"),
+        (f"personalize --config={main.OWN.parent}/tiny.py --frames=5-9", "for own videos"),
+    ],
+)
+def test_flags_that_would_do_nothing_are_refused(typed, words, expected):
+    code, said = typed("ttp", *words.split())
+    assert code == 1 and said.strip().startswith("error:") and expected in said
+
+
+def test_flags_and_their_values_may_be_two_words():
+    words = ["ttp", "personalize", "--model", "one.npz", "-model=two.npz", "--frames=1-2"]
+    assert main.given(words, "model") == "two.npz" and main.given(words[:4], "model") == "one.npz"
+    assert main.given(words, "config") is None
+
+
 def test_other_sources_need_no_video(typed, monkeypatch):
     monkeypatch.setattr(main, "told", lambda work: 0)
     config = f"--config={main.OWN.parent / 'tiny.py'}"

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from data_pipelines import media, pipeline
-from data_pipelines.clips import DataError, FrameError
+from data_pipelines.clips import DataError, FrameError, part
 
 SIZE = (48, 64)  # height and width of the test's pictures
 WHOLE = [-0.5, -0.5, 63.5, 47.5]
@@ -261,6 +261,29 @@ def test_file_that_is_no_video(tmp_path, content, message):
     )
     with pytest.raises(DataError, match=f"a.mp4 {message}"):
         media.clips(path)
+
+
+def test_a_bad_file_among_several_is_left_out_and_named(tmp_path):
+    write_video(tmp_path / "a.mp4", 3)
+    (tmp_path / "b.mp4").touch()
+    with pytest.warns(UserWarning, match="left out: .*b.mp4 is empty"):
+        (clip,) = media.clips(tmp_path)
+    assert clip.name == "a"
+    (tmp_path / "a.mp4").write_bytes(b"nothing")
+    with pytest.warns(UserWarning), pytest.raises(DataError, match="none of the 2 inputs"):
+        media.clips(tmp_path)
+
+
+def test_origin_tells_files_boxes_and_frames_apart(tmp_path):
+    path = write_video(tmp_path / "a.mp4", 6)
+    (whole,) = media.clips(path)
+    (same,) = media.clips(path)
+    (region,) = media.clips(path, boxes="0,0,20,20")
+    some = [part(whole, frames).origin for frames in ("0-2", "3-5")]
+    path.write_bytes(path.read_bytes() + b"x")
+    (changed,) = media.clips(path)
+    assert whole.origin == same.origin == part(whole, "0-5").origin
+    assert len({whole.origin, region.origin, changed.origin, *some}) == 5
 
 
 def test_video_without_frames(tmp_path):
@@ -650,10 +673,6 @@ def test_no_person_found(tmp_path, monkeypatch):
 
 def test_people_detector(tmp_path):
     path = write_video(tmp_path / "a.mp4", pictures=[painted(0, (240, 320))] * 12)
-    if not hasattr(cv2, "HOGDescriptor"):
-        with pytest.raises(DataError, match="OpenCV 5 moved.*opencv-contrib-python-headless"):
-            media.clips(path, boxes="people")
-        return
     with pytest.warns(UserWarning, match="no person found"):
         media.clips(path, boxes="people")
     write_picture(tmp_path / "me" / "small.png", size=(9, 200))

@@ -77,10 +77,11 @@ def test_your_video_falls_back_to_a_rendered_one(tmp_path, monkeypatch):
     notebook = run("your_video", tmp_path, monkeypatch)
     assert "rendered: 12 frames of 192 x 192" in printed(notebook)
     assert "12 updates in" in printed(notebook)
-    with np.load(tmp_path / "results" / "rendered.npz") as found:
+    with np.load(tmp_path / "results" / "rendered_after_adapt.npz") as found:
         assert found["joints"].shape == (12, PENN13.size, 2)
         assert np.isfinite(found["joints"]).all()
-    assert (tmp_path / "results" / "rendered.csv").exists()
+    for when in ("before", "after"):
+        assert (tmp_path / "results" / f"rendered_{when}_adapt.csv").exists()
 
 
 @pytest.mark.slow

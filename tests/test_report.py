@@ -6,7 +6,6 @@ import html.parser
 import io
 import json
 import re
-import shutil
 import time
 
 import numpy as np
@@ -349,29 +348,6 @@ def test_a_long_video_makes_a_small_file_and_a_strange_name_is_no_obstacle(tmp_p
 
 
 # --- What a browser makes of it ------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    webdriver = pytest.importorskip("selenium.webdriver", reason="pip install selenium")
-    programs = {name: shutil.which(name) for name in ("chromium", "chromedriver")}
-    if not all(programs.values()):
-        pytest.skip("no Chromium: apt-get install chromium chromium-driver (Debian's packages)")
-    options = webdriver.ChromeOptions()
-    options.binary_location = programs["chromium"]
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    for argument in (
-        "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
-        "--disable-quic", "--no-first-run", "--disable-background-networking",
-        "--disable-component-update", "--disable-sync", "--window-size=1000,900",
-        f"--user-data-dir={tmp_path_factory.mktemp('chromium')}",
-    ):  # fmt: skip
-        options.add_argument(argument)
-    # The path given: selenium must not fetch a driver.
-    service = webdriver.ChromeService(programs["chromedriver"])
-    driver = webdriver.Chrome(options=options, service=service)
-    yield driver
-    driver.quit()
 
 
 @pytest.fixture(scope="module")

@@ -75,6 +75,8 @@ def kill_again_and_again(flags, results, kills, rng, log) -> int:
 def check_kills(untouched, tmp_path, scenario, kills):
     folder, flags = untouched
     work = [*flags[:2], f"--scenario={scenario}"]
+    if scenario == "offline":
+        work.append("--nodeliver")  # it costs more than the rest; kills of it are online's part
     results = []
     for name in ("killed", "whole"):
         shutil.copytree(folder / "work", tmp_path / name)
@@ -180,6 +182,12 @@ def test_a_receipt_is_verified_and_every_changed_byte_is_found(untouched, tmp_pa
     assert verify.run([str(results)]) == 1
     assert "anna: the frames or boxes are not those of the run" in capsys.readouterr().out
     with pytest.raises(ValueError, match="no receipt of a run"):
+        verify.run([str(tmp_path)])
+
+
+def test_a_receipt_of_a_camera_cannot_be_verified(tmp_path):
+    (tmp_path / "run.json").write_text(json.dumps({"scenario": "live", "config": {}}))
+    with pytest.raises(ValueError, match="camera's frames are gone"):
         verify.run([str(tmp_path)])
 
 

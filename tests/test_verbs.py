@@ -173,6 +173,7 @@ def test_results_of_other_settings_are_not_mixed_in(config, trained, tmp_path, c
     personalize.run(config, workdir, OPTIONS)
     assert "done already" not in capsys.readouterr().out
     assert first.read_bytes() != before
+    assert (workdir / "results/online.old1/test-00000.csv").read_bytes() == before
 
 
 def test_a_bad_subject_is_named_and_the_others_finish(

@@ -5,13 +5,11 @@ import glob
 import hashlib
 import json
 import pathlib
-import shutil
 import warnings
 import zipfile
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from flax import traverse_util
@@ -151,10 +149,6 @@ class Unfinished:
         with contextlib.suppress(OSError):  # there are others in it, or it isn't there
             self._folder.rmdir()
 
-    def forget_all(self) -> None:
-        """Delete all states."""
-        shutil.rmtree(self._folder, ignore_errors=True)
-
 
 def _by_path(tree: Any) -> dict[str, Any]:
     return {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree.leaves_with_path(tree)}
@@ -229,15 +223,17 @@ def read_model(path: str | pathlib.Path) -> ModelFile:
         with np.load(path, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
         config, about = (json.loads(str(arrays.pop(name))) for name in ("config", "about"))
-        normalisers = jnp.asarray(arrays.pop("normalisers"))
+        # Numpy: this is read with the config, before it is settled which device jax shall use.
+        normalisers = np.asarray(arrays.pop("normalisers"))
         trees: dict[str, dict] = {"params": {}, "batch_stats": {}}
         for name, value in arrays.items():
             kind, _, place = name.partition("/")
-            trees[kind][place] = jnp.asarray(value, jnp.float32)
+            trees[kind][place] = np.asarray(value, np.float32)
     except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path} is no whole model file ({error}): get it again.") from error
     params, stats = (traverse_util.unflatten_dict(tree, sep="/") for tree in trees.values())
-    return ModelFile(Base(params, stats, normalisers), config, about)
+    base = Base(params, stats, normalisers)  # pyright: ignore[reportArgumentType]
+    return ModelFile(base, config, about)
 
 
 def write_arrays(path: pathlib.Path, arrays: dict[str, Any], *, compress: bool = True) -> None:

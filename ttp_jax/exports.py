@@ -114,6 +114,13 @@ def write(track: Track, folder, formats: Sequence[str], suffix: str = "") -> lis
     return [FORMATS[name](track, Path(folder) / f"{track.name}{suffix}") for name in formats]
 
 
+def check(formats: Sequence[str]) -> None:
+    """Raise ImportError, saying what to install, where a format's package isn't there."""
+    for kind in formats:
+        if kind in NEEDS:
+            _optional(kind)
+
+
 def write_eks(tracks: Mapping[int, Track], folder) -> list[Path]:
     """Write one subject's tracks by models of several seeds, for the Ensemble Kalman Smoother.
 
@@ -164,7 +171,7 @@ def _dlc_csv(track: Track, stem: Path) -> Path:
 
 def _dlc_h5(track: Track, stem: Path) -> Path:
     """The same table as DeepLabCut stores it, by pandas and PyTables."""
-    pandas = _optional("dlc-h5", "pandas", "tables")
+    pandas = _optional("dlc-h5")
     levels = ["scorer", "bodyparts", "coords"]
     table = pandas.DataFrame(
         track.values().reshape(len(track.joints), -1),
@@ -319,7 +326,7 @@ def _parquet(track: Track, stem: Path) -> Path:
     The schema's metadata holds, each as JSON, name, skeleton, joints, limbs, frames_per_second,
     first_frame, step and picture_size.
     """
-    pyarrow = _optional("parquet", "pyarrow", "pyarrow.parquet")
+    pyarrow = _optional("parquet")
     values, skeleton = track.values(), track.skeleton
     columns = {
         "frame": np.repeat(track.frames, skeleton.size),
@@ -366,8 +373,13 @@ def _write_lines(path: Path, lines: Sequence[str]) -> None:
     path.write_text("\n".join([*lines, ""]), encoding="utf-8")
 
 
-def _optional(kind: str, *modules: str):
-    """Import the modules and return the first."""
+# Modules of packages that only these formats need.
+NEEDS = {"dlc-h5": ("pandas", "tables"), "parquet": ("pyarrow", "pyarrow.parquet")}
+
+
+def _optional(kind: str):
+    """Import what a format needs and return the first module."""
+    modules = NEEDS[kind]
     try:
         first, *_ = [importlib.import_module(name) for name in modules]
         return first

@@ -82,6 +82,7 @@ class Delivery:
             )
         if self._how:
             smooth.smooth(np.zeros((1, 1, 2)), self._how)  # an unknown filter shows now
+        exports.check(self._formats)
         # What is delivered already needn't be again, unless it would come out otherwise.
         self._wanted = {
             "formats": self._formats,
@@ -90,8 +91,20 @@ class Delivery:
             "labels": self._labels and [labels_digest(self._labels), self._labels_first],
         }
 
+    def check(self, clips) -> None:
+        """Refuse labels that can't be used before the work starts.
+
+        Raises ValueError where it isn't clear whose they are, DataError where they are unusable.
+        """
+        if self._labels and len(clips) > 1:
+            names = ", ".join(clip.name for clip in clips[:5])
+            raise ValueError(f"--labels are those of one video: name one of {names} at a time.")
+        for clip in clips if self._labels else ():
+            self._known(clip)
+
     def keep(self, clip, result: Result, before: Result, figures: dict[str, list[float]]) -> None:
         """Keep what a delivery needs beside the results that every run keeps."""
+        self._kept(clip.name, "json").unlink(missing_ok=True)  # what it tells of is of the past
         cost = {
             "frames": clip.num_frames,
             "updates": int(result.adaptation.step),
@@ -105,9 +118,11 @@ class Delivery:
     def is_done(self, name: str) -> bool:
         """Whether all that is wanted of a subject is there."""
         try:
-            return json.loads(self._kept(name, "json").read_text()) == self._wanted
+            done = json.loads(self._kept(name, "json").read_text())
         except (OSError, ValueError):
             return False
+        there = all((self._folder / file).exists() for file in done["files"])
+        return there and done["wanted"] == self._wanted
 
     def write(self, clip) -> None:
         """Write everything of a subject whose results are on disk, and say what and where.
@@ -116,18 +131,23 @@ class Delivery:
         """
         name, rate = clip.name, clip.frames_per_second or 30.0
         outcome = self._outcome(clip)
+        self._known(clip)  # before anything is replaced
         poses = {"before": outcome.before, "after": outcome.after}
         if self._how:
             poses = {key: smooth.smooth(joints, self._how, rate) for key, joints in poses.items()}
         files = self._export(outcome, poses, rate)
         video = self._folder / f"{name}_overlay.mp4"
-        numbers = frame_numbers(self._config, clip)
-        files.append(overlay_video(video, outcome, poses, self._skeleton, rate, numbers))
+        files.append(overlay_video(video, outcome, poses, self._skeleton, rate))
         quality = self.quality(outcome, poses)
         scores, about_scores = self._scores(outcome, poses)
         notes = self._notes(outcome)
         self._report(outcome, poses, quality, (scores, about_scores), notes)
-        write_json(self._kept(name, "json"), self._wanted)
+        files = [self._folder / f"{name}.csv", *files]
+        if scores:
+            files.append(self._scores_file(name))
+        files.insert(0, self.report(name))
+        listed = [str(path.relative_to(self._folder)) for path in files]
+        write_json(self._kept(name, "json"), {"wanted": self._wanted, "files": listed})
         say(f"\n{name}: without labels, before -> after (this is no accuracy)")
         for row in quality:
             say(f"  {row[0]:34}{row[1]:9.4g} -> {row[2]:.4g} {row[3]}")
@@ -137,9 +157,15 @@ class Delivery:
             say(f"  {row[0]:34}{row[1]:9.4g} -> {row[2]:.4g} {row[3]}")
         for note in (*about_scores, *notes):
             say(f"  {note}")
-        say(f"  report: {self._folder / f'{name}_report.html'}")
-        for path in (self._folder / f"{name}.csv", *files):
+        for path in files:
             say(f"  {path}")
+
+    def report(self, name: str) -> pathlib.Path:
+        """Where a subject's report is."""
+        return self._folder / f"{name}_report.html"
+
+    def _scores_file(self, name: str) -> pathlib.Path:
+        return self._folder / f"{name}_scores.json"
 
     def _notes(self, outcome: Outcome) -> list[str]:
         """What the reader of a report must know of its numbers."""
@@ -176,7 +202,7 @@ class Delivery:
         with np.load(self._folder / f"{clip.name}.npz") as now, np.load(path) as then:
             about, boxes = json.loads(str(then["about"])), then["boxes"]
             joints, peaks = ([kept[part] for kept in (then, now)] for part in ("joints", "peaks"))
-        clip, size = dataclasses.replace(clip, boxes=boxes), readable_picture(clip).shape[:2]
+        clip, size = dataclasses.replace(clip, boxes=boxes), clip.largest
         before, after = joints
         return Outcome(
             clip, size, before, after, (peaks[0], peaks[1]), about["figures"], about["cost"]
@@ -185,7 +211,6 @@ class Delivery:
     def _export(self, outcome: Outcome, poses, rate) -> list[pathlib.Path]:
         skeleton, columns = self._chosen
         clip, (height, width), written = outcome.clip, outcome.size, []
-        numbers = frame_numbers(self._config, clip)
         for (when, joints), peaks in zip(poses.items(), outcome.peaks, strict=True):
             track = exports.Track(
                 clip.name,
@@ -193,7 +218,7 @@ class Delivery:
                 peaks[:, columns],
                 skeleton,
                 rate,
-                int(numbers[0]),
+                int(clip.frame_numbers[0]),
                 (width, height),
                 clip.boxes,
                 self._config.data.every,
@@ -208,24 +233,13 @@ class Delivery:
 
     def _scores(self, outcome: Outcome, poses) -> tuple[list[tuple], list[str]]:
         """Score both on the user's labels, which nothing was trained on: rows and notes."""
-        if not self._labels:
+        clip = outcome.clip
+        known = self._known(clip)
+        if known is None:
+            self._scores_file(clip.name).unlink(missing_ok=True)  # of labels given earlier
             return [], []
-        clip, count = outcome.clip, outcome.clip.num_frames
-        numbers, every = frame_numbers(self._config, clip), self._config.data.every
-        part = self._config.data.frames or every > 1
-        known = labels_lib.read(
-            self._labels,
-            self._skeleton,
-            clip.name,
-            outcome.size,
-            count=None if part else count,
-            first=self._labels_first,
-        )
-        here, places = np.isin(known.frames, numbers), (known.frames - numbers[0]) // every
-        if not here.any():
-            raise clips_lib.DataError(
-                f"{self._labels}: no labelled frame is among those of {clip.name}."
-            )
+        here = np.isin(known.frames, clip.frame_numbers)
+        places = np.searchsorted(clip.frame_numbers, known.frames)
         notes = list(known.notes)
         if not here.all():
             notes.append(f"{(~here).sum()} labelled frames were not predicted: left out.")
@@ -234,7 +248,7 @@ class Delivery:
             when: metrics.score_labels(joints[places[here]], *truth, self._skeleton)
             for when, joints in poses.items()
         }
-        write_json(self._folder / f"{clip.name}_scores.json", without_nan(found))
+        write_json(self._scores_file(clip.name), without_nan(found))
         before, after = found["before"], found["after"]
         rows = [
             (name, before[key]["mean"], after[key]["mean"], unit, better, explanation)
@@ -243,6 +257,28 @@ class Delivery:
         ]
         count = f"{before['joints']} joints in {before['frames']} labelled frames are scored."
         return rows, [count, *before["notes"], *notes]
+
+    def _known(self, clip) -> labels_lib.Labels | None:
+        """The user's labels of a clip; None if there are none.
+
+        Raises DataError where they can't be used.
+        """
+        if not self._labels:
+            return None
+        count = clip.num_frames if clip.numbers is None else None
+        known = labels_lib.read(
+            self._labels,
+            self._skeleton,
+            clip.name,
+            clip.largest,
+            count=count,
+            first=self._labels_first,
+        )
+        if not np.isin(known.frames, clip.frame_numbers).any():
+            raise clips_lib.DataError(
+                f"{self._labels}: no labelled frame is among those of {clip.name}."
+            )
+        return known
 
     def quality(self, outcome: Outcome, poses) -> list[tuple]:
         """Rows for `report.personal`: measures that need no labels."""
@@ -270,16 +306,15 @@ class Delivery:
         return rows
 
     def _report(self, outcome: Outcome, poses, quality, scores, notes) -> None:
-        config, clip = self._config, outcome.clip
-        numbers = frame_numbers(config, clip)
+        config, clip, numbers = self._config, outcome.clip, outcome.clip.frame_numbers
         readable = np.flatnonzero(np.isfinite(outcome.after).all((1, 2)))
         few = np.unique(readable[np.linspace(0, len(readable) - 1, MOST_PICTURES).astype(int)])
         left, top, right, bottom = window(outcome.size, poses, few)
         zoom = min(1.0, REPORT_PIXELS / max(right - left, bottom - top))
         size = max(1, round((right - left) * zoom)), max(1, round((bottom - top) * zoom))
         pictures = [
-            cv2.resize(clip.read(i)[top:bottom, left:right], size, interpolation=cv2.INTER_AREA)
-            for i in few
+            cv2.resize(picture[top:bottom, left:right], size, interpolation=cv2.INTER_AREA)
+            for picture in (on_canvas(clip.read(i), outcome.size) for i in few)
         ]
         # Pixel centres lie at integers on both sides.
         scale = np.array(size) / (right - left, bottom - top)
@@ -302,7 +337,7 @@ class Delivery:
             "model": config.base or config.name,
         }
         report.personal(
-            self._folder / f"{clip.name}_report.html",
+            self.report(clip.name),
             name=clip.name,
             pictures=pictures,
             frames=few,
@@ -327,18 +362,6 @@ def without_nan(value):
     return None if isinstance(value, float) and np.isnan(value) else value
 
 
-def forget_kept(folder: pathlib.Path) -> None:
-    """Remove what deliveries were made of, with the results that are gone from this folder."""
-    for path in (folder / "delivery").glob("*.*"):
-        path.unlink()
-
-
-def frame_numbers(config, clip) -> np.ndarray:
-    """Numbers [T] of a clip's frames in its video, counted from 0."""
-    first = int(config.data.frames.partition("-")[0] or 0)
-    return first + config.data.every * np.arange(clip.num_frames)
-
-
 def chosen_joints(skeleton: Skeleton, names: str | None) -> tuple[Skeleton, list[int]]:
     """The skeleton of some joints ("left_knee,right_knee"; all if None), and their columns."""
     if not names:
@@ -352,20 +375,14 @@ def chosen_joints(skeleton: Skeleton, names: str | None) -> tuple[Skeleton, list
 
 
 def labels_digest(path: str) -> str:
-    """SHA-256 of a file of labels, or of all files in a folder of them."""
-    place = pathlib.Path(path)
-    files = sorted(p for p in place.rglob("*") if p.is_file()) if place.is_dir() else [place]
-    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+    """SHA-256 of a file of labels."""
+    return hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()
 
 
-def readable_picture(clip) -> np.ndarray:
-    """The first picture that can be read."""
-    for index in range(clip.num_frames):
-        try:
-            return clip.read(index)
-        except clips_lib.FrameError:
-            continue
-    raise clips_lib.FrameError(f"{clip.name}: no frame can be read.")
+def on_canvas(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The picture in the upper left of a black one of height and width `size`, the largest's."""
+    height, width = picture.shape[:2]
+    return np.pad(picture, ((0, size[0] - height), (0, size[1] - width), (0, 0)))
 
 
 def window(size, poses, frames) -> tuple[int, int, int, int]:
@@ -380,7 +397,7 @@ def window(size, poses, frames) -> tuple[int, int, int, int]:
 
 
 def overlay_video(
-    path: pathlib.Path, outcome: Outcome, poses, skeleton: Skeleton, rate: float, numbers=None
+    path: pathlib.Path, outcome: Outcome, poses, skeleton: Skeleton, rate: float
 ) -> pathlib.Path:
     """Write the video with both poses drawn, before red and after green, and the frames' numbers.
 
@@ -393,7 +410,7 @@ def overlay_video(
     size = max(2, round(width * zoom) // 2 * 2), max(2, round(height * zoom) // 2 * 2)
     scale = np.array(size) / (width, height)
     thick = max(2, round(max(size) / 400))
-    numbers = range(outcome.clip.num_frames) if numbers is None else numbers
+    numbers = outcome.clip.frame_numbers
     rate_given = Fraction(rate).limit_denominator(10_000)
 
     def write(temporary):
@@ -403,7 +420,7 @@ def overlay_video(
             for index in range(outcome.clip.num_frames):
                 picture = np.zeros((height, width, 3), np.uint8)
                 with contextlib.suppress(clips_lib.FrameError):
-                    picture = outcome.clip.read(index)
+                    picture = on_canvas(outcome.clip.read(index), outcome.size)
                 picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
                 for name, color, extra in (("before", BEFORE, 0), ("after", AFTER, 1)):
                     points = (poses[name][index] + 0.5) * scale - 0.5

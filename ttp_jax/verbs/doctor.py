@@ -204,17 +204,21 @@ def features() -> Finding:
 
 
 def video() -> Finding:
-    """Whether OpenCV reads back a video that it wrote."""
+    """Whether OpenCV, which reads videos, understands what PyAV, which writes them, wrote."""
+    import av
     import cv2
     import numpy as np
 
     greys = np.array([40, 90, 140, 190, 240])
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "video.mp4")
-        writer = cv2.VideoWriter(path, cv2.VideoWriter.fourcc(*"mp4v"), 25.0, (64, 64))
-        for grey in greys:
-            writer.write(np.full((64, 64, 3), grey, np.uint8))
-        writer.release()
+        with av.open(path, "w") as file:
+            stream = file.add_stream("libx264", rate=25)
+            stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
+            for grey in greys:
+                picture = np.full((64, 64, 3), grey, np.uint8)
+                file.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
+            file.mux(stream.encode())
         capture, found = cv2.VideoCapture(path), []
         while (taken := capture.read())[0]:
             found.append(taken[1].mean())
@@ -222,17 +226,25 @@ def video() -> Finding:
     if len(found) != len(greys) or np.abs(found - greys).max() > 8:
         return PROBLEM, (
             f"OpenCV {cv2.__version__} reads back {len(found)} of {len(greys)} frames or other "
-            "colours: pip install --force-reinstall opencv-python-headless, and no other opencv"
+            'colours: pip install --force-reinstall av "opencv-python-headless<5", and no other '
+            "opencv"
         )
-    return OK, f"OpenCV {cv2.__version__} reads back an mp4 that it wrote"
+    return OK, f"OpenCV {cv2.__version__} reads an H.264 video that PyAV {av.__version__} wrote"
 
 
 def pretrained() -> Finding:
     """Models that come with the program."""
-    names = sorted(p.name for p in PRETRAINED.glob("*") if not p.name.startswith((".", "_")))
-    if not names:
+    from ttp_jax import checkpoint
+
+    paths = sorted(PRETRAINED.glob("*.npz"))
+    if not paths:
         return NOTE, f"none in {PRETRAINED}: train one, ./run.sh --train does"
-    return OK, f"{', '.join(names)} in {PRETRAINED}"
+    for path in paths:
+        try:
+            checkpoint.read_model(path)
+        except ValueError as error:
+            return PROBLEM, str(error)
+    return OK, f"{', '.join(path.name for path in paths)} in {PRETRAINED}"
 
 
 def tensorflow(feeding: subprocess.Popen) -> Finding:

@@ -229,6 +229,8 @@ def run(config, workdir: pathlib.Path, options) -> int:
             if frame.done - shown > 1:
                 shown = frame.done
                 say(f"frame {len(seen)}, {live.updates} updates, {delay:.0f} ms after it came")
+    if not seen:
+        raise clips_lib.DataError("stopped before the first frame was predicted: no results.")
     delays = [1000 * (frame.done - frame.came) for frame in seen]
     joints, peaks = (np.array([getattr(f, name) for f in seen]) for name in ("joints", "peaks"))
     write_arrays(folder / "live.npz", {"joints": joints, "peaks": peaks})

@@ -28,9 +28,10 @@ left_wrist, right_wrist, left_hip, right_hip, left_knee, right_knee, left_ankle,
 --keep=full (fp16, rank8) keeps every personalized model: WORKDIR/people/NAME.npz, for `predict
 --person=NAME` on other videos of that person; `python main.py people` lists and compares them.
 Stop it at any time (Ctrl-C, SIGTERM, a crash): the same command goes on inside the subject that was
-under way, and gives the same bytes as if never stopped. Subjects that are already there are
-skipped, unless the model or the settings have changed, or --keep lacks their model; --overwrite
-does them again anyway. Other --formats, --smooth, --keypoints or --labels need no adaptation.
+under way, and gives the same bytes as if never stopped. Subjects are
+skipped whose results of the same files, frames and boxes are there (with --keep their model, too);
+--overwrite does them again anyway. Results of another model or other settings are moved aside, to
+results/SCENARIO.old1. Other --formats, --smooth, --keypoints or --labels need no adaptation.
 Subjects of similar length and size run side by side where memory allows it (config.ttp.together).
 """
 
@@ -53,7 +54,7 @@ from ttp_jax import parallel, people, state, visualize
 from ttp_jax.checkpoint import Unfinished, fingerprint, write_arrays, write_json
 from ttp_jax.files import write_atomically
 from ttp_jax.verbs import experiment
-from ttp_jax.verbs.delivery import Delivery, forget_kept, frame_numbers
+from ttp_jax.verbs.delivery import Delivery
 from ttp_jax.verbs.experiment import say
 from ttp_jax.verbs.runner import Result, Runner, Stopped, stopping
 
@@ -92,15 +93,17 @@ def run_scenario(
     clips = clips_lib.by_subject(experiment.load_clips(config, "test"))
     if not clips:
         raise clips_lib.DataError(f"no test clips in {config.data.root}.")
+    work.check(clips)
     if jax.process_index() == 0:
-        prepare(work.folder, work.own, work.unfinished, options.overwrite)
+        prepare(work.folder, work.own)
+        if options.overwrite:
+            work.forget(clips)
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices("old results are gone")
     mine = clips[jax.process_index() :: jax.process_count()]
     done, todo = [], []
     for clip in mine:
-        there = is_done(work.folder, workdir, clip, config, options)
-        (done if there else todo).append(clip)
+        (done if work.is_done(clip) else todo).append(clip)
     if done:
         say(f"{len(done)} of {len(mine)} subjects are done already: nothing is adapted again")
     if work.runner.carries and (len(todo) < len(clips) or jax.process_count() > 1):
@@ -159,6 +162,41 @@ class _Work:
         self.seconds: dict[str, float] = {}
         self.failed: dict[str, str] = {}
 
+    def check(self, clips) -> None:
+        """Refuse what can't be done before anything is done or replaced."""
+        if self._delivery:
+            self._delivery.check(clips)
+
+    def forget(self, clips) -> None:
+        """Count nothing of these subjects as done; their files stay until there are new ones."""
+        for clip in clips:
+            (self.folder / f"{clip.name}.npz").unlink(missing_ok=True)
+            self.unfinished.forget(clip.name)
+
+    def is_done(self, clip) -> bool:
+        """Whether the results of just these frames are there, and the model where it is kept."""
+        if self._form:
+            try:
+                kept = people.read(person_file(self._workdir, clip.name)).about
+            except (FileNotFoundError, ValueError):
+                return False
+            if any(kept.get(key) != value for key, value in self._about().items()):
+                return False
+        try:
+            with np.load(self.folder / f"{clip.name}.npz") as stored:
+                same = str(stored["origin"]) == clip.origin
+                same &= np.array_equal(stored["frames"], clip.frame_numbers)
+        except FileNotFoundError:
+            return False
+        if not same:
+            say(f"{clip.name}: the results in {self.folder} are of other frames or boxes: again")
+        return same
+
+    def _about(self) -> dict[str, str]:
+        """What is said of a kept model, and must be true of one to count as this run's."""
+        assert self._form
+        return {"base": self.own["base"], "scenario": self._scenario, "form": self._form}
+
     def do(self, clips, drawn: set[str]) -> None:
         """Adapt to the subjects and write what comes of each, with pictures of those in `drawn`.
 
@@ -193,8 +231,7 @@ class _Work:
     def _finish(self, clip, result: Result, draw: bool) -> None:
         self.seconds[clip.name] = result.seconds
         if self._form:
-            updates = int(result.adaptation.step)
-            about = {"base": self.own["base"], "scenario": self._scenario, "updates": updates}
+            about = {**self._about(), "updates": int(result.adaptation.step)}
             target = person_file(self._workdir, clip.name)
             people.write(target, jax.device_get(result.adaptation.delta), self._form, about)
         if draw and self._config.model.method == "transformer":
@@ -210,11 +247,14 @@ class _Work:
 
     def deliver(self, clip) -> None:
         """Make what an own video's user wants of results on disk, unless it is there."""
-        if not self._delivery or self._delivery.is_done(clip.name):
+        if not self._delivery:
+            return
+        if self._delivery.is_done(clip.name):
+            say(f"  {self._delivery.report(clip.name)}")
             return
         try:
             self._delivery.write(clip)
-        except (OSError, clips_lib.DataError, clips_lib.FrameError) as error:
+        except (OSError, ImportError, clips_lib.DataError, clips_lib.FrameError) as error:
             # The keypoints are on disk: the same command tries again what is made of them.
             self.failed[clip.name] = f"its keypoints are written, but not all of the rest: {error}"
 
@@ -262,20 +302,17 @@ class _Work:
         write_json(self.folder / "run.json", receipt)
 
 
-def prepare(folder: pathlib.Path, own: dict, unfinished: Unfinished, overwrite: bool) -> None:
-    """Make the folder, without results of another protocol; say which settings are others."""
-    folder.mkdir(parents=True, exist_ok=True)
+def prepare(folder: pathlib.Path, own: dict) -> None:
+    """Make the folder; one with results of another protocol is moved out of the way, whole."""
     before = read_json(folder, "protocol")
-    if before == own and not overwrite:
-        return
-    old = [*folder.glob("*.npz"), folder / "run.json"]
-    if before is not None and len(old) > 1 and not overwrite:
-        now = differences(before, own)
-        say(f"{folder}: replacing the results of other settings ({'; '.join(now)})")
-    for path in old:
-        path.unlink(missing_ok=True)
-    unfinished.forget_all()
-    forget_kept(folder)
+    if before != own and (before is not None or any(folder.glob("*.npz"))):
+        number = 1
+        while (aside := folder.with_name(f"{folder.name}.old{number}")).exists():
+            number += 1
+        folder.rename(aside)
+        why = "; ".join(differences(before or {}, own))
+        say(f"{folder}: results of other settings ({why}) are now in {aside}")
+    folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "protocol.json", own)
 
 
@@ -296,20 +333,6 @@ def differences(before: dict, now: dict) -> list[str]:
     ]
 
 
-def is_done(folder: pathlib.Path, workdir: pathlib.Path, clip, config, options) -> bool:
-    """Whether a subject's results are there, of these frames, and its model where it is kept."""
-    if options.keep and not person_file(workdir, clip.name).exists():
-        return False
-    try:
-        with np.load(folder / f"{clip.name}.npz") as stored:
-            same = np.array_equal(stored["frames"], frame_numbers(config, clip))
-    except FileNotFoundError:
-        return False
-    if not same:
-        say(f"{clip.name}: the results in {folder} are of other frames; they are replaced")
-    return same
-
-
 def person_file(workdir: pathlib.Path, name: str) -> pathlib.Path:
     """Where a personalized model is kept."""
     return workdir / "people" / f"{name}.npz"
@@ -320,7 +343,7 @@ def refined(clip, predictor: Runner, rounds: int):
     for _ in range(rounds):
         joints = predictor.one(clip).joints
         readable = int(np.flatnonzero(np.isfinite(joints).all((1, 2)))[0])
-        size = clip.read(readable).shape[:2]
+        size = clip.read(readable).shape[:2] if clip.sizes is None else clip.sizes
         clip = dataclasses.replace(clip, boxes=media.boxes_from_joints(joints, size, clip.boxes))
     return clip
 
@@ -335,7 +358,6 @@ def protocol(config, base: state.Base, scenario: str) -> dict:
         "decode": config.model.decode,
         "oversample": config.data.oversample,
         "context": config.data.context,
-        "boxes": config.data.boxes,
         "refine": config.data.refine,
         "features": [config.loss.features, config.loss.levels],
         "ttp": {k: v for k, v in config.ttp.items() if k not in HOW} if adapts else None,
@@ -389,13 +411,14 @@ def write_result(folder: pathlib.Path, clip, result: Result, config) -> None:
     joints, name = experiment.skeleton_of(config).joints, clip.name
     columns = [f"{joint}_{part}" for joint in joints for part in ("x", "y", "likelihood")]
     table = np.concatenate([result.joints, result.peaks[..., None]], -1)
-    lines, numbers = [",".join(["frame", *columns])], frame_numbers(config, clip)
+    lines, numbers = [",".join(["frame", *columns])], clip.frame_numbers
     for number, row in zip(numbers, table.reshape(len(table), -1), strict=True):
         lines.append(",".join([str(number), *(f"{value:.4f}" for value in row)]))
     text = "\n".join(lines) + "\n"
     write_atomically(folder / f"{name}.csv", lambda path: path.write_text(text))
-    arrays = {"joints": result.joints, "peaks": result.peaks, "inputs": np.array(result.inputs)}
-    write_arrays(folder / f"{name}.npz", {**arrays, "frames": numbers})
+    arrays = {"joints": result.joints, "peaks": result.peaks, "frames": numbers}
+    texts = {"inputs": np.array(result.inputs), "origin": np.array(clip.origin)}
+    write_arrays(folder / f"{name}.npz", {**arrays, **texts})
 
 
 def read_results(folder: pathlib.Path, clips) -> list[np.ndarray] | None:

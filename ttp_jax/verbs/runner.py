@@ -180,7 +180,7 @@ class Runner:
         member = _Member(clip, frames, start, passes, 0, joints, joints[..., 0].copy())
         if self._unfinished and not self.carries:
             found = self._unfinished.restore(clip.name, _kept(member, start))
-            if found is not None and found["boxes"] == _crc(clip.boxes):
+            if found is not None and found["clip"] == _crc(clip):
                 member = dataclasses.replace(
                     member,
                     start=jax.device_put(found["subject"], self._device),
@@ -489,12 +489,12 @@ def _kept(member: _Member, subject: ttp.Subject) -> dict:
         "joints": member.joints,
         "peaks": member.peaks,
         "digest": member.digest,
-        "boxes": np.uint32(_crc(member.clip.boxes)),
+        "clip": np.uint32(_crc(member.clip)),
     }
 
 
-def _crc(array: np.ndarray) -> int:
-    return zlib.crc32(np.ascontiguousarray(array).tobytes())
+def _crc(clip: Clip) -> int:
+    return zlib.crc32(np.ascontiguousarray(clip.boxes).tobytes() + clip.origin.encode())
 
 
 def _without_key(subject: ttp.Subject) -> tuple:

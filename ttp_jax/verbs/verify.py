@@ -31,9 +31,9 @@ def run(words: list[str]) -> int:
         config = config_of(receipt["config"])
     except (OSError, ValueError, KeyError) as error:
         raise ValueError(f"{path} is no receipt of a run ({error}).") from error
-    say(f"{folder}: {len(receipt['subjects'])} subjects, {receipt['protocol']}")
     if receipt["scenario"] == "live":
         raise ValueError("a camera's frames are gone: only runs on files can be done again.")
+    say(f"{folder}: {len(receipt['subjects'])} subjects, {receipt['protocol']}")
     wrong = stored_files(folder, receipt)
     workdir = folder.resolve().parent.parent
     base, _ = experiment.load_base(config, workdir)
