@@ -146,6 +146,7 @@ def test_other_formats_and_labels_need_no_second_adaptation(delivered):
     assert (folder / "my walk_report.html").exists()
 
 
+@pytest.mark.slow
 def test_results_are_of_the_frames_boxes_and_files_of_now(tmp_path, capsys):
     """A name alone says nothing: a subject is done if its frames, boxes and files are the same."""
     small_run.prepare(tmp_path, lengths=(8, 8))
