@@ -86,6 +86,9 @@ def get_config() -> Any:
     c.ttp.reset = "subject"  # "subject", "never", or a number of frames (online)
     c.ttp.together = 0  # subjects side by side; 0: one on CPU, else as many as the memory holds
     c.ttp.memory = 4096  # frames of a subject that its updates draw from, at most
+    # Every nth frame is predicted but never learned from, so that the reconstruction can be judged
+    # on it; 0: none, as in the paper.
+    c.ttp.held_out = 0
     c.ttp.save_minutes = 5.0  # between two states of unfinished subjects on disk
     c.ttp.normalisers = "reset"  # per subject, or "carried" from subject to subject
     c.ttp.rotation = 30.0

@@ -208,6 +208,26 @@ def test_each_program_is_compiled_once(config, trained, caplog):
     assert sum("jit(lifted)" in m for m in compiled) == 4, compiled
 
 
+@pytest.mark.parametrize("scenario", ["online", "offline"])
+def test_frames_that_are_held_out_are_predicted_and_not_learned_from(config, trained, scenario):
+    config.ttp.held_out = 3
+    base, _ = experiment.load_base(config, trained)
+    clip = experiment.load_clips(config, "test")[0]
+
+    def read(index):
+        return 255 - clip.read(index) if index % 3 == 2 else clip.read(index)
+
+    runner = Runner(config, base, scenario)
+    one, other = runner.one(clip), runner.one(dataclasses.replace(clip, read=read))
+    jax.tree.map(np.testing.assert_array_equal, one.adaptation.delta, other.adaptation.delta)
+    learned = np.arange(clip.num_frames) % 3 != 2
+    np.testing.assert_array_equal(one.joints[learned], other.joints[learned])
+    assert np.isfinite(one.joints).all() and (one.joints[~learned] != other.joints[~learned]).any()
+    assert int(one.adaptation.step) == learned.sum()
+    told = runner.figures(one.frames, (runner.variables(one), one.joints))
+    assert set(told) >= {"held-out reconstruction"} and "reconstruction" not in told
+
+
 def test_results_do_not_depend_on_who_else_is_personalized(config, trained, tmp_path):
     workdir = copy_of(trained, tmp_path)
     base, _ = experiment.load_base(config, workdir)

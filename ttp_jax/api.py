@@ -150,7 +150,8 @@ def personalize(
 ) -> Result:
     """Adapt a model to one person, without labels, and predict the joints.
 
-    Gives the numbers of the verb `personalize` for the same frames, boxes, settings and key.
+    Gives the numbers of the verb `personalize` for the same frames, boxes, settings and key; that
+    holds every tenth frame of own videos out of learning, unless `config.ttp.held_out` is 0.
 
     Args:
       model: what to start from; it stays as it is.

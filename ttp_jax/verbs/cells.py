@@ -115,6 +115,8 @@ def cell_name(config, cell: Cell) -> str:
     own = config_of(config, cell)
     data = {k: v for k, v in own.data.to_dict().items() if k not in ("root", "tfds", "workers")}
     ttp = {k: v for k, v in own.ttp.to_dict().items() if k not in personalize.HOW}
+    if not ttp["held_out"]:
+        del ttp["held_out"]  # younger than the first cells, which held nothing out
     parts: dict = {"model": model_name(config, cell), "data": data, "cell": cell.title}
     parts["eval"] = own.eval.pixels
     if own.model.decode != "quarter":

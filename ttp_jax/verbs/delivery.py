@@ -297,6 +297,9 @@ class Delivery:
             ("reconstruction", "reconstruction loss", "",
              "of frames from another frame's look and their own keypoints: what adaptation "
              "minimises"),
+            ("held-out reconstruction", "held-out reconstruction loss", "",
+             "of frames that nothing was learned from, from another frame's look and their own "
+             "keypoints"),
             ("agreement", "distance to own keypoints", "of the box's side",
              "joints against the mean of the self-supervised keypoints that they are made of, "
              "weighted by affinity"),

@@ -380,6 +380,8 @@ def protocol_line(config, scenario: str, person: str | None = None) -> str:
     if scenario == "none":
         which = f"by the model kept of {person}" if person else "no personalization"
         return f"{which}; {boxes}"
+    if held_out := config.ttp.get("held_out", 0):
+        boxes += f"; 1 frame in {held_out} held out of learning"
     sees = {"online": "never sees a later frame", "offline": "sees all frames first"}[scenario]
     return (
         f"{scenario}: {config.ttp.iterations} update(s) a frame of {config.ttp.batch_size} pairs, "

@@ -103,6 +103,7 @@ class Runner:
         self._device = jax.local_devices()[0]
         self._base = jax.device_put(base, self._device)
         self._config, self._scenario, self._unfinished = config, scenario, unfinished
+        self._held_out = config.ttp.get("held_out", 0)  # receipts of before have none
         self.carries = scenario != "none" and (
             config.ttp.reset == "never" or config.ttp.normalisers == "carried"
         )
@@ -262,7 +263,7 @@ class Runner:
             if names[turn] == "adapt":
                 chunks = ((None, None) for _ in places)
             else:
-                chunks = _chunks(group, places, width, readers, digest=turn == 0)
+                chunks = _chunks(group, places, width, readers, self._held_out, digest=turn == 0)
             waiting = None
 
             def note(place, valid, output, name=names[turn], last=last):
@@ -395,24 +396,28 @@ class Runner:
 
         Returns:
           Name -> a number for each pair. "reconstruction" is the loss that adaptation minimises, on
-          a few frames, each from another frame's look; "agreement", of a Transformer, the distance
-          of the joints from the points that they are made of, weighted by the affinity, in sides of
-          the box. Nothing of a method without keypoints.
+          a few frames, each from another frame's look; "held-out reconstruction" in its place the
+          same of frames that nothing was learned from, where there are some. "agreement", of a
+          Transformer, is the distance of the joints from the points that they are made of, weighted
+          by the affinity, in sides of the box. Nothing of a method without keypoints.
         """
         if self._config.model.method not in WITH_KEYPOINTS:
             return {}
         settings, told = self._tools.settings, {}
         readable = np.flatnonzero(np.isfinite(found[0][1]).all((1, 2)))
-        few = readable[np.linspace(0, len(readable) - 1, PROBED).astype(int)]
-        some = Frames(*map(jnp.asarray, frames.read(few)))
-        affines = geometry.crop_affine(some.crops, settings.image_size)
-        crops = ttp.cut(some, jnp.arange(PROBED), affines, settings)
+        name, shown, learned = "reconstruction", readable, readable
+        held_out = _is_held_out(readable, self._held_out)
+        if held_out.any() and not held_out.all():
+            name, shown, learned = f"held-out {name}", readable[held_out], readable[~held_out]
+        few, others = _spread(shown), np.roll(_spread(learned), PROBED // 2)
+        crops, affines = self._crops(frames, few)
+        looks, _ = self._crops(frames, others)
         vgg = experiment.load_vgg(self._config) if self._vgg is None else self._vgg
         for variables, joints in found:
-            output: Any = self._see(variables, crops, jnp.roll(crops, PROBED // 2, 0))
+            output: Any = self._see(variables, crops, looks)
             means, picture = self._base.normalisers, output.reconstruction
             loss, _ = losses.reconstruction(vgg, picture, crops, means, bgr=settings.bgr)
-            told.setdefault("reconstruction", []).append(float(loss))
+            told.setdefault(name, []).append(float(loss))
             if output.affinity is None:
                 continue
             weights = jnp.abs(output.affinity)
@@ -422,6 +427,17 @@ class Runner:
             away = jnp.linalg.norm(mean - inside / settings.image_size, axis=-1)
             told.setdefault("agreement", []).append(float(away.mean()))
         return told
+
+    def _crops(self, frames: SubjectFrames, places: np.ndarray) -> tuple[jax.Array, jax.Array]:
+        """Unmoved crops of frames as the network sees them, and their affines."""
+        some = Frames(*map(jnp.asarray, frames.read(places)))
+        affines = geometry.crop_affine(some.crops, self._tools.settings.image_size)
+        return ttp.cut(some, jnp.arange(len(places)), affines, self._tools.settings), affines
+
+
+def _spread(places: np.ndarray) -> np.ndarray:
+    """`PROBED` of the places, evenly; some more than once where there are fewer."""
+    return places[np.linspace(0, len(places) - 1, PROBED).astype(int)]
 
 
 class _Progress:
@@ -443,10 +459,18 @@ class _Progress:
             self._bar.update(sum(max(0, min(CHUNK, length - place)) for length in self._lengths))
 
 
-def _chunks(group, places: range, width: int, readers, *, digest: bool) -> Iterator[tuple]:
+def _is_held_out(places: np.ndarray, every: int) -> np.ndarray:
+    """Which of a subject's frames [n] are predicted only: every nth; none for 0."""
+    return places % every == every - 1 if every else np.zeros(len(places), bool)
+
+
+def _chunks(
+    group, places: range, width: int, readers, held_out: int, *, digest: bool
+) -> Iterator[tuple]:
     """Yield the group's next frames [N, CHUNK, ...] and which of them are valid [N, CHUNK].
 
-    `digest`: add them to the members' digests.
+    Frames that are held out are invalid for the programs: they learn from valid frames, and
+    predict all. `digest`: add them to the members' digests.
     """
     streams = [member.frames.chunks(CHUNK, readers, places.start) for member in group]
     nothing = None
@@ -467,7 +491,9 @@ def _chunks(group, places: range, width: int, readers, *, digest: bool) -> Itera
         rows = [nothing if row is None else row for row in rows]
         rows += [nothing] * (width - len(rows))
         stacked = [np.stack(leaves) for leaves in zip(*rows, strict=True)]
-        yield Frames(*map(jnp.asarray, stacked)), stacked[-1]
+        *rest, valid = stacked
+        learned = valid & ~_is_held_out(place + np.arange(CHUNK), held_out)
+        yield Frames(*map(jnp.asarray, (*rest, learned))), valid
     for stream in streams:  # past its end, where it names the frames that could not be read
         next(stream, None)
 
