@@ -208,7 +208,7 @@ def test_each_program_is_compiled_once(config, trained, caplog):
     assert sum("jit(lifted)" in m for m in compiled) == 4, compiled
 
 
-@pytest.mark.parametrize("scenario", ["online", "offline"])
+@pytest.mark.parametrize("scenario", ["online", pytest.param("offline", marks=pytest.mark.slow)])
 def test_frames_that_are_held_out_are_predicted_and_not_learned_from(config, trained, scenario):
     config.ttp.held_out = 3
     base, _ = experiment.load_base(config, trained)
