@@ -88,7 +88,7 @@ def clips(
             rows.astype(np.float32),
             frames_per_second=source.rate,
             sizes=source.sizes,
-            origin=_fingerprint(source.path, rows),
+            origin=_fingerprint(source.files, rows),
         )
         for source, rows in zip(sources, rule(sources), strict=True)
     ]
@@ -335,6 +335,7 @@ class _Source:
 
     name: str
     path: Path
+    files: Sequence[Path]  # the video, or the pictures
     sizes: np.ndarray
     read: Callable[[int], np.ndarray]
     close: Callable[[], None]
@@ -370,10 +371,12 @@ def _open(name: str, path: Path) -> _Source:
     if not path.is_dir():
         video = Video(path)
         sizes = np.broadcast_to(np.array(video.size), (len(video), 2))
-        return _Source(name, path, sizes, video.read, video.close, video.rate)
+        return _Source(name, path, [path], sizes, video.read, video.close, video.rate)
     paths = [entry for entry in _entries(path) if _is(entry, PICTURES)]
     sizes = _picture_sizes(path, paths)
-    return _Source(name, path, sizes, lambda index: _read_numbered(paths, index), lambda: None)
+    return _Source(
+        name, path, paths, sizes, lambda index: _read_numbered(paths, index), lambda: None
+    )
 
 
 def _find(inputs: str | os.PathLike | Sequence[str | os.PathLike]) -> list[Path]:
@@ -476,9 +479,8 @@ def _fit(name: str) -> str:
     return name.encode()[:200].decode(errors="ignore").strip(" .") or "subject"
 
 
-def _fingerprint(path: Path, boxes: np.ndarray) -> str:
+def _fingerprint(files: Sequence[Path], boxes: np.ndarray) -> str:
     """Tell a subject's files and boxes from others, without reading long videos as a whole."""
-    files = [entry for entry in _entries(path) if _is(entry, PICTURES)] if path.is_dir() else [path]
     digest = hashlib.sha256(boxes.astype(np.float32).tobytes())
     for each in files:
         # Who reads the frame says what is wrong with its file.

@@ -392,7 +392,7 @@ def test_five_personalization_steps_in_float64(x64, short_trunk):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(2400)  # 13 minutes on two busy cores
+@pytest.mark.timeout(2400)  # minutes on two busy cores
 def test_three_personalization_steps_of_resnet18_and_vgg16_in_float64(x64):
     # Full width and depth, but one small picture: XLA's float64 convolutions are plain loops.
     check_adaptation(size=64, small=False, count=3, batch=1)

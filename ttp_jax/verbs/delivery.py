@@ -75,6 +75,7 @@ class Delivery:
         self._formats = [name for name in (options.formats or "dlc-csv").split(",") if name]
         self._how, self._labels = options.smooth, options.labels
         self._labels_first = options.labels_first
+        self._known: labels_lib.Labels | None = None  # `check` reads them
         self._chosen = chosen_joints(self._skeleton, options.keypoints)
         if unknown := set(self._formats) - set(exports.FORMATS):
             raise ValueError(
@@ -92,15 +93,16 @@ class Delivery:
         }
 
     def check(self, clips) -> None:
-        """Refuse labels that can't be used before the work starts.
+        """Read the labels before the work starts, and refuse those that can't be used.
 
         Raises ValueError where it isn't clear whose they are, DataError where they are unusable.
         """
-        if self._labels and len(clips) > 1:
+        if not self._labels:
+            return
+        if len(clips) > 1:
             names = ", ".join(clip.name for clip in clips[:5])
             raise ValueError(f"--labels are those of one video: name one of {names} at a time.")
-        for clip in clips if self._labels else ():
-            self._known(clip)
+        self._known = self._read_labels(clips[0])
 
     def keep(self, clip, result: Result, before: Result, figures: dict[str, list[float]]) -> None:
         """Keep what a delivery needs beside the results that every run keeps."""
@@ -131,7 +133,6 @@ class Delivery:
         """
         name, rate = clip.name, clip.frames_per_second or 30.0
         outcome = self._outcome(clip)
-        self._known(clip)  # before anything is replaced
         poses = {"before": outcome.before, "after": outcome.after}
         if self._how:
             poses = {key: smooth.smooth(joints, self._how, rate) for key, joints in poses.items()}
@@ -142,10 +143,9 @@ class Delivery:
         scores, about_scores = self._scores(outcome, poses)
         notes = self._notes(outcome)
         self._report(outcome, poses, quality, (scores, about_scores), notes)
-        files = [self._folder / f"{name}.csv", *files]
+        files = [self.report(name), self._folder / f"{name}.csv", *files]
         if scores:
             files.append(self._scores_file(name))
-        files.insert(0, self.report(name))
         listed = [str(path.relative_to(self._folder)) for path in files]
         write_json(self._kept(name, "json"), {"wanted": self._wanted, "files": listed})
         say(f"\n{name}: without labels, before -> after (this is no accuracy)")
@@ -233,8 +233,7 @@ class Delivery:
 
     def _scores(self, outcome: Outcome, poses) -> tuple[list[tuple], list[str]]:
         """Score both on the user's labels, which nothing was trained on: rows and notes."""
-        clip = outcome.clip
-        known = self._known(clip)
+        clip, known = outcome.clip, self._known
         if known is None:
             self._scores_file(clip.name).unlink(missing_ok=True)  # of labels given earlier
             return [], []
@@ -258,13 +257,8 @@ class Delivery:
         count = f"{before['joints']} joints in {before['frames']} labelled frames are scored."
         return rows, [count, *before["notes"], *notes]
 
-    def _known(self, clip) -> labels_lib.Labels | None:
-        """The user's labels of a clip; None if there are none.
-
-        Raises DataError where they can't be used.
-        """
-        if not self._labels:
-            return None
+    def _read_labels(self, clip) -> labels_lib.Labels:
+        """The user's labels of a clip; raises DataError where they can't be used."""
         count = clip.num_frames if clip.numbers is None else None
         known = labels_lib.read(
             self._labels,

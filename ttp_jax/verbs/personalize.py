@@ -342,8 +342,7 @@ def refined(clip, predictor: Runner, rounds: int):
     """The clip in the boxes of what `predictor` finds in it, so many times over."""
     for _ in range(rounds):
         joints = predictor.one(clip).joints
-        readable = int(np.flatnonzero(np.isfinite(joints).all((1, 2)))[0])
-        size = clip.read(readable).shape[:2] if clip.sizes is None else clip.sizes
+        size = clip.largest if clip.sizes is None else clip.sizes
         clip = dataclasses.replace(clip, boxes=media.boxes_from_joints(joints, size, clip.boxes))
     return clip
 

@@ -410,8 +410,13 @@ class Runner:
         if held_out.any() and not held_out.all():
             name, shown, learned = f"held-out {name}", readable[held_out], readable[~held_out]
         few, others = _spread(shown), np.roll(_spread(learned), PROBED // 2)
-        crops, affines = self._crops(frames, few)
-        looks, _ = self._crops(frames, others)
+        # Each frame is read once, in order.
+        places, where = np.unique(np.concatenate([few, others]), return_inverse=True)
+        some = Frames(*map(jnp.asarray, frames.read(places)))
+        affines = geometry.crop_affine(some.crops, settings.image_size)
+        seen = ttp.cut(some, jnp.arange(len(places)), affines, settings)
+        crops, looks = seen[where[:PROBED]], seen[where[PROBED:]]
+        affines = affines[where[:PROBED]]
         vgg = experiment.load_vgg(self._config) if self._vgg is None else self._vgg
         for variables, joints in found:
             output: Any = self._see(variables, crops, looks)
@@ -427,12 +432,6 @@ class Runner:
             away = jnp.linalg.norm(mean - inside / settings.image_size, axis=-1)
             told.setdefault("agreement", []).append(float(away.mean()))
         return told
-
-    def _crops(self, frames: SubjectFrames, places: np.ndarray) -> tuple[jax.Array, jax.Array]:
-        """Unmoved crops of frames as the network sees them, and their affines."""
-        some = Frames(*map(jnp.asarray, frames.read(places)))
-        affines = geometry.crop_affine(some.crops, self._tools.settings.image_size)
-        return ttp.cut(some, jnp.arange(len(places)), affines, self._tools.settings), affines
 
 
 def _spread(places: np.ndarray) -> np.ndarray:
