@@ -23,10 +23,12 @@ def get_config() -> Any:
     # Folder of TensorFlow datasets built from that source (data_pipelines/builders.py): read these.
     c.data.tfds = ""
     c.data.skeleton = ""  # key of ttp_jax.skeletons.SKELETONS
-    # "media" only: "whole" frame, a region "x1,y1,x2,y2", a file of boxes, or "people" to detect.
+    # "media" only: "whole" frame, a region "x1,y1,x2,y2", a file of boxes, or a finder, "moving" or
+    # "people" (data_pipelines/locate.py).
     c.data.boxes = "whole"
     c.data.extra = 0  # "bbc_pose" only: unlabelled frames to add to each test person (Figure 4)
     c.data.refine = 0  # rounds of predicting and taking the box of what was predicted
+    c.data.fit = False  # of several sizes of the boxes take the one whose joints are likeliest
     # Test time: shrink a subject's frames until crops have this many times the network's pixels,
     # and keep windows of `context` crop sides. 0 keeps whole pictures in their original pixels, as
     # the published program does; --inputs makes it 2, since a phone's pictures are far larger.

@@ -10,6 +10,8 @@ from ttp_jax.verbs import experiment
 
 def get_config(model="shipped"):
     c = experiment.config_of_model(model)
+    c.data.boxes = "moving"
+    c.data.fit = True
     c.data.oversample = 2.0
     c.ttp.held_out = 10
     return c

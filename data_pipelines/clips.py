@@ -70,6 +70,12 @@ class Clip:
         return np.arange(self.num_frames) if self.numbers is None else self.numbers
 
     @property
+    def whole(self) -> np.ndarray:
+        """Whole pictures as boxes float32 [T, 4]."""
+        sizes = np.tile(self.largest, (self.num_frames, 1)) if self.sizes is None else self.sizes
+        return (np.concatenate([np.zeros_like(sizes), sizes[:, ::-1]], -1) - 0.5).astype(np.float32)
+
+    @property
     def largest(self) -> tuple[int, int]:
         """Height and width that hold every picture; reads one where the source knows no sizes."""
         if self.sizes is not None:
@@ -107,6 +113,16 @@ def part(clip: Clip, frames: str = "", every: int = 1) -> Clip:
         raise DataError(f'{clip.name} has {clip.num_frames} frames: none is in "{frames}".')
     if len(places) == clip.num_frames:
         return clip
+    chosen = at(clip, places)
+    return dataclasses.replace(
+        chosen,
+        frames_per_second=clip.frames_per_second and clip.frames_per_second / every,
+        origin=clip.origin and f"{clip.origin}, frames {first} to {last}, every {every}",
+    )
+
+
+def at(clip: Clip, places: Sequence[int]) -> Clip:
+    """The frames of a clip at these places, in their order; a frame may come again."""
     given = {name: getattr(clip, name) for name in ("boxes", "joints", "visible", "sizes")}
     rows = {k: None if v is None else v[list(places)] for k, v in given.items()}
     whole, file = clip.read, clip.file
@@ -115,9 +131,7 @@ def part(clip: Clip, frames: str = "", every: int = 1) -> Clip:
         num_frames=len(places),
         read=lambda index: whole(places[index]),
         file=None if file is None else lambda index: file(places[index]),
-        frames_per_second=clip.frames_per_second and clip.frames_per_second / every,
         numbers=clip.frame_numbers[list(places)],
-        origin=clip.origin and f"{clip.origin}, frames {first} to {last}, every {every}",
         **rows,  # pyright: ignore[reportArgumentType]
     )
 

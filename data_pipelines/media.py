@@ -30,10 +30,10 @@ from typing import Any
 
 import cv2
 import numpy as np
-import scipy.ndimage
 from PIL import ExifTags, Image, ImageOps
 from tqdm import tqdm
 
+from data_pipelines import locate
 from data_pipelines.clips import Clip, DataError, FrameError
 
 VIDEOS = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".flv")
@@ -42,16 +42,6 @@ PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 COLUMNS = ("frame", "x1", "y1", "x2", "y2")
 STAMP = 1 << 16  # bytes of a file's beginning and end that tell it from others
 BAR_DELAY = 2.0  # seconds of work before a progress bar shows
-
-# Joints -> box. The training boxes of Penn Action are the box of the visible joints, widened by
-# 0.10 of its width (height) at either side and cut off at the picture's rim (medians over 18,730
-# frames: 0.100 to 0.114); the rendered people's longer side is 1.20 times that of their joints too.
-MARGIN = 0.1
-LEAST_SHARE = 0.05  # a box from joints is no smaller than this share of the picture's longer side
-LEAST_SHRINK = 1 / 3  # nor than this share of the box that its joints were predicted in
-
-# Picture uint8 RGB [H, W, 3] -> boxes float64 [n, 4] in its pixels and scores [n], all above 0.
-Detector = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
 def clips(
@@ -67,9 +57,9 @@ def clips(
         for the videos and the folders of pictures in it. Subjects are named after file or folder,
         after parent_file where two would share a name.
       boxes: where the person is. "whole": the whole frame. "x1,y1,x2,y2": that region of every
-        frame, in pixels. "people" (any key of `DETECTORS`): what the detector finds in every
-        10th frame, one person followed; look at the result, see `hog_people`. Else the path of a
-        CSV or JSON file, see the module's first lines.
+        frame, in pixels. "moving" or "people" (`data_pipelines.locate`): the person is looked for
+        and followed; look at the result. Else the path of a CSV or JSON file, see the module's
+        first lines.
 
     Raises:
       DataError: an input isn't there, isn't media or has no frame, or a box can't be used. Of
@@ -341,6 +331,13 @@ class _Source:
     close: Callable[[], None]
     rate: float | None = None  # frames a second
 
+    def read_or_none(self, frame: int) -> np.ndarray | None:
+        """A frame; None for one that can't be read, which is named by whoever needs its pixels."""
+        try:
+            return self.read(frame)
+        except FrameError:
+            return None
+
     @property
     def whole(self) -> np.ndarray:
         """Whole frames as boxes float64 [T, 4]."""
@@ -507,87 +504,6 @@ def _check_file(path: Path) -> None:
 # Boxes
 
 
-def boxes_from_joints(
-    joints: np.ndarray,
-    picture_size: tuple[int, int] | np.ndarray,
-    previous: np.ndarray | None = None,
-    *,
-    margin: float = MARGIN,
-    smooth: float = 2.0,
-) -> np.ndarray:
-    """Box a subject's predicted joints the way the training boxes enclose labelled ones.
-
-    Frames with less than half of their joints get a box by interpolation; an outlier of one or two
-    frames is dropped. Boxes end at the picture's rim, as the training boxes do.
-
-    Args:
-      joints: [T, K, 2] in picture pixels; NaN for joints that shall not count.
-      picture_size: height and width, for all frames or [T, 2].
-      previous: boxes [T, 4] that the joints were predicted in. No box gets smaller than a third of
-        them in one call, so that predictions which collapse onto a point can't lose the person.
-      margin: at every side, as a share of the joints' width (height).
-      smooth: standard deviation of the Gaussian in time, in frames; 0 for no smoothing, which
-        keeps outliers, too.
-
-    Returns:
-      Boxes float32 [T, 4]. `previous`, or whole frames, if no frame has half of its joints.
-    """
-    count, joint_count = joints.shape[:2]
-    size = np.broadcast_to(np.asarray(picture_size, np.float64), (count, 2))[:, ::-1]
-    known = np.isfinite(joints).all(-1, keepdims=True)
-    usable = np.flatnonzero(2 * known.sum((1, 2)) >= joint_count)
-    if not usable.size:
-        whole = np.concatenate([np.full(size.shape, -0.5), size - 0.5], -1)
-        return np.array(whole if previous is None else previous, np.float32)
-    low = np.where(known, joints, np.inf)[usable].min(1)
-    high = np.where(known, joints, -np.inf)[usable].max(1)
-    pad = margin * (high - low)
-    boxes = _fill(usable, np.concatenate([low - pad, high + pad], -1), count)
-    boxes = _smooth(boxes, smooth).reshape(count, 2, 2).clip(-0.5, (size - 0.5)[:, None])
-    least = LEAST_SHARE * size.max(-1)
-    if previous is not None:
-        least = np.maximum(least, LEAST_SHRINK * (previous[:, 2:] - previous[:, :2]).max(-1))
-    centre, half = boxes.mean(1), (boxes[:, 1] - boxes[:, 0]) / 2
-    half = np.maximum(half, least[:, None] / 2)
-    return np.concatenate([centre - half, centre + half], -1).astype(np.float32)
-
-
-def hog_people() -> Detector:
-    """Return OpenCV's detector of upright people, which needs no weights file.
-
-    It was made for pedestrians: it misses bent and turned poses, and takes bystanders, furniture
-    or a leg for a person. In sports the whole frame, or a region, is often the better box.
-
-    Raises:
-      DataError: this build of OpenCV lacks it.
-    """
-    if not hasattr(cv2, "HOGDescriptor"):
-        raise DataError(
-            'boxes "people" needs the people detector, which OpenCV 5 lacks: run pip install '
-            '"opencv-python-headless>=4.11,<5", or give a region or a file of boxes.'
-        )
-    hog = cv2.HOGDescriptor()
-    hog.setSVMDetector(cv2.HOGDescriptor_getDefaultPeopleDetector())
-
-    def detect(picture):
-        shrink = min(1.0, 640 / max(picture.shape[:2]))
-        small = cv2.resize(picture, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA)
-        if small.shape[0] < 128 or small.shape[1] < 64:  # OpenCV crashes below its window's size
-            return np.empty((0, 4)), np.empty(0)
-        found, scores = hog.detectMultiScale(small, winStride=(8, 8), padding=(16, 16), scale=1.05)
-        found = np.reshape(found, (-1, 4)).astype(np.float64)
-        # The detector's window is 128 pixels high for a person of 96.
-        corner, side = found[:, :2] + found[:, 2:] / 8, found[:, 2:] * 0.75
-        boxes = np.concatenate([corner, corner + side], -1) / shrink - 0.5
-        return boxes, np.reshape(scores, -1)
-
-    return detect
-
-
-# A detector is one entry: name -> function that builds it, see `hog_people`.
-DETECTORS: dict[str, Callable[[], Detector]] = {"people": hog_people}
-DETECT_EVERY = 10  # frames between two that are searched for the person
-
 BoxRule = Callable[[Sequence[_Source]], list[np.ndarray]]
 
 
@@ -595,9 +511,9 @@ def _box_rule(boxes: str | os.PathLike) -> BoxRule:
     """Turn the argument `boxes` into a function from the subjects to their boxes [T, 4]."""
     if boxes == "whole":
         return lambda sources: [source.whole for source in sources]
-    if boxes in DETECTORS:
-        detect = DETECTORS[str(boxes)]()
-        return lambda sources: [_follow(source, detect) for source in sources]
+    if boxes in locate.FINDERS:
+        find = locate.FINDERS[str(boxes)]
+        return lambda sources: [_found(source, find) for source in sources]
     try:
         region = np.array([float(part) for part in str(boxes).split(",")])
     except ValueError:
@@ -607,13 +523,31 @@ def _box_rule(boxes: str | os.PathLike) -> BoxRule:
         return lambda sources: [_fixed(source, region) for source in sources]
     path = Path(os.path.expanduser(boxes))
     if path.suffix.lower() not in (".csv", ".json"):
-        names = ", ".join(f'"{name}"' for name in ("whole", *DETECTORS))
+        names = ", ".join(f'"{name}"' for name in ("whole", *locate.FINDERS))
         raise DataError(
             f'boxes is "{boxes}": expected {names}, a region "x1,y1,x2,y2" or the path of a file '
             "of boxes (.csv or .json)."
         )
     rows = _read_rows(path)
     return lambda sources: _from_rows(path, rows, sources)
+
+
+def _found(source: _Source, find: locate.Finder) -> np.ndarray:
+    """Boxes float64 [T, 4] of the person that a finder follows; whole frames if there is none."""
+    count = len(source.sizes)
+    places = locate.looks(count, source.rate)
+    label = f"looking for the person in {source.name}"
+    pictures = map(source.read_or_none, tqdm(places, desc=label, delay=BAR_DELAY))
+    found = locate.follow(list(find(pictures)), places, count)
+    source.close()
+    if found is None:
+        warnings.warn(
+            f"{source.path}: no person found, so the whole frame is the box. Give a region or a "
+            "file of boxes where the person fills little of the frame.",
+            stacklevel=4,
+        )
+        return source.whole
+    return found
 
 
 def _fixed(source: _Source, region: np.ndarray) -> np.ndarray:
@@ -728,7 +662,9 @@ def _from_rows(path: Path, rows: list[_Row], sources: Sequence[_Source]) -> list
         if not own:
             raise DataError(f"{path} holds no box of {name}: add one row at least.")
     return [
-        _fill(sorted(own), np.array([own[frame] for frame in sorted(own)]), len(known[name].sizes))
+        locate.between(
+            sorted(own), np.array([own[frame] for frame in sorted(own)]), len(known[name].sizes)
+        )
         for name, own in placed.items()
     ]
 
@@ -736,78 +672,3 @@ def _from_rows(path: Path, rows: list[_Row], sources: Sequence[_Source]) -> list
 def _some(names: dict[str, Any]) -> str:
     """The first few names, for a message."""
     return ", ".join(list(names)[:5]) + (", ..." if len(names) > 5 else "")
-
-
-def _follow(source: _Source, detect: Detector) -> np.ndarray:
-    """Boxes float64 [T, 4] of one person, searched in some frames and interpolated between."""
-    count = len(source.sizes)
-    places = sorted({*range(0, count, DETECT_EVERY), count - 1})
-    candidates = []
-    for place in tqdm(places, desc=f"looking for the person in {source.name}", delay=BAR_DELAY):
-        try:
-            candidates.append(detect(source.read(place)))
-        except FrameError:  # named by whoever reads the frame for its pixels
-            candidates.append((np.empty((0, 4)), np.empty(0)))
-    source.close()
-    found = _one_person(candidates)
-    if not found:
-        warnings.warn(
-            f"{source.path}: no person found, so the whole frame is the box. Give a region or a "
-            "file of boxes where the person fills little of the frame.",
-            stacklevel=4,
-        )
-        return source.whole
-    sampled = _fill(list(found), np.array(list(found.values())), len(places))
-    return _fill(places, _smooth(sampled, 1.0), count)
-
-
-def _one_person(candidates: list[tuple[np.ndarray, np.ndarray]]) -> dict[int, np.ndarray]:
-    """Choose a box in each list of candidates, from the best of all on in both directions.
-
-    Scores count times the box's longer side: who is filmed is in front. A choice lies at most a
-    person's height per list away from the one before, and counts more the more the two overlap: so
-    others in the picture aren't taken for the person. Returns the boxes by their list's number, in
-    order, without lists where nothing fits.
-    """
-    candidates = [
-        (boxes, scores * (boxes[:, 2:] - boxes[:, :2]).max(-1)) for boxes, scores in candidates
-    ]
-    numbers = [i for i, (boxes, _) in enumerate(candidates) if len(boxes)]
-    if not numbers:
-        return {}
-    start = max(numbers, key=lambda i: candidates[i][1].max())
-    chosen = {start: candidates[start][0][candidates[start][1].argmax()]}
-    after = [i for i in numbers if i > start]
-    before = [i for i in reversed(numbers) if i < start]
-    for walk in (after, before):
-        last, seen = chosen[start], start
-        for i in walk:
-            boxes, scores = candidates[i]
-            away = np.abs((boxes - last).reshape(-1, 2, 2).mean(1)).max(-1)
-            near = away <= abs(i - seen) * (last[2:] - last[:2]).max()
-            if near.any():
-                last = boxes[np.argmax(near * scores * (0.1 + _overlaps(last, boxes)))]
-                chosen[i], seen = last, i
-    return dict(sorted(chosen.items()))
-
-
-def _overlaps(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    """Intersection over union [n] of a box with boxes [n, 4]."""
-    low, high = np.maximum(box[:2], boxes[:, :2]), np.minimum(box[2:], boxes[:, 2:])
-    common = (high - low).clip(0).prod(-1)
-    areas = (boxes[:, 2:] - boxes[:, :2]).prod(-1)
-    return common / (areas + (box[2:] - box[:2]).prod() - common)
-
-
-def _fill(places: Sequence[int] | np.ndarray, boxes: np.ndarray, count: int) -> np.ndarray:
-    """Boxes [count, 4] from those at ascending places: linear between, constant at the ends."""
-    frames = np.arange(count)
-    return np.stack([np.interp(frames, places, column) for column in boxes.T], -1)
-
-
-def _smooth(boxes: np.ndarray, sigma: float) -> np.ndarray:
-    """Smooth boxes [T, 4] in time: a median of 5 frames against outliers, then a Gaussian."""
-    if sigma <= 0:
-        return boxes
-    steady = scipy.ndimage.median_filter(boxes, size=(5, 1), mode="nearest")
-    return scipy.ndimage.gaussian_filter1d(steady, sigma, axis=0, mode="nearest")

@@ -330,6 +330,7 @@ class Delivery:
             "report made": datetime.date.today().isoformat(),
             "boxes": config.data.boxes,
             "boxes refined": config.data.refine,
+            "boxes fitted": "yes" if config.data.fit else "no",
             "smoothed": self._how or "no",
             "model": config.base or config.name,
         }

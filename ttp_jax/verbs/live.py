@@ -29,7 +29,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from data_pipelines import clips as clips_lib
-from data_pipelines import media, pipeline
+from data_pipelines import locate, pipeline
 from ttp_jax import geometry, state, ttp
 from ttp_jax.checkpoint import fingerprint, write_arrays, write_json
 from ttp_jax.memory import Frames
@@ -103,7 +103,7 @@ class Live:
         self._subject, found = step(self._subject, self._base, self._vgg, self._frames(picture))
         joints, peaks = (part[0] for part in jax.device_get(found))
         if self._follows:
-            new = media.boxes_from_joints(
+            new = locate.boxes_from_joints(
                 joints[None], picture.shape[:2], self._box[None], smooth=0.0
             )[0]
             self._box = (1 - FOLLOW) * self._box + FOLLOW * new
@@ -119,7 +119,7 @@ class Live:
 def first_box(boxes: str, picture: np.ndarray) -> np.ndarray:
     """The box that the config names: a region or the whole picture."""
     height, width = picture.shape[:2]
-    if boxes == "whole":
+    if boxes in ("whole", "moving"):  # own videos' default; nothing has moved yet
         return np.array([-0.5, -0.5, width - 0.5, height - 0.5])
     try:
         box = np.array([float(part) for part in boxes.split(",")])

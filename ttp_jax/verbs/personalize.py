@@ -36,6 +36,7 @@ Subjects of similar length and size run side by side where memory allows it (con
 """
 
 import dataclasses
+import functools
 import hashlib
 import importlib.metadata
 import json
@@ -49,16 +50,17 @@ from jax.experimental import multihost_utils
 from tqdm import tqdm
 
 from data_pipelines import clips as clips_lib
-from data_pipelines import media
+from data_pipelines import locate
 from ttp_jax import parallel, people, state, visualize
 from ttp_jax.checkpoint import Unfinished, fingerprint, write_arrays, write_json
 from ttp_jax.files import write_atomically
 from ttp_jax.verbs import experiment
 from ttp_jax.verbs.delivery import Delivery
 from ttp_jax.verbs.experiment import say
-from ttp_jax.verbs.runner import Result, Runner, Stopped, stopping
+from ttp_jax.verbs.runner import Result, Runner, Stopped, spread, stopping
 
 HOW = ("together", "save_minutes")  # fields of config.ttp that leave the results alone
+FIT_FRAMES = 16  # of a subject, for which boxes are tried
 STOPPED = 143  # exit code, as of a program that SIGTERM ended
 
 
@@ -224,7 +226,7 @@ class _Work:
     def _boxed(self, clips):
         for clip in clips:
             try:
-                yield refined(clip, self._predictor, self._config.data.refine)
+                yield placed(clip, self._predictor, self._config)
             except (clips_lib.FrameError, clips_lib.DataError) as error:
                 self.failed[clip.name] = str(error)
 
@@ -338,13 +340,29 @@ def person_file(workdir: pathlib.Path, name: str) -> pathlib.Path:
     return workdir / "people" / f"{name}.npz"
 
 
-def refined(clip, predictor: Runner, rounds: int):
-    """The clip in the boxes of what `predictor` finds in it, so many times over."""
-    for _ in range(rounds):
+def placed(clip, predictor: Runner, config):
+    """The clip in the boxes that it is predicted in: refined, and at the size that fits."""
+    for _ in range(config.data.refine):
         joints = predictor.one(clip).joints
         size = clip.largest if clip.sizes is None else clip.sizes
-        clip = dataclasses.replace(clip, boxes=media.boxes_from_joints(joints, size, clip.boxes))
-    return clip
+        clip = dataclasses.replace(clip, boxes=locate.boxes_from_joints(joints, size, clip.boxes))
+    return surest(clip, predictor, config.data.boxes) if config.data.fit else clip
+
+
+def surest(clip, predictor: Runner, rule: str):
+    """The clip in those of `locate.placements` in which its joints are likeliest on average.
+
+    Boxes that were found (`rule`) may be wrong, so that other places are tried beside them.
+    """
+    tried = locate.placements(clip.boxes, clip.whole if rule in locate.FINDERS else None)
+    few = np.unique(spread(np.arange(clip.num_frames), FIT_FRAMES))
+    read = functools.cache(clip.read)  # or a video would be decoded once for each
+    trial = clips_lib.at(dataclasses.replace(clip, read=read), np.tile(few, len(tried)).tolist())
+    trial = dataclasses.replace(trial, boxes=np.concatenate([rows[few] for rows in tried.values()]))
+    peaks = predictor.one(trial).peaks.reshape(len(tried), -1)
+    name, found = list(tried.items())[int(np.nanargmax(np.nanmean(peaks, 1)))]
+    say(f"{clip.name}: the model looks at {name}")
+    return dataclasses.replace(clip, boxes=found)
 
 
 def protocol(config, base: state.Base, scenario: str) -> dict:
@@ -358,6 +376,7 @@ def protocol(config, base: state.Base, scenario: str) -> dict:
         "oversample": config.data.oversample,
         "context": config.data.context,
         "refine": config.data.refine,
+        "fit": config.data.fit or None,  # results older than it have none
         "features": [config.loss.features, config.loss.levels],
         "ttp": {k: v for k, v in config.ttp.items() if k not in HOW} if adapts else None,
     }
@@ -376,6 +395,8 @@ def protocol_line(config, scenario: str, person: str | None = None) -> str:
     boxes = {"media": f"boxes: {config.data.boxes}"}.get(config.data.source, "boxes of the data")
     if config.data.refine:
         boxes += f", refined {config.data.refine} times by the model itself"
+    if config.data.fit:
+        boxes += ", at the size that is likeliest to the model"
     if scenario == "none":
         which = f"by the model kept of {person}" if person else "no personalization"
         return f"{which}; {boxes}"

@@ -1,0 +1,281 @@
+"""Where the person is: boxes of one person followed through a video, found or from joints.
+
+Boxes are x1, y1, x2, y2 in pixels; pixel centres lie at integers. A finder needs no weights file:
+
+  moving: what moves before a camera that stands still.
+  people: OpenCV's detector of upright people. It was made for pedestrians: it misses bent and
+    turned poses, and takes bystanders, furniture or a leg for a person.
+"""
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import scipy.ndimage
+
+from data_pipelines.clips import DataError
+
+# Joints -> box. The training boxes of Penn Action are the box of the visible joints, widened by
+# 0.10 of its width (height) at either side and cut off at the picture's rim (medians over 18,730
+# frames: 0.100 to 0.114); the rendered people's longer side is 1.20 times that of their joints too.
+MARGIN = 0.1
+LEAST_SHARE = 0.05  # a box from joints is no smaller than this share of the picture's longer side
+LEAST_SHRINK = 1 / 3  # nor than this share of the box that its joints were predicted in
+
+# Sizes of boxes that are tried, see `placements`: people whose boxes are those of the labels were
+# best found in 1.25 times these (rendered people), in twice these (a real one).
+SIZES = (1.0, 1.25, 1.5, 1.75, 2.0)
+
+# A finder looks at so many pictures of a second; a person hardly runs out of a box in between.
+LOOKS_A_SECOND = 6.0
+USUAL_RATE = 30.0  # frames a second where the input doesn't say
+
+# Boxes float64 [n, 4] in a picture's pixels and scores [n], all above 0.
+Candidates = tuple[np.ndarray, np.ndarray]
+# Pictures uint8 RGB [H, W, 3] in the order of time, None for one that can't be read -> candidates.
+Finder = Callable[[Iterable[np.ndarray | None]], Iterator[Candidates]]
+NOBODY: Candidates = (np.empty((0, 4)), np.empty(0))
+
+
+def boxes_from_joints(
+    joints: np.ndarray,
+    picture_size: tuple[int, int] | np.ndarray,
+    previous: np.ndarray | None = None,
+    *,
+    margin: float = MARGIN,
+    smooth: float = 2.0,
+) -> np.ndarray:
+    """Box a subject's predicted joints the way the training boxes enclose labelled ones.
+
+    Frames with less than half of their joints get a box by interpolation; an outlier of one or two
+    frames is dropped. Boxes end at the picture's rim, as the training boxes do.
+
+    Args:
+      joints: [T, K, 2] in picture pixels; NaN for joints that shall not count.
+      picture_size: height and width, for all frames or [T, 2].
+      previous: boxes [T, 4] that the joints were predicted in. No box gets smaller than a third of
+        them in one call, so that predictions which collapse onto a point can't lose the person.
+      margin: at every side, as a share of the joints' width (height).
+      smooth: standard deviation of the Gaussian in time, in frames; 0 for no smoothing, which
+        keeps outliers, too.
+
+    Returns:
+      Boxes float32 [T, 4]. `previous`, or whole frames, if no frame has half of its joints.
+    """
+    count, joint_count = joints.shape[:2]
+    size = np.broadcast_to(np.asarray(picture_size, np.float64), (count, 2))[:, ::-1]
+    known = np.isfinite(joints).all(-1, keepdims=True)
+    usable = np.flatnonzero(2 * known.sum((1, 2)) >= joint_count)
+    if not usable.size:
+        whole = np.concatenate([np.full(size.shape, -0.5), size - 0.5], -1)
+        return np.array(whole if previous is None else previous, np.float32)
+    low = np.where(known, joints, np.inf)[usable].min(1)
+    high = np.where(known, joints, -np.inf)[usable].max(1)
+    pad = margin * (high - low)
+    boxes = between(usable, np.concatenate([low - pad, high + pad], -1), count)
+    boxes = _smooth(boxes, smooth).reshape(count, 2, 2).clip(-0.5, (size - 0.5)[:, None])
+    least = LEAST_SHARE * size.max(-1)
+    if previous is not None:
+        least = np.maximum(least, LEAST_SHRINK * (previous[:, 2:] - previous[:, :2]).max(-1))
+    centre, half = boxes.mean(1), (boxes[:, 1] - boxes[:, 0]) / 2
+    half = np.maximum(half, least[:, None] / 2)
+    return np.concatenate([centre - half, centre + half], -1).astype(np.float32)
+
+
+def placements(boxes: np.ndarray, whole: np.ndarray | None = None) -> dict[str, np.ndarray]:
+    """Where to look for the person: boxes [T, 4] at several sizes, by names for people.
+
+    Args:
+      boxes: [T, 4], given or found.
+      whole: the whole pictures as boxes [T, 4]; then the region that `boxes` cover and the whole
+        pictures are tried, too.
+    """
+    places = {"box": boxes}
+    if whole is not None:
+        region = np.concatenate([boxes[:, :2].min(0), boxes[:, 2:].max(0)])
+        places |= {"region of all boxes": np.tile(region, (len(boxes), 1)), "picture": whole}
+    tried = {}
+    for name, place in places.items():
+        centre, half = (place[:, :2] + place[:, 2:]) / 2, (place[:, 2:] - place[:, :2]) / 2
+        for size in SIZES:
+            scaled = np.concatenate([centre - size * half, centre + size * half], -1)
+            tried[f"{size:g} times the {name}"] = scaled.astype(np.float32)
+    return tried
+
+
+def looks(count: int, rate: float | None) -> list[int]:
+    """Which of `count` frames a finder looks at: the last one and `LOOKS_A_SECOND` before it."""
+    step = max(1, round((rate or USUAL_RATE) / LOOKS_A_SECOND))
+    return sorted({*range(0, count, step), count - 1})
+
+
+def follow(candidates: Sequence[Candidates], places: Sequence[int], count: int):
+    """Boxes float64 [count, 4] of one person out of the candidates in the frames at `places`.
+
+    Frames between those are interpolated. None where nobody was found.
+    """
+    found = _one_person(candidates)
+    if not found:
+        return None
+    sampled = between(list(found), np.array(list(found.values())), len(places))
+    return between(places, _smooth(sampled, 1.0), count)
+
+
+def between(places: Sequence[int] | np.ndarray, boxes: np.ndarray, count: int) -> np.ndarray:
+    """Boxes [count, 4] from those at ascending places: linear between, constant at the ends."""
+    frames = np.arange(count)
+    return np.stack([np.interp(frames, places, column) for column in boxes.T], -1)
+
+
+def _smooth(boxes: np.ndarray, sigma: float) -> np.ndarray:
+    """Smooth boxes [T, 4] in time: a median of 5 frames against outliers, then a Gaussian."""
+    if sigma <= 0:
+        return boxes
+    steady = scipy.ndimage.median_filter(boxes, size=(5, 1), mode="nearest")
+    return scipy.ndimage.gaussian_filter1d(steady, sigma, axis=0, mode="nearest")
+
+
+def _one_person(candidates: Sequence[Candidates]) -> dict[int, np.ndarray]:
+    """Choose a box in each list of candidates, from the best of all on in both directions.
+
+    Scores count times the box's longer side: who is filmed is in front. A choice lies at most a
+    person's height per list away from the one before, and counts more the more the two overlap: so
+    others in the picture aren't taken for the person. Returns the boxes by their list's number, in
+    order, without lists where nothing fits.
+    """
+    candidates = [
+        (boxes, scores * (boxes[:, 2:] - boxes[:, :2]).max(-1)) for boxes, scores in candidates
+    ]
+    numbers = [i for i, (boxes, _) in enumerate(candidates) if len(boxes)]
+    if not numbers:
+        return {}
+    start = max(numbers, key=lambda i: candidates[i][1].max())
+    chosen = {start: candidates[start][0][candidates[start][1].argmax()]}
+    after = [i for i in numbers if i > start]
+    before = [i for i in reversed(numbers) if i < start]
+    for walk in (after, before):
+        last, seen = chosen[start], start
+        for i in walk:
+            boxes, scores = candidates[i]
+            away = np.abs((boxes - last).reshape(-1, 2, 2).mean(1)).max(-1)
+            near = away <= abs(i - seen) * (last[2:] - last[:2]).max()
+            if near.any():
+                last = boxes[np.argmax(near * scores * (0.1 + _overlaps(last, boxes)))]
+                chosen[i], seen = last, i
+    return dict(sorted(chosen.items()))
+
+
+def _overlaps(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    """Intersection over union [n] of a box with boxes [n, 4]."""
+    low, high = np.maximum(box[:2], boxes[:, :2]), np.minimum(box[2:], boxes[:, 2:])
+    common = (high - low).clip(0).prod(-1)
+    areas = (boxes[:, 2:] - boxes[:, :2]).prod(-1)
+    return common / (areas + (box[2:] - box[:2]).prod() - common)
+
+
+# ---------------------------------------------------------------------------------------------
+# Finders
+
+
+def people(pictures: Iterable[np.ndarray | None]) -> Iterator[Candidates]:
+    """What OpenCV's detector of pedestrians finds in each picture (a `Finder`).
+
+    Raises:
+      DataError: this build of OpenCV lacks it.
+    """
+    if not hasattr(cv2, "HOGDescriptor"):
+        raise DataError(
+            'boxes "people" needs the people detector, which OpenCV 5 lacks: run pip install '
+            '"opencv-python-headless>=4.11,<5", or give a region or a file of boxes.'
+        )
+    hog = cv2.HOGDescriptor()
+    hog.setSVMDetector(cv2.HOGDescriptor_getDefaultPeopleDetector())
+    for picture in pictures:
+        yield NOBODY if picture is None else _pedestrians(hog, picture)
+
+
+def _pedestrians(hog, picture: np.ndarray) -> Candidates:
+    shrink = min(1.0, 640 / max(picture.shape[:2]))
+    small = cv2.resize(picture, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA)
+    if small.shape[0] < 128 or small.shape[1] < 64:  # OpenCV crashes below its window's size
+        return NOBODY
+    found, scores = hog.detectMultiScale(small, winStride=(8, 8), padding=(16, 16), scale=1.05)
+    found = np.reshape(found, (-1, 4)).astype(np.float64)
+    # The detector's window is 128 pixels high for a person of 96.
+    corner, side = found[:, :2] + found[:, 2:] / 8, found[:, 2:] * 0.75
+    boxes = np.concatenate([corner, corner + side], -1) / shrink - 0.5
+    return boxes, np.reshape(scores, -1)
+
+
+# Settings of `moving`, chosen on one real video (docs/your_video.md); values near them do as well.
+SMALL = 160  # pixels of the longer side of the pictures that are compared
+CHANGED = 15  # of 255 in one colour: more than the noise of a picture shrunk and blurred
+JOINED = 15  # small pixels, the width of a brush that joins the moving parts of one body
+TAIL = 0.03  # share of the moving pixels that is left out at each side: noise, shadows
+LEAST = 0.002  # share of the picture: fewer moving pixels are noise, or a person who stands still
+MOST = 0.2  # more of them: the camera moves, or the person fills the picture
+
+
+def moving(pictures: Iterable[np.ndarray | None]) -> Iterator[Candidates]:
+    """What moves before a camera that stands still (a `Finder`): connected regions, by their size.
+
+    A pixel belongs to something that moves if it differs from the picture before and from the one
+    after: where only one differs, there is the background that was left or will be hidden. Where
+    most of a picture moves, the candidate is the whole picture.
+    """
+    before = here = None
+    for after in itertools.chain(map(_small, pictures), [None]):
+        if here is not None:
+            yield _moving_regions(before, here, after)
+        before, here = here, after
+
+
+class _Small(NamedTuple):
+    """A picture shrunk and blurred, uint8 [h, w, 3], and its size by that of the picture."""
+
+    pixels: np.ndarray
+    scale: float
+
+
+def _small(picture: np.ndarray | None) -> _Small:
+    """Shrink a picture that can't be read to nothing, which is like no other."""
+    if picture is None:
+        return _Small(np.empty((0, 0, 3), np.uint8), 1.0)
+    scale = min(1.0, SMALL / max(picture.shape[:2]))
+    pixels = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    return _Small(cv2.GaussianBlur(pixels, (0, 0), 1.0), scale)
+
+
+def _moving_regions(before: _Small | None, here: _Small, after: _Small | None) -> Candidates:
+    if not (before and after) or not before.pixels.shape == here.pixels.shape == after.pixels.shape:
+        return NOBODY
+    changes = [cv2.absdiff(here.pixels, other.pixels).max(-1) for other in (before, after)]
+    moves = np.minimum(*changes) > CHANGED
+    height, width = moves.shape
+    if moves.mean() > MOST:
+        regions = [(np.array([0, 0, width, height]), moves.sum())]
+    else:
+        brush = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (JOINED, JOINED))
+        count, labels = cv2.connectedComponents(cv2.dilate(moves.astype(np.uint8), brush))
+        found = [moves & (labels == label) for label in range(1, count)]
+        regions = [(_enclose(own), own.sum()) for own in found if own.mean() > LEAST]
+    if not regions:
+        return NOBODY
+    boxes, scores = (np.array(column, np.float64) for column in zip(*regions, strict=True))
+    return boxes / here.scale - 0.5, scores
+
+
+def _enclose(moves: np.ndarray) -> np.ndarray:
+    """The box [4] of the pixels that are set in [h, w], without the `TAIL` at each side."""
+    low, high = [], []
+    for axis in (0, 1):
+        share = np.cumsum(moves.sum(axis)) / moves.sum()
+        low.append(np.searchsorted(share, TAIL))
+        high.append(np.searchsorted(share, 1 - TAIL) + 1)
+    return np.array(low + high)
+
+
+# A finder is one entry.
+FINDERS: dict[str, Finder] = {"moving": moving, "people": people}
