@@ -49,8 +49,11 @@ GROUPS = (
 own videos and pictures
   VIDEO, FOLDER ...      each is one person; or --inputs=PATTERN
   --scenario=NAME        online (the default: never sees a later frame) or offline (all first)
-  --config.data.boxes=B  where the person is: whole (the frame, the default), people (look for an
-                         upright person), x1,y1,x2,y2 (a region in pixels), FILE.csv or FILE.json
+  --config.data.boxes=B  where the person is: moving (what moves before a still camera; the default),
+                         people (an upright person), whole (the frame), x1,y1,x2,y2 (a region in
+                         pixels), FILE.csv or FILE.json
+  --config.data.fit=0    keep to these boxes: else the model takes the size, and of what was found
+                         also the region and the whole frame, that its joints are likeliest in
   --config.data.refine=N predict and take the box of the prediction, N times over
   --frames=A-B           only these frames, counted from 0; --every=N only every Nth
   --iterations=N         updates a frame
@@ -59,7 +62,8 @@ own videos and pictures
                          scores before and after; nothing is trained on them.
                          --labels_first=1 where their pictures are numbered from 1
   --formats=NAMES        what else to write the keypoints as: dlc-csv (the default), dlc-h5, coco,
-                         sleap, trc, npz, parquet
+                         sleap, trc, npz, parquet; eks adds these keypoints to those of the same
+                         command with another --config.seed, for the Ensemble Kalman Smoother
   --keypoints=NAMES      only these joints there, as left_knee,right_knee
   --smooth=HOW           smooth what is shown and exported: savgol or one-euro
   --nodeliver            keypoints only: no report, no video, no other formats

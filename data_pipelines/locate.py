@@ -30,6 +30,7 @@ SIZES = (1.0, 1.25, 1.5, 1.75, 2.0)
 
 # A finder looks at so many pictures of a second; a person hardly runs out of a box in between.
 LOOKS_A_SECOND = 6.0
+REACH = 0.5  # of its longer side a box moves at most from look to look
 USUAL_RATE = 30.0  # frames a second where the input doesn't say
 
 # Boxes float64 [n, 4] in a picture's pixels and scores [n], all above 0.
@@ -140,9 +141,9 @@ def _smooth(boxes: np.ndarray, sigma: float) -> np.ndarray:
 def _one_person(candidates: Sequence[Candidates]) -> dict[int, np.ndarray]:
     """Choose a box in each list of candidates, from the best of all on in both directions.
 
-    Scores count times the box's longer side: who is filmed is in front. A choice lies at most a
-    person's height per list away from the one before, and counts more the more the two overlap: so
-    others in the picture aren't taken for the person. Returns the boxes by their list's number, in
+    Scores count times the box's longer side: who is filmed is in front. A choice lies at most
+    `REACH` per list away from the one before, and counts more the more the two overlap: so others
+    in the picture aren't taken for the person. Returns the boxes by their list's number, in
     order, without lists where nothing fits.
     """
     candidates = [
@@ -160,7 +161,7 @@ def _one_person(candidates: Sequence[Candidates]) -> dict[int, np.ndarray]:
         for i in walk:
             boxes, scores = candidates[i]
             away = np.abs((boxes - last).reshape(-1, 2, 2).mean(1)).max(-1)
-            near = away <= abs(i - seen) * (last[2:] - last[:2]).max()
+            near = away <= abs(i - seen) * REACH * (last[2:] - last[:2]).max()
             if near.any():
                 last = boxes[np.argmax(near * scores * (0.1 + _overlaps(last, boxes)))]
                 chosen[i], seen = last, i

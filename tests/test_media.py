@@ -534,7 +534,10 @@ def test_fixed_region(two):
         ("10,2,10,12", r'boxes "10,2,10,12": the box \[10.0, 2.0, 10.0, 12.0\] has no area'),
         ("nan,2,10,12", 'boxes "nan,2,10,12": .* has no area'),
         ("30,2,60,12", "outside frame 1 of b, which is 20 x 20 pixels: give pixels of the upright"),
-        ("1,2,3", 'boxes is "1,2,3": expected "whole", "people", a region "x1,y1,x2,y2" or'),
+        (
+            "1,2,3",
+            'boxes is "1,2,3": expected "whole", "moving", "people", a region "x1,y1,x2,y2" or',
+        ),
         ("everybody", 'boxes is "everybody": expected "whole"'),
         ("boxes.txt", 'boxes is "boxes.txt": expected "whole".*path of a file'),
         ("nowhere.csv", "nowhere.csv can't be read: No such file"),
@@ -632,43 +635,52 @@ def test_unusable_file_of_boxes(two, tmp_path, name, content, message):
 # The person
 
 
-def bright_spots():
-    """A detector of the bright spots on black test pictures: scores are their sides."""
+def a_walk(count=40, size=(120, 200), speed=3, noise=4.0):
+    """Pictures of something like a person who walks before a wall, and its boxes [T, 4]."""
+    rng = np.random.default_rng(0)
+    wall = cv2.GaussianBlur(rng.uniform(0, 255, (*size, 3)).astype(np.float32), (0, 0), 6)
+    wall = (128 + 8 * (wall - 128)).clip(0, 255)
+    look = rng.uniform(0, 255, (60, 24, 3))
+    pictures, boxes = [], []
+    for i in range(count):
+        picture, x = wall.copy(), 20 + round(speed * i)
+        picture[40:100, x : x + 24] = look
+        pictures.append((picture + rng.normal(0, noise, picture.shape)).clip(0, 255).astype("u1"))
+        boxes.append([x - 0.5, 39.5, x + 23.5, 99.5])
+    return pictures, np.array(boxes)
 
-    def detect(picture):
-        count, _, stats, _ = cv2.connectedComponentsWithStats((picture[..., 0] > 128).astype("u1"))
-        x, y, width, height, _ = stats[1:].T.astype(float)
-        return np.stack([x, y, x + width, y + height], -1).reshape(count - 1, 4), height
 
-    return detect
-
-
-def test_one_person_is_followed(tmp_path, monkeypatch):
-    monkeypatch.setitem(media.DETECTORS, "spots", bright_spots)
-    pictures = []
-    for i in range(95):
-        picture = np.zeros((120, 200, 3), np.uint8)
-        if not 38 < i < 52:  # hidden, then back
-            picture[20:60, 10 + i : 30 + i] = 255
-        if i > 20:
-            picture[70:105, 150:170] = 255  # somebody else, smaller
-        if i == 90:
-            picture[0:16, 0:16] = 255  # a false alarm
-        pictures.append(picture)
+def test_who_walks_before_a_still_camera_is_found(tmp_path):
+    pictures, truth = a_walk()
+    for picture in pictures[::2]:
+        picture[:12, :12] = 255  # a lamp that goes on and off
     path = write_video(tmp_path / "a.avi", pictures=pictures, kind="FFV1")
-    (clip,) = media.clips(path, boxes="spots")
-    seen = np.r_[10:35, 65:85]  # the median cuts the ends' motion short
-    truth = np.stack([np.arange(95) + 10, np.full(95, 20), np.arange(95) + 30, np.full(95, 60)], -1)
-    assert np.abs(clip.boxes - truth)[seen].max() < 15
-    assert [clip.read(i)[40, 20 + i].min() > 128 for i in (0, 30, 90)] == [True] * 3
+    (clip,) = media.clips(path, boxes="moving")
+    assert np.abs(clip.boxes - truth)[4:-4].max() < 8
 
 
-def test_no_person_found(tmp_path, monkeypatch):
-    monkeypatch.setitem(media.DETECTORS, "spots", bright_spots)
+def test_part_of_a_video_that_cannot_be_read_is_no_motion(tmp_path):
+    pictures, truth = a_walk()
+    for i, picture in enumerate(pictures):
+        Image.fromarray(picture).save(tmp_path / f"{i}.png")
+    (tmp_path / "20.png").write_bytes(b"no picture")
+    (clip,) = media.clips(tmp_path, boxes="moving")
+    assert np.abs(clip.boxes - truth)[4:-4].max() < 12
+
+
+def test_no_person_found(tmp_path):
     path = write_video(tmp_path / "a.mp4", pictures=[np.zeros((*SIZE, 3), np.uint8)] * 12)
     with pytest.warns(UserWarning, match="a.mp4: no person found, so the whole frame is the box"):
-        (clip,) = media.clips(path, boxes="spots")
+        (clip,) = media.clips(path, boxes="moving")
     np.testing.assert_array_equal(clip.boxes, [WHOLE] * 12)
+
+
+def test_a_moving_camera_leaves_the_whole_frame(tmp_path):
+    pictures, _ = a_walk(noise=0)
+    pictures = [np.roll(picture, 10 * i, 1) for i, picture in enumerate(pictures)]
+    path = write_video(tmp_path / "a.avi", pictures=pictures, kind="FFV1")
+    (clip,) = media.clips(path, boxes="moving")
+    np.testing.assert_allclose(clip.boxes, [[-0.5, -0.5, 199.5, 119.5]] * 40, atol=1)
 
 
 def test_people_detector(tmp_path):
@@ -678,67 +690,3 @@ def test_people_detector(tmp_path):
     write_picture(tmp_path / "me" / "small.png", size=(9, 200))
     with pytest.warns(UserWarning, match="no person found"):
         media.clips(tmp_path / "me", boxes="people")
-
-
-def person(frames, centre=(100, 80), size=(20, 60)):
-    """Joints [T, 13, 2] whose box has this centre and size."""
-    rng = np.random.default_rng(0)
-    shape = rng.uniform(-0.5, 0.5, (13, 2))
-    shape[:4] = [[-0.5, 0], [0.5, 0], [0, -0.5], [0, 0.5]]
-    return np.tile(shape * size + centre, (frames, 1, 1))
-
-
-def test_box_of_joints_is_the_training_box():
-    # Penn Action's boxes: a tenth of the joints' width and height more at each side.
-    boxes = media.boxes_from_joints(person(30), (200, 300))
-    assert boxes.shape == (30, 4) and boxes.dtype == np.float32
-    np.testing.assert_allclose(boxes, [[88, 44, 112, 116]] * 30, atol=1e-4)
-    at_rim = media.boxes_from_joints(person(5, centre=(5, 80)), (200, 300))
-    np.testing.assert_allclose(at_rim, [[-0.5, 44, 17, 116]] * 5, atol=1e-4)
-
-
-def test_missing_joints_and_outliers():
-    joints = person(40) + np.arange(40)[:, None, None]
-    clean = media.boxes_from_joints(joints, (400, 600))
-    joints[10:14] = np.nan
-    joints[20, 6:] = np.nan  # 7 of 13 missing
-    joints[5, 3:, 1] = np.nan  # 10 of 13 missing, in one coordinate only
-    joints[30] *= 3
-    joints[:, 12] = np.nan  # one joint never seen
-    boxes = media.boxes_from_joints(joints, (400, 600))
-    assert np.isfinite(boxes).all()
-    assert np.abs(boxes - clean).max() < 1.5
-
-
-def test_boxes_are_smooth_in_time():
-    rng = np.random.default_rng(0)
-    jitter = rng.normal(0, 4, (60, 1, 2))
-    boxes = media.boxes_from_joints(person(60) + jitter, (200, 300))
-    raw = media.boxes_from_joints(person(60) + jitter, (200, 300), smooth=0)
-    np.testing.assert_allclose((raw[:, :2] + raw[:, 2:]) / 2, [[100, 80]] + jitter[:, 0], atol=1e-4)
-    assert np.diff(boxes, axis=0).std() < 0.25 * np.diff(raw, axis=0).std()
-
-
-def test_boxes_without_enough_joints():
-    nothing = np.full((3, 13, 2), np.nan)
-    whole = [[-0.5, -0.5, 299.5, 199.5]] * 3
-    np.testing.assert_array_equal(media.boxes_from_joints(nothing, (200, 300)), whole)
-    before = np.array([[1.0, 2, 30, 40]] * 3)
-    np.testing.assert_array_equal(media.boxes_from_joints(nothing, (200, 300), before), before)
-
-
-def test_collapsed_joints_do_not_lose_the_person():
-    point = np.full((4, 13, 2), 50.0)
-    boxes = media.boxes_from_joints(point, (200, 300))
-    np.testing.assert_allclose(boxes, [[42.5, 42.5, 57.5, 57.5]] * 4)  # 0.05 * 300 wide
-    before = np.array([[0.0, 0, 90, 150]] * 4)
-    boxes = media.boxes_from_joints(point, (200, 300), before)
-    np.testing.assert_allclose(boxes, [[25, 25, 75, 75]] * 4)  # a third of 150
-    outside = media.boxes_from_joints(np.full((4, 13, 2), 1e4), (200, 300))
-    assert (outside[:, :2] < [299.5, 199.5]).all() and (outside[:, 2:] > outside[:, :2]).all()
-
-
-def test_sizes_may_differ_by_frame():
-    sizes = np.array([[200, 300], [100, 120]])
-    boxes = media.boxes_from_joints(person(2), sizes, smooth=0)
-    np.testing.assert_allclose(boxes, [[88, 44, 112, 116], [88, 44, 112, 99.5]], atol=1e-4)

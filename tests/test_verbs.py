@@ -18,7 +18,7 @@ import small_run
 from PIL import Image
 
 from data_pipelines import clips as clips_lib
-from data_pipelines import media
+from data_pipelines import locate
 from ttp_jax import visualize
 from ttp_jax.checkpoint import Checkpoints
 from ttp_jax.verbs import evaluate, experiment, info, personalize, predict, train
@@ -419,8 +419,9 @@ def test_refining_moves_the_boxes_towards_what_is_predicted(config, trained, own
     clips, (base, _) = experiment.load_clips(config, "test"), experiment.load_base(config, trained)
     predictor = Runner(config, base, "none")
     predicted = predictor.one(clips[1]).joints
-    refined = personalize.refined(clips[1], predictor, 1)
-    wanted = media.boxes_from_joints(predicted, (48, 64), clips[1].boxes)
+    config.data.refine = 1
+    refined = personalize.placed(clips[1], predictor, config)
+    wanted = locate.boxes_from_joints(predicted, (48, 64), clips[1].boxes)
     np.testing.assert_array_equal(refined.boxes, wanted)
     assert np.abs(refined.boxes - clips[1].boxes).max() > 1
 

@@ -34,11 +34,13 @@ from ttp_jax.verbs.runner import Runner, peak_mib
 NOT_THE_MODEL = {
     "model": ("decode",),
     "data": (
-        "root", "tfds", "workers", "val", "test", "eval_frames", "boxes", "refine", "extra",
-        "oversample", "context",
+        "root", "tfds", "workers", "val", "test", "eval_frames", "boxes", "refine", "fit",
+        "extra", "oversample", "context",
     ),
     "train": ("log_every", "checkpoint_every", "keep"),
 }  # fmt: skip
+# Fields younger than the first cells, with the values that those ran with: no part of a name so.
+YOUNGER = {"decode": "quarter", "fit": False, "held_out": 0}
 WITHOUT_MODEL = ("mean pose", "untrained")  # scenarios that need no training
 
 
@@ -113,18 +115,18 @@ def model_name(config, cell: Cell) -> str:
 def cell_name(config, cell: Cell) -> str:
     """Name of a cell's file without its suffix."""
     own = config_of(config, cell)
-    data = {k: v for k, v in own.data.to_dict().items() if k not in ("root", "tfds", "workers")}
-    ttp = {k: v for k, v in own.ttp.to_dict().items() if k not in personalize.HOW}
-    if not ttp["held_out"]:
-        del ttp["held_out"]  # younger than the first cells, which held nothing out
-    parts: dict = {"model": model_name(config, cell), "data": data, "cell": cell.title}
-    parts["eval"] = own.eval.pixels
-    if own.model.decode != "quarter":
-        parts["decode"] = own.model.decode
+
+    def fields(part, *left_out):
+        kept = {k: v for k, v in part.items() if k not in left_out}
+        return {k: v for k, v in kept.items() if k not in YOUNGER or v != YOUNGER[k]}
+
+    parts: dict = {"model": model_name(config, cell), "cell": cell.title, "eval": own.eval.pixels}
+    parts |= fields({"decode": own.model.decode})
+    parts["data"] = fields(own.data, "root", "tfds", "workers")
     if cell.scenario in ("online", "offline"):
-        parts["ttp"] = ttp
+        parts["ttp"] = fields(own.ttp, *personalize.HOW)
     if cell.transfer:
-        parts["transfer"] = {k: v for k, v in own.transfer.to_dict().items() if k != "root"}
+        parts["transfer"] = fields(own.transfer, "root")
     return f"{cell.title}-{fingerprint(parts)}"
 
 

@@ -29,6 +29,7 @@ from ttp_jax.verbs import experiment
 from ttp_jax.verbs.experiment import say
 from ttp_jax.verbs.runner import Result, peak_mib
 
+ENSEMBLE = "eks"  # a format of several runs that differ in their seed
 MOST_PICTURES = 48  # of the report
 REPORT_PIXELS = 480  # longer side of its pictures
 VIDEO_PIXELS = 1280  # longer side of the overlay video
@@ -77,10 +78,9 @@ class Delivery:
         self._labels_first = options.labels_first
         self._known: labels_lib.Labels | None = None  # `check` reads them
         self._chosen = chosen_joints(self._skeleton, options.keypoints)
-        if unknown := set(self._formats) - set(exports.FORMATS):
-            raise ValueError(
-                f"--formats={','.join(unknown)}: expected some of {', '.join(exports.FORMATS)}."
-            )
+        known = *exports.FORMATS, ENSEMBLE
+        if unknown := set(self._formats) - set(known):
+            raise ValueError(f"--formats={','.join(unknown)}: expected some of {', '.join(known)}.")
         if self._how:
             smooth.smooth(np.zeros((1, 1, 2)), self._how)  # an unknown filter shows now
         exports.check(self._formats)
@@ -224,7 +224,12 @@ class Delivery:
                 self._config.data.every,
             )
             suffix, place = f"_{when}_adapt", self._folder / "exports"
-            written += exports.write(track, place, self._formats, suffix)
+            formats = [name for name in self._formats if name != ENSEMBLE]
+            written += exports.write(track, place, formats, suffix)
+            if when == "after" and ENSEMBLE in self._formats:
+                # Not in the results' folder: that of another seed's replaces it.
+                members = self._folder.parent / "ensemble" / clip.name
+                written += exports.write_eks({self._config.seed: track}, members)
             # Of an earlier wish: who finds both can't tell which belongs to the report.
             for old in place.glob(f"{glob.escape(clip.name + suffix)}.*"):
                 if old not in written:

@@ -256,7 +256,7 @@ class _Work:
             return
         try:
             self._delivery.write(clip)
-        except (OSError, ImportError, clips_lib.DataError, clips_lib.FrameError) as error:
+        except (OSError, ImportError, ValueError) as error:  # of files and of what they hold
             # The keypoints are on disk: the same command tries again what is made of them.
             self.failed[clip.name] = f"its keypoints are written, but not all of the rest: {error}"
 
