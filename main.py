@@ -49,7 +49,7 @@ GROUPS = (
 own videos and pictures
   VIDEO, FOLDER ...      each is one person; or --inputs=PATTERN
   --scenario=NAME        online (the default: never sees a later frame) or offline (all first)
-  --config.data.boxes=B  where the person is: moving (what moves before a still camera; the default),
+  --config.data.boxes=B  where the person is: moving (what moves before a still camera; default),
                          people (an upright person), whole (the frame), x1,y1,x2,y2 (a region in
                          pixels), FILE.csv or FILE.json
   --config.data.fit=0    keep to these boxes: else the model takes the size, and of what was found

@@ -27,6 +27,7 @@ LEAST_SHRINK = 1 / 3  # nor than this share of the box that its joints were pred
 # Sizes of boxes that are tried, see `placements`: people whose boxes are those of the labels were
 # best found in 1.25 times these (rendered people), in twice these (a real one).
 SIZES = (1.0, 1.25, 1.5, 1.75, 2.0)
+LARGEST = 1.25  # of the picture's longer side
 
 # A finder looks at so many pictures of a second; a person hardly runs out of a box in between.
 LOOKS_A_SECOND = 6.0
@@ -85,24 +86,28 @@ def boxes_from_joints(
     return np.concatenate([centre - half, centre + half], -1).astype(np.float32)
 
 
-def placements(boxes: np.ndarray, whole: np.ndarray | None = None) -> dict[str, np.ndarray]:
+def placements(boxes: np.ndarray, whole: np.ndarray, found: bool) -> dict[str, np.ndarray]:
     """Where to look for the person: boxes [T, 4] at several sizes, by names for people.
 
     Args:
-      boxes: [T, 4], given or found.
-      whole: the whole pictures as boxes [T, 4]; then the region that `boxes` cover and the whole
-        pictures are tried, too.
+      boxes: [T, 4].
+      whole: the whole pictures as boxes [T, 4]. What is much larger is mostly black, where a
+        network that has always seen somebody sees somebody.
+      found: whether `boxes` may be wrong; then the region that they cover and the whole pictures
+        are tried, too.
     """
     places = {"box": boxes}
-    if whole is not None:
+    if found:
         region = np.concatenate([boxes[:, :2].min(0), boxes[:, 2:].max(0)])
         places |= {"region of all boxes": np.tile(region, (len(boxes), 1)), "picture": whole}
+    most = LARGEST * (whole[:, 2:] - whole[:, :2]).max()
     tried = {}
     for name, place in places.items():
         centre, half = (place[:, :2] + place[:, 2:]) / 2, (place[:, 2:] - place[:, :2]) / 2
         for size in SIZES:
-            scaled = np.concatenate([centre - size * half, centre + size * half], -1)
-            tried[f"{size:g} times the {name}"] = scaled.astype(np.float32)
+            if size == 1 or 2 * size * half.max() <= most:
+                scaled = np.concatenate([centre - size * half, centre + size * half], -1)
+                tried[f"{size:g} times the {name}"] = scaled.astype(np.float32)
     return tried
 
 
@@ -210,12 +215,12 @@ def _pedestrians(hog, picture: np.ndarray) -> Candidates:
     return boxes, np.reshape(scores, -1)
 
 
-# Settings of `moving`, chosen on one real video (docs/your_video.md); values near them do as well.
-SMALL = 160  # pixels of the longer side of the pictures that are compared
+# Settings of `moving`, chosen on a real video and on rendered people; values near do as well.
+SMALL = 320  # pixels of the longer side of the pictures that are compared
 CHANGED = 15  # of 255 in one colour: more than the noise of a picture shrunk and blurred
-JOINED = 15  # small pixels, the width of a brush that joins the moving parts of one body
+JOINED = 31  # small pixels, the width of a brush that joins the moving parts of one body
 TAIL = 0.03  # share of the moving pixels that is left out at each side: noise, shadows
-LEAST = 0.002  # share of the picture: fewer moving pixels are noise, or a person who stands still
+LEAST = 0.0005  # share of the picture: fewer moving pixels are noise, or a person who stands still
 MOST = 0.2  # more of them: the camera moves, or the person fills the picture
 
 

@@ -18,7 +18,7 @@ import small_run
 from PIL import Image
 
 from data_pipelines import clips as clips_lib
-from data_pipelines import locate
+from data_pipelines import locate, synthetic
 from ttp_jax import visualize
 from ttp_jax.checkpoint import Checkpoints
 from ttp_jax.verbs import evaluate, experiment, info, personalize, predict, train
@@ -424,6 +424,32 @@ def test_refining_moves_the_boxes_towards_what_is_predicted(config, trained, own
     wanted = locate.boxes_from_joints(predicted, (48, 64), clips[1].boxes)
     np.testing.assert_array_equal(refined.boxes, wanted)
     assert np.abs(refined.boxes - clips[1].boxes).max() > 1
+
+
+def test_a_small_person_somewhere_in_the_picture_is_found(tmp_path):
+    # The model that comes along, and a person of a fifth of the picture's height before a wall.
+    spec = synthetic.Spec(seed=27, image_size=96, test=1, eval_frames=24)
+    film = synthetic.film(spec, "test", 0, synthetic.PENN13.joints)
+    wall = np.random.default_rng(0).integers(0, 255, (30, 50, 3), np.uint8)
+    wall = cv2.resize(wall, (500, 300), interpolation=cv2.INTER_CUBIC)
+    video = cv2.VideoWriter(
+        str(tmp_path / "a.avi"), cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*"FFV1"), 12, (500, 300)
+    )
+    for frame in film.frames:
+        wall[150:246, 60:156] = frame
+        video.write(wall[..., ::-1])
+    video.release()
+    config = importlib.import_module("configs.own").get_config()
+    config.data.source, config.data.root = "media", str(tmp_path / "a.avi")
+    (clip,), (base, _) = experiment.load_clips(config), experiment.load_base(config, tmp_path)
+    predictor = Runner(config, base, "none")
+
+    def error(boxes):
+        joints = predictor.one(dataclasses.replace(clip, boxes=boxes)).joints
+        return np.median(np.linalg.norm(joints - film.points - [60, 150], axis=-1))
+
+    assert error(clip.whole) > 100
+    assert error(personalize.placed(clip, predictor, config).boxes) < 8
 
 
 def test_inputs_are_media_of_ones_own(own_pictures, tmp_path):

@@ -354,7 +354,7 @@ def surest(clip, predictor: Runner, rule: str):
 
     Boxes that were found (`rule`) may be wrong, so that other places are tried beside them.
     """
-    tried = locate.placements(clip.boxes, clip.whole if rule in locate.FINDERS else None)
+    tried = locate.placements(clip.boxes, clip.whole, found=rule in locate.FINDERS)
     few = np.unique(spread(np.arange(clip.num_frames), FIT_FRAMES))
     read = functools.cache(clip.read)  # or a video would be decoded once for each
     trial = clips_lib.at(dataclasses.replace(clip, read=read), np.tile(few, len(tried)).tolist())
