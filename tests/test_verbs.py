@@ -427,7 +427,7 @@ def test_refining_moves_the_boxes_towards_what_is_predicted(config, trained, own
 
 
 def test_a_small_person_somewhere_in_the_picture_is_found(tmp_path):
-    # The model that comes along, and a person of a fifth of the picture's height before a wall.
+    # The model that comes along, and a person of a third of the picture's height before a wall.
     spec = synthetic.Spec(seed=27, image_size=96, test=1, eval_frames=24)
     film = synthetic.film(spec, "test", 0, synthetic.PENN13.joints)
     wall = np.random.default_rng(0).integers(0, 255, (30, 50, 3), np.uint8)
@@ -436,7 +436,7 @@ def test_a_small_person_somewhere_in_the_picture_is_found(tmp_path):
         str(tmp_path / "a.avi"), cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*"FFV1"), 12, (500, 300)
     )
     for frame in film.frames:
-        wall[150:246, 60:156] = frame
+        wall[150:294, 60:204] = cv2.resize(frame, (144, 144), interpolation=cv2.INTER_CUBIC)
         video.write(wall[..., ::-1])
     video.release()
     config = importlib.import_module("configs.own").get_config()
@@ -446,7 +446,8 @@ def test_a_small_person_somewhere_in_the_picture_is_found(tmp_path):
 
     def error(boxes):
         joints = predictor.one(dataclasses.replace(clip, boxes=boxes)).joints
-        return np.median(np.linalg.norm(joints - film.points - [60, 150], axis=-1))
+        truth = (film.points + 0.5) * 1.5 - 0.5 + [60, 150]
+        return np.median(np.linalg.norm(joints - truth, axis=-1))
 
     assert error(clip.whole) > 100
     assert error(personalize.placed(clip, predictor, config).boxes) < 8
