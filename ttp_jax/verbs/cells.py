@@ -207,7 +207,7 @@ def run(config, cell: Cell, workdir: pathlib.Path, cells: pathlib.Path) -> dict:
         "cell": cell.title,
         "config": own.name,
         "command": command(),
-        "protocol": personalize.protocol_line(own, cell.scenario)
+        "protocol": personalize.protocol_line(on_people(own, cell), cell.scenario)
         if cell.scenario not in WITHOUT_MODEL
         else cell.scenario,
         "seed": own.seed,
@@ -227,21 +227,24 @@ def run(config, cell: Cell, workdir: pathlib.Path, cells: pathlib.Path) -> dict:
     return found
 
 
+def on_people(config, cell: Cell):
+    """The experiment with the data of the people a cell runs on."""
+    other = config.copy_and_resolve_references()
+    if cell.transfer:
+        other.data = config.transfer
+    return other
+
+
 def people(config, cell: Cell):
     """The labelled clips a cell runs on, and the skeleton of their labels."""
-    if not cell.transfer:
-        clips = experiment.load_clips(config, cell.split)
-    else:
-        other = config.copy_and_resolve_references()
-        other.data = config.transfer
-        wanted = config.transfer.people
-        clips = experiment.load_clips(other, None if wanted else "test")
-        clips = [clip for clip in clips if not wanted or clip.name in wanted]
+    wanted = config.transfer.people if cell.transfer else ()
+    clips = experiment.load_clips(on_people(config, cell), None if wanted else cell.split)
+    clips = [clip for clip in clips if not wanted or clip.name in wanted]
     clips = clips_lib.by_subject(clips)
+    data = on_people(config, cell).data
     if not clips or any(clip.joints is None for clip in clips):
-        where = config.transfer.root if cell.transfer else config.data.root
-        raise clips_lib.DataError(f"no labelled {cell.split} clips in {where}.")
-    return clips, SKELETONS[config.transfer.skeleton if cell.transfer else config.data.skeleton]
+        raise clips_lib.DataError(f"no labelled {cell.split} clips in {data.root}.")
+    return clips, SKELETONS[data.skeleton]
 
 
 def predict(config, cell: Cell, folder: pathlib.Path, clips):
@@ -257,6 +260,8 @@ def predict(config, cell: Cell, folder: pathlib.Path, clips):
         return Runner(config, base, "none").joints_of(clips), None
     base, _ = experiment.load_base(config, folder)
     runner, found = Runner(config, base, cell.scenario), {}
+    plain = Runner(config, base, "none")
+    clips = [personalize.placed(clip, plain, on_people(config, cell)) for clip in clips]
     total = sum(clip.num_frames for clip in clips)
     with tqdm(total=total, unit="frame", desc=cell.title, dynamic_ncols=True) as bar:
         for clip, result in runner.many(clips, bar):
@@ -266,11 +271,11 @@ def predict(config, cell: Cell, folder: pathlib.Path, clips):
     joints = [found[clip.name][0] for clip in clips]
     if cell.scenario != "offline" or len(clips) < 2:
         return joints, None
-    predictor, strangers = Runner(config, base, "none"), []
+    strangers = []
     for i, clip in enumerate(clips):
         delta = found[clips[i - 1].name][1]
-        predictor.use(base.replace(params=state.adapted(base, delta)["params"]))
-        strangers.append(predictor.one(clip).joints)
+        plain.use(base.replace(params=state.adapted(base, delta)["params"]))
+        strangers.append(plain.one(clip).joints)
     return joints, strangers
 
 
