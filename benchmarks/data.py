@@ -249,8 +249,9 @@ def main() -> None:
         found = {"about": about, "pairs_per_second": rates, "frames_per_second": reading}
         options.json.write_text(json.dumps(found, indent=1))
     if options.markdown:
-        title = "# Speed of the data pipeline\n\nWritten by `python -m benchmarks.data"
-        options.markdown.write_text(f"{title} --markdown {options.markdown}`.\n\n{text}")
+        command = f"```bash\npython -m benchmarks.data --markdown {options.markdown}\n```"
+        head = f"# Speed of the data pipeline\n\n{command}\n\nmade this page:"
+        options.markdown.write_text(f"{head}\n\n{text}")
 
 
 if __name__ == "__main__":

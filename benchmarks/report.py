@@ -174,7 +174,7 @@ def same_work(rows: list[dict]) -> dict[str, float]:
 
 def page(report: dict) -> str:
     """Everything as a Markdown page."""
-    head_line = f"# Speed\n\nMade by `{report['command']}`."
+    head_line = f"# Speed\n\n```bash\n{report['command']}\n```\n\nmade this page:"
     return "\n\n".join([head_line, facts(report), table(report), LEGEND])
 
 

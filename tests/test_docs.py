@@ -163,6 +163,12 @@ def test_every_page_is_in_the_navigation(page):
     assert f": {page.name}\n" in (ROOT / "mkdocs.yml").read_text()
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_a_page_opens_with_a_command(page):
+    first = page.read_text().split("```")[1]
+    assert STARTS.search(first) or "python -c" in first
+
+
 @pytest.mark.slow
 def test_the_pages_build(tmp_path):
     pytest.importorskip("mkdocs", reason="pip install '.[docs]'")
@@ -212,6 +218,18 @@ def test_commands_without_data_run(words):
         words = [sys.executable, *words[1:]]
     printed = execute(words, ROOT)
     assert printed.strip()
+
+
+@pytest.mark.slow
+def test_the_example_of_the_page_api_runs(tmp_path):
+    writer = cv2.VideoWriter(
+        str(tmp_path / "my_video.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 25.0, (64, 48)
+    )
+    for level in (50, 100, 150):
+        writer.write(np.full((48, 64, 3), level, np.uint8))
+    writer.release()
+    example = (ROOT / "docs" / "api.md").read_text().split("```python\n")[1].split("```")[0]
+    assert "left_knee" in execute([sys.executable, "-c", example], tmp_path)
 
 
 @pytest.mark.slow
