@@ -49,11 +49,12 @@ GROUPS = (
 own videos and pictures
   VIDEO, FOLDER ...      each is one person; or --inputs=PATTERN
   --scenario=NAME        online (the default: never sees a later frame) or offline (all first)
-  --config.data.boxes=B  where the person is: moving (what moves before a still camera; default),
+  --config.data.boxes=B  where the person is: moving (what moves before a still camera),
                          people (an upright person), whole (the frame), x1,y1,x2,y2 (a region in
-                         pixels), FILE.csv or FILE.json
-  --config.data.fit=0    keep to these boxes: else the model takes the size, and of what was found
-                         also the region and the whole frame, that its joints are likeliest in
+                         pixels), FILE.csv or FILE.json. Default: moving; whole with a --config
+  --config.data.fit=0    keep to the size of these boxes. Without --config the model takes the
+                         size, up to twice, whose joints are likeliest to it; of what was found,
+                         also the region that it covers, or the whole frame
   --config.data.refine=N predict and take the box of the prediction, N times over
   --frames=A-B           only these frames, counted from 0; --every=N only every Nth
   --iterations=N         updates a frame

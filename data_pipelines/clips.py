@@ -86,6 +86,13 @@ class Clip:
                 return height, width
         raise FrameError(f"{self.name}: no frame can be read.")
 
+    def read_or_none(self, index: int) -> np.ndarray | None:
+        """A frame; None for one that can't be read."""
+        try:
+            return self.read(index)
+        except FrameError:
+            return None
+
     def without_labels(self) -> "Clip":
         """The same frames and boxes, as personalization sees them."""
         return dataclasses.replace(self, joints=None, visible=None)

@@ -14,8 +14,9 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 import scipy.ndimage
+from tqdm import tqdm
 
-from data_pipelines.clips import DataError
+from data_pipelines.clips import Clip, DataError
 
 # Joints -> box. The training boxes of Penn Action are the box of the visible joints, widened by
 # 0.10 of its width (height) at either side and cut off at the picture's rim (medians over 18,730
@@ -28,10 +29,12 @@ LEAST_SHRINK = 1 / 3  # nor than this share of the box that its joints were pred
 # best found in 1.25 times these (rendered people), in twice these (a real one).
 SIZES = (1.0, 1.25, 1.5, 1.75, 2.0)
 LARGEST = 1.25  # of the picture's longer side
+FEW = 16
 
 # A finder looks at so many pictures of a second; a person hardly runs out of a box in between.
 LOOKS_A_SECOND = 6.0
 REACH = 0.5  # of its longer side a box moves at most from look to look
+BAR_DELAY = 2.0  # seconds of work before a progress bar shows
 USUAL_RATE = 30.0  # frames a second where the input doesn't say
 
 # Boxes float64 [n, 4] in a picture's pixels and scores [n], all above 0.
@@ -86,6 +89,32 @@ def boxes_from_joints(
     return np.concatenate([centre - half, centre + half], -1).astype(np.float32)
 
 
+def find(clip: Clip, how: str) -> np.ndarray | None:
+    """Boxes float64 [T, 4] of the person that a finder (key of `FINDERS`) follows through a clip.
+
+    Between the frames that it looks at they are interpolated. None where nobody was found.
+
+    Raises:
+      DataError: this build of OpenCV lacks what the finder needs.
+    """
+    step = max(1, round((clip.frames_per_second or USUAL_RATE) / LOOKS_A_SECOND))
+    step = min(step, max(1, (clip.num_frames - 1) // 2))  # three looks at least
+    places = sorted({*range(0, clip.num_frames, step), clip.num_frames - 1})
+    bar = tqdm(places, desc=f"looking for the person in {clip.name}", delay=BAR_DELAY)
+    return follow(list(FINDERS[how](map(clip.read_or_none, bar))), places, clip.num_frames)
+
+
+def follow(
+    candidates: Sequence[Candidates], places: Sequence[int], count: int
+) -> np.ndarray | None:
+    """Boxes float64 [count, 4] of one person out of the candidates in the frames at `places`."""
+    found = _one_person(candidates)
+    if not found:
+        return None
+    sampled = between(list(found), np.array(list(found.values())), len(places))
+    return between(places, _smooth(sampled, 1.0), count)
+
+
 def placements(boxes: np.ndarray, whole: np.ndarray, found: bool) -> dict[str, np.ndarray]:
     """Where to look for the person: boxes [T, 4] at several sizes, by names for people.
 
@@ -111,22 +140,9 @@ def placements(boxes: np.ndarray, whole: np.ndarray, found: bool) -> dict[str, n
     return tried
 
 
-def looks(count: int, rate: float | None) -> list[int]:
-    """Which of `count` frames a finder looks at: the last one and `LOOKS_A_SECOND` before it."""
-    step = max(1, round((rate or USUAL_RATE) / LOOKS_A_SECOND))
-    return sorted({*range(0, count, step), count - 1})
-
-
-def follow(candidates: Sequence[Candidates], places: Sequence[int], count: int):
-    """Boxes float64 [count, 4] of one person out of the candidates in the frames at `places`.
-
-    Frames between those are interpolated. None where nobody was found.
-    """
-    found = _one_person(candidates)
-    if not found:
-        return None
-    sampled = between(list(found), np.array(list(found.values())), len(places))
-    return between(places, _smooth(sampled, 1.0), count)
+def few(count: int) -> np.ndarray:
+    """Which frames of a clip `placements` are tried on."""
+    return np.unique(np.linspace(0, count - 1, FEW + 2).astype(int)[1:-1])
 
 
 def between(places: Sequence[int] | np.ndarray, boxes: np.ndarray, count: int) -> np.ndarray:
@@ -246,7 +262,7 @@ class _Small(NamedTuple):
 
 
 def _small(picture: np.ndarray | None) -> _Small:
-    """Shrink a picture that can't be read to nothing, which is like no other."""
+    """Shrink a picture; one that can't be read to nothing."""
     if picture is None:
         return _Small(np.empty((0, 0, 3), np.uint8), 1.0)
     scale = min(1.0, SMALL / max(picture.shape[:2]))
@@ -255,7 +271,9 @@ def _small(picture: np.ndarray | None) -> _Small:
 
 
 def _moving_regions(before: _Small | None, here: _Small, after: _Small | None) -> Candidates:
-    if not (before and after) or not before.pixels.shape == here.pixels.shape == after.pixels.shape:
+    if not (before and after and here.pixels.size):
+        return NOBODY
+    if not before.pixels.shape == here.pixels.shape == after.pixels.shape:
         return NOBODY
     changes = [cv2.absdiff(here.pixels, other.pixels).max(-1) for other in (before, after)]
     moves = np.minimum(*changes) > CHANGED

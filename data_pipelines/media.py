@@ -41,7 +41,6 @@ VIDEOS += (".3gp", ".ts", ".mts", ".m2ts", ".ogv")
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 COLUMNS = ("frame", "x1", "y1", "x2", "y2")
 STAMP = 1 << 16  # bytes of a file's beginning and end that tell it from others
-BAR_DELAY = 2.0  # seconds of work before a progress bar shows
 
 
 def clips(
@@ -57,9 +56,7 @@ def clips(
         for the videos and the folders of pictures in it. Subjects are named after file or folder,
         after parent_file where two would share a name.
       boxes: where the person is. "whole": the whole frame. "x1,y1,x2,y2": that region of every
-        frame, in pixels. "moving" or "people" (`data_pipelines.locate`): the person is looked for
-        and followed; look at the result. Else the path of a CSV or JSON file, see the module's
-        first lines.
+        frame, in pixels. Else the path of a CSV or JSON file, see the module's first lines.
 
     Raises:
       DataError: an input isn't there, isn't media or has no frame, or a box can't be used. Of
@@ -180,7 +177,7 @@ class Video:
         announced = max(int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), 0)
         times, failures = [], 0
         label = f"counting frames of {self._path.name}"
-        with tqdm(total=announced or None, desc=label, unit="frame", delay=BAR_DELAY) as bar:
+        with tqdm(total=announced or None, desc=label, unit="frame", delay=locate.BAR_DELAY) as bar:
             while failures < self._END:
                 good = capture.grab()
                 times.append(capture.get(cv2.CAP_PROP_POS_MSEC) if good else np.nan)
@@ -302,7 +299,7 @@ def _picture_sizes(folder: Path, paths: Sequence[Path]) -> np.ndarray:
     label = f"looking at pictures of {folder.name}"
     with ThreadPoolExecutor() as pool:
         found = pool.map(_picture_size, paths)
-        sizes = list(tqdm(found, total=len(paths), desc=label, delay=BAR_DELAY))
+        sizes = list(tqdm(found, total=len(paths), desc=label, delay=locate.BAR_DELAY))
     known = [i for i, size in enumerate(sizes) if size is not None]
     if not known:
         try:
@@ -328,15 +325,7 @@ class _Source:
     files: Sequence[Path]  # the video, or the pictures
     sizes: np.ndarray
     read: Callable[[int], np.ndarray]
-    close: Callable[[], None]
     rate: float | None = None  # frames a second
-
-    def read_or_none(self, frame: int) -> np.ndarray | None:
-        """A frame; None for one that can't be read, which is named by whoever needs its pixels."""
-        try:
-            return self.read(frame)
-        except FrameError:
-            return None
 
     @property
     def whole(self) -> np.ndarray:
@@ -368,12 +357,10 @@ def _open(name: str, path: Path) -> _Source:
     if not path.is_dir():
         video = Video(path)
         sizes = np.broadcast_to(np.array(video.size), (len(video), 2))
-        return _Source(name, path, [path], sizes, video.read, video.close, video.rate)
+        return _Source(name, path, [path], sizes, video.read, video.rate)
     paths = [entry for entry in _entries(path) if _is(entry, PICTURES)]
     sizes = _picture_sizes(path, paths)
-    return _Source(
-        name, path, paths, sizes, lambda index: _read_numbered(paths, index), lambda: None
-    )
+    return _Source(name, path, paths, sizes, lambda index: _read_numbered(paths, index))
 
 
 def _find(inputs: str | os.PathLike | Sequence[str | os.PathLike]) -> list[Path]:
@@ -511,9 +498,6 @@ def _box_rule(boxes: str | os.PathLike) -> BoxRule:
     """Turn the argument `boxes` into a function from the subjects to their boxes [T, 4]."""
     if boxes == "whole":
         return lambda sources: [source.whole for source in sources]
-    if boxes in locate.FINDERS:
-        find = locate.FINDERS[str(boxes)]
-        return lambda sources: [_found(source, find) for source in sources]
     try:
         region = np.array([float(part) for part in str(boxes).split(",")])
     except ValueError:
@@ -523,31 +507,12 @@ def _box_rule(boxes: str | os.PathLike) -> BoxRule:
         return lambda sources: [_fixed(source, region) for source in sources]
     path = Path(os.path.expanduser(boxes))
     if path.suffix.lower() not in (".csv", ".json"):
-        names = ", ".join(f'"{name}"' for name in ("whole", *locate.FINDERS))
         raise DataError(
-            f'boxes is "{boxes}": expected {names}, a region "x1,y1,x2,y2" or the path of a file '
-            "of boxes (.csv or .json)."
+            f'boxes is "{boxes}": expected "whole", a region "x1,y1,x2,y2" or the path of a '
+            'file of boxes (.csv or .json); "moving" and "people" look for the person.'
         )
     rows = _read_rows(path)
     return lambda sources: _from_rows(path, rows, sources)
-
-
-def _found(source: _Source, find: locate.Finder) -> np.ndarray:
-    """Boxes float64 [T, 4] of the person that a finder follows; whole frames if there is none."""
-    count = len(source.sizes)
-    places = locate.looks(count, source.rate)
-    label = f"looking for the person in {source.name}"
-    pictures = map(source.read_or_none, tqdm(places, desc=label, delay=BAR_DELAY))
-    found = locate.follow(list(find(pictures)), places, count)
-    source.close()
-    if found is None:
-        warnings.warn(
-            f"{source.path}: no person found, so the whole frame is the box. Give a region or a "
-            "file of boxes where the person fills little of the frame.",
-            stacklevel=4,
-        )
-        return source.whole
-    return found
 
 
 def _fixed(source: _Source, region: np.ndarray) -> np.ndarray:

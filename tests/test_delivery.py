@@ -132,6 +132,12 @@ def test_other_formats_and_labels_need_no_second_adaptation(delivered):
     said, _ = refused.communicate(timeout=300)
     assert refused.returncode == 1 and "no labelled frame is among those of my walk" in said
     assert npz.stat().st_mtime_ns == made and table.read_text() == smoothed
+    said = small_run.done(small_run.command(*words, "--formats=dlc-csv,trc,eks"))
+    member = folder.parent / "ensemble-offline/my walk/predictions.rng=0.csv"
+    assert member.read_text() == table.read_text() and member.name in said
+    mixed = small_run.command(*words, "--formats=eks", "--smooth=savgol")
+    refused, _ = mixed.communicate(timeout=300)
+    assert mixed.returncode == 1 and "has members of other settings" in refused
     said = small_run.done(small_run.command(*words, "--formats=dlc-csv,trc"))
     assert "my walk_after_adapt.trc" in said and "1 of 1 subjects are done already" in said
     exports = {path.name for path in (folder / "exports").iterdir()}

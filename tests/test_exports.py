@@ -139,17 +139,6 @@ def test_members_that_do_not_fit_are_named(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_members_of_the_ensemble_come_one_by_one(tmp_path):
-    tracks, _ = ensemble()
-    for seed, track in tracks.items():
-        if seed != 1:
-            exports.write_eks({seed: track}, tmp_path)
-    exports.write_eks({3: tracks[3]}, tmp_path)  # again
-    assert sorted(path.name[16:-4] for path in tmp_path.iterdir()) == ["20", "3"]
-    with pytest.raises(ValueError, match=r"rng=20.csv has other frames or joints"):
-        exports.write_eks({3: tracks[3]._replace(step=2)}, tmp_path)
-
-
 @pytest.mark.slow
 def test_eks_smooths_the_ensemble(tmp_path):
     # ensemble-kalman-smoother 4.6 wants jax 0.4.36 or older, so give it an environment of its own,

@@ -1,8 +1,79 @@
-"""Boxes of one person: from joints, and followed through what a finder found."""
+"""Boxes of one person: found, followed, and from joints."""
 
+import cv2
 import numpy as np
 
 from data_pipelines import locate
+from data_pipelines.clips import Clip, FrameError
+
+
+def clip_of(pictures, unreadable=(), rate=25.0):
+    """A clip of pictures, some of which can't be read."""
+
+    def read(index):
+        if index in unreadable:
+            raise FrameError(f"picture {index} is damaged")
+        return pictures[index]
+
+    height, width = pictures[0].shape[:2]
+    whole = np.array([[-0.5, -0.5, width - 0.5, height - 0.5]] * len(pictures), np.float32)
+    return Clip("a", "a", "test", len(pictures), read, whole, frames_per_second=rate)
+
+
+def a_walk(count=40, size=(120, 200), speed=3, noise=4.0):
+    """Pictures of something like a person who walks before a wall, and its boxes [T, 4]."""
+    rng = np.random.default_rng(0)
+    wall = cv2.GaussianBlur(rng.uniform(0, 255, (*size, 3)).astype(np.float32), (0, 0), 6)
+    wall = (128 + 8 * (wall - 128)).clip(0, 255)
+    look = rng.uniform(0, 255, (60, 24, 3))
+    pictures, boxes = [], []
+    for i in range(count):
+        picture, x = wall.copy(), 20 + round(speed * i)
+        picture[40:100, x : x + 24] = look
+        pictures.append((picture + rng.normal(0, noise, picture.shape)).clip(0, 255).astype("u1"))
+        boxes.append([x - 0.5, 39.5, x + 23.5, 99.5])
+    return pictures, np.array(boxes)
+
+
+def test_who_walks_before_a_still_camera_is_found():
+    pictures, truth = a_walk()
+    for i, picture in enumerate(pictures):
+        picture[:12, :12] = 255 * (i // 8 % 2)  # a lamp that goes on and off
+    found = locate.find(clip_of(pictures), "moving")
+    assert np.abs(found - truth)[4:-4].max() < 8
+
+
+def test_damaged_parts_and_few_frames_are_bridged():
+    pictures, truth = a_walk()
+    found = locate.find(clip_of(pictures, unreadable=range(14, 26)), "moving")
+    assert np.abs(found - truth)[4:-4].max() < 12
+    found = locate.find(clip_of(pictures[:30:8]), "moving")  # four, far from each other
+    assert np.abs(found - truth[:30:8]).max() < 30
+    for clip in (clip_of(pictures[:1]), clip_of(pictures[:2]), clip_of(pictures, range(40))):
+        assert locate.find(clip, "moving") is None
+
+
+def test_pictures_of_several_sizes_are_not_compared():
+    pictures, _ = a_walk()
+    mixed = [p[: 120 - 10 * (i // 4 % 2)] for i, p in enumerate(pictures)]
+    assert locate.find(clip_of(mixed), "moving") is None
+
+
+def test_where_nothing_moves_nobody_is_found():
+    still = [np.zeros((48, 64, 3), np.uint8)] * 12
+    assert locate.find(clip_of(still), "moving") is None
+
+
+def test_a_moving_camera_leaves_the_whole_frame():
+    pictures, _ = a_walk(noise=0)
+    panned = [np.roll(picture, 10 * i, 1) for i, picture in enumerate(pictures)]
+    clip = clip_of(panned)
+    np.testing.assert_allclose(locate.find(clip, "moving"), clip.boxes, atol=1)
+
+
+def test_people_detector_finds_nobody_on_a_wall():
+    assert locate.find(clip_of([np.full((240, 320, 3), 80, np.uint8)] * 12), "people") is None
+    assert locate.find(clip_of([np.full((9, 200, 3), 80, np.uint8)] * 3), "people") is None
 
 
 def test_one_person_is_followed():

@@ -536,7 +536,7 @@ def test_fixed_region(two):
         ("30,2,60,12", "outside frame 1 of b, which is 20 x 20 pixels: give pixels of the upright"),
         (
             "1,2,3",
-            'boxes is "1,2,3": expected "whole", "moving", "people", a region "x1,y1,x2,y2" or',
+            'boxes is "1,2,3": expected "whole", a region "x1,y1,x2,y2" or',
         ),
         ("everybody", 'boxes is "everybody": expected "whole"'),
         ("boxes.txt", 'boxes is "boxes.txt": expected "whole".*path of a file'),
@@ -630,63 +630,3 @@ def test_unusable_file_of_boxes(two, tmp_path, name, content, message):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(DataError, match=message):
         media.clips(two, boxes=tmp_path / name)
-
-
-# The person
-
-
-def a_walk(count=40, size=(120, 200), speed=3, noise=4.0):
-    """Pictures of something like a person who walks before a wall, and its boxes [T, 4]."""
-    rng = np.random.default_rng(0)
-    wall = cv2.GaussianBlur(rng.uniform(0, 255, (*size, 3)).astype(np.float32), (0, 0), 6)
-    wall = (128 + 8 * (wall - 128)).clip(0, 255)
-    look = rng.uniform(0, 255, (60, 24, 3))
-    pictures, boxes = [], []
-    for i in range(count):
-        picture, x = wall.copy(), 20 + round(speed * i)
-        picture[40:100, x : x + 24] = look
-        pictures.append((picture + rng.normal(0, noise, picture.shape)).clip(0, 255).astype("u1"))
-        boxes.append([x - 0.5, 39.5, x + 23.5, 99.5])
-    return pictures, np.array(boxes)
-
-
-def test_who_walks_before_a_still_camera_is_found(tmp_path):
-    pictures, truth = a_walk()
-    for picture in pictures[::2]:
-        picture[:12, :12] = 255  # a lamp that goes on and off
-    path = write_video(tmp_path / "a.avi", pictures=pictures, kind="FFV1")
-    (clip,) = media.clips(path, boxes="moving")
-    assert np.abs(clip.boxes - truth)[4:-4].max() < 8
-
-
-def test_part_of_a_video_that_cannot_be_read_is_no_motion(tmp_path):
-    pictures, truth = a_walk()
-    for i, picture in enumerate(pictures):
-        Image.fromarray(picture).save(tmp_path / f"{i}.png")
-    (tmp_path / "20.png").write_bytes(b"no picture")
-    (clip,) = media.clips(tmp_path, boxes="moving")
-    assert np.abs(clip.boxes - truth)[4:-4].max() < 12
-
-
-def test_no_person_found(tmp_path):
-    path = write_video(tmp_path / "a.mp4", pictures=[np.zeros((*SIZE, 3), np.uint8)] * 12)
-    with pytest.warns(UserWarning, match="a.mp4: no person found, so the whole frame is the box"):
-        (clip,) = media.clips(path, boxes="moving")
-    np.testing.assert_array_equal(clip.boxes, [WHOLE] * 12)
-
-
-def test_a_moving_camera_leaves_the_whole_frame(tmp_path):
-    pictures, _ = a_walk(noise=0)
-    pictures = [np.roll(picture, 10 * i, 1) for i, picture in enumerate(pictures)]
-    path = write_video(tmp_path / "a.avi", pictures=pictures, kind="FFV1")
-    (clip,) = media.clips(path, boxes="moving")
-    np.testing.assert_allclose(clip.boxes, [[-0.5, -0.5, 199.5, 119.5]] * 40, atol=1)
-
-
-def test_people_detector(tmp_path):
-    path = write_video(tmp_path / "a.mp4", pictures=[painted(0, (240, 320))] * 12)
-    with pytest.warns(UserWarning, match="no person found"):
-        media.clips(path, boxes="people")
-    write_picture(tmp_path / "me" / "small.png", size=(9, 200))
-    with pytest.warns(UserWarning, match="no person found"):
-        media.clips(tmp_path / "me", boxes="people")

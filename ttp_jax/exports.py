@@ -124,16 +124,15 @@ def check(formats: Sequence[str]) -> None:
 
 
 def write_eks(tracks: Mapping[int, Track], folder) -> list[Path]:
-    """Write one subject's tracks by several seeds, for the Ensemble Kalman Smoother.
+    """Write one subject's tracks by models of several seeds, for the Ensemble Kalman Smoother.
 
-    Writes FOLDER/predictions.rng=SEED.csv, DeepLabCut tables, beside those of other seeds that are
-    there. `eks` takes every CSV of a folder for a member of the ensemble, so give each subject a
-    folder of its own. It takes a joint that some members miss; of one that all miss in a single
-    frame it makes NaN in every frame.
+    Writes FOLDER/predictions.rng=SEED.csv, DeepLabCut tables. `eks` takes every CSV of a folder for
+    a member of the ensemble, so give it a folder of its own. It takes a joint that some members
+    miss; of one that all miss in a single frame it makes NaN in every frame.
 
     Raises:
-      ValueError: the tracks differ in frames or joints, from each other or from those in the
-        folder, so they are not of one video; or there is a joint that all of them miss.
+      ValueError: the tracks differ in frames or joints, so they are not of one video; or there is
+        a joint that all of them miss.
     """
     spans = {(tuple(t.frames), t.skeleton.joints) for t in tracks.values()}
     if len(spans) != 1:
@@ -150,19 +149,8 @@ def write_eks(tracks: Mapping[int, Track], folder) -> list[Path]:
             f"{name} of row {row} is missing from every track, and the smoother would return NaN "
             "for all its rows. Fill the gap, or give the rows before and after it one by one."
         )
-    folder, (frames, joints) = Path(folder), spans.pop()
-    members = {seed: folder / f"predictions.rng={seed}" for seed in tracks}
-    for path in sorted(folder.glob("predictions.rng=*.csv")):
-        _, names, _, *rows = path.read_text(encoding="utf-8").splitlines()
-        same = [row.split(",")[0] for row in rows] == [str(frame) for frame in frames]
-        if path.with_suffix("") not in members.values() and not (
-            same and names.split(",")[1::3] == list(joints)
-        ):
-            raise ValueError(
-                f"{path} has other frames or joints than the predictions to go beside it: move "
-                f"{folder} away."
-            )
-    return [_dlc_csv(track, members[seed]) for seed, track in tracks.items()]
+    folder = Path(folder)
+    return [_dlc_csv(track, folder / f"predictions.rng={seed}") for seed, track in tracks.items()]
 
 
 # --- The formats: writer(track, path without extension) -> path ----------------------------------

@@ -12,6 +12,7 @@ import datetime
 import glob
 import hashlib
 import json
+import os
 import pathlib
 from fractions import Fraction
 
@@ -81,6 +82,8 @@ class Delivery:
         known = *exports.FORMATS, ENSEMBLE
         if unknown := set(self._formats) - set(known):
             raise ValueError(f"--formats={','.join(unknown)}: expected some of {', '.join(known)}.")
+        if ENSEMBLE in self._formats and options.person:
+            raise ValueError("--formats=eks is for runs that adapt: a kept model has one seed.")
         if self._how:
             smooth.smooth(np.zeros((1, 1, 2)), self._how)  # an unknown filter shows now
         exports.check(self._formats)
@@ -146,7 +149,7 @@ class Delivery:
         files = [self.report(name), self._folder / f"{name}.csv", *files]
         if scores:
             files.append(self._scores_file(name))
-        listed = [str(path.relative_to(self._folder)) for path in files]
+        listed = [os.path.relpath(path, self._folder) for path in files]
         write_json(self._kept(name, "json"), {"wanted": self._wanted, "files": listed})
         say(f"\n{name}: without labels, before -> after (this is no accuracy)")
         for row in quality:
@@ -227,14 +230,28 @@ class Delivery:
             formats = [name for name in self._formats if name != ENSEMBLE]
             written += exports.write(track, place, formats, suffix)
             if when == "after" and ENSEMBLE in self._formats:
-                # Not in the results' folder: that of another seed's replaces it.
-                members = self._folder.parent / "ensemble" / clip.name
-                written += exports.write_eks({self._config.seed: track}, members)
+                written += self._join_ensemble(clip, track)
             # Of an earlier wish: who finds both can't tell which belongs to the report.
             for old in place.glob(f"{glob.escape(clip.name + suffix)}.*"):
                 if old not in written:
                     old.unlink()
         return written
+
+    def _join_ensemble(self, clip, track: exports.Track) -> list[pathlib.Path]:
+        """Write this seed's member beside those of other seeds, if nothing else sets them apart."""
+        own = json.loads((self._folder / "protocol.json").read_text())
+        del own["seed"]
+        own |= {"frames": clip.origin, "smooth": self._how, "keypoints": self._wanted["keypoints"]}
+        # Not in the results' folder, which makes place for that of another seed.
+        folder = self._folder.parent / f"ensemble-{self._scenario}" / clip.name
+        common = folder / "common.json"
+        if not common.exists():
+            write_json(common, own)
+        elif json.loads(common.read_text()) != own:
+            raise clips_lib.DataError(
+                f"{folder} has members of other settings than this run's: move it away."
+            )
+        return exports.write_eks({self._config.seed: track}, folder)
 
     def _scores(self, outcome: Outcome, poses) -> tuple[list[tuple], list[str]]:
         """Score both on the user's labels, which nothing was trained on: rows and notes."""
@@ -335,7 +352,7 @@ class Delivery:
             "report made": datetime.date.today().isoformat(),
             "boxes": config.data.boxes,
             "boxes refined": config.data.refine,
-            "boxes fitted": "yes" if config.data.fit else "no",
+            "boxes fitted by the model": "yes" if config.data.fit else "no",
             "smoothed": self._how or "no",
             "model": config.base or config.name,
         }

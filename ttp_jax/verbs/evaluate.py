@@ -41,7 +41,9 @@ def run(config, workdir: pathlib.Path, options) -> int:
     training = clips_lib.select(clips, "train")
     if not test or any(clip.joints is None for clip in test):
         raise clips_lib.DataError(f"no labelled test clips in {config.data.root}.")
-    if config.data.refine or config.data.fit:  # all rows in the boxes that personalization used
+    if config.data.refine or config.data.get(
+        "fit", False
+    ):  # all rows in the boxes that personalization used
         predictor = Runner(config, base, "none")
         test = [personalize.placed(clip, predictor, config) for clip in test]
     predictions = {

@@ -1,5 +1,6 @@
 """What a config means: the objects that several verbs build from it."""
 
+import dataclasses
 import pathlib
 import sys
 from typing import Any
@@ -9,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from configs import common
-from data_pipelines import bbc_pose, h36m, media, penn, pipeline, synthetic
+from data_pipelines import bbc_pose, h36m, locate, media, penn, pipeline, synthetic
 from data_pipelines import clips as clips_lib
 from ttp_jax import convert, losses, state, steps, ttp
 from ttp_jax.augment import Ranges
@@ -100,7 +101,10 @@ def load_clips(config: Config, split: str | None = None) -> list[clips_lib.Clip]
 
 def _own(data: Config) -> list[clips_lib.Clip]:
     """Own videos and pictures, one path or pattern a line of `root`."""
-    found = media.clips(data.root.split("\n"), boxes=data.boxes)
+    looked_for = data.boxes in locate.FINDERS  # by `personalize.placed`: it takes its time
+    found = media.clips(data.root.split("\n"), boxes="whole" if looked_for else data.boxes)
+    if looked_for:
+        found = [dataclasses.replace(c, origin=f"{c.origin}, {data.boxes}") for c in found]
     return [clips_lib.part(clip, data.frames, data.every) for clip in found]
 
 

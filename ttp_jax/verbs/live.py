@@ -119,7 +119,7 @@ class Live:
 def first_box(boxes: str, picture: np.ndarray) -> np.ndarray:
     """The box that the config names: a region or the whole picture."""
     height, width = picture.shape[:2]
-    if boxes in ("whole", "moving"):  # own videos' default; nothing has moved yet
+    if boxes == "whole":
         return np.array([-0.5, -0.5, width - 0.5, height - 0.5])
     try:
         box = np.array([float(part) for part in boxes.split(",")])
@@ -205,6 +205,9 @@ def run(config, workdir: pathlib.Path, options) -> int:
     """Personalize to a camera or to standard input until it ends."""
     if options.scenario == "offline":
         raise ValueError("frames that come one by one can't be seen first: --scenario=online.")
+    if config.data.boxes == "moving":  # own videos' default; here nothing has moved yet
+        config.data.boxes = "whole"
+    config.data.fit = False  # that looks at frames all over a video
     base, step = experiment.load_base(config, workdir)
     pictures = ppm_pictures(sys.stdin.buffer) if options.stdin else camera(options.camera or "0")
     first = next(pictures, None)

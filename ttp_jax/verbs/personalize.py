@@ -36,7 +36,6 @@ Subjects of similar length and size run side by side where memory allows it (con
 """
 
 import dataclasses
-import functools
 import hashlib
 import importlib.metadata
 import json
@@ -57,10 +56,9 @@ from ttp_jax.files import write_atomically
 from ttp_jax.verbs import experiment
 from ttp_jax.verbs.delivery import Delivery
 from ttp_jax.verbs.experiment import say
-from ttp_jax.verbs.runner import Result, Runner, Stopped, spread, stopping
+from ttp_jax.verbs.runner import Result, Runner, Stopped, stopping
 
 HOW = ("together", "save_minutes")  # fields of config.ttp that leave the results alone
-FIT_FRAMES = 16  # of a subject, for which boxes are tried
 STOPPED = 143  # exit code, as of a program that SIGTERM ended
 
 
@@ -256,7 +254,7 @@ class _Work:
             return
         try:
             self._delivery.write(clip)
-        except (OSError, ImportError, ValueError) as error:  # of files and of what they hold
+        except (OSError, ImportError, clips_lib.DataError, clips_lib.FrameError) as error:
             # The keypoints are on disk: the same command tries again what is made of them.
             self.failed[clip.name] = f"its keypoints are written, but not all of the rest: {error}"
 
@@ -341,28 +339,44 @@ def person_file(workdir: pathlib.Path, name: str) -> pathlib.Path:
 
 
 def placed(clip, predictor: Runner, config):
-    """The clip in the boxes that it is predicted in: refined, and at the size that fits."""
-    for _ in range(config.data.refine):
+    """The clip in the boxes that it is predicted in: found, fitted, refined, as the config says."""
+    data, found = config.data, None
+    if data.source == "media" and data.boxes in locate.FINDERS:
+        found = locate.find(clip, data.boxes)
+        if found is None:
+            say(
+                f"{clip.name}: nobody found, so the whole frame is taken. Where the person fills "
+                "little of it give --config.data.boxes a region or a file of boxes."
+            )
+        else:
+            clip = dataclasses.replace(clip, boxes=found.astype(np.float32))
+    fits = data.get("fit", False)  # receipts of before have none
+    if fits:
+        clip = surest(clip, predictor, found is not None)
+    for _ in range(data.refine):
         joints = predictor.one(clip).joints
         size = clip.largest if clip.sizes is None else clip.sizes
         clip = dataclasses.replace(clip, boxes=locate.boxes_from_joints(joints, size, clip.boxes))
-    return surest(clip, predictor, config.data.boxes) if config.data.fit else clip
+    return surest(clip, predictor, False) if fits and data.refine else clip
 
 
-def surest(clip, predictor: Runner, rule: str):
-    """The clip in those of `locate.placements` in which its joints are likeliest on average.
-
-    Boxes that were found (`rule`) may be wrong, so that other places are tried beside them.
-    """
-    tried = locate.placements(clip.boxes, clip.whole, found=rule in locate.FINDERS)
-    few = np.unique(spread(np.arange(clip.num_frames), FIT_FRAMES))
-    read = functools.cache(clip.read)  # or a video would be decoded once for each
-    trial = clips_lib.at(dataclasses.replace(clip, read=read), np.tile(few, len(tried)).tolist())
-    trial = dataclasses.replace(trial, boxes=np.concatenate([rows[few] for rows in tried.values()]))
-    peaks = predictor.one(trial).peaks.reshape(len(tried), -1)
-    name, found = list(tried.items())[int(np.nanargmax(np.nanmean(peaks, 1)))]
-    say(f"{clip.name}: the model looks at {name}")
-    return dataclasses.replace(clip, boxes=found)
+def surest(clip, predictor: Runner, found: bool):
+    """The clip in those of `locate.placements` in which its joints are likeliest on average."""
+    read = {
+        i: picture
+        for i in locate.few(clip.num_frames)
+        if (picture := clip.read_or_none(i)) is not None
+    }
+    if not read:
+        return clip
+    tried, frames = locate.placements(clip.boxes, clip.whole, found), [*read]
+    # Each picture is read once, however many places are tried.
+    trial = clips_lib.at(dataclasses.replace(clip, read=read.__getitem__), frames * len(tried))
+    trial = dataclasses.replace(trial, boxes=np.concatenate([b[frames] for b in tried.values()]))
+    likelihood = predictor.one(trial).peaks.reshape(len(tried), -1).mean(1)
+    name, boxes = list(tried.items())[int(likelihood.argmax())]
+    say(f"{clip.name}: the joints are likeliest to the model in {name}")
+    return dataclasses.replace(clip, boxes=boxes)
 
 
 def protocol(config, base: state.Base, scenario: str) -> dict:
@@ -376,7 +390,7 @@ def protocol(config, base: state.Base, scenario: str) -> dict:
         "oversample": config.data.oversample,
         "context": config.data.context,
         "refine": config.data.refine,
-        "fit": config.data.fit or None,  # results older than it have none
+        **({"fit": True} if config.data.get("fit", False) else {}),  # older results have none
         "features": [config.loss.features, config.loss.levels],
         "ttp": {k: v for k, v in config.ttp.items() if k not in HOW} if adapts else None,
     }
@@ -395,7 +409,7 @@ def protocol_line(config, scenario: str, person: str | None = None) -> str:
     boxes = {"media": f"boxes: {config.data.boxes}"}.get(config.data.source, "boxes of the data")
     if config.data.refine:
         boxes += f", refined {config.data.refine} times by the model itself"
-    if config.data.fit:
+    if config.data.get("fit", False):
         boxes += ", at the size that is likeliest to the model"
     if scenario == "none":
         which = f"by the model kept of {person}" if person else "no personalization"

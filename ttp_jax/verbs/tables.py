@@ -287,7 +287,9 @@ def _table6(config, find: Find) -> Table:
     if config.transfer.get("source"):
         rows += list(_lines(config, find, ("baseline", "transformer"), theirs, transfer=True))
     people = ", ".join(config.transfer.get("people", ())) or "the test split"
-    notes = (f"Personalized on {config.transfer.get('source', 'nothing')}: {people}.",)
+    fitted = " Boxes of the labels, but for the mean pose at the size likeliest to each model."
+    fits = fitted if config.transfer.get("fit", False) else ""
+    notes = (f"Personalized on {config.transfer.get('source', 'nothing')}: {people}.{fits}",)
     return Table("Table 6: transfer to another data set", (*HEAD, *COST), rows, notes)
 
 
