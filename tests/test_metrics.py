@@ -156,6 +156,10 @@ def test_bootstrap_interval_agrees_with_scipy():
     width = expected.high - expected.low
     assert low == pytest.approx(expected.low, abs=0.05 * width)
     assert high == pytest.approx(expected.high, abs=0.05 * width)
+    one_training = metrics.bootstrap_interval(deltas[None])
+    assert one_training == (low, high)
+    two = metrics.bootstrap_interval([[1.0] * 9, [3.0] * 9])  # all that differs is the training
+    assert two == (1.0, 3.0)
     assert metrics.bootstrap_interval(deltas, seed=1, samples=50) == metrics.bootstrap_interval(
         deltas, seed=1, samples=50
     )

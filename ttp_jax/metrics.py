@@ -229,18 +229,24 @@ def subject_table(before, after) -> SubjectTable:
 def bootstrap_interval(
     deltas, seed: int = 0, samples: int = 10_000, confidence: float = 0.95
 ) -> tuple[float, float]:
-    """Return the percentile bootstrap interval of the mean of paired differences [N].
+    """Return the percentile bootstrap interval of the mean of paired differences [N] or [S, N].
 
-    Draws whole videos, since frames of one video are not independent. NaN are left out; (NaN, NaN)
-    where nothing is left.
+    Draws whole videos, since frames of one video are not independent, and of S trainings (seeds)
+    whole trainings: what another training on other people would give. Videos with a NaN are left
+    out; (NaN, NaN) where nothing is left.
     """
-    deltas = np.asarray(deltas, np.float64)
-    deltas = deltas[np.isfinite(deltas)]
+    deltas = np.atleast_2d(np.asarray(deltas, np.float64))
+    deltas = deltas[:, np.isfinite(deltas).all(0)]
     if not deltas.size:
         return math.nan, math.nan
     rng = np.random.default_rng(seed)
-    # One draw at a time: all at once would need samples * N numbers.
-    means = [deltas[rng.integers(deltas.size, size=deltas.size)].mean() for _ in range(samples)]
+    runs, count = deltas.shape
+    means = []
+    for _ in range(samples):  # one draw at a time: all at once would need samples * N numbers
+        drawn = deltas[:, rng.integers(count, size=count)]
+        if runs > 1:
+            drawn = drawn[rng.integers(runs, size=runs)]
+        means.append(drawn.mean())
     low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
     return float(low), float(high)
 

@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from data_pipelines import clips as clips_lib
 from data_pipelines import renderer
-from ttp_jax import smooth, state
+from ttp_jax import checkpoint, smooth, state
 from ttp_jax.checkpoint import Checkpoints, write_json
 from ttp_jax.models.pose import WITH_KEYPOINTS
 from ttp_jax.skeletons import SKELETONS, map_joints
@@ -84,6 +84,9 @@ def config_of(config, cell: Cell):
             (steps, rate, own.reproduce.rotation_lambda if weight else weight, decay)
             for steps, rate, weight, decay in own.train.stages
         )
+    if cell.transfer:  # how those people's frames are taken; the skeleton stays the model's
+        for field in ("oversample", "context", "refine", "fit"):
+            own.data[field] = own.transfer[field]
     for field, value in cell.changes:
         *path, name = field.split(".")
         part = own
@@ -154,14 +157,15 @@ def train_model(config, cell: Cell, workdir: pathlib.Path, cells: pathlib.Path, 
     if read(cells, f"training-{name}") is not None and _step(folder) == _last_step(own):
         return True
     began, first = time.monotonic(), _step(folder)
-    state_now = train.train(own, folder, minutes)
     pieces = personalize.read_json(folder, "pieces") or {"pieces": []}
-    if int(state_now.step) > first:
-        seconds = time.monotonic() - began
-        piece = {"from": first, "to": int(state_now.step), "seconds": seconds, **where()}
-        pieces["pieces"].append(piece)
-        write_json(folder / "pieces.json", pieces)
-    if int(state_now.step) < _last_step(own):
+    try:
+        train.train(own, folder, minutes)
+    finally:  # also where it was stopped, or failed
+        seconds, last = time.monotonic() - began, _step(folder)
+        if last > first:
+            pieces["pieces"].append({"from": first, "to": last, "seconds": seconds, **where()})
+            write_json(folder / "pieces.json", pieces)
+    if last < _last_step(own):
         return False
     found: dict[str, Any] = {
         "cell": f"training-{name}",
@@ -200,7 +204,10 @@ def run(config, cell: Cell, workdir: pathlib.Path, cells: pathlib.Path) -> dict:
     own = config_of(config, cell)
     clips, skeleton = people(own, cell)
     began = time.monotonic()
-    joints, strangers = predict(own, cell, workdir / "models" / model_name(config, cell), clips)
+    base = None
+    if cell.scenario not in WITHOUT_MODEL:
+        base, _ = experiment.load_base(own, workdir / "models" / model_name(config, cell))
+    joints, strangers = predict(own, cell, base, clips)
     seconds = time.monotonic() - began
     frames = sum(clip.num_frames for clip in clips)
     found = {
@@ -211,6 +218,7 @@ def run(config, cell: Cell, workdir: pathlib.Path, cells: pathlib.Path) -> dict:
         if cell.scenario not in WITHOUT_MODEL
         else cell.scenario,
         "seed": own.seed,
+        "base": base and checkpoint.fingerprint(base),
         "seconds": seconds,
         "seconds_per_frame": seconds / frames,
         "memory_mib": peak_mib(),
@@ -247,21 +255,20 @@ def people(config, cell: Cell):
     return clips, SKELETONS[data.skeleton]
 
 
-def predict(config, cell: Cell, folder: pathlib.Path, clips):
+def predict(config, cell: Cell, base: state.Base | None, clips):
     """Joints per clip, and (offline) those of each clip by the model of the person before it."""
     if cell.scenario == "mean pose":
         training = experiment.load_clips(config, "train")
         return evaluate.mean_pose(config, training, clips), None
-    if cell.scenario == "untrained":
+    if base is None:
         fresh = experiment.random_state(
             config, experiment.optimizer(config), np.ones(config.loss.levels + 1)
         )
         base = state.Base(fresh.params, fresh.batch_stats, fresh.normalisers)
         return Runner(config, base, "none").joints_of(clips), None
-    base, _ = experiment.load_base(config, folder)
     runner, found = Runner(config, base, cell.scenario), {}
     plain = Runner(config, base, "none")
-    clips = [personalize.placed(clip, plain, on_people(config, cell)) for clip in clips]
+    clips = [personalize.placed(clip, plain, config) for clip in clips]
     total = sum(clip.num_frames for clip in clips)
     with tqdm(total=total, unit="frame", desc=cell.title, dynamic_ncols=True) as bar:
         for clip, result in runner.many(clips, bar):

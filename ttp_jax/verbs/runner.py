@@ -362,7 +362,8 @@ class Runner:
         frames = Frames(*map(jnp.asarray, result.frames.read(chosen)))
         affines = geometry.crop_affine(frames.crops, size)
         crops = ttp.cut(frames, jnp.arange(count), affines, settings)
-        sources = crops[::-1]
+        # Another frame's look, cut with this one's box, as in training.
+        sources = ttp.cut(frames, (jnp.arange(count) + 1) % count, affines, settings)
         output = self._see(variables, crops, sources)
         pictures = np.asarray(denormalize(crops, bgr=bgr).round(), np.uint8)
         reconstruction = np.asarray(denormalize(output.reconstruction, bgr=bgr), np.uint8)
@@ -414,9 +415,9 @@ class Runner:
         places, where = np.unique(np.concatenate([few, others]), return_inverse=True)
         some = Frames(*map(jnp.asarray, frames.read(places)))
         affines = geometry.crop_affine(some.crops, settings.image_size)
-        seen = ttp.cut(some, jnp.arange(len(places)), affines, settings)
-        crops, looks = seen[where[:PROBED]], seen[where[PROBED:]]
-        affines = affines[where[:PROBED]]
+        targets, sources = jnp.asarray(where[:PROBED]), jnp.asarray(where[PROBED:])
+        affines = affines[targets]
+        crops, looks = (ttp.cut(some, of, affines, settings) for of in (targets, sources))
         vgg = experiment.load_vgg(self._config) if self._vgg is None else self._vgg
         for variables, joints in found:
             output: Any = self._see(variables, crops, looks)

@@ -144,17 +144,35 @@ def _over_seeds(found: Sequence[dict], part: str = "scores") -> str:
 
 
 def _gain(before: Sequence[dict], after: Sequence[dict], part: str = "scores") -> tuple[str, str]:
-    """Gain per person with its interval over people, and the share of people made worse.
+    """Mean gain with its interval over people and seeds, and the share of people made worse.
 
-    A person's gain is the mean over seeds.
+    Of a person the mean over seeds counts for that share.
+    """
+    deltas = _deltas(before, after, part)
+    return ("-", "-") if deltas is None else (_with_interval(deltas), _share_worse(deltas))
+
+
+def _deltas(before, after, part: str = "scores") -> np.ndarray | None:
+    """Gains [seeds, people] of pairs of one seed; None where there is no pair.
+
+    Raises ValueError where a pair is of two different trainings.
     """
     pairs = [(b, a) for b in before for a in after if a["seed"] == b["seed"]]
-    if not pairs:
-        return "-", "-"
-    deltas = np.mean([_people(a, part) - _people(b, "scores") for b, a in pairs], 0)
-    table = metrics.subject_table(np.zeros_like(deltas), deltas)
-    low, high = table.interval
-    return f"{table.mean:+.2f} ({low:+.2f} to {high:+.2f})", f"{100 * table.worse:.0f} %"
+    for pair in pairs:
+        if len({cell["base"] for cell in pair if cell.get("base")}) > 1:
+            names = " and ".join(cell["cell"] for cell in pair)
+            raise ValueError(f"{names} are of two different trainings: delete the older one.")
+    gains = [_people(a, part) - _people(b, "scores") for b, a in pairs]
+    return np.stack(gains) if gains else None
+
+
+def _with_interval(deltas: np.ndarray) -> str:
+    low, high = metrics.bootstrap_interval(deltas)
+    return f"{deltas.mean():+.2f} ({low:+.2f} to {high:+.2f})"
+
+
+def _share_worse(deltas: np.ndarray) -> str:
+    return f"{100 * (deltas.mean(0) < 0).mean():.0f} %"
 
 
 def _people(cell: dict, part: str) -> np.ndarray:
@@ -236,8 +254,58 @@ def _table1(config, find: Find) -> Table:
         (*HEAD, *COST),
         rows,
         ("Score +- standard deviation over seeds; gain: over that seed's own model without TTP, "
-         "mean over seeds, paired bootstrap over people. MiB: the process's peak.",),
+         "paired bootstrap over people and seeds. MiB: the process's peak so far.",),
     )  # fmt: skip
+
+
+CLAIMS = (  # what the paper claims: of what, over what; each (method, scenario)
+    ("both tasks trained help without TTP", (("transformer", "none"),), (("baseline", "none"),)),
+    ("TTP online helps", (("transformer", "online"),), (("transformer", "none"),)),
+    ("TTP offline helps", (("transformer", "offline"),), (("transformer", "none"),)),
+    (
+        "the Transformer gains more online than feature sharing",
+        (("transformer", "online"), ("shared", "none")),
+        (("transformer", "none"), ("shared", "online")),
+    ),
+    (
+        "the Transformer gains more offline than feature sharing",
+        (("transformer", "offline"), ("shared", "none")),
+        (("transformer", "none"), ("shared", "offline")),
+    ),
+    (
+        "keypoints help more than rotation, offline",
+        (("transformer", "offline"),),
+        (("rotation", "offline"),),
+    ),
+)
+
+
+def _claims(config, find: Find) -> Table:
+    """The paper's claims as differences per person and seed."""
+    rows = []
+    for claim, over, under in CLAIMS:
+        deltas = [
+            gain
+            for seed in config.reproduce.seeds
+            if (gain := _difference(find, seed, over, under)) is not None
+        ]
+        if deltas:
+            found = np.stack(deltas)
+            rows.append((claim, _with_interval(found), _share_worse(found), str(len(deltas))))
+        else:
+            rows.append((claim, "missing", "-", "0"))
+    header = ("claim", "difference per person (95 %)", "people against it", "seeds")
+    notes = ("Score's difference; bootstrap over people and, where there are several, seeds.",)
+    return Table("What the paper claims", header, rows, notes)
+
+
+def _difference(find: Find, seed: int, over, under) -> np.ndarray | None:
+    """Sum of the people's scores [people] in `over` less that in `under`; None if one misses."""
+    cells = [[find(Cell(method, how, seed)) for method, how in side] for side in (over, under)]
+    if any(cell is None for side in cells for cell in side):
+        return None
+    plus, minus = (sum(_people(cell, "scores") for cell in side if cell) for side in cells)
+    return np.asarray(plus - minus)
 
 
 def _table2(config, find: Find) -> Table:
@@ -259,10 +327,14 @@ def _table2(config, find: Find) -> Table:
 def _others(config, find: Find) -> Table:
     rows = [(who, f"{score:.1f}") for who, score in published.OTHERS.get(config.name, ())]
     for method in ("baseline", "transformer"):
-        cells = [c for s in SCENARIOS for c in _each(config, method, (s,))]
-        means = [cell["scores"][_measure(cell)]["mean"] for cell in _there(find, cells)]
+        found = [_there(find, _each(config, method, (scenario,))) for scenario in SCENARIOS]
+        means = [
+            np.mean([cell["scores"][_measure(cell)]["mean"] for cell in cells])
+            for cells in found
+            if cells
+        ]
         best = f"{max(means):.1f}" if means else "missing"
-        rows.append((f"here, {METHODS[method]}, best cell", best))
+        rows.append((f"here, {METHODS[method]}, best scenario", best))
     notes = ("Other work as the paper quotes it, on the paper's data.",)
     return Table("Tables 3 and 4: state of the art", ("method", "score"), rows, notes)
 
@@ -376,6 +448,7 @@ def _choice_table(config, find: Find) -> Table:
 
 TABLES = {
     "table1": (_table1_cells, _table1),
+    "claims": (_table1_cells, _claims),
     "table2": (_table2_cells, _table2),
     "table3": (_transformer_cells, _others),
     "table5": (_smoothed_cells, _table5),
@@ -385,6 +458,33 @@ TABLES = {
     "ablations": (_ablation_cells, _ablation_table),
     "choice": (_choice_cells, _choice_table),
 }
+
+
+def trainings(found: dict[str, dict | None]) -> Table:
+    """What each training took, and whether its keypoints are alive (on validation people)."""
+    rows = []
+    for name, cell in found.items():
+        if cell is None:
+            rows.append((name, "missing", *["-"] * 6))
+            continue
+        last = cell["pieces"][-1]
+        alive, readout = cell.get("bottleneck") or {}, cell.get("readout") or {}
+        figures = [f"{alive[key]:.4f}" if key in alive else "-" for key in ("own", "other", "copy")]
+        away = f"{readout['error']:.3f} ({readout['mean_pose_error']:.3f})" if readout else "-"
+        machine = f"{last['machine']['device']}, {last['machine']['cores']} cores"
+        minutes = f"{cell['seconds'] / 60:.0f}"
+        rows.append((name, minutes, *figures, away, machine, str(last["commit"])))
+    header = (
+        *("training", "minutes", "own points", "another frame's", "copying"),
+        *("joints read from points (mean pose)", "machine", "commit"),
+    )
+    notes = (
+        "Reconstruction error with a picture's own keypoints, with those of another frame, and of "
+        "the source as it is. Joints by a linear readout of the points, trained on other people: "
+        "error in sides of the crop; below the mean pose's, the points stay on the same part of "
+        "the body from person to person.",
+    )
+    return Table("Trainings", header, rows, notes)
 
 
 def markdown(table: Table) -> str:
