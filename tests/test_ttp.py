@@ -301,11 +301,10 @@ def test_online_goes_on_with_a_full_memory(net):
     np.testing.assert_allclose(joints[:2], first[:2], atol=0.05)  # the memory holds both
 
 
-def test_reset_every_goes_back_to_the_base_with_fresh_moments(net):
+def test_reset_every_begins_as_with_a_new_video(net):
     subject, predictions = whole(net, frames(), reset_every=3)
-    late = compiled("start")(net[1], KEY)
-    past = chunk(net, part(frames(), 0, 3))[0].memory
-    fresh = chunk(net, part(frames(), 3, 6), late.replace(memory=past, frame=jnp.array(3)))
+    late = compiled("start")(net[1], KEY).replace(frame=jnp.array(3))  # and an empty memory
+    fresh = chunk(net, part(frames(), 3, 6), late)
     assert_same_run((subject, tuple(a[3:] for a in predictions)), fresh)
     first = chunk(net, part(frames(), 0, 3))
     np.testing.assert_allclose(predictions[0][:3], first[1][0], atol=0.05)

@@ -44,8 +44,8 @@ class Settings(NamedTuple):
       iterations: updates per frame, on the same pairs (paper Table 2).
       batch_size: pairs per update.
       learning_rate: of Adam, constant.
-      reset_every: online only: back to the base model after every n frames; 0 never within a
-        subject. Subjects always start from what the caller hands over.
+      reset_every: online only: begin anew, with nothing remembered, after every n frames; 0 never
+        within a subject. Subjects always start from what the caller hands over.
       rules: freeze rules, a key of `state.RULES`.
       ranges: of the augmentation.
       image_size: crop pixels.
@@ -140,7 +140,13 @@ def online(
 
     def body(subject, frame):
         key = jax.random.fold_in(subject.key, subject.frame)
-        past = memory.remember(subject.memory, frame, jax.random.fold_in(key, 2))
+        adaptation, past = subject.adaptation, subject.memory
+        if settings.reset_every:  # as if a new video began
+            fresh = state.start_adaptation(base, state.RULES[settings.rules], tools.tx)
+            back = (subject.frame % settings.reset_every == 0) & (subject.frame > 0)
+            adaptation = jax.tree.map(lambda a, b: jnp.where(back, b, a), adaptation, fresh)
+            past = past.replace(seen=jnp.where(back, 0, past.seen))
+        past = memory.remember(past, frame, jax.random.fold_in(key, 2))
 
         def update(adaptation):
             sources, affines = online_pairs(key, past, frame.crops, settings)
@@ -149,11 +155,6 @@ def online(
             pairs = target, cut(past, sources, affines, settings)
             return _update(adaptation, base, vgg, pairs, tools=tools)
 
-        adaptation = subject.adaptation
-        if settings.reset_every:
-            fresh = state.start_adaptation(base, state.RULES[settings.rules], tools.tx)
-            back = (subject.frame % settings.reset_every == 0) & (subject.frame > 0)
-            adaptation = jax.tree.map(lambda a, b: jnp.where(back, b, a), adaptation, fresh)
         adaptation = jax.lax.cond(frame.valid, update, lambda a: a, adaptation)
         after = Subject(adaptation, past, subject.key, subject.frame + 1)
         return after, _predict_frame(adaptation, base, frame, tools)

@@ -44,6 +44,8 @@ def run(config, workdir: pathlib.Path, options) -> int:
         raise ValueError(
             f"--what={', '.join(sorted(unknown))}: expected some of {', '.join(known)}."
         )
+    if config.base:
+        raise ValueError(f"{config.name} takes the model {config.base}: name a config that trains.")
     folder = pathlib.Path(options.cells) if options.cells else workdir / "cells"
     wanted = [cell for name in names if name != PICTURES for cell in tables.wanted(config, name)]
     wanted = cells.missing(config, list(dict.fromkeys(wanted)), folder)
@@ -83,6 +85,9 @@ def _draw(config, workdir: pathlib.Path) -> None:
     """Figures 5, 7 and 8: the first people of the test split, after offline personalization."""
     cell = Cell("transformer", "offline", config.reproduce.seeds[0])
     own = cells.config_of(config, cell)
+    if not (workdir / "models" / cells.model_name(config, cell) / "checkpoints").exists():
+        say("the pictures are by the trained Transformer: run --what=table1 in this workdir first")
+        return
     base, _ = experiment.load_base(own, workdir / "models" / cells.model_name(config, cell))
     runner = Runner(own, base, "offline")
     clips = clips_lib.by_subject(experiment.load_clips(own, "test"))[: own.eval.pictures]

@@ -115,6 +115,8 @@ def _ablation_base(seed, changes):
 
 
 def _choice_cells(config):
+    if config.data.source != "synthetic":
+        return  # the others have no validation people
     first = config.reproduce.seeds[0]
     yield Cell("transformer", "none", first, split="val")
     for rate in config.reproduce.rates:
