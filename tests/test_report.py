@@ -94,6 +94,18 @@ def example(count=5, **changes):
 # --- What the file holds -------------------------------------------------------------------------
 
 
+def test_a_heat_map_tells_gains_from_losses_and_from_what_is_missing():
+    values = [[2.0, -1.0], [np.nan, 0.5]]
+    names = {"row_label": "rate", "column_label": "updates", "title": "<gain>"}
+    text = report.heat_map(values, ["a", "b"], ["1", "2"], **names)
+    assert "&lt;gain&gt;" in text and text.count("<td") == 4
+    gain, loss = re.findall(r'rgba\(([\d, ]+), 0\.\d+\)">([+-][\d.]+)', text)[:2]
+    assert gain[1] == "+2.00" and loss[1] == "-1.00" and gain[0] != loss[0]
+    assert "<td>missing</td>" in text
+    with pytest.raises(ValueError, match=r"expected \(2, 1\)"):
+        report.heat_map(values, ["a", "b"], ["1"], **names)
+
+
 def test_a_page_is_one_document_with_its_sections_in_order():
     text = report.page("T", [report.section("A", "<p>a</p>"), report.section("B")], subtitle="S")
     reader = Reader(text)

@@ -255,6 +255,42 @@ def line_plot(
 """
 
 
+def heat_map(
+    values, rows: Sequence[str], columns: Sequence[str], *, row_label: str, column_label: str, title
+) -> str:
+    """Return a table whose cells are coloured by their numbers: green above 0, orange below.
+
+    Args:
+      values: [rows, columns]; NaN is shown as missing.
+      rows: and columns: their names.
+      row_label: and column_label: what they are names of.
+      title: above the map.
+    """
+    values = np.asarray(values, np.float64)
+    if values.shape != (len(rows), len(columns)):
+        raise ValueError(f"got values {values.shape}, expected {(len(rows), len(columns))}.")
+    known = np.abs(values[np.isfinite(values)])
+    most = known.max() if known.any() else 1.0
+
+    def cell(value):
+        if np.isnan(value):
+            return "<td>missing</td>"
+        color = "27, 158, 119" if value > 0 else "217, 95, 2"
+        share = 0.6 * abs(value) / most  # text stays readable on it
+        return f'<td style="background: rgba({color}, {share:.2f})">{value:+.2f}</td>'
+
+    head = "".join(f"<th>{escape(name)}</th>" for name in columns)
+    body = "".join(
+        f"<tr><th>{escape(name)}</th>{''.join(map(cell, line))}</tr>"
+        for name, line in zip(rows, values, strict=True)
+    )
+    corner = f"{escape(row_label)} \u2193 {escape(column_label)} \u2192"
+    return (
+        f'<figure><figcaption>{escape(title)}</figcaption><div class="wide"><table>'
+        f"<tr><th>{corner}</th>{head}</tr>{body}</table></div></figure>"
+    )
+
+
 def _arrays(name, x, *values) -> list[np.ndarray]:
     """Return x and values as float64 [n], thinned where no screen could show them all."""
     x, *values = (np.asarray(each, np.float64) for each in (x, *values))

@@ -432,20 +432,27 @@ def _ablation_table(config, find: Find) -> Table:
 
 
 def _choice_table(config, find: Find) -> Table:
-    first, rows = config.reproduce.seeds[0], []
+    first, rows, maps = config.reproduce.seeds[0], [], []
+    rates, counts = config.reproduce.rates, config.reproduce.iterations
     before = _there(find, [Cell("transformer", "none", first, split="val")])
     for scenario in SCENARIOS[1:]:
-        for rate in config.reproduce.rates:
+        means = np.full((len(rates), len(counts)), np.nan)
+        for i, rate in enumerate(rates):
             row = []
-            for count in config.reproduce.iterations:
+            for j, count in enumerate(counts):
                 changes = _choice(config, rate, count)
                 found = _there(find, [Cell("transformer", scenario, first, changes, "val")])
-                row.append(_gain(before, found)[0] if found and before else "missing")
+                deltas = _deltas(before, found)
+                if deltas is not None:
+                    means[i, j] = deltas.mean()
+                row.append("missing" if deltas is None else _with_interval(deltas))
             rows.append((scenario, f"{rate:g}", *row))
-    counts = (f"{n} update(s) a frame" for n in config.reproduce.iterations)
-    header = ("TTP", "learning rate", *counts)
+        names = [f"{rate:g}" for rate in rates], [str(count) for count in counts]
+        labels = {"row_label": "learning rate", "column_label": "updates a frame"}
+        maps.append(report.heat_map(means, *names, **labels, title=f"Gain per person, {scenario}"))
+    header = ("TTP", "learning rate", *(f"{n} update(s) a frame" for n in counts))
     notes = ("Gain per person (95 %) on VALIDATION people: what settings are chosen by.",)
-    return Table("Learning rate and updates a frame", header, rows, notes)
+    return Table("Learning rate and updates a frame", header, rows, notes, tuple(maps))
 
 
 TABLES = {
