@@ -286,7 +286,7 @@ def heat_map(
     )
     corner = f"{escape(row_label)} \u2193 {escape(column_label)} \u2192"
     return (
-        f'<figure><figcaption>{escape(title)}</figcaption><div class="wide"><table>'
+        f'<figure><figcaption>{escape(title)}</figcaption><div class="scroll"><table>'
         f"<tr><th>{corner}</th>{head}</tr>{body}</table></div></figure>"
     )
 
