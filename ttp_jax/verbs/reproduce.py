@@ -65,6 +65,8 @@ def _run_all(config, wanted: list[Cell], workdir, folder, minutes: float) -> boo
     began = time.monotonic()
     wanted = sorted(wanted, key=lambda cell: cells.model_name(config, cell))
     for number, cell in enumerate(wanted, 1):
+        if not cells.missing(config, [cell], folder):
+            continue  # another process has run it meanwhile
         left = minutes - (time.monotonic() - began) / 60 if minutes else 0.0
         say(f"\n{number} of {len(wanted)}: {cell.title}")
         trained = cell.scenario in cells.WITHOUT_MODEL or (
