@@ -95,13 +95,14 @@ def test_training_by_two_processes_equals_training_by_one(tmp_path):
     one, two_ = states
     assert int(one.step) == int(two_.step) == 7
     # The sums over a batch are taken in another order; Adam makes steps of the same length of
-    # gradients that are rounding noise, hence not bit by bit.
+    # gradients that are rounding noise, hence not bit by bit. Measured: 0.01 to 0.09 between two
+    # processes and one, 1.08 between batches of 8 and of 4.
     change = [jax.tree.map(lambda a, b: a - b, s.params, template.params) for s in states]
     apart = sum(
         float(np.square(a - b).sum()) for a, b in zip(*map(jax.tree.leaves, change), strict=True)
     )
     whole = sum(float(np.square(a).sum()) for a in jax.tree.leaves(change[0]))
-    assert (apart / whole) ** 0.5 < 0.02
+    assert (apart / whole) ** 0.5 < 0.2
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4),
         one.batch_stats,
