@@ -112,6 +112,7 @@ def test_the_video_has_every_frame_at_its_rate(delivered):
     assert (codec.name, codec.pix_fmt) == ("h264", "yuv420p")  # what browsers and phones show
 
 
+@pytest.mark.slow
 def test_other_formats_and_labels_need_no_second_adaptation(delivered):
     """The same command with other wishes: the keypoints stay, what is made of them is made anew."""
     folder, _ = delivered

@@ -57,9 +57,10 @@ def test_table1_has_every_method_scenario_and_seed():
 def test_a_change_that_changes_nothing_is_no_cell_of_its_own():
     assert "transformer-seed0-online" in titles(penn.get_config(), "table2")
     assert "transformer-seed0-online-iterations=4" in titles(penn.get_config(), "table2")
-    chosen = titles(penn.get_config(), "choice")
+    chosen = titles(rendered.get_config(), "choice")
     assert "transformer-seed0-offline-val" in chosen
     assert "transformer-seed0-offline-learning_rate=0.0003-iterations=4-val" in chosen
+    assert not titles(penn.get_config(), "choice")  # no validation people
 
 
 def test_extra_frames_are_for_the_data_set_that_has_them():

@@ -152,6 +152,7 @@ def options(**flags):
     )
 
 
+@pytest.mark.slow
 def test_a_receipt_is_verified_and_every_changed_byte_is_found(untouched, tmp_path, capsys):
     folder, _ = untouched
     for name in ("work", "people"):

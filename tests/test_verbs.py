@@ -118,6 +118,7 @@ def test_personalization_never_sees_a_label(config, trained, tmp_path, monkeypat
     assert with_labels == without
 
 
+@pytest.mark.slow
 def test_a_stopped_and_resumed_training_equals_an_uninterrupted_one(
     config, trained, tmp_path, monkeypatch
 ):
@@ -426,6 +427,7 @@ def test_refining_moves_the_boxes_towards_what_is_predicted(config, trained, own
     assert np.abs(refined.boxes - clips[1].boxes).max() > 1
 
 
+@pytest.mark.slow
 def test_a_small_person_somewhere_in_the_picture_is_found(tmp_path):
     # The model that comes along, and a person of a third of the picture's height before a wall.
     spec = synthetic.Spec(seed=27, image_size=96, test=1, eval_frames=24)
