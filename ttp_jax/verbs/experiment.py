@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from tqdm import tqdm
 
 from configs import common
 from data_pipelines import bbc_pose, h36m, locate, media, penn, pipeline, synthetic
@@ -24,8 +25,9 @@ NORMALISER_PAIRS = 256  # pairs that measure the loss normalisers' start values
 
 
 def say(*words) -> None:
-    """Print at once, also into a pipe."""
-    print(*words, flush=True)
+    """Print at once, also into a pipe, and above a progress bar."""
+    with tqdm.external_write_mode(sys.stdout):
+        print(*words, flush=True)
 
 
 def use_compilation_cache() -> None:
