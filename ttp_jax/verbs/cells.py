@@ -214,7 +214,7 @@ def run(config, cell: Cell, workdir: pathlib.Path, cells: pathlib.Path) -> dict:
         "cell": cell.title,
         "config": own.name,
         "command": command(),
-        "protocol": personalize.protocol_line(on_people(own, cell), cell.scenario)
+        "protocol": personalize.protocol_line(own, cell.scenario)
         if cell.scenario not in WITHOUT_MODEL
         else cell.scenario,
         "seed": own.seed,
@@ -235,24 +235,17 @@ def run(config, cell: Cell, workdir: pathlib.Path, cells: pathlib.Path) -> dict:
     return found
 
 
-def on_people(config, cell: Cell):
-    """The experiment with the data of the people a cell runs on."""
-    other = config.copy_and_resolve_references()
-    if cell.transfer:
-        other.data = config.transfer
-    return other
-
-
 def people(config, cell: Cell):
     """The labelled clips a cell runs on, and the skeleton of their labels."""
-    wanted = config.transfer.people if cell.transfer else ()
-    clips = experiment.load_clips(on_people(config, cell), None if wanted else cell.split)
+    there, wanted = config.copy_and_resolve_references(), ()
+    if cell.transfer:
+        there.data, wanted = config.transfer, config.transfer.people
+    clips = experiment.load_clips(there, None if wanted else cell.split)
     clips = [clip for clip in clips if not wanted or clip.name in wanted]
     clips = clips_lib.by_subject(clips)
-    data = on_people(config, cell).data
     if not clips or any(clip.joints is None for clip in clips):
-        raise clips_lib.DataError(f"no labelled {cell.split} clips in {data.root}.")
-    return clips, SKELETONS[data.skeleton]
+        raise clips_lib.DataError(f"no labelled {cell.split} clips in {there.data.root}.")
+    return clips, SKELETONS[there.data.skeleton]
 
 
 def predict(config, cell: Cell, base: state.Base | None, clips):
