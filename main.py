@@ -14,6 +14,7 @@ import itertools
 import os
 import pathlib
 import shlex
+import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -300,11 +301,29 @@ def told(work: Callable[[], int]) -> int:
     """Do it; what the user can mend becomes one line of error."""
     experiment.use_compilation_cache()
     try:
-        with plain_warnings():
+        with plain_warnings(), ended_by_sigterm():
             return work()
+    except KeyboardInterrupt:
+        print("\nstopped: what is finished is kept", file=sys.stderr)
+        return 128 + signal.SIGINT
     except (ValueError, OSError, ImportError, ArithmeticError) as error:
         print(as_started(f"\nerror: {in_words(error)}"), file=sys.stderr)
         return 1
+
+
+@contextlib.contextmanager
+def ended_by_sigterm() -> Iterator[None]:
+    """Leave as at an error, with all that is to be done at the end, instead of at once."""
+
+    def leave(number, frame):
+        del frame
+        sys.exit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextlib.contextmanager

@@ -1,7 +1,10 @@
 """What main.py says to the one who types: help, hints, errors and warnings."""
 
+import os
 import re
+import signal
 import sys
+import time
 import warnings
 
 import pytest
@@ -172,3 +175,28 @@ def test_people_of_a_folder_are_listed_without_the_word(typed, tmp_path):
     assert code == 0 and said == typed("ttp", "people", "list", str(tmp_path))[1]
     code, said = typed("ttp", "people", "list")
     assert code == 1 and "people list WORKDIR" in said
+
+
+def test_sigterm_ends_with_all_that_is_to_be_done(capsys):
+    handler, cleaned = signal.getsignal(signal.SIGTERM), []
+
+    def work():
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(10)
+        finally:
+            cleaned.append(True)
+        return 0
+
+    with pytest.raises(SystemExit) as stopped:
+        main.told(work)
+    assert stopped.value.code == 143 and cleaned
+    assert signal.getsignal(signal.SIGTERM) is handler
+
+
+def test_ctrl_c_is_told_without_a_traceback(capsys):
+    def work():
+        raise KeyboardInterrupt
+
+    assert main.told(work) == 130
+    assert capsys.readouterr().err.strip() == "stopped: what is finished is kept"

@@ -10,7 +10,8 @@ import pytest
 import small_run
 
 from configs import bbc_pose, h36m, penn, rendered, tiny
-from ttp_jax.verbs import cells, published, reproduce, tables
+from ttp_jax import checkpoint
+from ttp_jax.verbs import cells, experiment, published, reproduce, tables
 from ttp_jax.verbs.cells import Cell
 
 
@@ -185,7 +186,9 @@ def test_smoothing_and_the_control_have_their_own_scores():
         "transformer-seed0-offline": scored((11, 21, 31), stranger=stranger),
     }
     rows, _ = rows_of(config, "table5", found)
-    assert rows["Transformer (keypoint)", "offline"][2:] == ("21.00", "22.00", "89.51")
+    found_row = rows["Transformer (keypoint)", "offline"]
+    gain = "+1.00 (+1.00 to +1.00)"  # of smoothed over smoothed
+    assert found_row[2:] == ("21.00", "22.00", gain, "0 %", "89.51")
     rows, _ = rows_of(config, "table1", found)
     control = rows["Transformer (keypoint)", "offline, on another person's frames"]
     assert control[2] == "15.00" and control[4].startswith("-5.00")
@@ -194,12 +197,14 @@ def test_smoothing_and_the_control_have_their_own_scores():
 def test_figure3_is_the_mean_gain_at_each_index():
     config = penn.get_config()
     config.reproduce.seeds = (0,)
-    found = {
-        "transformer-seed0-none": scored((1,), by_frame=[10.0] * 8),
-        "transformer-seed0-online": scored((1,), by_frame=[10.0, 10.0, *range(12, 18)]),
+    late = [10.0, 10.0, *range(12, 18)]
+    found = {  # the second person's video ends after two frames, one of them without labels
+        "transformer-seed0-none": scored((1, 1), by_frame=[[10.0] * 8, [None, 20.0]]),
+        "transformer-seed0-online": scored((1, 1), by_frame=[late, [None, 24.0]]),
     }
     _, table = rows_of(config, "figure3", found)
-    assert [row[1] for row in table.rows] == ["+0.00", "+2.50", "+4.50", "+6.50"]
+    gains = ["+2.00 (+0.00 to +4.00)"] + [f"+{g} (+{g} to +{g})" for g in ("2.50", "4.50", "6.50")]
+    assert [row[1] for row in table.rows] == gains
     assert "<svg" in table.plots[0]
 
 
@@ -231,6 +236,29 @@ def test_an_unknown_table_names_the_known_ones(tmp_path):
         reproduce.run(rendered.get_config(), tmp_path, options("table9", tmp_path))
 
 
+def test_a_model_that_comes_along_needs_no_training(tmp_path):
+    config = rendered.get_config()
+    cell = Cell("transformer", "online")
+    # The model of this very training, and of no other.
+    ((name, _),) = config.reproduce.given
+    assert cells.model_name(config, cell) == name
+    assert cells.train_model(config, cell, tmp_path, tmp_path, 1.0)
+    shipped = checkpoint.read_model(experiment.model_path("shipped")).base
+    base = cells.base_of(config, cell, tmp_path)
+    assert checkpoint.fingerprint(base) == checkpoint.fingerprint(shipped)
+    config.train.batch_size = 99
+    with pytest.raises(FileNotFoundError, match="no trained model"):
+        cells.base_of(config, cell, tmp_path)
+
+
+def test_a_file_of_weights_counts_by_its_name_not_by_its_folder():
+    config, cell, names = penn.get_config(), Cell("transformer", "none"), set()
+    for path in ("/data/resnet50-19c8e357.pth", "resnet50-19c8e357.pth", "resnet50-11ad3fa6.pth"):
+        config.model.init = path
+        names.add(cells.model_name(config, cell))
+    assert len(names) == 2
+
+
 @pytest.mark.slow
 def test_every_table_from_nothing_stopped_and_gone_on_with(tmp_path, capsys):
     config = small(tmp_path / "people")
@@ -256,7 +284,9 @@ def test_every_table_from_nothing_stopped_and_gone_on_with(tmp_path, capsys):
     assert told["pieces"][-1]["to"] == 4 and {"bottleneck", "readout", "command"} <= set(told)
     (cell,) = folder.glob("transformer-seed0-offline-????????.json")
     told = json.loads(cell.read_text())
-    assert len(told["people"]) == 3 and told["frames"] == 27 and len(told["by_frame"]) == 9
+    assert len(told["people"]) == 3 and told["frames"] == 27
+    assert [len(person) for person in told["by_frame"]] == [9, 9, 9]
+    assert len(cell.read_text().splitlines()) < 120  # a list of numbers is a line
     assert {"PCK@0.2", "PCK@0.5"} == set(told["scores"]) == set(told["stranger"])
     page = (tmp_path / "work/report.html").read_text()
     assert "Figures 5, 7, 8" in page and "data:image/png" in page

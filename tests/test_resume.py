@@ -186,6 +186,13 @@ def test_a_receipt_is_verified_and_every_changed_byte_is_found(untouched, tmp_pa
         verify.run([str(tmp_path)])
 
 
+def test_an_old_receipt_has_the_defaults_of_younger_fields():
+    stored = {"name": "old", "ttp": {"iterations": 2}, "train": {"stages": [[5, 1e-3, 0, "cosine"]]}}
+    config = verify.config_of(stored)
+    assert config.ttp.iterations == 2 and config.ttp.held_out == 0 and not config.data.fit
+    assert config.train.stages == ((5, 1e-3, 0, "cosine"),)
+
+
 def test_a_receipt_of_a_camera_cannot_be_verified(tmp_path):
     (tmp_path / "run.json").write_text(json.dumps({"scenario": "live", "config": {}}))
     with pytest.raises(ValueError, match="camera's frames are gone"):

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import pathlib
+import re
 import shlex
 import subprocess
 import sys
@@ -25,10 +26,11 @@ from data_pipelines import clips as clips_lib
 from data_pipelines import renderer
 from ttp_jax import checkpoint, smooth, state
 from ttp_jax.checkpoint import Checkpoints, write_json
+from ttp_jax.files import write_atomically
 from ttp_jax.models.pose import WITH_KEYPOINTS
 from ttp_jax.skeletons import SKELETONS, map_joints
 from ttp_jax.verbs import evaluate, experiment, personalize, train
-from ttp_jax.verbs.runner import Runner, peak_mib
+from ttp_jax.verbs.runner import Runner, forget_peak, peak_mib
 
 # Fields that leave a trained model's numbers alone.
 NOT_THE_MODEL = {
@@ -110,6 +112,9 @@ def model_name(config, cell: Cell) -> str:
     parts: dict = {"seed": own.seed, "loss": own.loss.to_dict()}
     for part, left_out in NOT_THE_MODEL.items():
         parts[part] = {k: v for k, v in own[part].to_dict().items() if k not in left_out}
+    # Files by their names, which say what they are (resnet50-19c8e357.pth), not by where they lie.
+    for part, field in (("model", "init"), ("loss", "features")):
+        parts[part][field] = pathlib.PurePath(parts[part][field]).name
     if own.data.source == "synthetic":
         parts["renderer"] = renderer.RENDERER_VERSION
     return f"{cell.method}-seed{cell.seed}-{fingerprint(parts)}"
@@ -143,6 +148,16 @@ def read(folder: pathlib.Path, name: str) -> dict | None:
         raise ValueError(f"{folder / name}.json is damaged ({error}): delete it.") from error
 
 
+def write(folder: pathlib.Path, name: str, cell: dict) -> None:
+    """Write a cell, each list of numbers on one line."""
+
+    def joined(numbers):
+        return " ".join(numbers[0].split())
+
+    text = re.sub(r"\[[^\[\]{}\"]*\]", joined, json.dumps(cell, indent=1))
+    write_atomically(folder / f"{name}.json", lambda path: path.write_text(text + "\n"))
+
+
 # --- Training ------------------------------------------------------------------------------------
 
 
@@ -154,6 +169,8 @@ def train_model(config, cell: Cell, workdir: pathlib.Path, cells: pathlib.Path, 
     """
     own, name = config_of(config, cell), model_name(config, cell)
     folder = workdir / "models" / name
+    if name in dict(config.reproduce.given):
+        return True
     if read(cells, f"training-{name}") is not None and _step(folder) == _last_step(own):
         return True
     began, first = time.monotonic(), _step(folder)
@@ -181,8 +198,18 @@ def train_model(config, cell: Cell, workdir: pathlib.Path, cells: pathlib.Path, 
         if held_out:
             found["bottleneck"] = evaluate.bottleneck(own, base, held_out)
             found["readout"] = evaluate.readout(own, base, training, held_out)
-    write_json(cells / f"training-{name}.json", found)
+    write(cells, f"training-{name}", found)
     return True
+
+
+def base_of(config, cell: Cell, workdir: pathlib.Path) -> state.Base:
+    """The cell's model: a file that is given for it, or what `train_model` has trained.
+
+    Raises FileNotFoundError where there is neither.
+    """
+    own, name = config_of(config, cell), model_name(config, cell)
+    own.base = dict(config.reproduce.given).get(name, "")
+    return experiment.load_base(own, workdir / "models" / name)[0]
 
 
 def _step(folder: pathlib.Path) -> int:
@@ -203,11 +230,10 @@ def run(config, cell: Cell, workdir: pathlib.Path, cells: pathlib.Path) -> dict:
     """Run a cell whose model is trained, and write its file."""
     own = config_of(config, cell)
     clips, skeleton = people(own, cell)
+    base = None if cell.scenario in WITHOUT_MODEL else base_of(config, cell, workdir)
+    forget_peak()
     began = time.monotonic()
-    base = None
-    if cell.scenario not in WITHOUT_MODEL:
-        base, _ = experiment.load_base(own, workdir / "models" / model_name(config, cell))
-    joints, strangers = predict(own, cell, base, clips)
+    clips, joints, deltas = predict(own, cell, base, clips)
     seconds = time.monotonic() - began
     frames = sum(clip.num_frames for clip in clips)
     found = {
@@ -219,7 +245,7 @@ def run(config, cell: Cell, workdir: pathlib.Path, cells: pathlib.Path) -> dict:
         else cell.scenario,
         "seed": own.seed,
         "base": base and checkpoint.fingerprint(base),
-        "seconds": seconds,
+        "seconds": seconds,  # compiling is part of it
         "seconds_per_frame": seconds / frames,
         "memory_mib": peak_mib(),
         **where(),
@@ -229,9 +255,9 @@ def run(config, cell: Cell, workdir: pathlib.Path, cells: pathlib.Path) -> dict:
         "smoothed": scores(own, clips, [smooth.savgol(j) for j in joints], skeleton),
         "by_frame": by_frame(own, clips, joints, skeleton),
     }
-    if strangers is not None:
-        found["stranger"] = scores(own, clips, strangers, skeleton)
-    write_json(cells / f"{cell_name(config, cell)}.json", found)
+    if base is not None and cell.scenario == "offline" and len(clips) > 1:
+        found["stranger"] = scores(own, clips, by_strangers(own, base, clips, deltas), skeleton)
+    write(cells, cell_name(config, cell), found)
     return found
 
 
@@ -249,16 +275,16 @@ def people(config, cell: Cell):
 
 
 def predict(config, cell: Cell, base: state.Base | None, clips):
-    """Joints per clip, and (offline) those of each clip by the model of the person before it."""
+    """The clips in the boxes that they are predicted in, joints, what personalization changed."""
     if cell.scenario == "mean pose":
         training = experiment.load_clips(config, "train")
-        return evaluate.mean_pose(config, training, clips), None
+        return clips, evaluate.mean_pose(config, training, clips), []
     if base is None:
         fresh = experiment.random_state(
             config, experiment.optimizer(config), np.ones(config.loss.levels + 1)
         )
         base = state.Base(fresh.params, fresh.batch_stats, fresh.normalisers)
-        return Runner(config, base, "none").joints_of(clips), None
+        return clips, Runner(config, base, "none").joints_of(clips), []
     runner, found = Runner(config, base, cell.scenario), {}
     plain = Runner(config, base, "none")
     clips = [personalize.placed(clip, plain, config) for clip in clips]
@@ -268,15 +294,17 @@ def predict(config, cell: Cell, base: state.Base | None, clips):
             if isinstance(result, Exception):
                 raise result
             found[clip.name] = result.joints, jax.device_get(result.adaptation.delta)
-    joints = [found[clip.name][0] for clip in clips]
-    if cell.scenario != "offline" or len(clips) < 2:
-        return joints, None
-    strangers = []
+    joints, deltas = zip(*(found[clip.name] for clip in clips), strict=True)
+    return clips, joints, deltas
+
+
+def by_strangers(config, base: state.Base, clips, deltas):
+    """Joints of each clip by the model that was personalized to the person before: the control."""
+    plain, joints = Runner(config, base, "none"), []
     for i, clip in enumerate(clips):
-        delta = found[clips[i - 1].name][1]
-        plain.use(base.replace(params=state.adapted(base, delta)["params"]))
-        strangers.append(plain.one(clip).joints)
-    return joints, strangers
+        plain.use(base.replace(params=state.adapted(base, deltas[i - 1])["params"]))
+        joints.append(plain.one(clip).joints)
+    return joints
 
 
 def _mapped(config, clips, joints, skeleton):
@@ -296,23 +324,21 @@ def scores(config, clips, joints, skeleton) -> dict:
     return evaluate.row(_labelled_as(config, skeleton), clips, joints)
 
 
-def by_frame(config, clips, joints, skeleton) -> list[float | None]:
-    """The first measure at each frame's index over all people (paper, Figure 3)."""
+def by_frame(config, clips, joints, skeleton) -> list[list[float | None]]:
+    """The first measure per person and frame (paper, Figure 3); None where nothing is labelled."""
     clips, joints = _mapped(config, clips, joints, skeleton)
-    config, curve = _labelled_as(config, skeleton), []
-    for t in range(max(clip.num_frames for clip in clips)):
-        there = [(c, j[t : t + 1]) for c, j in zip(clips, joints, strict=True) if t < c.num_frames]
-        rows = [
-            {name: getattr(c, name)[t : t + 1] for name in ("boxes", "joints", "visible")}
-            for c, _ in there
-        ]
-        now = [
-            dataclasses.replace(c, num_frames=1, **row)
-            for (c, _), row in zip(there, rows, strict=True)
-        ]
-        value = evaluate.headline(config, now, [j for _, j in there])
-        curve.append(float(value) if np.isfinite(value) else None)
-    return curve
+    config = _labelled_as(config, skeleton)
+
+    def at(clip, joints, t):
+        frames = {name: getattr(clip, name)[t : t + 1] for name in ("boxes", "joints", "visible")}
+        alone = dataclasses.replace(clip, num_frames=1, **frames)
+        value = evaluate.headline(config, [alone], [joints[t : t + 1]])
+        return round(float(value), 2) if np.isfinite(value) else None
+
+    return [
+        [at(clip, predicted, t) for t in range(clip.num_frames)]
+        for clip, predicted in zip(clips, joints, strict=True)
+    ]
 
 
 def _labelled_as(config, skeleton):

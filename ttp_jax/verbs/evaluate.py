@@ -41,11 +41,9 @@ def run(config, workdir: pathlib.Path, options) -> int:
     training = clips_lib.select(clips, "train")
     if not test or any(clip.joints is None for clip in test):
         raise clips_lib.DataError(f"no labelled test clips in {config.data.root}.")
-    if config.data.refine or config.data.get(
-        "fit", False
-    ):  # all rows in the boxes that personalization used
-        predictor = Runner(config, base, "none")
-        test = [personalize.placed(clip, predictor, config) for clip in test]
+    predictor = Runner(config, base, "none")
+    # All rows in the boxes that personalization used.
+    test = [personalize.placed(clip, predictor, config) for clip in test]
     predictions = {
         "untrained network": _predict(config, untrained(config, base), test, "untrained"),
     }

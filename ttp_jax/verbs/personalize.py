@@ -350,14 +350,13 @@ def placed(clip, predictor: Runner, config):
             )
         else:
             clip = dataclasses.replace(clip, boxes=found.astype(np.float32))
-    fits = data.get("fit", False)  # receipts of before have none
-    if fits:
+    if data.fit:
         clip = surest(clip, predictor, found is not None)
     for _ in range(data.refine):
         joints = predictor.one(clip).joints
         size = clip.largest if clip.sizes is None else clip.sizes
         clip = dataclasses.replace(clip, boxes=locate.boxes_from_joints(joints, size, clip.boxes))
-    return surest(clip, predictor, False) if fits and data.refine else clip
+    return surest(clip, predictor, False) if data.fit and data.refine else clip
 
 
 def surest(clip, predictor: Runner, found: bool):
@@ -390,7 +389,7 @@ def protocol(config, base: state.Base, scenario: str) -> dict:
         "oversample": config.data.oversample,
         "context": config.data.context,
         "refine": config.data.refine,
-        **({"fit": True} if config.data.get("fit", False) else {}),  # older results have none
+        **({"fit": True} if config.data.fit else {}),  # older results have none
         "features": [config.loss.features, config.loss.levels],
         "ttp": {k: v for k, v in config.ttp.items() if k not in HOW} if adapts else None,
     }
@@ -409,12 +408,12 @@ def protocol_line(config, scenario: str, person: str | None = None) -> str:
     boxes = {"media": f"boxes: {config.data.boxes}"}.get(config.data.source, "boxes of the data")
     if config.data.refine:
         boxes += f", refined {config.data.refine} times by the model itself"
-    if config.data.get("fit", False):
+    if config.data.fit:
         boxes += ", at the size that is likeliest to the model"
     if scenario == "none":
         which = f"by the model kept of {person}" if person else "no personalization"
         return f"{which}; {boxes}"
-    if held_out := config.ttp.get("held_out", 0):
+    if held_out := config.ttp.held_out:
         boxes += f"; 1 frame in {held_out} held out of learning"
     sees = {"online": "never sees a later frame", "offline": "sees all frames first"}[scenario]
     return (

@@ -87,10 +87,11 @@ def _draw(config, workdir: pathlib.Path) -> None:
     """Figures 5, 7 and 8: the first people of the test split, after offline personalization."""
     cell = Cell("transformer", "offline", config.reproduce.seeds[0])
     own = cells.config_of(config, cell)
-    if not (workdir / "models" / cells.model_name(config, cell) / "checkpoints").exists():
+    try:
+        base = cells.base_of(config, cell, workdir)
+    except FileNotFoundError:
         say("the pictures are by the trained Transformer: run --what=table1 in this workdir first")
         return
-    base, _ = experiment.load_base(own, workdir / "models" / cells.model_name(config, cell))
     runner = Runner(own, base, "offline")
     clips = clips_lib.by_subject(experiment.load_clips(own, "test"))[: own.eval.pictures]
     for clip, result in runner.many(clips):
@@ -107,7 +108,10 @@ def write_report(config, workdir: pathlib.Path, folder: pathlib.Path) -> None:
 
     found = [make(config, find) for _, make in tables.TABLES.values()]
     found.append(tables.trainings(_trainings(config, folder)))
-    about = _about(config, find)
+    wanted = (cell for name in tables.TABLES for cell in tables.wanted(config, name))
+    there = [cell for cell in map(find, dict.fromkeys(wanted)) if cell is not None]
+    found.append(tables.ran(there))
+    about = _about(config, there)
     pictures = sorted((workdir / "figures").glob("*.png"))
     text = [f"# Reproduction: {config.name}", "", *about, "", *map(tables.markdown, found)]
     if pictures:
@@ -135,10 +139,8 @@ def _trainings(config, folder: pathlib.Path) -> dict[str, dict | None]:
     }
 
 
-def _about(config, find) -> list[str]:
+def _about(config, there) -> list[str]:
     """What a reader must know first."""
-    wanted = (cell for name in tables.TABLES for cell in tables.wanted(config, name))
-    there = [cell for cell in map(find, dict.fromkeys(wanted)) if cell is not None]
     kinds = sorted({f"{c['machine']['device']}, {c['machine']['cores']} cores" for c in there})
     commits = sorted({str(c["commit"]) for c in there})
     data = (

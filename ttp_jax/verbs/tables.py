@@ -145,27 +145,30 @@ def _over_seeds(found: Sequence[dict], part: str = "scores") -> str:
     return f"{np.mean(means):.2f} +- {np.std(means, ddof=1):.2f}"
 
 
-def _gain(before: Sequence[dict], after: Sequence[dict], part: str = "scores") -> tuple[str, str]:
+def _gain(before, after, part: str = "scores", over: str = "scores") -> tuple[str, str]:
     """Mean gain with its interval over people and seeds, and the share of people made worse.
 
-    Of a person the mean over seeds counts for that share.
+    Of a person the mean over seeds counts for that share. `part` of the cells after is compared
+    with the part `over` of those before.
     """
-    deltas = _deltas(before, after, part)
+    deltas = _deltas(before, after, part, over)
     return ("-", "-") if deltas is None else (_with_interval(deltas), _share_worse(deltas))
 
 
-def _deltas(before, after, part: str = "scores") -> np.ndarray | None:
-    """Gains [seeds, people] of pairs of one seed; None where there is no pair.
+def _deltas(before, after, part: str = "scores", over: str = "scores") -> np.ndarray | None:
+    """Gains [seeds, people] of pairs of one seed; None where there is no pair."""
+    gains = [_people(a, part) - _people(b, over) for b, a in _pairs(before, after)]
+    return np.stack(gains) if gains else None
 
-    Raises ValueError where a pair is of two different trainings.
-    """
+
+def _pairs(before, after) -> list[tuple[dict, dict]]:
+    """Cells of one seed. Raises ValueError where a pair is of two different trainings."""
     pairs = [(b, a) for b in before for a in after if a["seed"] == b["seed"]]
     for pair in pairs:
         if len({cell["base"] for cell in pair if cell.get("base")}) > 1:
             names = " and ".join(cell["cell"] for cell in pair)
             raise ValueError(f"{names} are of two different trainings: delete the older one.")
-    gains = [_people(a, part) - _people(b, "scores") for b, a in pairs]
-    return np.stack(gains) if gains else None
+    return pairs
 
 
 def _with_interval(deltas: np.ndarray) -> str:
@@ -190,7 +193,7 @@ def _there(find: Find, cells: Sequence[Cell]) -> list[dict]:
     return [cell for cell in map(find, cells) if cell is not None]
 
 
-def _lines(config, find: Find, methods, theirs, *, part="scores", **options):
+def _lines(config, find: Find, methods, theirs, *, part="scores", over="scores", **options):
     """Rows of the form of Table 1: method, TTP, score, other score, gain, worse, cost, paper."""
     for method in methods:
         before = _there(find, _each(config, method, ("none",), **options))
@@ -204,7 +207,7 @@ def _lines(config, find: Find, methods, theirs, *, part="scores", **options):
             if not found:
                 yield METHODS[method], HOW[scenario], *["missing"] * 2, *["-"] * 4, *tail
                 continue
-            gain = _gain(before, found) if scenario != "none" else ("", "")
+            gain = _gain(before, found, part, over) if scenario != "none" else ("", "")
             yield (
                 METHODS[method] + _seeds(found, cells),
                 HOW[scenario],
@@ -256,7 +259,8 @@ def _table1(config, find: Find) -> Table:
         (*HEAD, *COST),
         rows,
         ("Score +- standard deviation over seeds; gain: over that seed's own model without TTP, "
-         "paired bootstrap over people and seeds. MiB: the process's peak so far.",),
+         "paired bootstrap over people and seeds. Seconds: with compiling. MiB: the process's "
+         "peak while the cell ran (on a GPU: so far).",),
     )  # fmt: skip
 
 
@@ -344,12 +348,15 @@ def _others(config, find: Find) -> Table:
 def _table5(config, find: Find) -> Table:
     theirs = published.TABLE5.get(config.name, {})
     plain, smoothed = (
-        list(_lines(config, find, ("baseline", "transformer"), theirs, part=part))
+        list(_lines(config, find, ("baseline", "transformer"), theirs, part=part, over=part))
         for part in ("scores", "smoothed")
     )
-    rows = [(*a[:2], a[2], b[2], a[-1]) for a, b in zip(plain, smoothed, strict=True)]
-    header = ("method", "TTP", "score", "smoothed", "paper, smoothed")
-    notes = ("Savitzky-Golay, 7 frames, second order (ours: the paper names no settings).",)
+    rows = [(*a[:3], b[2], *b[4:6], a[-1]) for a, b in zip(plain, smoothed, strict=True)]
+    header = ("method", "TTP", "score", "smoothed", *HEAD[4:], "paper, smoothed")
+    notes = (
+        "Savitzky-Golay, 7 frames, second order (ours: the paper names no settings). Gain: of "
+        "smoothed joints, over smoothed ones without TTP.",
+    )
     return Table("Table 5: with smoothing", header, rows, notes)
 
 
@@ -368,26 +375,40 @@ def _table6(config, find: Find) -> Table:
 
 
 def _figure3(config, find: Find) -> Table:
-    gains = []
-    for seed in config.reproduce.seeds:
-        pair = _there(find, [Cell("transformer", s, seed) for s in ("none", "online")])
-        if len(pair) == 2:
-            before, after = (np.array(cell["by_frame"], float) for cell in pair)
-            gains.append(after - before)
-    title = "Figure 3: gain against frame index, online"
-    if not gains:
-        return Table(title, ("frames", "gain"), [("all", "missing")])
-    mean = np.nanmean(gains, 0)
+    title, header = "Figure 3: gain against frame index, online", ("frames", "gain (95 %)")
+    before, after = (
+        _there(find, _each(config, "transformer", (scenario,))) for scenario in ("none", "online")
+    )
+    found = [_by_frame(a) - _by_frame(b) for b, a in _pairs(before, after)]
+    if not found:
+        return Table(title, header, [("all", "missing")])
+    gains = np.stack(found)  # [seeds, people, frames]
+    mean = np.nanmean(gains, (0, 1))
     width = min(SMOOTHED_FRAMES, len(mean))
     curve = np.convolve(mean, np.ones(width) / width, "valid")
     x = np.arange(len(curve)) + width // 2
-    quarters = np.array_split(np.arange(len(mean)), 4)
-    rows = [(f"{q[0]} to {q[-1]}", f"{np.nanmean(mean[q]):+.2f}") for q in quarters if len(q)]
+    quarters = [q for q in np.array_split(np.arange(len(mean)), 4) if len(q)]
+    rows = [
+        (f"{q[0]} to {q[-1]}", _with_interval(_mean_of_labelled(gains[:, :, q]))) for q in quarters
+    ]
     plot = report.line_plot(
         {"TTP online": (x, curve)}, x_label="frame", y_label="gain", title=title
     )
     notes = (f"Mean over people and {len(gains)} seed(s); the plot over {width} frames as well.",)
-    return Table(title, ("frames", "gain"), rows, notes, (plot,))
+    return Table(title, header, rows, notes, (plot,))
+
+
+def _mean_of_labelled(gains: np.ndarray) -> np.ndarray:
+    """Mean over frames [seeds, people], without the people who have none of these frames."""
+    known = np.isfinite(gains)
+    return np.nanmean(gains[:, known.any(-1).all(0)], -1)
+
+
+def _by_frame(cell: dict) -> np.ndarray:
+    """The first measure [people, frames], NaN where a person has no such frame or no label."""
+    longest = max(map(len, cell["by_frame"]))
+    rows = [row + [None] * (longest - len(row)) for row in cell["by_frame"]]
+    return np.array(rows, float)
 
 
 def _figure4(config, find: Find) -> Table:
@@ -494,6 +515,22 @@ def trainings(found: dict[str, dict | None]) -> Table:
         "the body from person to person.",
     )
     return Table("Trainings", header, rows, notes)
+
+
+def ran(found: Sequence[dict]) -> Table:
+    """Which machine ran each cell, when and at which commit."""
+    rows = [
+        (
+            cell["cell"],
+            cell["date"],
+            f"{cell['seconds'] / 60:.1f}",
+            f"{cell['machine']['device']}, {cell['machine']['cores']} cores",
+            str(cell["commit"]),
+        )
+        for cell in found
+    ]
+    header = ("cell", "date", "minutes", "machine", "commit")
+    return Table("Cells", header, rows, ("A + after a commit: the checkout had been changed.",))
 
 
 def markdown(table: Table) -> str:

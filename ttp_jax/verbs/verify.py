@@ -15,6 +15,7 @@ import types
 
 import ml_collections
 
+from configs import common
 from ttp_jax.checkpoint import fingerprint
 from ttp_jax.verbs import experiment, personalize
 from ttp_jax.verbs.experiment import say
@@ -74,7 +75,7 @@ def done_again(config, workdir: pathlib.Path, receipt: dict) -> list[str]:
         again = pathlib.Path(place)
         config.eval.pictures = 0
         for data in sorted(sources):
-            config.data = config_of(json.loads(data))
+            config.data = config_of({**receipt["config"], "data": json.loads(data)}).data
             personalize.run_scenario(config, workdir, receipt["scenario"], options, again)
         found = personalize.read_json(again, "run") or {}
     wrong = []
@@ -90,11 +91,14 @@ def done_again(config, workdir: pathlib.Path, receipt: dict) -> list[str]:
 
 
 def config_of(stored: dict) -> ml_collections.ConfigDict:
-    """A config from its JSON, which knows no tuples."""
+    """A config from its JSON, which knows no tuples; fields younger than it get their defaults."""
 
     def tuples(value):
         if isinstance(value, dict):
             return {key: tuples(inner) for key, inner in value.items()}
         return tuple(map(tuples, value)) if isinstance(value, list) else value
 
-    return ml_collections.ConfigDict(tuples(stored))
+    config = common.get_config()
+    with config.unlocked():
+        config.update(tuples(stored))
+    return config
