@@ -187,7 +187,8 @@ def test_a_receipt_is_verified_and_every_changed_byte_is_found(untouched, tmp_pa
 
 
 def test_an_old_receipt_has_the_defaults_of_younger_fields():
-    stored = {"name": "old", "ttp": {"iterations": 2}, "train": {"stages": [[5, 1e-3, 0, "cosine"]]}}
+    stages = [[5, 1e-3, 0, "cosine"]]
+    stored = {"name": "old", "ttp": {"iterations": 2}, "train": {"stages": stages}}
     config = verify.config_of(stored)
     assert config.ttp.iterations == 2 and config.ttp.held_out == 0 and not config.data.fit
     assert config.train.stages == ((5, 1e-3, 0, "cosine"),)
