@@ -268,7 +268,7 @@ def test_every_table_from_nothing_stopped_and_gone_on_with(tmp_path, capsys):
     reproduce.run(config, tmp_path / "work", first)
     assert "the same command goes on" in capsys.readouterr().out
     # Each cell compiles its programs: these are some of all.
-    some = "table1,table5,table6,figure3,figure4,figure5,choice"
+    some = "table1,table5,table6,figure3,figure4,figure5,points,choice"
     reproduce.run(config, tmp_path / "work", options(some, folder))
     text = (tmp_path / "work/report.md").read_text()
     table2, ablations = (text.index(title) for title in ("## Table 2", "## Ablations"))
@@ -281,13 +281,19 @@ def test_every_table_from_nothing_stopped_and_gone_on_with(tmp_path, capsys):
     files = {path: path.stat().st_mtime_ns for path in folder.glob("*.json")}
     (training,) = folder.glob("training-transformer-seed0-*.json")
     told = json.loads(training.read_text())
-    assert told["pieces"][-1]["to"] == 4 and {"bottleneck", "readout", "command"} <= set(told)
+    assert told["pieces"][-1]["to"] == 4 and "command" in told
     (cell,) = folder.glob("transformer-seed0-offline-????????.json")
     told = json.loads(cell.read_text())
     assert len(told["people"]) == 3 and told["frames"] == 27
     assert [len(person) for person in told["by_frame"]] == [9, 9, 9]
     assert len(cell.read_text().splitlines()) < 120  # a list of numbers is a line
     assert {"PCK@0.2", "PCK@0.5"} == set(told["scores"]) == set(told["stranger"])
+    assert {"before", "after", "stranger"} == set(told["bottleneck"])
+    assert told["bottleneck"]["before"]["copy"] == told["bottleneck"]["after"]["copy"]
+    assert told["bottleneck"]["before"]["own"] != told["bottleneck"]["after"]["own"]
+    (cell,) = folder.glob("transformer-seed0-points-????????.json")
+    told = json.loads(cell.read_text())
+    assert {"training", "validation"} == set(told["bottleneck"]) == set(told["readout"])
     page = (tmp_path / "work/report.html").read_text()
     assert "Figures 5, 7, 8" in page and "data:image/png" in page
     capsys.readouterr()

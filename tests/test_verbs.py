@@ -87,7 +87,8 @@ def test_the_whole_path_from_training_to_the_table(config, trained, tmp_path, ca
     assert list(report["rows"]) == [
         "mean training pose", "untrained network", "without TTP", "TTP online", "TTP offline",
     ]  # fmt: skip
-    assert {"own", "other", "copy"} == set(report["bottleneck"])
+    assert {"test", "training"} == set(report["bottleneck"]) == set(report["verdict"])
+    assert all({"own", "other", "copy"} == set(e) for e in report["bottleneck"].values())
     printed = capsys.readouterr().out
     assert "PCK@0.2" in printed and "ottleneck" in printed
     lines = (workdir / "results/online/test-00000.csv").read_text().splitlines()

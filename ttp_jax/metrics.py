@@ -391,9 +391,9 @@ def _mask(joints, visible) -> np.ndarray:
 def bottleneck_verdict(own: float, other: float, copy: float) -> str:
     """Say in one sentence whether the reconstruction depends on the keypoints.
 
-    Where it does not, a falling reconstruction loss says nothing about the pose. Test-time updates
-    may then move the joints at random, or help through the shared features all the same, as those
-    of a task without keypoints (rotation) do. Dead: own >= 0.9 other; weak: own >= 0.85 other.
+    Where it does not, a falling reconstruction loss says nothing about the pose. Dead: own >= 0.9
+    other; weak: own >= 0.85 other. People whose look the model has never seen may seem dead before
+    personalization and come alive with it: compare with training people.
 
     Args:
       own: reconstruction error with the target's own keypoints.
@@ -404,9 +404,9 @@ def bottleneck_verdict(own: float, other: float, copy: float) -> str:
     if not all(map(math.isfinite, (own, other, copy))):
         return f"Bottleneck unknown: the errors are not all finite ({figures})."
     if own >= DEAD_RATIO * other:
-        verdict = "dead: the keypoints hardly matter, nothing is gained through them"
+        verdict = "dead: the keypoints hardly matter"
     elif own >= WEAK_RATIO * other:
-        verdict = "weak: the keypoints matter a little, so expect little from adaptation"
+        verdict = "weak: the keypoints matter a little"
     else:
         verdict = "alive: the reconstruction depends on the keypoints"
     if own >= copy:

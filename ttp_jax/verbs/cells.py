@@ -44,6 +44,7 @@ NOT_THE_MODEL = {
 # Fields younger than the first cells, with the values that those ran with: no part of a name so.
 YOUNGER = {"decode": "quarter", "fit": False, "held_out": 0}
 WITHOUT_MODEL = ("mean pose", "untrained")  # scenarios that need no training
+POINTS = "points"  # the scenario that predicts nobody: what the keypoints are worth
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +53,8 @@ class Cell:
 
     Attributes:
       method: of `PoseNet`.
-      scenario: "none", "online", "offline"; "mean pose" and "untrained" are the rows below.
+      scenario: "none", "online", "offline"; "mean pose" and "untrained" are the rows below;
+        "points" looks at the self-supervised keypoints.
       seed: of the training and of all that follows.
       changes: fields of the config that differ at test time: (("ttp.iterations", 2), ...).
       split: "test"; "val" for what settings are chosen by.
@@ -135,6 +137,8 @@ def cell_name(config, cell: Cell) -> str:
         parts["ttp"] = fields(own.ttp, *personalize.HOW)
     if cell.transfer:
         parts["transfer"] = fields(own.transfer, "root")
+    if cell.scenario == POINTS:
+        parts["probe"] = own.eval.probe_frames
     return f"{cell.title}-{fingerprint(parts)}"
 
 
@@ -191,13 +195,6 @@ def train_model(config, cell: Cell, workdir: pathlib.Path, cells: pathlib.Path, 
         "seconds": sum(piece["seconds"] for piece in pieces["pieces"]),
         **pieces,
     }
-    if cell.method in WITH_KEYPOINTS:
-        base, _ = experiment.load_base(own, folder)
-        clips = experiment.load_clips(own)
-        training, held_out = (clips_lib.select(clips, split) for split in ("train", "val"))
-        if held_out:
-            found["bottleneck"] = evaluate.bottleneck(own, base, held_out)
-            found["readout"] = evaluate.readout(own, base, training, held_out)
     write(cells, f"training-{name}", found)
     return True
 
@@ -229,35 +226,70 @@ def _last_step(config) -> int:
 def run(config, cell: Cell, workdir: pathlib.Path, cells: pathlib.Path) -> dict:
     """Run a cell whose model is trained, and write its file."""
     own = config_of(config, cell)
-    clips, skeleton = people(own, cell)
     base = None if cell.scenario in WITHOUT_MODEL else base_of(config, cell, workdir)
     forget_peak()
     began = time.monotonic()
-    clips, joints, deltas = predict(own, cell, base, clips)
-    seconds = time.monotonic() - began
-    frames = sum(clip.num_frames for clip in clips)
+    results = points(own, base) if cell.scenario == POINTS else personalized(own, cell, base)
     found = {
         "cell": cell.title,
         "config": own.name,
         "command": command(),
-        "protocol": personalize.protocol_line(own, cell.scenario)
-        if cell.scenario not in WITHOUT_MODEL
-        else cell.scenario,
         "seed": own.seed,
         "base": base and checkpoint.fingerprint(base),
-        "seconds": seconds,  # compiling is part of it
-        "seconds_per_frame": seconds / frames,
-        "memory_mib": peak_mib(),
+        "seconds": time.monotonic() - began,
         **where(),
+        **results,
+    }
+    write(cells, cell_name(config, cell), found)
+    return found
+
+
+def points(config, base) -> dict:
+    """Do the 30 points move with the body, and stay on the same part from person to person?
+
+    Reconstruction errors of `evaluate.bottleneck` and `evaluate.readout`, on people as trained on
+    and on validation people.
+    """
+    clips = experiment.load_clips(config)
+    training, held_out = (clips_lib.select(clips, split) for split in ("train", "val"))
+    fit = training[: -(-3 * len(training) // 4)]  # the readout is scored on people not in its fit
+    errors = {"training": evaluate.bottleneck(config, base, training[: evaluate.PROBED])}
+    reads = {"training": evaluate.readout(config, base, fit, training[len(fit) :])}
+    if held_out:
+        errors["validation"] = evaluate.bottleneck(config, base, held_out)
+        reads["validation"] = evaluate.readout(config, base, training, held_out)
+    return {"bottleneck": errors, "readout": reads}
+
+
+def personalized(config, cell: Cell, base: state.Base | None) -> dict:
+    """What came out for the people of a cell, and what it cost."""
+    clips, skeleton = people(config, cell)
+    began = time.monotonic()
+    clips, joints, deltas = predict(config, cell, base, clips)
+    seconds, memory = time.monotonic() - began, peak_mib()
+    frames = sum(clip.num_frames for clip in clips)
+    named = cell.scenario in WITHOUT_MODEL
+    found = {
+        "protocol": cell.scenario if named else personalize.protocol_line(config, cell.scenario),
+        "seconds_per_frame": seconds / frames,  # compiling is part of it
+        "memory_mib": memory,
         "people": [clip.name for clip in clips],
         "frames": frames,
-        "scores": scores(own, clips, joints, skeleton),
-        "smoothed": scores(own, clips, [smooth.savgol(j) for j in joints], skeleton),
-        "by_frame": by_frame(own, clips, joints, skeleton),
+        "scores": scores(config, clips, joints, skeleton),
+        "smoothed": scores(config, clips, [smooth.savgol(j) for j in joints], skeleton),
+        "by_frame": by_frame(config, clips, joints, skeleton),
     }
-    if base is not None and cell.scenario == "offline" and len(clips) > 1:
-        found["stranger"] = scores(own, clips, by_strangers(own, base, clips, deltas), skeleton)
-    write(cells, cell_name(config, cell), found)
+    if base is None or cell.scenario != "offline":
+        return found
+    others = [*deltas[-1:], *deltas[:-1]]  # the control: the person before
+    if len(clips) > 1:
+        found["stranger"] = scores(config, clips, by_models(config, base, clips, others), skeleton)
+    if cell.method in WITH_KEYPOINTS:
+        models = {"before": None, "after": deltas, "stranger": others}
+        found["bottleneck"] = {
+            name: evaluate.bottleneck(config, base, clips, changes)
+            for name, changes in models.items()
+        }
     return found
 
 
@@ -298,11 +330,11 @@ def predict(config, cell: Cell, base: state.Base | None, clips):
     return clips, joints, deltas
 
 
-def by_strangers(config, base: state.Base, clips, deltas):
-    """Joints of each clip by the model that was personalized to the person before: the control."""
+def by_models(config, base: state.Base, clips, deltas):
+    """Joints of each clip by a model of its own: the base, changed so."""
     plain, joints = Runner(config, base, "none"), []
-    for i, clip in enumerate(clips):
-        plain.use(base.replace(params=state.adapted(base, deltas[i - 1])["params"]))
+    for clip, delta in zip(clips, deltas, strict=True):
+        plain.use(base.replace(params=state.adapted(base, delta)["params"]))
         joints.append(plain.one(clip).joints)
     return joints
 

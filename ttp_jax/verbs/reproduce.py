@@ -8,7 +8,8 @@
 differences with intervals), table2 (updates a frame), table3 (3
 and 4: beside the state of the art), table5 (smoothing), table6 (another data set's people),
 figure3 (gain over time), figure4 (gain against number of frames), figure5 (5, 7 and 8: pictures),
-ablations, choice (learning rate and updates a frame, on validation people), all, or report.
+ablations, points (are the keypoints alive), choice (learning rate and updates a frame, on
+validation people), all, or report.
 
 The work is cut into cells: one training, or one model run once over all people of a split. Each
 leaves a small JSON file in --cells (WORKDIR/cells) and is never computed twice; a training goes on
@@ -76,8 +77,9 @@ def _run_all(config, wanted: list[Cell], workdir, folder, minutes: float) -> boo
             say(f"time is up, {len(wanted) - number + 1} cells are left: the same command goes on")
             return False
         found = cells.run(config, cell, workdir, folder)
-        measure, values = next(iter(found["scores"].items()))
-        say(f"{cell.title}: {measure} {values['mean']:.2f} in {found['seconds']:.0f} s")
+        measure, values = next(iter(found.get("scores", {}).items()), ("", None))
+        score = f"{measure} {values['mean']:.2f}" if values else "done"
+        say(f"{cell.title}: {score} in {found['seconds']:.0f} s")
         # Programs of one cell are of no use to the next, and hold memory.
         jax.clear_caches()
     return True
@@ -146,7 +148,7 @@ def _about(config, there) -> list[str]:
     data = (
         "rendered (synthetic) people" if config.data.source == "synthetic" else config.data.source
     )
-    measures = sorted({measure for c in there for measure in c["scores"]})
+    measures = sorted({measure for c in there for measure in c.get("scores", ())})
     return [
         f"Data: {data}. Measures: {', '.join(measures) or 'none yet'}.",
         f"{len(there)} cells; machines: {'; '.join(kinds) or 'none'}; "

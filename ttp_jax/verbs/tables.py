@@ -6,8 +6,9 @@ from typing import NamedTuple
 import numpy as np
 
 from ttp_jax import metrics, report
+from ttp_jax.models.pose import WITH_KEYPOINTS
 from ttp_jax.verbs import published
-from ttp_jax.verbs.cells import Cell
+from ttp_jax.verbs.cells import POINTS, Cell
 
 SCENARIOS = ("none", "online", "offline")
 METHODS = {
@@ -476,6 +477,58 @@ def _choice_table(config, find: Find) -> Table:
     return Table("Learning rate and updates a frame", header, rows, notes, tuple(maps))
 
 
+def _points_cells(config):
+    for method in WITH_KEYPOINTS:
+        yield from _each(config, method, (POINTS, "offline"))
+
+
+def _points_table(config, find: Find) -> Table:
+    rows = []
+    for method in (m for m in config.reproduce.methods if m in WITH_KEYPOINTS):
+        probes = _there(find, _each(config, method, (POINTS,)))
+        offline = _there(find, _each(config, method, ("offline",)))
+        offline = [cell for cell in offline if "bottleneck" in cell]
+        for cells, part, people in (
+            (probes, "training", "training people"),
+            (probes, "validation", "validation people"),
+            (offline, "before", "test people, without TTP"),
+            (offline, "after", "test people, after offline TTP"),
+            (offline, "stranger", "test people, after that of another person"),
+        ):
+            if found := [cell for cell in cells if part in cell["bottleneck"]]:
+                errors, read = _errors(found, part), _readout(found, part)
+                rows.append((METHODS[method], people, *errors, read, str(len(found))))
+            elif not cells:
+                rows.append((METHODS[method], people, "missing", *["-"] * 4, "0"))
+    header = (
+        *("method", "people", "own points", "another frame's", "copying", "own / another's"),
+        *("joints read from points (mean pose)", "seeds"),
+    )
+    notes = (
+        "Error of the reconstruction with a picture's own keypoints, with those of another frame, "
+        "and of the source as it is; the ratio is 1 where the points don't matter. Joints by a "
+        "linear readout of the points, fitted on other people: error in sides of the crop; below "
+        "the mean pose's, the points stay on the same part of the body from person to person.",
+    )
+    return Table("Are the keypoints alive?", header, rows, notes)
+
+
+def _errors(found: Sequence[dict], part: str) -> tuple[str, ...]:
+    own, other, copy = (
+        np.mean([cell["bottleneck"][part][name] for cell in found])
+        for name in ("own", "other", "copy")
+    )
+    return f"{own:.4f}", f"{other:.4f}", f"{copy:.4f}", f"{own / other:.3f}"
+
+
+def _readout(found: Sequence[dict], part: str) -> str:
+    reads = [cell["readout"][part] for cell in found if "readout" in cell]
+    if not reads:
+        return "-"
+    error, mean = (np.mean([read[name] for read in reads]) for name in ("error", "mean_pose_error"))
+    return f"{error:.3f} ({mean:.3f})"
+
+
 TABLES = {
     "table1": (_table1_cells, _table1),
     "claims": (_table1_cells, _claims),
@@ -486,35 +539,23 @@ TABLES = {
     "figure3": (_transformer_cells, _figure3),
     "figure4": (_length_cells, _figure4),
     "ablations": (_ablation_cells, _ablation_table),
+    "points": (_points_cells, _points_table),
     "choice": (_choice_cells, _choice_table),
 }
 
 
 def trainings(found: dict[str, dict | None]) -> Table:
-    """What each training took, and whether its keypoints are alive (on validation people)."""
+    """What each training took."""
     rows = []
     for name, cell in found.items():
         if cell is None:
-            rows.append((name, "missing", *["-"] * 6))
+            rows.append((name, "missing", "-", "-"))
             continue
         last = cell["pieces"][-1]
-        alive, readout = cell.get("bottleneck") or {}, cell.get("readout") or {}
-        figures = [f"{alive[key]:.4f}" if key in alive else "-" for key in ("own", "other", "copy")]
-        away = f"{readout['error']:.3f} ({readout['mean_pose_error']:.3f})" if readout else "-"
         machine = f"{last['machine']['device']}, {last['machine']['cores']} cores"
         minutes = f"{cell['seconds'] / 60:.0f}"
-        rows.append((name, minutes, *figures, away, machine, str(last["commit"])))
-    header = (
-        *("training", "minutes", "own points", "another frame's", "copying"),
-        *("joints read from points (mean pose)", "machine", "commit"),
-    )
-    notes = (
-        "Reconstruction error with a picture's own keypoints, with those of another frame, and of "
-        "the source as it is. Joints by a linear readout of the points, trained on other people: "
-        "error in sides of the crop; below the mean pose's, the points stay on the same part of "
-        "the body from person to person.",
-    )
-    return Table("Trainings", header, rows, notes)
+        rows.append((name, minutes, machine, str(last["commit"])))
+    return Table("Trainings", ("training", "minutes", "machine", "commit"), rows)
 
 
 def ran(found: Sequence[dict]) -> Table:
