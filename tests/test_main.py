@@ -177,21 +177,28 @@ def test_people_of_a_folder_are_listed_without_the_word(typed, tmp_path):
     assert code == 1 and "people list WORKDIR" in said
 
 
-def test_sigterm_ends_with_all_that_is_to_be_done(capsys):
-    handler, cleaned = signal.getsignal(signal.SIGTERM), []
+def test_sigterm_ends_with_all_that_is_to_be_done():
+    missed, cleaned = [], []
+
+    def handler(number, frame):
+        missed.append(number)
 
     def work():
         try:
             os.kill(os.getpid(), signal.SIGTERM)
-            time.sleep(10)
+            time.sleep(1)
         finally:
             cleaned.append(True)
         return 0
 
-    with pytest.raises(SystemExit) as stopped:
-        main.told(work)
-    assert stopped.value.code == 143 and cleaned
-    assert signal.getsignal(signal.SIGTERM) is handler
+    usual = signal.signal(signal.SIGTERM, handler)
+    try:
+        with pytest.raises(SystemExit) as stopped:
+            main.told(work)
+        assert stopped.value.code == 143 and cleaned and not missed
+        assert signal.getsignal(signal.SIGTERM) is handler
+    finally:
+        signal.signal(signal.SIGTERM, usual)
 
 
 def test_ctrl_c_is_told_without_a_traceback(capsys):

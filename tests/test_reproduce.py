@@ -10,7 +10,7 @@ import pytest
 import small_run
 
 from configs import bbc_pose, h36m, penn, rendered, tiny
-from ttp_jax import checkpoint
+from ttp_jax import checkpoint, state
 from ttp_jax.verbs import cells, experiment, published, reproduce, tables
 from ttp_jax.verbs.cells import Cell
 
@@ -205,7 +205,73 @@ def test_figure3_is_the_mean_gain_at_each_index():
     _, table = rows_of(config, "figure3", found)
     gains = ["+2.00 (+0.00 to +4.00)"] + [f"+{g} (+{g} to +{g})" for g in ("2.50", "4.50", "6.50")]
     assert [row[1] for row in table.rows] == gains
+    assert [row[2] for row in table.rows] == ["2", "1", "1", "1"]
     assert "<svg" in table.plots[0]
+
+
+def test_keypoints_before_and_after_personalization():
+    config = penn.get_config()  # no validation people
+
+    def errors(own, other):
+        return {"own": own, "other": other, "copy": 0.5}
+
+    read = {"error": 0.05, "mean_pose_error": 0.09}
+    found = {
+        "transformer-seed0-points": {
+            "seed": 0, "bottleneck": {"training": errors(0.1, 0.2)}, "readout": {"training": read},
+        },
+        "transformer-seed0-offline": scored(
+            (1,),
+            bottleneck={
+                "before": errors(0.3, 0.3), "after": errors(0.2, 0.4), "stranger": errors(0.3, 0.4),
+            },
+        ),
+    }  # fmt: skip
+    table = tables.TABLES["points"][1](config, lambda cell: found.get(cell.title))
+    rows = {row[1]: row[2:] for row in table.rows if row[0] == "Transformer (keypoint)"}
+    name = "test people, after offline TTP"
+    assert list(rows) == [
+        "training people", "test people, without TTP", name,
+        "test people, after that of another person",
+    ]  # fmt: skip
+    assert rows["training people"][:4] == ("0.1000", "0.2000", "0.5000", "0.500")
+    assert rows["training people"][4:] == ("0.050 (0.090)", "1")
+    assert [row[3] for row in rows.values()] == ["0.500", "1.000", "0.500", "0.750"]
+    assert {row[2] for row in table.rows if row[0] == "Feat. shared (keypoint)"} == {"missing"}
+
+
+def test_the_control_is_the_person_before(monkeypatch):
+    """Each person by the changes of the one before, the first by those of the last."""
+    seen = []
+
+    class Predictor:
+        def __init__(self, *_):
+            self.model = None
+
+        def use(self, base):
+            self.model = base.params["w"]
+
+        def one(self, clip):
+            return types.SimpleNamespace(joints=(clip.name, self.model))
+
+    def probe(clip, deltas):
+        seen.append((clip.name, [delta.get("w") for delta in deltas]))
+        return [{"own": 1.0} for _ in deltas]
+
+    monkeypatch.setattr(cells, "Runner", Predictor)
+    monkeypatch.setattr(cells.evaluate, "prober", lambda *_: probe)
+    base = state.Base({"w": 0}, {}, np.ones(2))
+    config, people = rendered.get_config(), [types.SimpleNamespace(name=n) for n in "abc"]
+    controls = cells.Controls(config, base, 3)
+    for clip, change in zip(people, (1, 2, 3), strict=True):
+        controls.add(clip, {"w": change})
+    controls.finish()
+    assert controls.joints == {"a": ("a", 3), "b": ("b", 1), "c": ("c", 2)}
+    assert sorted(seen) == [("a", [None, 1, 3]), ("b", [None, 2, 1]), ("c", [None, 3, 2])]
+    alone = cells.Controls(config, base, 1)
+    alone.add(people[0], {"w": 1})
+    alone.finish()
+    assert not alone.joints and set(alone.errors) == {"before", "after"}
 
 
 def test_every_table_says_what_is_missing():
@@ -236,7 +302,8 @@ def test_an_unknown_table_names_the_known_ones(tmp_path):
         reproduce.run(rendered.get_config(), tmp_path, options("table9", tmp_path))
 
 
-def test_a_model_that_comes_along_needs_no_training(tmp_path):
+def test_a_model_that_comes_along_needs_no_training(tmp_path, monkeypatch):
+    monkeypatch.setattr(cells.train, "train", lambda *_: pytest.fail("trained"))
     config = rendered.get_config()
     cell = Cell("transformer", "online")
     # The model of this very training, and of no other.

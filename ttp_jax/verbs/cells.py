@@ -6,6 +6,7 @@ that its numbers follow from, so a cell is computed once and never mistaken for 
 
 import dataclasses
 import datetime
+import functools
 import hashlib
 import json
 import os
@@ -137,7 +138,7 @@ def cell_name(config, cell: Cell) -> str:
         parts["ttp"] = fields(own.ttp, *personalize.HOW)
     if cell.transfer:
         parts["transfer"] = fields(own.transfer, "root")
-    if cell.scenario == POINTS:
+    if cell.scenario == POINTS or (cell.scenario == "offline" and cell.method in WITH_KEYPOINTS):
         parts["probe"] = own.eval.probe_frames
     return f"{cell.title}-{fingerprint(parts)}"
 
@@ -173,7 +174,7 @@ def train_model(config, cell: Cell, workdir: pathlib.Path, cells: pathlib.Path, 
     """
     own, name = config_of(config, cell), model_name(config, cell)
     folder = workdir / "models" / name
-    if name in dict(config.reproduce.given):
+    if not _step(folder) and name in dict(config.reproduce.given):
         return True
     if read(cells, f"training-{name}") is not None and _step(folder) == _last_step(own):
         return True
@@ -200,13 +201,15 @@ def train_model(config, cell: Cell, workdir: pathlib.Path, cells: pathlib.Path, 
 
 
 def base_of(config, cell: Cell, workdir: pathlib.Path) -> state.Base:
-    """The cell's model: a file that is given for it, or what `train_model` has trained.
+    """The cell's model: what `train_model` has trained, else a file that is given for it.
 
     Raises FileNotFoundError where there is neither.
     """
     own, name = config_of(config, cell), model_name(config, cell)
-    own.base = dict(config.reproduce.given).get(name, "")
-    return experiment.load_base(own, workdir / "models" / name)[0]
+    folder = workdir / "models" / name
+    if not _step(folder):
+        own.base = dict(config.reproduce.given).get(name, "")
+    return experiment.load_base(own, folder)[0]
 
 
 def _step(folder: pathlib.Path) -> int:
@@ -247,14 +250,18 @@ def run(config, cell: Cell, workdir: pathlib.Path, cells: pathlib.Path) -> dict:
 def points(config, base) -> dict:
     """Do the 30 points move with the body, and stay on the same part from person to person?
 
-    Reconstruction errors of `evaluate.bottleneck` and `evaluate.readout`, on people as trained on
-    and on validation people.
+    Reconstruction errors of `evaluate.bottleneck` and `evaluate.readout`, on training people and
+    on validation people, where there are such.
     """
     clips = experiment.load_clips(config)
     training, held_out = (clips_lib.select(clips, split) for split in ("train", "val"))
-    fit = training[: -(-3 * len(training) // 4)]  # the readout is scored on people not in its fit
-    errors = {"training": evaluate.bottleneck(config, base, training[: evaluate.PROBED])}
-    reads = {"training": evaluate.readout(config, base, fit, training[len(fit) :])}
+    errors, reads = {"training": evaluate.bottleneck(config, base, evaluate.probed(training))}, {}
+    names = list(dict.fromkeys(clip.subject for clip in training))
+    known = set(names[: 3 * len(names) // 4])  # the readout is scored on people not in its fit
+    fit = [clip for clip in training if clip.subject in known]
+    rest = [clip for clip in training if clip.subject not in known]
+    if fit and rest:
+        reads["training"] = evaluate.readout(config, base, fit, rest)
     if held_out:
         errors["validation"] = evaluate.bottleneck(config, base, held_out)
         reads["validation"] = evaluate.readout(config, base, training, held_out)
@@ -264,9 +271,14 @@ def points(config, base) -> dict:
 def personalized(config, cell: Cell, base: state.Base | None) -> dict:
     """What came out for the people of a cell, and what it cost."""
     clips, skeleton = people(config, cell)
+    controls = None
+    if base is not None and cell.scenario == "offline":
+        controls = Controls(config, base, len(clips))
     began = time.monotonic()
-    clips, joints, deltas = predict(config, cell, base, clips)
+    joints = predict(config, cell, base, clips, controls)
     seconds, memory = time.monotonic() - began, peak_mib()
+    if controls:
+        seconds -= controls.seconds
     frames = sum(clip.num_frames for clip in clips)
     named = cell.scenario in WITHOUT_MODEL
     found = {
@@ -279,18 +291,63 @@ def personalized(config, cell: Cell, base: state.Base | None) -> dict:
         "smoothed": scores(config, clips, [smooth.savgol(j) for j in joints], skeleton),
         "by_frame": by_frame(config, clips, joints, skeleton),
     }
-    if base is None or cell.scenario != "offline":
-        return found
-    others = [*deltas[-1:], *deltas[:-1]]  # the control: the person before
-    if len(clips) > 1:
-        found["stranger"] = scores(config, clips, by_models(config, base, clips, others), skeleton)
-    if cell.method in WITH_KEYPOINTS:
-        models = {"before": None, "after": deltas, "stranger": others}
+    if controls and controls.joints:
+        strangers = [controls.joints[clip.name] for clip in clips]
+        found["stranger"] = scores(config, clips, strangers, skeleton)
+    if controls and controls.errors:
         found["bottleneck"] = {
-            name: evaluate.bottleneck(config, base, clips, changes)
-            for name, changes in models.items()
+            name: evaluate.mean_errors(errors) for name, errors in controls.errors.items()
         }
     return found
+
+
+class Controls:
+    """What stands beside offline personalization: each person by the model of the one before.
+
+    Holds the first person's and the last one's changes only, however many people there are.
+
+    Attributes:
+      joints: of each clip, by the model of the person before (of the last, for the first).
+      errors: of the reconstruction (`evaluate.prober`), "before" personalization, "after" it, and
+        by the model of that "stranger"; methods with keypoints only.
+      seconds: that all this took.
+    """
+
+    def __init__(self, config, base: state.Base, people: int):
+        self.joints: dict[str, np.ndarray] = {}
+        self.errors: dict[str, list[dict]] = {}
+        self.seconds = 0.0
+        self._base, self._plain = base, Runner(config, base, "none")
+        keypoints = config.model.method in WITH_KEYPOINTS
+        self._probe = evaluate.prober(config, base, people) if keypoints else None
+        self._first: tuple[Any, Any] | None = None
+        self._before = None
+
+    def add(self, clip, delta) -> None:
+        """A person has been personalized: to this change of the base."""
+        if self._first is None:
+            self._first = clip, delta  # whom it is compared with comes last
+        else:
+            self._compare(clip, delta, self._before)
+        self._before = delta
+
+    def finish(self) -> None:
+        """All people have been added."""
+        if self._first is not None:
+            clip, delta = self._first
+            self._compare(clip, delta, self._before if self._before is not delta else None)
+
+    def _compare(self, clip, own, other) -> None:
+        began = time.monotonic()
+        models = {"before": {}, "after": own}
+        if other is not None:
+            models["stranger"] = other
+            self._plain.use(self._base.replace(params=state.adapted(self._base, other)["params"]))
+            self.joints[clip.name] = self._plain.one(clip).joints
+        if self._probe:
+            for name, errors in zip(models, self._probe(clip, [*models.values()]), strict=True):
+                self.errors.setdefault(name, []).append(errors)
+        self.seconds += time.monotonic() - began
 
 
 def people(config, cell: Cell):
@@ -306,17 +363,17 @@ def people(config, cell: Cell):
     return clips, SKELETONS[there.data.skeleton]
 
 
-def predict(config, cell: Cell, base: state.Base | None, clips):
-    """The clips in the boxes that they are predicted in, joints, what personalization changed."""
+def predict(config, cell: Cell, base: state.Base | None, clips, controls: Controls | None = None):
+    """Joints per clip; `controls` is told of every person's model."""
     if cell.scenario == "mean pose":
         training = experiment.load_clips(config, "train")
-        return clips, evaluate.mean_pose(config, training, clips), []
+        return evaluate.mean_pose(config, training, clips)
     if base is None:
         fresh = experiment.random_state(
             config, experiment.optimizer(config), np.ones(config.loss.levels + 1)
         )
         base = state.Base(fresh.params, fresh.batch_stats, fresh.normalisers)
-        return clips, Runner(config, base, "none").joints_of(clips), []
+        return Runner(config, base, "none").joints_of(clips)
     runner, found = Runner(config, base, cell.scenario), {}
     plain = Runner(config, base, "none")
     clips = [personalize.placed(clip, plain, config) for clip in clips]
@@ -325,18 +382,12 @@ def predict(config, cell: Cell, base: state.Base | None, clips):
         for clip, result in runner.many(clips, bar):
             if isinstance(result, Exception):
                 raise result
-            found[clip.name] = result.joints, jax.device_get(result.adaptation.delta)
-    joints, deltas = zip(*(found[clip.name] for clip in clips), strict=True)
-    return clips, joints, deltas
-
-
-def by_models(config, base: state.Base, clips, deltas):
-    """Joints of each clip by a model of its own: the base, changed so."""
-    plain, joints = Runner(config, base, "none"), []
-    for clip, delta in zip(clips, deltas, strict=True):
-        plain.use(base.replace(params=state.adapted(base, delta)["params"]))
-        joints.append(plain.one(clip).joints)
-    return joints
+            found[clip.name] = result.joints
+            if controls:
+                controls.add(clip, jax.device_get(result.adaptation.delta))
+    if controls:
+        controls.finish()
+    return [found[clip.name] for clip in clips]
 
 
 def _mapped(config, clips, joints, skeleton):
@@ -404,6 +455,7 @@ def where() -> dict:
     }
 
 
+@functools.cache  # the code that runs is that of the start, whatever is checked out meanwhile
 def _commit() -> str | None:
     """The commit of this checkout, with a + if it was changed; None outside one."""
     root = pathlib.Path(__file__).parents[2]

@@ -17,7 +17,8 @@ from its last checkpoint. --minutes=N ends after about so many minutes: the same
 Models are under WORKDIR/models, by a fingerprint of what they were trained on and how. Writes
 WORKDIR/report.md and WORKDIR/report.html, one file that opens anywhere; what has not been run is
 shown as missing. --config.reproduce.seeds="(0,)" and
---config.reproduce.methods="('transformer',)" do a part of it.
+--config.reproduce.methods="('transformer',)" do a part of it. config.reproduce.given names models
+that come along, so that these are not trained ("()": train them too).
 """
 
 import pathlib
@@ -47,6 +48,7 @@ def run(config, workdir: pathlib.Path, options) -> int:
         )
     if config.base:
         raise ValueError(f"{config.name} takes the model {config.base}: name a config that trains.")
+    cells.where()  # the commit of the code that runs now
     folder = pathlib.Path(options.cells) if options.cells else workdir / "cells"
     wanted = [cell for name in names if name != PICTURES for cell in tables.wanted(config, name)]
     wanted = cells.missing(config, list(dict.fromkeys(wanted)), folder)
@@ -91,8 +93,8 @@ def _draw(config, workdir: pathlib.Path) -> None:
     own = cells.config_of(config, cell)
     try:
         base = cells.base_of(config, cell, workdir)
-    except FileNotFoundError:
-        say("the pictures are by the trained Transformer: run --what=table1 in this workdir first")
+    except FileNotFoundError as error:
+        say(f"no pictures, they are by the trained Transformer (--what=table1): {error}")
         return
     runner = Runner(own, base, "offline")
     clips = clips_lib.by_subject(experiment.load_clips(own, "test"))[: own.eval.pictures]
@@ -133,12 +135,14 @@ def write_report(config, workdir: pathlib.Path, folder: pathlib.Path) -> None:
 def _trainings(config, folder: pathlib.Path) -> dict[str, dict | None]:
     """The cells of the trainings that Table 1 needs, None for those that are missing."""
     wanted = [cell for cell in tables.wanted(config, "table1") if cell.scenario == "none"]
-    return {
-        f"{cell.method}, seed {cell.seed}": cells.read(
-            folder, f"training-{cells.model_name(config, cell)}"
-        )
-        for cell in wanted
-    }
+    given, found = dict(config.reproduce.given), {}
+    for cell in wanted:
+        name = cells.model_name(config, cell)
+        told = cells.read(folder, f"training-{name}")
+        if told is None and name in given:
+            told = {"given": given[name]}
+        found[f"{cell.method}, seed {cell.seed}"] = told
+    return found
 
 
 def _about(config, there) -> list[str]:

@@ -172,13 +172,22 @@ def _pairs(before, after) -> list[tuple[dict, dict]]:
     return pairs
 
 
+def _known(deltas: np.ndarray) -> np.ndarray:
+    """Without the people who have no score: none of their joints is labelled."""
+    return deltas[:, np.isfinite(deltas).all(0)]
+
+
 def _with_interval(deltas: np.ndarray) -> str:
+    deltas = _known(deltas)
+    if not deltas.size:
+        return "-"
     low, high = metrics.bootstrap_interval(deltas)
     return f"{deltas.mean():+.2f} ({low:+.2f} to {high:+.2f})"
 
 
 def _share_worse(deltas: np.ndarray) -> str:
-    return f"{100 * (deltas.mean(0) < 0).mean():.0f} %"
+    deltas = _known(deltas)
+    return f"{100 * (deltas.mean(0) < 0).mean():.0f} %" if deltas.size else "-"
 
 
 def _people(cell: dict, part: str) -> np.ndarray:
@@ -376,26 +385,31 @@ def _table6(config, find: Find) -> Table:
 
 
 def _figure3(config, find: Find) -> Table:
-    title, header = "Figure 3: gain against frame index, online", ("frames", "gain (95 %)")
+    title = "Figure 3: gain against frame index, online"
+    header = ("frames", "gain (95 %)", "people")
     before, after = (
         _there(find, _each(config, "transformer", (scenario,))) for scenario in ("none", "online")
     )
     found = [_by_frame(a) - _by_frame(b) for b, a in _pairs(before, after)]
     if not found:
-        return Table(title, header, [("all", "missing")])
+        return Table(title, header, [("all", "missing", "-")])
     gains = np.stack(found)  # [seeds, people, frames]
     mean = np.nanmean(gains, (0, 1))
     width = min(SMOOTHED_FRAMES, len(mean))
     curve = np.convolve(mean, np.ones(width) / width, "valid")
     x = np.arange(len(curve)) + width // 2
     quarters = [q for q in np.array_split(np.arange(len(mean)), 4) if len(q)]
-    rows = [
-        (f"{q[0]} to {q[-1]}", _with_interval(_mean_of_labelled(gains[:, :, q]))) for q in quarters
-    ]
+    rows = []
+    for q in quarters:
+        part = _mean_of_labelled(gains[:, :, q])
+        rows.append((f"{q[0]} to {q[-1]}", _with_interval(part), str(part.shape[1])))
     plot = report.line_plot(
         {"TTP online": (x, curve)}, x_label="frame", y_label="gain", title=title
     )
-    notes = (f"Mean over people and {len(gains)} seed(s); the plot over {width} frames as well.",)
+    notes = (
+        f"Mean over people and {len(gains)} seed(s), quarters of the longest video; the plot over "
+        f"{width} frames as well. Who has a shorter video is missing later.",
+    )
     return Table(title, header, rows, notes, (plot,))
 
 
@@ -522,7 +536,7 @@ def _errors(found: Sequence[dict], part: str) -> tuple[str, ...]:
 
 
 def _readout(found: Sequence[dict], part: str) -> str:
-    reads = [cell["readout"][part] for cell in found if "readout" in cell]
+    reads = [cell["readout"][part] for cell in found if part in cell.get("readout", ())]
     if not reads:
         return "-"
     error, mean = (np.mean([read[name] for read in reads]) for name in ("error", "mean_pose_error"))
@@ -550,6 +564,9 @@ def trainings(found: dict[str, dict | None]) -> Table:
     for name, cell in found.items():
         if cell is None:
             rows.append((name, "missing", "-", "-"))
+            continue
+        if "given" in cell:
+            rows.append((name, "-", f"not here: comes along ({cell['given']})", "-"))
             continue
         last = cell["pieces"][-1]
         machine = f"{last['machine']['device']}, {last['machine']['cores']} cores"

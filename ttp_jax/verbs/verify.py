@@ -30,7 +30,7 @@ def run(words: list[str]) -> int:
     try:
         receipt = json.loads(path.read_text())
         config = config_of(receipt["config"])
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is no receipt of a run ({error}).") from error
     if receipt["scenario"] == "live":
         raise ValueError("a camera's frames are gone: only runs on files can be done again.")
@@ -75,7 +75,7 @@ def done_again(config, workdir: pathlib.Path, receipt: dict) -> list[str]:
         again = pathlib.Path(place)
         config.eval.pictures = 0
         for data in sorted(sources):
-            config.data = config_of({**receipt["config"], "data": json.loads(data)}).data
+            config.data = config_of({"data": json.loads(data)}).data
             personalize.run_scenario(config, workdir, receipt["scenario"], options, again)
         found = personalize.read_json(again, "run") or {}
     wrong = []
