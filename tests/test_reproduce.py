@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import pathlib
 import re
 import types
 
@@ -324,6 +325,14 @@ def test_a_file_of_weights_counts_by_its_name_not_by_its_folder():
         config.model.init = path
         names.add(cells.model_name(config, cell))
     assert len(names) == 2
+
+
+def test_the_page_of_the_benchmark_is_what_its_cells_say(tmp_path):
+    docs = pathlib.Path(__file__).parents[1] / "docs"
+    config = rendered.get_config()
+    reproduce.run(config, tmp_path, options("report", docs / "results/cells"))
+    made, kept = tmp_path / "report.md", docs / "benchmark.md"
+    assert kept.read_text() == made.read_text(), "make it again, as CONTRIBUTING.md says"
 
 
 @pytest.mark.slow

@@ -117,13 +117,15 @@ def write_report(config, workdir: pathlib.Path, folder: pathlib.Path) -> None:
     found.append(tables.ran(there))
     about = _about(config, there)
     pictures = sorted((workdir / "figures").glob("*.png"))
-    text = [f"# Reproduction: {config.name}", "", *about, "", *map(tables.markdown, found)]
+    again = f"python main.py reproduce --config=configs/{config.name}.py --what=all"
+    text = [f"# Reproduction: {config.name}", "", "```bash", again, "```", ""]
+    text += ["\n\n".join(about), "", *map(tables.markdown, found)]
     if pictures:
         text += ["## Figures 5, 7, 8", ""]
         text += [f"![{path.stem}](figures/{path.name})" for path in pictures]
     workdir.mkdir(parents=True, exist_ok=True)
     (workdir / "report.md").write_text("\n".join(text) + "\n")
-    sections = [report.section("What this is", *map(report.paragraph, about))]
+    sections = [report.section("What this is", *map(report.paragraph, (again, *about)))]
     sections += map(tables.html, found)
     if pictures:
         shown = (report.picture(path, path.stem, path.stem) for path in pictures)
