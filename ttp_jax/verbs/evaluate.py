@@ -294,9 +294,10 @@ def _print_bottleneck(report) -> None:
     report["verdict"] = {}
     for people, errors in report["bottleneck"].items():
         report["verdict"][people] = metrics.bottleneck_verdict(**errors)
-        say(f"  {people} people: {report['verdict'][people]}")
-    if "training" in report["bottleneck"]:
-        say("  (It may be alive on training people only: before TTP, others look too different.)")
+        say(f"  {people} people, without TTP: {report['verdict'][people]}")
+    if "alive" not in report["verdict"]["test"]:
+        say("  (People who look unlike the training ones can put the keypoints to sleep, and")
+        say("  personalization can wake them: docs/method.md, When it can't work.)")
     if "readout" not in report:
         return
     linear = report["readout"]

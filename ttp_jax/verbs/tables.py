@@ -408,7 +408,7 @@ def _figure3(config, find: Find) -> Table:
     )
     notes = (
         f"Mean over people and {len(gains)} seed(s), quarters of the longest video; the plot over "
-        f"{width} frames as well. Who has a shorter video is missing later.",
+        f"{width} frames as well. Shorter videos count in the earlier quarters only.",
     )
     return Table(title, header, rows, notes, (plot,))
 
