@@ -319,6 +319,14 @@ def test_a_model_that_comes_along_needs_no_training(tmp_path, monkeypatch):
         cells.base_of(config, cell, tmp_path)
 
 
+def test_a_cell_is_read_as_written_and_has_a_list_of_numbers_on_a_line(tmp_path):
+    cell = {"by_frame": [[1.5, None], [2, 3]], "people": ["a [1   2]", "b"], "none": [], "seed": 0}
+    cells.write(tmp_path, "cell", cell)
+    assert cells.read(tmp_path, "cell") == cell
+    lines = [line.strip() for line in (tmp_path / "cell.json").read_text().splitlines()]
+    assert "[ 1.5, null ]," in lines and "[ 2, 3 ]" in lines and '"a [1   2]",' in lines
+
+
 def test_a_file_of_weights_counts_by_its_name_not_by_its_folder():
     config, cell, names = penn.get_config(), Cell("transformer", "none"), set()
     for path in ("/data/resnet50-19c8e357.pth", "resnet50-19c8e357.pth", "resnet50-11ad3fa6.pth"):
@@ -353,7 +361,7 @@ def test_every_table_from_nothing_stopped_and_gone_on_with(tmp_path, capsys):
     assert left_out.count("missing") == 3 + 2 * 4
     others = 3  # of what the paper claims: about methods that aren't run here
     assert text.count("missing") == left_out.count("missing") + others
-    assert re.search(r"\| transformer, seed 0 \| \d+ \| \d+\.\d+ \|", text)  # its training
+    assert re.search(r"\| transformer, seed 0 \| \d+ \| \w+: ", text)  # its training
     files = {path: path.stat().st_mtime_ns for path in folder.glob("*.json")}
     (training,) = folder.glob("training-transformer-seed0-*.json")
     told = json.loads(training.read_text())
@@ -362,7 +370,6 @@ def test_every_table_from_nothing_stopped_and_gone_on_with(tmp_path, capsys):
     told = json.loads(cell.read_text())
     assert len(told["people"]) == 3 and told["frames"] == 27
     assert [len(person) for person in told["by_frame"]] == [9, 9, 9]
-    assert len(cell.read_text().splitlines()) < 120  # a list of numbers is a line
     assert {"PCK@0.2", "PCK@0.5"} == set(told["scores"]) == set(told["stranger"])
     assert {"before", "after", "stranger"} == set(told["bottleneck"])
     assert told["bottleneck"]["before"]["copy"] == told["bottleneck"]["after"]["copy"]

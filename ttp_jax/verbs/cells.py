@@ -159,7 +159,7 @@ def write(folder: pathlib.Path, name: str, cell: dict) -> None:
     def joined(numbers):
         return " ".join(numbers[0].split())
 
-    text = re.sub(r"\[[^\[\]{}\"]*\]", joined, json.dumps(cell, indent=1))
+    text = re.sub(r"\[\n[^\[\]{}\"]*\]", joined, json.dumps(cell, indent=1))
     write_atomically(folder / f"{name}.json", lambda path: path.write_text(text + "\n"))
 
 
