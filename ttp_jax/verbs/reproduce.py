@@ -149,7 +149,7 @@ def _trainings(config, folder: pathlib.Path) -> dict[str, dict | None]:
 
 def _about(config, there) -> list[str]:
     """What a reader must know first."""
-    kinds = sorted({f"{c['machine']['device']}, {c['machine']['cores']} cores" for c in there})
+    kinds = sorted(set(map(tables.machine, there)))
     commits = sorted({str(c["commit"]) for c in there})
     data = (
         "rendered (synthetic) people" if config.data.source == "synthetic" else config.data.source

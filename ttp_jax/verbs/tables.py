@@ -203,7 +203,7 @@ def _there(find: Find, cells: Sequence[Cell]) -> list[dict]:
     return [cell for cell in map(find, cells) if cell is not None]
 
 
-def _lines(config, find: Find, methods, theirs, *, part="scores", over="scores", **options):
+def _lines(config, find: Find, methods, theirs, *, part="scores", **options):
     """Rows of the form of Table 1: method, TTP, score, other score, gain, worse, cost, paper."""
     for method in methods:
         before = _there(find, _each(config, method, ("none",), **options))
@@ -217,7 +217,7 @@ def _lines(config, find: Find, methods, theirs, *, part="scores", over="scores",
             if not found:
                 yield METHODS[method], HOW[scenario], *["missing"] * 2, *["-"] * 4, *tail
                 continue
-            gain = _gain(before, found, part, over) if scenario != "none" else ("", "")
+            gain = _gain(before, found, part, part) if scenario != "none" else ("", "")
             yield (
                 METHODS[method] + _seeds(found, cells),
                 HOW[scenario],
@@ -358,7 +358,7 @@ def _others(config, find: Find) -> Table:
 def _table5(config, find: Find) -> Table:
     theirs = published.TABLE5.get(config.name, {})
     plain, smoothed = (
-        list(_lines(config, find, ("baseline", "transformer"), theirs, part=part, over=part))
+        list(_lines(config, find, ("baseline", "transformer"), theirs, part=part))
         for part in ("scores", "smoothed")
     )
     rows = [(*a[:3], b[2], *b[4:6], a[-1]) for a, b in zip(plain, smoothed, strict=True)]
@@ -558,6 +558,11 @@ TABLES = {
 }
 
 
+def machine(made: dict) -> str:
+    """What ran a cell, or a piece of a training."""
+    return f"{made['machine']['device']}, {made['machine']['cores']} cores"
+
+
 def trainings(found: dict[str, dict | None]) -> Table:
     """What each training took."""
     rows = []
@@ -569,9 +574,8 @@ def trainings(found: dict[str, dict | None]) -> Table:
             rows.append((name, "-", f"not here: comes along ({cell['given']})", "-"))
             continue
         last = cell["pieces"][-1]
-        machine = f"{last['machine']['device']}, {last['machine']['cores']} cores"
         minutes = f"{cell['seconds'] / 60:.0f}"
-        rows.append((name, minutes, machine, str(last["commit"])))
+        rows.append((name, minutes, machine(last), str(last["commit"])))
     return Table("Trainings", ("training", "minutes", "machine", "commit"), rows)
 
 
@@ -582,7 +586,7 @@ def ran(found: Sequence[dict]) -> Table:
             cell["cell"],
             cell["date"],
             f"{cell['seconds'] / 60:.1f}",
-            f"{cell['machine']['device']}, {cell['machine']['cores']} cores",
+            machine(cell),
             str(cell["commit"]),
         )
         for cell in found
