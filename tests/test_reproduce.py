@@ -189,10 +189,25 @@ def test_smoothing_and_the_control_have_their_own_scores():
     rows, _ = rows_of(config, "table5", found)
     found_row = rows["Transformer (keypoint)", "offline"]
     gain = "+1.00 (+1.00 to +1.00)"  # of smoothed over smoothed
-    assert found_row[2:] == ("21.00", "22.00", gain, "0 %", "89.51")
+    assert found_row[2:] == ("21.00", "22.00", gain, "0 %", "0.250", "100", "89.51")
     rows, _ = rows_of(config, "table1", found)
     control = rows["Transformer (keypoint)", "offline, on another person's frames"]
     assert control[2] == "15.00" and control[4].startswith("-5.00")
+
+
+def test_rows_of_table2_are_of_the_same_seeds():
+    config = penn.get_config()
+    found = {
+        "transformer-seed0-none": scored((10, 20, 30)),
+        "transformer-seed1-none": scored((10, 20, 30), 1),
+        "transformer-seed0-online": scored((12, 22, 32)),
+        "transformer-seed1-online": scored((90, 90, 90), 1),
+        "transformer-seed0-online-iterations=2": scored((13, 23, 33)),
+    }
+    _, table = rows_of(config, "table2", found)
+    assert [row[1] for row in table.rows] == ["22.00", "23.00", "missing", "missing"]
+    assert table.rows[0][2] == "+2.00 (+2.00 to +2.00)"
+    assert table.notes == ("Seeds: 0.",)
 
 
 def test_figure3_is_the_mean_gain_at_each_index():

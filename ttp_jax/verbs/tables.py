@@ -324,11 +324,24 @@ def _difference(find: Find, seed: int, over, under) -> np.ndarray | None:
     return np.asarray(plus - minus)
 
 
+def _online_with(config, find: Find, changes: Sequence) -> tuple[list[list[dict]], str]:
+    """Cells of the Transformer online per change, and a note that says of which seeds.
+
+    They are of the seeds that all of them have, so that they can be compared; a change without any
+    cell doesn't count.
+    """
+    found = [_there(find, _each(config, "transformer", ("online",), changes=c)) for c in changes]
+    each = [{cell["seed"] for cell in cells} for cells in found if cells]
+    seeds = set.intersection(*each) if each else set()
+    kept = [[cell for cell in cells if cell["seed"] in seeds] for cells in found]
+    return kept, f"Seeds: {', '.join(map(str, sorted(seeds))) or 'none'}."
+
+
 def _table2(config, find: Find) -> Table:
     rows, before = [], _there(find, _each(config, "transformer", ("none",)))
-    for count in (1, 2, 3, 4):
-        changes = _iterations(config, count)
-        found = _there(find, _each(config, "transformer", ("online",), changes=changes))
+    counts = (1, 2, 3, 4)
+    cells, seeds = _online_with(config, find, [_iterations(config, count) for count in counts])
+    for count, found in zip(counts, cells, strict=True):
         paper = published.TABLE2.get(config.name, {}).get(count)
         head, tail = str(count), "-" if paper is None else f"{paper:.2f}"
         if found:
@@ -337,7 +350,7 @@ def _table2(config, find: Find) -> Table:
             row = (head, "missing", *["-"] * 4, tail)
         rows.append(row)
     header = ("updates a frame", "score", "gain per person (95 %)", "worse", *COST)
-    return Table("Table 2: updates a frame, online", header, rows)
+    return Table("Table 2: updates a frame, online", header, rows, (seeds,))
 
 
 def _others(config, find: Find) -> Table:
@@ -361,8 +374,8 @@ def _table5(config, find: Find) -> Table:
         list(_lines(config, find, ("baseline", "transformer"), theirs, part=part))
         for part in ("scores", "smoothed")
     )
-    rows = [(*a[:3], b[2], *b[4:6], a[-1]) for a, b in zip(plain, smoothed, strict=True)]
-    header = ("method", "TTP", "score", "smoothed", *HEAD[4:], "paper, smoothed")
+    rows = [(*a[:3], b[2], *b[4:]) for a, b in zip(plain, smoothed, strict=True)]
+    header = ("method", "TTP", "score", "smoothed", *HEAD[4:], *COST[:2], "paper, smoothed")
     notes = (
         "Savitzky-Golay, 7 frames, second order (ours: the paper names no settings). Gain: of "
         "smoothed joints, over smoothed ones without TTP.",
@@ -428,28 +441,30 @@ def _by_frame(cell: dict) -> np.ndarray:
 
 def _figure4(config, find: Find) -> Table:
     before, rows, x, y = _there(find, _each(config, "transformer", ("none",))), [], [], []
-    for changes in (*_lengths(config), ()):
-        found = _there(find, _each(config, "transformer", ("online",), changes=changes))
+    all_changes = (*_lengths(config), ())
+    cells, seeds = _online_with(config, find, all_changes)
+    for changes, found in zip(all_changes, cells, strict=True):
         name = "all frames"
         if changes:
             name = {"ttp.reset": "anew every {} frames", "data.extra": "and {} more frames"}[
                 changes[0][0]
             ].format(changes[0][1])
         if found:
-            rows.append((name, _over_seeds(found), *_gain(before, found)))
+            rows.append((name, _over_seeds(found), *_gain(before, found), *_cost(found)))
             if not changes or changes[0][0] == "ttp.reset":
                 frames = found[0]["frames"] / len(found[0]["people"])
                 x.append(int(changes[0][1]) if changes else frames)
                 y.append(np.mean([c["scores"][_measure(c)]["mean"] for c in found]))
         else:
-            rows.append((name, "missing", "-", "-"))
+            rows.append((name, "missing", *["-"] * 4))
     title = "Figure 4: gain against number of unlabelled frames, online"
     plots = ()
     if len(x) > 1:
         plots = (
             report.line_plot({"online": (x, y)}, x_label="frames", y_label="score", title=title),
         )
-    return Table(title, ("frames", "score", "gain per person (95 %)", "worse"), rows, (), plots)
+    header = ("frames", "score", "gain per person (95 %)", "worse", *COST[:2])
+    return Table(title, header, rows, (seeds,), plots)
 
 
 def _ablation_table(config, find: Find) -> Table:
