@@ -73,6 +73,9 @@ _HAIRS = np.array(
 )  # fmt: skip
 
 
+_PLAIN = np.zeros(7)  # a material without a pattern
+
+
 def _hsv(hue, saturation, value):
     """Return RGB [..., 3]; the hue wraps at 1."""
     ramp = jnp.abs(jnp.mod(hue[..., None] + jnp.array([0.0, 2 / 3, 1 / 3]), 1.0) * 6 - 3) - 1
@@ -146,27 +149,53 @@ def _cloth(draw, shifted):
 
 def sample_identity(key: jax.Array, shifted: bool = False, varied: bool = False) -> Identity:
     """Draw a subject; for `shifted` and `varied` see `synthetic.Spec.preset`."""
+    # One after the other: who they are follows from the order of the draws, too.
     draw = Draw(key)
     tall = draw.uniform(0.92, 1.08)
     bones = jnp.array(list(BONES.values())) * tall * draw.uniform(0.92, 1.08, (len(BONES),))
-    plain = jnp.zeros(7)
+    materials, lengths = _outfit(draw, shifted)
+    scene = _scene(draw)
+    camera = _response(draw, shifted)
+    rest = {
+        "girth": draw.uniform(0.9, 1.2),
+        "skirt": draw.chance(0.12).astype(jnp.float32),
+        "long_hair": draw.chance(0.4) * draw.uniform(0.4, 1.0),
+        "hairline": draw.uniform(-0.05, 0.2),
+        "ambient": draw.uniform(0.4, 0.65),
+        "wall": draw.uniform(0.8, 3.0),
+        "coarse": 0.1 * draw.normal((5, 5, 1)) + 0.035 * draw.normal((5, 5, 3)),
+        "fine": draw.uniform(0.01, 0.07) * draw.normal((17, 17, 1)) * jnp.ones(3),
+        "slack": draw.uniform(0.0, 0.03, (4,)),
+    }
+    # What only some presets have is drawn last, so that the rest is the same in all.
+    more, extras = _extras(draw, varied, lengths["trouser"])
+    materials = jnp.stack([*materials, *more])
+    return Identity(
+        bones=bones, materials=materials, **lengths, **scene, **camera, **rest, **extras
+    )
+
+
+def _outfit(draw, shifted):
+    """Return the materials up to "hair", and what else is drawn with the clothes, by name."""
     skin, hair = draw.of(_SKINS), draw.of(_HAIRS)
     hair = jnp.where(draw.chance(0.1), draw.color((0.5, 0.9), (0.4, 0.9)), hair)
     shoe = draw.color((0.0, 0.8), (0.05, 1.0))
     top, bottom = _cloth(draw, shifted), _cloth(draw, shifted)
-    bottom = bottom.at[-1].multiply(
-        jnp.logical_or(shifted, draw.chance(0.4))
-    )  # trousers are mostly plain
-    one = [jnp.concatenate([color, color, plain]) for color in (skin, shoe, hair)]
-    sleeve = jnp.where(draw.chance(0.55), draw.uniform(0.1, 0.9), draw.uniform(1.75, 1.95))
-    trouser = jnp.where(draw.chance(0.45), draw.uniform(0.4, 1.05), draw.uniform(1.7, 1.95))
-    badge = jnp.concatenate(
-        [
-            draw.chance(0.5) * draw.uniform(0.05, 0.1)[None],
-            jnp.stack([draw.uniform(0.03, 0.1), draw.uniform(-0.22, -0.12)]),
-            draw.color((0.0, 1.0), (0.0, 1.0)),
-        ]
-    )
+    patterned = jnp.logical_or(shifted, draw.chance(0.4))  # trousers are mostly plain
+    bottom = bottom.at[-1].multiply(patterned)
+    skin, shoe, hair = (jnp.concatenate([c, c, _PLAIN]) for c in (skin, shoe, hair))
+    lengths = {
+        "sleeve": jnp.where(draw.chance(0.55), draw.uniform(0.1, 0.9), draw.uniform(1.75, 1.95)),
+        "trouser": jnp.where(draw.chance(0.45), draw.uniform(0.4, 1.05), draw.uniform(1.7, 1.95)),
+    }
+    width = draw.chance(0.5) * draw.uniform(0.05, 0.1)[None]
+    size = jnp.stack([draw.uniform(0.03, 0.1), draw.uniform(-0.22, -0.12)])
+    badge = jnp.concatenate([width, size, draw.color((0.0, 1.0), (0.0, 1.0))])
+    return [skin, top, bottom, shoe, hair], {**lengths, "badge": badge}
+
+
+def _scene(draw):
+    """Return light, room and clutter by name."""
     light = jnp.stack([draw.uniform(-0.9, 0.9), draw.uniform(0.3, 1.0), draw.uniform(0.35, 1.0)])
     wall, floor = draw.color((0.0, 0.55), (0.25, 0.95)), draw.color((0.0, 0.5), (0.15, 0.8))
     clutter = jnp.concatenate(
@@ -181,30 +210,29 @@ def sample_identity(key: jax.Array, shifted: bool = False, varied: bool = False)
         ],
         -1,
     )
+    light = light / jnp.linalg.norm(light)
+    return {"light": light, "room": jnp.stack([wall, floor]), "clutter": clutter}
+
+
+def _response(draw, shifted):
+    """Return the camera's response by name; that of `shifted` people is never met in training."""
     mild, strong = draw.uniform(0.85, 1.12), draw.uniform(0.8, 1.15)
     tint = draw.color((0.0, 0.12), (1.0, 1.001)), draw.color((0.25, 0.45), (1.0, 1.001))
-    response = {
+    both = {
         "gain": (mild * tint[0], strong * tint[1]),
         "contrast": (draw.uniform(0.85, 1.1), draw.uniform(0.55, 0.75)),
         "gamma": (draw.uniform(0.85, 1.2), jnp.exp(draw.uniform(-0.6, 0.5))),
         "blur": (draw.uniform(0.0, 0.5), draw.uniform(0.6, 1.0)),
         "grain": (draw.uniform(0.0, 0.02), draw.uniform(0.0, 0.025)),
     }
-    usual = {
-        "girth": draw.uniform(0.9, 1.2),
-        "skirt": draw.chance(0.12).astype(jnp.float32),
-        "long_hair": draw.chance(0.4) * draw.uniform(0.4, 1.0),
-        "hairline": draw.uniform(-0.05, 0.2),
-        "ambient": draw.uniform(0.4, 0.65),
-        "wall": draw.uniform(0.8, 3.0),
-        "coarse": 0.1 * draw.normal((5, 5, 1)) + 0.035 * draw.normal((5, 5, 3)),
-        "fine": draw.uniform(0.01, 0.07) * draw.normal((17, 17, 1)) * jnp.ones(3),
-        "slack": draw.uniform(0.0, 0.03, (4,)),
-    }
-    # What only some presets have is drawn last, so that the rest is the same in all.
+    return {name: jnp.where(shifted, odd, common) for name, (common, odd) in both.items()}
+
+
+def _extras(draw, varied, trouser):
+    """Return the materials of hat and bag, and what only `varied` people have, by name."""
     hat, bag = (
         jnp.concatenate(
-            [draw.color((0.1, 0.9), (0.1, 1.0)), draw.color((0.1, 0.9), (0.1, 1.0)), plain]
+            [draw.color((0.1, 0.9), (0.1, 1.0)), draw.color((0.1, 0.9), (0.1, 1.0)), _PLAIN]
         )
         for _ in range(2)
     )
@@ -212,22 +240,9 @@ def sample_identity(key: jax.Array, shifted: bool = False, varied: bool = False)
         name: (varied & draw.chance(share)).astype(jnp.float32)
         for name, share in (("hat", 0.25), ("backpack", 0.2), ("handbag", 0.15))
     }
-    loose = varied * draw.chance(0.3) * draw.uniform(0.4, 1.0) * (trouser > 1.7)
-    return Identity(
-        bones=bones,
-        sleeve=sleeve,
-        trouser=trouser,
-        materials=jnp.stack([one[0], top, bottom, one[1], one[2], hat, bag]),
-        badge=badge,
-        light=light / jnp.linalg.norm(light),
-        room=jnp.stack([wall, floor]),
-        clutter=clutter,
-        loose=loose,
-        occluders=_occluders(draw) * varied,
-        **usual,
-        **extras,
-        **{name: jnp.where(shifted, odd, common) for name, (common, odd) in response.items()},
-    )
+    extras["loose"] = varied * draw.chance(0.3) * draw.uniform(0.4, 1.0) * (trouser > 1.7)
+    extras["occluders"] = _occluders(draw) * varied
+    return [hat, bag], extras
 
 
 def _occluders(draw):
