@@ -48,7 +48,6 @@ def train(config, workdir: pathlib.Path, minutes: float = 0.0) -> TrainState:
     Raises NotFinite at a loss that is NaN or infinite; the last checkpoint stays as it is.
     """
     began = time.monotonic()
-    model, tx = experiment.build_model(config), experiment.optimizer(config)
     stages = experiment.stages_of(config)
     last_step = sum(stage.steps for stage in stages)
     clips = experiment.load_clips(config)
@@ -57,34 +56,15 @@ def train(config, workdir: pathlib.Path, minutes: float = 0.0) -> TrainState:
         raise clips_lib.DataError(f"no training clips in {config.data.root}.")
     features = experiment.load_vgg(config)
     checkpoints = Checkpoints(workdir / "checkpoints", config.train.keep)
-    start_values = np.ones(config.loss.levels + 1, np.float32)
-    if checkpoints.latest_step() is None and config.model.method in WITH_KEYPOINTS:
-        start_values = experiment.normaliser_start(config, features, training)
-    mesh = parallel.data_mesh()
-    state = experiment.init_training(config, tx, start_values)
-    state = jax.device_put(state, parallel.everywhere(mesh))
-    if checkpoints.latest_step() is not None:
-        state = checkpoints.restore(state)
+    mesh, tx = parallel.data_mesh(), experiment.optimizer(config)
+    state = _start(config, tx, checkpoints, features, training, mesh)
+    if state.step:
         say(f"resuming at step {int(state.step)} of {last_step}")
     if jax.process_index() == 0:
         experiment.save_config(config, workdir)
     features = jax.device_put(features, parallel.everywhere(mesh))
     stream = _device_batches(config, training, int(state.step), last_step, mesh)
-    programs = {
-        reconstruct: jax.jit(
-            functools.partial(
-                steps.train_step,
-                model=model,
-                tx=tx,
-                reconstruct=reconstruct,
-                accumulate=config.train.accumulate,
-                remat=config.train.remat,
-                bgr=experiment.is_bgr(config),
-            ),
-            donate_argnums=0,
-        )
-        for reconstruct in (False, True)
-    }
+    programs = {reconstruct: _step(config, tx, reconstruct) for reconstruct in (False, True)}
     key = jax.random.key(config.seed + 1)
     log = _Log(config, workdir, int(state.step), last_step)
     try:
@@ -107,6 +87,31 @@ def train(config, workdir: pathlib.Path, minutes: float = 0.0) -> TrainState:
         checkpoints.close()
         log.close()
     return state
+
+
+def _start(config, tx, checkpoints: Checkpoints, features, training, mesh) -> TrainState:
+    """The last checkpoint, on all devices; without one a new state."""
+    resumes = checkpoints.latest_step() is not None
+    normalisers = np.ones(config.loss.levels + 1, np.float32)
+    if not resumes and config.model.method in WITH_KEYPOINTS:
+        normalisers = experiment.normaliser_start(config, features, training)
+    state = experiment.init_training(config, tx, normalisers)
+    state = jax.device_put(state, parallel.everywhere(mesh))
+    return checkpoints.restore(state) if resumes else state
+
+
+def _step(config, tx, reconstruct: bool):
+    """The program of one update, with the self-supervised half or without."""
+    step = functools.partial(
+        steps.train_step,
+        model=experiment.build_model(config),
+        tx=tx,
+        reconstruct=reconstruct,
+        accumulate=config.train.accumulate,
+        remat=config.train.remat,
+        bgr=experiment.is_bgr(config),
+    )
+    return jax.jit(step, donate_argnums=0)
 
 
 def _device_batches(config, clips, first, last, mesh):
