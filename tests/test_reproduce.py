@@ -162,6 +162,16 @@ def test_claims_are_differences_between_cells_of_a_seed():
     rows, _ = rows_of(config, "claims", found)
     said = {claim: row for (claim, _), row in rows.items()}
     assert said["TTP offline helps"][1:] == ("+6.00 (+6.00 to +6.00)", "0 %", "2")
+    assert said["offline, more than another person's model"][1] == "missing"  # it isn't in there
+    found |= {
+        f"transformer-seed{seed}-offline": scored(
+            (16, 26, 36), seed, stranger=scored((12, 25, 35))["scores"]
+        )
+        for seed in (0, 1)
+    }
+    rows, _ = rows_of(config, "claims", found)
+    row = rows["offline, more than another person's model", "+2.00 (+1.00 to +4.00)"]
+    assert row[2:] == ("0 %", "2")
     row = said["the Transformer gains more offline than feature sharing"]
     assert row[1].startswith("+3.00 (") and row[2:] == ("33 %", "2")  # +5, +5, -1
     assert said["TTP online helps"][1] == "missing"
@@ -191,8 +201,8 @@ def test_smoothing_and_the_control_have_their_own_scores():
     gain = "+1.00 (+1.00 to +1.00)"  # of smoothed over smoothed
     assert found_row[2:] == ("21.00", "22.00", gain, "0 %", "0.250", "100", "89.51")
     rows, _ = rows_of(config, "table1", found)
-    control = rows["Transformer (keypoint)", "offline, on another person's frames"]
-    assert control[2] == "15.00" and control[4].startswith("-5.00")
+    control = rows["Transformer (keypoint)", "offline, by another person's model"]
+    assert control[2:4] == ("15.00", "50.00") and control[4].startswith("-5.00")
 
 
 def test_rows_of_table2_are_of_the_same_seeds():
@@ -210,6 +220,17 @@ def test_rows_of_table2_are_of_the_same_seeds():
     assert table.notes == ("Seeds: 0.",)
 
 
+def test_two_people_span_no_interval():
+    config = penn.get_config()
+    config.reproduce.seeds = (0,)
+    found = {
+        "transformer-seed0-none-transfer": scored((10, 20)),
+        "transformer-seed0-offline-transfer": scored((12, 24)),
+    }
+    rows, _ = rows_of(config, "table6", found)
+    assert rows["Transformer (keypoint)", "offline"][4:6] == ("+3.00 (too few)", "0 %")
+
+
 def test_figure3_is_the_mean_gain_at_each_index():
     config = penn.get_config()
     config.reproduce.seeds = (0,)
@@ -219,8 +240,8 @@ def test_figure3_is_the_mean_gain_at_each_index():
         "transformer-seed0-online": scored((1, 1), by_frame=[late, [None, 24.0]]),
     }
     _, table = rows_of(config, "figure3", found)
-    gains = ["+2.00 (+0.00 to +4.00)"] + [f"+{g} (+{g} to +{g})" for g in ("2.50", "4.50", "6.50")]
-    assert [row[1] for row in table.rows] == gains
+    gains = [float(row[1].split()[0]) for row in table.rows]
+    assert gains == [2.0, 2.5, 4.5, 6.5]
     assert [row[2] for row in table.rows] == ["2", "1", "1", "1"]
     assert "<svg" in table.plots[0]
 
@@ -374,7 +395,7 @@ def test_every_table_from_nothing_stopped_and_gone_on_with(tmp_path, capsys):
     others = (text.index(title) for title in ("## Tables 3", "## Learning rate"))
     left_out = text[table2 : next(others)] + text[ablations : next(others)]
     assert left_out.count("missing") == 3 + 2 * 4
-    others = 3  # of what the paper claims: about methods that aren't run here
+    others = 4  # of what the paper claims: about methods that aren't run here
     assert text.count("missing") == left_out.count("missing") + others
     assert re.search(r"\| transformer, seed 0 \| \d+ \| \w+: ", text)  # its training
     files = {path: path.stat().st_mtime_ns for path in folder.glob("*.json")}
