@@ -347,8 +347,10 @@ def _difference(find: Find, seed: int, over, under) -> np.ndarray | None:
         cell = find(Cell(method, how, seed))
         return None if cell is None or part not in cell else _people(cell, part)
 
-    plus, minus = ([scores(*row) for row in side] for side in (over, under))
-    if any(people is None for people in (*plus, *minus)):
+    plus, minus = (
+        [found for row in side if (found := scores(*row)) is not None] for side in (over, under)
+    )
+    if len(plus) < len(over) or len(minus) < len(under):
         return None
     return np.sum(plus, 0) - np.sum(minus, 0)
 
