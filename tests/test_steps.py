@@ -120,6 +120,10 @@ def test_rotation_trains_with_the_supervised_task_and_adapts_without_it():
     for metrics in history:
         total = metrics["supervised"] + 0.1 * metrics["self"]
         assert float(metrics["loss"]) == pytest.approx(float(total), rel=1e-6)
+    # The joints are judged on the pictures as they are, not on turned ones.
+    alone = program(method="rotation", reconstruct=False)(current, given, KEY)[1]
+    now = run(current, given, KEY)[1]
+    assert float(now["accuracy"]) == float(alone["accuracy"]) > 0
 
     base = state.Base(current.params, current.batch_stats, current.normalisers)
     tx = state.adam(1e-3)

@@ -304,10 +304,25 @@ def test_online_goes_on_with_a_full_memory(net):
 def test_reset_every_begins_as_with_a_new_video(net):
     subject, predictions = whole(net, frames(), reset_every=3)
     late = compiled("start")(net[1], KEY).replace(frame=jnp.array(3))  # and an empty memory
-    fresh = chunk(net, part(frames(), 3, 6), late)
-    assert_same_run((subject, tuple(a[3:] for a in predictions)), fresh)
+    fresh, found = chunk(net, part(frames(), 3, 6), late)
+    assert int(subject.adaptation.step) == T and int(fresh.adaptation.step) == 3
+    fresh = fresh.replace(adaptation=fresh.adaptation.replace(step=jnp.array(T)))
+    assert_same_run((subject, tuple(a[3:] for a in predictions)), (fresh, found))
     first = chunk(net, part(frames(), 0, 3))
     np.testing.assert_allclose(predictions[0][:3], first[1][0], atol=0.05)
+
+
+@pytest.mark.parametrize("first", [4, T])
+def test_a_reset_waits_for_a_valid_frame(net, first):
+    """Those that only fill the last chunk leave what was learned; those before it don't hide it."""
+    valid = (True, True, True, *(t >= first for t in range(3, T)))
+    subject, _ = whole(net, frames(valid=valid), reset_every=3)
+    begin = compiled("start")(net[1], KEY)
+    late = begin.replace(frame=jnp.array(3)) if first < T else begin
+    video = part(frames(valid=valid), 3, 6) if first < T else part(frames(), 0, 3)
+    alone, _ = chunk(net, video, late)
+    assert apart(subject, alone) < 0.01
+    assert int(subject.adaptation.step) == sum(valid)
 
 
 def test_offline_updates_once_per_valid_frame_then_predicts_all(net):

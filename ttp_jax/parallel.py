@@ -91,6 +91,8 @@ def pad_subjects(tree: Any, multiple: int) -> Any:
 
     def fill(leaf):
         missing = -len(leaf) % multiple
+        if not missing:
+            return leaf
         if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
             return jnp.concatenate([leaf, jnp.repeat(leaf[-1:], missing, 0)])
         return jnp.pad(leaf, [(0, missing)] + [(0, 0)] * (leaf.ndim - 1))

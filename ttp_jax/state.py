@@ -61,7 +61,7 @@ class Adaptation(flax.struct.PyTreeNode):
     """What personalization changes for one subject.
 
     Attributes:
-      step: updates done, int32.
+      step: updates done, int32; also those before a reset.
       delta: what is added to the base's parameters, by path; of the trainable ones only.
       opt_state: Adam's moments of those.
       normalisers: running means of the reconstruction loss.

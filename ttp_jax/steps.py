@@ -142,10 +142,10 @@ def _joint_loss(variables, batch, key, vgg, normalisers, self_weight, *, model, 
         pixel_error = jnp.mean(jnp.square(output.reconstruction - target))
     elif reconstruct and model.method == "rotation":
         turned, turns = losses.quarter_turns(target)
-        output, updates = model.apply(
+        seen, updates = model.apply(
             {**variables, "batch_stats": batch_stats}, turned, train=True, mutable=["batch_stats"]
         )
-        self_loss, batch_stats = losses.rotation(output.turns, turns), updates["batch_stats"]
+        self_loss, batch_stats = losses.rotation(seen.turns, turns), updates["batch_stats"]
         loss = supervised + self_weight * self_loss
     else:  # blocks that did not run keep their statistics
         batch_stats = {**variables["batch_stats"], **batch_stats}

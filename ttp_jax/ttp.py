@@ -28,12 +28,14 @@ class Subject(flax.struct.PyTreeNode):
       memory: frames to draw from.
       key: of the subject; what a frame draws depends on it and the frame's index only.
       frame: index of the next frame (of the next update while `adapt_offline` runs), int32.
+      period: of `Settings.reset_every` frames, the one that the adaptation began in, int32.
     """
 
     adaptation: state.Adaptation
     memory: Memory
     key: jax.Array
     frame: jax.Array
+    period: jax.Array
 
 
 class Settings(NamedTuple):
@@ -44,8 +46,10 @@ class Settings(NamedTuple):
       iterations: updates per frame, on the same pairs (paper Table 2).
       batch_size: pairs per update.
       learning_rate: of Adam, constant.
-      reset_every: online only: begin anew, with nothing remembered, after every n frames; 0 never
-        within a subject. Subjects always start from what the caller hands over.
+      reset_every: online only: begin anew, with nothing remembered, after every n frames, with the
+        first that is valid; 0 never within a subject. Subjects always start from what the caller
+        hands over.
+      keep_normalisers: beginning anew leaves the running means of the loss as they are.
       rules: freeze rules, a key of `state.RULES`.
       ranges: of the augmentation.
       image_size: crop pixels.
@@ -57,6 +61,7 @@ class Settings(NamedTuple):
     batch_size: int = 32
     learning_rate: float = 1e-4
     reset_every: int = 0
+    keep_normalisers: bool = False
     rules: str = "reference"
     ranges: augment.Ranges = augment.Ranges()
     image_size: int = 128
@@ -82,6 +87,7 @@ def settings_from(
         batch_size=fields["batch_size"],
         learning_rate=fields["learning_rate"],
         reset_every=int(reset) if reset.isdigit() else 0,
+        keep_normalisers=fields["normalisers"] == "carried",
         rules=fields["rules"],
         ranges=augment.Ranges(*moves, fields["scale"], fields["flip_prob"]),
         image_size=image_size,
@@ -115,7 +121,8 @@ def start(
       shape: height and width of the frames' windows.
     """
     adaptation = state.start_adaptation(base, state.RULES[tools.settings.rules], tools.tx)
-    return Subject(adaptation, memory.empty(capacity, shape), key, jnp.zeros((), jnp.int32))
+    zero = jnp.zeros((), jnp.int32)
+    return Subject(adaptation, memory.empty(capacity, shape), key, zero, zero)
 
 
 def online(
@@ -140,12 +147,17 @@ def online(
 
     def body(subject, frame):
         key = jax.random.fold_in(subject.key, subject.frame)
-        adaptation, past = subject.adaptation, subject.memory
-        if settings.reset_every:  # as if a new video began
+        adaptation, past, period = subject.adaptation, subject.memory, subject.period
+        if settings.reset_every:  # as if a new video began; not on frames that only fill a chunk
             fresh = state.start_adaptation(base, state.RULES[settings.rules], tools.tx)
-            back = (subject.frame % settings.reset_every == 0) & (subject.frame > 0)
+            fresh = fresh.replace(step=adaptation.step)  # counts all updates
+            if settings.keep_normalisers:
+                fresh = fresh.replace(normalisers=adaptation.normalisers)
+            now = subject.frame // settings.reset_every
+            back = frame.valid & (now > period)
             adaptation = jax.tree.map(lambda a, b: jnp.where(back, b, a), adaptation, fresh)
             past = past.replace(seen=jnp.where(back, 0, past.seen))
+            period = jnp.where(back, now, period)
         past = memory.remember(past, frame, jax.random.fold_in(key, 2))
 
         def update(adaptation):
@@ -156,7 +168,7 @@ def online(
             return _update(adaptation, base, vgg, pairs, tools=tools)
 
         adaptation = jax.lax.cond(frame.valid, update, lambda a: a, adaptation)
-        after = Subject(adaptation, past, subject.key, subject.frame + 1)
+        after = Subject(adaptation, past, subject.key, subject.frame + 1, period)
         return after, _predict_frame(adaptation, base, frame, tools)
 
     return jax.lax.scan(body, subject, frames)

@@ -63,22 +63,31 @@ class Result:
 
 @dataclasses.dataclass(eq=False)
 class _Member:
-    """A subject under way: its state as it started in this run, and the predictions so far."""
+    """A subject under way: where it started in this run, and the predictions so far.
+
+    Its state comes to the device with its group: any number of subjects may wait.
+    """
 
     clip: Clip
     frames: SubjectFrames
-    start: ttp.Subject
+    capacity: int  # frames that its memory holds
     passes: tuple[str, ...]
-    turn: int  # the pass it is in
     joints: np.ndarray
     peaks: np.ndarray
+    turn: int = 0  # the pass it is in
+    place: int = 0  # the frame it is at there
+    kept: ttp.Subject | None = None  # the state that an earlier run kept, on the host
     digest: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(32, np.uint8))
+
+    @property
+    def memory(self) -> tuple[int, ...]:
+        """Shape of its memory of pictures, but for the colours."""
+        return self.capacity, *self.frames.shape
 
     @property
     def group(self) -> tuple:
         """What subjects that run side by side have in common."""
-        shape, place = self.start.memory.pictures.shape, int(self.start.frame)
-        return shape, self.passes, self.turn, place
+        return self.memory, self.passes, self.turn, self.place
 
 
 class Runner:
@@ -165,39 +174,42 @@ class Runner:
         """A subject at its start, or where an earlier run was stopped."""
         frames, config = experiment.subject_frames(self._config, clip), self._config
         remembers = min(config.ttp.memory, experiment.padded_length(len(frames)))
-        start = ttp.start(
-            self._base,
-            subject_key(config.seed, clip.name),
-            tools=self._tools,
-            capacity=1 if self._scenario == "none" else remembers,
-            shape=frames.shape,
-        )
-        if self._previous is not None:
-            start = start.replace(adaptation=self._carried(start.adaptation))
+        capacity = 1 if self._scenario == "none" else remembers
         joints = np.full((len(frames), self._joints, 2), np.nan, np.float32)
         passes = PASSES[self._scenario]
         if len(frames) < 2 and self._scenario != "none":
             say(f"{clip.name}: one frame, personalization needs two: only predicted")
             passes = PASSES["none"]
-        member = _Member(clip, frames, start, passes, 0, joints, joints[..., 0].copy())
+        member = _Member(clip, frames, capacity, passes, joints, joints[..., 0].copy())
         if self._unfinished and not self.carries:
-            found = self._unfinished.restore(clip.name, _kept(member, start))
+            like = jax.eval_shape(lambda: self._start(member))
+            found = self._unfinished.restore(clip.name, _kept(member, like))
             if found is not None and found["clip"] == _crc(clip):
                 member = dataclasses.replace(
                     member,
-                    start=jax.device_put(found["subject"], self._device),
+                    kept=found["subject"],
+                    place=int(found["subject"].frame),
                     turn=int(found["turn"]),
                     joints=np.array(found["joints"]),
                     peaks=np.array(found["peaks"]),
                     digest=np.array(found["digest"]),
                 )
-                done = f"frame {min(int(member.start.frame), len(frames))} of {len(frames)}"
+                done = f"frame {min(member.place, len(frames))} of {len(frames)}"
                 say(f"{clip.name} goes on in {passes[member.turn]}, {done}")
         return member
 
+    def _start(self, member: _Member) -> ttp.Subject:
+        """The state that a subject starts from."""
+        if member.kept is not None:
+            return jax.device_put(member.kept, self._device)
+        key = subject_key(self._config.seed, member.clip.name)
+        size = {"capacity": member.capacity, "shape": member.frames.shape}
+        start = ttp.start(self._base, key, tools=self._tools, **size)
+        return start.replace(adaptation=self._carried(start.adaptation))
+
     def _width(self, member: _Member) -> int:
         """How many subjects like this one run side by side."""
-        shape, wanted = member.start.memory.pictures.shape, self._config.ttp.together
+        shape, wanted = member.memory, self._config.ttp.together
         if self.carries or wanted == 1 or (not wanted and jax.default_backend() == "cpu"):
             return 1
         if shape not in self._widths:
@@ -206,14 +218,15 @@ class Runner:
 
     def _measured_width(self, member: _Member) -> int:
         """The number that fits into what the device has free, by the plan for one subject."""
-        start = jax.tree.map(lambda leaf: leaf[None], member.start)
+        start = jax.eval_shape(lambda: jax.tree.map(lambda leaf: leaf[None], self._start(member)))
         chunk = Frames(*member.frames.read([0], CHUNK))  # pyright: ignore[reportArgumentType]
         frames = jax.tree.map(lambda leaf: leaf[None], chunk)
         name = "adapt" if self._scenario == "offline" else PASSES[self._scenario][-1]
         given = None if name == "adapt" else frames
         plan = self._program(name, True).lower(self._base, self._vgg, start, given).compile()
         memory = plan.memory_analysis()
-        each = sum(leaf.nbytes for leaf in jax.tree.leaves((frames, _without_key(start))))
+        leaves = jax.tree.leaves((frames, start.adaptation, start.memory))
+        each = sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
         each += memory.temp_size_in_bytes + memory.output_size_in_bytes
         stats = self._device.memory_stats() or {}
         free = stats.get("bytes_limit", each) - stats.get("bytes_in_use", 0)
@@ -225,25 +238,32 @@ class Runner:
     def _together(self, group: list[_Member], readers: ThreadPoolExecutor, bar):
         """Run a group; what is left of it in two halves where the memory turns out too small."""
         began, done = time.monotonic(), set()
+        digests = [member.digest for member in group]
         try:
             for member, adaptation in self._run(group, readers, bar):
                 done.add(member.clip.name)
                 share = (time.monotonic() - began) / len(group)
                 inputs = member.digest.tobytes().hex()
                 found = member.joints, member.peaks, adaptation, inputs, share
+                handed_over = time.monotonic()
                 yield member.clip, Result(member.frames, *found)
+                began += time.monotonic() - handed_over
                 if self._unfinished:
                     self._unfinished.forget(member.clip.name)
+            return
         except jax.errors.JaxRuntimeError as error:
             if "RESOURCE_EXHAUSTED" not in str(error) or len(group) == 1:
                 raise
-            half = len(group) // 2
-            say(f"{len(group)} subjects side by side don't fit into the memory: {half} at a time")
-            self._widths[group[0].start.memory.pictures.shape] = half
-            left = [member for member in group if member.clip.name not in done]
-            for part in (left[:half], left[half:]):
-                if part:
-                    yield from self._together(part, readers, bar)
+        # Not in `except`: the error would keep what the group had on the device.
+        half = len(group) // 2
+        say(f"{len(group)} subjects side by side don't fit into the memory: {half} at a time")
+        self._widths[group[0].memory] = half
+        for member, digest in zip(group, digests, strict=True):
+            member.digest = digest
+        left = [member for member in group if member.clip.name not in done]
+        for part in (left[:half], left[half:]):
+            if part:
+                yield from self._together(part, readers, bar)
 
     def _run(self, group: list[_Member], readers: ThreadPoolExecutor, bar):
         """Yield each member with its last adaptation when its last frame is predicted.
@@ -253,12 +273,11 @@ class Runner:
         # The last group of a kind is smaller: filled up to a power of two, so that few programs
         # compile.
         width = 1 << (len(group) - 1).bit_length()
-        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *[m.start for m in group])
-        subjects = jax.device_put(parallel.pad_subjects(stacked, width), self._device)
+        subjects = self._starts(group, width)
         longest, names = max(len(m.frames) for m in group), group[0].passes
         progress = _Progress(group, bar)
         for turn in range(group[0].turn, len(names)):
-            first = int(group[0].start.frame) if turn == group[0].turn else 0
+            first = group[0].place if turn == group[0].turn else 0
             program, last = self._program(names[turn], width > 1), turn == len(names) - 1
             places = range(first, longest, CHUNK)
             if names[turn] == "adapt":
@@ -292,6 +311,12 @@ class Runner:
             subjects = ttp.again(subjects)
         if self.carries:
             self._previous = jax.tree.map(lambda leaf: leaf[0], subjects.adaptation)
+
+    def _starts(self, group: list[_Member], width: int) -> ttp.Subject:
+        """The states that subjects start from [width, ...]."""
+        starts = [self._start(member) for member in group]
+        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *starts)
+        return jax.device_put(parallel.pad_subjects(stacked, width), self._device)
 
     def _must_save(self) -> bool:
         """Whether the states are to be kept now."""
@@ -522,10 +547,6 @@ def _kept(member: _Member, subject: ttp.Subject) -> dict:
 
 def _crc(clip: Clip) -> int:
     return zlib.crc32(np.ascontiguousarray(clip.boxes).tobytes() + clip.origin.encode())
-
-
-def _without_key(subject: ttp.Subject) -> tuple:
-    return subject.adaptation, subject.memory
 
 
 @contextlib.contextmanager
