@@ -161,7 +161,7 @@ def test_claims_are_differences_between_cells_of_a_seed():
     }
     rows, _ = rows_of(config, "claims", found)
     said = {claim: row for (claim, _), row in rows.items()}
-    assert said["TTP offline helps"][1:] == ("+6.00 (+6.00 to +6.00)", "0 %", "2")
+    assert said["TTP offline helps"][1:] == ("+6.00 (+6.00 to +6.00)", "0 %", "+6.00, +6.00")
     assert said["offline, more than another person's model"][1] == "missing"  # it isn't in there
     found |= {
         f"transformer-seed{seed}-offline": scored(
@@ -171,9 +171,9 @@ def test_claims_are_differences_between_cells_of_a_seed():
     }
     rows, _ = rows_of(config, "claims", found)
     row = rows["offline, more than another person's model", "+2.00 (+1.00 to +4.00)"]
-    assert row[2:] == ("0 %", "2")
+    assert row[2:] == ("0 %", "+2.00, +2.00")
     row = said["the Transformer gains more offline than feature sharing"]
-    assert row[1].startswith("+3.00 (") and row[2:] == ("33 %", "2")  # +5, +5, -1
+    assert row[1].startswith("+3.00 (") and row[2:] == ("33 %", "+3.00, +3.00")  # +5, +5, -1
     assert said["TTP online helps"][1] == "missing"
 
 

@@ -85,7 +85,7 @@ class Model:
                     f"got a state with {path} {np.shape(value)}, expected one of this model's "
                     "shape: a state fits the model that it was adapted from."
                 )
-        params = state.adapted(self.base, change)["params"]
+        params = jax.device_put(state.adapted(self.base, change)["params"])
         return dataclasses.replace(self, base=self.base.replace(params=params))
 
 
@@ -128,6 +128,7 @@ def load(path=None) -> Model:
     """
     path = checkpoint.SHIPPED if path is None else pathlib.Path(path)
     base, config, about = checkpoint.read_model(path)
+    base = jax.device_put(base)  # once, not at every call
     name = config["data"]["skeleton"]
     if name not in SKELETONS:
         raise ValueError(f"{path} has joints of {name!r}, expected one of {', '.join(SKELETONS)}.")
@@ -286,8 +287,7 @@ class Adapter:
                 self._subject, self._model.base, self._features, chunk
             )
         else:
-            found = _predictor(self._model)(self.model.base, chunk)
-            self._subject = self._programs.watch(self._subject, chunk)
+            self._subject, found = self._programs.look(self._subject, self._model.base, chunk)
         joints, likelihood = jax.device_get(found)
         return joints[0], likelihood[0]
 
@@ -303,6 +303,7 @@ class _Programs(NamedTuple):
 
     start: Callable[..., ttp.Subject]  # base, key, capacity
     online: Callable[..., Any]  # subject, base, features, frames
+    look: Callable[..., Any]  # subject, base, frames
     watch: Callable[..., ttp.Subject]  # subject, frames
     adapt: Callable[..., ttp.Subject]  # subject, base, features
 
@@ -321,9 +322,14 @@ def _programs_of(net: pose.PoseNet, settings: ttp.Settings) -> _Programs:
         # Copies, because the programs take over what they are given: key and base stay whole.
         return jax.tree.map(jnp.copy, subject)
 
+    def look(subject, base, frames):
+        _, found = ttp.predict_frames(subject, base, frames, tools=tools)
+        return ttp.watch(subject, frames), found
+
     online = functools.partial(ttp.online, tools=tools)
     adapt = functools.partial(ttp.adapt_offline, tools=tools, count=CHUNK)
-    return _Programs(start, *(jax.jit(fn, donate_argnums=0) for fn in (online, ttp.watch, adapt)))
+    programs = online, look, ttp.watch, adapt
+    return _Programs(start, *(jax.jit(fn, donate_argnums=0) for fn in programs))
 
 
 def _predictor(model: Model) -> Callable[..., Any]:

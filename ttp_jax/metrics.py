@@ -232,8 +232,9 @@ def bootstrap_interval(
     """Return the percentile bootstrap interval of the mean of paired differences [N] or [S, N].
 
     Draws whole videos, since frames of one video are not independent, and of S trainings (seeds)
-    whole trainings: what another training on other people would give. Videos with a NaN are left
-    out; (NaN, NaN) where nothing is left.
+    whole trainings. Two or three trainings say little of how others would vary, and a bootstrap
+    can't go beyond them: their share of the interval is too narrow. Videos with a NaN are left out;
+    (NaN, NaN) where nothing is left.
     """
     deltas = np.atleast_2d(np.asarray(deltas, np.float64))
     deltas = deltas[:, np.isfinite(deltas).all(0)]

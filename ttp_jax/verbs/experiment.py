@@ -259,7 +259,7 @@ def subject_frames(config: Config, clip) -> pipeline.SubjectFrames:
 
 
 def padded_length(count: int) -> int:
-    """The next of 8, 16, 24, 32, 48, 64, 96, 128, ...: at most half as much again."""
+    """The next of 8, 16, 24, 32, 48, 64, 96, 128, ...: above 16 at most half as much again."""
     length = 8
     while length < count:
         length += 8 if length < 32 else 2 ** (length.bit_length() - 2)
