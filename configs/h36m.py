@@ -14,8 +14,9 @@ def get_config():
     c.data.source = "h36m"
     c.data.root = "data/Human36M"
     c.data.skeleton = "h36m16"
-    c.data.oversample = 2.0  # a test subject has 1,650 frames of 1000 x 1000 pixels: 5 GB. Shrunk
-    # by area to twice the crop, they are smoother than the training crops; by how much isn't measured.
+    # A test subject has 1,650 frames of 1000 x 1000 pixels: 5 GB. Shrunk by area to twice the crop
+    # they are smoother than the training crops; by how much isn't measured.
+    c.data.oversample = 2.0
     c.model.init = "models/imagenet/resnet18-5c106cde.pth"
     c.train.frames_per_epoch = 32_000
     c.train.stages = (

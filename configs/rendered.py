@@ -1,8 +1,8 @@
 """The standing benchmark: rendered people, the tiny network, trained until its points are alive.
 
 Command:   python main.py --config=configs/rendered.py   (then personalize, then evaluate)
-Takes:     two hours of a CPU core (102 to 121 minutes measured, beside a second training); stops and
-           resumes at any time.
+Takes:     two hours of a CPU core (102 to 121 minutes measured, beside a second training); stops
+           and resumes at any time.
 
 The order matters: the supervised task alone leaves the plateau of the mean pose quickly, the
 renderer then learns at a small lambda, and only the large one makes the points follow the pose

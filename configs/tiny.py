@@ -4,7 +4,7 @@ Command:   ./run.sh --train   (train, personalize online and offline, evaluate)
 Differs from the paper: 64 px pictures instead of 128, ResNet-10 at half width, its last stage
 without a stride (so that the last map is 4 x 4), heatmaps of 16 x 16 instead of 32 x 32 (hence the
 smaller sigma and `logit_scale`), one perceptual level, not five, a supervised stage before the
-joint one, rendered people. `configs/rendered.py` trains the same network with 5.6 times as many updates.
+joint one, rendered people. `configs/rendered.py` trains the same network 5.6 times as long.
 """
 
 from configs import common
