@@ -130,7 +130,8 @@ def _labels(row: np.void, place: int, where: str) -> tuple[np.ndarray, np.ndarra
     frames, joints = row[place].ravel().astype(np.int64), row[place + 1]
     shape = (2, BBC7.size, len(frames))
     # MATLAB drops the last axis of a single frame.
-    if not len(frames) or joints.shape != (shape if len(frames) > 1 else shape[:2]):
+    single = len(frames) == 1 and joints.shape == shape[:2]
+    if not len(frames) or not (joints.shape == shape or single):
         raise DataError(
             f"{where}: {len(frames)} frame numbers come with joints {joints.shape}, expected "
             f"(2, {BBC7.size}, frames) and at least one frame. Unpack bbcpose.mat again."

@@ -1,13 +1,40 @@
 """The one record that every source of people yields."""
 
+import collections
 import contextlib
 import dataclasses
 import os
 import re
+import threading
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
+
+
+class Closable(Protocol):
+    """What opens itself again when it is used."""
+
+    def close(self) -> None:
+        """Give back what is held."""
+
+
+class LastUsed:
+    """Closes what was not among the last `count` used: of many videos few hold a decoder."""
+
+    def __init__(self, count: int):
+        self._count, self._lock = count, threading.Lock()
+        self._used: collections.OrderedDict[Closable, None] = collections.OrderedDict()
+
+    def note(self, thing: Closable) -> None:
+        """`thing` was used; its lock must be free, since closing another one takes that one's."""
+        with self._lock:
+            self._used[thing] = None
+            self._used.move_to_end(thing)
+            many = len(self._used) > self._count
+            stale = self._used.popitem(last=False)[0] if many else None
+        if stale is not None:
+            stale.close()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,7 +17,6 @@ Known to be wrong in the official labels and used as they are, as elsewhere: par
 Greeting, SittingDown and Waiting, where the joints lie beside the person.
 """
 
-import collections
 import functools
 import json
 import os
@@ -27,7 +26,7 @@ import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import cdflib
 import cv2
@@ -35,7 +34,7 @@ import numpy as np
 from tqdm import tqdm
 
 from data_pipelines.bbc_pose import names_in
-from data_pipelines.clips import Clip, DataError, FrameError
+from data_pipelines.clips import Clip, DataError, FrameError, LastUsed
 from data_pipelines.penn import read_frame
 
 SUBJECTS = {"train": (1, 5, 6, 7, 8), "test": (9, 11)}
@@ -320,8 +319,7 @@ class _Video:
     cost a seek. Only the `OPEN_VIDEOS` last used videos have one, so that memory stays flat.
     """
 
-    _recent: ClassVar["collections.OrderedDict[_Video, None]"] = collections.OrderedDict()
-    _recent_lock = threading.Lock()
+    _open = LastUsed(OPEN_VIDEOS)
 
     def __init__(self, path: Path):
         self._path = path
@@ -333,13 +331,7 @@ class _Video:
         """Decode a frame -> uint8 RGB [H, W, 3]; raises FrameError if that can't be done."""
         with self._lock:
             picture = self._decode(number)
-        # Closing takes the other video's lock: holding none here keeps that from locking up.
-        with self._recent_lock:
-            self._recent[self] = None
-            self._recent.move_to_end(self)
-            stale = self._recent.popitem(last=False)[0] if len(self._recent) > OPEN_VIDEOS else None
-        if stale is not None:
-            stale.close()
+        self._open.note(self)
         return picture
 
     def close(self) -> None:

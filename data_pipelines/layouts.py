@@ -158,6 +158,10 @@ def _write_video(path: Path, frames: np.ndarray, order: np.ndarray) -> None:
     for index in order:
         writer.write(np.ascontiguousarray(frames[index, ..., ::-1]))
     writer.release()
+    written = cv2.VideoCapture(os.fspath(path))  # the writer says nothing of a full disk
+    if int(written.get(cv2.CAP_PROP_FRAME_COUNT)) != len(order):
+        raise DataError(f"{path} was not written as a whole: is the disk full?")
+    written.release()
 
 
 def _in_space(film: Film) -> np.ndarray:

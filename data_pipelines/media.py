@@ -34,12 +34,14 @@ from PIL import ExifTags, Image, ImageOps
 from tqdm import tqdm
 
 from data_pipelines import locate
-from data_pipelines.clips import Clip, DataError, FrameError
+from data_pipelines.clips import Clip, DataError, FrameError, LastUsed
 
 VIDEOS = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".flv")
 VIDEOS += (".3gp", ".ts", ".mts", ".m2ts", ".ogv")
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 COLUMNS = ("frame", "x1", "y1", "x2", "y2")
+OPEN_VIDEOS = 64  # as many as run side by side on a large device
+LARGEST_BOX = 20  # times the picture's longer side
 STAMP = 1 << 16  # bytes of a file's beginning and end that tell it from others
 
 
@@ -94,8 +96,8 @@ class Video:
     jump is known for sure, and the order of reading doesn't change what is read. A frame that fails
     to decode between others keeps its index; failing ones at the end aren't counted.
 
-    Reading forward decodes on from where it is; other reads jump. One decoder is kept open, from
-    the first read to that of the last frame; of pictures there are never more than a few.
+    Reading forward decodes on from where it is; other reads jump. Only the `OPEN_VIDEOS` last used
+    videos keep a decoder and a few pictures, until their last frame is read.
 
     Attributes:
       size: height and width of the upright pictures.
@@ -107,6 +109,7 @@ class Video:
     _END = 100
     # Threads of a default pool: none asks for a frame further behind the foremost than this.
     _KEEP = min(32, (os.cpu_count() or 1) + 4)
+    _open_ones = LastUsed(OPEN_VIDEOS)
 
     def __init__(self, path: str | os.PathLike):
         """Open the file and count its frames; a progress bar shows if it takes long.
@@ -145,6 +148,7 @@ class Video:
             picture = self._passed.pop(index, None)
             if index == len(self) - 1:
                 self._capture.release()  # a decoder holds many frames; now comes the next subject
+        self._open_ones.note(self)
         if picture is None:
             reason = "the file was moved or changed" if decodable else "the file is damaged there"
             raise FrameError(
@@ -531,11 +535,14 @@ def _check_box(box: np.ndarray, where: str) -> None:
 
 
 def _check_place(box: np.ndarray, source: _Source, frame: int, where: str) -> None:
-    if not source.shows(frame, box):
-        height, width = source.sizes[frame]
+    height, width = source.sizes[frame]
+    wrong = None if source.shows(frame, box) else "lies outside"
+    if (box[2:] - box[:2]).max() > LARGEST_BOX * max(height, width):
+        wrong = "is far larger than"
+    if wrong:
         raise DataError(
-            f"{where}: the box {box.tolist()} lies outside frame {frame} of {source.name}, which "
-            f"is {width} x {height} pixels: give pixels of the upright picture."
+            f"{where}: the box {box.tolist()} {wrong} frame {frame} of {source.name}, which is "
+            f"{width} x {height} pixels: give pixels of the upright picture."
         )
 
 
@@ -567,14 +574,17 @@ def _read_rows(path: Path) -> list[_Row]:
 
 
 def _csv_lines(path: Path, text: str) -> list[tuple[str, dict[str, Any]]]:
-    reader = csv.DictReader(text.splitlines(), skipinitialspace=True)
+    reader = csv.DictReader(text.splitlines(), skipinitialspace=True, strict=True)
     missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
     if missing:
         raise DataError(
             f"{path}: no column {', '.join(missing)} in its first line: expected a header with "
             f"{', '.join(COLUMNS)} and maybe subject, separated by commas."
         )
-    return [(f"{path}, line {reader.line_num}", line) for line in reader]
+    try:
+        return [(f"{path}, line {reader.line_num}", line) for line in reader]
+    except csv.Error as error:
+        raise DataError(f"{path}: {error}. Is there a quote without its partner?") from error
 
 
 def _json_entries(path: Path, text: str) -> list[tuple[str, dict[str, Any]]]:

@@ -36,7 +36,7 @@ LAYOUT = """Expected the layout of the Penn Action archive:
       0002.mat
 Set the folder with --config.data.root=DIR."""
 FIELDS = ("action", "train", "nframes", "dimensions", "bbox", "x", "y", "visibility")
-LABEL_CACHE = Path("~/.cache/ttp_jax/labels").expanduser()
+LABEL_CACHE = Path(os.path.expanduser("~/.cache/ttp_jax/labels"))
 CACHE_ABOVE = 200  # label files; fewer are read in no time
 CACHE_VERSION = 1  # raise it whenever the same files would give another `Label`
 
@@ -116,6 +116,17 @@ def read_label(path: str | os.PathLike) -> Label:
     """
     path = Path(path)
     raw = _load_mat(path)
+    try:
+        return _label(path, raw)
+    except DataError:
+        raise
+    except (ValueError, TypeError, IndexError) as error:
+        raise DataError(
+            f"{path} is no label file of Penn Action ({error}): unpack it again."
+        ) from error
+
+
+def _label(path: Path, raw: dict[str, np.ndarray]) -> Label:
     frames = int(raw["nframes"].flat[0])
     # Coordinates come as float64, uint16 or uint8: unsigned arithmetic would wrap around.
     x, y, visible = (_per_frame(raw[name], name, frames, path) for name in ("x", "y", "visibility"))
@@ -244,7 +255,10 @@ def _clip(folder: Path, label: Label) -> Clip:
             f"Penn Action: label {label.video}.mat has no folder of pictures {folder}: unpack "
             f"that video, or move its label away.\n{LAYOUT}"
         )
-    names = sorted(name for name in os.listdir(folder) if name.endswith(".jpg"))
+    # Hidden ones are of the system: macOS puts a ._000001.jpg beside what it unpacks.
+    names = sorted(
+        name for name in os.listdir(folder) if name.endswith(".jpg") and not name.startswith(".")
+    )
     expected = [_frame_name(i) for i in range(label.num_frames)]
     if len(names) != len(expected):
         raise DataError(

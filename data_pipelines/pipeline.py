@@ -312,7 +312,7 @@ class SubjectFrames:
             try:
                 return self.clip.read(index)
             except FrameError as error:
-                self.errors[index] = error
+                self.errors[index] = FrameError(str(error))  # without the picture it was made of
         first = next(iter(self.errors.values()))
         raise FrameError(_nothing_readable(self.clip.name, len(self), first))
 
@@ -321,7 +321,7 @@ class SubjectFrames:
         try:
             picture = self.clip.read(index)
         except FrameError as error:
-            self.errors[index] = error
+            self.errors[index] = FrameError(str(error))
             return None
         if index not in self.digests:  # passes after the first needn't
             self.digests[index] = hashlib.sha256(np.ascontiguousarray(picture).data).digest()

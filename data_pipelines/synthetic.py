@@ -228,6 +228,9 @@ def _render_split(spec, split, frames_path, labels_path):
         store = np.lib.format.open_memmap(
             path, mode="w+", dtype=np.uint8, shape=(count, length, size, size, 3)
         )
+        if hasattr(os, "posix_fallocate"):  # a full disk is an error now, and no crash later
+            with open(path, "r+b") as file:
+                os.posix_fallocate(file.fileno(), 0, os.path.getsize(path))
         with tqdm(total=count * length, desc=f"rendering {split}", unit="frame") as bar:
             # All batches have one shape, so they compile once; the last repeats a clip.
             starts = range(0, count, batch)

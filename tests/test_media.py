@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from data_pipelines import media, pipeline
-from data_pipelines.clips import DataError, FrameError, part
+from data_pipelines.clips import DataError, FrameError, LastUsed, part
 
 SIZE = (48, 64)  # height and width of the test's pictures
 WHOLE = [-0.5, -0.5, 63.5, 47.5]
@@ -226,6 +226,16 @@ def test_video_that_changes_after_it_was_opened(tmp_path, change):
         clip.read(39)
     if change == "cut off":
         assert number_of(clip.read(0)) == 0
+
+
+def test_few_videos_keep_a_decoder_and_pictures(tmp_path, monkeypatch):
+    monkeypatch.setattr(media.Video, "_open_ones", LastUsed(2))
+    videos = [media.Video(write_video(tmp_path / f"{name}.mp4")) for name in "abcd"]
+    for _ in range(2):
+        for video in videos:
+            assert number_of(video.read(5)) == 5  # leaves earlier ones for other threads
+    assert [video._capture.isOpened() for video in videos] == [False, False, True, True]
+    assert not (videos[0]._passed or videos[1]._passed)
 
 
 def test_memory_stays_flat(tmp_path):
@@ -533,6 +543,7 @@ def test_fixed_region(two):
     [
         ("10,2,10,12", r'boxes "10,2,10,12": the box \[10.0, 2.0, 10.0, 12.0\] has no area'),
         ("nan,2,10,12", 'boxes "nan,2,10,12": .* has no area'),
+        ("0,0,99999,99999", "far larger than frame . of ., which is"),
         ("30,2,60,12", "outside frame 1 of b, which is 20 x 20 pixels: give pixels of the upright"),
         (
             "1,2,3",
@@ -616,6 +627,11 @@ def test_unusable_row_names_file_and_row(two, tmp_path, lines, message):
         ("b.csv", b"frame;x1;y1;x2;y2\n0;1;2;3;4\n", "no column frame, x1.*separated by commas"),
         ("b.csv", b"", "no column frame"),
         ("b.csv", b"\xff\xfe\x00", "b.csv is no text in UTF-8"),
+        (
+            "b.csv",
+            b'subject,frame,x1,y1,x2,y2,note\na,0,0,0,9,9,"oops\na,1,0,0,9,9,\n',
+            "b.csv: unexpected end of data. Is there a quote",
+        ),
         ("b.json", b"[", "b.json is no JSON"),
         ("b.json", b'{"frame": 0}', "b.json: expected a list of objects"),
         (

@@ -71,6 +71,12 @@ def test_clip_holds_the_video(tmp_path):
     assert np.abs(picture.astype(int) - (30, 0, 200)).max() <= 3  # JPEG; RGB, third frame
 
 
+def test_hidden_files_are_no_frames(tmp_path):
+    write_video(tmp_path)
+    (tmp_path / "frames/0001/._000001.jpg").write_bytes(b"of the system")
+    assert penn.clips(tmp_path)[0].num_frames == 3
+
+
 def test_box_gives_the_published_crop(tmp_path):
     # x 11..40 and y 21..80, 1-based: w 30, h 60, s = 60 / 200 = 0.3;
     # c = ((11 + 40 - 1) / 2, (21 + 80 - 1) / 2) = (25, 50); c_y += 15 s -> 54.5; c -= 1.
@@ -152,6 +158,8 @@ def test_one_split_is_usable_without_the_frames_of_the_other(tmp_path):
         ({"bbox": np.array([[1.0, 1, 9, 9], [9, 1, 1, 9], [1, 1, 9, 9]])}, "frame 2 with bbox"),
         ({"bbox": np.ones((1, 4))}, r"bbox has shape \(1, 4\), expected \(3, 4\)"),
         ({"x": None, "train": None}, "train, x missing"),
+        ({"dimensions": np.uint16(10)}, "is no label file of Penn Action"),
+        ({"train": "yes"}, "is no label file of Penn Action"),
         ({"y": np.ones((2, 13))}, r"y has shape \(2, 13\), expected \(3, 13\)"),
     ],
 )

@@ -401,6 +401,7 @@ def labels_digest(path: str) -> str:
 
 def on_canvas(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """The picture in the upper left of a black one of height and width `size`, the largest's."""
+    picture = picture[: size[0], : size[1]]  # a picture's header may tell another size
     height, width = picture.shape[:2]
     return np.pad(picture, ((0, size[0] - height), (0, size[1] - width), (0, 0)))
 

@@ -1,6 +1,7 @@
 """What a config means: the objects that several verbs build from it."""
 
 import dataclasses
+import os
 import pathlib
 import sys
 from typing import Any
@@ -32,7 +33,7 @@ def say(*words) -> None:
 
 def use_compilation_cache() -> None:
     """Keep compiled programs between runs: the second run of a config starts at once."""
-    folder = pathlib.Path("~/.cache/ttp_jax/xla").expanduser()
+    folder = pathlib.Path(os.path.expanduser("~/.cache/ttp_jax/xla"))
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -86,7 +87,7 @@ def load_clips(config: Config, split: str | None = None) -> list[clips_lib.Clip]
         "penn": lambda: penn.clips(data.root, split),
         "h36m": lambda: h36m.clips(data.root, split),
         "bbc_pose": lambda: bbc_pose.clips(data.root, split, data.extra),
-        "synthetic": lambda: _rendered(data),
+        "synthetic": lambda: synthetic.clips(_spec(data), data.root),
         "media": lambda: _own(data),
     }
     if data.source not in readers:
@@ -96,6 +97,15 @@ def load_clips(config: Config, split: str | None = None) -> list[clips_lib.Clip]
     if data.tfds:
         from data_pipelines import builders  # on use only: it imports TensorFlow
 
+        if data.extra:
+            raise clips_lib.DataError(
+                "config.data.extra needs the data set's own folder: leave config.data.tfds out."
+            )
+        if data.source == "synthetic" and _spec(data) != synthetic.Spec(preset=data.preset):
+            raise clips_lib.DataError(
+                "config.data.tfds holds the rendered people of synthetic.Spec, the config asks for "
+                "others (seed, sizes or numbers): leave config.data.tfds out."
+            )
         return builders.clips(data.source, data.tfds, split, config=data.get("preset"))
     found = readers[data.source]()
     return found if split is None else clips_lib.select(found, split)
@@ -110,9 +120,10 @@ def _own(data: Config) -> list[clips_lib.Clip]:
     return [clips_lib.part(clip, data.frames, data.every) for clip in found]
 
 
-def _rendered(data: Config) -> list[clips_lib.Clip]:
+def _spec(data: Config) -> synthetic.Spec:
+    """The rendered people that the config describes."""
     fields = ("seed", "preset", "image_size", "train", "val", "test", "train_frames", "eval_frames")
-    return synthetic.clips(synthetic.Spec(**{field: data[field] for field in fields}), data.root)
+    return synthetic.Spec(**{field: data[field] for field in fields})
 
 
 def stages_of(config: Config) -> list[state.Stage]:
