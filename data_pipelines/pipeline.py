@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 import cv2
 import numpy as np
 
-from data_pipelines.clips import Clip, FrameError
+from data_pipelines.clips import Clip, DataError, FrameError
 from ttp_jax import geometry
 from ttp_jax.augment import Ranges
 from ttp_jax.skeletons import Skeleton
@@ -476,6 +476,20 @@ def _parallel_map(build, steps: range, signature: dict, workers: int) -> "tf.dat
     options.threading.private_threadpool_size = workers
     dataset = tf.data.Dataset.range(steps.start, steps.stop)
     return dataset.map(call, num_parallel_calls=workers).prefetch(2).with_options(options)
+
+
+def numpy_batches(dataset: "tf.data.Dataset") -> Iterator[dict[str, np.ndarray]]:
+    """Yield a data set's batches as numpy arrays.
+
+    Raises:
+      DataError: what a reader raised; TensorFlow would make it an error of its own.
+    """
+    tf = _tensorflow()
+    try:
+        yield from dataset.as_numpy_iterator()
+    except tf.errors.OpError as error:
+        told = (error.message or str(error)).splitlines()[0]
+        raise DataError(told.partition("Error: ")[2] or told) from error
 
 
 @functools.cache

@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 
 from data_pipelines import penn
-from data_pipelines.clips import Clip, FrameError
+from data_pipelines.clips import Clip, DataError, FrameError
 from data_pipelines.pipeline import (
     SubjectFrames,
     Windows,
     device_prefetch,
     heatmaps_of,
+    numpy_batches,
     train_pairs,
 )
 from ttp_jax import geometry
@@ -64,7 +65,7 @@ def codes(crops):
 
 def batches(clips, count, skeleton=PENN13, **options):
     options = SIZES | {"batch_size": 8, "seed": 5, "num_steps": count} | options
-    return list(train_pairs(clips, skeleton, **options).as_numpy_iterator())
+    return list(numpy_batches(train_pairs(clips, skeleton, **options)))
 
 
 def assert_same(one, other):
@@ -314,7 +315,7 @@ def test_clip_without_readable_frames_stops_training():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with pytest.raises(
-            Exception, match="clip0: none of its 2 frames can be read. file.*damaged"
+            DataError, match="^clip clip0: none of its 2 frames can be read. file.*damaged"
         ):
             batches(clips, 1)
 

@@ -276,7 +276,7 @@ def readout(config, base, training, test) -> dict[str, float]:
         )
         parts = [
             (points_of(variables, b["target"]), b["joints"], b["weights"] > 0)
-            for b in stream.as_numpy_iterator()
+            for b in pipeline.numpy_batches(stream)
         ]
         points, joints, visible = (np.concatenate(part) for part in zip(*parts, strict=True))
         return points / size, joints / size, visible

@@ -207,7 +207,7 @@ def normaliser_start(config: Config, features: vgg.VGG16, clips) -> np.ndarray:
         return losses.feature_errors(features, *pair, bgr=bgr)
 
     batches = max(1, NORMALISER_PAIRS // config.train.batch_size)
-    stream = training_pairs(config, clips, 0, batches).as_numpy_iterator()
+    stream = pipeline.numpy_batches(training_pairs(config, clips, 0, batches))
     return np.mean([measure(batch["target"], batch["source"]) for batch in stream], axis=0)
 
 

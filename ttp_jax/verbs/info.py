@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from data_pipelines import clips as clips_lib
+from data_pipelines import pipeline
 from ttp_jax import geometry, state, visualize
 from ttp_jax.verbs import experiment
 from ttp_jax.verbs.experiment import say
@@ -91,7 +92,7 @@ def _pairs(config, clips, skeleton, count=16) -> np.ndarray:
     """Targets with their labels, each beside its source, as training gets them."""
     stream = experiment.training_pairs(config, clips, 0, -(-count // config.train.batch_size))
     pictures = []
-    for batch in stream.as_numpy_iterator():
+    for batch in pipeline.numpy_batches(stream):
         for row in range(len(batch["target"])):
             seen = batch["weights"][row] > 0
             joints = batch["joints"][row]

@@ -125,7 +125,7 @@ def _device_batches(config, clips, first, last, mesh):
         own = {name: batch[name] for name in wanted}
         return jax.tree.map(lambda a: jax.make_array_from_process_local_data(sharding, a), own)
 
-    return pipeline.device_prefetch(stream.as_numpy_iterator(), put)
+    return pipeline.device_prefetch(pipeline.numpy_batches(stream), put)
 
 
 def _validate(config, state, clips, log, step) -> float | None:
