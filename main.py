@@ -190,6 +190,11 @@ def apply_flags(config, options, inputs: str, verb: str | None) -> None:
         config.data.every = options.every
     if verb not in WITH_A_MODEL:
         return
+    if live and verb == "predict":
+        raise ValueError("--camera and --stdin are for personalize and live.")
+    for name in ("keep", "person", "overwrite"):
+        if live and options[name].value:
+            raise ValueError(f"--{name} is for videos and data sets, not for --camera or --stdin.")
     own = config.data.source == "media" and not live
     if inputs and live:
         raise ValueError("name a video, or --camera or --stdin: one of them at a time.")
@@ -354,9 +359,11 @@ def cli() -> None:
     words = []
     for word in sys.argv:
         flag, equals, path = word.rpartition("=")
-        installed = pathlib.Path(__file__).parent / path
-        ours = flag in ("", "--config") and path.startswith("configs/") and installed.is_file()
-        words.append(f"{flag}{equals}{installed}" if ours and not os.path.exists(path) else word)
+        file, colon, argument = path.partition(":")  # configs/own.py:my_model.npz
+        installed = pathlib.Path(__file__).parent / file
+        ours = flag in ("", "--config") and file.startswith("configs/") and installed.is_file()
+        given = f"{flag}{equals}{installed}{colon}{argument}"
+        words.append(given if ours and not os.path.exists(file) else word)
     sys.exit(main(words))
 
 

@@ -46,14 +46,14 @@ case "${1:-}" in
     ;;
   "" | --train)
     setup requirements.txt
-    main="$venv/bin/python main.py"
+    main() { "$venv/bin/python" main.py "$@"; }
     name=demo
     [ "${1:-}" = --train ] && name=tiny
     common="--config=configs/$name.py --workdir=runs/$name"
-    [ "$name" = tiny ] && $main train $common
-    $main personalize $common --scenario=online
-    $main personalize $common --scenario=offline
-    $main evaluate $common
+    [ "$name" = tiny ] && main train $common
+    main personalize $common --scenario=online
+    main personalize $common --scenario=offline
+    main evaluate $common
     echo
     echo "Pictures: runs/$name/results/online/*.png and runs/$name/results/offline/*.png"
     echo "Keypoints: runs/$name/results/*/*.csv"

@@ -3,6 +3,7 @@
 import collections
 import contextlib
 import dataclasses
+import hashlib
 import os
 import re
 import threading
@@ -55,7 +56,7 @@ class Clip:
       numbers: int [T], the frames' numbers in the whole video; None: from 0 on.
       sizes: int [T, 2], heights and widths of the pictures, where the source knows them.
       origin: fingerprint of files, boxes and chosen frames; results of another one are not this
-        clip's. "" where the source makes none.
+        clip's. "" where the source makes none; `by_subject` then makes one of boxes and labels.
     """
 
     name: str
@@ -180,7 +181,15 @@ def by_subject(clips: Sequence[Clip]) -> list[Clip]:
     groups: dict[str, list[Clip]] = {}
     for clip in clips:
         groups.setdefault(clip.subject, []).append(clip)
-    return [_join(subject, group) for subject, group in groups.items()]
+    joined = [_join(subject, group) for subject, group in groups.items()]
+    return [clip if clip.origin else dataclasses.replace(clip, origin=_of(clip)) for clip in joined]
+
+
+def _of(clip: Clip) -> str:
+    """A fingerprint of a clip's boxes and labels."""
+    rows = (clip.boxes, clip.joints, clip.visible)
+    given = b"".join(np.ascontiguousarray(row).tobytes() for row in rows if row is not None)
+    return hashlib.sha256(given).hexdigest()
 
 
 def _join(subject: str, group: list[Clip]) -> Clip:

@@ -486,7 +486,7 @@ def numpy_batches(dataset: "tf.data.Dataset") -> Iterator[dict[str, np.ndarray]]
     """
     tf = _tensorflow()
     try:
-        yield from dataset.as_numpy_iterator()
+        yield from dataset.as_numpy_iterator()  # pyright: ignore[reportReturnType]
     except tf.errors.OpError as error:
         told = (error.message or str(error)).splitlines()[0]
         raise DataError(told.partition("Error: ")[2] or told) from error

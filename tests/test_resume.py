@@ -16,7 +16,7 @@ import pytest
 import small_run
 
 from ttp_jax.checkpoint import Unfinished
-from ttp_jax.verbs import people, personalize, predict, verify
+from ttp_jax.verbs import experiment, people, personalize, predict, verify
 
 KINDS = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM)
 
@@ -189,7 +189,7 @@ def test_a_receipt_is_verified_and_every_changed_byte_is_found(untouched, tmp_pa
 def test_an_old_receipt_has_the_defaults_of_younger_fields():
     stages = [[5, 1e-3, 0, "cosine"]]
     stored = {"name": "old", "ttp": {"iterations": 2}, "train": {"stages": stages}}
-    config = verify.config_of(stored)
+    config = experiment.stored_config(stored)
     assert config.ttp.iterations == 2 and config.ttp.held_out == 0 and not config.data.fit
     assert config.train.stages == ((5, 1e-3, 0, "cosine"),)
 

@@ -122,8 +122,10 @@ def compare(one: Person, other: Person) -> list[tuple[str, float, float, float]]
     for part in [*dict.fromkeys(path.split("/")[0] for path in paths), "all"]:
         chosen = [path for path in paths if part in ("all", path.split("/")[0])]
         a, b = (
-            np.concatenate([np.ravel(p.delta.get(path, 0.0)) for path in chosen])
-            for p in (one, other)
+            np.concatenate(
+                [np.ravel(p.delta.get(path, 0.0 * q.delta.get(path, 0.0))) for path in chosen]
+            )
+            for p, q in ((one, other), (other, one))
         )
         lengths = float(np.linalg.norm(a)), float(np.linalg.norm(b))
         rows.append((part, *lengths, float(a @ b / max(lengths[0] * lengths[1], 1e-30))))

@@ -24,7 +24,6 @@ import numpy as np
 from tqdm import tqdm
 
 from data_pipelines import clips as clips_lib
-from data_pipelines import renderer
 from ttp_jax import checkpoint, smooth, state
 from ttp_jax.checkpoint import Checkpoints, write_json
 from ttp_jax.files import write_atomically
@@ -33,15 +32,6 @@ from ttp_jax.skeletons import SKELETONS, map_joints
 from ttp_jax.verbs import evaluate, experiment, personalize, train
 from ttp_jax.verbs.runner import Runner, forget_peak, peak_mib
 
-# Fields that leave a trained model's numbers alone.
-NOT_THE_MODEL = {
-    "model": ("decode",),
-    "data": (
-        "root", "tfds", "workers", "val", "test", "eval_frames", "boxes", "refine", "fit",
-        "extra", "oversample", "context",
-    ),
-    "train": ("log_every", "checkpoint_every", "keep"),
-}  # fmt: skip
 # Fields younger than the first cells, with the values that those ran with: no part of a name so.
 YOUNGER = {"decode": "quarter", "fit": False, "held_out": 0}
 WITHOUT_MODEL = ("mean pose", "untrained")  # scenarios that need no training
@@ -111,16 +101,8 @@ def model_name(config, cell: Cell) -> str:
 
     What matters at test time only is no part of it.
     """
-    own = config_of(config, cell)
-    parts: dict = {"seed": own.seed, "loss": own.loss.to_dict()}
-    for part, left_out in NOT_THE_MODEL.items():
-        parts[part] = {k: v for k, v in own[part].to_dict().items() if k not in left_out}
-    # Files by their names, which say what they are (resnet50-19c8e357.pth), not by where they lie.
-    for part, field in (("model", "init"), ("loss", "features")):
-        parts[part][field] = pathlib.PurePath(parts[part][field]).name
-    if own.data.source == "synthetic":
-        parts["renderer"] = renderer.RENDERER_VERSION
-    return f"{cell.method}-seed{cell.seed}-{fingerprint(parts)}"
+    trained = experiment.trained_on(config_of(config, cell))
+    return f"{cell.method}-seed{cell.seed}-{fingerprint(trained)}"
 
 
 def cell_name(config, cell: Cell) -> str:

@@ -117,17 +117,18 @@ class Delivery:
             "memory of the process, MiB": round(peak_mib()),
         }
         arrays = {"joints": before.joints, "peaks": before.peaks, "boxes": clip.boxes}
-        about = np.array(json.dumps({"figures": figures, "cost": cost}))
+        told = {"figures": figures, "cost": cost, "inputs": result.inputs}
+        about = np.array(json.dumps(told))
         write_arrays(self._kept(clip.name), {**arrays, "about": about})
 
-    def is_done(self, name: str) -> bool:
-        """Whether all that is wanted of a subject is there."""
+    def is_done(self, clip) -> bool:
+        """Whether all that is wanted of a subject is there, made of these very frames."""
         try:
-            done = json.loads(self._kept(name, "json").read_text())
+            done = json.loads(self._kept(clip.name, "json").read_text())
         except (OSError, ValueError):
             return False
         there = all((self._folder / file).exists() for file in done["files"])
-        return there and done["wanted"] == self._wanted
+        return there and done["wanted"] == self._wanted and done.get("origin") == clip.origin
 
     def write(self, clip) -> None:
         """Write everything of a subject whose results are on disk, and say what and where.
@@ -150,7 +151,8 @@ class Delivery:
         if scores:
             files.append(self._scores_file(name))
         listed = [os.path.relpath(path, self._folder) for path in files]
-        write_json(self._kept(name, "json"), {"wanted": self._wanted, "files": listed})
+        done = {"wanted": self._wanted, "origin": clip.origin, "files": listed}
+        write_json(self._kept(name, "json"), done)
         say(f"\n{name}: without labels, before -> after (this is no accuracy)")
         for row in quality:
             say(f"  {row[0]:34}{row[1]:9.4g} -> {row[2]:.4g} {row[3]}")
@@ -203,6 +205,11 @@ class Delivery:
                 f"{path} is missing (a run with --nodeliver?): --overwrite adapts again."
             )
         with np.load(self._folder / f"{clip.name}.npz") as now, np.load(path) as then:
+            if json.loads(str(then["about"])).get("inputs") != str(now["inputs"]):
+                raise clips_lib.DataError(
+                    f"{path} is of other frames or boxes than the results beside it (a later run "
+                    "with --nodeliver?): --overwrite adapts again."
+                )
             about, boxes = json.loads(str(then["about"])), then["boxes"]
             joints, peaks = ([kept[part] for kept in (then, now)] for part in ("joints", "peaks"))
         clip, size = dataclasses.replace(clip, boxes=boxes), clip.largest
@@ -435,7 +442,10 @@ def overlay_video(
     rate_given = Fraction(rate).limit_denominator(10_000)
 
     def write(temporary):
-        with av.open(temporary, "w", format="mp4", options={"movflags": "faststart"}) as file:
+        # As a whole path: FFmpeg takes "run-1:2/a.mp4" for a protocol.
+        with av.open(
+            os.path.abspath(temporary), "w", format="mp4", options={"movflags": "faststart"}
+        ) as file:
             stream = file.add_stream("libx264", rate=rate_given)
             stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
             for index in range(outcome.clip.num_frames):

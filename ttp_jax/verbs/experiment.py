@@ -12,7 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from configs import common
-from data_pipelines import bbc_pose, h36m, locate, media, penn, pipeline, synthetic
+from data_pipelines import bbc_pose, h36m, locate, media, penn, pipeline, renderer, synthetic
 from data_pipelines import clips as clips_lib
 from ttp_jax import convert, losses, state, steps, ttp
 from ttp_jax.augment import Ranges
@@ -22,6 +22,15 @@ from ttp_jax.models.pose import PoseNet, normalize
 from ttp_jax.skeletons import SKELETONS, Skeleton
 
 Config = Any  # ml_collections.ConfigDict, whose fields a type checker can't know
+# Fields that leave a trained model's numbers alone.
+NOT_THE_MODEL = {
+    "model": ("decode",),
+    "data": (
+        "root", "tfds", "workers", "val", "test", "eval_frames", "boxes", "refine", "fit",
+        "extra", "oversample", "context",
+    ),
+    "train": ("log_every", "checkpoint_every", "keep"),
+}  # fmt: skip
 NORMALISER_PAIRS = 256  # pairs that measure the loss normalisers' start values
 
 
@@ -275,6 +284,33 @@ def padded_length(count: int) -> int:
     while length < count:
         length += 8 if length < 32 else 2 ** (length.bit_length() - 2)
     return length
+
+
+def trained_on(config: Config) -> dict:
+    """All that a trained model follows from; what matters at test time only is no part of it."""
+    parts: dict = {"seed": config.seed, "loss": config.loss.to_dict()}
+    for part, left_out in NOT_THE_MODEL.items():
+        parts[part] = {k: v for k, v in config[part].to_dict().items() if k not in left_out}
+    # Files by their names, which say what they are (resnet50-19c8e357.pth), not by where they lie.
+    for part, field in (("model", "init"), ("loss", "features")):
+        parts[part][field] = pathlib.PurePath(parts[part][field]).name
+    if config.data.source == "synthetic":
+        parts["renderer"] = renderer.RENDERER_VERSION
+    return parts
+
+
+def stored_config(stored: dict) -> Config:
+    """A config from its JSON, which knows no tuples; fields younger than it get their defaults."""
+
+    def tuples(value):
+        if isinstance(value, dict):
+            return {key: tuples(inner) for key, inner in value.items()}
+        return tuple(map(tuples, value)) if isinstance(value, list) else value
+
+    config = common.get_config()
+    with config.unlocked():
+        config.update(tuples(stored))
+    return config
 
 
 def save_config(config: Config, workdir: pathlib.Path) -> None:

@@ -21,7 +21,7 @@ from ttp_jax.verbs.experiment import say
 
 def run(config, workdir, options) -> int:
     """Print the description."""
-    if options.data:
+    if options.data or config.data.source == "media":
         return describe_data(config, workdir)
     return describe_model(config)
 

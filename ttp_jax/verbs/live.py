@@ -10,7 +10,8 @@ Every frame is predicted. Updates are made on the newest frame whenever none is 
 can't keep up with the camera, frames that wait are predicted without one, and the number of updates
 is printed. A frame waits for one update and the predictions of those before it at most.
 Ends with the stream, or with Ctrl-C. Writes WORKDIR/results/live-DATE/: live.csv, line by line as
-frames come, live.npz and run.json. `online` on a file does the same, with an update on every frame.
+frames come, live.npz and run.json. `online` on a file does the same, with an update on every frame
+that isn't held out (`config.ttp.held_out`; of a stream none is).
 """
 
 import dataclasses
@@ -39,6 +40,7 @@ from ttp_jax.verbs.runner import stopping, subject_key
 
 NAME = "live"  # of the subject
 WAITING = 64  # pictures at most; a pipe waits then, a camera drops frames
+PATIENCE = 0.5  # seconds until a stop is noticed while no picture comes
 FOLLOW = 0.3  # weight of a new box where boxes follow the keypoints
 
 
@@ -153,7 +155,13 @@ def follow(live: Live, pictures: Iterable[np.ndarray], stop: threading.Event) ->
         waiting.put(None)
 
     threading.Thread(target=read, daemon=True).start()
-    while (item := waiting.get()) is not None and not stop.is_set():
+    while not stop.is_set():
+        try:
+            item = waiting.get(timeout=PATIENCE)
+        except queue.Empty:
+            continue  # a sender that is silent must not keep the user from stopping
+        if item is None:
+            return
         if isinstance(item, Exception):
             raise item
         came, picture = item
@@ -208,6 +216,7 @@ def run(config, workdir: pathlib.Path, options) -> int:
     if config.data.boxes == "moving":  # own videos' default; here nothing has moved yet
         config.data.boxes = "whole"
     config.data.fit = False  # that looks at frames all over a video
+    config.ttp.held_out = 0
     base, step = experiment.load_base(config, workdir)
     pictures = ppm_pictures(sys.stdin.buffer) if options.stdin else camera(options.camera or "0")
     first = next(pictures, None)
@@ -217,13 +226,13 @@ def run(config, workdir: pathlib.Path, options) -> int:
     live, skeleton = Live(config, base, first), experiment.skeleton_of(config)
     folder = workdir / "results" / time.strftime("live-%Y%m%d-%H%M%S")
     folder.mkdir(parents=True)
-    stop, seen = threading.Event(), []
+    stop, seen, broken = threading.Event(), [], []
     say("ready; Ctrl-C ends")
     columns = [f"{joint}_{part}" for joint in skeleton.joints for part in ("x", "y", "likelihood")]
     began, shown = time.monotonic(), time.monotonic()
     with stopping(stop), (folder / "live.csv").open("w", buffering=1) as file:
         file.write(",".join(["frame", "seconds", "latency_ms", "updated", *columns]) + "\n")
-        for frame in follow(live, itertools.chain([first], pictures), stop):
+        for frame in _until_broken(follow(live, itertools.chain([first], pictures), stop), broken):
             row = np.concatenate([frame.joints, frame.peaks[:, None]], -1).ravel()
             delay = 1000 * (frame.done - frame.came)
             lead = f"{len(seen)},{frame.came - began:.4f},{delay:.1f},{int(frame.updated)}"
@@ -232,6 +241,8 @@ def run(config, workdir: pathlib.Path, options) -> int:
             if frame.done - shown > 1:
                 shown = frame.done
                 say(f"frame {len(seen)}, {live.updates} updates, {delay:.0f} ms after it came")
+    if broken and not seen:
+        raise broken[0]
     if not seen:
         raise clips_lib.DataError("stopped before the first frame was predicted: no results.")
     delays = [1000 * (frame.done - frame.came) for frame in seen]
@@ -256,4 +267,14 @@ def run(config, workdir: pathlib.Path, options) -> int:
         f"wrote {folder}: {len(seen)} frames, {live.updates} updates, predicted "
         f"{np.median(delays):.0f} ms after they came (median; {np.max(delays):.0f} at most)"
     )
+    if broken:  # after what is finished has been written
+        raise broken[0]
     return 0
+
+
+def _until_broken(frames: Iterator[Seen], broken: list[Exception]) -> Iterator[Seen]:
+    """The frames up to one that can't be read; that error goes to `broken`."""
+    try:
+        yield from frames
+    except clips_lib.FrameError as error:
+        broken.append(error)

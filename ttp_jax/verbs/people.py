@@ -26,8 +26,9 @@ def run(words: list[str]) -> int:
             return compare(pathlib.Path(workdir) / "people", one, other)
         case ["delete", workdir, name]:
             path = pathlib.Path(workdir) / "people" / f"{name}.npz"
-            people.read(path)
-            path.unlink()
+            if not path.exists():
+                people.read(path)  # says who is there
+            path.unlink()  # a damaged one, too
             say(f"deleted {path}")
             return 0
     raise ValueError(
@@ -44,7 +45,11 @@ def show(folder: pathlib.Path) -> int:
         return 0
     say(f"{'name':24}{'KiB':>8}  {'form':8}{'scenario':10}{'updates':>8}  base")
     for path in paths:
-        about = people.read(path).about
+        try:
+            about = people.read(path).about
+        except ValueError as error:
+            say(f"{path.stem:24}{error}")
+            continue
         say(
             f"{path.stem:24}{path.stat().st_size / 1024:8.0f}  {about['form']:8}"
             f"{about['scenario']:10}{about['updates']:8}  {about['base'][:12]}"

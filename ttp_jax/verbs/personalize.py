@@ -35,12 +35,14 @@ results/SCENARIO.old1. Other --formats, --smooth, --keypoints or --labels need n
 Subjects of similar length and size run side by side where memory allows it (config.ttp.together).
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import importlib.metadata
 import json
 import pathlib
 import platform
+import zipfile
 
 import cv2
 import jax
@@ -52,13 +54,15 @@ from data_pipelines import clips as clips_lib
 from data_pipelines import locate
 from ttp_jax import parallel, people, state, visualize
 from ttp_jax.checkpoint import Unfinished, fingerprint, write_arrays, write_json
-from ttp_jax.files import write_atomically
+from ttp_jax.files import only_one, write_atomically
 from ttp_jax.verbs import experiment
 from ttp_jax.verbs.delivery import Delivery
 from ttp_jax.verbs.experiment import say
 from ttp_jax.verbs.runner import Result, Runner, Stopped, stopping
 
 HOW = ("together", "save_minutes")  # fields of config.ttp that leave the results alone
+# What NumPy raises of an archive that is empty, cut off or another one.
+UNREADABLE = (EOFError, KeyError, ValueError, zipfile.BadZipFile)
 STOPPED = 143  # exit code, as of a program that SIGTERM ended
 
 
@@ -90,14 +94,20 @@ def run_scenario(
       folder: for the results; None for the scenario's own in the workdir.
     """
     work = _Work(config, workdir, scenario, options, folder)
+    alone = only_one(work.folder) if jax.process_index() == 0 else contextlib.nullcontext()
+    with alone:
+        return _run(config, work, options)
+
+
+def _run(config, work: "_Work", options) -> int:
     clips = clips_lib.by_subject(experiment.load_clips(config, "test"))
     if not clips:
         raise clips_lib.DataError(f"no test clips in {config.data.root}.")
     work.check(clips)
     if jax.process_index() == 0:
         prepare(work.folder, work.own)
-        if options.overwrite:
-            work.forget(clips)
+    if options.overwrite:
+        work.forget(clips)
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices("old results are gone")
     mine = clips[jax.process_index() :: jax.process_count()]
@@ -106,7 +116,7 @@ def run_scenario(
         (done if work.is_done(clip) else todo).append(clip)
     if done:
         say(f"{len(done)} of {len(mine)} subjects are done already: nothing is adapted again")
-    if work.runner.carries and (len(todo) < len(clips) or jax.process_count() > 1):
+    if todo and work.runner.carries and (len(todo) < len(clips) or jax.process_count() > 1):
         raise ValueError(
             "some subjects are done (or another process does them), but what is carried from "
             "subject to subject was not kept: start over with --overwrite, in one process."
@@ -117,7 +127,9 @@ def run_scenario(
             work.deliver(clip)
         work.do(todo, drawn={clip.name for clip in clips[: config.eval.pictures]})
     except Stopped:
-        say(f"stopped after {len(work.seconds)} of {len(todo)} subjects: the same command goes on")
+        again = "the same command" + " without --overwrite" * bool(options.overwrite)
+        say(f"stopped after {len(work.seconds)} of {len(todo)} subjects: {again} goes on")
+        work.write_receipt([clip.name for clip in clips])
         return STOPPED
     work.write_receipt([clip.name for clip in clips])
     say(f"{work.folder}: {len(done) + len(work.seconds)} subjects ({work.word}), run.json says how")
@@ -161,6 +173,7 @@ class _Work:
         self._delivery = Delivery(config, name, self.folder, options) if own_media else None
         self.seconds: dict[str, float] = {}
         self.failed: dict[str, str] = {}
+        self._again: set[str] = set()
 
     def check(self, clips) -> None:
         """Refuse what can't be done before anything is done or replaced."""
@@ -169,33 +182,39 @@ class _Work:
 
     def forget(self, clips) -> None:
         """Count nothing of these subjects as done; their files stay until there are new ones."""
-        for clip in clips:
-            (self.folder / f"{clip.name}.npz").unlink(missing_ok=True)
-            self.unfinished.forget(clip.name)
+        self._again = {clip.name for clip in clips}
+        if jax.process_index() == 0:
+            for clip in clips:
+                self.unfinished.forget(clip.name)
 
     def is_done(self, clip) -> bool:
         """Whether the results of just these frames are there, and the model where it is kept."""
+        if clip.name in self._again:
+            return False
         if self._form:
             try:
                 kept = people.read(person_file(self._workdir, clip.name)).about
             except (FileNotFoundError, ValueError):
                 return False
-            if any(kept.get(key) != value for key, value in self._about().items()):
+            if any(kept.get(key) != value for key, value in self._about(clip).items()):
                 return False
         try:
-            with np.load(self.folder / f"{clip.name}.npz") as stored:
-                same = str(stored["origin"]) == clip.origin
-                same &= np.array_equal(stored["frames"], clip.frame_numbers)
+            same = is_of(self.folder / f"{clip.name}.npz", clip)
         except FileNotFoundError:
+            return False
+        except UNREADABLE as error:
+            say(f"{clip.name}: its results can't be read ({error}): again")
             return False
         if not same:
             say(f"{clip.name}: the results in {self.folder} are of other frames or boxes: again")
         return same
 
-    def _about(self) -> dict[str, str]:
+    def _about(self, clip) -> dict[str, str]:
         """What is said of a kept model, and must be true of one to count as this run's."""
         assert self._form
-        return {"base": self.own["base"], "scenario": self._scenario, "form": self._form}
+        protocol = hashlib.sha256(json.dumps(self.own, sort_keys=True).encode()).hexdigest()
+        own = {"base": self.own["base"], "scenario": self._scenario, "form": self._form}
+        return {**own, "protocol": protocol, "origin": clip.origin}
 
     def do(self, clips, drawn: set[str]) -> None:
         """Adapt to the subjects and write what comes of each, with pictures of those in `drawn`.
@@ -217,7 +236,11 @@ class _Work:
                     continue
                 if self._delivery:
                     bar.set_postfix_str(f"{clip.name}: adapted; now its report and video")
-                self._finish(clip, result, clip.name in drawn)
+                try:
+                    self._finish(clip, result, clip.name in drawn)
+                except (clips_lib.FrameError, clips_lib.DataError) as error:
+                    self.failed[clip.name] = str(error)
+                    continue
                 ready = f"{len(self.seconds)} of {len(clips)} subjects"
                 bar.set_description_str(f"{self.word}, {ready}")
 
@@ -231,7 +254,7 @@ class _Work:
     def _finish(self, clip, result: Result, draw: bool) -> None:
         self.seconds[clip.name] = result.seconds
         if self._form:
-            about = {**self._about(), "updates": int(result.adaptation.step)}
+            about = {**self._about(clip), "updates": int(result.adaptation.step)}
             target = person_file(self._workdir, clip.name)
             people.write(target, jax.device_get(result.adaptation.delta), self._form, about)
         if draw and self._config.model.method == "transformer":
@@ -249,12 +272,12 @@ class _Work:
         """Make what an own video's user wants of results on disk, unless it is there."""
         if not self._delivery:
             return
-        if self._delivery.is_done(clip.name):
+        if self._delivery.is_done(clip):
             say(f"  {self._delivery.report(clip.name)}")
             return
         try:
             self._delivery.write(clip)
-        except (OSError, ImportError, clips_lib.DataError, clips_lib.FrameError) as error:
+        except (OSError, ImportError, ValueError) as error:
             # The keypoints are on disk: the same command tries again what is made of them.
             self.failed[clip.name] = f"its keypoints are written, but not all of the rest: {error}"
 
@@ -283,6 +306,7 @@ class _Work:
                 "frames": frames,
                 "seconds": self.seconds.get(name, old.get("seconds")),
                 "data": self._config.data.to_dict() if now else old["data"],
+                "made_with": made_with() if now else old.get("made_with", before["made_with"]),
                 "inputs": inputs,
                 "outputs": {file: sha256(path) for file, path in files(name).items()},
             }
@@ -385,11 +409,12 @@ def protocol(config, base: state.Base, scenario: str) -> dict:
         "base": fingerprint(base),
         "scenario": scenario,
         "seed": config.seed,
-        "decode": config.model.decode,
+        "model": {k: v for k, v in config.model.to_dict().items() if k != "init"},
+        "precision": config.train.precision,
         "oversample": config.data.oversample,
         "context": config.data.context,
         "refine": config.data.refine,
-        **({"fit": True} if config.data.fit else {}),  # older results have none
+        "fit": config.data.fit,
         "features": [config.loss.features, config.loss.levels],
         "ttp": {k: v for k, v in config.ttp.items() if k not in HOW} if adapts else None,
     }
@@ -456,18 +481,32 @@ def write_result(folder: pathlib.Path, clip, result: Result, config) -> None:
     write_arrays(folder / f"{name}.npz", {**arrays, **texts})
 
 
+def is_of(path: pathlib.Path, clip) -> bool:
+    """Whether the results in a file are of just these frames and boxes."""
+    with np.load(path) as stored:
+        same = str(stored["origin"]) == clip.origin
+        return same and np.array_equal(stored["frames"], clip.frame_numbers)
+
+
 def read_results(folder: pathlib.Path, clips) -> list[np.ndarray] | None:
-    """Joints [T, K, 2] per clip as written earlier; None unless all are there and fit."""
+    """Joints [T, K, 2] per clip as written earlier; None unless all are there.
+
+    Raises ValueError where they are of other frames or can't be read.
+    """
     paths = [folder / f"{clip.name}.npz" for clip in clips]
     if not all(path.exists() for path in paths):
         return None
     joints = []
     for path, clip in zip(paths, clips, strict=True):
-        with np.load(path) as stored:
-            joints.append(stored["joints"])
-        if len(joints[-1]) != clip.num_frames:
+        try:
+            same = is_of(path, clip)
+            with np.load(path) as stored:
+                joints.append(stored["joints"])
+        except UNREADABLE as error:
+            raise ValueError(f"{path} can't be read ({error}): run that scenario again.") from error
+        if not same:
             raise ValueError(
-                f"{path} has {len(joints[-1])} frames, clip {clip.name} has {clip.num_frames}: the "
-                "data changed; run that scenario again with --overwrite."
+                f"{path} is of other frames or boxes than clip {clip.name} has now: the data "
+                "changed; run that scenario again."
             )
     return joints

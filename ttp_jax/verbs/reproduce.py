@@ -28,6 +28,7 @@ import jax
 
 from data_pipelines import clips as clips_lib
 from ttp_jax import report, visualize
+from ttp_jax.files import write_atomically
 from ttp_jax.verbs import cells, experiment, tables
 from ttp_jax.verbs.cells import Cell
 from ttp_jax.verbs.experiment import say
@@ -123,8 +124,8 @@ def write_report(config, workdir: pathlib.Path, folder: pathlib.Path) -> None:
     if pictures:
         text += ["## Figures 5, 7, 8", ""]
         text += [f"![{path.stem}](figures/{path.name})" for path in pictures]
-    workdir.mkdir(parents=True, exist_ok=True)
-    (workdir / "report.md").write_text("\n".join(text) + "\n")
+    page = "\n".join(text) + "\n"
+    write_atomically(workdir / "report.md", lambda path: path.write_text(page))
     sections = [report.section("What this is", *map(report.paragraph, (again, *about)))]
     sections += map(tables.html, found)
     if pictures:

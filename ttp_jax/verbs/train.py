@@ -7,7 +7,9 @@ Stops and resumes at any time: run the same command again. Writes under the work
 TensorBoard scalars in tensorboard/, config.json, history.png, and what `evaluate` writes.
 """
 
+import contextlib
 import functools
+import json
 import pathlib
 import time
 
@@ -20,9 +22,10 @@ from data_pipelines import clips as clips_lib
 from data_pipelines import pipeline
 from ttp_jax import parallel, steps, visualize
 from ttp_jax.checkpoint import Checkpoints, base_of
+from ttp_jax.files import only_one
 from ttp_jax.models.pose import WITH_KEYPOINTS
 from ttp_jax.state import TrainState, stage_at
-from ttp_jax.verbs import evaluate, experiment
+from ttp_jax.verbs import evaluate, experiment, personalize
 from ttp_jax.verbs.experiment import say
 from ttp_jax.verbs.runner import Runner
 
@@ -46,7 +49,14 @@ def train(config, workdir: pathlib.Path, minutes: float = 0.0) -> TrainState:
 
     With `minutes` above 0 only until the first checkpoint after so many: call again to go on.
     Raises NotFinite at a loss that is NaN or infinite; the last checkpoint stays as it is.
+    Raises ValueError where another process trains there, or the checkpoint is of other settings.
     """
+    folder = workdir / "checkpoints"
+    with only_one(folder) if jax.process_index() == 0 else contextlib.nullcontext():
+        return _train(config, workdir, Checkpoints(folder, config.train.keep), minutes)
+
+
+def _train(config, workdir: pathlib.Path, checkpoints: Checkpoints, minutes: float) -> TrainState:
     began = time.monotonic()
     stages = experiment.stages_of(config)
     last_step = sum(stage.steps for stage in stages)
@@ -55,10 +65,10 @@ def train(config, workdir: pathlib.Path, minutes: float = 0.0) -> TrainState:
     if not training:
         raise clips_lib.DataError(f"no training clips in {config.data.root}.")
     features = experiment.load_vgg(config)
-    checkpoints = Checkpoints(workdir / "checkpoints", config.train.keep)
     mesh, tx = parallel.data_mesh(), experiment.optimizer(config)
     state = _start(config, tx, checkpoints, features, training, mesh)
     if state.step:
+        _check_same(config, workdir)
         say(f"resuming at step {int(state.step)} of {last_step}")
     if jax.process_index() == 0:
         experiment.save_config(config, workdir)
@@ -87,6 +97,23 @@ def train(config, workdir: pathlib.Path, minutes: float = 0.0) -> TrainState:
         checkpoints.close()
         log.close()
     return state
+
+
+def _check_same(config, workdir: pathlib.Path) -> None:
+    """Refuse to go on with a training of other settings."""
+    stored = personalize.read_json(workdir, "config")
+    if stored is None:
+        return
+    before, now = (
+        json.loads(json.dumps(experiment.trained_on(each)))
+        for each in (experiment.stored_config(stored), config)
+    )
+    if before != now:
+        raise ValueError(
+            f"{workdir} holds a training of other settings "
+            f"({'; '.join(personalize.differences(before, now))}): name another --workdir, or "
+            "delete config.json in it to go on with the new ones."
+        )
 
 
 def _start(config, tx, checkpoints: Checkpoints, features, training, mesh) -> TrainState:

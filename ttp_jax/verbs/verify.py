@@ -13,9 +13,6 @@ import pathlib
 import tempfile
 import types
 
-import ml_collections
-
-from configs import common
 from ttp_jax.checkpoint import fingerprint
 from ttp_jax.verbs import experiment, personalize
 from ttp_jax.verbs.experiment import say
@@ -29,23 +26,28 @@ def run(words: list[str]) -> int:
     path = folder / "run.json"
     try:
         receipt = json.loads(path.read_text())
-        config = config_of(receipt["config"])
+        config = experiment.stored_config(receipt["config"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is no receipt of a run ({error}).") from error
     if receipt["scenario"] == "live":
         raise ValueError("a camera's frames are gone: only runs on files can be done again.")
     say(f"{folder}: {len(receipt['subjects'])} subjects, {receipt['protocol']}")
-    wrong = stored_files(folder, receipt)
+    wrong = stored_files(folder, receipt) or ["no subject is in it"] * (not receipt["subjects"])
     workdir = folder.resolve().parent.parent
     base, _ = experiment.load_base(config, workdir)
     if receipt["person"] is None and fingerprint(base) != receipt["base"]:
         wrong.append(f"the model in {workdir / 'checkpoints'} is not the one of the run")
     now = personalize.made_with()
+    made = [s.get("made_with", receipt["made_with"]) for s in receipt["subjects"].values()]
     for name in now:
-        if receipt["made_with"].get(name) != now[name]:
-            say(f"note: {name} was {receipt['made_with'].get(name)}, is {now[name]}")
+        for then in sorted({str(m.get(name)) for m in made} - {now[name]}):
+            say(f"note: {name} was {then}, is {now[name]}")
     if not wrong:
-        wrong = done_again(config, workdir, receipt)
+        again = done_again(config, workdir, receipt)
+        if again is None:
+            say("stopped: nothing can be said")
+            return personalize.STOPPED
+        wrong = again
     for line in wrong:
         say(f"DIFFERS: {line}")
     say("differs from its receipt" if wrong else "verified: every byte as the receipt says")
@@ -64,22 +66,32 @@ def stored_files(folder: pathlib.Path, receipt: dict) -> list[str]:
     return wrong
 
 
-def done_again(config, workdir: pathlib.Path, receipt: dict) -> list[str]:
-    """Run all subjects once more; what came out differently."""
+def done_again(config, workdir: pathlib.Path, receipt: dict) -> list[str] | None:
+    """Run all subjects once more; what came out differently. None where that was stopped."""
     options = types.SimpleNamespace(
         overwrite=False, keep=None, person=receipt["person"], deliver=False
     )
-    # Several commands may have added their subjects.
-    sources = {json.dumps(subject["data"]) for subject in receipt["subjects"].values()}
-    with tempfile.TemporaryDirectory() as place:
-        again = pathlib.Path(place)
-        config.eval.pictures = 0
-        for data in sorted(sources):
-            config.data = config_of({"data": json.loads(data)}).data
-            personalize.run_scenario(config, workdir, receipt["scenario"], options, again)
-        found = personalize.read_json(again, "run") or {}
-    wrong = []
+    config.eval.pictures = 0
+    # Several commands may have added their subjects; one may name a subject of another, too.
+    by_source: dict[str, dict[str, dict]] = {}
     for name, subject in receipt["subjects"].items():
+        by_source.setdefault(json.dumps(subject["data"]), {})[name] = subject
+    wrong = []
+    for data, subjects in sorted(by_source.items()):
+        config.data = experiment.stored_config({"data": json.loads(data)}).data
+        with tempfile.TemporaryDirectory() as place:
+            again = pathlib.Path(place) / "again"
+            code = personalize.run_scenario(config, workdir, receipt["scenario"], options, again)
+            if code == personalize.STOPPED:
+                return None
+            wrong += differences(subjects, personalize.read_json(again, "run") or {})
+    return wrong
+
+
+def differences(subjects: dict[str, dict], found: dict) -> list[str]:
+    """What another receipt says differently of these subjects."""
+    wrong = []
+    for name, subject in subjects.items():
         new = found.get("subjects", {}).get(name)
         if new is None:
             wrong.append(f"{name}: no result this time, {found.get('failed', {}).get(name, '')}")
@@ -88,17 +100,3 @@ def done_again(config, workdir: pathlib.Path, receipt: dict) -> list[str]:
         elif new["outputs"] != subject["outputs"]:
             wrong.append(f"{name}: the same frames gave other results")
     return wrong
-
-
-def config_of(stored: dict) -> ml_collections.ConfigDict:
-    """A config from its JSON, which knows no tuples; fields younger than it get their defaults."""
-
-    def tuples(value):
-        if isinstance(value, dict):
-            return {key: tuples(inner) for key, inner in value.items()}
-        return tuple(map(tuples, value)) if isinstance(value, list) else value
-
-    config = common.get_config()
-    with config.unlocked():
-        config.update(tuples(stored))
-    return config
