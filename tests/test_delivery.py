@@ -184,6 +184,10 @@ def test_results_are_of_the_frames_boxes_and_files_of_now(tmp_path, capsys):
     assert again(frames="2-", boxes="0,0,40,40") == (list(range(2, 8)), False)
     again("person1")  # with --overwrite, which is not meant for the other
     assert again(frames="2-", boxes="0,0,40,40") == (list(range(2, 8)), True)
+    # What was delivered of other boxes is not these results'.
+    with pytest.raises(AssertionError, match="assert 1 == 0"):
+        again(frames="2-", boxes="0,0,40,40", deliver=True)
+    assert "of other frames or boxes than the results beside it" in capsys.readouterr().out
 
 
 def test_a_kept_person_is_delivered_too(delivered):

@@ -4,6 +4,7 @@ import io
 import json
 import threading
 import time
+import types
 
 import numpy as np
 import pytest
@@ -120,6 +121,21 @@ def test_ppm_pictures_are_read_one_after_the_other():
             np.testing.assert_array_equal(a, b)
     with pytest.raises(clips_lib.FrameError, match="picture 2 .*ffmpeg"):
         list(live.ppm_pictures(io.BytesIO(ppm(pictures) + b"\xff\xd8\xff\xe0 a JPEG picture")))
+
+
+def test_a_broken_stream_costs_nothing_that_is_done(people, tmp_path, monkeypatch):
+    folder, _ = people
+    pictures, _ = pictures_of(folder)
+    stream = io.BytesIO(ppm(pictures[:5]) + b"no picture")
+    monkeypatch.setattr(live.sys, "stdin", types.SimpleNamespace(buffer=stream))
+    options = types.SimpleNamespace(scenario=None, stdin=True, camera=None)
+    before = set((folder / "work/results").glob("live-*"))
+    with pytest.raises(clips_lib.FrameError, match="picture 5 on standard input"):
+        live.run(config_of(folder), folder / "work", options)
+    (place,) = set((folder / "work/results").glob("live-*")) - before
+    with np.load(place / "live.npz") as stored:
+        assert 1 <= len(stored["joints"]) <= 5
+    assert (place / "run.json").exists()
 
 
 def test_a_camera_that_is_not_there_says_what_to_check():

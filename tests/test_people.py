@@ -73,5 +73,7 @@ def test_comparison_has_lengths_and_cosines_per_part():
     assert set(rows) == {"encoder", "head", "all"}
     for mine, other, cosine in rows.values():
         assert other == pytest.approx(2 * mine, rel=1e-5) and cosine == pytest.approx(-1, abs=1e-5)
+    half = people.Person(dict(list(delta().items())[:1]), {"base": "abc"})  # by other rules
+    assert people.compare(one, half)[-1][2] < people.compare(one, one)[-1][2]
     with pytest.raises(ValueError, match="different models"):
         people.compare(one, people.Person(delta(), {"base": "def"}))

@@ -21,6 +21,7 @@ from data_pipelines import clips as clips_lib
 from data_pipelines import locate, synthetic
 from ttp_jax import visualize
 from ttp_jax.checkpoint import Checkpoints
+from ttp_jax.files import only_one
 from ttp_jax.verbs import evaluate, experiment, info, personalize, predict, train
 from ttp_jax.verbs.runner import Runner
 
@@ -336,6 +337,47 @@ def test_bad_configs_say_what_to_do(config, tmp_path, change, words):
     with pytest.raises((ValueError, OSError)) as error:
         train.train(config, tmp_path)
     assert words in str(error.value)
+
+
+def test_a_training_of_other_settings_is_not_gone_on_with(config, trained, tmp_path):
+    workdir = copy_of(trained, tmp_path)
+    config.seed += 1
+    with pytest.raises(ValueError, match="training of other settings .seed: 0 -> 1.: name another"):
+        train.train(config, workdir)
+    (workdir / "config.json").unlink()
+    assert int(train.train(config, workdir).step) == 8
+
+
+def test_one_command_at_a_time_writes_a_folder(config, trained, tmp_path):
+    workdir = copy_of(trained, tmp_path)
+    with (
+        only_one(workdir / "results/online"),
+        pytest.raises(ValueError, match="another command is writing .*results/online: wait"),
+    ):
+        personalize.run(config, workdir, OPTIONS)
+
+
+def test_other_people_and_settings_of_the_same_name_are_not_done(config, trained, tmp_path, capsys):
+    """A data set names its people alike, whatever they look like."""
+    base, _ = experiment.load_base(config, trained)
+
+    def clips():
+        return clips_lib.by_subject(experiment.load_clips(config, "test"))
+
+    own, (clip, *_) = personalize.protocol(config, base, "online"), clips()
+    result = Runner(config, base, "none").one(clip)
+    personalize.write_result(tmp_path, clip, result, config)
+    path = tmp_path / f"{clip.name}.npz"
+    assert personalize.is_of(path, clip) and personalize.is_of(path, clips()[0])
+    config.data.seed += 1
+    assert clips()[0].name == clip.name and not personalize.is_of(path, clips()[0])
+    for field, value in (("train.precision", "bfloat16"), ("model.logit_scale", 2.0)):
+        part, name = field.split(".")
+        config[part][name] = value
+        assert personalize.protocol(config, base, "online") != own, field
+    path.write_bytes(b"")
+    with pytest.raises(ValueError, match=r"test-00000.npz can't be read"):
+        personalize.read_results(tmp_path, [clip])
 
 
 def test_a_checkpoint_of_another_network_is_refused(config, trained):
