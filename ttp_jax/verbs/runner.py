@@ -50,7 +50,7 @@ class Result:
       peaks: float32 [T, K], NaN likewise.
       adaptation: the model's last state.
       inputs: SHA-256 over the pixels of all whole pictures and the crops.
-      seconds: its share of the time of its group.
+      seconds: its share of the time of its group, with what runs before a stop took.
     """
 
     frames: SubjectFrames
@@ -76,6 +76,7 @@ class _Member:
     peaks: np.ndarray
     turn: int = 0  # the pass it is in
     place: int = 0  # the frame it is at there
+    spent: float = 0.0  # seconds of earlier runs
     kept: ttp.Subject | None = None  # the state that an earlier run kept, on the host
     digest: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(32, np.uint8))
 
@@ -125,7 +126,7 @@ class Runner:
         self._see = jax.jit(self._tools.model.apply)
         self._joints = experiment.skeleton_of(config).size
         self.stop = threading.Event()
-        self._saved = time.monotonic()
+        self._saved = self._began = time.monotonic()
 
     def use(self, base: state.Base) -> None:
         """Go on with another model of the same shape: nothing compiles again."""
@@ -190,6 +191,7 @@ class Runner:
                     kept=found["subject"],
                     place=int(found["subject"].frame),
                     turn=int(found["turn"]),
+                    spent=float(found["seconds"]),
                     joints=np.array(found["joints"]),
                     peaks=np.array(found["peaks"]),
                     digest=np.array(found["digest"]),
@@ -237,17 +239,16 @@ class Runner:
 
     def _together(self, group: list[_Member], readers: ThreadPoolExecutor, bar):
         """Run a group; what is left of it in two halves where the memory turns out too small."""
-        began, done = time.monotonic(), set()
+        self._began, done = time.monotonic(), set()
         digests = [member.digest for member in group]
         try:
             for member, adaptation in self._run(group, readers, bar):
                 done.add(member.clip.name)
-                share = (time.monotonic() - began) / len(group)
-                inputs = member.digest.tobytes().hex()
-                found = member.joints, member.peaks, adaptation, inputs, share
+                inputs, seconds = member.digest.tobytes().hex(), self._spent(member, group)
+                found = member.joints, member.peaks, adaptation, inputs, seconds
                 handed_over = time.monotonic()
                 yield member.clip, Result(member.frames, *found)
-                began += time.monotonic() - handed_over
+                self._began += time.monotonic() - handed_over
                 if self._unfinished:
                     self._unfinished.forget(member.clip.name)
             return
@@ -264,6 +265,10 @@ class Runner:
         for part in (left[:half], left[half:]):
             if part:
                 yield from self._together(part, readers, bar)
+
+    def _spent(self, member: _Member, group: list[_Member]) -> float:
+        """A subject's seconds so far: its share of its group's, and those before a stop."""
+        return member.spent + (time.monotonic() - self._began) / len(group)
 
     def _run(self, group: list[_Member], readers: ThreadPoolExecutor, bar):
         """Yield each member with its last adaptation when its last frame is predicted.
@@ -334,7 +339,7 @@ class Runner:
             if turn == len(member.passes) - 1 and place >= len(member.frames):
                 continue  # done, and its results are written
             subject = jax.tree.map(lambda leaf, i=i: leaf[i], subjects)
-            now = dataclasses.replace(member, turn=turn)
+            now = dataclasses.replace(member, turn=turn, spent=self._spent(member, group))
             self._unfinished.save(member.clip.name, _kept(now, subject))
         self._saved = time.monotonic()
         if self.stop.is_set():
@@ -541,6 +546,7 @@ def _kept(member: _Member, subject: ttp.Subject) -> dict:
         "joints": member.joints,
         "peaks": member.peaks,
         "digest": member.digest,
+        "seconds": np.float32(member.spent),
         "clip": np.uint32(_crc(member.clip)),
     }
 
