@@ -403,9 +403,9 @@ def surest(clip, predictor: Runner, found: bool):
 
 
 def protocol(config, base: state.Base, scenario: str) -> dict:
-    """What decides a scenario's results beside the pictures: model, settings, seed."""
+    """What decides results beside the pictures, as JSON has it: model, settings, seed."""
     adapts = scenario != "none"
-    return {
+    found = {
         "base": fingerprint(base),
         "scenario": scenario,
         "seed": config.seed,
@@ -418,6 +418,7 @@ def protocol(config, base: state.Base, scenario: str) -> dict:
         "features": [config.loss.features, config.loss.levels],
         "ttp": {k: v for k, v in config.ttp.items() if k not in HOW} if adapts else None,
     }
+    return json.loads(json.dumps(found))  # tuples are lists there
 
 
 def read_json(folder: pathlib.Path, name: str) -> dict | None:
