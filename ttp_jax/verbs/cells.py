@@ -351,10 +351,7 @@ def predict(config, cell: Cell, base: state.Base | None, clips, controls: Contro
         training = experiment.load_clips(config, "train")
         return evaluate.mean_pose(config, training, clips)
     if base is None:
-        fresh = experiment.random_state(
-            config, experiment.optimizer(config), np.ones(config.loss.levels + 1)
-        )
-        base = state.Base(fresh.params, fresh.batch_stats, fresh.normalisers)
+        base = evaluate.untrained(config, np.ones(config.loss.levels + 1))
         return Runner(config, base, "none").joints_of(clips)
     runner, found = Runner(config, base, cell.scenario), {}
     plain = Runner(config, base, "none")

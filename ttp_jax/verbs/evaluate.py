@@ -49,7 +49,9 @@ def run(config, workdir: pathlib.Path, options) -> int:
     # All rows in the boxes that personalization used.
     test = [personalize.placed(clip, predictor, config) for clip in test]
     predictions = {
-        "untrained network": _predict(config, untrained(config, base), test, "untrained"),
+        "untrained network": _predict(
+            config, untrained(config, base.normalisers), test, "untrained"
+        ),
     }
     if training:
         mean = mean_pose(config, training, test)
@@ -111,10 +113,10 @@ def _predict(config, base, clips, name) -> list[np.ndarray]:
         return predictor.joints_of(clips, bar)
 
 
-def untrained(config, base: state.Base) -> state.Base:
+def untrained(config, normalisers) -> state.Base:
     """The network before training, from random weights."""
-    fresh = experiment.random_state(config, experiment.optimizer(config), base.normalisers)
-    return state.Base(fresh.params, fresh.batch_stats, base.normalisers)
+    fresh = experiment.random_state(config, experiment.optimizer(config), normalisers)
+    return state.Base(fresh.params, fresh.batch_stats, fresh.normalisers)
 
 
 def mean_pose(config, training, test) -> list[np.ndarray]:

@@ -27,11 +27,12 @@ left_wrist, right_wrist, left_hip, right_hip, left_knee, right_knee, left_ankle,
 
 --keep=full (fp16, rank8) keeps every personalized model: WORKDIR/people/NAME.npz, for `predict
 --person=NAME` on other videos of that person; `python main.py people` lists and compares them.
-Stop it at any time (Ctrl-C, SIGTERM, a crash): the same command goes on inside the subject that was
-under way, and gives the same bytes as if never stopped. Subjects are
-skipped whose results of the same files, frames and boxes are there (with --keep their model, too);
+Stop it at any time (Ctrl-C, SIGTERM, a crash): the same command (without --overwrite) goes on inside
+the subject that was under way, and gives the same bytes as if never stopped. Subjects are skipped
+whose results of the same files, frames and boxes are there (with --keep their model, too);
 --overwrite does them again anyway. Results of another model or other settings are moved aside, to
-results/SCENARIO.old1. Other --formats, --smooth, --keypoints or --labels need no adaptation.
+results/SCENARIO.old1. Other --formats, --smooth, --keypoints or --labels need no adaptation. One
+command at a time writes a folder of results.
 Subjects of similar length and size run side by side where memory allows it (config.ttp.together).
 """
 
@@ -106,8 +107,8 @@ def _run(config, work: "_Work", options) -> int:
     work.check(clips)
     if jax.process_index() == 0:
         prepare(work.folder, work.own)
-    if options.overwrite:
-        work.forget(clips)
+        if options.overwrite:
+            work.forget(clips)
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices("old results are gone")
     mine = clips[jax.process_index() :: jax.process_count()]
@@ -173,7 +174,6 @@ class _Work:
         self._delivery = Delivery(config, name, self.folder, options) if own_media else None
         self.seconds: dict[str, float] = {}
         self.failed: dict[str, str] = {}
-        self._again: set[str] = set()
 
     def check(self, clips) -> None:
         """Refuse what can't be done before anything is done or replaced."""
@@ -181,16 +181,16 @@ class _Work:
             self._delivery.check(clips)
 
     def forget(self, clips) -> None:
-        """Count nothing of these subjects as done; their files stay until there are new ones."""
-        self._again = {clip.name for clip in clips}
-        if jax.process_index() == 0:
-            for clip in clips:
-                self.unfinished.forget(clip.name)
+        """Count nothing of these subjects as done: NAME.npz goes, whose presence means just that.
+
+        Their other files stay until there are new ones.
+        """
+        for clip in clips:
+            (self.folder / f"{clip.name}.npz").unlink(missing_ok=True)
+            self.unfinished.forget(clip.name)
 
     def is_done(self, clip) -> bool:
         """Whether the results of just these frames are there, and the model where it is kept."""
-        if clip.name in self._again:
-            return False
         if self._form:
             try:
                 kept = people.read(person_file(self._workdir, clip.name)).about
