@@ -27,9 +27,9 @@ left_wrist, right_wrist, left_hip, right_hip, left_knee, right_knee, left_ankle,
 
 --keep=full (fp16, rank8) keeps every personalized model: WORKDIR/people/NAME.npz, for `predict
 --person=NAME` on other videos of that person; `python main.py people` lists and compares them.
-Stop it at any time (Ctrl-C, SIGTERM, a crash): the same command (without --overwrite) goes on inside
-the subject that was under way, and gives the same bytes as if never stopped. Subjects are skipped
-whose results of the same files, frames and boxes are there (with --keep their model, too);
+Stop it at any time (Ctrl-C, SIGTERM, a crash): the same command (without --overwrite) goes on
+inside the subject that was under way, and gives the same bytes as if never stopped. Subjects are
+skipped whose results of the same files, frames and boxes are there (with --keep their model, too);
 --overwrite does them again anyway. Results of another model or other settings are moved aside, to
 results/SCENARIO.old1. Other --formats, --smooth, --keypoints or --labels need no adaptation. One
 command at a time writes a folder of results.
