@@ -157,7 +157,7 @@ def _about(config, there) -> list[str]:
     )
     measures = sorted({measure for c in there for measure in c.get("scores", ())})
     return [
-        "The command runs what is missing in the folder of finished cells, --cells=DIR; with "
+        "The command runs what isn't there yet in the folder of finished cells, --cells=DIR; with "
         "--what=report it runs nothing.",
         f"Data: {data}. Measures: {', '.join(measures) or 'none yet'}.",
         f"{len(there)} cells; machines: {'; '.join(kinds) or 'none'}; "
