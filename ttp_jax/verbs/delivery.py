@@ -205,12 +205,12 @@ class Delivery:
                 f"{path} is missing (a run with --nodeliver?): --overwrite adapts again."
             )
         with np.load(self._folder / f"{clip.name}.npz") as now, np.load(path) as then:
-            if json.loads(str(then["about"])).get("inputs") != str(now["inputs"]):
+            about, boxes = json.loads(str(then["about"])), then["boxes"]
+            if about.get("inputs") != str(now["inputs"]):
                 raise clips_lib.DataError(
                     f"{path} is of other frames or boxes than the results beside it (a later run "
                     "with --nodeliver?): --overwrite adapts again."
                 )
-            about, boxes = json.loads(str(then["about"])), then["boxes"]
             joints, peaks = ([kept[part] for kept in (then, now)] for part in ("joints", "peaks"))
         clip, size = dataclasses.replace(clip, boxes=boxes), clip.largest
         before, after = joints

@@ -1,5 +1,6 @@
 """What a config means: the objects that several verbs build from it."""
 
+import contextlib
 import dataclasses
 import os
 import pathlib
@@ -17,6 +18,7 @@ from data_pipelines import clips as clips_lib
 from ttp_jax import convert, losses, state, steps, ttp
 from ttp_jax.augment import Ranges
 from ttp_jax.checkpoint import SHIPPED, Checkpoints, base_of, read_model, write_json
+from ttp_jax.files import only_one
 from ttp_jax.models import pose, vgg
 from ttp_jax.models.pose import PoseNet, normalize
 from ttp_jax.skeletons import SKELETONS, Skeleton
@@ -38,6 +40,11 @@ def say(*words) -> None:
     """Print at once, also into a pipe, and above a progress bar."""
     with tqdm.external_write_mode(sys.stdout):
         print(*words, flush=True)
+
+
+def alone_in(folder: pathlib.Path) -> contextlib.AbstractContextManager[None]:
+    """`only_one`, asked for by the first of the processes that work together."""
+    return only_one(folder) if jax.process_index() == 0 else contextlib.nullcontext()
 
 
 def use_compilation_cache() -> None:

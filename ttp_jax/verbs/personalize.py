@@ -36,7 +36,6 @@ command at a time writes a folder of results.
 Subjects of similar length and size run side by side where memory allows it (config.ttp.together).
 """
 
-import contextlib
 import dataclasses
 import hashlib
 import importlib.metadata
@@ -55,7 +54,7 @@ from data_pipelines import clips as clips_lib
 from data_pipelines import locate
 from ttp_jax import parallel, people, state, visualize
 from ttp_jax.checkpoint import Unfinished, fingerprint, write_arrays, write_json
-from ttp_jax.files import only_one, write_atomically
+from ttp_jax.files import write_atomically
 from ttp_jax.verbs import experiment
 from ttp_jax.verbs.delivery import Delivery
 from ttp_jax.verbs.experiment import say
@@ -95,8 +94,7 @@ def run_scenario(
       folder: for the results; None for the scenario's own in the workdir.
     """
     work = _Work(config, workdir, scenario, options, folder)
-    alone = only_one(work.folder) if jax.process_index() == 0 else contextlib.nullcontext()
-    with alone:
+    with experiment.alone_in(work.folder):
         return _run(config, work, options)
 
 

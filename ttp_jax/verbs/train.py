@@ -7,7 +7,6 @@ Stops and resumes at any time: run the same command again. Writes under the work
 TensorBoard scalars in tensorboard/, config.json, history.png, and what `evaluate` writes.
 """
 
-import contextlib
 import functools
 import json
 import pathlib
@@ -22,7 +21,6 @@ from data_pipelines import clips as clips_lib
 from data_pipelines import pipeline
 from ttp_jax import parallel, steps, visualize
 from ttp_jax.checkpoint import Checkpoints, base_of
-from ttp_jax.files import only_one
 from ttp_jax.models.pose import WITH_KEYPOINTS
 from ttp_jax.state import TrainState, stage_at
 from ttp_jax.verbs import evaluate, experiment, personalize
@@ -52,7 +50,7 @@ def train(config, workdir: pathlib.Path, minutes: float = 0.0) -> TrainState:
     Raises ValueError where another process trains there, or the checkpoint is of other settings.
     """
     folder = workdir / "checkpoints"
-    with only_one(folder) if jax.process_index() == 0 else contextlib.nullcontext():
+    with experiment.alone_in(folder):
         return _train(config, workdir, Checkpoints(folder, config.train.keep), minutes)
 
 
