@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import itertools
 import json
 import logging
 import pathlib
@@ -141,6 +142,11 @@ def test_a_stopped_and_resumed_training_equals_an_uninterrupted_one(
     whole = train.train(config, trained)  # finished: restores the last checkpoint
     assert int(resumed.step) == int(whole.step) == 8
     assert leaves_equal(resumed, whole)
+    histories = [json.loads((place / "history.json").read_text()) for place in (tmp_path, trained)]
+    for record in itertools.chain(*histories):
+        record.pop("pictures_per_second", None)
+    assert histories[0] == histories[1]
+    assert [record["step"] for record in histories[0] if "loss" in record][-1] == 8
 
 
 @pytest.mark.slow

@@ -43,6 +43,7 @@ import json
 import pathlib
 import platform
 import zipfile
+from typing import Any
 
 import cv2
 import jax
@@ -419,8 +420,8 @@ def protocol(config, base: state.Base, scenario: str) -> dict:
     return json.loads(json.dumps(found))  # tuples are lists there
 
 
-def read_json(folder: pathlib.Path, name: str) -> dict | None:
-    """`protocol` or `run` of the results in a folder; None if there is none that can be read."""
+def read_json(folder: pathlib.Path, name: str) -> Any:
+    """What NAME.json in a folder holds; None if there is none that can be read."""
     try:
         return json.loads((folder / f"{name}.json").read_text())
     except (OSError, ValueError):

@@ -4,7 +4,8 @@
     python main.py train --config=configs/penn.py --config.data.root=DIR --workdir=runs/penn
 
 Stops and resumes at any time: run the same command again. Writes under the workdir: checkpoints/,
-TensorBoard scalars in tensorboard/, config.json, history.png, and what `evaluate` writes.
+config.json, losses and scores so far in history.json, history.png and (TensorBoard) tensorboard/,
+and what `evaluate` writes.
 """
 
 import functools
@@ -20,7 +21,7 @@ from tqdm import tqdm
 from data_pipelines import clips as clips_lib
 from data_pipelines import pipeline
 from ttp_jax import parallel, steps, visualize
-from ttp_jax.checkpoint import Checkpoints, base_of
+from ttp_jax.checkpoint import Checkpoints, base_of, write_json
 from ttp_jax.models.pose import WITH_KEYPOINTS
 from ttp_jax.state import TrainState, stage_at
 from ttp_jax.verbs import evaluate, experiment, personalize
@@ -58,6 +59,8 @@ def _train(config, workdir: pathlib.Path, checkpoints: Checkpoints, minutes: flo
     began = time.monotonic()
     stages = experiment.stages_of(config)
     last_step = sum(stage.steps for stage in stages)
+    if checkpoints.latest_step() is not None:
+        _check_same(config, workdir)
     clips = experiment.load_clips(config)
     training, held_out = (clips_lib.select(clips, split) for split in ("train", "val"))
     if not training:
@@ -66,7 +69,6 @@ def _train(config, workdir: pathlib.Path, checkpoints: Checkpoints, minutes: flo
     mesh, tx = parallel.data_mesh(), experiment.optimizer(config)
     state = _start(config, tx, checkpoints, features, training, mesh)
     if state.step:
-        _check_same(config, workdir)
         say(f"resuming at step {int(state.step)} of {last_step}")
     if jax.process_index() == 0:
         experiment.save_config(config, workdir)
@@ -88,6 +90,7 @@ def _train(config, workdir: pathlib.Path, checkpoints: Checkpoints, minutes: flo
                 log.write()
             if saving:
                 score = _validate(config, state, held_out, log, done)
+                log.keep()  # first: what a kill in between leaves too much of is dropped
                 checkpoints.save(state, score)
                 if minutes and time.monotonic() - began > 60 * minutes:
                     break
@@ -164,17 +167,18 @@ def _validate(config, state, clips, log, step) -> float | None:
 
 
 class _Log:
-    """Progress bar, TensorBoard scalars, and the check that every loss is finite."""
+    """Progress bar, the history of losses and scores, and the check that every loss is finite."""
 
     def __init__(self, config, workdir, first, last):
         self._first = jax.process_index() == 0  # the one of several processes that tells
         self._writer = metric_writers.create_default_writer(
             str(workdir / "tensorboard"), just_logging=not self._first, asynchronous=False
         )
-        self._path = workdir / "history.png"
+        self._workdir = workdir
         self._batch_size = config.train.batch_size
         self._waiting: list[tuple[int, dict]] = []
-        self._history: list[dict] = []
+        earlier = personalize.read_json(workdir, "history") or []  # up to the last checkpoint
+        self._history = [record for record in earlier if record["step"] <= first]
         self._bar = tqdm(
             total=last, initial=first, unit="step", dynamic_ncols=True, disable=not self._first
         )
@@ -212,10 +216,14 @@ class _Log:
         self._writer.flush()
         self._history.append({"step": step, **values})
 
+    def keep(self):
+        """Write the history that belongs to a checkpoint, as a table and as a picture."""
+        if self._first:
+            write_json(self._workdir / "history.json", self._history)
+            keys = ("supervised", "self", "accuracy", "val_score")
+            shown = [key for key in keys if any(key in record for record in self._history)]
+            visualize.plot_history(self._workdir / "history.png", self._history, shown)
+
     def close(self):
         self._bar.close()
         self._writer.close()
-        records = [record for record in self._history if "loss" in record]
-        if len(records) > 1 and self._first:
-            keys = ("supervised", "self", "accuracy")
-            visualize.plot_history(self._path, records, keys)
