@@ -11,7 +11,6 @@ import functools
 import hashlib
 import os
 import warnings
-import zipfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,7 +21,7 @@ import scipy.io
 from tqdm import tqdm
 
 from data_pipelines.clips import Clip, DataError, FrameError
-from ttp_jax.files import write_atomically
+from ttp_jax.files import DAMAGED, read_arrays, write_arrays
 from ttp_jax.skeletons import PENN13
 
 SPLITS = ("train", "test")
@@ -188,7 +187,6 @@ def _content(paths: Sequence[Path]) -> str:
 
 def _store_labels(file: Path, labels: list[Label]) -> None:
     """Write one file of all labels, frames one after the other; whole or not at all."""
-    file.parent.mkdir(parents=True, exist_ok=True)
     columns = {
         name: np.array([getattr(label, name) for label in labels])
         for name in ("video", "action", "split", "size", "num_frames")
@@ -198,19 +196,14 @@ def _store_labels(file: Path, labels: list[Label]) -> None:
         for name in ("boxes", "joints", "visible")
     }
 
-    def write(path):
-        with path.open("wb") as target:
-            np.savez(target, allow_pickle=False, **columns, **frames)
-
-    write_atomically(file, write)
+    write_arrays(file, {**columns, **frames}, compress=False)
 
 
 def _load_labels(file: Path) -> list[Label] | None:
     """Read what `_store_labels` wrote; None where it isn't there or damaged."""
     try:
-        with file.open("rb") as source, np.load(source) as stored:
-            rows = {name: stored[name] for name in stored.files}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
+        rows = read_arrays(file)
+    except DAMAGED:
         return None
     ends = np.cumsum(rows["num_frames"])
     return [

@@ -13,7 +13,6 @@ import hashlib
 import json
 import os
 import pathlib
-import zipfile
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -34,7 +33,7 @@ from data_pipelines.figures import (
     sample_identity,
     sample_motion,
 )
-from ttp_jax.files import write_atomically
+from ttp_jax.files import DAMAGED, read_arrays, write_arrays, write_atomically
 from ttp_jax.skeletons import PENN13
 
 PRESETS = ("plain", "shifted", "varied", "wild")
@@ -244,12 +243,8 @@ def _render_split(spec, split, frames_path, labels_path):
                 bar.update(fresh * length)
         store.flush()
 
-    def write_labels(path):
-        with open(path, "wb") as file:
-            np.savez(file, **labels)
-
     write_atomically(frames_path, write_frames)
-    write_atomically(labels_path, write_labels)
+    write_arrays(labels_path, labels, compress=False)
 
 
 def _load_split(spec, split, frames_path, labels_path):
@@ -257,9 +252,9 @@ def _load_split(spec, split, frames_path, labels_path):
     shape = (getattr(spec, split), spec.frames(split))
     try:
         frames = np.load(frames_path, mmap_mode="r")
-        with open(labels_path, "rb") as file, np.load(file) as rows:
-            labels = {name: rows[name] for name in ("boxes", "joints", "visible")}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
+        rows = read_arrays(labels_path)
+        labels = {name: rows[name] for name in ("boxes", "joints", "visible")}
+    except DAMAGED:
         return None
     arrays = [frames, *labels.values()]
     return (frames, labels) if all(a.shape[:2] == shape for a in arrays) else None

@@ -23,7 +23,16 @@ from data_pipelines import locate, synthetic
 from ttp_jax import visualize
 from ttp_jax.checkpoint import Checkpoints
 from ttp_jax.files import only_one
-from ttp_jax.verbs import evaluate, experiment, info, personalize, predict, train
+from ttp_jax.verbs import (
+    evaluate,
+    experiment,
+    info,
+    personalize,
+    placing,
+    predict,
+    receipts,
+    train,
+)
 from ttp_jax.verbs.runner import Runner
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -370,20 +379,20 @@ def test_other_people_and_settings_of_the_same_name_are_not_done(config, trained
     def clips():
         return clips_lib.by_subject(experiment.load_clips(config, "test"))
 
-    own, (clip, *_) = personalize.protocol(config, base, "online"), clips()
+    own, (clip, *_) = receipts.protocol(config, base, "online"), clips()
     result = Runner(config, base, "none").one(clip)
-    personalize.write_result(tmp_path, clip, result, config)
+    receipts.write_result(tmp_path, clip, result, config)
     path = tmp_path / f"{clip.name}.npz"
-    assert personalize.is_of(path, clip) and personalize.is_of(path, clips()[0])
+    assert receipts.is_of(path, clip) and receipts.is_of(path, clips()[0])
     config.data.seed += 1
-    assert clips()[0].name == clip.name and not personalize.is_of(path, clips()[0])
+    assert clips()[0].name == clip.name and not receipts.is_of(path, clips()[0])
     for field, value in (("train.precision", "bfloat16"), ("model.logit_scale", 2.0)):
         part, name = field.split(".")
         config[part][name] = value
-        assert personalize.protocol(config, base, "online") != own, field
+        assert receipts.protocol(config, base, "online") != own, field
     path.write_bytes(b"")
     with pytest.raises(ValueError, match=r"test-00000.npz can't be read"):
-        personalize.read_results(tmp_path, [clip])
+        receipts.read_results(tmp_path, [clip])
 
 
 def test_a_checkpoint_of_another_network_is_refused(config, trained):
@@ -483,7 +492,7 @@ def test_refining_moves_the_boxes_towards_what_is_predicted(config, trained, own
     predictor = Runner(config, base, "none")
     predicted = predictor.one(clips[1]).joints
     config.data.refine = 1
-    refined = personalize.placed(clips[1], predictor, config)
+    refined = placing.placed(clips[1], predictor, config)
     wanted = locate.boxes_from_joints(predicted, (48, 64), clips[1].boxes)
     np.testing.assert_array_equal(refined.boxes, wanted)
     assert np.abs(refined.boxes - clips[1].boxes).max() > 1
@@ -514,7 +523,7 @@ def test_a_small_person_somewhere_in_the_picture_is_found(tmp_path):
         return np.median(np.linalg.norm(joints - truth, axis=-1))
 
     assert error(clip.whole) > 100
-    assert error(personalize.placed(clip, predictor, config).boxes) < 8
+    assert error(placing.placed(clip, predictor, config).boxes) < 8
 
 
 def test_inputs_are_media_of_ones_own(own_pictures, tmp_path):

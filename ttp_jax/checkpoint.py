@@ -6,7 +6,6 @@ import hashlib
 import json
 import pathlib
 import warnings
-import zipfile
 from typing import Any, NamedTuple
 
 import jax
@@ -14,7 +13,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from flax import traverse_util
 
-from ttp_jax.files import write_atomically
+from ttp_jax.files import DAMAGED, read_arrays, write_arrays
 from ttp_jax.state import Base, TrainState
 
 # The model that comes with the project.
@@ -119,11 +118,10 @@ class Unfinished:
     def restore(self, name: str, template: Any) -> Any | None:
         """The state of a subject; None where there is none, or one of another shape."""
         try:
-            with np.load(self._folder / f"{name}.npz", allow_pickle=False) as stored:
-                found = {path: stored[path] for path in stored.files}
+            found = read_arrays(self._folder / f"{name}.npz")
         except FileNotFoundError:
             return None
-        except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        except DAMAGED as error:
             warnings.warn(
                 f"state of {name} can't be read ({error}): starting it again", stacklevel=2
             )
@@ -220,8 +218,7 @@ def read_model(path: str | pathlib.Path) -> ModelFile:
     if not path.is_file():
         raise FileNotFoundError(f"{path} isn't there: name a model that `export` wrote.")
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in stored.files}
+        arrays = read_arrays(path)
         config, about = (json.loads(str(arrays.pop(name))) for name in ("config", "about"))
         # Numpy: this is read with the config, before it is settled which device jax shall use.
         normalisers = np.asarray(arrays.pop("normalisers"))
@@ -229,25 +226,8 @@ def read_model(path: str | pathlib.Path) -> ModelFile:
         for name, value in arrays.items():
             kind, _, place = name.partition("/")
             trees[kind][place] = np.asarray(value, np.float32)
-    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except DAMAGED as error:
         raise ValueError(f"{path} is no whole model file ({error}): get it again.") from error
     params, stats = (traverse_util.unflatten_dict(tree, sep="/") for tree in trees.values())
     base = Base(params, stats, normalisers)  # pyright: ignore[reportArgumentType]
     return ModelFile(base, config, about)
-
-
-def write_arrays(path: pathlib.Path, arrays: dict[str, Any], *, compress: bool = True) -> None:
-    """Write a NumPy archive so that a crash leaves the old file or the new one."""
-    save = np.savez_compressed if compress else np.savez
-
-    def write(temporary):
-        with temporary.open("wb") as file:  # given a name, numpy would add a suffix to it
-            save(file, **arrays)
-
-    write_atomically(path, write)
-
-
-def write_json(path: str | pathlib.Path, value) -> None:
-    """Write `value` so that a crash leaves the old file or the new one, never half of it."""
-    text = json.dumps(value, indent=1, allow_nan=True)
-    write_atomically(path, lambda temporary: temporary.write_text(text))

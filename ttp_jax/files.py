@@ -1,14 +1,22 @@
-"""Files that are there whole or not at all."""
+"""Files that are there whole or not at all, and folders that one command at a time writes."""
 
 import contextlib
+import json
 import os
 import pathlib
+import zipfile
 from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
 
 try:
     import fcntl
 except ImportError:  # Windows has none
     fcntl = None
+
+# What NumPy raises of an archive that is empty, cut off, another file or one without a key.
+DAMAGED = (EOFError, KeyError, OSError, ValueError, zipfile.BadZipFile)
 
 
 def write_atomically(
@@ -29,20 +37,54 @@ def write_atomically(
     return path
 
 
-@contextlib.contextmanager
-def only_one(folder: pathlib.Path) -> Iterator[None]:
-    """Keep other processes that ask for the same folder out while this one writes there.
+def write_arrays(path: pathlib.Path, arrays: dict[str, Any], *, compress: bool = True) -> None:
+    """Write a NumPy archive so that a crash leaves the old file or the new one."""
+    save = np.savez_compressed if compress else np.savez
 
-    Does nothing where the system has no such locks. Raises ValueError where another one is at work.
+    def write(temporary):
+        with temporary.open("wb") as file:  # given a name, numpy would add a suffix to it
+            save(file, **arrays)
+
+    write_atomically(path, write)
+
+
+def read_arrays(path: str | os.PathLike) -> dict[str, np.ndarray]:
+    """All arrays of a NumPy archive without pickles. Raises one of DAMAGED where it is none."""
+    with np.load(path, allow_pickle=False) as stored:
+        return {name: stored[name] for name in stored.files}
+
+
+def write_json(path: str | pathlib.Path, value) -> None:
+    """Write `value` so that a crash leaves the old file or the new one, never half of it."""
+    text = json.dumps(value, indent=1, allow_nan=True)
+    write_atomically(path, lambda temporary: temporary.write_text(text))
+
+
+def read_json(path: str | os.PathLike) -> Any:
+    """What a JSON file holds; None if there is none. Raises ValueError where it is damaged."""
+    try:
+        return json.loads(pathlib.Path(path).read_text())
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}): delete it, and run again.") from error
+
+
+@contextlib.contextmanager
+def only_one(path: pathlib.Path, *, wait: bool = False) -> Iterator[None]:
+    """Keep other processes that ask for the same path out while this one writes there.
+
+    Does nothing where the system has no such locks. Where another one is at work this one waits, or
+    raises ValueError.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with (folder.parent / f".{folder.name}.lock").open("w") as file:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with (path.parent / f".{path.name}.lock").open("w") as file:
         if fcntl is not None:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             except BlockingIOError:
                 raise ValueError(
-                    f"another command is writing {folder}: wait for it, or give one of the two a "
+                    f"another command is writing {path}: wait for it, or give one of the two a "
                     "--workdir of its own."
                 ) from None
             except OSError:

@@ -7,12 +7,11 @@ the base by its fingerprint.
 import json
 import pathlib
 import re
-import zipfile
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ttp_jax.checkpoint import write_arrays
+from ttp_jax.files import DAMAGED, read_arrays, write_arrays
 
 FORMS = "full, fp16 or rankR, for example rank8"
 
@@ -91,11 +90,10 @@ def read(path: pathlib.Path, base: str | None = None) -> Person:
         known = ", ".join(sorted(p.stem for p in path.parent.glob("*.npz"))) or "nobody"
         raise FileNotFoundError(f"{path} isn't there; {path.parent} keeps {known}.")
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            packed = {name: stored[name] for name in stored.files}
+        packed = read_arrays(path)
         about = json.loads(str(packed.pop("about")))
         person = Person(unpack(packed), about)
-    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except DAMAGED as error:
         raise ValueError(
             f"{path} is no whole personalized model ({error}): personalize again."
         ) from error

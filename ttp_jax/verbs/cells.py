@@ -5,15 +5,12 @@ that its numbers follow from, so a cell is computed once and never mistaken for 
 """
 
 import dataclasses
-import datetime
-import functools
 import hashlib
 import json
 import os
 import pathlib
 import re
 import shlex
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -25,11 +22,11 @@ from tqdm import tqdm
 
 from data_pipelines import clips as clips_lib
 from ttp_jax import checkpoint, smooth, state
-from ttp_jax.checkpoint import Checkpoints, write_json
-from ttp_jax.files import write_atomically
+from ttp_jax.checkpoint import Checkpoints
+from ttp_jax.files import read_json, write_atomically, write_json
 from ttp_jax.models.pose import WITH_KEYPOINTS
 from ttp_jax.skeletons import SKELETONS, map_joints
-from ttp_jax.verbs import evaluate, experiment, personalize, train
+from ttp_jax.verbs import evaluate, experiment, placing, receipts, train
 from ttp_jax.verbs.runner import Runner, forget_peak, peak_mib
 
 # Fields younger than the first cells, with the values that those ran with: no part of a name so.
@@ -117,7 +114,7 @@ def cell_name(config, cell: Cell) -> str:
     parts |= fields({"decode": own.model.decode})
     parts["data"] = fields(own.data, "root", "tfds", "workers")
     if cell.scenario in ("online", "offline"):
-        parts["ttp"] = fields(own.ttp, *personalize.HOW)
+        parts["ttp"] = fields(own.ttp, *receipts.HOW)
     if cell.transfer:
         parts["transfer"] = fields(own.transfer, "root")
     if cell.scenario == POINTS or (cell.scenario == "offline" and cell.method in WITH_KEYPOINTS):
@@ -127,12 +124,7 @@ def cell_name(config, cell: Cell) -> str:
 
 def read(folder: pathlib.Path, name: str) -> dict | None:
     """A finished cell; None if there is none."""
-    try:
-        return json.loads((folder / f"{name}.json").read_text())
-    except FileNotFoundError:
-        return None
-    except ValueError as error:
-        raise ValueError(f"{folder / name}.json is damaged ({error}): delete it.") from error
+    return read_json(folder / f"{name}.json")
 
 
 def write(folder: pathlib.Path, name: str, cell: dict) -> None:
@@ -161,13 +153,15 @@ def train_model(config, cell: Cell, workdir: pathlib.Path, cells: pathlib.Path, 
     if read(cells, f"training-{name}") is not None and _step(folder) == _last_step(own):
         return True
     began, first = time.monotonic(), _step(folder)
-    pieces = personalize.read_json(folder, "pieces") or {"pieces": []}
+    pieces = read_json(folder / "pieces.json") or {"pieces": []}
     try:
         train.train(own, folder, minutes)
     finally:  # also where it was stopped, or failed
         seconds, last = time.monotonic() - began, _step(folder)
         if last > first:
-            pieces["pieces"].append({"from": first, "to": last, "seconds": seconds, **where()})
+            pieces["pieces"].append(
+                {"from": first, "to": last, "seconds": seconds, **receipts.where()}
+            )
             write_json(folder / "pieces.json", pieces)
     if last < _last_step(own):
         return False
@@ -222,7 +216,7 @@ def run(config, cell: Cell, workdir: pathlib.Path, cells: pathlib.Path) -> dict:
         "seed": own.seed,
         "base": base and checkpoint.fingerprint(base),
         "seconds": time.monotonic() - began,
-        **where(),
+        **receipts.where(),
         **results,
     }
     write(cells, cell_name(config, cell), found)
@@ -264,7 +258,7 @@ def personalized(config, cell: Cell, base: state.Base | None) -> dict:
     frames = sum(clip.num_frames for clip in clips)
     named = cell.scenario in WITHOUT_MODEL
     found = {
-        "protocol": cell.scenario if named else personalize.protocol_line(config, cell.scenario),
+        "protocol": cell.scenario if named else receipts.protocol_line(config, cell.scenario),
         "seconds_per_frame": seconds / frames,  # compiling is part of it
         "memory_mib": memory,
         "people": [clip.name for clip in clips],
@@ -355,7 +349,7 @@ def predict(config, cell: Cell, base: state.Base | None, clips, controls: Contro
         return Runner(config, base, "none").joints_of(clips)
     runner, found = Runner(config, base, cell.scenario), {}
     plain = Runner(config, base, "none")
-    clips = [personalize.placed(clip, plain, config) for clip in clips]
+    clips = [placing.placed(clip, plain, config) for clip in clips]
     total = sum(clip.num_frames for clip in clips)
     with tqdm(total=total, unit="frame", desc=cell.title, dynamic_ncols=True) as bar:
         for clip, result in runner.many(clips, bar):
@@ -423,30 +417,6 @@ def command() -> str:
             word = f"{flag}=DIR"
         words.append(word)
     return "python main.py " + shlex.join(words)
-
-
-def where() -> dict:
-    """Date, commit and machine of what is being made."""
-    return {
-        "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
-        "commit": _commit(),
-        "machine": {**personalize.made_with(), "cores": os.cpu_count()},
-    }
-
-
-@functools.cache  # the code that runs is that of the start, whatever is checked out meanwhile
-def _commit() -> str | None:
-    """The commit of this checkout, with a + if it was changed; None outside one."""
-    root = pathlib.Path(__file__).parents[2]
-
-    def git(*words):
-        done = subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, check=True)
-        return done.stdout.strip()
-
-    try:
-        return git("rev-parse", "--short=12", "HEAD") + "+" * bool(git("diff", "HEAD", "--stat"))
-    except (OSError, subprocess.CalledProcessError):
-        return None
 
 
 def missing(config, wanted: Sequence[Cell], folder: pathlib.Path) -> list[Cell]:

@@ -23,8 +23,7 @@ import numpy as np
 from data_pipelines import clips as clips_lib
 from data_pipelines import labels as labels_lib
 from ttp_jax import exports, geometry, metrics, report, smooth
-from ttp_jax.checkpoint import write_arrays, write_json
-from ttp_jax.files import write_atomically
+from ttp_jax.files import write_arrays, write_atomically, write_json
 from ttp_jax.skeletons import Skeleton
 from ttp_jax.verbs import experiment
 from ttp_jax.verbs.experiment import say

@@ -23,10 +23,10 @@ from data_pipelines import clips as clips_lib
 from data_pipelines import pipeline
 from ttp_jax import geometry, metrics, state, steps, ttp, visualize
 from ttp_jax.augment import Ranges
-from ttp_jax.checkpoint import write_json
+from ttp_jax.files import read_json, write_json
 from ttp_jax.memory import Frames
 from ttp_jax.models.pose import WITH_KEYPOINTS, normalize
-from ttp_jax.verbs import experiment, personalize
+from ttp_jax.verbs import experiment, placing, receipts
 from ttp_jax.verbs.experiment import say
 from ttp_jax.verbs.runner import Runner, spread
 
@@ -47,7 +47,7 @@ def run(config, workdir: pathlib.Path, options) -> int:
         raise clips_lib.DataError(f"no labelled test clips in {config.data.root}.")
     predictor = Runner(config, base, "none")
     # All rows in the boxes that personalization used.
-    test = [personalize.placed(clip, predictor, config) for clip in test]
+    test = [placing.placed(clip, predictor, config) for clip in test]
     predictions = {
         "untrained network": _predict(
             config, untrained(config, base.normalisers), test, "untrained"
@@ -58,9 +58,9 @@ def run(config, workdir: pathlib.Path, options) -> int:
         predictions = {"mean training pose": mean, **predictions}
     for scenario, name in NAMES.items():
         folder, found = workdir / "results" / scenario, None
-        own = personalize.protocol(config, base, scenario)
-        if personalize.read_json(folder, "protocol") == own:
-            found = personalize.read_results(folder, test)
+        own = receipts.protocol(config, base, scenario)
+        if read_json(folder / "protocol.json") == own:
+            found = receipts.read_results(folder, test)
         elif folder.is_dir():
             say(f"{folder} is of another model or other settings and left out: run it again")
         if found is None and scenario == "none":

@@ -17,8 +17,8 @@ from data_pipelines import bbc_pose, h36m, locate, media, penn, pipeline, render
 from data_pipelines import clips as clips_lib
 from ttp_jax import convert, losses, state, steps, ttp
 from ttp_jax.augment import Ranges
-from ttp_jax.checkpoint import SHIPPED, Checkpoints, base_of, read_model, write_json
-from ttp_jax.files import only_one
+from ttp_jax.checkpoint import SHIPPED, Checkpoints, base_of, read_model
+from ttp_jax.files import only_one, write_json
 from ttp_jax.models import pose, vgg
 from ttp_jax.models.pose import PoseNet, normalize
 from ttp_jax.skeletons import SKELETONS, Skeleton
@@ -129,7 +129,7 @@ def load_clips(config: Config, split: str | None = None) -> list[clips_lib.Clip]
 
 def _own(data: Config) -> list[clips_lib.Clip]:
     """Own videos and pictures, one path or pattern a line of `root`."""
-    looked_for = data.boxes in locate.FINDERS  # by `personalize.placed`: it takes its time
+    looked_for = data.boxes in locate.FINDERS  # by `placing.placed`: it takes its time
     found = media.clips(data.root.split("\n"), boxes="whole" if looked_for else data.boxes)
     if looked_for:
         found = [dataclasses.replace(c, origin=f"{c.origin}, {data.boxes}") for c in found]

@@ -10,7 +10,7 @@ the model can't be used without, and how it was trained. Prints its size and SHA
 import pathlib
 
 from ttp_jax.checkpoint import ModelFile, write_model
-from ttp_jax.verbs import cells, experiment, personalize
+from ttp_jax.verbs import experiment, receipts
 from ttp_jax.verbs.experiment import say
 
 
@@ -28,10 +28,10 @@ def run(config, workdir: pathlib.Path, options) -> int:
         "seed": config.seed,
         "command": f"python main.py --config=configs/{config.name}.py",
         "data": "rendered people" if config.data.source == "synthetic" else config.data.source,
-        **cells.where(),
+        **receipts.where(),
     }
     write_model(path, ModelFile(base, needed(config), about))
-    size, digest = path.stat().st_size / 2**20, personalize.sha256(path)
+    size, digest = path.stat().st_size / 2**20, receipts.sha256(path)
     say(f"wrote {path}: {size:.1f} MiB, sha256 {digest}")
     return 0
 

@@ -32,9 +32,10 @@ import numpy as np
 from data_pipelines import clips as clips_lib
 from data_pipelines import locate, pipeline
 from ttp_jax import geometry, state, ttp
-from ttp_jax.checkpoint import fingerprint, write_arrays, write_json
+from ttp_jax.checkpoint import fingerprint
+from ttp_jax.files import write_arrays, write_json
 from ttp_jax.memory import Frames
-from ttp_jax.verbs import experiment, personalize
+from ttp_jax.verbs import experiment, receipts
 from ttp_jax.verbs.experiment import say
 from ttp_jax.verbs.runner import stopping, subject_key
 
@@ -226,23 +227,27 @@ def run(config, workdir: pathlib.Path, options) -> int:
     live, skeleton = Live(config, base, first), experiment.skeleton_of(config)
     folder = workdir / "results" / time.strftime("live-%Y%m%d-%H%M%S")
     folder.mkdir(parents=True)
-    stop, seen, broken = threading.Event(), [], []
+    stop, seen = threading.Event(), []
+    broken: clips_lib.FrameError | None = None
     say("ready; Ctrl-C ends")
     columns = [f"{joint}_{part}" for joint in skeleton.joints for part in ("x", "y", "likelihood")]
     began, shown = time.monotonic(), time.monotonic()
-    with stopping(stop), (folder / "live.csv").open("w", buffering=1) as file:
-        file.write(",".join(["frame", "seconds", "latency_ms", "updated", *columns]) + "\n")
-        for frame in _until_broken(follow(live, itertools.chain([first], pictures), stop), broken):
-            row = np.concatenate([frame.joints, frame.peaks[:, None]], -1).ravel()
-            delay = 1000 * (frame.done - frame.came)
-            lead = f"{len(seen)},{frame.came - began:.4f},{delay:.1f},{int(frame.updated)}"
-            file.write(",".join([lead, *(f"{value:.4f}" for value in row)]) + "\n")
-            seen.append(frame)
-            if frame.done - shown > 1:
-                shown = frame.done
-                say(f"frame {len(seen)}, {live.updates} updates, {delay:.0f} ms after it came")
+    try:
+        with stopping(stop), (folder / "live.csv").open("w", buffering=1) as file:
+            file.write(",".join(["frame", "seconds", "latency_ms", "updated", *columns]) + "\n")
+            for frame in follow(live, itertools.chain([first], pictures), stop):
+                row = np.concatenate([frame.joints, frame.peaks[:, None]], -1).ravel()
+                delay = 1000 * (frame.done - frame.came)
+                lead = f"{len(seen)},{frame.came - began:.4f},{delay:.1f},{int(frame.updated)}"
+                file.write(",".join([lead, *(f"{value:.4f}" for value in row)]) + "\n")
+                seen.append(frame)
+                if frame.done - shown > 1:
+                    shown = frame.done
+                    say(f"frame {len(seen)}, {live.updates} updates, {delay:.0f} ms after it came")
+    except clips_lib.FrameError as error:
+        broken = error  # raised once what is finished has been written
     if broken and not seen:
-        raise broken[0]
+        raise broken
     if not seen:
         raise clips_lib.DataError("stopped before the first frame was predicted: no results.")
     delays = [1000 * (frame.done - frame.came) for frame in seen]
@@ -255,11 +260,11 @@ def run(config, workdir: pathlib.Path, options) -> int:
         "base": fingerprint(base),
         "checkpoint_step": step,
         "seed": config.seed,
-        "made_with": personalize.made_with(),
+        "made_with": receipts.made_with(),
         "frames": len(seen),
         "updates": live.updates,
         "latency_ms": {"median": float(np.median(delays)), "most": float(np.max(delays))},
-        "outputs": {name: personalize.sha256(folder / name) for name in ("live.csv", "live.npz")},
+        "outputs": {name: receipts.sha256(folder / name) for name in ("live.csv", "live.npz")},
         "config": config.to_dict(),
     }
     write_json(folder / "run.json", receipt)
@@ -267,14 +272,6 @@ def run(config, workdir: pathlib.Path, options) -> int:
         f"wrote {folder}: {len(seen)} frames, {live.updates} updates, predicted "
         f"{np.median(delays):.0f} ms after they came (median; {np.max(delays):.0f} at most)"
     )
-    if broken:  # after what is finished has been written
-        raise broken[0]
+    if broken:
+        raise broken
     return 0
-
-
-def _until_broken(frames: Iterator[Seen], broken: list[Exception]) -> Iterator[Seen]:
-    """The frames up to one that can't be read; that error goes to `broken`."""
-    try:
-        yield from frames
-    except clips_lib.FrameError as error:
-        broken.append(error)

@@ -36,34 +36,23 @@ command at a time writes a folder of results.
 Subjects of similar length and size run side by side where memory allows it (config.ttp.together).
 """
 
-import dataclasses
 import hashlib
-import importlib.metadata
 import json
 import pathlib
-import platform
-import zipfile
-from typing import Any
 
-import cv2
 import jax
-import numpy as np
 from jax.experimental import multihost_utils
 from tqdm import tqdm
 
 from data_pipelines import clips as clips_lib
-from data_pipelines import locate
 from ttp_jax import parallel, people, state, visualize
-from ttp_jax.checkpoint import Unfinished, fingerprint, write_arrays, write_json
-from ttp_jax.files import write_atomically
-from ttp_jax.verbs import experiment
+from ttp_jax.checkpoint import Unfinished, fingerprint
+from ttp_jax.files import DAMAGED, only_one, read_arrays, read_json, write_json
+from ttp_jax.verbs import experiment, placing, receipts
 from ttp_jax.verbs.delivery import Delivery
 from ttp_jax.verbs.experiment import say
 from ttp_jax.verbs.runner import Result, Runner, Stopped, stopping
 
-HOW = ("together", "save_minutes")  # fields of config.ttp that leave the results alone
-# What NumPy raises of an archive that is empty, cut off or another one.
-UNREADABLE = (EOFError, KeyError, ValueError, zipfile.BadZipFile)
 STOPPED = 143  # exit code, as of a program that SIGTERM ended
 
 
@@ -105,7 +94,7 @@ def _run(config, work: "_Work", options) -> int:
         raise clips_lib.DataError(f"no test clips in {config.data.root}.")
     work.check(clips)
     if jax.process_index() == 0:
-        prepare(work.folder, work.own)
+        receipts.prepare(work.folder, work.own)
         if options.overwrite:
             work.forget(clips)
     if jax.process_count() > 1:
@@ -163,7 +152,7 @@ class _Work:
             name = f"person-{self._person}"
         self.word = "predict" if name == "none" else name
         self.folder = workdir / "results" / name if folder is None else folder
-        self.own = protocol(config, base, scenario)
+        self.own = receipts.protocol(config, base, scenario)
         self.unfinished = Unfinished(self.folder / "unfinished")
         self.runner = Runner(config, base, scenario, self.unfinished)
         self._predictor = Runner(config, base, "none")
@@ -198,10 +187,10 @@ class _Work:
             if any(kept.get(key) != value for key, value in self._about(clip).items()):
                 return False
         try:
-            same = is_of(self.folder / f"{clip.name}.npz", clip)
+            same = receipts.is_of(self.folder / f"{clip.name}.npz", clip)
         except FileNotFoundError:
             return False
-        except UNREADABLE as error:
+        except DAMAGED as error:
             say(f"{clip.name}: its results can't be read ({error}): again")
             return False
         if not same:
@@ -246,7 +235,7 @@ class _Work:
     def _boxed(self, clips):
         for clip in clips:
             try:
-                yield placed(clip, self._predictor, self._config)
+                yield placing.placed(clip, self._predictor, self._config)
             except (clips_lib.FrameError, clips_lib.DataError) as error:
                 self.failed[clip.name] = str(error)
 
@@ -264,7 +253,7 @@ class _Work:
             models = [(one.variables(found), found.joints) for one, found in both]
             figures = self.runner.figures(result.frames, *models)
             self._delivery.keep(clip, result, before, figures)
-        write_result(self.folder, clip, result, self._config)
+        receipts.write_result(self.folder, clip, result, self._config)
         self.deliver(clip)
 
     def deliver(self, clip) -> None:
@@ -285,8 +274,11 @@ class _Work:
 
         It tells of all of `names` that have results; several processes add theirs to one file.
         """
-        before = read_json(self.folder, "run") or {}
+        path = self.folder / "run.json"
+        with only_one(path, wait=True):
+            write_json(path, self._receipt(names, read_json(path) or {}))
 
+    def _receipt(self, names: list[str], before: dict) -> dict:
         def files(name):
             parts = ("csv", "npz")
             return {f"{name}.{suffix}": self.folder / f"{name}.{suffix}" for suffix in parts}
@@ -298,215 +290,31 @@ class _Work:
         subjects = {name: old for name, old in before.get("subjects", {}).items() if written(name)}
         for name in filter(written, names):
             old = subjects.get(name, {})
-            with np.load(files(name)[f"{name}.npz"]) as stored:
-                frames, inputs = len(stored["joints"]), str(stored["inputs"])
+            stored = read_arrays(files(name)[f"{name}.npz"])
             now = name in self.seconds or not old
             subjects[name] = {
-                "frames": frames,
+                "frames": len(stored["joints"]),
                 "seconds": self.seconds.get(name, old.get("seconds")),
                 "data": self._config.data.to_dict() if now else old["data"],
-                "made_with": made_with() if now else old.get("made_with", before["made_with"]),
-                "inputs": inputs,
-                "outputs": {file: sha256(path) for file, path in files(name).items()},
+                "made_with": receipts.made_with() if now else old["made_with"],
+                "inputs": str(stored["inputs"]),
+                "outputs": {file: receipts.sha256(path) for file, path in files(name).items()},
             }
         still = {k: v for k, v in before.get("failed", {}).items() if k not in subjects}
-        receipt = {
-            "protocol": protocol_line(self._config, self._scenario, self._person),
+        return {
+            "protocol": receipts.protocol_line(self._config, self._scenario, self._person),
             "scenario": self._scenario,
             "base": self.own["base"],
             "checkpoint_step": self._step,
             "person": self._person,
             "seed": self._config.seed,
-            "made_with": made_with(),
+            "made_with": receipts.made_with(),
             "subjects": subjects,
             "failed": {**still, **self.failed},
             "config": self._config.to_dict(),
         }
-        write_json(self.folder / "run.json", receipt)
-
-
-def prepare(folder: pathlib.Path, own: dict) -> None:
-    """Make the folder; one with results of another protocol is moved out of the way, whole."""
-    before = read_json(folder, "protocol")
-    if before != own and (before is not None or any(folder.glob("*.npz"))):
-        number = 1
-        while (aside := folder.with_name(f"{folder.name}.old{number}")).exists():
-            number += 1
-        folder.rename(aside)
-        why = "; ".join(differences(before or {}, own))
-        say(f"{folder}: results of other settings ({why}) are now in {aside}")
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "protocol.json", own)
-
-
-def differences(before: dict, now: dict) -> list[str]:
-    """What differs between two protocols: "ttp.iterations: 1 -> 2"."""
-
-    def flat(value, name=""):
-        if not isinstance(value, dict):
-            return {name: value}
-        parts = (flat(v, f"{name}.{k}" if name else k) for k, v in value.items())
-        return {k: v for part in parts for k, v in part.items()}
-
-    one, other = flat(before), flat(now)
-    return [
-        "another model" if name == "base" else f"{name}: {one.get(name)} -> {other.get(name)}"
-        for name in {**one, **other}
-        if one.get(name) != other.get(name)
-    ]
 
 
 def person_file(workdir: pathlib.Path, name: str) -> pathlib.Path:
     """Where a personalized model is kept."""
     return workdir / "people" / f"{name}.npz"
-
-
-def placed(clip, predictor: Runner, config):
-    """The clip in the boxes that it is predicted in: found, fitted, refined, as the config says."""
-    data, found = config.data, None
-    if data.source == "media" and data.boxes in locate.FINDERS:
-        found = locate.find(clip, data.boxes)
-        if found is None:
-            say(
-                f"{clip.name}: nobody found, so the whole frame is taken. Where the person fills "
-                "little of it give --config.data.boxes a region or a file of boxes."
-            )
-        else:
-            clip = dataclasses.replace(clip, boxes=found.astype(np.float32))
-    if data.fit:
-        clip = surest(clip, predictor, found is not None)
-    for _ in range(data.refine):
-        joints = predictor.one(clip).joints
-        size = clip.largest if clip.sizes is None else clip.sizes
-        clip = dataclasses.replace(clip, boxes=locate.boxes_from_joints(joints, size, clip.boxes))
-    return surest(clip, predictor, False) if data.fit and data.refine else clip
-
-
-def surest(clip, predictor: Runner, found: bool):
-    """The clip in those of `locate.placements` in which its joints are likeliest on average."""
-    read = {
-        i: picture
-        for i in locate.few(clip.num_frames)
-        if (picture := clip.read_or_none(i)) is not None
-    }
-    if not read:
-        return clip
-    tried, frames = locate.placements(clip.boxes, clip.whole, found), [*read]
-    # Each picture is read once, however many places are tried.
-    trial = clips_lib.at(dataclasses.replace(clip, read=read.__getitem__), frames * len(tried))
-    trial = dataclasses.replace(trial, boxes=np.concatenate([b[frames] for b in tried.values()]))
-    likelihood = predictor.one(trial).peaks.reshape(len(tried), -1).mean(1)
-    name, boxes = list(tried.items())[int(likelihood.argmax())]
-    say(f"{clip.name}: the joints are likeliest to the model in {name}")
-    return dataclasses.replace(clip, boxes=boxes)
-
-
-def protocol(config, base: state.Base, scenario: str) -> dict:
-    """What decides results beside the pictures, as JSON has it: model, settings, seed."""
-    adapts = scenario != "none"
-    found = {
-        "base": fingerprint(base),
-        "scenario": scenario,
-        "seed": config.seed,
-        "model": {k: v for k, v in config.model.to_dict().items() if k != "init"},
-        "precision": config.train.precision,
-        "oversample": config.data.oversample,
-        "context": config.data.context,
-        "refine": config.data.refine,
-        "fit": config.data.fit,
-        "features": [config.loss.features, config.loss.levels],
-        "ttp": {k: v for k, v in config.ttp.items() if k not in HOW} if adapts else None,
-    }
-    return json.loads(json.dumps(found))  # tuples are lists there
-
-
-def read_json(folder: pathlib.Path, name: str) -> Any:
-    """What NAME.json in a folder holds; None if there is none that can be read."""
-    try:
-        return json.loads((folder / f"{name}.json").read_text())
-    except (OSError, ValueError):
-        return None
-
-
-def protocol_line(config, scenario: str, person: str | None = None) -> str:
-    """What a reader must know to compare a result with another, in words."""
-    boxes = {"media": f"boxes: {config.data.boxes}"}.get(config.data.source, "boxes of the data")
-    if config.data.refine:
-        boxes += f", refined {config.data.refine} times by the model itself"
-    if config.data.fit:
-        boxes += ", at the size that is likeliest to the model"
-    if scenario == "none":
-        which = f"by the model kept of {person}" if person else "no personalization"
-        return f"{which}; {boxes}"
-    if held_out := config.ttp.held_out:
-        boxes += f"; 1 frame in {held_out} held out of learning"
-    sees = {"online": "never sees a later frame", "offline": "sees all frames first"}[scenario]
-    return (
-        f"{scenario}: {config.ttp.iterations} update(s) a frame of {config.ttp.batch_size} pairs, "
-        f"{sees}; {boxes}"
-    )
-
-
-def made_with() -> dict[str, str]:
-    """Versions and device: what may change the last bits of a result."""
-    packages = "jax", "jaxlib", "flax", "numpy"
-    device = jax.local_devices()[0]
-    return {
-        **{name: importlib.metadata.version(name) for name in packages},
-        "opencv": cv2.__version__,
-        "python": platform.python_version(),
-        "device": f"{device.platform}: {device.device_kind}",
-        "machine": platform.machine(),
-    }
-
-
-def sha256(path: pathlib.Path) -> str:
-    """Digest of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def write_result(folder: pathlib.Path, clip, result: Result, config) -> None:
-    """Write NAME.csv (one row a frame) and, last, NAME.npz, whose presence means done."""
-    joints, name = experiment.skeleton_of(config).joints, clip.name
-    columns = [f"{joint}_{part}" for joint in joints for part in ("x", "y", "likelihood")]
-    table = np.concatenate([result.joints, result.peaks[..., None]], -1)
-    lines, numbers = [",".join(["frame", *columns])], clip.frame_numbers
-    for number, row in zip(numbers, table.reshape(len(table), -1), strict=True):
-        lines.append(",".join([str(number), *(f"{value:.4f}" for value in row)]))
-    text = "\n".join(lines) + "\n"
-    write_atomically(folder / f"{name}.csv", lambda path: path.write_text(text))
-    arrays = {"joints": result.joints, "peaks": result.peaks, "frames": numbers}
-    texts = {"inputs": np.array(result.inputs), "origin": np.array(clip.origin)}
-    write_arrays(folder / f"{name}.npz", {**arrays, **texts})
-
-
-def is_of(path: pathlib.Path, clip) -> bool:
-    """Whether the results in a file are of just these frames and boxes."""
-    with np.load(path) as stored:
-        same = str(stored["origin"]) == clip.origin
-        return same and np.array_equal(stored["frames"], clip.frame_numbers)
-
-
-def read_results(folder: pathlib.Path, clips) -> list[np.ndarray] | None:
-    """Joints [T, K, 2] per clip as written earlier; None unless all are there.
-
-    Raises ValueError where they are of other frames or can't be read.
-    """
-    paths = [folder / f"{clip.name}.npz" for clip in clips]
-    if not all(path.exists() for path in paths):
-        return None
-    joints = []
-    for path, clip in zip(paths, clips, strict=True):
-        try:
-            same = is_of(path, clip)
-            with np.load(path) as stored:
-                joints.append(stored["joints"])
-        except UNREADABLE as error:
-            raise ValueError(f"{path} can't be read ({error}): run that scenario again.") from error
-        if not same:
-            raise ValueError(
-                f"{path} is of other frames or boxes than clip {clip.name} has now: the data "
-                "changed; run that scenario again."
-            )
-    return joints

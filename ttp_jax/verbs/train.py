@@ -21,10 +21,11 @@ from tqdm import tqdm
 from data_pipelines import clips as clips_lib
 from data_pipelines import pipeline
 from ttp_jax import parallel, steps, visualize
-from ttp_jax.checkpoint import Checkpoints, base_of, write_json
+from ttp_jax.checkpoint import Checkpoints, base_of
+from ttp_jax.files import read_json, write_json
 from ttp_jax.models.pose import WITH_KEYPOINTS
 from ttp_jax.state import TrainState, stage_at
-from ttp_jax.verbs import evaluate, experiment, personalize
+from ttp_jax.verbs import evaluate, experiment, receipts
 from ttp_jax.verbs.experiment import say
 from ttp_jax.verbs.runner import Runner
 
@@ -102,7 +103,7 @@ def _train(config, workdir: pathlib.Path, checkpoints: Checkpoints, minutes: flo
 
 def _check_same(config, workdir: pathlib.Path) -> None:
     """Refuse to go on with a training of other settings."""
-    stored = personalize.read_json(workdir, "config")
+    stored = read_json(workdir / "config.json")
     if stored is None:
         return
     before, now = (
@@ -112,7 +113,7 @@ def _check_same(config, workdir: pathlib.Path) -> None:
     if before != now:
         raise ValueError(
             f"{workdir} holds a training of other settings "
-            f"({'; '.join(personalize.differences(before, now))}): name another --workdir, or "
+            f"({'; '.join(receipts.differences(before, now))}): name another --workdir, or "
             "delete config.json in it to go on with the new ones."
         )
 
@@ -177,7 +178,7 @@ class _Log:
         self._workdir = workdir
         self._batch_size = config.train.batch_size
         self._waiting: list[tuple[int, dict]] = []
-        earlier = personalize.read_json(workdir, "history") or []  # up to the last checkpoint
+        earlier = read_json(workdir / "history.json") or []  # up to the last checkpoint
         self._history = [record for record in earlier if record["step"] <= first]
         self._bar = tqdm(
             total=last, initial=first, unit="step", dynamic_ncols=True, disable=not self._first

@@ -14,7 +14,8 @@ import tempfile
 import types
 
 from ttp_jax.checkpoint import fingerprint
-from ttp_jax.verbs import experiment, personalize
+from ttp_jax.files import read_json
+from ttp_jax.verbs import experiment, personalize, receipts
 from ttp_jax.verbs.experiment import say
 
 
@@ -37,8 +38,8 @@ def run(words: list[str]) -> int:
     base, _ = experiment.load_base(config, workdir)
     if receipt["person"] is None and fingerprint(base) != receipt["base"]:
         wrong.append(f"the model in {workdir / 'checkpoints'} is not the one of the run")
-    now = personalize.made_with()
-    made = [s.get("made_with", receipt["made_with"]) for s in receipt["subjects"].values()]
+    now = receipts.made_with()
+    made = [s["made_with"] for s in receipt["subjects"].values()]
     for name in now:
         for then in sorted({str(m.get(name)) for m in made} - {now[name]}):
             say(f"note: {name} was {then}, is {now[name]}")
@@ -61,7 +62,7 @@ def stored_files(folder: pathlib.Path, receipt: dict) -> list[str]:
         for name, digest in subject["outputs"].items():
             if not (folder / name).exists():
                 wrong.append(f"{folder / name} is missing")
-            elif personalize.sha256(folder / name) != digest:
+            elif receipts.sha256(folder / name) != digest:
                 wrong.append(f"{folder / name} was changed after the run")
     return wrong
 
@@ -84,7 +85,7 @@ def done_again(config, workdir: pathlib.Path, receipt: dict) -> list[str] | None
             code = personalize.run_scenario(config, workdir, receipt["scenario"], options, again)
             if code == personalize.STOPPED:
                 return None
-            wrong += differences(subjects, personalize.read_json(again, "run") or {})
+            wrong += differences(subjects, read_json(again / "run.json") or {})
     return wrong
 
 

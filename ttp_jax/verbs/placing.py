@@ -1,0 +1,50 @@
+"""Where the person is: the boxes that a clip is predicted in."""
+
+import dataclasses
+
+import numpy as np
+
+from data_pipelines import clips as clips_lib
+from data_pipelines import locate
+from ttp_jax.verbs.experiment import say
+from ttp_jax.verbs.runner import Runner
+
+
+def placed(clip, predictor: Runner, config):
+    """The clip in the boxes that it is predicted in: found, fitted, refined, as the config says."""
+    data, found = config.data, None
+    if data.source == "media" and data.boxes in locate.FINDERS:
+        found = locate.find(clip, data.boxes)
+        if found is None:
+            say(
+                f"{clip.name}: nobody found, so the whole frame is taken. Where the person fills "
+                "little of it give --config.data.boxes a region or a file of boxes."
+            )
+        else:
+            clip = dataclasses.replace(clip, boxes=found.astype(np.float32))
+    if data.fit:
+        clip = surest(clip, predictor, found is not None)
+    for _ in range(data.refine):
+        joints = predictor.one(clip).joints
+        size = clip.largest if clip.sizes is None else clip.sizes
+        clip = dataclasses.replace(clip, boxes=locate.boxes_from_joints(joints, size, clip.boxes))
+    return surest(clip, predictor, False) if data.fit and data.refine else clip
+
+
+def surest(clip, predictor: Runner, found: bool):
+    """The clip in those of `locate.placements` in which its joints are likeliest on average."""
+    read = {
+        i: picture
+        for i in locate.few(clip.num_frames)
+        if (picture := clip.read_or_none(i)) is not None
+    }
+    if not read:
+        return clip
+    tried, frames = locate.placements(clip.boxes, clip.whole, found), [*read]
+    # Each picture is read once, however many places are tried.
+    trial = clips_lib.at(dataclasses.replace(clip, read=read.__getitem__), frames * len(tried))
+    trial = dataclasses.replace(trial, boxes=np.concatenate([b[frames] for b in tried.values()]))
+    likelihood = predictor.one(trial).peaks.reshape(len(tried), -1).mean(1)
+    name, boxes = list(tried.items())[int(likelihood.argmax())]
+    say(f"{clip.name}: the joints are likeliest to the model in {name}")
+    return dataclasses.replace(clip, boxes=boxes)
