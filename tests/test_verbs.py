@@ -164,6 +164,20 @@ def test_nan_stops_the_run_names_the_step_and_keeps_the_checkpoint(config, tmp_p
     with pytest.raises(train.NotFinite, match="step 6 is nan"):  # step 5 writes NaN, step 6 sees it
         train.train(config, tmp_path)
     assert Checkpoints(tmp_path / "checkpoints").latest_step() == 4
+    # The last update of all: no later loss would tell of it.
+    config.train.stages = ((4, 1e-3, 0.0, "constant"), (1, float("nan"), 0.0, "constant"))
+    (tmp_path / "config.json").unlink()
+    with pytest.raises(train.NotFinite, match="weights after step 5"):
+        train.train(config, tmp_path)
+    assert Checkpoints(tmp_path / "checkpoints").latest_step() == 4
+
+
+def test_personalization_that_runs_away_is_no_result(config, trained, tmp_path, capsys):
+    workdir, config.ttp.learning_rate = copy_of(trained, tmp_path), 1e30
+    assert personalize.run(config, workdir, OPTIONS) == 1
+    said = capsys.readouterr().out
+    assert "FAILED test-00000: personalization ran away to NaN" in said and "test-00001" in said
+    assert not list(workdir.glob("results/online/*.npz"))
 
 
 def test_finished_subjects_are_skipped(config, trained, tmp_path, capsys):

@@ -170,6 +170,7 @@ def personalize(
 
     Raises:
       ValueError: frames, boxes or settings that can't be used.
+      NotFinite (`ttp_jax.state`): personalization ran away to NaN.
     """
     settings = _settings(model, scenario, iterations, batch_size, learning_rate)
     pictures, crops = _checked(frames, boxes)
@@ -212,8 +213,11 @@ def personalize(
         for chunk in _chunks(pictures, crops, model.image_size):
             after.append(jax.device_get(predict(adapted.base, chunk)))
             tell(int(chunk.valid.sum()))
+    joints, likelihood = _joined(after, count)
+    ttp.check_finite(likelihood, settings)
     return Result(
-        *_joined(after, count),
+        joints,
+        likelihood,
         *_joined(before, count),
         state=change,
         model=adapted,
@@ -251,6 +255,7 @@ class Adapter:
         if capacity < 2:
             raise ValueError(f"capacity is {capacity}, expected 2 or more.")
         settings = _settings(model, "online", iterations, batch_size, learning_rate)
+        self._settings = settings
         self._model, self._box, self._features = model, box, _features(model)
         self._programs = _programs(model, settings)
         self._subject = self._programs.start(model.base, _key(seed), capacity)
@@ -289,6 +294,7 @@ class Adapter:
         else:
             self._subject, found = self._programs.look(self._subject, self._model.base, chunk)
         joints, likelihood = jax.device_get(found)
+        ttp.check_finite(likelihood, self._settings)
         return joints[0], likelihood[0]
 
 

@@ -32,6 +32,10 @@ RULES = {
 }
 
 
+class NotFinite(ArithmeticError):
+    """Training or personalization met a NaN or an infinity."""
+
+
 class TrainState(flax.struct.PyTreeNode):
     """Everything joint training changes.
 

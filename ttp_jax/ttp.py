@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from ttp_jax import augment, geometry, memory, state, steps
@@ -73,13 +74,16 @@ def settings_from(
 ) -> Settings:
     """The settings that the fields of `config.ttp` describe.
 
-    Raises ValueError for unknown rules or another reset than "subject", "never" or a number.
+    Raises ValueError for unknown rules, another reset than "subject", "never" or a number, or other
+    normalisers than "reset" or "carried".
     """
     if fields["rules"] not in state.RULES:
         raise ValueError(f"config.ttp.rules must be one of {', '.join(state.RULES)}.")
     reset = str(fields["reset"])
     if not (reset in ("subject", "never") or reset.isdigit()):
         raise ValueError('config.ttp.reset must be "subject", "never" or a number of frames.')
+    if fields["normalisers"] not in ("reset", "carried"):
+        raise ValueError('config.ttp.normalisers must be "reset" or "carried".')
     moves = fields["rotation"], fields[f"{scenario}_rotation_prob"]
     return Settings(
         scenario=scenario,
@@ -275,6 +279,23 @@ def offline_pairs(
     moves = augment.draw(jax.random.fold_in(key, 1), settings.batch_size, settings.ranges)
     affines = geometry.crop_affine(past.crops[targets], settings.image_size, *moves)
     return targets, sources, affines
+
+
+def check_finite(peaks, settings: Settings | None = None) -> None:
+    """Raise NotFinite where the network's maps of some frame are no numbers any more.
+
+    Args:
+      peaks: of predictions, any shape; without frames that could not be read.
+      settings: of the personalization before it; None where nothing was adapted.
+    """
+    if np.isfinite(peaks).all():
+        return
+    if settings is None:
+        raise state.NotFinite("the network gives NaN: is the model's file whole, its training?")
+    raise state.NotFinite(
+        f"personalization ran away to NaN: lower config.ttp.learning_rate ({settings.learning_rate}"
+        f") or config.ttp.iterations ({settings.iterations})."
+    )
 
 
 def cut(

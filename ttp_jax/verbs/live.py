@@ -65,6 +65,7 @@ class Live:
     def __init__(self, config, base: state.Base, picture: np.ndarray):
         """Compile for pictures of this size."""
         tools = experiment.ttp_tools(config, "online")
+        self._settings = tools.settings
         self._base, self._vgg = jax.device_put((base, experiment.load_vgg(config)))
         size, oversample = config.model.image_size, config.data.oversample
         self._pixels = oversample * size if oversample else np.inf
@@ -101,10 +102,14 @@ class Live:
         return int(self._subject.adaptation.step)
 
     def see(self, picture: np.ndarray, update: bool) -> tuple[np.ndarray, np.ndarray]:
-        """Take the next frame, with an update on it or without; return its joints and peaks."""
+        """Take the next frame, with an update on it or without; return its joints and peaks.
+
+        Raises NotFinite where the updates ran away to NaN.
+        """
         step = self._learn if update else self._look
         self._subject, found = step(self._subject, self._base, self._vgg, self._frames(picture))
         joints, peaks = (part[0] for part in jax.device_get(found))
+        ttp.check_finite(peaks, self._settings)
         if self._follows:
             new = locate.boxes_from_joints(
                 joints[None], picture.shape[:2], self._box[None], smooth=0.0
@@ -228,7 +233,7 @@ def run(config, workdir: pathlib.Path, options) -> int:
     folder = workdir / "results" / time.strftime("live-%Y%m%d-%H%M%S")
     folder.mkdir(parents=True)
     stop, seen = threading.Event(), []
-    broken: clips_lib.FrameError | None = None
+    broken: Exception | None = None
     say("ready; Ctrl-C ends")
     columns = [f"{joint}_{part}" for joint in skeleton.joints for part in ("x", "y", "likelihood")]
     began, shown = time.monotonic(), time.monotonic()
@@ -244,7 +249,7 @@ def run(config, workdir: pathlib.Path, options) -> int:
                 if frame.done - shown > 1:
                     shown = frame.done
                     say(f"frame {len(seen)}, {live.updates} updates, {delay:.0f} ms after it came")
-    except clips_lib.FrameError as error:
+    except (clips_lib.FrameError, state.NotFinite) as error:
         broken = error  # raised once what is finished has been written
     if broken and not seen:
         raise broken

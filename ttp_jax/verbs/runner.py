@@ -142,7 +142,8 @@ class Runner:
     def many(self, clips: Iterable[Clip], bar=None) -> Iterator[tuple[Clip, Result | Exception]]:
         """Do subjects and yield each as it is done.
 
-        A subject whose frames can't be used comes with its error; the others go on. Raises Stopped
+        A subject whose frames can't be used, or whose model ran away to NaN, comes with its error;
+        the others go on. Raises Stopped
         after `stop` was set, with the states of unfinished subjects kept.
         """
         waiting: dict[tuple, list[_Member]] = {}
@@ -247,7 +248,7 @@ class Runner:
                 inputs, seconds = member.digest.tobytes().hex(), self._spent(member, group)
                 found = member.joints, member.peaks, adaptation, inputs, seconds
                 handed_over = time.monotonic()
-                yield member.clip, Result(member.frames, *found)
+                yield member.clip, self._checked(Result(member.frames, *found))
                 self._began += time.monotonic() - handed_over
                 if self._unfinished:
                     self._unfinished.forget(member.clip.name)
@@ -265,6 +266,16 @@ class Runner:
         for part in (left[:half], left[half:]):
             if part:
                 yield from self._together(part, readers, bar)
+
+    def _checked(self, result: Result) -> Result | state.NotFinite:
+        """The result, or why it is none."""
+        read = np.isfinite(result.joints).all((1, 2))
+        settings = None if self._scenario == "none" else self._tools.settings
+        try:
+            ttp.check_finite(result.peaks[read], settings)
+        except state.NotFinite as error:
+            return error
+        return result
 
     def _spent(self, member: _Member, group: list[_Member]) -> float:
         """A subject's seconds so far: its share of its group's, and those before a stop."""

@@ -24,14 +24,10 @@ from ttp_jax import parallel, steps, visualize
 from ttp_jax.checkpoint import Checkpoints, base_of
 from ttp_jax.files import read_json, write_json
 from ttp_jax.models.pose import WITH_KEYPOINTS
-from ttp_jax.state import TrainState, stage_at
+from ttp_jax.state import NotFinite, TrainState, stage_at
 from ttp_jax.verbs import evaluate, experiment, receipts
 from ttp_jax.verbs.experiment import say
 from ttp_jax.verbs.runner import Runner
-
-
-class NotFinite(ArithmeticError):
-    """Training met a NaN or an infinity."""
 
 
 def run(config, workdir: pathlib.Path, options) -> int:
@@ -90,6 +86,7 @@ def _train(config, workdir: pathlib.Path, checkpoints: Checkpoints, minutes: flo
             if saving or done % config.train.log_every == 0:
                 log.write()
             if saving:
+                _check_weights(state)
                 score = _validate(config, state, held_out, log, done)
                 log.keep()  # first: what a kill in between leaves too much of is dropped
                 checkpoints.save(state, score)
@@ -127,6 +124,18 @@ def _start(config, tx, checkpoints: Checkpoints, features, training, mesh) -> Tr
     state = experiment.init_training(config, tx, normalisers)
     state = jax.device_put(state, parallel.everywhere(mesh))
     return checkpoints.restore(state) if resumes else state
+
+
+def _check_weights(state: TrainState) -> None:
+    """Raise NotFinite before weights are kept that nothing could go on from.
+
+    The loss of a step tells of the weights before it: the last update shows only here.
+    """
+    if not all(np.isfinite(leaf).all() for leaf in jax.device_get(jax.tree.leaves(state.params))):
+        raise NotFinite(
+            f"the weights after step {int(state.step)} are not finite. The last checkpoint is kept:"
+            " lower the learning rate (config.train.stages) and run again."
+        )
 
 
 def _step(config, tx, reconstruct: bool):
