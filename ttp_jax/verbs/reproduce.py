@@ -29,7 +29,7 @@ import jax
 from data_pipelines import clips as clips_lib
 from ttp_jax import report, visualize
 from ttp_jax.files import write_atomically
-from ttp_jax.verbs import cells, experiment, tables
+from ttp_jax.verbs import cells, experiment, receipts, tables
 from ttp_jax.verbs.cells import Cell
 from ttp_jax.verbs.experiment import say
 from ttp_jax.verbs.runner import Runner
@@ -49,7 +49,7 @@ def run(config, workdir: pathlib.Path, options) -> int:
         )
     if config.base:
         raise ValueError(f"{config.name} takes the model {config.base}: name a config that trains.")
-    cells.where()  # the commit of the code that runs now
+    receipts.where()  # the commit of the code that runs now
     folder = pathlib.Path(options.cells) if options.cells else workdir / "cells"
     wanted = [cell for name in names if name != PICTURES for cell in tables.wanted(config, name)]
     wanted = cells.missing(config, list(dict.fromkeys(wanted)), folder)
