@@ -9,6 +9,7 @@ live, doctor.
 """
 
 import contextlib
+import difflib
 import importlib
 import itertools
 import os
@@ -29,6 +30,7 @@ from ml_collections import config_flags
 from tqdm import tqdm
 
 from ttp_jax import parallel
+from ttp_jax.checkpoint import read_model
 from ttp_jax.verbs import experiment
 
 VERBS = (
@@ -38,18 +40,54 @@ VERBS = (
 WORDS = ("people", "verify", "doctor")  # verbs that take words instead of a config
 
 
-WITH_A_MODEL = ("personalize", "predict")
+WITH_A_MODEL = ("personalize", "predict", "live")  # verbs that a model's file is enough for
 DELIVERED = ("smooth", "keypoints", "formats", "labels")  # flags of what is made of own videos
 OWN = pathlib.Path(__file__).parent / "configs" / "own.py"
+
+ON_FILES = ("personalize", "predict")  # of those: on videos, pictures and data sets
+# Verbs that take a flag; those that are not here, all verbs take.
+TAKES = {
+    "inputs": (*ON_FILES, "info"),
+    "data": ("info",),
+    **dict.fromkeys(("scenario", "iterations", "camera", "stdin"), ("personalize", "live")),
+    **dict.fromkeys((*DELIVERED, "labels_first", "deliver", "frames", "every"), ON_FILES),
+    "keep": ("personalize",),
+    "person": ("predict",),
+    "overwrite": ON_FILES,
+    "model": (*WITH_A_MODEL, "export"),
+    "torch": ("export",),
+    "hosts": ("train", *ON_FILES),
+    **dict.fromkeys(("what", "cells", "minutes"), ("reproduce",)),
+}
 
 # Flags by what they are for: the verbs whose help shows them, and the text.
 GROUPS = (
     (
-        WITH_A_MODEL,
+        ("personalize", "live"),
+        """
+how to adapt
+  --scenario=NAME        online (the default: never sees a later frame) or offline (all first, for
+                         files only; on the benchmark it gains more)
+  --iterations=N         updates a frame
+""",
+    ),
+    (
+        ("personalize",),
+        """  --keep=FORM            keep the personalized models: full, fp16 or rankN
+""",
+    ),
+    (
+        ("predict",),
+        """
+which model
+  --person=NAME          the one that `personalize --keep` kept under this name
+""",
+    ),
+    (
+        ON_FILES,
         """
 own videos and pictures
   VIDEO, FOLDER ...      each is one person; or --inputs=PATTERN
-  --scenario=NAME        online (the default: never sees a later frame) or offline (all first)
   --config.data.boxes=B  where the person is: moving (what moves before a still camera),
                          people (an upright person), whole (the frame), x1,y1,x2,y2 (a region in
                          pixels), FILE.csv or FILE.json. Default: moving; whole with a --config
@@ -58,8 +96,9 @@ own videos and pictures
                          also the region that it covers, or the whole frame
   --config.data.refine=N predict and take the box of the prediction, N times over
   --frames=A-B           only these frames, counted from 0; --every=N only every Nth
-  --iterations=N         updates a frame
-  --model=FILE           a model that `export` wrote; default the one that comes along
+  --overwrite            do these subjects again, if they are done already
+
+what is made of them, before and after (of predict: with --person)
   --labels=FILE          true keypoints of some frames (COCO, DeepLabCut CSV, Penn Action .mat):
                          scores before and after; nothing is trained on them.
                          --labels_first=1 where their pictures are numbered from 1
@@ -69,9 +108,6 @@ own videos and pictures
   --keypoints=NAMES      only these joints there, as left_knee,right_knee
   --smooth=HOW           smooth what is shown and exported: savgol or one-euro
   --nodeliver            keypoints only: no report, no video, no other formats
-  --keep=FORM            keep the personalized models: full, fp16 or rankN
-  --person=NAME          predict: with the model kept under this name
-  --overwrite            do these subjects again, if they are done already
 """,
     ),
     (
@@ -85,17 +121,26 @@ frames as they come
         tuple(verb for verb in VERBS if verb not in WORDS),
         """
 all experiments
-  --config=FILE          the experiment: configs/tiny.py, configs/penn.py, ...; own videos need none
+  --config=FILE          the experiment: configs/tiny.py, configs/penn.py, ...; own videos and
+                         cameras need none
   --config.FIELD=VALUE   change a field of it, e.g. --config.data.root=DIR --config.seed=1
   --workdir=DIR          where results go and checkpoints are looked for; default runs/NAME
   --device=NAME          cpu, gpu or tpu; default the best there is
 """,
     ),
     (
-        ("train",),
+        WITH_A_MODEL,
+        """
+the model
+  --model=FILE           one that `export` wrote; default the one that comes along, or with a
+                         --config the workdir's
+""",
+    ),
+    (
+        ("train", *ON_FILES),
         """
 several machines
-  --hosts=WHO            one of several processes (personalize and predict, too), docs/scaling.md
+  --hosts=WHO            one of several processes, docs/scaling.md
 """,
     ),
     (
@@ -112,6 +157,8 @@ tables and figures
         """
 the model's file
   --model=FILE           the file to write
+  --torch=FILE           take the model from a state dict of the released PyTorch program (needs
+                         torch) instead of the workdir; sets config.model.color_order=bgr
 """,
     ),
     (
@@ -155,10 +202,18 @@ def main(argv: list[str]) -> int:
         options = flags.FLAGS
         if config is None:
             raise flags.Error("--config is missing, for example --config=configs/tiny.py")
+        refuse_flags(options, verb or "train")
+        if verb == "live" and not options.stdin:
+            options.camera = options.camera or "0"
         named = inputs or config.data.root or options.camera or options.stdin
         if verb in WITH_A_MODEL and config.data.source == "media" and not named:
             example = f"python main.py {verb} my_video.mp4"
             raise flags.Error(f"name a video or a folder of pictures, for example: {example}")
+        if verb not in (*WITH_A_MODEL, "info", "export") and config.data.source == "media":
+            raise flags.Error(
+                f"{verb or 'train'} needs a labelled data set; to score a video of your own: "
+                "personalize my_video.mp4 --labels=FILE"
+            )
     except (flags.Error, AttributeError, KeyError, OSError, TypeError, ValueError) as error:
         hint = f"Help: python main.py {f'{verb} ' if verb else ''}--help"
         print(as_started(f"{in_words(error)}\n{hint}"), file=sys.stderr)
@@ -173,6 +228,13 @@ def main(argv: list[str]) -> int:
         return module.run(config, workdir, options)
 
     return told(work)
+
+
+def refuse_flags(options, verb: str) -> None:
+    """Refuse flags that this verb would do nothing with."""
+    for name, verbs in TAKES.items():
+        if options[name].present and verb not in verbs:
+            raise flags.Error(f"--{name} is for {' and '.join(verbs)}, not for {verb}.")
 
 
 def apply_flags(config, options, inputs: str, verb: str | None) -> None:
@@ -190,9 +252,7 @@ def apply_flags(config, options, inputs: str, verb: str | None) -> None:
         config.data.every = options.every
     if verb not in WITH_A_MODEL:
         return
-    if live and verb == "predict":
-        raise ValueError("--camera and --stdin are for personalize and live.")
-    for name in ("keep", "person", "overwrite"):
+    for name in ("keep", "overwrite"):
         if live and options[name].value:
             raise ValueError(f"--{name} is for videos and data sets, not for --camera or --stdin.")
     own = config.data.source == "media" and not live
@@ -207,8 +267,6 @@ def apply_flags(config, options, inputs: str, verb: str | None) -> None:
                     f"--{name} is of no use here: what it asks for is made of own videos, before "
                     "and after (personalize, or predict --person)."
                 )
-    if verb == "predict" and (options.scenario or options.iterations):
-        raise ValueError("--scenario and --iterations are for personalize: predict adapts nothing.")
 
 
 def check_device(name: str | None) -> None:
@@ -230,9 +288,9 @@ def check_device(name: str | None) -> None:
 def define_flags() -> None:
     """Define what FLAGS, above, describes."""
     config_flags.DEFINE_config_file("config", None, "experiment")
-    for name in ("workdir", "model", "inputs", "camera", "keep", "person", "hosts", "cells"):
+    for name in ("workdir", "model", "torch", "inputs", "camera", "keep", "person", "hosts"):
         flags.DEFINE_string(name, None, "see FLAGS")
-    for name in ("frames", *DELIVERED):
+    for name in ("cells", "frames", *DELIVERED):
         flags.DEFINE_string(name, None, "see FLAGS")
     flags.DEFINE_enum("device", None, ["cpu", "gpu", "tpu"], "see FLAGS")
     for name in ("stdin", "overwrite", "data"):
@@ -251,16 +309,19 @@ def parse(words: list[str], verb: str | None) -> str:
 
     Verbs that can do with a model's file need no --config.
     """
-    if verb in WITH_A_MODEL and given(words, "config") is None:
+    alone = verb in WITH_A_MODEL or (verb == "info" and "--data" in words)
+    if alone and given(words, "config") is None:
+        model = given(words, "model") or "shipped"
+        read_model(experiment.model_path(model))  # or absl would print a traceback about the file
         # First: changes of fields must come after it.
-        own = f"--config={OWN}:{given(words, 'model') or 'shipped'}"
+        own = f"--config={OWN}:{model}"
         words = [words[0], own, *words[1:]]
     flags.FLAGS.set_gnu_getopt(True)  # videos may stand before flags
     inputs = flags.FLAGS(words)[1:]
     options = flags.FLAGS
     if inputs and options.inputs:
         raise flags.Error(f"videos are named twice: {' '.join(inputs)} and --inputs.")
-    if inputs and verb not in (*WITH_A_MODEL, "info"):
+    if inputs and verb not in (*ON_FILES, "info"):
         raise flags.Error(f"{' '.join(inputs)}: this verb takes flags only.")
     if options.model and verb in WITH_A_MODEL and options.config is not None:
         options.config.base = options.model
@@ -281,7 +342,9 @@ def unknown(words: list[str]) -> str:
     """What to say of a first word that is no verb."""
     if os.path.exists(words[0]):
         return f"did you mean: python main.py {shlex.join(['personalize', *words])}"
-    return f"unknown verb {words[0]!r}; verbs: {', '.join(VERBS)}"
+    near = difflib.get_close_matches(words[0], VERBS, 1)
+    meant = f" (did you mean {near[0]}?)" if near else ""
+    return f"unknown verb {words[0]!r}{meant}; verbs: {', '.join(VERBS)}"
 
 
 def as_started(text: str) -> str:

@@ -114,6 +114,13 @@ def test_an_extra_key_is_named(tmp_path, templates, extra):
         convert.load_resnet(save(tmp_path, state), templates[18])
 
 
+def test_a_whole_model_is_no_trunk(tmp_path, templates):
+    """Nothing but the trunk may come from a file that is named for it."""
+    state = {**torchvision_resnet(18)[1], "final_layer_unsup.bias": torch.zeros(30)}
+    with pytest.raises(ValueError, match="final_layer_unsup.bias has no place"):
+        convert.load_resnet(save(tmp_path, state), templates[18])
+
+
 @pytest.mark.parametrize("file, network", [(18, 50), (50, 18)])
 def test_a_file_of_another_depth_is_refused(tmp_path, templates, file, network):
     path = save(tmp_path, torchvision_resnet(file)[1])

@@ -31,7 +31,7 @@ def delivered(tmp_path_factory):
         writer.write(cv2.imread(str(path)))
     writer.release()
     model = folder / "model.npz"
-    options = types.SimpleNamespace(model=str(model))
+    options = types.SimpleNamespace(model=str(model), torch=None)
     assert export.run(small_run.get_config(), folder / "work", options) == 0
     labels = folder / "labels.csv"
     joints = ("left_knee", "right_knee", "head")

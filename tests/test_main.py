@@ -75,15 +75,16 @@ def test_every_flag_is_in_a_help():
 
 def test_a_video_in_the_place_of_a_verb(typed, tmp_path):
     assert "unknown verb 'my_video.mp4'" in typed("ttp", "my_video.mp4")[1]
+    assert "did you mean personalize?" in typed("ttp", "personlize", "my_video.mp4")[1]
     (tmp_path / "my video.mp4").touch()
     code, said = typed("ttp", "my video.mp4", "--every=2")
     assert code == 2
     assert said.strip() == "did you mean: ttp personalize 'my video.mp4' --every=2"
 
 
-@pytest.mark.parametrize("verb", main.WITH_A_MODEL)
+@pytest.mark.parametrize("verb", main.ON_FILES)
 def test_a_missing_video_is_said(typed, verb):
-    code, said = typed("ttp", verb, "--scenario=offline")
+    code, said = typed("ttp", verb, "--overwrite")
     assert code == 2 and "name a video" in said and f"example: ttp {verb} my_video.mp4" in said
 
 
@@ -91,18 +92,42 @@ def test_a_missing_video_is_said(typed, verb):
     ("words", "expected"),
     [
         ("predict v.mp4 --formats=coco", "--formats is of no use here"),
-        ("predict v.mp4 --scenario=offline", "predict adapts nothing"),
-        ("predict v.mp4 --keep=fp16", "--keep is for personalize"),
         ("personalize --camera=0 --labels=l.csv", "--labels is of no use here"),
         ("personalize v.mp4 --camera=0", "one of them at a time"),
         ("personalize --camera=0 --keep=fp16", "--keep is for videos and data sets"),
-        ("predict --camera=0", "--camera and --stdin are for personalize"),
         (f"personalize --config={main.OWN.parent}/tiny.py --frames=5-9", "for own videos"),
     ],
 )
 def test_flags_that_would_do_nothing_are_refused(typed, words, expected):
     code, said = typed("ttp", *words.split())
     assert code == 1 and said.strip().startswith("error:") and expected in said
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("predict v.mp4 --scenario=offline", "--scenario is for personalize and live, not for pr"),
+        ("predict v.mp4 --keep=fp16", "--keep is for personalize, not for predict"),
+        ("predict --camera=0", "--camera is for personalize and live"),
+        ("live --keep=fp16", "--keep is for personalize, not for live"),
+        (
+            f"evaluate --config={main.OWN.parent}/tiny.py --model=m.npz",
+            "--model is for personalize",
+        ),
+        (f"--config={main.OWN.parent}/tiny.py --scenario=offline", "not for train"),
+        (f"evaluate --config={main.OWN}", "personalize my_video.mp4 --labels=FILE"),
+    ],
+)
+def test_flags_of_other_verbs_are_refused(typed, words, expected):
+    code, said = typed("ttp", *words.split())
+    assert code == 2 and expected in said
+
+
+def test_a_camera_needs_no_config(typed, monkeypatch):
+    seen = []
+    monkeypatch.setattr("ttp_jax.verbs.live.camera", lambda place: seen.append(place) or iter(()))
+    code, said = typed("ttp", "live", "--device=cpu")
+    assert code == 1 and "no picture came" in said and seen == ["0"]
 
 
 def test_flags_and_their_values_may_be_two_words():

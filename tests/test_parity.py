@@ -5,7 +5,9 @@ errors from growing through the layers, so tolerances here are those of single o
 """
 
 import functools
+import itertools
 import re
+import types
 
 import flax.linen as nn
 import jax
@@ -16,10 +18,13 @@ import torch
 import torch_reference
 from flax import traverse_util
 
+from configs import tiny
 from ttp_jax import convert, losses, state, steps
+from ttp_jax.checkpoint import read_model
 from ttp_jax.models import resnet
 from ttp_jax.models.pose import PoseNet, normalize
 from ttp_jax.models.vgg import VGG16
+from ttp_jax.verbs import experiment, export
 
 # A network that has all kinds of layers of the full one; it compiles in a fraction of the time.
 # The fixture `short_trunk` goes with it.
@@ -119,6 +124,46 @@ def from_tensors(named, ours, dtype):
     nothing = re.compile("(?!)")
     filled = convert.from_torch(tensors, template(ours, dtype), needed=nothing)["params"]
     return state.split(filled, state.RULES["reference"])[0]
+
+
+def torchvision_vgg():
+    """A state dict with the names and shapes of torchvision's VGG-16."""
+    widths = (3, 64, 64, 128, 128, *[256] * 3, *[512] * 6)
+    places = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)
+    state = {}
+    for place, (before, after) in zip(places, itertools.pairwise(widths), strict=True):
+        state[f"features.{place}.weight"] = torch.zeros(after, before, 3, 3)
+        state[f"features.{place}.bias"] = torch.zeros(after)
+    return state
+
+
+def test_a_model_of_the_released_program_becomes_a_file(short_trunk, tmp_path):
+    _, theirs, wanted = networks(18, 13, size=64, small=True, double=False)
+    wrapped = {f"module.{name}": value for name, value in theirs.state_dict().items()}
+    torch.save(wrapped, tmp_path / "final_state.pth")
+    config = tiny.get_config()
+    config.loss.features, config.loss.levels = str(tmp_path / "vgg16.pth"), 0
+    torch.save(torchvision_vgg(), config.loss.features)
+    config.model.depth, config.model.last_stride, config.model.upsamplings = 18, 2, 3
+    config.model.heads, config.model.logit_scale, config.model.code_kernel = 4, 1.0, 7
+    for field, value in SMALL.items():
+        config.model[field] = value
+    path = tmp_path / "released.npz"
+    options = types.SimpleNamespace(model=str(path), torch=str(tmp_path / "final_state.pth"))
+    assert export.run(config, tmp_path, options) == 0
+    found = read_model(path)
+    assert found.config["model"]["color_order"] == "bgr"
+    assert found.base.normalisers.tolist() == pytest.approx(NORMALISERS[:1])
+    assert found.about["converted from"] == "final_state.pth"
+    kept = {"params": found.base.params, "batch_stats": found.base.batch_stats}
+    jax.tree.map(  # half precision in the file
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4), kept, wanted
+    )
+    config.model.color_order, config.base = "rgb", str(path)
+    with pytest.raises(ValueError, match="config.model.color_order is rgb, the model .* bgr"):
+        experiment.load_base(config, tmp_path)
+    config.model.color_order = "bgr"
+    experiment.load_base(config, tmp_path)
 
 
 # --- Forward -------------------------------------------------------------------------------------

@@ -227,7 +227,10 @@ def read_model(path: str | pathlib.Path) -> ModelFile:
             kind, _, place = name.partition("/")
             trees[kind][place] = np.asarray(value, np.float32)
     except DAMAGED as error:
-        raise ValueError(f"{path} is no whole model file ({error}): get it again.") from error
+        # Not NumPy's own words: they suggest to load the file in a way that runs code from it.
+        raise ValueError(
+            f"{path} is no whole model file of `export`: get it, or write it, again."
+        ) from error
     params, stats = (traverse_util.unflatten_dict(tree, sep="/") for tree in trees.values())
     base = Base(params, stats, normalisers)  # pyright: ignore[reportArgumentType]
     return ModelFile(base, config, about)

@@ -40,6 +40,7 @@ CONTAINERS = {
     "pose_encoder": "keypoint_encoder",
     "image_renderer": "renderer",
 }
+TRUNK = re.compile(r"(params|batch_stats)/encoder/(conv1|bn1|layer\d)")  # torchvision's part
 MEMBERS = {0: "conv0", 1: "bn0", 3: "conv1", 4: "bn1"}
 
 
@@ -83,8 +84,26 @@ def load_resnet(path: str | pathlib.Path, variables: Mapping) -> dict:
             "--config.model.init=random."
         )
     state = {k: v for k, v in read_torch(path).items() if not k.startswith("fc.")}
-    trunk = re.compile(r"^(params|batch_stats)/encoder/(conv1|bn1|layer\d)")
-    return from_torch(state, variables, needed=trunk, source=str(path))
+    flat = traverse_util.flatten_dict(dict(variables), sep="/")
+    trunk = {k: v for k, v in flat.items() if TRUNK.match(k)}
+    loaded = from_torch(state, traverse_util.unflatten_dict(trunk, sep="/"), source=str(path))
+    filled = {**flat, **traverse_util.flatten_dict(loaded, sep="/")}
+    return traverse_util.unflatten_dict(filled, sep="/")
+
+
+def load_model(path: str | pathlib.Path, variables: Mapping) -> dict:
+    """Read a whole model of the released program (its state dict) in the form of `variables`.
+
+    Strict: everything comes from the file, and everything in the file is used. The program reads
+    pictures as BGR, and its joints are 1-based on Penn Action and BBC Pose: one pixel more than
+    here.
+
+    Raises FileNotFoundError, ImportError without torch, or ValueError naming the first mismatch.
+    """
+    state = read_torch(path)
+    # A model that was trained on several GPUs may have kept the name of its wrapper.
+    plain = {name.removeprefix("module."): value for name, value in state.items()}
+    return from_torch(plain, variables, source=str(path))
 
 
 def from_torch(

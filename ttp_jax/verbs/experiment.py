@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import json
 import os
 import pathlib
 import sys
@@ -238,9 +239,14 @@ def ttp_tools(config: Config, scenario: str) -> ttp.Tools:
 
 
 def load_base(config: Config, workdir: str | pathlib.Path) -> tuple[state.Base, int]:
-    """The trained model under `workdir`, or that of `config.base`, and its step."""
+    """The trained model under `workdir`, or that of `config.base`, and its step.
+
+    Raises FileNotFoundError where there is none, ValueError where the file is damaged or holds
+    another network than the config's.
+    """
     if config.base:
         found = read_model(model_path(config.base))
+        _check_network(config, found.config)
         return found.base, int(found.about.get("step", 0))
     checkpoints = Checkpoints(pathlib.Path(workdir) / "checkpoints")
     if checkpoints.latest_step() is None:
@@ -258,6 +264,39 @@ def load_base(config: Config, workdir: str | pathlib.Path) -> tuple[state.Base, 
     trained = checkpoints.restore(jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), shapes))
     checkpoints.close()
     return base_of(trained), int(trained.step)
+
+
+def released_base(config: Config, path: str) -> state.Base:
+    """A model of the released PyTorch program, ready to be personalized.
+
+    Its file has no loss normalisers: they start as they do in training, `normaliser_start`.
+    """
+    config.model.color_order = "bgr"  # as that program reads pictures
+    net, size = build_model(config), config.model.image_size
+    pictures = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
+    shapes = jax.eval_shape(net.init, jax.random.key(0), pictures, pictures)
+    empty = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), dict(shapes))
+    loaded = convert.load_model(path, empty)
+    normalisers = np.ones(config.loss.levels + 1, np.float32)
+    if config.model.method in pose.WITH_KEYPOINTS:
+        features = load_vgg(config)
+        clips = [] if features.normalisers is not None else load_clips(config, "train")
+        normalisers = normaliser_start(config, features, clips)
+    return state.Base(loaded["params"], loaded["batch_stats"], jnp.asarray(normalisers))
+
+
+def _check_network(config: Config, stored: dict) -> None:
+    """Refuse to run a file's model as another network than it was trained as."""
+    left_out = ("init", *NOT_THE_MODEL["model"])
+    fields = {"data": ("skeleton",), "model": [k for k in stored["model"] if k not in left_out]}
+    for part, names in fields.items():
+        now = json.loads(json.dumps({name: config[part][name] for name in names}))
+        for name in names:
+            if now[name] != stored[part][name]:
+                raise ValueError(
+                    f"config.{part}.{name} is {now[name]}, the model in {config.base} was made "
+                    f"with {stored[part][name]}: give the config that it was trained with."
+                )
 
 
 def model_path(base: str) -> pathlib.Path:

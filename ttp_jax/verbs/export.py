@@ -3,6 +3,18 @@
     python main.py export --config=configs/rendered.py --workdir=runs/rendered --model=my_model.npz
     python main.py personalize my_video.mp4 --model=my_model.npz
 
+--torch=FILE converts a model of the released PyTorch program instead (its state dict; needs torch):
+
+    python main.py export --config=configs/penn.py --config.data.root=DIR --torch=final_state.pth \
+        --config.loss.features=vgg16-397923af.pth --model=released.npz
+    python main.py personalize --config=configs/penn.py --config.data.root=DIR \
+        --config.loss.features=vgg16-397923af.pth --config.model.color_order=bgr \
+        --model=released.npz
+
+That program compares pictures by torchvision's VGG-16, whose loss normalisers are known; for other
+features they are measured on the training people of the data set. Its joints come out one pixel
+right of and below this project's on Penn Action and BBC Pose, whose labels it leaves 1-based.
+
 The file (a NumPy archive without pickles) has the parameters in half precision, the settings that
 the model can't be used without, and how it was trained. Prints its size and SHA-256.
 """
@@ -21,12 +33,17 @@ def run(config, workdir: pathlib.Path, options) -> int:
     path = pathlib.Path(options.model)
     if path.suffix != ".npz":
         raise ValueError(f"--model={path}: a model's file ends in .npz.")
-    base, step = experiment.load_base(config, workdir)
+    if options.torch:
+        base = experiment.released_base(config, options.torch)
+        digest = receipts.sha256(pathlib.Path(options.torch))
+        made = {"converted from": pathlib.Path(options.torch).name, "its sha256": digest}
+    else:
+        base, step = experiment.load_base(config, workdir)
+        command = f"python main.py --config=configs/{config.name}.py"
+        made = {"step": step, "seed": config.seed, "command": command}
     about = {
         "config": config.name,
-        "step": step,
-        "seed": config.seed,
-        "command": f"python main.py --config=configs/{config.name}.py",
+        **made,
         "data": "rendered people" if config.data.source == "synthetic" else config.data.source,
         **receipts.where(),
     }

@@ -1,8 +1,7 @@
 """Personalize to frames as they come, and predict each at once.
 
-    python main.py personalize --config=configs/tiny.py --camera=0
-    ffmpeg -i rtsp://CAMERA -f image2pipe -c:v ppm - |
-        python main.py personalize --config=configs/tiny.py --stdin
+    python main.py live --camera=0
+    ffmpeg -i rtsp://CAMERA -f image2pipe -c:v ppm - | python main.py live --stdin
 
 --stdin takes pictures in PPM form, one after the other. --config.data.boxes=X1,Y1,X2,Y2 says where
 the person is (default: whole pictures); --config.data.refine=1 makes the box follow the keypoints.
