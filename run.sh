@@ -22,12 +22,20 @@ setup() {
   if [ -f "$stamp" ] && [ "$stamp" -nt "$requirements" ] && [ "$stamp" -nt requirements.txt ]; then
     return
   fi
-  [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
+  if ! [ -x "$venv/bin/python" ] && ! "$python" -m venv "$venv"; then
+    rm -rf "$venv"  # half made, it would look like a whole one
+    echo "No virtual environment could be made (on Debian: apt install python3-venv)" >&2
+    exit 1
+  fi
   if [ "$requirements" = requirements-dev.txt ]; then
     # First, so that no other package brings in a GPU build of several gigabytes.
     "$venv/bin/python" -m pip install --quiet "$(grep -o '^torch==[^ ]*' requirements-dev.txt)"
   fi
-  "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r "$requirements"
+  if ! "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r "$requirements"; then
+    echo "Not all packages could be installed. If pip found none for this Python, take an older" \
+      "one: rm -r $venv; PYTHON=python3.12 ./run.sh" >&2
+    exit 1
+  fi
   touch "$stamp"
 }
 

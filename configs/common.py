@@ -69,7 +69,9 @@ def get_config() -> Any:
     # (updates, learning rate, lambda, "constant" or "cosine"), one after the other.
     c.train.stages = ()
     c.train.precision = "float32"  # or "bfloat16"
-    c.train.accumulate = 1  # parts a batch is cut into, for the memory's sake
+    # Parts a batch is cut into, for the memory's sake. Batch statistics are then of a part, and
+    # running means and loss normalisers move once a part.
+    c.train.accumulate = 1
     c.train.remat = False  # compute activations twice: less memory on accelerators, more time
     c.train.frames_per_epoch = 0  # 0: all frames
     c.train.rotation = 30.0

@@ -59,6 +59,14 @@ ANNOTATIONS = (
     "annotation_body2d/h36m_coco_{}.json",
 )
 PICTURE = re.compile(r"(?:.*/)?(?P<name>S(?P<subject>\d+)_.+\.\d{8})_(?P<number>\d{6,})\.jpg")
+# In the order of the data set's own numbers (2 to 16), which the published program follows; the
+# order matters where something is carried from frame to frame.
+ACTIONS = (
+    *("Directions", "Discussion", "Eating", "Greeting", "Phoning", "Posing", "Purchases"),
+    *("Sitting", "SittingDown", "Smoking", "Photo", "Waiting", "Walking", "WalkDog"),
+    "WalkTogether",
+)
+OTHER_NAMES = {"TakingPhoto": "Photo", "WalkingDog": "WalkDog"}  # of some people's files
 ALL_ACTIONS = "_ALL"  # recordings of all actions in a row, without labels of their own
 NO_VIDEO = frozenset({"S11_Directions.54138969"})  # can't be decoded in the official download
 
@@ -101,7 +109,7 @@ class _Sequence(NamedTuple):
 
 
 def clips(root: str | os.PathLike, split: str | None = None) -> list[Clip]:
-    """List the recordings under `root`, ordered by person and name; pictures are opened when read.
+    """List the recordings under `root`, by person, action and name; pictures are opened when read.
 
     Clips are named as mmpose names the pictures' folders ("S9_Walking_1.60457274"), subjects are
     "S1", ..., "S11".
@@ -212,6 +220,13 @@ def _boxes_around(points: np.ndarray) -> np.ndarray:
     return np.concatenate([centre - half, centre + half], -1)
 
 
+def _place(name: str) -> tuple[int, str]:
+    """Where a recording stands among those of its person: by action, then by name."""
+    action = re.split(r"[_.]", name)[1]
+    action = OTHER_NAMES.get(action, action)
+    return (ACTIONS.index(action) if action in ACTIONS else len(ACTIONS)), name
+
+
 # --- The official download -----------------------------------------------------------------------
 
 
@@ -224,7 +239,7 @@ def _from_videos(root: Path, split: str, skipped: list[str]) -> list[_Sequence]:
             continue
         names = {f"{folder.name}_{stem.replace(' ', '_')}": stem for stem in _stems(folder)}
         # By name, not stem, so that a person's frames have one order in both layouts.
-        for name, stem in sorted(names.items()):
+        for name, stem in sorted(names.items(), key=lambda pair: _place(pair[0])):
             if name in NO_VIDEO and not _openable(folder / "Videos" / f"{stem}.mp4"):
                 skipped.append(name)
             else:
@@ -444,7 +459,7 @@ def _rows_by_recording(files: list[str], split: str, path: Path) -> dict[str, li
             "Run preprocess_h36m.py again."
         )
     groups: dict[str, list[int]] = {}
-    for _, name, _, row in sorted(found):
+    for _, name, _, row in sorted(found, key=lambda each: (each[0], _place(each[1]), each[2])):
         groups.setdefault(name, []).append(row)
     return groups
 

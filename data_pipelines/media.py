@@ -390,7 +390,10 @@ def _expand(item: str | os.PathLike) -> list[Path]:
     paths = [Path(os.path.abspath(name)) for name in glob.glob(text, recursive=True)]
     paths = [path for path in paths if path.is_dir() or _is(path, VIDEOS + PICTURES)]
     if not paths:
-        raise DataError(f"{text}: no such file or folder, and no pattern that finds any.")
+        raise DataError(
+            f"{text}: no such file or folder, and no pattern that finds any (looked for in "
+            f"{os.getcwd()})."
+        )
     return sorted(paths, key=_natural)
 
 

@@ -241,6 +241,7 @@ class Delivery:
             for old in place.glob(f"{glob.escape(clip.name + suffix)}.*"):
                 if old not in written:
                     old.unlink()
+                    say(f"  removed, as it isn't asked for any more: {old}")
         return written
 
     def _join_ensemble(self, clip, track: exports.Track) -> list[pathlib.Path]:

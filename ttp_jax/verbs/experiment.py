@@ -233,6 +233,12 @@ def ttp_tools(config: Config, scenario: str) -> ttp.Tools:
     if config.model.method == "baseline" and scenario != "none":
         raise ValueError("a baseline has no self-supervised task: it can't be personalized.")
     mode = "offline" if scenario == "offline" else "online"
+    turns = config.model.method == "rotation" and scenario != "none"
+    if turns and config.ttp[f"{mode}_rotation_prob"] > 0:
+        raise ValueError(
+            "quarter turns can't be told in pictures that are turned at random: the method "
+            f'"rotation" needs --config.ttp.{mode}_rotation_prob=0.'
+        )
     size, bgr = config.model.image_size, is_bgr(config)
     settings = ttp.settings_from(config.ttp, mode, image_size=size, bgr=bgr)
     return ttp.tools(build_model(config), settings)

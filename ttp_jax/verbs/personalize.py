@@ -85,10 +85,10 @@ def run_scenario(
     """
     work = _Work(config, workdir, scenario, options, folder)
     with experiment.alone_in(work.folder):
-        return _run(config, work, options)
+        return _run(config, workdir, work, options)
 
 
-def _run(config, work: "_Work", options) -> int:
+def _run(config, workdir: pathlib.Path, work: "_Work", options) -> int:
     clips = clips_lib.by_subject(experiment.load_clips(config, "test"))
     if not clips:
         raise clips_lib.DataError(f"no test clips in {config.data.root}.")
@@ -122,6 +122,8 @@ def _run(config, work: "_Work", options) -> int:
         return STOPPED
     work.write_receipt([clip.name for clip in clips])
     say(f"{work.folder}: {len(done) + len(work.seconds)} subjects ({work.word}), run.json says how")
+    if options.keep and work.seconds:
+        say(f"{person_file(workdir, '*').parent}: their models, for `predict --person=NAME`")
     for name, error in work.failed.items():
         say(f"FAILED {name}: {error}")
     parallel.wait_for_hosts()

@@ -51,6 +51,8 @@ def run(config, workdir: pathlib.Path, options) -> int:
         raise ValueError(f"{config.name} takes the model {config.base}: name a config that trains.")
     receipts.where()  # the commit of the code that runs now
     folder = pathlib.Path(options.cells) if options.cells else workdir / "cells"
+    if options.what == "report" and not folder.is_dir():
+        raise ValueError(f"{folder} isn't there: name the folder of finished cells, --cells=DIR.")
     wanted = [cell for name in names if name != PICTURES for cell in tables.wanted(config, name)]
     wanted = cells.missing(config, list(dict.fromkeys(wanted)), folder)
     if names:
