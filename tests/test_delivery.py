@@ -13,6 +13,7 @@ import small_run
 
 from data_pipelines import media
 from data_pipelines.clips import Clip, DataError, part
+from ttp_jax import smooth
 from ttp_jax.checkpoint import read_model
 from ttp_jax.skeletons import PENN13
 from ttp_jax.verbs import delivery, experiment, export, personalize
@@ -57,7 +58,7 @@ def test_one_command_gives_keypoints_report_video_and_receipt(delivered):
         "my walk_scores.json", "run.json",
         *(f"exports/my walk_{when}_adapt.{kind}" for when in ("before", "after") for kind in
           ("csv", "json")),
-    } - {"my walk.png"} <= names  # fmt: skip
+    } <= names  # fmt: skip
     for name in ("my walk_report.html", "my walk_overlay.mp4", "my walk_after_adapt.csv"):
         assert name in said
     assert "this is no accuracy" in said and re.search(r"jitter +[\d.]+ -> [\d.]+", said)
@@ -73,6 +74,35 @@ def test_rows_keep_the_numbers_of_the_video_s_frames(delivered):
     table = list(csv.reader((folder / "exports/my walk_after_adapt.csv").open()))
     assert table[1][1:] == ["left_knee"] * 3 + ["right_knee"] * 3
     assert [row[0] for row in table[3:]] == [str(t) for t in range(2, 10)]
+
+
+def numbers_of(path, columns):
+    """Joints and likelihood [T, K, 3] of a table whose last `columns` columns are numbers."""
+    rows = [row[-columns:] for row in csv.reader(path.open())]
+    numbers = [row for row in rows if re.fullmatch(r"-?[\d.]+", row[0])]
+    return np.array(numbers, float).reshape(len(numbers), -1, 3)
+
+
+def test_before_is_before_and_after_is_after(delivered):
+    """In every file: what the run wrote as its result is "after"."""
+    folder, _ = delivered
+    with np.load(folder / "my walk.npz") as stored:
+        joints, peaks = stored["joints"], stored["peaks"]
+    with np.load(folder / "delivery/my walk.npz") as stored:
+        before = stored["joints"]
+    table = numbers_of(folder / "my walk.csv", 3 * len(PENN13.joints))
+    np.testing.assert_allclose(table[..., :2], joints, atol=1e-4)
+    np.testing.assert_allclose(table[..., 2], peaks, atol=1e-4)
+    knees = [PENN13.joints.index(name) for name in ("left_knee", "right_knee")]
+    for when, whole in (("before", before), ("after", joints)):
+        exported = numbers_of(folder / f"exports/my walk_{when}_adapt.csv", 6)
+        smoothed = smooth.smooth(whole, "savgol", 25.0)[:, knees]
+        np.testing.assert_allclose(exported[..., :2], smoothed, atol=1e-2)
+        frames, labelled = [1, 5], np.array([[[10, 10], [20, 20]], [[11, 10], [21, 20]]])
+        error = np.linalg.norm(smoothed[frames] - labelled, axis=-1)
+        scores = json.loads((folder / "my walk_scores.json").read_text())
+        told = scores[when]["RMSE px"]["per_joint"]
+        assert told["left_knee"] == pytest.approx(np.sqrt(np.mean(error[:, 0] ** 2)), abs=1e-3)
 
 
 def test_labels_of_some_frames_are_scored_and_never_needed(delivered):

@@ -108,11 +108,12 @@ def warnings_are_errors():
 def test_recordings_and_splits(official):
     clips = h36m.clips(official)
     names = [f"S{n}_Walking_1.54138969" for n in (1, 5, 6, 7, 8)]
-    tests = ["S9_WalkDog.54138969", "S9_Walking_1.54138969", "S11_Walking_1.54138969"]
+    # By the numbers of the actions: Walking is 14, WalkDog 15.
+    tests = ["S9_Walking_1.54138969", "S9_WalkDog.54138969", "S11_Walking_1.54138969"]
     assert [c.name for c in clips] == names + tests
     assert [c.subject for c in clips] == ["S1", "S5", "S6", "S7", "S8", "S9", "S9", "S11"]
     assert [c.split for c in clips] == 5 * ["train"] + 3 * ["test"]
-    assert [c.num_frames for c in clips] == [3, 3, 3, 3, 3, 3, 1, 1]  # of 11 or 401
+    assert [c.num_frames for c in clips] == [3, 3, 3, 3, 3, 1, 3, 1]  # of 11 or 401
     assert [c.name for c in h36m.clips(official, "train")] == names
     assert [c.name for c in h36m.clips(official, "test")] == tests
     with pytest.raises(DataError, match="train and test"):
@@ -130,8 +131,18 @@ def test_order_is_that_of_the_unpacked_pictures(tmp_path):
             assert [c.name for c in h36m.clips(tmp_path / folder, "test")] == names
 
 
+def test_actions_come_in_the_order_of_their_numbers(tmp_path):
+    names = ("Phoning", "Posing 2", "TakingPhoto", "Waiting", "Walking", "WalkingDog")
+    for name in sorted(names):
+        write_recording(tmp_path, "S11", f"{name}.{CAMERA}")
+    with pytest.warns(UserWarning):
+        found = h36m.clips(tmp_path, "test")
+    wanted = [f"S11_{name.replace(' ', '_')}.{CAMERA}" for name in names]
+    assert [c.name for c in found] == wanted
+
+
 def test_clip_holds_every_5th_or_200th_frame(official):
-    train, test = h36m.clips(official, "train")[0], h36m.clips(official, "test")[0]
+    train, test = h36m.clips(official, "train")[0], h36m.clips(official, "test")[1]
     assert [number_in(train.read(i)) for i in range(3)] == [0, 5, 10]
     assert [number_in(test.read(i)) for i in range(3)] == [0, 200, 400]
     head = H36M16.joints.index("head")  # number 15 of 32
@@ -316,7 +327,7 @@ def test_few_decoders_stay_open(official, monkeypatch):
 
 
 def test_frames_that_cannot_be_decoded_are_named(official):
-    clip = h36m.clips(official, "test")[0]
+    clip = h36m.clips(official, "test")[1]
     path = official / "S9" / "Videos" / f"WalkDog.{CAMERA}.mp4"
     whole = path.read_bytes()
     write_video(path, 10)
@@ -339,7 +350,7 @@ def test_one_subject_is_all_recordings_of_a_person(official):
     assert (nine.name, nine.num_frames, eleven.name) == ("S9", 4, "S11")
     windows = pipeline.SubjectFrames(nine, image_size=32).read(range(4))
     assert windows.valid.all()
-    assert [number_in(f[:32, :160]) for f in windows.pictures] == [0, 200, 400, 0]
+    assert [number_in(f[:32, :160]) for f in windows.pictures] == [0, 0, 200, 400]
 
 
 # --- mmpose's pictures ---------------------------------------------------------------------------
@@ -429,11 +440,12 @@ def unpacked(tmp_path, request):
 def test_pictures_of_mmpose(unpacked):
     with pytest.warns(UserWarning, match=r"1 of 8 clips have no .* first is S9_Walking_1.60457274"):
         clips = h36m.clips(unpacked)
-    assert [c.name for c in clips] == [*TRAIN, *TEST]
+    walk_dog, walking, eleven = TEST
+    assert [c.name for c in clips] == [*TRAIN, walking, walk_dog, eleven]
     assert [c.subject for c in clips] == ["S1", "S5", "S6", "S7", "S8", "S9", "S9", "S11"]
     assert [c.split for c in clips] == 5 * ["train"] + 3 * ["test"]
-    assert [c.num_frames for c in clips] == [3, 3, 3, 3, 3, 3, 1, 2]
-    train, test = clips[1], clips[5]
+    assert [c.num_frames for c in clips] == [3, 3, 3, 3, 3, 1, 3, 2]
+    train, test = clips[1], clips[6]
     for k, name in enumerate(H36M16.joints):
         number = (11 + 14) / 2 if name == "thorax" else TOOLBOX[name]
         np.testing.assert_array_equal(train.joints[0, k], [500 + 3 * number, 401 + 2 * number])
@@ -444,7 +456,7 @@ def test_pictures_of_mmpose(unpacked):
         test.boxes[1], [500 - 229.00988, 601 - 228.75622, 729.00988, 829.75622], rtol=1e-6
     )
     # 48 x 32 around (524, 417): a square of 60.
-    np.testing.assert_array_equal(clips[6].boxes, [[494, 387, 554, 447]])
+    np.testing.assert_array_equal(clips[5].boxes, [[494, 387, 554, 447]])
 
 
 def test_one_split_needs_only_its_own_file(tmp_path):

@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import traverse_util
 
 from ttp_jax import state
 from ttp_jax.models.pose import PoseNet
@@ -49,6 +50,15 @@ def test_parameter_counts_in_total_and_trainable_at_test_time(options, total, tr
 )
 def test_parameter_counts_of_the_ablations(depth, joints, method, total):
     assert count(shapes(depth=depth, num_joints=joints, method=method)) == total
+
+
+def test_the_rule_of_the_norms_trains_every_scale_and_shift_but_the_decoder_s():
+    params = shapes(depth=18, num_joints=16)
+    train, _ = state.split(params, state.RULES["norms"])
+    paths = traverse_util.flatten_dict(params, sep="/")
+    scaled = {p.rsplit("/", 1)[0] for p in paths if p.endswith("/scale")}
+    wanted = {p for p in paths if p.rsplit("/", 1)[0] in scaled and not p.startswith("decoder/")}
+    assert set(train) == wanted and len(wanted) > 60
 
 
 def test_reference_rule_trains_every_convolution_and_nothing_else():

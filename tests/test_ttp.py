@@ -443,3 +443,16 @@ def test_predictions_come_back_in_picture_pixels():
     # A map cell is 4 crop pixels, so 4 or 3 picture pixels; decoding is right to half a cell.
     assert np.abs(joints - dots).max() < 2.0
     assert peaks.min() > 150
+
+
+def test_a_map_s_index_stands_for_the_crop_pixel_stride_times_as_large():
+    """The coordinate rule of the README, exactly: one hot cell, its neighbours alike."""
+    cells = np.array([[3, 5], [7, 2]])  # x, y
+    maps = np.zeros((1, 16, 16, 2), np.float32)
+    maps[0, cells[:, 1], cells[:, 0], [0, 1]] = 1
+    model = types.SimpleNamespace(
+        apply=lambda variables, pictures: types.SimpleNamespace(heatmaps=jnp.array(maps)),
+        decode="quarter",
+    )
+    points, _ = steps.predict({}, jnp.zeros((1, 64, 64, 3)), model=model)
+    np.testing.assert_array_equal(points[0], 4 * cells)
