@@ -132,7 +132,7 @@ all experiments
         WITH_A_MODEL,
         """
 the model
-  --model=FILE           one that `export` wrote; default the one that comes along, or with a
+  --model=FILE           one that `export` wrote; default the included one, or with a
                          --config the workdir's
 """,
     ),

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# ./run.sh                 set up, then the main job: personalize the model that comes along to people
+# ./run.sh                 set up, then the main job: personalize the included model to people
 #                          it has never seen, online and offline; show the table
 # ./run.sh --train         the same with a tiny model of your own, trained first (a quarter of an hour)
 # ./run.sh test [--slow]   set up, then the tests; further words go to pytest

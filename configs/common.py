@@ -111,7 +111,7 @@ def get_config() -> Any:
     c.reproduce.rates = (3e-5, 1e-4, 3e-4)  # heat map, on validation people
     c.reproduce.iterations = (1, 2, 4)  # likewise
     # ((name of a training, file), ...): models that are there already, as `export` wrote them;
-    # "shipped" is the one that comes along. The name holds all that the model was trained on.
+    # "shipped" is the included one. The name holds all that the model was trained on.
     c.reproduce.given = ()
     # People of another data set to personalize to: its `data`, and `people`, names of clips (all if
     # none). Empty: no Table 6.

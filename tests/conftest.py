@@ -57,11 +57,18 @@ def shallow():
 
 
 @pytest.fixture(scope="session")
-def shared_data() -> pathlib.Path:
-    """Folder of data too large for the repository: TTP_SHARED_DATA or ../shared/data."""
-    path = pathlib.Path(os.environ.get("TTP_SHARED_DATA", REPOSITORY.parent / "shared" / "data"))
-    if not path.is_dir():
-        pytest.skip(f"no data at {path}: set TTP_SHARED_DATA")
+def shared_data():
+    """Paths of data too large for the repository, in TTP_SHARED_DATA or ../shared/data.
+
+    A test that asks for one that isn't there skips.
+    """
+    root = pathlib.Path(os.environ.get("TTP_SHARED_DATA", REPOSITORY.parent / "shared" / "data"))
+
+    def path(*parts) -> pathlib.Path:
+        if not (found := root.joinpath(*parts)).exists():
+            pytest.skip(f"no data at {found}: set TTP_SHARED_DATA to the folder that holds it")
+        return found
+
     return path
 
 

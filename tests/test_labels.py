@@ -2,8 +2,6 @@
 
 import csv
 import json
-import os
-import pathlib
 import tarfile
 
 import numpy as np
@@ -449,14 +447,9 @@ def test_bad_penn_files_are_named(tmp_path):
         labels.read(path, PENN13)
 
 
-def test_real_penn_labels_equal_those_of_the_data_set(tmp_path):
+def test_real_penn_labels_equal_those_of_the_data_set(tmp_path, shared_data):
     """Their joints may lie outside the picture, so no rule of the other formats may hit them."""
-    root = pathlib.Path(
-        os.environ.get("TTP_SHARED_DATA", pathlib.Path(__file__).parents[2] / "shared" / "data")
-    )
-    archive = root / "penn_action_labels" / "labels.tar.gz"
-    if not archive.exists():
-        pytest.skip(f"no data at {archive}: set TTP_SHARED_DATA")
+    archive = shared_data("penn_action_labels", "labels.tar.gz")
     with tarfile.open(archive) as tar:
         members = [member for member in tar if member.name.endswith(".mat")][:20]
         tar.extractall(tmp_path, members, filter="data")

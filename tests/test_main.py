@@ -13,11 +13,16 @@ from absl import flags
 import main
 
 
+@pytest.fixture(autouse=True)
+def no_cache_of_the_user(monkeypatch):
+    """Else every later test of this process would compile into the user's home."""
+    monkeypatch.setattr(main.experiment, "use_compilation_cache", lambda: None)
+
+
 @pytest.fixture
 def typed(monkeypatch, capsys, tmp_path):
     """Run words in an empty folder -> exit code, printed text; the flags are forgotten again."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(main.experiment, "use_compilation_cache", lambda: None)
 
     def run(*words):
         before = set(flags.FLAGS)

@@ -1,6 +1,4 @@
 import dataclasses
-import os
-import pathlib
 import tarfile
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -14,18 +12,6 @@ from data_pipelines import penn
 from data_pipelines.clips import DataError, FrameError
 from ttp_jax import geometry
 from ttp_jax.skeletons import PENN13
-
-SHARED_DATA = pathlib.Path(
-    os.environ.get("TTP_SHARED_DATA", pathlib.Path(__file__).parents[2] / "shared" / "data")
-)
-
-
-def shared(*parts):
-    """Return a path in the shared data folder, or skip the test."""
-    path = SHARED_DATA.joinpath(*parts)
-    if not path.exists():
-        pytest.skip(f"no shared data at {path}: set TTP_SHARED_DATA to the folder that holds it")
-    return path
 
 
 def write_label(path, frames=3, **changes):
@@ -257,8 +243,8 @@ def test_many_labels_show_progress(tmp_path, capsys, monkeypatch):
     assert "2/2" in captured.err and captured.out == ""
 
 
-def test_every_published_label(tmp_path):
-    archive = shared("penn_action_labels", "labels.tar.gz")
+def test_every_published_label(tmp_path, shared_data):
+    archive = shared_data("penn_action_labels", "labels.tar.gz")
     with tarfile.open(archive) as tar:
         # Python 3.11 has the filter from its fourth update on; this archive is ours.
         safe = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
@@ -293,8 +279,8 @@ def test_every_published_label(tmp_path):
     assert sum(outside(label).sum() for label in labels) == 1012
 
 
-def test_real_frames_are_in_the_layout():
-    clips = penn.clips(shared("penn_real"))
+def test_real_frames_are_in_the_layout(shared_data):
+    clips = penn.clips(shared_data("penn_real"))
     assert [(c.name, c.split, c.num_frames) for c in clips] == [
         ("0001", "train", 97),
         ("0002", "train", 97),

@@ -1,6 +1,5 @@
 import functools
 import math
-import os
 import pathlib
 import subprocess
 import sys
@@ -27,7 +26,6 @@ from ttp_jax.augment import Ranges
 from ttp_jax.skeletons import BBC7, PENN13
 
 REPO = pathlib.Path(__file__).parents[1]
-SHARED_DATA = pathlib.Path(os.environ.get("TTP_SHARED_DATA", REPO.parent / "shared" / "data"))
 NO_AUGMENT = Ranges(rotation_prob=0, scale=0, flip_prob=0)
 SIZES = {"image_size": 32, "heatmap_size": 8, "sigma": 1.0}
 
@@ -343,10 +341,8 @@ def test_clips_without_usable_labels_are_refused():
         batches([clip], 1, skeleton=BBC7)
 
 
-def test_pairs_of_real_frames():
-    if not (SHARED_DATA / "penn_real").exists():
-        pytest.skip(f"no shared data at {SHARED_DATA}: set TTP_SHARED_DATA to its folder")
-    clips = penn.clips(SHARED_DATA / "penn_real", "train")
+def test_pairs_of_real_frames(shared_data):
+    clips = penn.clips(shared_data("penn_real"), "train")
     (batch,) = batches(clips, 1, image_size=128, heatmap_size=32, sigma=2.0, ranges=NO_AUGMENT)
     assert batch["weights"].all()
     assert (batch["joints"] > 0).all() and (batch["joints"] < 128).all()

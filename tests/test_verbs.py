@@ -514,7 +514,7 @@ def test_refining_moves_the_boxes_towards_what_is_predicted(config, trained, own
 
 @pytest.mark.slow
 def test_a_small_person_somewhere_in_the_picture_is_found(tmp_path):
-    # The model that comes along, and a person of a third of the picture's height before a wall.
+    # The included model, and a person of a third of the picture's height before a wall.
     spec = synthetic.Spec(seed=27, image_size=96, test=1, eval_frames=24)
     film = synthetic.film(spec, "test", 0, synthetic.PENN13.joints)
     wall = np.random.default_rng(0).integers(0, 255, (30, 50, 3), np.uint8)

@@ -176,7 +176,7 @@ class Delivery:
         config, clip, notes = self._config, outcome.clip, []
         if config.base == "shipped":
             notes.append(
-                "The model that comes along has seen rendered people only and makes clear errors "
+                "The included model has seen rendered people only and makes clear errors "
                 "on real ones: research software, no medical device."
             )
         cell = np.median(geometry.box_to_crop(clip.boxes)[:, 2]) / experiment.heatmap_size(config)

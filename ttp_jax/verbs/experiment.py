@@ -306,7 +306,7 @@ def _check_network(config: Config, stored: dict) -> None:
 
 
 def model_path(base: str) -> pathlib.Path:
-    """The file that `config.base` or --model names; "shipped" is the one that comes along."""
+    """The file that `config.base` or --model names; "shipped" is the included one."""
     return SHIPPED if base == "shipped" else pathlib.Path(base)
 
 

@@ -11,7 +11,7 @@ are taken. No label is needed, and none is used for learning.
 online: frame by frame, an update on the frames seen so far, then the frame's prediction.
 offline: as many updates as frames, on pairs of all frames, then all predictions.
 
-Writes WORKDIR/results/SCENARIO/ (of the model that comes along: runs/shipped/results/SCENARIO/).
+Writes WORKDIR/results/SCENARIO/ (of the included model: runs/shipped/results/SCENARIO/).
 NAME is the video's or the folder's:
 
     NAME_report.html    own videos: open this first, before and after with signs of quality
@@ -22,7 +22,7 @@ NAME is the video's or the folder's:
     NAME.png            the personalized model's view of some frames
     run.json            the receipt; `python main.py verify WORKDIR/results/SCENARIO` checks it
 
-Joints of the model that comes along: head, left_shoulder, right_shoulder, left_elbow, right_elbow,
+Joints of the included model: head, left_shoulder, right_shoulder, left_elbow, right_elbow,
 left_wrist, right_wrist, left_hip, right_hip, left_knee, right_knee, left_ankle, right_ankle.
 
 --keep=full (fp16, rank8) keeps every personalized model: WORKDIR/people/NAME.npz, for `predict

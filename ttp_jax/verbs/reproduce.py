@@ -18,7 +18,7 @@ Models are under WORKDIR/models, by a fingerprint of what they were trained on a
 WORKDIR/report.md and WORKDIR/report.html, one file that opens anywhere; what has not been run is
 shown as missing. --config.reproduce.seeds="(0,)" and
 --config.reproduce.methods="('transformer',)" do a part of it. config.reproduce.given names models
-that come along, so that these are not trained ("()": train them too).
+that are included, so that these are not trained ("()": train them too).
 """
 
 import pathlib
@@ -159,8 +159,8 @@ def _about(config, there) -> list[str]:
     )
     measures = sorted({measure for c in there for measure in c.get("scores", ())})
     return [
-        "The command runs what isn't there yet in the folder of finished cells, --cells=DIR; with "
-        "--what=report it runs nothing.",
+        "The command runs what isn't there yet in the folder of finished cells, `--cells=DIR`; "
+        "with `--what=report` it runs nothing.",
         f"Data: {data}. Measures: {', '.join(measures) or 'none yet'}.",
         f"{len(there)} cells; machines: {'; '.join(kinds) or 'none'}; "
         f"commits: {', '.join(commits) or 'none'}.",

@@ -336,7 +336,7 @@ def _claims(config, find: Find) -> Table:
             rows.append((claim, _with_interval(found), _share_worse(found), each))
         else:
             rows.append((claim, "missing", "-", "-"))
-    header = ("claim", "difference per person (95 %)", "people against it", "each seed")
+    header = ("claim", "difference per person (95 %)", "people with the other sign", "each seed")
     notes = (
         "Score's difference. Bootstrap over people and, where there are several, seeds; so few "
         "seeds make it too narrow, so look at each.",
@@ -426,7 +426,7 @@ def _table6(config, find: Find) -> Table:
     if config.transfer.get("source"):
         rows += list(_lines(config, find, ("baseline", "transformer"), theirs, transfer=True))
     people = ", ".join(config.transfer.get("people", ())) or "the test split"
-    fitted = " Boxes of the labels, but for the mean pose at the size likeliest to each model."
+    fitted = " Boxes of the labels; for the models at the size at which each is most confident."
     fits = fitted if config.transfer.get("fit", False) else ""
     notes = (f"Personalized on {config.transfer.get('source', 'nothing')}: {people}.{fits}",)
     return Table("Table 6: transfer to another data set", (*HEAD, *COST), rows, notes)
@@ -621,7 +621,7 @@ def trainings(found: dict[str, dict | None]) -> Table:
             rows.append((name, "missing", "-", "-"))
             continue
         if "given" in cell:
-            rows.append((name, "-", f"not here: comes along ({cell['given']})", "-"))
+            rows.append((name, "-", f"not here: included ({cell['given']})", "-"))
             continue
         last = cell["pieces"][-1]
         minutes = f"{cell['seconds'] / 60:.0f}"
