@@ -80,7 +80,7 @@ def get_config() -> Any:
     c.train.flip_prob = 0.5
     c.train.log_every = 100
     c.train.checkpoint_every = 5000
-    c.train.keep = 3  # checkpoints; the best on the validation split is kept besides
+    c.train.keep = 3  # checkpoints
 
     c.ttp = ml_collections.ConfigDict()
     c.ttp.iterations = 1  # updates per frame

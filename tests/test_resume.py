@@ -1,6 +1,7 @@
 """Runs that are stopped anywhere give the bytes of runs that are not; receipts tell the truth."""
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 import pathlib
@@ -91,6 +92,36 @@ def check_kills(untouched, tmp_path, scenario, kills):
     for path in results[1].glob("*.npz"):
         assert path.read_bytes() == (results[0] / path.name).read_bytes()
     assert not (results[0] / "unfinished").exists()
+
+
+def test_a_stop_keeps_the_state_at_once(untouched, tmp_path, monkeypatch, capsys):
+    """Also where states are kept once an hour only."""
+    folder, _ = untouched
+    config, load = config_for(folder / "people/person1"), experiment.load_clips
+    config.ttp.save_minutes = 60.0
+    for name in ("stopped", "whole"):
+        shutil.copytree(folder / "work", tmp_path / name)
+
+    def load_and_stop(*args):
+        (clip,) = load(*args)
+
+        def read(index):
+            if index == 20:
+                signal.raise_signal(signal.SIGTERM)
+            return clip.read(index)
+
+        return [dataclasses.replace(clip, read=read)]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(experiment, "load_clips", load_and_stop)
+        code = personalize.run(config, tmp_path / "stopped", options(scenario="online"))
+    assert code == personalize.STOPPED
+    results = [tmp_path / name / "results/online" for name in ("stopped", "whole")]
+    assert [path.name for path in (results[0] / "unfinished").iterdir()] == ["person1.npz"]
+    for name in ("stopped", "whole"):
+        assert personalize.run(config, tmp_path / name, options(scenario="online")) == 0
+    assert capsys.readouterr().out.count("person1 goes on in") == 1
+    assert digests(results[0]) == digests(results[1])
 
 
 @pytest.mark.parametrize("scenario", ["online", pytest.param("offline", marks=pytest.mark.slow)])

@@ -139,8 +139,8 @@ def test_a_stopped_and_resumed_training_equals_an_uninterrupted_one(
 
     save = Checkpoints.save
 
-    def save_then_stop(self, state, score=None):
-        save(self, state, score)
+    def save_then_stop(self, state):
+        save(self, state)
         raise Stop
 
     with monkeypatch.context() as patch:

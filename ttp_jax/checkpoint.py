@@ -29,50 +29,36 @@ class Checkpoints:
     def __init__(self, folder: str | pathlib.Path, keep: int = 3):
         self.folder = pathlib.Path(folder).expanduser().resolve()
         self._keep = keep
-        self._last: ocp.CheckpointManager | None = None
-        self._best: ocp.CheckpointManager | None = None
+        self._manager: ocp.CheckpointManager | None = None
 
-    def _open(self):
-        if self._last is None:
-            self._last = ocp.CheckpointManager(
-                self.folder / "last", options=ocp.CheckpointManagerOptions(max_to_keep=self._keep)
-            )
-            self._best = ocp.CheckpointManager(
-                self.folder / "best",
-                options=ocp.CheckpointManagerOptions(
-                    max_to_keep=1, best_fn=lambda metrics: metrics["score"], best_mode="max"
-                ),
-            )
-        assert self._best is not None
-        return self._last, self._best
+    def _open(self) -> ocp.CheckpointManager:
+        if self._manager is None:
+            options = ocp.CheckpointManagerOptions(max_to_keep=self._keep)
+            self._manager = ocp.CheckpointManager(self.folder / "last", options=options)
+        return self._manager
 
-    def save(self, state: TrainState, score: float | None = None) -> None:
-        """Save under the state's step; also as the best if `score` (higher is better) is."""
-        last, best = self._open()
-        step = int(state.step)
-        last.save(step, args=ocp.args.StandardSave(state))
-        if score is not None:
-            best.save(step, args=ocp.args.StandardSave(state), metrics={"score": score})
+    def save(self, state: TrainState) -> None:
+        """Save under the state's step."""
+        self._open().save(int(state.step), args=ocp.args.StandardSave(state))
 
     def latest_step(self) -> int | None:
         """Number of the last whole checkpoint, None without any."""
         if not (self.folder / "last").is_dir():
             return None
-        return self._open()[0].latest_step()
+        return self._open().latest_step()
 
-    def restore(self, template: TrainState, which: str = "last") -> TrainState:
-        """Read the last or the best checkpoint; shapes must be those of `template`.
+    def restore(self, template: TrainState) -> TrainState:
+        """Read the last checkpoint; shapes must be those of `template`.
 
         Arrays come to the devices of the template's, or as numpy arrays where those are.
 
         Raises FileNotFoundError where there is none, ValueError where it is of another network.
         """
-        last, best = self._open()
-        manager = {"last": last, "best": best}[which]
+        manager = self._open()
         step = manager.latest_step()
         if step is None:
             raise FileNotFoundError(
-                f"no checkpoint in {self.folder / which}: train first, or point --workdir at a "
+                f"no checkpoint in {self.folder / 'last'}: train first, or point --workdir at a "
                 "finished training."
             )
         abstract = jax.tree.map(_abstract, template)
@@ -85,18 +71,17 @@ class Checkpoints:
             return restored
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(
-                f"checkpoint {self.folder / which / str(step)} is not of the network that the "
+                f"checkpoint {self.folder / 'last' / str(step)} is not of the network that the "
                 f"config describes ({str(error).splitlines()[0]}). Use the config it was trained "
                 f"with: {self.folder.parent / 'config.json'}."
             ) from error
 
     def close(self) -> None:
         """Wait until everything is on disk."""
-        for manager in (self._last, self._best):
-            if manager is not None:
-                manager.wait_until_finished()
-                manager.close()
-        self._last = self._best = None
+        if self._manager is not None:
+            self._manager.wait_until_finished()
+            self._manager.close()
+        self._manager = None
 
 
 class Unfinished:

@@ -87,9 +87,9 @@ def _train(config, workdir: pathlib.Path, checkpoints: Checkpoints, minutes: flo
                 log.write()
             if saving:
                 _check_weights(state)
-                score = _validate(config, state, held_out, log, done)
+                _validate(config, state, held_out, log, done)
                 log.keep()  # first: what a kill in between leaves too much of is dropped
-                checkpoints.save(state, score)
+                checkpoints.save(state)
                 if minutes and time.monotonic() - began > 60 * minutes:
                     break
     finally:
@@ -166,14 +166,13 @@ def _device_batches(config, clips, first, last, mesh):
     return pipeline.device_prefetch(pipeline.numpy_batches(stream), put)
 
 
-def _validate(config, state, clips, log, step) -> float | None:
-    """Score on the validation split, higher is better; None where the data set has none."""
+def _validate(config, state, clips, log, step) -> None:
+    """Score on the validation split, for the history, where the data set has one."""
     if not clips:
-        return None
+        return
     predictor = Runner(config, parallel.local(base_of(state)), "none")
     score = evaluate.headline(config, clips, predictor.joints_of(clips))
     log.scalars(step, {"val_score": score})
-    return score
 
 
 class _Log:
