@@ -26,150 +26,14 @@ os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 import jax
 from absl import flags
-from ml_collections import config_flags
 from tqdm import tqdm
 
 from ttp_jax import parallel
 from ttp_jax.checkpoint import read_model
-from ttp_jax.verbs import experiment
+from ttp_jax.verbs import command_line, experiment
+from ttp_jax.verbs.command_line import DELIVERED, ON_FILES, VERBS, WITH_A_MODEL, WORDS
 
-VERBS = (
-    *("train", "personalize", "predict", "evaluate", "reproduce"),
-    *("export", "info", "people", "verify", "live", "doctor"),
-)
-WORDS = ("people", "verify", "doctor")  # verbs that take words instead of a config
-
-
-WITH_A_MODEL = ("personalize", "predict", "live")  # verbs that a model's file is enough for
-DELIVERED = ("smooth", "keypoints", "formats", "labels")  # flags of what is made of own videos
 OWN = pathlib.Path(__file__).parent / "configs" / "own.py"
-
-ON_FILES = ("personalize", "predict")  # of those: on videos, pictures and data sets
-# Verbs that take a flag; those that are not here, all verbs take.
-TAKES = {
-    "inputs": (*ON_FILES, "info"),
-    "data": ("info",),
-    **dict.fromkeys(("scenario", "iterations", "camera", "stdin"), ("personalize", "live")),
-    **dict.fromkeys((*DELIVERED, "labels_first", "deliver", "frames", "every"), ON_FILES),
-    "keep": ("personalize",),
-    "person": ("predict",),
-    "overwrite": ON_FILES,
-    "model": (*WITH_A_MODEL, "export"),
-    "torch": ("export",),
-    "hosts": ("train", *ON_FILES),
-    **dict.fromkeys(("what", "cells", "minutes"), ("reproduce",)),
-}
-
-# Flags by what they are for: the verbs whose help shows them, and the text.
-GROUPS = (
-    (
-        ("personalize", "live"),
-        """
-how to adapt
-  --scenario=NAME        online (the default: never sees a later frame) or offline (all first, for
-                         files only; on the benchmark it gains more)
-  --iterations=N         updates a frame
-""",
-    ),
-    (
-        ("personalize",),
-        """  --keep=FORM            keep the personalized models: full, fp16 or rankN
-""",
-    ),
-    (
-        ("predict",),
-        """
-which model
-  --person=NAME          the one that `personalize --keep` kept under this name
-""",
-    ),
-    (
-        ON_FILES,
-        """
-own videos and pictures
-  VIDEO, FOLDER ...      each is one person; or --inputs=PATTERN
-  --config.data.boxes=B  where the person is: moving (what moves before a still camera),
-                         people (an upright person), whole (the frame), x1,y1,x2,y2 (a region in
-                         pixels), FILE.csv or FILE.json. Default: moving; whole with a --config
-  --config.data.fit=0    keep to the size of these boxes. Without --config the model takes the
-                         size, up to twice, whose joints are likeliest to it; of what was found,
-                         also the region that it covers, or the whole frame
-  --config.data.refine=N predict and take the box of the prediction, N times over
-  --frames=A-B           only these frames, counted from 0; --every=N only every Nth
-  --overwrite            do these subjects again, if they are done already
-
-what is made of them, before and after (of predict: with --person)
-  --labels=FILE          true keypoints of some frames (COCO, DeepLabCut CSV, Penn Action .mat):
-                         scores before and after; nothing is trained on them.
-                         --labels_first=1 where their pictures are numbered from 1
-  --formats=NAMES        what else to write the keypoints as: dlc-csv (the default), dlc-h5, coco,
-                         sleap, trc, npz, parquet; eks adds these keypoints to those of the same
-                         command with another --config.seed, for the Ensemble Kalman Smoother
-  --keypoints=NAMES      only these joints there, as left_knee,right_knee
-  --smooth=HOW           smooth what is shown and exported: savgol or one-euro
-  --nodeliver            keypoints only: no report, no video, no other formats
-""",
-    ),
-    (
-        ("personalize", "live"),
-        """
-frames as they come
-  --camera=N, --stdin    from a camera or a pipe, see `live --help`
-""",
-    ),
-    (
-        tuple(verb for verb in VERBS if verb not in WORDS),
-        """
-all experiments
-  --config=FILE          the experiment: configs/tiny.py, configs/penn.py, ...; own videos and
-                         cameras need none
-  --config.FIELD=VALUE   change a field of it, e.g. --config.data.root=DIR --config.seed=1
-  --workdir=DIR          where results go and checkpoints are looked for; default runs/NAME
-  --device=NAME          cpu, gpu or tpu; default the best there is
-""",
-    ),
-    (
-        WITH_A_MODEL,
-        """
-the model
-  --model=FILE           one that `export` wrote; default the included one, or with a
-                         --config the workdir's
-""",
-    ),
-    (
-        ("train", *ON_FILES),
-        """
-several machines
-  --hosts=WHO            one of several processes, docs/scaling.md
-""",
-    ),
-    (
-        ("reproduce",),
-        """
-tables and figures
-  --what=NAMES           which of them
-  --cells=DIR            where finished results are; default WORKDIR/cells
-  --minutes=N            start nothing new after so many minutes
-""",
-    ),
-    (
-        ("export",),
-        """
-the model's file
-  --model=FILE           the file to write
-  --torch=FILE           take the model from a state dict of the released PyTorch program (needs
-                         torch) instead of the workdir; sets config.model.color_order=bgr
-""",
-    ),
-    (
-        ("info",),
-        """
-what to describe
-  --data                 the data set instead of the network; VIDEO, FOLDER ... are one, too
-""",
-    ),
-)
-FLAGS = "".join(text for _, text in GROUPS)
 # What ml_collections puts before the reason why a config or its model can't be read.
 NO_CONFIG = "Configuration is not available because of an earlier failure to load: "
 # What a user can do where a file can't be used.
@@ -189,35 +53,21 @@ def main(argv: list[str]) -> int:
     module = importlib.import_module(f"ttp_jax.verbs.{verb or 'train'}")
     rest = argv[2:] if verb else argv[1:]
     if (not rest and verb != "doctor") or {"--help", "-help", "-h"} & set(rest):
-        groups = [text for verbs, text in GROUPS if verb is None or verb in verbs]
-        print(as_started("".join([(module.__doc__ if verb else __doc__) or "", *groups])))
+        about = (module.__doc__ if verb else __doc__) or ""
+        print(as_started(about + command_line.explained(verb)))
         return 0
     if verb in WORDS:
         return told(lambda: module.run(rest))
 
-    define_flags()
+    command_line.define()
     try:
         inputs = parse([argv[0], *rest], verb)
-        config = flags.FLAGS.config
-        options = flags.FLAGS
-        if config is None:
-            raise flags.Error("--config is missing, for example --config=configs/tiny.py")
-        refuse_flags(options, verb or "train")
-        if verb == "live" and not options.stdin:
-            options.camera = options.camera or "0"
-        named = inputs or config.data.root or options.camera or options.stdin
-        if verb in WITH_A_MODEL and config.data.source == "media" and not named:
-            example = f"python main.py {verb} my_video.mp4"
-            raise flags.Error(f"name a video or a folder of pictures, for example: {example}")
-        if verb not in (*WITH_A_MODEL, "info", "export") and config.data.source == "media":
-            raise flags.Error(
-                f"{verb or 'train'} needs a labelled data set; to score a video of your own: "
-                "personalize my_video.mp4 --labels=FILE"
-            )
+        check(verb or "train", inputs)
     except (flags.Error, AttributeError, KeyError, OSError, TypeError, ValueError) as error:
         hint = f"Help: python main.py {f'{verb} ' if verb else ''}--help"
         print(as_started(f"{in_words(error)}\n{hint}"), file=sys.stderr)
         return 2
+    options, config = flags.FLAGS, flags.FLAGS.config
     workdir = pathlib.Path(options.workdir or f"runs/{config.name}")
 
     def work():
@@ -230,11 +80,24 @@ def main(argv: list[str]) -> int:
     return told(work)
 
 
-def refuse_flags(options, verb: str) -> None:
-    """Refuse flags that this verb would do nothing with."""
-    for name, verbs in TAKES.items():
-        if options[name].present and verb not in verbs:
-            raise flags.Error(f"--{name} is for {' and '.join(verbs)}, not for {verb}.")
+def check(verb: str, inputs: str) -> None:
+    """Raise absl's flags.Error for a command line that this verb can't work by."""
+    options, config = flags.FLAGS, flags.FLAGS.config
+    if config is None:
+        raise flags.Error("--config is missing, for example --config=configs/tiny.py")
+    command_line.refuse_others(options, verb)
+    if verb == "live" and not options.stdin:
+        options.camera = options.camera or "0"
+    if config.data.source != "media" or verb in ("info", "export"):
+        return
+    if verb not in WITH_A_MODEL:
+        raise flags.Error(
+            f"{verb} needs a labelled data set; to score a video of your own: "
+            "personalize my_video.mp4 --labels=FILE"
+        )
+    if not (inputs or config.data.root or options.camera or options.stdin):
+        example = f"python main.py {verb} my_video.mp4"
+        raise flags.Error(f"name a video or a folder of pictures, for example: {example}")
 
 
 def apply_flags(config, options, inputs: str, verb: str | None) -> None:
@@ -283,25 +146,6 @@ def check_device(name: str | None) -> None:
         raise ValueError(
             f"--device={name} isn't here ({error}): leave it out, or see `python main.py doctor`."
         ) from error
-
-
-def define_flags() -> None:
-    """Define what FLAGS, above, describes."""
-    config_flags.DEFINE_config_file("config", None, "experiment")
-    for name in ("workdir", "model", "torch", "inputs", "camera", "keep", "person", "hosts"):
-        flags.DEFINE_string(name, None, "see FLAGS")
-    for name in ("cells", "frames", *DELIVERED):
-        flags.DEFINE_string(name, None, "see FLAGS")
-    flags.DEFINE_enum("device", None, ["cpu", "gpu", "tpu"], "see FLAGS")
-    for name in ("stdin", "overwrite", "data"):
-        flags.DEFINE_bool(name, False, "see FLAGS")
-    flags.DEFINE_bool("deliver", True, "see FLAGS")
-    flags.DEFINE_integer("labels_first", 0, "see FLAGS")
-    flags.DEFINE_integer("iterations", None, "see FLAGS", lower_bound=1)
-    flags.DEFINE_integer("every", None, "see FLAGS", lower_bound=1)
-    flags.DEFINE_enum("scenario", None, ["online", "offline"], "see FLAGS")
-    flags.DEFINE_string("what", "all", "see FLAGS")
-    flags.DEFINE_float("minutes", 0.0, "see FLAGS")
 
 
 def parse(words: list[str], verb: str | None) -> str:

@@ -25,12 +25,12 @@ def on_page_markdown(markdown: str, page, **_) -> str:
 def verbs() -> str:
     """A section for each verb of main.py: what its --help prints."""
     sys.path.insert(0, str(ROOT))
-    import main
+    from ttp_jax.verbs import command_line
 
     sections = []
-    for verb in main.VERBS:
+    for verb in command_line.VERBS:
         source = (ROOT / "ttp_jax" / "verbs" / f"{verb}.py").read_text()
         title, _, rest = (ast.get_docstring(ast.parse(source)) or "").partition("\n")
         sections.append(f"## {verb}\n\n{title}\n\n```text\n{rest.strip(chr(10))}\n```")
-    flags = f"## Flags\n\n```text\n{main.FLAGS.strip(chr(10))}\n```"
+    flags = f"## Flags\n\n```text\n{command_line.explained().strip(chr(10))}\n```"
     return "\n\n".join([*sections, flags])

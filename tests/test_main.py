@@ -68,16 +68,6 @@ def test_a_verb_shows_the_flags_that_it_takes(typed):
     assert "--workdir" not in typed("ttp", "people", "--help")[1]
 
 
-def test_every_flag_is_in_a_help():
-    before = set(flags.FLAGS)
-    main.define_flags()
-    own = set(flags.FLAGS) - before
-    for name in own:
-        delattr(flags.FLAGS, name)
-    for name in own - {"deliver"}:  # --nodeliver
-        assert f"--{name}" in main.FLAGS, name
-
-
 def test_a_video_in_the_place_of_a_verb(typed, tmp_path):
     assert "unknown verb 'my_video.mp4'" in typed("ttp", "my_video.mp4")[1]
     assert "did you mean personalize?" in typed("ttp", "personlize", "my_video.mp4")[1]

@@ -40,8 +40,8 @@ CONTAINERS = {
     "pose_encoder": "keypoint_encoder",
     "image_renderer": "renderer",
 }
-TRUNK = re.compile(r"(params|batch_stats)/encoder/(conv1|bn1|layer\d)")  # torchvision's part
 MEMBERS = {0: "conv0", 1: "bn0", 3: "conv1", 4: "bn1"}
+TRUNK = re.compile(r"(params|batch_stats)/encoder/(conv1|bn1|layer\d)")  # torchvision's part
 
 
 def read_torch(path: str | pathlib.Path) -> dict[str, np.ndarray]:

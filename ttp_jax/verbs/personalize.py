@@ -62,8 +62,6 @@ def run(config, workdir: pathlib.Path, options) -> int:
         from ttp_jax.verbs import live  # which uses this module
 
         return live.run(config, workdir, options)
-    if options.person:
-        raise ValueError("--person is for predict: personalization starts from the base.")
     if options.keep:
         people.pack({}, options.keep)  # a wrong form shows before the work
     return run_scenario(config, workdir, options.scenario or "online", options)

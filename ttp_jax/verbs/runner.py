@@ -143,8 +143,8 @@ class Runner:
         """Do subjects and yield each as it is done.
 
         A subject whose frames can't be used, or whose model ran away to NaN, comes with its error;
-        the others go on. Raises Stopped
-        after `stop` was set, with the states of unfinished subjects kept.
+        the others go on. Raises Stopped after `stop` was set, with the states of unfinished
+        subjects kept.
         """
         waiting: dict[tuple, list[_Member]] = {}
         with ThreadPoolExecutor() as readers:

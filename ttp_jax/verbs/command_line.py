@@ -1,0 +1,224 @@
+"""The flags of the command line: one table defines, explains and refuses them."""
+
+import dataclasses
+import re
+import textwrap
+from typing import Any
+
+from absl import flags
+from ml_collections import config_flags
+
+VERBS = (
+    *("train", "personalize", "predict", "evaluate", "reproduce"),
+    *("export", "info", "people", "verify", "live", "doctor"),
+)
+WORDS = ("people", "verify", "doctor")  # verbs that take words instead of a config
+WITH_A_MODEL = ("personalize", "predict", "live")  # verbs that a model's file is enough for
+ON_FILES = ("personalize", "predict")  # of those: on videos, pictures and data sets
+DELIVERED = ("smooth", "keypoints", "formats", "labels")  # flags of what is made of own videos
+
+_WITH_CONFIG = tuple(verb for verb in VERBS if verb not in WORDS)
+_AS_IT_COMES = ("personalize", "live")
+
+
+@dataclasses.dataclass(frozen=True)
+class Flag:
+    """A flag, or another word that help explains.
+
+    Attributes:
+      shown: as help spells it, "--keep=FORM"; without dashes, or with a dot, it defines no flag.
+      text: what it does.
+      verbs: those that take it; a flag of two meanings has two rows.
+      kind: of its value: str, bool, int (from 1 on), float, or the values that it may have.
+      default: without it.
+    """
+
+    shown: str
+    text: str
+    verbs: tuple[str, ...]
+    kind: type | tuple[str, ...] = str
+    default: Any = None
+
+    @property
+    def name(self) -> str | None:
+        """Name of the flag that this defines, if it does."""
+        found = re.fullmatch(r"--(\w+)(=.*)?", self.shown)
+        return found and found[1].removeprefix("no" if self.default is True else "")
+
+
+# By what they are for.
+GROUPS: dict[str, tuple[Flag, ...]] = {
+    "how to adapt": (
+        Flag(
+            "--scenario=NAME",
+            "online (the default: never sees a later frame) or offline (all first, for files only; "
+            "on the benchmark it gains more)",
+            _AS_IT_COMES,
+            ("online", "offline"),
+        ),
+        Flag("--iterations=N", "updates a frame", _AS_IT_COMES, int),
+        Flag("--keep=FORM", "keep the personalized models: full, fp16 or rankN", ("personalize",)),
+    ),
+    "which model": (
+        Flag(
+            "--person=NAME",
+            "the one that `personalize --keep` kept under this name",
+            ("predict",),
+        ),
+    ),
+    "own videos and pictures": (
+        Flag("VIDEO, FOLDER ...", "each is one person; or --inputs=PATTERN", ON_FILES),
+        Flag("--inputs=PATTERN", "the same in one word, as 'videos/*.mp4'", (*ON_FILES, "info")),
+        Flag(
+            "--config.data.boxes=B",
+            "where the person is: moving (what moves before a still camera), people (an upright "
+            "person), whole (the frame), x1,y1,x2,y2 (a region in pixels), FILE.csv or FILE.json. "
+            "Default: moving; whole with a --config",
+            ON_FILES,
+        ),
+        Flag(
+            "--config.data.fit=0",
+            "keep to the size of these boxes. Without --config the model takes the size, up to "
+            "twice, whose joints are likeliest to it; of what was found, also the region that it "
+            "covers, or the whole frame",
+            ON_FILES,
+        ),
+        Flag(
+            "--config.data.refine=N",
+            "predict and take the box of the prediction, N times over",
+            ON_FILES,
+        ),
+        Flag("--frames=A-B", "only these frames, counted from 0", ON_FILES),
+        Flag("--every=N", "only every Nth of them", ON_FILES, int),
+        Flag("--overwrite", "do these subjects again, if they are done already", ON_FILES, bool),
+    ),
+    "what is made of them, before and after (of predict: with --person)": (
+        Flag(
+            "--labels=FILE",
+            "true keypoints of some frames (COCO, DeepLabCut CSV, Penn Action .mat): scores before "
+            "and after; nothing is trained on them",
+            ON_FILES,
+        ),
+        Flag("--labels_first=1", "if the labels' pictures are numbered from 1", ON_FILES, int, 0),
+        Flag(
+            "--formats=NAMES",
+            "what else to write the keypoints as: dlc-csv (the default), dlc-h5, coco, sleap, trc, "
+            "npz, parquet; eks adds these keypoints to those of the same command with another "
+            "--config.seed, for the Ensemble Kalman Smoother",
+            ON_FILES,
+        ),
+        Flag("--keypoints=NAMES", "only these joints there, as left_knee,right_knee", ON_FILES),
+        Flag("--smooth=HOW", "smooth what is shown and exported: savgol or one-euro", ON_FILES),
+        Flag(
+            "--nodeliver",
+            "keypoints only: no report, no video, no other formats",
+            ON_FILES,
+            bool,
+            True,
+        ),
+    ),
+    "frames as they come": (
+        Flag("--camera=N", "from a camera, see `live --help`", _AS_IT_COMES),
+        Flag("--stdin", "from a pipe, see `live --help`", _AS_IT_COMES, bool),
+    ),
+    "all experiments": (
+        Flag(
+            "--config=FILE",
+            "the experiment: configs/tiny.py, configs/penn.py, ...; own videos and cameras need "
+            "none",
+            _WITH_CONFIG,
+        ),
+        Flag(
+            "--config.FIELD=VALUE",
+            "change a field of it, e.g. --config.data.root=DIR --config.seed=1",
+            _WITH_CONFIG,
+        ),
+        Flag(
+            "--workdir=DIR",
+            "where results go and checkpoints are looked for; default runs/NAME",
+            _WITH_CONFIG,
+        ),
+        Flag(
+            "--device=NAME",
+            "cpu, gpu or tpu; default the best there is",
+            _WITH_CONFIG,
+            ("cpu", "gpu", "tpu"),
+        ),
+    ),
+    "the model": (
+        Flag(
+            "--model=FILE",
+            "one that `export` wrote; default the included one, or with a --config the workdir's",
+            WITH_A_MODEL,
+        ),
+    ),
+    "several machines": (
+        Flag("--hosts=WHO", "one of several processes, docs/scaling.md", ("train", *ON_FILES)),
+    ),
+    "tables and figures": (
+        Flag("--what=NAMES", "which of them; default all", ("reproduce",), str, "all"),
+        Flag("--cells=DIR", "where finished results are; default WORKDIR/cells", ("reproduce",)),
+        Flag("--minutes=N", "start nothing new after so many minutes", ("reproduce",), float, 0.0),
+    ),
+    "the model's file": (
+        Flag("--model=FILE", "the file to write", ("export",)),
+        Flag(
+            "--torch=FILE",
+            "take the model from a state dict of the released PyTorch program (needs torch) "
+            "instead of the workdir; sets config.model.color_order=bgr",
+            ("export",),
+        ),
+    ),
+    "what to describe": (
+        Flag(
+            "--data",
+            "the data set instead of the network; VIDEO, FOLDER ... are one, too",
+            ("info",),
+            bool,
+        ),
+    ),
+}
+
+
+def explained(verb: str | None = None) -> str:
+    """Help about the flags of a verb, or of all."""
+    lines = []
+    for title, rows in GROUPS.items():
+        shown = [row for row in rows if verb is None or verb in row.verbs]
+        lines += [f"\n{title}"] if shown else []
+        for row in shown:
+            start, rest = f"  {row.shown:<22} ", " " * 25
+            text = f"{start}{row.text}"
+            lines += textwrap.wrap(text, 100, subsequent_indent=rest, break_on_hyphens=False)
+    return "".join(f"{line}\n" for line in lines)
+
+
+def define() -> None:
+    """Define the flags."""
+    for name, row in {row.name: row for row in _rows() if row.name}.items():
+        if name == "config":
+            config_flags.DEFINE_config_file(name, None, row.text)
+        elif isinstance(row.kind, tuple):
+            flags.DEFINE_enum(name, row.default, row.kind, row.text)
+        elif row.kind is bool:
+            flags.DEFINE_bool(name, bool(row.default), row.text)
+        elif row.kind is int:  # a count, unless it has a default
+            least = 1 if row.default is None else row.default
+            flags.DEFINE_integer(name, row.default, row.text, lower_bound=least)
+        elif row.kind is float:
+            flags.DEFINE_float(name, row.default, row.text)
+        else:
+            flags.DEFINE_string(name, row.default, row.text)
+
+
+def refuse_others(options, verb: str) -> None:
+    """Raise absl's flags.Error for a flag that this verb would do nothing with."""
+    for name in dict.fromkeys(row.name for row in _rows() if row.name):
+        takers = {verb for row in _rows() if row.name == name for verb in row.verbs}
+        if options[name].present and verb not in takers:
+            known = " and ".join(taker for taker in VERBS if taker in takers)
+            raise flags.Error(f"--{name} is for {known}, not for {verb}.")
+
+
+def _rows() -> list[Flag]:
+    return [row for rows in GROUPS.values() for row in rows]
