@@ -54,7 +54,7 @@ def compiled(how, **changes):
         return functools.partial(ttp.start, tools=tools, capacity=T, shape=(HEIGHT, WIDTH))
     if how == "adapt_step":
         return jax.jit(functools.partial(steps.adapt_step, model=tools.model, tx=tools.tx))
-    if how in ("online", "predict_frames"):
+    if how in ("online", "predict_frames", "look"):
         return jax.jit(functools.partial(getattr(ttp, how), tools=tools))
     solo = functools.partial(ttp.personalize, tools=tools)
     return jax.jit(solo if how == "personalize" else over_all(solo, how))
@@ -299,6 +299,16 @@ def test_online_goes_on_with_a_full_memory(net):
     assert np.isfinite(joints).all()
     first = whole(net, frames())[1][0]
     np.testing.assert_allclose(joints[:2], first[:2], atol=0.05)  # the memory holds both
+
+
+def test_a_frame_that_is_looked_at_is_remembered_and_predicted_as_it_is(net):
+    base = net[1]
+    learned, _ = chunk(net, part(frames(), 0, 3))
+    looked, found = compiled("look")(learned, base, part(frames(), 3, 4))
+    assert (int(looked.adaptation.step), int(looked.memory.seen), int(looked.frame)) == (3, 4, 4)
+    plain = compiled("predict_frames")(learned, base, part(frames(), 3, 4))[1]
+    jax.tree.map(np.testing.assert_array_equal, found, plain)
+    np.testing.assert_array_equal(looked.memory.pictures[3], frames().pictures[3])
 
 
 def test_reset_every_begins_as_with_a_new_video(net):

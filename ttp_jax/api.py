@@ -328,11 +328,7 @@ def _programs_of(net: pose.PoseNet, settings: ttp.Settings) -> _Programs:
         # Copies, because the programs take over what they are given: key and base stay whole.
         return jax.tree.map(jnp.copy, subject)
 
-    def look(subject, base, frames):
-        _, found = ttp.predict_frames(subject, base, frames, tools=tools)
-        return ttp.watch(subject, frames), found
-
-    online = functools.partial(ttp.online, tools=tools)
+    online, look = (functools.partial(fn, tools=tools) for fn in (ttp.online, ttp.look))
     adapt = functools.partial(ttp.adapt_offline, tools=tools, count=CHUNK)
     programs = online, look, ttp.watch, adapt
     return _Programs(start, *(jax.jit(fn, donate_argnums=0) for fn in programs))

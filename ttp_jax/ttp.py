@@ -225,6 +225,14 @@ def predict_frames(
     return subject.replace(frame=subject.frame + len(frames.valid)), predicted
 
 
+def look(
+    subject: Subject, base: state.Base, frames: Frames, *, tools: Tools
+) -> tuple[Subject, tuple[jax.Array, jax.Array]]:
+    """Remember the next frames and predict them, without an update; returns as `online`."""
+    _, predicted = predict_frames(subject, base, frames, tools=tools)
+    return watch(subject, frames), predicted
+
+
 def personalize(
     base: state.Base, vgg: VGG16, frames: Frames, key: jax.Array, *, tools: Tools
 ) -> tuple[Subject, tuple[jax.Array, jax.Array]]:

@@ -14,6 +14,7 @@ that isn't held out (`config.ttp.held_out`; of a stream none is).
 """
 
 import dataclasses
+import functools
 import itertools
 import pathlib
 import queue
@@ -65,7 +66,7 @@ class Live:
         """Compile for pictures of this size."""
         tools = experiment.ttp_tools(config, "online")
         self._settings = tools.settings
-        self._base, self._vgg = jax.device_put((base, experiment.load_vgg(config)))
+        base, vgg = jax.device_put((base, experiment.load_vgg(config)))
         size, oversample = config.model.image_size, config.data.oversample
         self._pixels = oversample * size if oversample else np.inf
         self._shape = pipeline.window_shape(picture.shape[:2], self._pixels, config.data.context)
@@ -81,19 +82,13 @@ class Live:
         self._box = first_box(config.data.boxes, picture)
         self._follows = bool(config.data.refine)
 
-        def learn(subject, base, vgg, frames):
-            return ttp.online(subject, base, vgg, frames, tools=tools)
+        def compiled(fn, *models):
+            fn = jax.jit(functools.partial(fn, tools=tools), donate_argnums=0)
+            program = fn.lower(self._subject, *models, self._frames(picture)).compile()
+            return lambda subject, frames: program(subject, *models, frames)
 
-        def look(subject, base, vgg, frames):
-            del vgg
-            _, found = ttp.predict_frames(subject, base, frames, tools=tools)
-            return ttp.watch(subject, frames), found
-
-        frames, models = self._frames(picture), (self._base, self._vgg)
-        self._learn, self._look = (
-            jax.jit(fn, donate_argnums=0).lower(self._subject, *models, frames).compile()
-            for fn in (learn, look)
-        )
+        self._learn = compiled(ttp.online, base, vgg)
+        self._look = compiled(ttp.look, base)
 
     @property
     def updates(self) -> int:
@@ -106,7 +101,7 @@ class Live:
         Raises NotFinite where the updates ran away to NaN.
         """
         step = self._learn if update else self._look
-        self._subject, found = step(self._subject, self._base, self._vgg, self._frames(picture))
+        self._subject, found = step(self._subject, self._frames(picture))
         joints, peaks = (part[0] for part in jax.device_get(found))
         ttp.check_finite(peaks, self._settings)
         if self._follows:
