@@ -34,6 +34,7 @@ def get_config():
     c.reproduce.given = (("transformer-seed0-5a4199f2", "shipped"),)
     # Synthetic to real: a folder in Penn Action's layout.
     c.transfer = tiny_penn.get_config().data
+    c.transfer.about = "one real man, two cameras (Pose2Sim's recording in Penn Action's layout)"
     c.transfer.people = ("0002", "0003")
     c.transfer.fit = True  # chosen on 0001, the video that isn't among the people
     return c

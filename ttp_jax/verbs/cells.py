@@ -116,7 +116,7 @@ def cell_name(config, cell: Cell) -> str:
     if cell.scenario in ("online", "offline"):
         parts["ttp"] = fields(own.ttp, *receipts.HOW)
     if cell.transfer:
-        parts["transfer"] = fields(own.transfer, "root")
+        parts["transfer"] = fields(own.transfer, "root", "about")
     if cell.scenario == POINTS or (cell.scenario == "offline" and cell.method in WITH_KEYPOINTS):
         parts["probe"] = own.eval.probe_frames
     return f"{cell.title}-{fingerprint(parts)}"

@@ -161,7 +161,8 @@ def _about(config, there) -> list[str]:
     return [
         "The command runs what isn't there yet in the folder of finished cells, `--cells=DIR`; "
         "with `--what=report` it runs nothing.",
-        f"Data: {data}. Measures: {', '.join(measures) or 'none yet'}.",
+        f"Data: {data}, but for Table 6. Measures: {', '.join(measures) or 'none yet'}.",
+        "Seconds and memory are of the machine as it was, with what else ran on it.",
         f"{len(there)} cells; machines: {'; '.join(kinds) or 'none'}; "
         f"commits: {', '.join(commits) or 'none'}.",
     ]

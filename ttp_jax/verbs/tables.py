@@ -183,7 +183,8 @@ def _with_interval(deltas: np.ndarray) -> str:
     if not deltas.size:
         return "-"
     if deltas.shape[1] < FEWEST:
-        return f"{deltas.mean():+.2f} (too few)"
+        each = ", ".join(f"{gain:+.2f}" for gain in deltas.mean(0))
+        return f"{deltas.mean():+.2f} (each: {each})"
     low, high = metrics.bootstrap_interval(deltas)
     return f"{deltas.mean():+.2f} ({low:+.2f} to {high:+.2f})"
 
@@ -260,7 +261,7 @@ def _table1(config, find: Find) -> Table:
             rows.append(_untrained_line(scenario, cell))
     theirs = published.TABLE1.get(config.name, {})
     rows += list(_lines(config, find, config.reproduce.methods, theirs))
-    rows += list(_control_lines(config, find))
+    rows += list(_control_lines(config, find, config.reproduce.methods))
     return Table(
         "Table 1: methods and scenarios",
         (*HEAD, *COST),
@@ -271,14 +272,15 @@ def _table1(config, find: Find) -> Table:
     )  # fmt: skip
 
 
-def _control_lines(config, find: Find):
+def _control_lines(config, find: Find, methods, **options):
     """Rows of the form of Table 1: each person by the model adapted to another one."""
-    for method in config.reproduce.methods:
-        cells = _each(config, method, ("offline",))
+    for method in methods:
+        cells = _each(config, method, ("offline",), **options)
         found = [cell for cell in _there(find, cells) if "stranger" in cell]
         if not found:
             continue
-        gain = _gain(_there(find, _each(config, method, ("none",))), found, "stranger")
+        before = _there(find, _each(config, method, ("none",), **options))
+        gain = _gain(before, found, "stranger")
         yield (
             METHODS[method] + _seeds(found, cells),
             "offline, by another person's model",
@@ -291,6 +293,11 @@ def _control_lines(config, find: Find):
 
 CLAIMS = (  # what the paper claims: of what, over what; each (method, scenario[, scores])
     ("both tasks trained help without TTP", (("transformer", "none"),), (("baseline", "none"),)),
+    (
+        "the rotation task trained beside helps without TTP",
+        (("rotation", "none"),),
+        (("baseline", "none"),),
+    ),
     ("TTP online helps", (("transformer", "online"),), (("transformer", "none"),)),
     ("TTP offline helps", (("transformer", "offline"),), (("transformer", "none"),)),
     (
@@ -307,6 +314,11 @@ CLAIMS = (  # what the paper claims: of what, over what; each (method, scenario[
         "the Transformer gains more offline than feature sharing",
         (("transformer", "offline"), ("shared", "none")),
         (("transformer", "none"), ("shared", "offline")),
+    ),
+    (
+        "the Transformer gains more online than rotation",
+        (("transformer", "online"), ("rotation", "none")),
+        (("transformer", "none"), ("rotation", "online")),
     ),
     (
         "the Transformer gains more offline than rotation",
@@ -425,10 +437,12 @@ def _table6(config, find: Find) -> Table:
     theirs = published.TABLE6.get(config.name, {})
     if config.transfer.get("source"):
         rows += list(_lines(config, find, ("baseline", "transformer"), theirs, transfer=True))
+        rows += list(_control_lines(config, find, ("transformer",), transfer=True))
     people = ", ".join(config.transfer.get("people", ())) or "the test split"
+    about = config.transfer.get("about") or config.transfer.get("source", "nothing")
     fitted = " Boxes of the labels; for the models at the size at which each is most confident."
     fits = fitted if config.transfer.get("fit", False) else ""
-    notes = (f"Personalized on {config.transfer.get('source', 'nothing')}: {people}.{fits}",)
+    notes = (f"Personalized on {about}: {people}.{fits}",)
     return Table("Table 6: transfer to another data set", (*HEAD, *COST), rows, notes)
 
 
