@@ -2,11 +2,12 @@
 
     python main.py evaluate --config=configs/tiny.py --workdir=runs/tiny
 
-Online and offline appear where `personalize` has written them. Prints the table (PCK@0.2: percent of
-joints within 0.2 torso lengths of the truth; the gain of a person over without TTP, mean +- standard
-error, and the share of people with a loss), then whether the self-supervised half is alive, on test people and on training people: three figures that need no
-labels, and how well joints can be read from its keypoints. Writes evaluation.json, and per
-personalized subject results/SCENARIO/NAME_overlay.png: joints before and after, over the pictures.
+Online and offline appear where `personalize` has written them. Prints the table (PCK@0.2: percent
+of joints within 0.2 torso lengths of the truth; a person's gain over without TTP, its mean +-
+standard error, and the share of people with a loss), then whether the self-supervised half is
+alive, on test people and on training people: three figures that need no labels, and how well joints
+can be read from its keypoints. Writes evaluation.json, and per personalized subject
+results/SCENARIO/NAME_overlay.png: joints before and after, over the pictures.
 """
 
 import functools
