@@ -88,9 +88,9 @@ def check(verb: str, inputs: str) -> None:
     command_line.refuse_others(options, verb)
     if verb == "live" and not options.stdin:
         options.camera = options.camera or "0"
-    if config.data.source != "media" or verb in ("info", "export"):
+    if config.data.source != "media" or verb == "export" or (verb == "info" and not options.data):
         return
-    if verb not in WITH_A_MODEL:
+    if verb not in (*WITH_A_MODEL, "info"):
         raise flags.Error(
             f"{verb} needs a labelled data set; to score a video of your own: "
             "personalize my_video.mp4 --labels=FILE"
@@ -123,12 +123,12 @@ def apply_flags(config, options, inputs: str, verb: str | None) -> None:
         raise ValueError("name a video, or --camera or --stdin: one of them at a time.")
     if not own and (config.data.frames or config.data.every > 1):
         raise ValueError("--frames and --every are for own videos and pictures.")
-    if not own or (verb == "predict" and not options.person):
+    if not own or not options.deliver or (verb == "predict" and not options.person):
         for name in DELIVERED:
             if options[name].value:
                 raise ValueError(
                     f"--{name} is of no use here: what it asks for is made of own videos, before "
-                    "and after (personalize, or predict --person)."
+                    "and after (personalize, or predict --person; without --nodeliver)."
                 )
 
 

@@ -12,6 +12,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from ttp_jax import geometry
+
 
 class Closable(Protocol):
     """What opens itself again when it is used."""
@@ -101,7 +103,7 @@ class Clip:
     def whole(self) -> np.ndarray:
         """Whole pictures as boxes float32 [T, 4]."""
         sizes = np.tile(self.largest, (self.num_frames, 1)) if self.sizes is None else self.sizes
-        return (np.concatenate([np.zeros_like(sizes), sizes[:, ::-1]], -1) - 0.5).astype(np.float32)
+        return geometry.whole_box(sizes).astype(np.float32)
 
     @property
     def largest(self) -> tuple[int, int]:

@@ -50,14 +50,13 @@ class Identity(NamedTuple):
     backpack: jax.Array
     handbag: jax.Array
     loose: jax.Array  # 0 = tight trousers, 1 = twice as wide at the hem
-    occluders: jax.Array  # [OCCLUDERS, 10] shapes in front of the person, as `clutter`
+    occluders: jax.Array  # [2, 10] shapes in front of the person, as `clutter`
 
 
 MATERIALS = ("skin", "top", "bottom", "shoe", "hair", "hat", "bag")
 # Two colours, stripe and check directions, kind (0 plain, 1 stripes, 2 checks, 3 dots).
 MATERIAL_SIZE = 3 + 3 + 3 + 3 + 1
 CLUTTER = 9
-OCCLUDERS = 2
 BONES = {
     "hip": 0.095, "waist": 0.12, "spine": 0.39, "shoulder": 0.185, "neck": 0.075, "head": 0.115,
     "upper_arm": 0.28, "forearm": 0.25, "hand": 0.07, "thigh": 0.42, "shin": 0.41, "foot": 0.15,
@@ -246,7 +245,7 @@ def _extras(draw, varied, trouser):
 
 
 def _occluders(draw):
-    """Draw things in front of the person [OCCLUDERS, 10]: a post and a piece of furniture, or none.
+    """Draw things in front of the person [2, 10]: a post and a piece of furniture, or none.
 
     A shape of no size hides nothing.
     """

@@ -17,6 +17,7 @@ import scipy.ndimage
 from tqdm import tqdm
 
 from data_pipelines.clips import Clip, DataError
+from ttp_jax import geometry
 
 # Joints -> box. The training boxes of Penn Action are the box of the visible joints, widened by
 # 0.10 of its width (height) at either side and cut off at the picture's rim (medians over 18,730
@@ -70,18 +71,18 @@ def boxes_from_joints(
       Boxes float32 [T, 4]. `previous`, or whole frames, if no frame has half of its joints.
     """
     count, joint_count = joints.shape[:2]
-    size = np.broadcast_to(np.asarray(picture_size, np.float64), (count, 2))[:, ::-1]
+    sizes = np.broadcast_to(picture_size, (count, 2))
+    whole = geometry.whole_box(sizes)
     known = np.isfinite(joints).all(-1, keepdims=True)
     usable = np.flatnonzero(2 * known.sum((1, 2)) >= joint_count)
     if not usable.size:
-        whole = np.concatenate([np.full(size.shape, -0.5), size - 0.5], -1)
         return np.array(whole if previous is None else previous, np.float32)
     low = np.where(known, joints, np.inf)[usable].min(1)
     high = np.where(known, joints, -np.inf)[usable].max(1)
     pad = margin * (high - low)
     boxes = between(usable, np.concatenate([low - pad, high + pad], -1), count)
-    boxes = _smooth(boxes, smooth).reshape(count, 2, 2).clip(-0.5, (size - 0.5)[:, None])
-    least = LEAST_SHARE * size.max(-1)
+    boxes = _smooth(boxes, smooth).reshape(count, 2, 2).clip(-0.5, whole[:, None, 2:])
+    least = LEAST_SHARE * sizes.max(-1)
     if previous is not None:
         least = np.maximum(least, LEAST_SHRINK * (previous[:, 2:] - previous[:, :2]).max(-1))
     centre, half = boxes.mean(1), (boxes[:, 1] - boxes[:, 0]) / 2

@@ -35,6 +35,7 @@ from tqdm import tqdm
 
 from data_pipelines import locate
 from data_pipelines.clips import Clip, DataError, FrameError, LastUsed
+from ttp_jax import geometry
 
 VIDEOS = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".flv")
 VIDEOS += (".3gp", ".ts", ".mts", ".m2ts", ".ogv")
@@ -334,12 +335,11 @@ class _Source:
     @property
     def whole(self) -> np.ndarray:
         """Whole frames as boxes float64 [T, 4]."""
-        return np.concatenate([np.zeros(self.sizes.shape), self.sizes[:, ::-1]], -1) - 0.5
+        return geometry.whole_box(self.sizes)
 
-    def shows(self, frame: int, box: np.ndarray) -> bool:
-        """Whether any of a box lies in the picture."""
-        end = self.sizes[frame, ::-1] - 0.5
-        return bool((box[:2] < end).all() and (box[2:] > -0.5).all())
+    def check(self, box: np.ndarray, frame: int, where: str) -> None:
+        """Raise DataError for a box that can't be of this frame."""
+        check_place(box, self.sizes[frame], f"frame {frame} of {self.name}", where)
 
 
 def _open_all(paths: Sequence[Path]) -> list[_Source]:
@@ -505,13 +505,9 @@ def _box_rule(boxes: str | os.PathLike) -> BoxRule:
     """Turn the argument `boxes` into a function from the subjects to their boxes [T, 4]."""
     if boxes == "whole":
         return lambda sources: [source.whole for source in sources]
-    try:
-        region = np.array([float(part) for part in str(boxes).split(",")])
-    except ValueError:
-        region = None
-    if region is not None and region.shape == (4,):
-        _check_box(region, f'boxes "{boxes}"')
-        return lambda sources: [_fixed(source, region) for source in sources]
+    box = region(str(boxes))
+    if box is not None:
+        return lambda sources: [_fixed(source, box) for source in sources]
     path = Path(os.path.expanduser(boxes))
     if path.suffix.lower() not in (".csv", ".json"):
         raise DataError(
@@ -522,12 +518,27 @@ def _box_rule(boxes: str | os.PathLike) -> BoxRule:
     return lambda sources: _from_rows(path, rows, sources)
 
 
-def _fixed(source: _Source, region: np.ndarray) -> np.ndarray:
+def region(text: str) -> np.ndarray | None:
+    """The box [4] that "x1,y1,x2,y2" names, None for other words.
+
+    Raises DataError for a box without an area.
+    """
+    try:
+        box = np.array([float(part) for part in text.split(",")])
+    except ValueError:
+        return None
+    if box.shape != (4,):
+        return None
+    _check_box(box, f'boxes "{text}"')
+    return box
+
+
+def _fixed(source: _Source, box: np.ndarray) -> np.ndarray:
     """The same box in every frame, float64 [T, 4]."""
-    shown = ",".join(f"{value:g}" for value in region)
+    shown = ",".join(f"{value:g}" for value in box)
     for frame in np.unique(source.sizes, axis=0, return_index=True)[1]:
-        _check_place(region, source, frame, f'boxes "{shown}"')
-    return np.tile(region, (len(source.sizes), 1))
+        source.check(box, frame, f'boxes "{shown}"')
+    return np.tile(box, (len(source.sizes), 1))
 
 
 def _check_box(box: np.ndarray, where: str) -> None:
@@ -537,15 +548,18 @@ def _check_box(box: np.ndarray, where: str) -> None:
         )
 
 
-def _check_place(box: np.ndarray, source: _Source, frame: int, where: str) -> None:
-    height, width = source.sizes[frame]
-    wrong = None if source.shows(frame, box) else "lies outside"
+def check_place(box: np.ndarray, size: Sequence[int] | np.ndarray, of: str, where: str) -> None:
+    """Raise DataError for a box that can't be of a picture of this size (height, width)."""
+    height, width = size
+    x1, y1, x2, y2 = geometry.whole_box(size)
+    shown = box[0] < x2 and box[1] < y2 and box[2] > x1 and box[3] > y1
+    wrong = None if shown else "lies outside"
     if (box[2:] - box[:2]).max() > LARGEST_BOX * max(height, width):
         wrong = "is far larger than"
     if wrong:
         raise DataError(
-            f"{where}: the box {box.tolist()} {wrong} frame {frame} of {source.name}, which is "
-            f"{width} x {height} pixels: give pixels of the upright picture."
+            f"{where}: the box {box.tolist()} {wrong} {of}, which is {width} x {height} pixels: "
+            "give pixels of the upright picture."
         )
 
 
@@ -634,7 +648,7 @@ def _from_rows(path: Path, rows: list[_Row], sources: Sequence[_Source]) -> list
             )
         if row.frame in own:
             raise DataError(f"{row.where}: a second box for frame {row.frame} of {name}.")
-        _check_place(row.box, source, row.frame, row.where)
+        source.check(row.box, row.frame, row.where)
         own[row.frame] = row.box
     for name, own in placed.items():
         if not own:

@@ -527,13 +527,6 @@ def render(identity: Identity, pose: Pose, camera: Camera, size: int):
     return image, capsules.joints, visible
 
 
-def part_map(identity: Identity, pose: Pose, camera: Camera, size: int) -> jax.Array:
-    """Return the index into `PARTS` that each pixel [size, size] shows; -1 is the room."""
-    capsules = _project(identity, pose, camera, size)
-    y, x = jnp.meshgrid(*2 * [jnp.arange(size, dtype=jnp.float32)], indexing="ij")
-    return _nearest(capsules, x, y)[0]
-
-
 def person_box(identity: Identity, pose: Pose, camera: Camera, size: int, slack=0.0) -> jax.Array:
     """Return the box x1, y1, x2, y2 of all parts in pixels; it may reach outside the picture.
 

@@ -16,7 +16,6 @@ import pathlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import cv2
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -305,43 +304,3 @@ def _record(spec: Spec, split: str) -> str:
         **{field: getattr(spec, field) for field in ("seed", "image_size", "preset")},
     }
     return json.dumps(own, indent=1)
-
-
-def contact_sheet(
-    clips: Sequence[Clip],
-    path: str | os.PathLike | None = None,
-    *,
-    rows: int = 8,
-    columns: int = 8,
-    zoom: int = 3,
-    joints: bool = True,
-) -> np.ndarray:
-    """Lay out clips (rows) by frames (columns), enlarged; return RGB uint8 [H, W, 3].
-
-    Args:
-      path: also written there as a picture, if given.
-      joints: draw limbs and joints (hidden ones hollow) and the box.
-    """
-    lines = []
-    for clip in clips[:rows]:
-        tiles = []
-        for t in np.linspace(0, clip.num_frames - 1, columns).round().astype(int):
-            tile = cv2.resize(clip.read(t), None, fx=zoom, fy=zoom, interpolation=cv2.INTER_CUBIC)
-            tiles.append(_draw_labels(tile, clip, t, zoom) if joints else tile)
-        lines.append(np.concatenate(tiles, 1))
-    sheet = np.concatenate(lines, 0)
-    if path is not None:
-        cv2.imwrite(os.fspath(path), sheet[..., ::-1])
-    return sheet
-
-
-def _draw_labels(tile, clip, t, zoom):
-    at = lambda point: tuple(int(v) for v in np.round((point + 0.5) * zoom - 0.5))  # noqa: E731
-    points = [at(point) for point in clip.joints[t]]
-    colors = [tuple(int(v) for v in color) for color in PENN13.colors]
-    cv2.rectangle(tile, at(clip.boxes[t, :2]), at(clip.boxes[t, 2:]), (255, 255, 255), 1)
-    for a, b in PENN13.limbs:
-        cv2.line(tile, points[a], points[b], colors[b], 1, cv2.LINE_AA)
-    for point, color, seen in zip(points, colors, clip.visible[t], strict=True):
-        cv2.circle(tile, point, zoom, color, -1 if seen else 1, cv2.LINE_AA)
-    return tile

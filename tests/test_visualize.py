@@ -42,8 +42,9 @@ def test_joints_have_their_colour_at_their_place(scale):
 
 
 def test_dots_are_centred_on_pixel_centres():
-    drawn = visualize.draw_points(np.zeros_like(GREY), [[20, 30]], [[255, 255, 255]], scale=4)
-    weight = drawn.sum(-1).astype(float)
+    canvas = visualize._Canvas(np.zeros_like(GREY), 4)
+    canvas.dot([20, 30], [255, 255, 255])
+    weight = canvas.picture().sum(-1).astype(float)
     y, x = np.indices(weight.shape)
     center = [(weight * x).sum() / weight.sum(), (weight * y).sum() / weight.sum()]
     np.testing.assert_allclose(center, [20.5 * 4 - 0.5, 30.5 * 4 - 0.5], atol=0.15)

@@ -432,13 +432,6 @@ class VGG16Features(nn.Module):
         return outputs
 
 
-def initial_normalisers(
-    levels: int = 5, dtype: torch.dtype | None = None, device: torch.device | str | None = None
-) -> Tensor:
-    """Running means at the start, one for the image and one per VGG level."""
-    return torch.tensor(INITIAL_NORMALISERS[: levels + 1], dtype=dtype, device=device)
-
-
 def perceptual_loss(
     pred: Tensor, target: Tensor, vgg: nn.Module, normalisers: Tensor, momentum: float = 0.01
 ) -> tuple[Tensor, Tensor]:
@@ -620,40 +613,8 @@ def published_online_step(
     return outputs["heatmaps"][:1], normalisers, log_normalisers
 
 
-# --- Initialisation ------------------------------------------------------------------------------
-
-
 def _modules(model: nn.Module, kinds: type | tuple[type, ...]) -> list[nn.Module]:
     return [module for module in model.modules() if isinstance(module, kinds)]
-
-
-def count_parameters(module: nn.Module) -> int:
-    """Number of parameters, trainable or not."""
-    return sum(parameter.numel() for parameter in module.parameters())
-
-
-@torch.no_grad()
-def init_reference(model: TTPModel | PoseResNet) -> None:
-    """Initialise as the released program, with a He-initialised trunk in place of ImageNet's."""
-    for module in model.modules():
-        if hasattr(module, "reset_parameters"):
-            module.reset_parameters()
-        elif isinstance(module, nn.MultiheadAttention):
-            module._reset_parameters()
-    encoder = model.pose_net if isinstance(model, TTPModel) else model
-    trunk = [encoder.conv1, *(getattr(encoder, f"layer{i}") for i in range(1, 5))]
-    for part in trunk:
-        for conv in _modules(part, nn.Conv2d):
-            nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
-    small = _modules(encoder.deconv_layers, nn.ConvTranspose2d)
-    if hasattr(encoder, "final_layer"):
-        small.append(encoder.final_layer)
-    if hasattr(encoder, "mh_attn"):
-        small += _modules(encoder.mh_attn, nn.Linear)
-    for module in small:
-        nn.init.normal_(module.weight, std=0.001)
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
 
 
 def _random_images(generator: torch.Generator, batch_size: int, size: int) -> Tensor:

@@ -344,13 +344,7 @@ def _predictor(model: Model) -> Callable[..., Any]:
 def _predictor_of(net: pose.PoseNet, settings: ttp.Settings) -> Callable[..., Any]:
     tools = ttp.tools(net, settings)
 
-    @jax.jit
-    def predict(base, frames):
-        subject = ttp.start(base, jax.random.key(0), tools=tools, capacity=1, shape=(1, 1))
-        subject = subject.replace(adaptation=subject.adaptation.replace(delta={}))
-        return ttp.predict_frames(subject, base, frames, tools=tools)[1]
-
-    return predict
+    return jax.jit(lambda base, frames: ttp.predict(base, {}, frames, tools=tools))
 
 
 def _settings(
@@ -378,13 +372,12 @@ def _settings(
         changes[name] = kind(value)
     size, bgr = model.image_size, pose.is_bgr(model.config["model"])
     found = ttp.settings_from(model.config["ttp"], scenario, image_size=size, bgr=bgr)
+    ttp.check_method(model.net.method, found)
     return found._replace(**changes)
 
 
 def _features(model: Model) -> vgg.VGG16:
     """The features of the model's perceptual loss; only what adapts needs them."""
-    if model.net.method == "baseline":
-        raise ValueError("a baseline has no self-supervised task: it can't be personalized.")
     return _read_features(model.config["loss"]["features"], model.config["loss"]["levels"])
 
 
@@ -417,7 +410,7 @@ def _checked(frames, boxes) -> tuple[list[np.ndarray], np.ndarray]:
             )
     height, width, _ = pictures[0].shape
     if boxes is None:
-        boxes = [-0.5, -0.5, width - 0.5, height - 0.5]
+        boxes = geometry.whole_box((height, width))
     boxes = np.asarray(boxes, np.float64)
     if boxes.shape not in ((4,), (len(pictures), 4)):
         raise ValueError(f"got boxes {boxes.shape}, expected {(len(pictures), 4)} or (4,).")

@@ -72,8 +72,8 @@ class Checkpoints:
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(
                 f"checkpoint {self.folder / 'last' / str(step)} is not of the network that the "
-                f"config describes ({str(error).splitlines()[0]}). Use the config it was trained "
-                f"with: {self.folder.parent / 'config.json'}."
+                f"config describes ({str(error).splitlines()[0]}). Give the settings it was "
+                f"trained with, which are in {self.folder.parent / 'config.json'}."
             ) from error
 
     def close(self) -> None:
@@ -172,7 +172,8 @@ class ModelFile(NamedTuple):
       base: parameters (rounded to half precision in the file), statistics, normalisers.
       config: the parts of its experiment that it can't be used without: "data" (skeleton only),
         "model", "loss", "ttp", "train" (precision only).
-      about: where it comes from: "command", "commit", "trained" and what else the writer knew.
+      about: where it comes from: the "config"'s name, its last "step", all that it was "trained"
+        on, or what else its writer knew.
     """
 
     base: Base

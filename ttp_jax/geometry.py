@@ -26,6 +26,12 @@ def _namespace(*arrays) -> Any:
     return jnp if any(isinstance(array, jax.Array) for array in arrays) else np
 
 
+def whole_box(sizes) -> np.ndarray:
+    """Whole pictures as boxes float64 [..., 4], from their heights and widths [..., 2]."""
+    sizes = np.asarray(sizes, np.float64)
+    return np.concatenate([np.zeros_like(sizes), sizes[..., ::-1]], -1) - 0.5
+
+
 def box_to_crop(boxes):
     """Return the square crops [..., 3] = (cx, cy, side) around person boxes [..., 4]."""
     xp = _namespace(boxes)

@@ -84,17 +84,15 @@ def pck(predicted, joints, visible, skeleton, threshold: float = 0.2) -> Score:
     return _count(relative <= threshold, visible, "micro")
 
 
-def accuracy_px(
-    predicted, joints, visible, pixels: float = 6, half_resolution: bool = True
-) -> Score:
+def accuracy_px(predicted, joints, visible, pixels: float = 6) -> Score:
     """Count joints within `pixels` of the truth (macro average), the score of BBC Pose.
 
-    With `half_resolution` both are first mapped by p' = (p - 1) / 2 + 1 as in the published
-    program, so 6 pixels are 12 of the original picture. A prediction of NaN counts as wrong.
+    Both are first mapped by p' = (p - 1) / 2 + 1 as in the published program, so 6 pixels are 12 of
+    the original picture. A prediction of NaN counts as wrong.
     """
     predicted, joints, visible = _checked(predicted, joints, visible)
     error = np.linalg.norm(predicted - joints, axis=-1)
-    return _count(error * (0.5 if half_resolution else 1.0) <= pixels, visible, "macro")
+    return _count(error / 2 <= pixels, visible, "macro")
 
 
 class Rmse(NamedTuple):
@@ -226,10 +224,8 @@ def subject_table(before, after) -> SubjectTable:
     )
 
 
-def bootstrap_interval(
-    deltas, seed: int = 0, samples: int = 10_000, confidence: float = 0.95
-) -> tuple[float, float]:
-    """Return the percentile bootstrap interval of the mean of paired differences [N] or [S, N].
+def bootstrap_interval(deltas, seed: int = 0, samples: int = 10_000) -> tuple[float, float]:
+    """Return the 95 % interval (percentile bootstrap) of the mean of paired differences [(S,) N].
 
     Draws whole videos, since frames of one video are not independent, and of S trainings (seeds)
     whole trainings. Two or three trainings say little of how others would vary, and a bootstrap
@@ -248,7 +244,7 @@ def bootstrap_interval(
         if runs > 1:
             drawn = drawn[rng.integers(runs, size=runs)]
         means.append(drawn.mean())
-    low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
+    low, high = np.quantile(means, [0.025, 0.975])
     return float(low), float(high)
 
 

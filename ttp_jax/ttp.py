@@ -99,6 +99,18 @@ def settings_from(
     )
 
 
+def check_method(method: str, settings: Settings) -> None:
+    """Raise ValueError for a network that can't be personalized, or not by these settings."""
+    if method == "baseline":
+        raise ValueError("a baseline has no self-supervised task: it can't be personalized.")
+    if method == "rotation" and settings.ranges.rotation_prob > 0:
+        raise ValueError(
+            "quarter turns can't be told in pictures that are turned at random: the method "
+            f'"rotation" needs --config.ttp.{settings.scenario}_rotation_prob=0 (for a model\'s '
+            "file, when it is exported)."
+        )
+
+
 class Tools(NamedTuple):
     """The unchanging parts of personalization, bound once: static but for their arrays."""
 
@@ -173,7 +185,7 @@ def online(
 
         adaptation = jax.lax.cond(frame.valid, update, lambda a: a, adaptation)
         after = Subject(adaptation, past, subject.key, subject.frame + 1, period)
-        return after, _predict_frame(adaptation, base, frame, tools)
+        return after, _predict_frame(base, adaptation.delta, frame, tools)
 
     return jax.lax.scan(body, subject, frames)
 
@@ -220,9 +232,15 @@ def predict_frames(
     subject: Subject, base: state.Base, frames: Frames, *, tools: Tools
 ) -> tuple[Subject, tuple[jax.Array, jax.Array]]:
     """Predict the next frames without updating; returns as `online`."""
-    adaptation = subject.adaptation
-    predicted = jax.lax.map(lambda frame: _predict_frame(adaptation, base, frame, tools), frames)
+    predicted = predict(base, subject.adaptation.delta, frames, tools=tools)
     return subject.replace(frame=subject.frame + len(frames.valid)), predicted
+
+
+def predict(
+    base: state.Base, delta: state.Flat, frames: Frames, *, tools: Tools
+) -> tuple[jax.Array, jax.Array]:
+    """Joints [n, K, 2] in picture pixels and peaks [n, K], by the base changed by `delta`."""
+    return jax.lax.map(lambda frame: _predict_frame(base, delta, frame, tools), frames)
 
 
 def look(
@@ -318,11 +336,11 @@ def cut(
     return normalize(jax.vmap(one)(index, affines), bgr=settings.bgr)
 
 
-def _predict_frame(adaptation, base, frame, tools):
+def _predict_frame(base, delta, frame, tools):
     settings = tools.settings
     alone = jax.tree.map(lambda leaf: leaf[None], frame)
     affine = geometry.crop_affine(alone.crops, settings.image_size)
     crops = cut(alone, jnp.zeros(1, jnp.int32), affine, settings)
-    variables = state.adapted(base, adaptation.delta)
+    variables = state.adapted(base, delta)
     points, peaks = steps.predict(variables, crops, model=tools.model)
     return geometry.transform_points(geometry.invert_affine(affine), points)[0], peaks[0]

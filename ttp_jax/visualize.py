@@ -97,14 +97,6 @@ def draw_joints(image, joints, skeleton, visible=None, scale: int = 1) -> np.nda
     return canvas.picture()
 
 
-def draw_points(image, points, colors, scale: int = 1) -> np.ndarray:
-    """Draw dots at points [M, 2] in RGB colours [M, 3], the last one on top."""
-    canvas = _Canvas(image, scale)
-    for point, color in zip(points, np.asarray(colors).tolist(), strict=True):
-        canvas.dot(point, color)
-    return canvas.picture()
-
-
 def overlay(frame, before, after, skeleton, truth=None, visible=None, scale: int = 1) -> np.ndarray:
     """Draw one frame's joints before and after personalization, and the truth if there is one.
 

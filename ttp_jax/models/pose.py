@@ -29,7 +29,6 @@ class Output(NamedTuple):
       points: self-supervised keypoints [B, M, 2] in heatmap pixels.
       affinity: W [B, K, M] (Transformer only).
       reconstruction: [B, H, W, 3] in normalised colours (with a source only).
-      features: shared features F [B, h, w, D].
       turns: logits [B, 4] of the quarter turns that the target was turned by ("rotation" only).
     """
 
@@ -38,7 +37,6 @@ class Output(NamedTuple):
     points: jax.Array | None
     affinity: jax.Array | None
     reconstruction: jax.Array | None
-    features: jax.Array
     turns: jax.Array | None = None
 
 
@@ -142,7 +140,7 @@ class PoseNet(nn.Module):
         turns = None
         if self.method == "rotation":
             turns = self.rotation_head(_widen(features).mean((1, 2)))
-        return Output(maps, self_maps, points, affinity, picture, features, turns)
+        return Output(maps, self_maps, points, affinity, picture, turns)
 
     def keypoints(self, target: jax.Array, *, train: bool = False) -> Any:
         """Features, raw self-supervised maps and their points; the path adaptation goes."""
@@ -206,7 +204,7 @@ def _widen(x):
     return x.astype(jnp.promote_types(jnp.float32, x.dtype))
 
 
-def normalize(pictures: jax.Array, *, bgr: bool = False, dtype=jnp.float32) -> jax.Array:
+def normalize(pictures: jax.Array, *, bgr: bool = False) -> jax.Array:
     """RGB values 0..255 [..., 3] to the network's colours.
 
     `bgr` swaps the channels first and then applies the RGB statistics as they stand, as the
@@ -214,7 +212,8 @@ def normalize(pictures: jax.Array, *, bgr: bool = False, dtype=jnp.float32) -> j
     """
     if bgr:
         pictures = pictures[..., ::-1]
-    return (pictures.astype(dtype) / 255 - jnp.array(MEAN, dtype)) / jnp.array(STD, dtype)
+    mean, std = (jnp.array(values, jnp.float32) for values in (MEAN, STD))
+    return (pictures.astype(jnp.float32) / 255 - mean) / std
 
 
 def denormalize(pictures, *, bgr: bool = False):

@@ -386,8 +386,7 @@ def by_frame(config, clips, joints, skeleton) -> list[list[float | None]]:
     config = _labelled_as(config, skeleton)
 
     def at(clip, joints, t):
-        frames = {name: getattr(clip, name)[t : t + 1] for name in ("boxes", "joints", "visible")}
-        alone = dataclasses.replace(clip, num_frames=1, **frames)
+        alone = clips_lib.at(clip, [t])
         value = evaluate.headline(config, [alone], [joints[t : t + 1]])
         return round(float(value), 2) if np.isfinite(value) else None
 
@@ -408,8 +407,14 @@ def _labelled_as(config, skeleton):
 
 def command() -> str:
     """The command that makes a cell again, without the paths of this machine."""
-    words = []
+    given: list[str] = []
     for word in sys.argv[1:]:
+        if given and re.fullmatch(r"--?[\w.]+", given[-1]) and not word.startswith("-"):
+            given[-1] += f"={word}"  # "--workdir DIR", in two words
+        else:
+            given.append(word)
+    words = []
+    for word in given:
         flag, _, value = word.partition("=")
         if flag.lstrip("-") in ("workdir", "cells", "minutes"):
             continue

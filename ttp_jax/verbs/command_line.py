@@ -108,7 +108,12 @@ GROUPS: dict[str, tuple[Flag, ...]] = {
             ON_FILES,
         ),
         Flag("--keypoints=NAMES", "only these joints there, as left_knee,right_knee", ON_FILES),
-        Flag("--smooth=HOW", "smooth what is shown and exported: savgol or one-euro", ON_FILES),
+        Flag(
+            "--smooth=HOW",
+            "smooth what is shown and exported: savgol or one-euro",
+            ON_FILES,
+            ("savgol", "one-euro"),
+        ),
         Flag(
             "--nodeliver",
             "keypoints only: no report, no video, no other formats",

@@ -83,8 +83,6 @@ class Delivery:
             raise ValueError(f"--formats={','.join(unknown)}: expected some of {', '.join(known)}.")
         if ENSEMBLE in self._formats and options.person:
             raise ValueError("--formats=eks is for runs that adapt: a kept model has one seed.")
-        if self._how:
-            smooth.smooth(np.zeros((1, 1, 2)), self._how)  # an unknown filter shows now
         exports.check(self._formats)
         # What is delivered already needn't be again, unless it would come out otherwise.
         self._wanted = {

@@ -75,7 +75,7 @@ def run(config, workdir: pathlib.Path, options) -> int:
         "test_subjects": [clip.name for clip in test],
         "rows": {name: row(config, test, joints) for name, joints in predictions.items()},
     }
-    _print_table(config, report)
+    _print_table(report)
     _draw_overlays(config, workdir, test, predictions)
     if config.model.method in WITH_KEYPOINTS:
         report["bottleneck"] = {"test": bottleneck(config, base, test)}
@@ -180,7 +180,7 @@ def row(config, clips, joints) -> dict:
     return found
 
 
-def _print_table(config, report) -> None:
+def _print_table(report) -> None:
     rows, count = report["rows"], len(report["test_subjects"])
     measures = list(next(iter(rows.values())))
     before = rows[NAMES["none"]]

@@ -230,17 +230,11 @@ def normaliser_start(config: Config, features: vgg.VGG16, clips) -> np.ndarray:
 
 def ttp_tools(config: Config, scenario: str) -> ttp.Tools:
     """Network, optimizer and settings of personalization; scenario "none" predicts only."""
-    if config.model.method == "baseline" and scenario != "none":
-        raise ValueError("a baseline has no self-supervised task: it can't be personalized.")
     mode = "offline" if scenario == "offline" else "online"
-    turns = config.model.method == "rotation" and scenario != "none"
-    if turns and config.ttp[f"{mode}_rotation_prob"] > 0:
-        raise ValueError(
-            "quarter turns can't be told in pictures that are turned at random: the method "
-            f'"rotation" needs --config.ttp.{mode}_rotation_prob=0.'
-        )
     size, bgr = config.model.image_size, is_bgr(config)
     settings = ttp.settings_from(config.ttp, mode, image_size=size, bgr=bgr)
+    if scenario != "none":
+        ttp.check_method(config.model.method, settings)
     return ttp.tools(build_model(config), settings)
 
 
@@ -292,13 +286,24 @@ def released_base(config: Config, path: str) -> state.Base:
 
 
 def _check_network(config: Config, stored: dict) -> None:
-    """Refuse to run a file's model as another network than it was trained as."""
+    """Refuse to run a file's model as another network than it was trained as.
+
+    The features of its loss are a part of that: its normalisers are theirs.
+    """
     left_out = ("init", *NOT_THE_MODEL["model"])
-    fields = {"data": ("skeleton",), "model": [k for k in stored["model"] if k not in left_out]}
+    fields = {
+        "data": ("skeleton",),
+        "model": [k for k in stored["model"] if k not in left_out],
+        "loss": ("levels", "features"),
+    }
+
+    def plain(value):  # files by their names, as in `trained_on`
+        return pathlib.PurePath(value).name if isinstance(value, str) else value
+
     for part, names in fields.items():
         now = json.loads(json.dumps({name: config[part][name] for name in names}))
         for name in names:
-            if now[name] != stored[part][name]:
+            if plain(now[name]) != plain(stored[part][name]):
                 raise ValueError(
                     f"config.{part}.{name} is {now[name]}, the model in {config.base} was made "
                     f"with {stored[part][name]}: give the config that it was trained with."

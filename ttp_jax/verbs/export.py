@@ -20,8 +20,9 @@ the model can't be used without, and how it was trained. Prints its size and SHA
 """
 
 import pathlib
+from typing import Any
 
-from ttp_jax.checkpoint import ModelFile, write_model
+from ttp_jax.checkpoint import ModelFile, read_model, write_model
 from ttp_jax.verbs import experiment, receipts
 from ttp_jax.verbs.experiment import say
 
@@ -33,20 +34,18 @@ def run(config, workdir: pathlib.Path, options) -> int:
     path = pathlib.Path(options.model)
     if path.suffix != ".npz":
         raise ValueError(f"--model={path}: a model's file ends in .npz.")
+    about: dict[str, Any] = {"config": config.name}
     if options.torch:
         base = experiment.released_base(config, options.torch)
         digest = receipts.sha256(pathlib.Path(options.torch))
-        made = {"converted from": pathlib.Path(options.torch).name, "its sha256": digest}
+        about |= {"converted from": pathlib.Path(options.torch).name, "its sha256": digest}
+    elif config.base:  # a file again: what made it was told there
+        base, _ = experiment.load_base(config, workdir)
+        about = read_model(experiment.model_path(config.base)).about
     else:
         base, step = experiment.load_base(config, workdir)
-        command = f"python main.py --config=configs/{config.name}.py"
-        made = {"step": step, "seed": config.seed, "command": command}
-    about = {
-        "config": config.name,
-        **made,
-        "data": "rendered people" if config.data.source == "synthetic" else config.data.source,
-        **receipts.where(),
-    }
+        about |= {"step": step, "trained": experiment.trained_on(config)}
+    about["exported"] = receipts.where()
     write_model(path, ModelFile(base, needed(config), about))
     size, digest = path.stat().st_size / 2**20, receipts.sha256(path)
     say(f"wrote {path}: {size:.1f} MiB, sha256 {digest}")

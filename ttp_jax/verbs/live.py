@@ -30,7 +30,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from data_pipelines import clips as clips_lib
-from data_pipelines import locate, pipeline
+from data_pipelines import locate, media, pipeline
 from ttp_jax import geometry, state, ttp
 from ttp_jax.checkpoint import fingerprint
 from ttp_jax.files import write_arrays, write_json
@@ -70,15 +70,12 @@ class Live:
         size, oversample = config.model.image_size, config.data.oversample
         self._pixels = oversample * size if oversample else np.inf
         self._shape = pipeline.window_shape(picture.shape[:2], self._pixels, config.data.context)
-        subject = ttp.start(
-            base,
-            subject_key(config.seed, NAME),
-            tools=tools,
-            capacity=config.ttp.memory,
-            shape=self._shape,
-        )
+        size = {"capacity": config.ttp.memory, "shape": self._shape}
+        subject = ttp.start(base, subject_key(config.seed, NAME), tools=tools, **size)
         # A copy: the programs take over what they are given, and the base's normalisers are in it.
-        self._subject = jax.tree.map(jnp.copy, subject)
+        # Not of the memory, which is large and nobody else's.
+        small = jax.tree.map(jnp.copy, subject.replace(memory=None))
+        self._subject = small.replace(memory=subject.memory)
         self._box = first_box(config.data.boxes, picture)
         self._follows = bool(config.data.refine)
 
@@ -120,18 +117,15 @@ class Live:
 
 def first_box(boxes: str, picture: np.ndarray) -> np.ndarray:
     """The box that the config names: a region or the whole picture."""
-    height, width = picture.shape[:2]
     if boxes == "whole":
-        return np.array([-0.5, -0.5, width - 0.5, height - 0.5])
-    try:
-        box = np.array([float(part) for part in boxes.split(",")])
-    except ValueError:
-        box = np.zeros(0)
-    if box.shape != (4,) or not (box[:2] < box[2:]).all():
+        return geometry.whole_box(picture.shape[:2])
+    box = media.region(boxes)
+    if box is None:
         raise clips_lib.DataError(
             f'config.data.boxes is "{boxes}": frames that come one by one need "whole" or a region '
             '"x1,y1,x2,y2"; config.data.refine=1 makes it follow the person.'
         )
+    media.check_place(box, picture.shape[:2], "the pictures", f'config.data.boxes "{boxes}"')
     return box
 
 

@@ -95,7 +95,7 @@ def _lengths(config):
         yield (("data.extra", extra),)
 
 
-def _ablations(config):
+def _ablations():
     for rules in TRAINS:
         yield f"trains: {TRAINS[rules]}", (("ttp.rules", rules),)
     yield "normalisers carried from person to person", (("ttp.normalisers", "carried"),)
@@ -103,8 +103,10 @@ def _ablations(config):
 
 
 def _ablation_cells(config):
+    if "transformer" not in config.reproduce.methods:
+        return
     first = config.reproduce.seeds[0]
-    for _, changes in (("", ()), *_ablations(config)):
+    for _, changes in (("", ()), *_ablations()):
         yield _ablation_base(first, changes)
         for scenario in SCENARIOS[1:]:
             yield Cell("transformer", scenario, first, changes)
@@ -117,8 +119,8 @@ def _ablation_base(seed, changes):
 
 
 def _choice_cells(config):
-    if config.data.source != "synthetic":
-        return  # the others have no validation people
+    if config.data.source != "synthetic" or "transformer" not in config.reproduce.methods:
+        return  # the other data sets have no validation people
     first = config.reproduce.seeds[0]
     yield Cell("transformer", "none", first, split="val")
     for rate in config.reproduce.rates:
@@ -518,7 +520,7 @@ def _figure4(config, find: Find) -> Table:
 
 def _ablation_table(config, find: Find) -> Table:
     first, rows = config.reproduce.seeds[0], []
-    for name, changes in (("as configured", ()), *_ablations(config)):
+    for name, changes in (("as configured", ()), *_ablations()):
         before = _there(find, [_ablation_base(first, changes)])
         for scenario in SCENARIOS[1:]:
             found = _there(find, [Cell("transformer", scenario, first, changes)])

@@ -121,7 +121,9 @@ def _start(config, tx, checkpoints: Checkpoints, features, training, mesh) -> Tr
     normalisers = np.ones(config.loss.levels + 1, np.float32)
     if not resumes and config.model.method in WITH_KEYPOINTS:
         normalisers = experiment.normaliser_start(config, features, training)
-    state = experiment.init_training(config, tx, normalisers)
+    # A checkpoint has all weights: the file that training began with may be gone.
+    start = experiment.random_state if resumes else experiment.init_training
+    state = start(config, tx, normalisers)
     state = jax.device_put(state, parallel.everywhere(mesh))
     return checkpoints.restore(state) if resumes else state
 

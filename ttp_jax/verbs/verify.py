@@ -37,7 +37,8 @@ def run(words: list[str]) -> int:
     workdir = folder.resolve().parent.parent
     base, _ = experiment.load_base(config, workdir)
     if receipt["person"] is None and fingerprint(base) != receipt["base"]:
-        wrong.append(f"the model in {workdir / 'checkpoints'} is not the one of the run")
+        place = experiment.model_path(config.base) if config.base else workdir / "checkpoints"
+        wrong.append(f"the model in {place} is not the one of the run")
     now = receipts.made_with()
     made = [s["made_with"] for s in receipt["subjects"].values()]
     for name in now:
