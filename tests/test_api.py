@@ -325,6 +325,14 @@ def test_a_baseline_can_only_predict(tmp_path, shallow):
         ttp_jax.personalize(ttp_jax.load(path), np.zeros((2, 32, 32, 3), np.uint8))
 
 
+def test_quarter_turns_are_not_told_in_turned_pictures(tmp_path, shallow):
+    config = experiment_of()
+    config.model.method = "rotation"
+    path = written(tmp_path / "rotation.npz", config)
+    with pytest.raises(ValueError, match="config.ttp.offline_rotation_prob=0"):
+        ttp_jax.personalize(ttp_jax.load(path), np.zeros((2, 32, 32, 3), np.uint8))
+
+
 def test_the_model_that_comes_along_can_be_loaded():
     model = ttp_jax.load()
     assert model.joints == PENN13.joints and model.about["step"] > 0

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 import small_run
 
+from configs import own
 from data_pipelines import media
 from data_pipelines.clips import Clip, DataError, part
 from ttp_jax import smooth
-from ttp_jax.checkpoint import read_model
+from ttp_jax.checkpoint import SHIPPED, read_model
 from ttp_jax.skeletons import PENN13
 from ttp_jax.verbs import delivery, experiment, export, personalize
 
@@ -336,7 +337,24 @@ def test_a_model_file_gives_back_the_model_to_half_precision(delivered):
         model.base.params["encoder"]["conv1"]["kernel"], np.float16(kernel).astype(np.float32)
     )
     assert model.config["data"]["skeleton"] == config.data.skeleton
-    assert {"command", "commit", "step"} <= set(model.about)
+    assert model.about["step"] == 0 and model.about["trained"]["seed"] == config.seed
+
+
+def test_a_file_that_is_written_again_keeps_what_was_told_of_it(tmp_path):
+    config = own.get_config("shipped")
+    options = types.SimpleNamespace(model=str(tmp_path / "again.npz"), torch=None)
+    assert export.run(config, tmp_path, options) == 0
+    told = read_model(tmp_path / "again.npz").about
+    assert told.pop("exported")["commit"]
+    assert told == read_model(SHIPPED).about
+
+
+@pytest.mark.parametrize(("field", "value"), [("features", "vgg16.pth"), ("levels", 2)])
+def test_a_model_goes_with_the_features_that_its_normalisers_are_of(tmp_path, field, value):
+    config = own.get_config("shipped")
+    config.loss[field] = value
+    with pytest.raises(ValueError, match=f"config.loss.{field} is {value}, the model in shipped"):
+        experiment.load_base(config, tmp_path)
 
 
 def test_a_damaged_model_file_says_so(tmp_path):

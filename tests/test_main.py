@@ -88,6 +88,7 @@ def test_a_missing_video_is_said(typed, verb):
     [
         ("predict v.mp4 --formats=coco", "--formats is of no use here"),
         ("personalize --camera=0 --labels=l.csv", "--labels is of no use here"),
+        ("personalize v.mp4 --nodeliver --formats=coco", "without --nodeliver"),
         ("personalize v.mp4 --camera=0", "one of them at a time"),
         ("personalize --camera=0 --keep=fp16", "--keep is for videos and data sets"),
         (f"personalize --config={main.OWN.parent}/tiny.py --frames=5-9", "for own videos"),

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import pathlib
 import re
+import sys
 import types
 
 import numpy as np
@@ -369,6 +370,20 @@ def test_a_file_of_weights_counts_by_its_name_not_by_its_folder():
         config.model.init = path
         names.add(cells.model_name(config, cell))
     assert len(names) == 2
+
+
+def test_a_cells_command_names_no_place_of_this_machine(monkeypatch):
+    words = "main.py reproduce --workdir /home/me/x --what=table1 --cells=c --config.data.root /d"
+    monkeypatch.setattr(sys, "argv", words.split())
+    assert cells.command() == "python main.py reproduce --what=table1 --config.data.root=DIR"
+
+
+def test_tables_of_one_method_want_cells_of_that_method_only():
+    config = rendered.get_config()
+    config.reproduce.methods = ("baseline",)
+    for name in ("table1", "table2", "figure3", "figure4", "ablations", "choice", "points"):
+        wanted = tables.wanted(config, name)
+        assert {c.method for c in wanted if c.scenario not in cells.WITHOUT_MODEL} <= {"baseline"}
 
 
 def test_the_page_of_the_benchmark_is_what_its_cells_say(tmp_path):

@@ -445,7 +445,7 @@ def test_other_people_and_settings_of_the_same_name_are_not_done(config, trained
 
 def test_a_checkpoint_of_another_network_is_refused(config, trained):
     config.model.feature_dim = 16
-    with pytest.raises(ValueError, match="Use the config it was trained"):
+    with pytest.raises(ValueError, match="Give the settings it was trained"):
         experiment.load_base(config, trained)
 
 
