@@ -5,6 +5,7 @@ import contextlib
 import dataclasses
 import hashlib
 import os
+import pathlib
 import re
 import threading
 from collections.abc import Callable, Sequence
@@ -156,6 +157,16 @@ def part(clip: Clip, frames: str = "", every: int = 1) -> Clip:
         frames_per_second=clip.frames_per_second and clip.frames_per_second / every,
         origin=clip.origin and f"{clip.origin}, frames {first} to {last}, every {every}",
     )
+
+
+def read_text(path: pathlib.Path) -> str:
+    """What a text file of the user's says; DataError where it can't be read."""
+    try:
+        return path.read_text("utf-8-sig")
+    except OSError as error:
+        raise DataError(f"{path} can't be read: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is no text in UTF-8: save it as such.") from error
 
 
 def at(clip: Clip, places: Sequence[int]) -> Clip:

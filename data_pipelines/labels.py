@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from data_pipelines import penn
-from data_pipelines.clips import DataError
+from data_pipelines.clips import DataError, read_text
 from ttp_jax.skeletons import PENN13, Skeleton
 
 DLC_HEADERS = (["scorer", "bodyparts", "coords"], ["scorer", "individuals", "bodyparts", "coords"])
@@ -139,7 +139,7 @@ def read(
 
 def _coco(path: Path) -> _Sheet:
     """Read COCO's keypoint annotations of one person."""
-    text = _text(path)
+    text = read_text(path)
     try:
         content = json.loads(text)
     except ValueError as error:
@@ -227,7 +227,7 @@ def _coco_keypoints(values: Any, count: int, where: str) -> tuple[np.ndarray, np
 def _deeplabcut(path: Path) -> _Sheet:
     """Read DeepLabCut's table of one individual."""
     try:
-        lines = list(enumerate(csv.reader(_text(path).splitlines()), start=1))
+        lines = list(enumerate(csv.reader(read_text(path).splitlines()), start=1))
     except csv.Error as error:
         raise DataError(f"{path} is no CSV ({error}): export it again.") from error
     lines = [(number, line) for number, line in lines if any(line)]
@@ -310,15 +310,6 @@ def _penn(path: Path) -> _Sheet:
 
 
 READERS = {".json": _coco, ".csv": _deeplabcut, ".mat": _penn}
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text("utf-8-sig")
-    except OSError as error:
-        raise DataError(f"{path} can't be read: {error.strerror}.") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is no text in UTF-8: save it as such.") from error
 
 
 # --- Names ---------------------------------------------------------------------------------------

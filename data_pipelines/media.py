@@ -34,7 +34,7 @@ from PIL import ExifTags, Image, ImageOps
 from tqdm import tqdm
 
 from data_pipelines import locate
-from data_pipelines.clips import Clip, DataError, FrameError, LastUsed
+from data_pipelines.clips import Clip, DataError, FrameError, LastUsed, read_text
 from ttp_jax import geometry
 
 VIDEOS = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".flv")
@@ -575,12 +575,7 @@ class _Row:
 
 def _read_rows(path: Path) -> list[_Row]:
     """Read a file of boxes; what needs the subjects is checked later."""
-    try:
-        text = path.read_text("utf-8-sig")
-    except OSError as error:
-        raise DataError(f"{path} can't be read: {error.strerror}.") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is no text in UTF-8: save it as such.") from error
+    text = read_text(path)
     read = _json_entries if path.suffix.lower() == ".json" else _csv_lines
     rows = [_row(where, entry) for where, entry in read(path, text)]
     if not rows:

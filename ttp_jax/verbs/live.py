@@ -223,16 +223,15 @@ def run(config, workdir: pathlib.Path, options) -> int:
     stop, seen = threading.Event(), []
     broken: Exception | None = None
     say("ready; Ctrl-C ends")
-    columns = [f"{joint}_{part}" for joint in skeleton.joints for part in ("x", "y", "likelihood")]
     began, shown = time.monotonic(), time.monotonic()
     try:
         with stopping(stop), (folder / "live.csv").open("w", buffering=1) as file:
-            file.write(",".join(["frame", "seconds", "latency_ms", "updated", *columns]) + "\n")
+            columns = "frame", "seconds", "latency_ms", "updated", *receipts.columns(skeleton)
+            file.write(",".join(columns) + "\n")
             for frame in follow(live, itertools.chain([first], pictures), stop):
-                row = np.concatenate([frame.joints, frame.peaks[:, None]], -1).ravel()
                 delay = 1000 * (frame.done - frame.came)
                 lead = f"{len(seen)},{frame.came - began:.4f},{delay:.1f},{int(frame.updated)}"
-                file.write(",".join([lead, *(f"{value:.4f}" for value in row)]) + "\n")
+                file.write(",".join([lead, *receipts.fields(frame.joints, frame.peaks)]) + "\n")
                 seen.append(frame)
                 if frame.done - shown > 1:
                     shown = frame.done

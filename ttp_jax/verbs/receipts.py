@@ -143,14 +143,22 @@ def sha256(path: pathlib.Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def columns(skeleton) -> list[str]:
+    """Names of the columns of a table of keypoints, after those that say which frame."""
+    return [f"{joint}_{part}" for joint in skeleton.joints for part in ("x", "y", "likelihood")]
+
+
+def fields(joints: np.ndarray, peaks: np.ndarray) -> list[str]:
+    """One frame's joints [K, 2] and peaks [K] in these columns."""
+    return [f"{value:.4f}" for value in np.concatenate([joints, peaks[:, None]], -1).ravel()]
+
+
 def write_result(folder: pathlib.Path, clip, result: Result, config) -> None:
     """Write NAME.csv (one row a frame) and, last, NAME.npz, whose presence means done."""
-    joints, name = experiment.skeleton_of(config).joints, clip.name
-    columns = [f"{joint}_{part}" for joint in joints for part in ("x", "y", "likelihood")]
-    table = np.concatenate([result.joints, result.peaks[..., None]], -1)
-    lines, numbers = [",".join(["frame", *columns])], clip.frame_numbers
-    for number, row in zip(numbers, table.reshape(len(table), -1), strict=True):
-        lines.append(",".join([str(number), *(f"{value:.4f}" for value in row)]))
+    name, numbers = clip.name, clip.frame_numbers
+    lines = [",".join(["frame", *columns(experiment.skeleton_of(config))])]
+    for number, joints, peaks in zip(numbers, result.joints, result.peaks, strict=True):
+        lines.append(",".join([str(number), *fields(joints, peaks)]))
     text = "\n".join(lines) + "\n"
     write_atomically(folder / f"{name}.csv", lambda path: path.write_text(text))
     arrays = {"joints": result.joints, "peaks": result.peaks, "frames": numbers}

@@ -452,7 +452,7 @@ class Runner:
         held_out = _is_held_out(readable, self._held_out)
         if held_out.any() and not held_out.all():
             name, shown, learned = f"held-out {name}", readable[held_out], readable[~held_out]
-        few, others = _spread(shown), np.roll(_spread(learned), PROBED // 2)
+        few, others = _probes(shown), np.roll(_probes(learned), PROBED // 2)
         # Each frame is read once, in order.
         places, where = np.unique(np.concatenate([few, others]), return_inverse=True)
         some = Frames(*map(jnp.asarray, frames.read(places)))
@@ -477,7 +477,7 @@ class Runner:
         return told
 
 
-def _spread(places: np.ndarray) -> np.ndarray:
+def _probes(places: np.ndarray) -> np.ndarray:
     """`PROBED` of the places, evenly; some more than once where there are fewer."""
     return places[np.linspace(0, len(places) - 1, PROBED).astype(int)]
 
