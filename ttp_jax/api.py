@@ -324,9 +324,7 @@ def _programs_of(net: pose.PoseNet, settings: ttp.Settings) -> _Programs:
     tools, side = ttp.tools(net, settings), OVERSAMPLE * CONTEXT * settings.image_size
 
     def start(base, key, capacity):
-        subject = ttp.start(base, key, tools=tools, capacity=capacity, shape=(side, side))
-        # Copies, because the programs take over what they are given: key and base stay whole.
-        return jax.tree.map(jnp.copy, subject)
+        return ttp.start(base, key, tools=tools, capacity=capacity, shape=(side, side))
 
     online, look = (functools.partial(fn, tools=tools) for fn in (ttp.online, ttp.look))
     adapt = functools.partial(ttp.adapt_offline, tools=tools, count=CHUNK)

@@ -129,6 +129,8 @@ def start(
 ) -> Subject:
     """A subject before its first frame.
 
+    Nothing of it is also the base's or the caller's: programs may take over its buffers.
+
     Args:
       base: the trained model.
       key: of the subject.
@@ -137,8 +139,9 @@ def start(
       shape: height and width of the frames' windows.
     """
     adaptation = state.start_adaptation(base, state.RULES[tools.settings.rules], tools.tx)
-    zero = jnp.zeros((), jnp.int32)
-    return Subject(adaptation, memory.empty(capacity, shape), key, zero, zero)
+    adaptation = adaptation.replace(normalisers=jnp.copy(base.normalisers))
+    frame, period = (jnp.zeros((), jnp.int32) for _ in range(2))
+    return Subject(adaptation, memory.empty(capacity, shape), jnp.copy(key), frame, period)
 
 
 def online(

@@ -70,18 +70,17 @@ class Live:
         size, oversample = config.model.image_size, config.data.oversample
         self._pixels = oversample * size if oversample else np.inf
         self._shape = pipeline.window_shape(picture.shape[:2], self._pixels, config.data.context)
-        size = {"capacity": config.ttp.memory, "shape": self._shape}
-        subject = ttp.start(base, subject_key(config.seed, NAME), tools=tools, **size)
-        # A copy: the programs take over what they are given, and the base's normalisers are in it.
-        # Not of the memory, which is large and nobody else's.
-        small = jax.tree.map(jnp.copy, subject.replace(memory=None))
-        self._subject = small.replace(memory=subject.memory)
+        memory = {"capacity": config.ttp.memory, "shape": self._shape}
+        key = subject_key(config.seed, NAME)
+        self._subject = ttp.start(base, key, tools=tools, **memory)
         self._box = first_box(config.data.boxes, picture)
         self._follows = bool(config.data.refine)
 
+        first = self._frames(picture)
+
         def compiled(fn, *models):
             fn = jax.jit(functools.partial(fn, tools=tools), donate_argnums=0)
-            program = fn.lower(self._subject, *models, self._frames(picture)).compile()
+            program = fn.lower(self._subject, *models, first).compile()
             return lambda subject, frames: program(subject, *models, frames)
 
         self._learn = compiled(ttp.online, base, vgg)
