@@ -3,6 +3,7 @@
 import os
 import pathlib
 import shutil
+import tarfile
 import tempfile
 
 # Tests compile many programs and run each a few times. Must be set before jax starts its backend;
@@ -70,6 +71,17 @@ def shared_data():
         return found
 
     return path
+
+
+@pytest.fixture(scope="session")
+def published_labels(shared_data, tmp_path_factory):
+    """Penn Action's label files, in the order of their names."""
+    folder = tmp_path_factory.mktemp("labels")
+    with tarfile.open(shared_data("penn_action_labels", "labels.tar.gz")) as tar:
+        # Python 3.11 has the filter from its fourth update on; this archive is ours.
+        safe = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
+        tar.extractall(folder, **safe)
+    return sorted(folder.rglob("*.mat"))
 
 
 @pytest.fixture(scope="module")

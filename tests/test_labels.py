@@ -2,7 +2,6 @@
 
 import csv
 import json
-import tarfile
 
 import numpy as np
 import pandas
@@ -447,15 +446,11 @@ def test_bad_penn_files_are_named(tmp_path):
         labels.read(path, PENN13)
 
 
-def test_real_penn_labels_equal_those_of_the_data_set(tmp_path, shared_data):
+def test_real_penn_labels_equal_those_of_the_data_set(published_labels):
     """Their joints may lie outside the picture, so no rule of the other formats may hit them."""
-    archive = shared_data("penn_action_labels", "labels.tar.gz")
-    with tarfile.open(archive) as tar:
-        members = [member for member in tar if member.name.endswith(".mat")][:20]
-        tar.extractall(tmp_path, members, filter="data")
-    for member in members:
-        truth = penn.read_label(tmp_path / member.name)
-        found = labels.read(tmp_path / member.name, PENN13, size=truth.size, count=truth.num_frames)
+    for path in published_labels[:20]:
+        truth = penn.read_label(path)
+        found = labels.read(path, PENN13, size=truth.size, count=truth.num_frames)
         np.testing.assert_array_equal(found.joints, truth.joints[found.frames])
         np.testing.assert_array_equal(found.visible, truth.visible[found.frames])
         assert len(found.frames) == truth.num_frames
