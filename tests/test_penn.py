@@ -246,7 +246,8 @@ def test_every_published_label(published_labels):
     with warnings.catch_warnings(), ThreadPoolExecutor() as pool:
         warnings.simplefilter("error")  # an overflow would only warn
         labels = list(pool.map(penn.read_label, published_labels))
-        raw = [scipy.io.loadmat(path, variable_names=("x", "y", "bbox")) for path in published_labels]
+        fields = ("x", "y", "bbox")
+        raw = [scipy.io.loadmat(path, variable_names=fields) for path in published_labels]
 
     assert len(labels) == 2326
     assert len({label.action for label in labels}) == 15
