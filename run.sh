@@ -4,7 +4,8 @@
 # ./run.sh --train         the same with a tiny model of your own, trained first (a quarter of an hour)
 # ./run.sh test [--slow]   set up, then the tests; further words go to pytest
 # ./run.sh setup           set up only
-# PYTHON=python3.12 ./run.sh  chooses the interpreter. Anything else after ./run.sh goes to main.py.
+# PYTHON=python3.12 ./run.sh  chooses the interpreter, VENV=DIR a folder for packages other than
+#                          .venv. Anything else after ./run.sh goes to main.py.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
@@ -22,7 +23,13 @@ setup() {
   if [ -f "$stamp" ] && [ "$stamp" -nt "$requirements" ] && [ "$stamp" -nt requirements.txt ]; then
     return
   fi
-  if ! [ -x "$venv/bin/python" ] && ! "$python" -m venv "$venv"; then
+  if [ -e "$venv" ] && ! [ -x "$venv/bin/python" ]; then
+    # Nothing is put into a folder that isn't ours, and nothing in it is deleted.
+    echo "$venv is there, but is no virtual environment of this system: name another folder," \
+      "VENV=DIR ./run.sh, or remove this one yourself" >&2
+    exit 1
+  fi
+  if ! [ -e "$venv" ] && ! "$python" -m venv "$venv"; then
     rm -rf "$venv"  # half made, it would look like a whole one
     echo "No virtual environment could be made (on Debian: apt install python3-venv)" >&2
     exit 1
