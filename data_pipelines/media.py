@@ -42,7 +42,6 @@ VIDEOS += (".3gp", ".ts", ".mts", ".m2ts", ".ogv")
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 COLUMNS = ("frame", "x1", "y1", "x2", "y2")
 OPEN_VIDEOS = 64  # as many as run side by side on a large device
-LARGEST_BOX = 20  # times the picture's longer side
 STAMP = 1 << 16  # bytes of a file's beginning and end that tell it from others
 
 
@@ -550,17 +549,8 @@ def _check_box(box: np.ndarray, where: str) -> None:
 
 def check_place(box: np.ndarray, size: Sequence[int] | np.ndarray, of: str, where: str) -> None:
     """Raise DataError for a box that can't be of a picture of this size (height, width)."""
-    height, width = size
-    x1, y1, x2, y2 = geometry.whole_box(size)
-    shown = box[0] < x2 and box[1] < y2 and box[2] > x1 and box[3] > y1
-    wrong = None if shown else "lies outside"
-    if (box[2:] - box[:2]).max() > LARGEST_BOX * max(height, width):
-        wrong = "is far larger than"
-    if wrong:
-        raise DataError(
-            f"{where}: the box {box.tolist()} {wrong} {of}, which is {width} x {height} pixels: "
-            "give pixels of the upright picture."
-        )
+    if wrong := geometry.misplaced(box, size, of):
+        raise DataError(f"{where}: the box {box.tolist()} {wrong}")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -291,6 +291,11 @@ def with_row(boxes, t, row):
         ({"boxes": lambda b: b[:4]}, r"boxes \(4, 4\), expected \(10, 4\)"),
         ({"boxes": lambda b: with_row(b, 3, np.nan)}, "box of frame 3 is .*nan"),
         ({"boxes": lambda b: with_row(b, 2, [9, 9, 9, 20])}, "box of frame 2 .* x1 < x2"),
+        (
+            {"boxes": lambda b: with_row(b, 4, [60, 2, 90, 40])},
+            r"box of frame 4, \[60.0, .* lies outside the frame, which is 48 x 40 pixels",
+        ),
+        ({"boxes": lambda b: b / 48}, "box of frame 0, .* less than 3 pixels wide or high in"),
         ({"scenario": "both"}, "scenario is 'both', expected one of online, offline"),
         ({"iterations": 0}, "iterations is 0, expected a whole number"),
         ({"batch_size": 2.5}, "batch_size is 2.5, expected a whole number"),

@@ -24,6 +24,24 @@ def test_crop_is_the_box_widened_by_a_quarter_and_moved_down():
     np.testing.assert_allclose(geometry.box_to_crop(jnp.array(boxes)), expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize(
+    "box, words",
+    [
+        ([2, 3, 40, 60], None),
+        ([-30, -20, 3, 60], None),  # a person at the rim
+        ([-0.5, -0.5, 63.5, 47.5], None),
+        ([64, 0, 80, 40], "lies outside the frame, which is 64 x 48 pixels"),
+        ([0, -9, 20, -1], "lies outside"),
+        ([0.2, 0.1, 0.6, 0.9], "less than 3 pixels wide or high in the frame"),
+        ([0, 0, 20, 1], "less than 3 pixels"),
+        ([0, 0, 2000, 40], "is far larger than"),
+    ],
+)
+def test_misplaced_boxes_are_told(box, words):
+    wrong = geometry.misplaced(np.array(box, float), (48, 64), "the frame")
+    assert wrong is None if words is None else words in (wrong or "")
+
+
 def test_unrotated_crop_follows_the_published_formula_by_hand():
     # (128 / side) (p - c) + 64
     affine = geometry.crop_affine(np.array([30.0, 66.0, 100.0]), 128)

@@ -106,7 +106,7 @@ def test_boxes_follow_the_keypoints_where_the_config_says_so(people):
     assert np.abs(boxes[1] - boxes[0]).max() > 0.1
     with pytest.raises(clips_lib.DataError, match='"people".*one by one'):
         live.Live(config_of(folder, boxes="people"), base, pictures[0])
-    with pytest.raises(clips_lib.DataError, match="lies outside the pictures"):
+    with pytest.raises(clips_lib.DataError, match="lies outside the first picture"):
         live.Live(config_of(folder, boxes="900,900,950,950"), base, pictures[0])
 
 

@@ -544,6 +544,7 @@ def test_fixed_region(two):
         ("10,2,10,12", r'boxes "10,2,10,12": the box \[10.0, 2.0, 10.0, 12.0\] has no area'),
         ("nan,2,10,12", 'boxes "nan,2,10,12": .* has no area'),
         ("0,0,99999,99999", "far larger than frame . of ., which is"),
+        ("0.2,0.1,0.6,0.9", "less than 3 pixels wide or high in frame . of ., which is"),
         ("30,2,60,12", "outside frame 1 of b, which is 20 x 20 pixels: give pixels of the upright"),
         (
             "1,2,3",
@@ -586,9 +587,9 @@ def test_file_of_boxes(two, tmp_path, suffix):
 
 def test_subject_and_further_columns_are_optional(two, tmp_path):
     path = tmp_path / "boxes.csv"
-    path.write_text(rows("0.9, 3, 1, 2, 3, 4", header="score, frame, x1, y1, x2, y2"))
+    path.write_text(rows("0.9, 3, 1, 2, 4, 6", header="score, frame, x1, y1, x2, y2"))
     (clip,) = media.clips(two / "a.mp4", boxes=path)
-    np.testing.assert_array_equal(clip.boxes, [[1, 2, 3, 4]] * 11)
+    np.testing.assert_array_equal(clip.boxes, [[1, 2, 4, 6]] * 11)
 
 
 @pytest.mark.parametrize(

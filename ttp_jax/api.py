@@ -159,7 +159,7 @@ def personalize(
       frames: uint8 RGB [T, H, W, 3], or T such pictures of one size. Two or more: of a single one
         nothing can be learned, it is only predicted, and `Result.notes` says so.
       boxes: x1, y1, x2, y2 of the person in pixels: [T, 4], one box [4] for all, or None for whole
-        pictures.
+        pictures. A part of a box may lie outside.
       scenario: "offline" sees all frames, then predicts them; "online" goes frame by frame and
         never sees a later one.
       iterations: updates per frame; as in the model's file if None, so are the next two.
@@ -408,7 +408,8 @@ def _checked(frames, boxes) -> tuple[list[np.ndarray], np.ndarray]:
             )
     height, width, _ = pictures[0].shape
     if boxes is None:
-        boxes = geometry.whole_box((height, width))
+        whole = np.tile(geometry.whole_box((height, width)), (len(pictures), 1))
+        return pictures, geometry.box_to_crop(whole).astype(np.float32)
     boxes = np.asarray(boxes, np.float64)
     if boxes.shape not in ((4,), (len(pictures), 4)):
         raise ValueError(f"got boxes {boxes.shape}, expected {(len(pictures), 4)} or (4,).")
@@ -420,6 +421,9 @@ def _checked(frames, boxes) -> tuple[list[np.ndarray], np.ndarray]:
             f"box of frame {t} is {boxes[t].tolist()}, expected finite x1, y1, x2, y2 in pixels "
             "with x1 < x2 and y1 < y2."
         )
+    for t, box in enumerate(boxes):
+        if fault := geometry.misplaced(box, (height, width), "the frame"):
+            raise ValueError(f"box of frame {t}, {box.tolist()}, {fault}")
     return pictures, geometry.box_to_crop(boxes).astype(np.float32)
 
 

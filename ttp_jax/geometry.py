@@ -19,6 +19,9 @@ from jax.typing import ArrayLike
 # (the "MPII tweak").
 BOX_SCALE = 1.25
 BOX_SHIFT = 0.075
+# What a box can't be.
+LARGEST_BOX = 20  # times the picture's longer side
+LEAST_BOX = 3  # pixels; boxes in shares of the picture, 0 to 1, are smaller
 
 
 def _namespace(*arrays) -> Any:
@@ -30,6 +33,25 @@ def whole_box(sizes) -> np.ndarray:
     """Whole pictures as boxes float64 [..., 4], from their heights and widths [..., 2]."""
     sizes = np.asarray(sizes, np.float64)
     return np.concatenate([np.zeros_like(sizes), sizes[..., ::-1]], -1) - 0.5
+
+
+def misplaced(box: np.ndarray, size, of: str) -> str | None:
+    """Say what is wrong with a box [4] in a picture of this size (height, width); None if nothing.
+
+    A part of it may lie outside: people stand at the rim. `of` names the picture in the sentence.
+    """
+    height, width = size
+    x1, y1, x2, y2 = whole_box(size)
+    sides = box[2:] - box[:2]
+    if not (box[0] < x2 and box[1] < y2 and box[2] > x1 and box[3] > y1):
+        wrong = "lies outside"
+    elif sides.max() > LARGEST_BOX * max(height, width):
+        wrong = "is far larger than"
+    elif sides.min() < LEAST_BOX:
+        wrong = f"is less than {LEAST_BOX} pixels wide or high in"
+    else:
+        return None
+    return f"{wrong} {of}, which is {width} x {height} pixels: give pixels of the upright picture."
 
 
 def box_to_crop(boxes):

@@ -124,7 +124,7 @@ def first_box(boxes: str, picture: np.ndarray) -> np.ndarray:
             f'config.data.boxes is "{boxes}": frames that come one by one need "whole" or a region '
             '"x1,y1,x2,y2"; config.data.refine=1 makes it follow the person.'
         )
-    media.check_place(box, picture.shape[:2], "the pictures", f'config.data.boxes "{boxes}"')
+    media.check_place(box, picture.shape[:2], "the first picture", f'config.data.boxes "{boxes}"')
     return box
 
 
