@@ -116,7 +116,7 @@ def cell_name(config, cell: Cell) -> str:
     if cell.scenario in ("online", "offline"):
         parts["ttp"] = fields(own.ttp, *receipts.HOW)
     if cell.transfer:
-        parts["transfer"] = fields(own.transfer, "root", "about")
+        parts["transfer"] = fields(own.transfer, "root", "tfds", "workers", "about")
     if cell.scenario == POINTS or (cell.scenario == "offline" and cell.method in WITH_KEYPOINTS):
         parts["probe"] = own.eval.probe_frames
     return f"{cell.title}-{fingerprint(parts)}"
@@ -144,14 +144,21 @@ def train_model(config, cell: Cell, workdir: pathlib.Path, cells: pathlib.Path, 
     """Train the cell's model, or go on with it, for at most so many minutes (0: to its end).
 
     A training is a chain of such pieces; its cell, written at its end, adds up their seconds.
-    Returns whether it is done.
+    Returns whether it is done. Raises ValueError where the folder has the cell of a training whose
+    model isn't here: one trained again would be another, that its cells can't stand beside.
     """
     own, name = config_of(config, cell), model_name(config, cell)
     folder = workdir / "models" / name
     if not _step(folder) and name in dict(config.reproduce.given):
         return True
-    if read(cells, f"training-{name}") is not None and _step(folder) == _last_step(own):
-        return True
+    if (told := read(cells, f"training-{name}")) is not None:
+        if _step(folder) == _last_step(own):
+            return True
+        if told["pieces"] and not _step(folder):
+            raise ValueError(
+                f"{cells} has cells of the training {name}, whose model isn't in {folder}: put it "
+                "there, or name another --cells folder, where all is run anew."
+            )
     began, first = time.monotonic(), _step(folder)
     pieces = read_json(folder / "pieces.json") or {"pieces": []}
     try:
@@ -280,7 +287,9 @@ def personalized(config, cell: Cell, base: state.Base | None) -> dict:
 class Controls:
     """What stands beside offline personalization: each person by the model of the one before.
 
-    Holds the first person's and the last one's changes only, however many people there are.
+    Before in the order in which they come out: that of the clips where people run one at a time;
+    side by side, those of like length come together. Holds the first person's and the last one's
+    changes only, however many people there are.
 
     Attributes:
       joints: of each clip, by the model of the person before (of the last, for the first).
@@ -337,6 +346,23 @@ def people(config, cell: Cell):
     if not clips or any(clip.joints is None for clip in clips):
         raise clips_lib.DataError(f"no labelled {cell.split} clips in {there.data.root}.")
     return clips, SKELETONS[there.data.skeleton]
+
+
+def check_people(config, cell: Cell, folder: pathlib.Path) -> None:
+    """Refuse to run a cell on other people than those of the finished ones of its split.
+
+    Raises ValueError where they differ, and what reading them raises.
+    """
+    if cell.scenario == POINTS:
+        return
+    names = [clip.name for clip in people(config_of(config, cell), cell)[0]]
+    plain = dataclasses.replace(cell, changes=(), scenario="none")
+    told = read(folder, cell_name(config, plain))
+    if told is not None and told["people"] != names:
+        raise ValueError(
+            f"{folder} has cells of {len(told['people'])} people, the data now has {len(names)}, "
+            "or others: name another --workdir, or another --cells folder."
+        )
 
 
 def predict(config, cell: Cell, base: state.Base | None, clips, controls: Controls | None = None):

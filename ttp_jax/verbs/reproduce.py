@@ -18,9 +18,11 @@ Models are under WORKDIR/models, by a fingerprint of what they were trained on a
 WORKDIR/report.md and WORKDIR/report.html, one file that opens anywhere; what has not been run is
 shown as missing. --config.reproduce.seeds="(0,)" and
 --config.reproduce.methods="('transformer',)" do a part of it. config.reproduce.given names models
-that are included, so that these are not trained ("()": train them too).
+that are included, so that these are not trained ("()": train them too). A cell that fails is named
+at the end, and the exit code is 1; the others run.
 """
 
+import collections
 import pathlib
 import time
 
@@ -35,6 +37,7 @@ from ttp_jax.verbs.experiment import say
 from ttp_jax.verbs.runner import Runner
 
 PICTURES = "figure5"
+MENDABLE = (ValueError, ArithmeticError, FileNotFoundError)  # fail one cell, not those after it
 
 
 def run(config, workdir: pathlib.Path, options) -> int:
@@ -57,37 +60,68 @@ def run(config, workdir: pathlib.Path, options) -> int:
     wanted = cells.missing(config, list(dict.fromkeys(wanted)), folder)
     if names:
         say(f"{len(wanted)} cells to run")
+    failed: dict[str, str] = {}
     try:
-        done = _run_all(config, wanted, workdir, folder, options.minutes)
+        done = _run_all(config, wanted, workdir, folder, options.minutes, failed)
         if done and PICTURES in names:
             _draw(config, workdir)
-    finally:  # one cell that fails costs no table
+    finally:  # whatever stops it costs no table
         write_report(config, workdir, folder)
-    return 0
+        for title, error in failed.items():
+            say(f"FAILED {title}: {error}")
+    return 1 if failed else 0
 
 
-def _run_all(config, wanted: list[Cell], workdir, folder, minutes: float) -> bool:
-    """Run cells, model by model; False if time ran out."""
+def _run_all(config, wanted: list[Cell], workdir, folder, minutes: float, failed: dict) -> bool:
+    """Run cells, model by model, and note in `failed` why some can't; False if time ran out."""
     began = time.monotonic()
-    wanted = sorted(wanted, key=lambda cell: cells.model_name(config, cell))
+    wanted = _in_order(config, wanted)
+    untrained: set[str] = set()  # models whose training failed
     for number, cell in enumerate(wanted, 1):
         if not cells.missing(config, [cell], folder):
             continue  # another process has run it meanwhile
+        model, needs_model = cells.model_name(config, cell), _needs_model(cell)
+        if needs_model and model in untrained:
+            failed[cell.title] = "its model could not be trained"
+            continue
         left = minutes - (time.monotonic() - began) / 60 if minutes else 0.0
         say(f"\n{number} of {len(wanted)}: {cell.title}")
-        trained = cell.scenario in cells.WITHOUT_MODEL or (
-            (not minutes or left > 0) and cells.train_model(config, cell, workdir, folder, left)
-        )
-        if not trained or (minutes and time.monotonic() - began > 60 * minutes):
-            say(f"time is up, {len(wanted) - number + 1} cells are left: the same command goes on")
-            return False
-        found = cells.run(config, cell, workdir, folder)
+        try:
+            cells.check_people(config, cell, folder)  # before hours of training
+            untrained.add(model)
+            trained = not needs_model or (
+                (not minutes or left > 0) and cells.train_model(config, cell, workdir, folder, left)
+            )
+            untrained.discard(model)
+            if not trained or (minutes and time.monotonic() - began > 60 * minutes):
+                some = len(wanted) - number + 1
+                say(f"time is up, {some} cells are left: the same command goes on")
+                return False
+            found = cells.run(config, cell, workdir, folder)
+        except MENDABLE as error:
+            failed[cell.title] = str(error)
+            say(f"FAILED {cell.title}: {error}")
+            continue
         measure, values = next(iter(found.get("scores", {}).items()), ("", None))
         score = f"{measure} {values['mean']:.2f}" if values else "done"
         say(f"{cell.title}: {score} in {found['seconds']:.0f} s")
         # Programs of one cell are of no use to the next, and hold memory.
         jax.clear_caches()
     return True
+
+
+def _needs_model(cell: Cell) -> bool:
+    return cell.scenario not in cells.WITHOUT_MODEL
+
+
+def _in_order(config, wanted: list[Cell]) -> list[Cell]:
+    """What needs no model first, then model by model, as the tables come to them."""
+    models = list(dict.fromkeys(cells.model_name(config, cell) for cell in wanted))
+
+    def place(cell):
+        return _needs_model(cell), models.index(cells.model_name(config, cell))
+
+    return sorted(wanted, key=place)
 
 
 def _draw(config, workdir: pathlib.Path) -> None:
@@ -110,15 +144,14 @@ def _draw(config, workdir: pathlib.Path) -> None:
 def write_report(config, workdir: pathlib.Path, folder: pathlib.Path) -> None:
     """Write report.md and report.html of all tables, from what there is."""
 
-    def find(cell):
-        return cells.read(folder, cells.cell_name(config, cell))
-
-    found = [make(config, find) for _, make in tables.TABLES.values()]
-    found.append(tables.trainings(_trainings(config, folder)))
-    wanted = (cell for name in tables.TABLES for cell in tables.wanted(config, name))
-    there = [cell for cell in map(find, dict.fromkeys(wanted)) if cell is not None]
-    found.append(tables.ran(there))
-    about = _about(config, there)
+    wanted = dict.fromkeys(cell for name in tables.TABLES for cell in tables.wanted(config, name))
+    read = {cell: cells.read(folder, cells.cell_name(config, cell)) for cell in wanted}
+    there, strange = _comparable(config, {k: v for k, v in read.items() if v is not None})
+    made = [make(config, there.get) for _, make in tables.TABLES.values()]
+    found = [table for table in made if table.rows]
+    trainings = _trainings(config, wanted, folder)
+    found += [tables.trainings(trainings), tables.ran(list(there.values()))]
+    about = _about(config, list(there.values()), trainings) + strange
     pictures = sorted((workdir / "figures").glob("*.png"))
     again = f"python main.py reproduce --config=configs/{config.name}.py --what=all"
     text = [f"# Reproduction: {config.name}", "", "```bash", again, "```", ""]
@@ -137,23 +170,54 @@ def write_report(config, workdir: pathlib.Path, folder: pathlib.Path) -> None:
     say(f"wrote {workdir / 'report.md'} and {workdir / 'report.html'}")
 
 
-def _trainings(config, folder: pathlib.Path) -> dict[str, dict | None]:
-    """The cells of the trainings that Table 1 needs, None for those that are missing."""
-    wanted = [cell for cell in tables.wanted(config, "table1") if cell.scenario == "none"]
+def _comparable(config, there: dict[Cell, dict]) -> tuple[dict[Cell, dict], list[str]]:
+    """The cells that may be compared, and a line about those that are left out.
+
+    All of one model are of one training, and all of one split of the same people: what most of them
+    are of counts. A model that was trained again, or other data in the same folder, is another.
+    """
+    rules = (
+        (lambda cell: cells.model_name(config, cell), lambda told: told.get("base")),
+        (lambda cell: (cell.split, cell.transfer), lambda told: tuple(told.get("people", ()))),
+    )
+    strange: list[str] = []
+    for group_of, value_of in rules:
+        votes: dict = collections.defaultdict(collections.Counter)
+        for cell, told in there.items():
+            if value := value_of(told):
+                votes[group_of(cell)][value] += 1
+        usual = {group: counts.most_common(1)[0][0] for group, counts in votes.items()}
+        same = {c: t for c, t in there.items() if value_of(t) in (None, (), usual.get(group_of(c)))}
+        strange += [cells.cell_name(config, cell) for cell in there if cell not in same]
+        there = same
+    if not strange:
+        return there, []
+    return there, [
+        f"LEFT OUT, of another training or other people than the rest: {', '.join(strange)}. "
+        "Delete these files from the folder of cells, and run the command again."
+    ]
+
+
+def _trainings(config, wanted, folder: pathlib.Path) -> dict[str, dict | None]:
+    """The cells of the trainings of all models, None for those that are missing."""
     given, found = dict(config.reproduce.given), {}
     for cell in wanted:
+        if cell.scenario != "none" or cell.split != "test" or cell.transfer:
+            continue
         name = cells.model_name(config, cell)
         told = cells.read(folder, f"training-{name}")
         if told is None and name in given:
             told = {"given": given[name]}
-        found[f"{cell.method}, seed {cell.seed}"] = told
+        changes = (f"{field.split('.')[-1]} {value}" for field, value in cell.changes)
+        found[", ".join((cell.method, f"seed {cell.seed}", *changes))] = told
     return found
 
 
-def _about(config, there) -> list[str]:
+def _about(config, there: list[dict], trainings: dict[str, dict | None]) -> list[str]:
     """What a reader must know first."""
     kinds = sorted(set(map(tables.machine, there)))
-    commits = sorted({str(c["commit"]) for c in there})
+    pieces = (piece for told in trainings.values() for piece in (told or {}).get("pieces", ()))
+    commits = sorted({str(made["commit"]) for made in (*there, *pieces)})
     data = (
         "rendered (synthetic) people" if config.data.source == "synthetic" else config.data.source
     )

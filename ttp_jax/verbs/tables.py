@@ -21,6 +21,7 @@ HOW = {"none": "w/o TTP", "online": "online", "offline": "offline"}
 TRAINS = {"paper": "encoder and psi_self only", "norms": "normalisation layers only"}
 FEWEST = 3  # people that an interval is given for
 SMOOTHED_FRAMES = 9  # of the curves over frames, for the eye
+JOINED = ("h36m", "bbc_pose")  # sources of single frames and several videos of a person
 Find = Callable[[Cell], dict | None]
 
 
@@ -38,7 +39,7 @@ class Table(NamedTuple):
 
 
 def wanted(config, what: str) -> list[Cell]:
-    """The cells of one of `TABLES`, the cheapest first."""
+    """The cells of one of `TABLES`, each once."""
     return list(dict.fromkeys(TABLES[what][0](config)))
 
 
@@ -71,6 +72,16 @@ def _iterations(config, count):
 
 
 def _smoothed_cells(config):
+    if config.data.source not in JOINED:
+        yield from _best_cells(config)
+
+
+def _quoted_cells(config):
+    if config.name in published.OTHERS:
+        yield from _best_cells(config)
+
+
+def _best_cells(config):
     yield from _each(config, "baseline", ("none",))
     yield from _transformer_cells(config)
 
@@ -166,13 +177,8 @@ def _deltas(before, after, part: str = "scores", over: str = "scores") -> np.nda
 
 
 def _pairs(before, after) -> list[tuple[dict, dict]]:
-    """Cells of one seed. Raises ValueError where a pair is of two different trainings."""
-    pairs = [(b, a) for b in before for a in after if a["seed"] == b["seed"]]
-    for pair in pairs:
-        if len({cell["base"] for cell in pair if cell.get("base")}) > 1:
-            names = " and ".join(cell["cell"] for cell in pair)
-            raise ValueError(f"{names} are of two different trainings: delete the older one.")
-    return pairs
+    """Cells of one seed."""
+    return [(b, a) for b in before for a in after if a["seed"] == b["seed"]]
 
 
 def _known(deltas: np.ndarray) -> np.ndarray:
@@ -201,7 +207,7 @@ def _people(cell: dict, part: str) -> np.ndarray:
 
 
 def _cost(found: Sequence[dict]) -> tuple[str, str]:
-    seconds = np.mean([cell["seconds_per_frame"] for cell in found])
+    seconds = np.median([cell["seconds_per_frame"] for cell in found])
     return f"{seconds:.3f}", f"{max(cell['memory_mib'] for cell in found):.0f}"
 
 
@@ -269,8 +275,9 @@ def _table1(config, find: Find) -> Table:
         (*HEAD, *COST),
         rows,
         ("Score +- standard deviation over seeds; gain: over that seed's own model without TTP, "
-         "paired bootstrap over people and seeds. Seconds: with compiling. MiB: the process's "
-         "peak while the cell ran (on a GPU: so far).",),
+         "paired bootstrap over people and seeds. Seconds: median over seeds, with compiling what "
+         "no cell before had compiled. MiB: the process's peak while the cell ran (on a GPU: so "
+         "far).",),
     )  # fmt: skip
 
 
@@ -350,10 +357,10 @@ def _claims(config, find: Find) -> Table:
             rows.append((claim, _with_interval(found), _share_worse(found), each))
         else:
             rows.append((claim, "missing", "-", "-"))
-    header = ("claim", "difference per person (95 %)", "people with the other sign", "each seed")
+    header = ("claim", "difference per person (95 %)", "people against it", "each seed")
     notes = (
-        "Score's difference. Bootstrap over people and, where there are several, seeds; so few "
-        "seeds make it too narrow, so look at each.",
+        "Score's difference, and the share of people with one below 0. Bootstrap over people and, "
+        "where there are several, seeds; so few seeds make it too narrow, so look at each.",
     )
     return Table("What the paper claims", header, rows, notes)
 
@@ -404,7 +411,7 @@ def _table2(config, find: Find) -> Table:
 
 def _others(config, find: Find) -> Table:
     rows = [(who, f"{score:.1f}") for who, score in published.OTHERS.get(config.name, ())]
-    for method in ("baseline", "transformer"):
+    for method in ("baseline", "transformer") if rows else ():
         found = [_there(find, _each(config, method, (scenario,))) for scenario in SCENARIOS]
         means = [
             np.mean([cell["scores"][_measure(cell)]["mean"] for cell in cells])
@@ -419,9 +426,9 @@ def _others(config, find: Find) -> Table:
 
 def _table5(config, find: Find) -> Table:
     theirs = published.TABLE5.get(config.name, {})
+    methods = () if config.data.source in JOINED else ("baseline", "transformer")
     plain, smoothed = (
-        list(_lines(config, find, ("baseline", "transformer"), theirs, part=part))
-        for part in ("scores", "smoothed")
+        list(_lines(config, find, methods, theirs, part=part)) for part in ("scores", "smoothed")
     )
     rows = [(*a[:3], b[2], *b[4:]) for a, b in zip(plain, smoothed, strict=True)]
     header = ("method", "TTP", "score", "smoothed", *HEAD[4:], *COST[:2], "paper, smoothed")
@@ -458,21 +465,27 @@ def _figure3(config, find: Find) -> Table:
     if not found:
         return Table(title, header, [("all", "missing", "-")])
     gains = np.stack(found)  # [seeds, people, frames]
-    mean = np.nanmean(gains, (0, 1))
+    counts = np.isfinite(gains).any(0).sum(0)  # people per frame
+    many = np.flatnonzero(counts >= min(FEWEST, counts.max()))
+    mean = np.nanmean(gains[..., : many[-1] + 1], (0, 1))
     width = min(SMOOTHED_FRAMES, len(mean))
     curve = np.convolve(mean, np.ones(width) / width, "valid")
     x = np.arange(len(curve)) + width // 2
-    quarters = [q for q in np.array_split(np.arange(len(mean)), 4) if len(q)]
+    # A quarter of all that is labelled each: of the longest video it could be a single person's.
+    quarter = (4 * np.cumsum(counts) - 1) // counts.sum()
     rows = []
-    for q in quarters:
+    for q in (np.flatnonzero(quarter == number) for number in range(4)):
+        if not len(q):
+            continue
         part = _mean_of_labelled(gains[:, :, q])
         rows.append((f"{q[0]} to {q[-1]}", _with_interval(part), str(part.shape[1])))
     plot = report.line_plot(
         {"TTP online": (x, curve)}, x_label="frame", y_label="gain", title=title
     )
     notes = (
-        f"Mean over people and {len(gains)} seed(s), quarters of the longest video; the plot over "
-        f"{width} frames as well. Shorter videos count in the earlier quarters only.",
+        f"Mean over people and {len(gains)} seed(s). Each row has a quarter of all frames; shorter "
+        f"videos count in the earlier rows only. The plot is the mean over {width} frames as well, "
+        f"as far as there are {FEWEST} people.",
     )
     return Table(title, header, rows, notes, (plot,))
 
@@ -502,18 +515,18 @@ def _figure4(config, find: Find) -> Table:
             ].format(changes[0][1])
         if found:
             rows.append((name, _over_seeds(found), *_gain(before, found), *_cost(found)))
-            if not changes or changes[0][0] == "ttp.reset":
-                frames = found[0]["frames"] / len(found[0]["people"])
-                x.append(int(changes[0][1]) if changes else frames)
-                y.append(np.mean([c["scores"][_measure(c)]["mean"] for c in found]))
+            anew = [length for field, length in changes if field == "ttp.reset"]
+            frames = found[0]["frames"] / len(found[0]["people"])  # with those that are added
+            x.append(int(anew[0]) if anew else frames)
+            y.append(np.mean([c["scores"][_measure(c)]["mean"] for c in found]))
         else:
             rows.append((name, "missing", *["-"] * 4))
     title = "Figure 4: gain against number of unlabelled frames, online"
     plots = ()
     if len(x) > 1:
-        plots = (
-            report.line_plot({"online": (x, y)}, x_label="frames", y_label="score", title=title),
-        )
+        points = np.array(sorted(zip(x, y, strict=True))).T
+        curve = {"online": (points[0], points[1])}
+        plots = (report.line_plot(curve, x_label="frames", y_label="score", title=title),)
     header = ("frames", "score", "gain per person (95 %)", "worse", *COST[:2])
     return Table(title, header, rows, (seeds,), plots)
 
@@ -537,7 +550,7 @@ def _choice_table(config, find: Find) -> Table:
     first, rows, maps = config.reproduce.seeds[0], [], []
     rates, counts = config.reproduce.rates, config.reproduce.iterations
     before = _there(find, [Cell("transformer", "none", first, split="val")])
-    for scenario in SCENARIOS[1:]:
+    for scenario in SCENARIOS[1:] if wanted(config, "choice") else ():
         means = np.full((len(rates), len(counts)), np.nan)
         for i, rate in enumerate(rates):
             row = []
@@ -613,7 +626,7 @@ TABLES = {
     "table1": (_table1_cells, _table1),
     "claims": (_table1_cells, _claims),
     "table2": (_table2_cells, _table2),
-    "table3": (_transformer_cells, _others),
+    "table3": (_quoted_cells, _others),
     "table5": (_smoothed_cells, _table5),
     "table6": (_transfer_cells, _table6),
     "figure3": (_transformer_cells, _figure3),
@@ -639,9 +652,15 @@ def trainings(found: dict[str, dict | None]) -> Table:
         if "given" in cell:
             rows.append((name, "-", f"not here: included ({cell['given']})", "-"))
             continue
-        last = cell["pieces"][-1]
+        if not cell["pieces"]:
+            rows.append((name, "-", "not told: its model was there", "-"))
+            continue
         minutes = f"{cell['seconds'] / 60:.0f}"
-        rows.append((name, minutes, machine(last), str(last["commit"])))
+        machines, commits = (
+            "; ".join(dict.fromkeys(map(told, cell["pieces"])))
+            for told in (machine, lambda piece: str(piece["commit"]))
+        )
+        rows.append((name, minutes, machines, commits))
     return Table("Trainings", ("training", "minutes", "machine", "commit"), rows)
 
 
