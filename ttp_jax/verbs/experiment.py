@@ -19,7 +19,7 @@ from data_pipelines import clips as clips_lib
 from ttp_jax import convert, losses, state, steps, ttp
 from ttp_jax.augment import Ranges
 from ttp_jax.checkpoint import SHIPPED, Checkpoints, base_of, read_model
-from ttp_jax.files import only_one, write_json
+from ttp_jax.files import only_one, read_json, write_json
 from ttp_jax.models import pose, vgg
 from ttp_jax.models.pose import PoseNet, normalize
 from ttp_jax.skeletons import SKELETONS, Skeleton
@@ -241,12 +241,12 @@ def ttp_tools(config: Config, scenario: str) -> ttp.Tools:
 def load_base(config: Config, workdir: str | pathlib.Path) -> tuple[state.Base, int]:
     """The trained model under `workdir`, or that of `config.base`, and its step.
 
-    Raises FileNotFoundError where there is none, ValueError where the file is damaged or holds
-    another network than the config's.
+    Raises FileNotFoundError where there is none, ValueError where the file is damaged or the model
+    was trained as another network than the config's.
     """
     if config.base:
         found = read_model(model_path(config.base))
-        _check_network(config, found.config)
+        _check_network(config, found.config, config.base)
         return found.base, int(found.about.get("step", 0))
     checkpoints = Checkpoints(pathlib.Path(workdir) / "checkpoints")
     if checkpoints.latest_step() is None:
@@ -254,6 +254,8 @@ def load_base(config: Config, workdir: str | pathlib.Path) -> tuple[state.Base, 
             f"no trained model in {workdir}: run `python main.py --config=... "
             f"--workdir={workdir}` first."
         )
+    if (trained_with := training_config(workdir)) is not None:
+        _check_network(config, trained_with.to_dict(), workdir)
     tx = optimizer(config)
     normalisers = jnp.ones(config.loss.levels + 1)
     model, key = build_model(config), jax.random.key(config.seed)
@@ -285,10 +287,11 @@ def released_base(config: Config, path: str) -> state.Base:
     return state.Base(loaded["params"], loaded["batch_stats"], jnp.asarray(normalisers))
 
 
-def _check_network(config: Config, stored: dict) -> None:
-    """Refuse to run a file's model as another network than it was trained as.
+def _check_network(config: Config, stored: dict, where: str | pathlib.Path) -> None:
+    """Refuse to run the model there as another network than it was trained as.
 
-    The features of its loss are a part of that: its normalisers are theirs.
+    Shapes don't tell: those of other crops or colours are the same. The features of its loss are a
+    part of that: its normalisers are theirs.
     """
     left_out = ("init", *NOT_THE_MODEL["model"])
     fields = {
@@ -305,7 +308,7 @@ def _check_network(config: Config, stored: dict) -> None:
         for name in names:
             if plain(now[name]) != plain(stored[part][name]):
                 raise ValueError(
-                    f"config.{part}.{name} is {now[name]}, the model in {config.base} was made "
+                    f"config.{part}.{name} is {now[name]}, the model in {where} was made "
                     f"with {stored[part][name]}: give the config that it was trained with."
                 )
 
@@ -368,6 +371,12 @@ def stored_config(stored: dict) -> Config:
     with config.unlocked():
         config.update(tuples(stored))
     return config
+
+
+def training_config(workdir: str | pathlib.Path) -> Config | None:
+    """The config that the model under `workdir` was trained with; None where it wasn't kept."""
+    stored = read_json(pathlib.Path(workdir) / "config.json")
+    return None if stored is None else stored_config(stored)
 
 
 def save_config(config: Config, workdir: pathlib.Path) -> None:

@@ -44,7 +44,8 @@ def run(config, workdir: pathlib.Path, options) -> int:
         about = read_model(experiment.model_path(config.base)).about
     else:
         base, step = experiment.load_base(config, workdir)
-        about |= {"step": step, "trained": experiment.trained_on(config)}
+        trained_with = experiment.training_config(workdir) or config
+        about |= {"step": step, "trained": experiment.trained_on(trained_with)}
     about["exported"] = receipts.where()
     write_model(path, ModelFile(base, needed(config), about))
     size, digest = path.stat().st_size / 2**20, receipts.sha256(path)
