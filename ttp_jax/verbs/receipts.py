@@ -14,7 +14,7 @@ import cv2
 import jax
 import numpy as np
 
-from ttp_jax import state
+from ttp_jax import __version__, state
 from ttp_jax.checkpoint import fingerprint
 from ttp_jax.files import (
     DAMAGED,
@@ -28,7 +28,9 @@ from ttp_jax.verbs import experiment
 from ttp_jax.verbs.experiment import say
 from ttp_jax.verbs.runner import Result
 
-HOW = ("together", "save_minutes")  # fields of config.ttp that leave the results alone
+# Fields of config.ttp that leave the results alone: "together" up to rounding, which is another
+# where other numbers of subjects run side by side.
+HOW = ("together", "save_minutes")
 
 
 def protocol(config, base: state.Base, scenario: str) -> dict:
@@ -101,10 +103,11 @@ def protocol_line(config, scenario: str, person: str | None = None) -> str:
 
 
 def made_with() -> dict[str, str]:
-    """Versions and device: what may change the last bits of a result."""
+    """Versions and device: what may change a result, or its last bits."""
     packages = "jax", "jaxlib", "flax", "numpy"
     device = jax.local_devices()[0]
     return {
+        "ttp_jax": __version__,
         **{name: importlib.metadata.version(name) for name in packages},
         "opencv": cv2.__version__,
         "python": platform.python_version(),
@@ -125,13 +128,22 @@ def where() -> dict:
 @functools.cache  # the code that runs is that of the start, whatever is checked out meanwhile
 def _commit() -> str | None:
     """The commit of this checkout, with a + if it was changed; None outside one."""
-    root = pathlib.Path(__file__).parents[2]
+    return commit_of(pathlib.Path(__file__).parents[2])
+
+
+def commit_of(root: pathlib.Path) -> str | None:
+    """The commit of the checkout whose root this is; None of a folder inside another project's.
+
+    A program that is installed into a project's own environment lies in that project's checkout.
+    """
 
     def git(*words):
         done = subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, check=True)
         return done.stdout.strip()
 
     try:
+        if pathlib.Path(git("rev-parse", "--show-toplevel")).resolve() != root.resolve():
+            return None
         return git("rev-parse", "--short=12", "HEAD") + "+" * bool(git("diff", "HEAD", "--stat"))
     except (OSError, subprocess.CalledProcessError):
         return None
