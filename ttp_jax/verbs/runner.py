@@ -40,6 +40,17 @@ class Stopped(Exception):
     """The run was asked to stop and has kept what is needed to go on."""
 
 
+class TooLarge(ValueError):
+    """A subject that doesn't fit into the device's memory even alone; the message says what to do.
+
+    What jax raises is an error of the program; this is one that a user can mend.
+    """
+
+
+# What is wrong with one subject only: the others go on.
+OF_ONE = (clips_lib.FrameError, clips_lib.DataError, state.NotFinite, TooLarge)
+
+
 @dataclasses.dataclass
 class Result:
     """A subject's predictions.
@@ -95,7 +106,8 @@ class Runner:
     """Programs of one scenario, compiled once per size of the windows and the memory.
 
     Subjects of like length run side by side where the memory allows it; each gets what it would get
-    alone. Frames are read ahead while the device works, and never held all at once.
+    alone, up to the rounding of a program of another width. Frames are read ahead while the device
+    works, and never held all at once.
     """
 
     def __init__(
@@ -142,9 +154,9 @@ class Runner:
     def many(self, clips: Iterable[Clip], bar=None) -> Iterator[tuple[Clip, Result | Exception]]:
         """Do subjects and yield each as it is done.
 
-        A subject whose frames can't be used, or whose model ran away to NaN, comes with its error;
-        the others go on. Raises Stopped after `stop` was set, with the states of unfinished
-        subjects kept.
+        A subject whose frames can't be used, that doesn't fit into the memory, or whose model ran
+        away to NaN, comes with its error; the others go on. Raises Stopped after `stop` was set,
+        with the states of unfinished subjects kept.
         """
         waiting: dict[tuple, list[_Member]] = {}
         with ThreadPoolExecutor() as readers:
@@ -247,16 +259,22 @@ class Runner:
                 done.add(member.clip.name)
                 inputs, seconds = member.digest.tobytes().hex(), self._spent(member, group)
                 found = member.joints, member.peaks, adaptation, inputs, seconds
+                result = self._checked(Result(member.frames, *found))
+                if self.carries and isinstance(result, Result) and _is_finite(adaptation):
+                    self._previous = adaptation
                 handed_over = time.monotonic()
-                yield member.clip, self._checked(Result(member.frames, *found))
+                yield member.clip, result
                 self._began += time.monotonic() - handed_over
                 if self._unfinished:
                     self._unfinished.forget(member.clip.name)
             return
         except jax.errors.JaxRuntimeError as error:
-            if "RESOURCE_EXHAUSTED" not in str(error) or len(group) == 1:
+            if "RESOURCE_EXHAUSTED" not in str(error):
                 raise
         # Not in `except`: the error would keep what the group had on the device.
+        if len(group) == 1:
+            yield group[0].clip, self._too_large(group[0].clip)
+            return
         half = len(group) // 2
         say(f"{len(group)} subjects side by side don't fit into the memory: {half} at a time")
         self._widths[group[0].memory] = half
@@ -266,6 +284,16 @@ class Runner:
         for part in (left[:half], left[half:]):
             if part:
                 yield from self._together(part, readers, bar)
+
+    def _too_large(self, clip: Clip) -> TooLarge:
+        """Why a subject alone can't be done here, and what can be done about it."""
+        remedies = ["see whether other programs use the device", "give --device=cpu"]
+        if self._scenario != "none":  # which neither updates nor remembers
+            own = self._config.ttp
+            fields = f"config.ttp.batch_size ({own.batch_size}) or config.ttp.memory ({own.memory})"
+            remedies.insert(0, f"lower {fields}")
+        words = ", or ".join(remedies)
+        return TooLarge(f"{clip.name} alone doesn't fit into the device's memory: {words}.")
 
     def _checked(self, result: Result) -> Result | state.NotFinite:
         """The result, or why it is none."""
@@ -325,8 +353,6 @@ class Runner:
                     waiting = None
                     self._save(group, turn, place + CHUNK, subjects)
             subjects = ttp.again(subjects)
-        if self.carries:
-            self._previous = jax.tree.map(lambda leaf: leaf[0], subjects.adaptation)
 
     def _starts(self, group: list[_Member], width: int) -> ttp.Subject:
         """The states that subjects start from [width, ...]."""
@@ -475,6 +501,12 @@ class Runner:
             away = jnp.linalg.norm(mean - inside / settings.image_size, axis=-1)
             told.setdefault("agreement", []).append(float(away.mean()))
         return told
+
+
+def _is_finite(adaptation: state.Adaptation) -> bool:
+    """Whether another subject can start from here; the loss is NaN before the first update."""
+    parts = adaptation.delta, adaptation.opt_state, adaptation.normalisers
+    return all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(parts))
 
 
 def _probes(places: np.ndarray) -> np.ndarray:

@@ -1,0 +1,83 @@
+"""What is wrong with one subject of a run leaves the others alone; what receipts say of us."""
+
+import subprocess
+
+import jax
+import numpy as np
+import pytest
+import small_run
+
+import ttp_jax
+from ttp_jax import state
+from ttp_jax.verbs import experiment, receipts
+from ttp_jax.verbs.runner import Result, Runner, TooLarge
+
+
+@pytest.fixture(scope="module")
+def people(tmp_path_factory):
+    """A config, a base, and three people of 4 frames."""
+    folder = tmp_path_factory.mktemp("people")
+    small_run.prepare(folder, lengths=(4, 4, 4))
+    config = small_run.get_config()
+    config.data.root, config.data.oversample = str(folder / "people"), 2.0
+    base, _ = experiment.load_base(config, folder / "work")
+    return config, base, experiment.load_clips(config, "test")
+
+
+@pytest.mark.parametrize(("field", "value"), [("reset", "never"), ("normalisers", "carried")])
+def test_nothing_is_carried_from_a_subject_that_ran_away(people, field, value):
+    config, base, clips = people
+    config = config.copy_and_resolve_references()
+    config.ttp[field] = value
+    broken = jax.tree.map(lambda leaf: np.full_like(leaf, np.nan), base)
+    runner, other = Runner(config, base, "online"), Runner(config, base, "online")
+    runner.one(clips[0])
+    runner.use(broken)
+    with pytest.raises(state.NotFinite):
+        runner.one(clips[1])
+    runner.use(base)
+    other.one(clips[0])
+    found, wanted = runner.one(clips[2]), other.one(clips[2])
+    np.testing.assert_array_equal(found.joints, wanted.joints)
+    np.testing.assert_array_equal(found.peaks, wanted.peaks)
+    alone = Runner(config, base, "online").one(clips[2]).adaptation
+    carried = found.adaptation.normalisers, alone.normalisers
+    assert (carried[0] != carried[1]).any()  # from the first
+
+
+def test_a_subject_too_large_for_the_device_is_named_and_the_others_go_on(people):
+    config, base, clips = people
+    runner, calls = Runner(config, base, "online"), []
+
+    def small(name, side_by_side, compiled=runner._program):
+        calls.append(name)
+        if len(calls) == 1:
+            raise jax.errors.JaxRuntimeError(
+                "RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes."
+            )
+        return compiled(name, side_by_side)
+
+    runner._program = small
+    (clip, error), *others = runner.many(clips)
+    assert isinstance(error, TooLarge) and str(error).startswith(f"{clip.name} alone doesn't fit")
+    assert "config.ttp.batch_size (4) or config.ttp.memory" in str(error)
+    assert len(others) == 2 and all(isinstance(result, Result) for _, result in others)
+
+
+def test_the_commit_of_another_project_around_us_is_not_ours(tmp_path):
+    assert receipts.commit_of(tmp_path) is None
+    inside = tmp_path / ".venv/lib/site-packages"
+    inside.mkdir(parents=True)
+    (tmp_path / "a.txt").write_text("a")
+    git = ("git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b.c")
+    for words in (["init", "-q"], ["add", "a.txt"], ["commit", "-qm", "A file"]):
+        subprocess.run([*git, *words], check=True)
+    commit = receipts.commit_of(tmp_path)
+    assert commit is not None and len(commit) == 12
+    assert receipts.commit_of(inside) is None
+    (tmp_path / "a.txt").write_text("b")
+    assert receipts.commit_of(tmp_path) == f"{commit}+"
+
+
+def test_a_receipt_names_the_program_s_version():
+    assert receipts.made_with()["ttp_jax"] == ttp_jax.__version__
