@@ -16,6 +16,7 @@ from data_pipelines import media
 from data_pipelines.clips import Clip, DataError, part
 from ttp_jax import smooth
 from ttp_jax.checkpoint import SHIPPED, read_model
+from ttp_jax.files import write_arrays
 from ttp_jax.skeletons import PENN13
 from ttp_jax.verbs import delivery, experiment, export, personalize
 
@@ -291,6 +292,27 @@ def test_labels_of_one_video_are_not_taken_for_another_s(tmp_path):
     pair = [clip_of(np.zeros((2, 4, 4, 3), np.uint8))] * 2
     with pytest.raises(ValueError, match="--labels are those of one video"):
         delivery.Delivery(config, "online", tmp_path, options).check(pair)
+
+
+def test_a_damaged_file_is_an_error_of_its_subject_that_says_what_to_do(tmp_path):
+    flags = {"formats": None, "smooth": None, "keypoints": None, "labels_first": 0, "labels": None}
+    made = delivery.Delivery(
+        small_run.get_config(), "online", tmp_path, types.SimpleNamespace(**flags)
+    )
+    clip, kept = clip_of(np.zeros((2, 4, 4, 3), np.uint8)), tmp_path / "delivery/a.npz"
+    told = np.array(json.dumps({"figures": {}, "cost": {}, "inputs": "x"}))
+    arrays = {"joints": np.zeros((2, 13, 2)), "peaks": np.zeros((2, 13))}
+    write_arrays(kept, {**arrays, "boxes": clip.boxes, "about": told})
+    write_arrays(tmp_path / "a.npz", {**arrays, "inputs": np.array("x")})
+    for path in (kept, tmp_path / "a.npz"):
+        whole = path.read_bytes()
+        for left in (b"", whole[:-40]):
+            path.write_bytes(left)
+            with pytest.raises(DataError, match=r"delivery/a.npz or .* --overwrite adapts again"):
+                made.write(clip)
+        path.write_bytes(whole)
+    (tmp_path / "delivery/a.json").write_text("[]")
+    assert not made.is_done(clip)
 
 
 def test_unknown_names_are_refused_before_the_work():

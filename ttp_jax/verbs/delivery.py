@@ -23,7 +23,7 @@ import numpy as np
 from data_pipelines import clips as clips_lib
 from data_pipelines import labels as labels_lib
 from ttp_jax import exports, geometry, metrics, report, smooth
-from ttp_jax.files import write_arrays, write_atomically, write_json
+from ttp_jax.files import DAMAGED, read_arrays, write_arrays, write_atomically, write_json
 from ttp_jax.skeletons import Skeleton
 from ttp_jax.verbs import experiment
 from ttp_jax.verbs.experiment import say
@@ -124,8 +124,10 @@ class Delivery:
             done = json.loads(self._kept(clip.name, "json").read_text())
         except (OSError, ValueError):
             return False
+        if not isinstance(done, dict) or done.get("wanted") != self._wanted:
+            return False
         there = all((self._folder / file).exists() for file in done["files"])
-        return there and done["wanted"] == self._wanted and done.get("origin") == clip.origin
+        return there and done.get("origin") == clip.origin
 
     def write(self, clip) -> None:
         """Write everything of a subject whose results are on disk, and say what and where.
@@ -201,19 +203,24 @@ class Delivery:
             raise clips_lib.DataError(
                 f"{path} is missing (a run with --nodeliver?): --overwrite adapts again."
             )
-        with np.load(self._folder / f"{clip.name}.npz") as now, np.load(path) as then:
+        try:
+            then = read_arrays(path)
             about, boxes = json.loads(str(then["about"])), then["boxes"]
-            if about.get("inputs") != str(now["inputs"]):
-                raise clips_lib.DataError(
-                    f"{path} is of other frames or boxes than the results beside it (a later run "
-                    "with --nodeliver?): --overwrite adapts again."
-                )
-            joints, peaks = ([kept[part] for kept in (then, now)] for part in ("joints", "peaks"))
+            before, figures, cost = then["joints"], about["figures"], about["cost"]
+            now = read_arrays(self._folder / f"{clip.name}.npz")
+            peaks = then["peaks"], now["peaks"]
+        except DAMAGED as error:
+            raise clips_lib.DataError(
+                f"{path} or the results that it goes with can't be read ({error}): --overwrite "
+                "adapts again."
+            ) from error
+        if about.get("inputs") != str(now["inputs"]):
+            raise clips_lib.DataError(
+                f"{path} is of other frames or boxes than the results beside it (a later run "
+                "with --nodeliver?): --overwrite adapts again."
+            )
         clip, size = dataclasses.replace(clip, boxes=boxes), clip.largest
-        before, after = joints
-        return Outcome(
-            clip, size, before, after, (peaks[0], peaks[1]), about["figures"], about["cost"]
-        )
+        return Outcome(clip, size, before, now["joints"], peaks, figures, cost)
 
     def _export(self, outcome: Outcome, poses, rate) -> list[pathlib.Path]:
         skeleton, columns = self._chosen
