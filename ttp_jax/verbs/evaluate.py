@@ -42,6 +42,7 @@ def run(config, workdir: pathlib.Path, options) -> int:
     """Evaluate and print."""
     del options
     base, step = experiment.load_base(config, workdir)
+    base = jax.device_put(base, jax.local_devices()[0])  # once for all that follows
     clips = experiment.load_clips(config)
     test = clips_lib.by_subject(clips_lib.select(clips, "test"))
     training = clips_lib.select(clips, "train")
@@ -50,11 +51,9 @@ def run(config, workdir: pathlib.Path, options) -> int:
     predictor = Runner(config, base, "none")
     # All rows in the boxes that personalization used.
     test = [placing.placed(clip, predictor, config) for clip in test]
-    predictions = {
-        "untrained network": _predict(
-            config, untrained(config, base.normalisers), test, "untrained"
-        ),
-    }
+    predictor.use(untrained(config, base.normalisers))
+    predictions = {"untrained network": _predict(predictor, test, "untrained")}
+    predictor.use(base)
     if training:
         mean = mean_pose(config, training, test)
         predictions = {"mean training pose": mean, **predictions}
@@ -66,7 +65,7 @@ def run(config, workdir: pathlib.Path, options) -> int:
         elif folder.is_dir():
             say(f"{folder} is of another model or other settings and left out: run it again")
         if found is None and scenario == "none":
-            found = _predict(config, base, test, "without TTP")
+            found = _predict(predictor, test, "without TTP")
         if found is not None:
             predictions[name] = found
     report = {
@@ -108,8 +107,7 @@ def _draw_overlays(config, workdir, clips, predictions, frames=3) -> None:
             visualize.save(workdir / "results" / scenario / f"{clip.name}_overlay.png", sheet)
 
 
-def _predict(config, base, clips, name) -> list[np.ndarray]:
-    predictor = Runner(config, base, "none")
+def _predict(predictor: Runner, clips, name: str) -> list[np.ndarray]:
     total = sum(clip.num_frames for clip in clips)
     with tqdm(total=total, unit="frame", desc=name, dynamic_ncols=True) as bar:
         return predictor.joints_of(clips, bar)
