@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import small_run
 
+from ttp_jax import people as kept_models
 from ttp_jax.checkpoint import Unfinished
 from ttp_jax.verbs import experiment, people, personalize, predict, verify
 
@@ -217,6 +218,34 @@ def test_a_receipt_is_verified_and_every_changed_byte_is_found(untouched, tmp_pa
         verify.run([str(tmp_path)])
 
 
+def test_after_a_kill_before_the_receipt_it_tells_of_the_results_on_disk(untouched, tmp_path):
+    folder, _ = untouched
+    for name in ("work", "people"):
+        shutil.copytree(folder / name, tmp_path / name)
+    person, results = tmp_path / "people/person2", tmp_path / "work/results/none"
+    path = results / "run.json"
+
+    def subject(boxes, code=0):
+        config = config_for(person)
+        config.data.boxes, config.data.frames = boxes, "0-3"
+        assert predict.run(config, tmp_path / "work", options()) == code
+        return json.loads(path.read_text())["subjects"].get("person2")
+
+    whole = subject("whole")
+    of_the_first = path.read_text()
+    region = subject("5,5,45,45")
+    assert whole["data"]["boxes"] == "whole" and region["outputs"] != whole["outputs"]
+    path.write_text(of_the_first)  # as a kill leaves it
+    assert subject("5,5,45,45") == {**region, "seconds": None}
+
+    # Results that can't be read, of a subject that fails now, are none.
+    (results / "person2.npz").write_bytes(b"")
+    for picture in person.glob("*.png"):
+        picture.write_bytes(picture.read_bytes()[:60])  # whole to whom reads its size only
+    assert subject("5,5,45,45", code=1) is None
+    assert list(json.loads(path.read_text())["failed"]) == ["person2"]
+
+
 def test_an_old_receipt_has_the_defaults_of_younger_fields():
     stages = [[5, 1e-3, 0, "cosine"]]
     stored = {"name": "old", "ttp": {"iterations": 2}, "train": {"stages": stages}}
@@ -229,6 +258,24 @@ def test_a_receipt_of_a_camera_cannot_be_verified(tmp_path):
     (tmp_path / "run.json").write_text(json.dumps({"scenario": "live", "config": {}}))
     with pytest.raises(ValueError, match="camera's frames are gone"):
         verify.run([str(tmp_path)])
+
+
+def test_a_kept_model_of_other_settings_stays(untouched, tmp_path, capsys):
+    folder, _ = untouched
+    shutil.copytree(folder / "work", work := tmp_path / "work")
+    config = config_for(folder / "people/person2")
+    config.data.frames = "0-3"
+    for scenario in ("online", "offline"):
+        assert personalize.run(config, work, options(scenario=scenario, keep="fp16")) == 0
+    assert capsys.readouterr().out.count("is now in") == 1
+    personalize.run(config, work, options(scenario="offline", keep="fp16"))
+    personalize.run(config, work, options(scenario="offline", keep="fp16", overwrite=True))
+    said = capsys.readouterr().out
+    assert "done already" in said and "is now in" not in said
+    kept = {path.stem: kept_models.read(path).about for path in (work / "people").iterdir()}
+    scenarios = {name: about["scenario"] for name, about in kept.items()}
+    assert scenarios == {"person2.old1": "online", "person2": "offline"}
+    assert people.run(["list", str(work)]) == 0 and "person2.old1" in capsys.readouterr().out
 
 
 def test_a_personalized_model_serves_another_video_of_the_person(untouched, tmp_path, capsys):

@@ -69,6 +69,24 @@ def unpack(packed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return delta
 
 
+def is_of(person: Person, about: dict[str, Any]) -> bool:
+    """Whether all that `about` says is said of the personalized model, too."""
+    return all(person.about.get(key) == value for key, value in about.items())
+
+
+def make_room(path: pathlib.Path, about: dict[str, Any]) -> pathlib.Path | None:
+    """Move a whole model that isn't of `about` aside, to NAME.old1.npz, and return where it is."""
+    try:
+        if is_of(read(path), about):
+            return None
+    except (FileNotFoundError, ValueError):
+        return None  # nobody, or nothing that could still be used
+    number = 1
+    while (aside := path.with_name(f"{path.stem}.old{number}{path.suffix}")).exists():
+        number += 1
+    return path.rename(aside)
+
+
 def write(path: pathlib.Path, delta: dict[str, Any], form: str, about: dict[str, Any]) -> None:
     """Write a personalized model; a crash leaves the old file or the new one."""
     text = np.array(json.dumps({**about, "form": form}))

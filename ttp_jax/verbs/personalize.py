@@ -28,12 +28,14 @@ left_wrist, right_wrist, left_hip, right_hip, left_knee, right_knee, left_ankle,
 --keep=full (fp16, rank8) keeps every personalized model: WORKDIR/people/NAME.npz, for `predict
 --person=NAME` on other videos of that person; `python main.py people` lists and compares them.
 Stop it at any time (Ctrl-C, SIGTERM, a crash): the same command (without --overwrite) goes on
-inside the subject that was under way, and gives the same bytes as if never stopped. Subjects are
-skipped whose results of the same files, frames and boxes are there (with --keep their model, too);
---overwrite does them again anyway. Results of another model or other settings are moved aside, to
-results/SCENARIO.old1. Other --formats, --smooth, --keypoints or --labels need no adaptation. One
-command at a time writes a folder of results.
-Subjects of similar length and size run side by side where memory allows it (config.ttp.together).
+inside the subject that was under way. On a CPU, where subjects run one at a time, that gives the
+same bytes as if never stopped. Subjects are skipped whose results of the same files, frames and
+boxes are there (with --keep their model, too); --overwrite does them again anyway. Results of
+another model or other settings are moved aside, to results/SCENARIO.old1, and kept models of
+another video or other settings to people/NAME.old1.npz. Other --formats, --smooth, --keypoints or
+--labels need no adaptation. One command at a time writes a folder of results.
+Elsewhere subjects of similar length and size run side by side where memory allows it
+(config.ttp.together), and are equal up to rounding, which depends on how many do.
 """
 
 import hashlib
@@ -51,7 +53,7 @@ from ttp_jax.files import DAMAGED, only_one, read_arrays, read_json, write_json
 from ttp_jax.verbs import experiment, placing, receipts
 from ttp_jax.verbs.delivery import Delivery
 from ttp_jax.verbs.experiment import say
-from ttp_jax.verbs.runner import Result, Runner, Stopped, stopping
+from ttp_jax.verbs.runner import OF_ONE, Result, Runner, Stopped, stopping
 
 STOPPED = 143  # exit code, as of a program that SIGTERM ended
 
@@ -144,7 +146,9 @@ class _Work:
     def __init__(self, config, workdir: pathlib.Path, scenario: str, options, folder):
         self._config, self._workdir, self._scenario = config, workdir, scenario
         self._person, self._form = options.person, options.keep
-        trained, self._step = experiment.load_base(config, workdir)
+        found, self._step = experiment.load_base(config, workdir)
+        # Once: of numbers on the host, each program's Runner would make its own copy there.
+        trained = jax.device_put(found, jax.local_devices()[0])
         base, name = trained, scenario
         if self._person:
             person = people.read(person_file(workdir, self._person), fingerprint(trained))
@@ -181,10 +185,10 @@ class _Work:
         """Whether the results of just these frames are there, and the model where it is kept."""
         if self._form:
             try:
-                kept = people.read(person_file(self._workdir, clip.name)).about
+                kept = people.read(person_file(self._workdir, clip.name))
             except (FileNotFoundError, ValueError):
                 return False
-            if any(kept.get(key) != value for key, value in self._about(clip).items()):
+            if not people.is_of(kept, self._about(clip)):
                 return False
         try:
             same = receipts.is_of(self.folder / f"{clip.name}.npz", clip)
@@ -226,7 +230,7 @@ class _Work:
                     bar.set_postfix_str(f"{clip.name}: adapted; now its report and video")
                 try:
                     self._finish(clip, result, clip.name in drawn)
-                except (clips_lib.FrameError, clips_lib.DataError) as error:
+                except OF_ONE as error:
                     self.failed[clip.name] = str(error)
                     continue
                 ready = f"{len(self.seconds)} of {len(clips)} subjects"
@@ -236,14 +240,15 @@ class _Work:
         for clip in clips:
             try:
                 yield placing.placed(clip, self._predictor, self._config)
-            except (clips_lib.FrameError, clips_lib.DataError) as error:
+            except OF_ONE as error:
                 self.failed[clip.name] = str(error)
 
     def _finish(self, clip, result: Result, draw: bool) -> None:
-        self.seconds[clip.name] = result.seconds
         if self._form:
             about = {**self._about(clip), "updates": int(result.adaptation.step)}
             target = person_file(self._workdir, clip.name)
+            if aside := people.make_room(target, self._about(clip)):
+                say(f"{target}: the model of another run or video is now in {aside}")
             people.write(target, jax.device_get(result.adaptation.delta), self._form, about)
         if draw and self._config.model.method == "transformer":
             visualize.save(self.folder / f"{clip.name}.png", self.runner.picture(clip, result))
@@ -254,6 +259,7 @@ class _Work:
             figures = self.runner.figures(result.frames, *models)
             self._delivery.keep(clip, result, before, figures)
         receipts.write_result(self.folder, clip, result, self._config)
+        self.seconds[clip.name] = result.seconds
         self.deliver(clip)
 
     def deliver(self, clip) -> None:
@@ -289,8 +295,14 @@ class _Work:
         # Subjects of earlier commands stay: another video is no reason to forget.
         subjects = {name: old for name, old in before.get("subjects", {}).items() if written(name)}
         for name in filter(written, names):
-            old = subjects.get(name, {})
-            stored = read_arrays(files(name)[f"{name}.npz"])
+            old = subjects.pop(name, {})
+            try:
+                stored = read_arrays(files(name)[f"{name}.npz"])
+            except DAMAGED:
+                continue  # not done: a run to come makes them
+            outputs = {file: receipts.sha256(path) for file, path in files(name).items()}
+            if old.get("outputs") != outputs:
+                old = {}  # of earlier results: those on disk were killed before their receipt
             now = name in self.seconds or not old
             subjects[name] = {
                 "frames": len(stored["joints"]),
@@ -298,7 +310,7 @@ class _Work:
                 "data": self._config.data.to_dict() if now else old["data"],
                 "made_with": receipts.made_with() if now else old["made_with"],
                 "inputs": str(stored["inputs"]),
-                "outputs": {file: receipts.sha256(path) for file, path in files(name).items()},
+                "outputs": outputs,
             }
         still = {k: v for k, v in before.get("failed", {}).items() if k not in subjects}
         return {
