@@ -443,9 +443,21 @@ def test_other_people_and_settings_of_the_same_name_are_not_done(config, trained
         receipts.read_results(tmp_path, [clip])
 
 
-def test_a_checkpoint_of_another_network_is_refused(config, trained):
-    config.model.feature_dim = 16
+def test_a_checkpoint_of_other_shapes_is_refused(config, trained, tmp_path):
+    config.model.feature_dim, workdir = 16, copy_of(trained, tmp_path)
+    (workdir / "config.json").unlink()
     with pytest.raises(ValueError, match="Give the settings it was trained"):
+        experiment.load_base(config, workdir)
+
+
+@pytest.mark.parametrize(
+    ("part", "field", "value"),
+    [("model", "logit_scale", 2.0), ("model", "color_order", "bgr"), ("loss", "features", "x.h5")],
+)
+def test_a_model_is_used_as_it_was_trained(config, trained, part, field, value):
+    """All these have the shapes of the trained one."""
+    config[part][field] = value
+    with pytest.raises(ValueError, match=rf"config.{part}.{field} is {value}, the model in .* was"):
         experiment.load_base(config, trained)
 
 

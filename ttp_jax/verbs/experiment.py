@@ -303,13 +303,16 @@ def _check_network(config: Config, stored: dict, where: str | pathlib.Path) -> N
     def plain(value):  # files by their names, as in `trained_on`
         return pathlib.PurePath(value).name if isinstance(value, str) else value
 
+    def in_json(part, names):  # which knows no tuples
+        return json.loads(json.dumps({name: part[name] for name in names}))
+
     for part, names in fields.items():
-        now = json.loads(json.dumps({name: config[part][name] for name in names}))
+        now, then = in_json(config[part], names), in_json(stored[part], names)
         for name in names:
-            if plain(now[name]) != plain(stored[part][name]):
+            if plain(now[name]) != plain(then[name]):
                 raise ValueError(
                     f"config.{part}.{name} is {now[name]}, the model in {where} was made "
-                    f"with {stored[part][name]}: give the config that it was trained with."
+                    f"with {then[name]}: give the config that it was trained with."
                 )
 
 
