@@ -32,10 +32,17 @@ from ttp_jax import parallel
 from ttp_jax.checkpoint import read_model
 from ttp_jax.verbs import command_line, experiment
 from ttp_jax.verbs.command_line import DELIVERED, ON_FILES, VERBS, WITH_A_MODEL, WORDS
+from ttp_jax.verbs.runner import Stopped
 
 OWN = pathlib.Path(__file__).parent / "configs" / "own.py"
 # What ml_collections puts before the reason why a config or its model can't be read.
 NO_CONFIG = "Configuration is not available because of an earlier failure to load: "
+STOPPED = "\nstopped: what is finished is kept"
+FULL = (
+    "the device's memory is full ({}). Training takes less with a smaller config.train.batch_size, "
+    "a larger config.train.accumulate or config.train.remat=True; personalization with "
+    "config.ttp.together=1 and a smaller config.ttp.memory or config.ttp.batch_size."
+)
 # What a user can do where a file can't be used.
 REMEDIES = {
     FileNotFoundError: "Are its name and the folder that you are in right?",
@@ -216,8 +223,16 @@ def told(work: Callable[[], int]) -> int:
         with plain_warnings(), ended_by_sigterm():
             return work()
     except KeyboardInterrupt:
-        print("\nstopped: what is finished is kept", file=sys.stderr)
+        print(STOPPED, file=sys.stderr)
         return 128 + signal.SIGINT
+    except Stopped:
+        print(STOPPED, file=sys.stderr)
+        return 128 + signal.SIGTERM
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        print(f"\nerror: {FULL.format(str(error).splitlines()[0])}", file=sys.stderr)
+        return 1
     except (ValueError, OSError, ImportError, ArithmeticError) as error:
         print(as_started(f"\nerror: {in_words(error)}"), file=sys.stderr)
         return 1

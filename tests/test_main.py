@@ -7,10 +7,13 @@ import sys
 import time
 import warnings
 
+import jax
+import jax.numpy as jnp
 import pytest
 from absl import flags
 
 import main
+from ttp_jax.verbs.runner import Stopped
 
 
 @pytest.fixture(autouse=True)
@@ -230,3 +233,27 @@ def test_ctrl_c_is_told_without_a_traceback(capsys):
 
     assert main.told(work) == 130
     assert capsys.readouterr().err.strip() == "stopped: what is finished is kept"
+
+
+def test_a_stop_that_no_verb_tells_of_is_told(capsys):
+    def work():
+        raise Stopped
+
+    assert main.told(work) == 143
+    assert capsys.readouterr().err.strip() == "stopped: what is finished is kept"
+
+
+def test_a_full_memory_is_one_line_with_a_remedy(capsys):
+    def work():
+        return jnp.zeros((1 << 20, 1 << 24)).block_until_ready()
+
+    assert main.told(work) == 1
+    said = capsys.readouterr().err.strip()
+    assert said.startswith("error: the device's memory is full (RESOURCE_EXHAUSTED: ")
+    assert "config.train.batch_size" in said and "config.ttp.together=1" in said
+
+    def broken():
+        raise jax.errors.JaxRuntimeError("INTERNAL: something else")
+
+    with pytest.raises(jax.errors.JaxRuntimeError, match="something else"):
+        main.told(broken)

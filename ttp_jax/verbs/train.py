@@ -3,14 +3,18 @@
     python main.py --config=configs/tiny.py
     python main.py train --config=configs/penn.py --config.data.root=DIR --workdir=runs/penn
 
-Stops and resumes at any time: run the same command again. Writes under the workdir: checkpoints/,
-config.json, losses and scores so far in history.json, history.png and (TensorBoard) tensorboard/,
-and what `evaluate` writes.
+Stops and resumes at any time: the same command goes on. Ctrl-C (once) and SIGTERM end it after the
+step it is at, which is kept; exit code 143. What kills it at once, and every stop where several
+processes train together, costs the steps since the last checkpoint (config.train.checkpoint_every).
+Writes under the workdir: checkpoints/, config.json, losses and scores so far in history.json,
+history.png and (TensorBoard) tensorboard/, and what `evaluate` writes.
 """
 
+import contextlib
 import functools
 import json
 import pathlib
+import threading
 import time
 
 import jax
@@ -27,12 +31,17 @@ from ttp_jax.models.pose import WITH_KEYPOINTS
 from ttp_jax.state import NotFinite, TrainState, stage_at
 from ttp_jax.verbs import evaluate, experiment, receipts
 from ttp_jax.verbs.experiment import say
-from ttp_jax.verbs.runner import Runner
+from ttp_jax.verbs.personalize import STOPPED
+from ttp_jax.verbs.runner import Runner, Stopped, stopping
 
 
 def run(config, workdir: pathlib.Path, options) -> int:
     """Train, then evaluate without personalization."""
-    train(config, workdir)
+    try:
+        train(config, workdir)
+    except Stopped as stop:
+        say(f"{stop}: the same command goes on")
+        return STOPPED
     if jax.process_count() > 1:
         say("trained; score it with `python main.py evaluate`, in one process")
         parallel.wait_for_hosts()
@@ -44,6 +53,7 @@ def train(config, workdir: pathlib.Path, minutes: float = 0.0) -> TrainState:
     """Train to the schedule's end, from the last checkpoint if there is one; return the state.
 
     With `minutes` above 0 only until the first checkpoint after so many: call again to go on.
+    Raises Stopped on SIGTERM and Ctrl-C, after it has saved the step it was at.
     Raises NotFinite at a loss that is NaN or infinite; the last checkpoint stays as it is.
     Raises ValueError where another process trains there, or the checkpoint is of other settings.
     """
@@ -55,6 +65,7 @@ def train(config, workdir: pathlib.Path, minutes: float = 0.0) -> TrainState:
 def _train(config, workdir: pathlib.Path, checkpoints: Checkpoints, minutes: float) -> TrainState:
     began = time.monotonic()
     stages = experiment.stages_of(config)
+    _check_parts(config)
     last_step = sum(stage.steps for stage in stages)
     if checkpoints.latest_step() is not None:
         _check_same(config, workdir)
@@ -73,29 +84,44 @@ def _train(config, workdir: pathlib.Path, checkpoints: Checkpoints, minutes: flo
     stream = _device_batches(config, training, int(state.step), last_step, mesh)
     programs = {reconstruct: _step(config, tx, reconstruct) for reconstruct in (False, True)}
     key = jax.random.key(config.seed + 1)
-    log = _Log(config, workdir, int(state.step), last_step)
-    try:
+    log, stop = _Log(config, workdir, int(state.step), last_step), threading.Event()
+    with _stopped_by(stop), contextlib.closing(checkpoints), contextlib.closing(log):
         for step in range(int(state.step), last_step):
             stage = stage_at(stages, step)
             state, metrics = programs[stage.self_weight > 0](
                 state, next(stream), key, features, stage.self_weight
             )
             log.add(step, metrics)
-            done = step + 1
-            saving = done % config.train.checkpoint_every == 0 or done == last_step
-            if saving or done % config.train.log_every == 0:
+            done, stops = step + 1, stop.is_set()
+            due = done % config.train.checkpoint_every == 0 or done == last_step
+            if due or stops or done % config.train.log_every == 0:
                 log.write()
-            if saving:
+            if due or stops:
                 _check_weights(state)
-                _validate(config, state, held_out, log, done)
+                if due:
+                    _validate(config, state, held_out, log, done)
                 log.keep()  # first: what a kill in between leaves too much of is dropped
                 checkpoints.save(state)
-                if minutes and time.monotonic() - began > 60 * minutes:
-                    break
-    finally:
-        checkpoints.close()
-        log.close()
+            if stops or (due and minutes and time.monotonic() - began > 60 * minutes):
+                break
+    if stop.is_set():
+        raise Stopped(f"stopped after step {int(state.step)} of {last_step}")
     return state
+
+
+def _stopped_by(event: threading.Event) -> contextlib.AbstractContextManager:
+    """Ask by the event for a stop after a step; several processes would have to agree on one."""
+    return stopping(event) if jax.process_count() == 1 else contextlib.nullcontext()
+
+
+def _check_parts(config) -> None:
+    """Refuse a batch that can't be cut into as many parts as the config says."""
+    parts, batch_size = config.train.accumulate, config.train.batch_size
+    if parts < 1 or batch_size % parts:
+        raise ValueError(
+            f"config.train.accumulate is {parts}: config.train.batch_size, {batch_size}, can't be "
+            "cut into so many equal parts."
+        )
 
 
 def _check_same(config, workdir: pathlib.Path) -> None:
