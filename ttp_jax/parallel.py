@@ -26,7 +26,8 @@ def over_subjects(
 ) -> Callable:
     """Return `fn` with a leading axis [N] on its arguments and results.
 
-    Every subject's result is what `fn` gives for it alone, whoever its neighbours are.
+    Every subject's result is what `fn` gives for it alone, whoever its neighbours are; side by side
+    (all but "map") up to rounding, which follows how many they are.
 
     Args:
       fn: pure function of one subject's arrays.

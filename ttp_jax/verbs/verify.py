@@ -5,7 +5,8 @@
 Reads run.json, which every `personalize` and `predict` writes, and checks, subject by subject: the
 files are those of the receipt; the model is; run again in a folder of its own, the frames give the
 same input and the results come out byte for byte alike. Exit code 1 if anything differs.
-The same bytes can be expected on the same machine with the same versions; what differs is named.
+The same bytes can be expected on the same machine with the same versions and, on a GPU, where
+subjects run side by side, as many of them at a time; versions that differ are named.
 """
 
 import json
