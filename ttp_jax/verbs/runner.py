@@ -604,7 +604,7 @@ def stopping(event: threading.Event) -> Iterator[None]:
 
     def ask(number, frame):
         del frame
-        say("\nstopping after this chunk of frames, what is done is kept ...")
+        say("\nstopping as soon as what is under way can be kept ...")
         event.set()
         if number == signal.SIGINT:
             signal.signal(signal.SIGINT, signal.default_int_handler)
