@@ -222,6 +222,7 @@ def test_results_are_of_the_frames_boxes_and_files_of_now(tmp_path, capsys):
     assert "of other frames or boxes than the results beside it" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_kept_person_is_delivered_too(delivered):
     """Before is what the model said that knows nobody; after, what it said at the time."""
     folder, _ = delivered

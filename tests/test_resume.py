@@ -260,6 +260,7 @@ def test_a_receipt_of_a_camera_cannot_be_verified(tmp_path):
         verify.run([str(tmp_path)])
 
 
+@pytest.mark.slow
 def test_a_kept_model_of_other_settings_stays(untouched, tmp_path, capsys):
     folder, _ = untouched
     shutil.copytree(folder / "work", work := tmp_path / "work")

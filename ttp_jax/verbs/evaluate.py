@@ -68,11 +68,15 @@ def run(config, workdir: pathlib.Path, options) -> int:
             found = _predict(predictor, test, "without TTP")
         if found is not None:
             predictions[name] = found
+    rows = {name: row(config, test, joints) for name, joints in predictions.items()}
+    for name in (NAMES["online"], NAMES["offline"]):
+        if name in rows:
+            rows[name]["gain"] = _gain(rows[NAMES["none"]], rows[name])
     report = {
         "config": config.name,
         "checkpoint_step": step,
         "test_subjects": [clip.name for clip in test],
-        "rows": {name: row(config, test, joints) for name, joints in predictions.items()},
+        "rows": rows,
     }
     _print_table(report)
     _draw_overlays(config, workdir, test, predictions)
@@ -81,6 +85,10 @@ def run(config, workdir: pathlib.Path, options) -> int:
         if training:
             report["bottleneck"]["training"] = bottleneck(config, base, probed(training))
             report["readout"] = readout(config, base, training, test)
+        report["verdict"] = {
+            people: metrics.bottleneck_verdict(**errors)
+            for people, errors in report["bottleneck"].items()
+        }
         _print_bottleneck(report)
     write_json(workdir / "evaluation.json", report)
     say(f"\nwrote {workdir / 'evaluation.json'}")
@@ -178,27 +186,30 @@ def row(config, clips, joints) -> dict:
     return found
 
 
+def _gain(before: dict, after: dict) -> dict:
+    """What personalization gave, by the first measure."""
+    measure = next(iter(before))
+    gains = metrics.subject_table(before[measure]["per_subject"], after[measure]["per_subject"])
+    return {
+        "mean": gains.mean,
+        "standard_error": gains.standard_error,
+        "worse": gains.worse,
+        "interval95": list(gains.interval),
+    }
+
+
 def _print_table(report) -> None:
     rows, count = report["rows"], len(report["test_subjects"])
     measures = list(next(iter(rows.values())))
-    before = rows[NAMES["none"]]
     say(f"\nTest split of {report['config']}: {count} subjects, step {report['checkpoint_step']}")
     heads = "".join(f"{m:>12}" for m in measures)
     say(f"{'':20}{heads}   gain per subject ({measures[0]}), +- standard error, share worse")
     for name, row in rows.items():
         line = f"{name:20}" + "".join(f"{row[m]['mean']:12.2f}" for m in measures)
-        if name in (NAMES["online"], NAMES["offline"]):
-            first = measures[0]
-            gains = metrics.subject_table(before[first]["per_subject"], row[first]["per_subject"])
-            line += f"   {gains.mean:+.2f}"
+        if gain := row.get("gain"):
+            line += f"   {gain['mean']:+.2f}"
             if count > 1:
-                line += f" +- {gains.standard_error:.2f}, {gains.worse:.0%} worse"
-            row["gain"] = {
-                "mean": gains.mean,
-                "standard_error": gains.standard_error,
-                "worse": gains.worse,
-                "interval95": list(gains.interval),
-            }
+                line += f" +- {gain['standard_error']:.2f}, {gain['worse']:.0%} worse"
         say(line)
 
 
@@ -293,10 +304,8 @@ def readout(config, base, training, test) -> dict[str, float]:
 
 def _print_bottleneck(report) -> None:
     say("\nIs the self-supervised half alive? Mean squared error of the reconstruction:")
-    report["verdict"] = {}
-    for people, errors in report["bottleneck"].items():
-        report["verdict"][people] = metrics.bottleneck_verdict(**errors)
-        say(f"  {people} people, without TTP: {report['verdict'][people]}")
+    for people, verdict in report["verdict"].items():
+        say(f"  {people} people, without TTP: {verdict}")
     if "alive" not in report["verdict"]["test"]:
         say("  (People who look unlike the training ones can put the keypoints to sleep, and")
         say("  personalization can wake them: docs/method.md, When it can't work.)")
