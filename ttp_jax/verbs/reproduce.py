@@ -126,8 +126,8 @@ def _in_order(config, wanted: list[Cell]) -> list[Cell]:
 
 def _draw(config, workdir: pathlib.Path) -> None:
     """Figures 5, 7 and 8: the first people of the test split, after offline personalization."""
-    cell = Cell("transformer", "offline", config.reproduce.seeds[0])
-    own = cells.config_of(config, cell)
+    cell = _drawn(config)
+    own, folder = cells.config_of(config, cell), _figures(config, workdir)
     try:
         base = cells.base_of(config, cell, workdir)
     except FileNotFoundError as error:
@@ -135,10 +135,20 @@ def _draw(config, workdir: pathlib.Path) -> None:
         return
     runner = Runner(own, base, "offline")
     clips = clips_lib.by_subject(experiment.load_clips(own, "test"))[: own.eval.pictures]
-    for clip, result in runner.many(clips):
+    missing = [clip for clip in clips if not (folder / f"{clip.name}.png").exists()]
+    for clip, result in runner.many(missing):
         if isinstance(result, Exception):
             raise result
-        visualize.save(workdir / "figures" / f"{clip.name}.png", runner.picture(clip, result))
+        visualize.save(folder / f"{clip.name}.png", runner.picture(clip, result))
+
+
+def _drawn(config) -> Cell:
+    return Cell("transformer", "offline", config.reproduce.seeds[0])
+
+
+def _figures(config, workdir: pathlib.Path) -> pathlib.Path:
+    """The folder of the pictures that are of these settings."""
+    return workdir / "figures" / cells.cell_name(config, _drawn(config))
 
 
 def write_report(config, workdir: pathlib.Path, folder: pathlib.Path) -> None:
@@ -152,13 +162,13 @@ def write_report(config, workdir: pathlib.Path, folder: pathlib.Path) -> None:
     trainings = _trainings(config, wanted, folder)
     found += [tables.trainings(trainings), tables.ran(list(there.values()))]
     about = _about(config, list(there.values()), trainings) + strange
-    pictures = sorted((workdir / "figures").glob("*.png"))
+    pictures = sorted(_figures(config, workdir).glob("*.png"))
     again = f"python main.py reproduce --config=configs/{config.name}.py --what=all"
     text = [f"# Reproduction: {config.name}", "", "```bash", again, "```", ""]
     text += ["\n\n".join(about), "", *map(tables.markdown, found)]
     if pictures:
         text += ["## Figures 5, 7, 8", ""]
-        text += [f"![{path.stem}](figures/{path.name})" for path in pictures]
+        text += [f"![{path.stem}]({path.relative_to(workdir).as_posix()})" for path in pictures]
     page = "\n".join(text) + "\n"
     write_atomically(workdir / "report.md", lambda path: path.write_text(page))
     sections = [report.section("What this is", *map(report.paragraph, (again, *about)))]
