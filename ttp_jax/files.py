@@ -54,6 +54,17 @@ def read_arrays(path: str | os.PathLike) -> dict[str, np.ndarray]:
         return {name: stored[name] for name in stored.files}
 
 
+def move_aside(path: pathlib.Path, suffix: str = "") -> pathlib.Path:
+    """Rename a file or folder to the first of NAME.old1, NAME.old2, ... that is free; return that.
+
+    `suffix` is the end of the name that stays last: NAME.old1.npz.
+    """
+    name, number = path.name.removesuffix(suffix), 1
+    while (aside := path.with_name(f"{name}.old{number}{suffix}")).exists():
+        number += 1
+    return path.rename(aside)
+
+
 def write_json(path: str | pathlib.Path, value) -> None:
     """Write `value` so that a crash leaves the old file or the new one, never half of it."""
     text = json.dumps(value, indent=1, allow_nan=True)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ttp_jax.files import DAMAGED, read_arrays, write_arrays
+from ttp_jax.files import DAMAGED, move_aside, read_arrays, write_arrays
 
 FORMS = "full, fp16 or rankR, for example rank8"
 
@@ -81,10 +81,7 @@ def make_room(path: pathlib.Path, about: dict[str, Any]) -> pathlib.Path | None:
             return None
     except (FileNotFoundError, ValueError):
         return None  # nobody, or nothing that could still be used
-    number = 1
-    while (aside := path.with_name(f"{path.stem}.old{number}{path.suffix}")).exists():
-        number += 1
-    return path.rename(aside)
+    return move_aside(path, path.suffix)
 
 
 def write(path: pathlib.Path, delta: dict[str, Any], form: str, about: dict[str, Any]) -> None:

@@ -18,6 +18,7 @@ from ttp_jax import __version__, state
 from ttp_jax.checkpoint import fingerprint
 from ttp_jax.files import (
     DAMAGED,
+    move_aside,
     read_arrays,
     read_json,
     write_arrays,
@@ -73,10 +74,7 @@ def prepare(folder: pathlib.Path, own: dict) -> None:
     """Make the folder; one with results of another protocol is moved out of the way, whole."""
     before = read_json(folder / "protocol.json")
     if before != own and (before is not None or any(folder.glob("*.npz"))):
-        number = 1
-        while (aside := folder.with_name(f"{folder.name}.old{number}")).exists():
-            number += 1
-        folder.rename(aside)
+        aside = move_aside(folder)
         why = "; ".join(differences(before or {}, own))
         say(f"{folder}: results of other settings ({why}) are now in {aside}")
     folder.mkdir(parents=True, exist_ok=True)

@@ -76,23 +76,20 @@ def _run_all(config, wanted: list[Cell], workdir, folder, minutes: float, failed
     """Run cells, model by model, and note in `failed` why some can't; False if time ran out."""
     began = time.monotonic()
     wanted = _in_order(config, wanted)
+    checked: set[tuple[str, bool]] = set()  # whose people are those of the finished cells
     untrained: set[str] = set()  # models whose training failed
     for number, cell in enumerate(wanted, 1):
         if not cells.missing(config, [cell], folder):
             continue  # another process has run it meanwhile
-        model, needs_model = cells.model_name(config, cell), _needs_model(cell)
-        if needs_model and model in untrained:
-            failed[cell.title] = "its model could not be trained"
-            continue
         left = minutes - (time.monotonic() - began) / 60 if minutes else 0.0
         say(f"\n{number} of {len(wanted)}: {cell.title}")
         try:
-            cells.check_people(config, cell, folder)  # before hours of training
-            untrained.add(model)
-            trained = not needs_model or (
-                (not minutes or left > 0) and cells.train_model(config, cell, workdir, folder, left)
+            if cell.scenario != cells.POINTS and (cell.split, cell.transfer) not in checked:
+                cells.check_people(config, cell, folder)  # before hours of training
+                checked.add((cell.split, cell.transfer))
+            trained = not _needs_model(cell) or (
+                (not minutes or left > 0) and _train(config, cell, workdir, folder, left, untrained)
             )
-            untrained.discard(model)
             if not trained or (minutes and time.monotonic() - began > 60 * minutes):
                 some = len(wanted) - number + 1
                 say(f"time is up, {some} cells are left: the same command goes on")
@@ -108,6 +105,18 @@ def _run_all(config, wanted: list[Cell], workdir, folder, minutes: float, failed
         # Programs of one cell are of no use to the next, and hold memory.
         jax.clear_caches()
     return True
+
+
+def _train(config, cell: Cell, workdir, folder, minutes: float, untrained: set[str]) -> bool:
+    """`cells.train_model`, but what failed once isn't tried again for the model's other cells."""
+    model = cells.model_name(config, cell)
+    if model in untrained:
+        raise ValueError("its model could not be trained")
+    try:
+        return cells.train_model(config, cell, workdir, folder, minutes)
+    except MENDABLE:
+        untrained.add(model)
+        raise
 
 
 def _needs_model(cell: Cell) -> bool:
@@ -154,11 +163,11 @@ def _figures(config, workdir: pathlib.Path) -> pathlib.Path:
 def write_report(config, workdir: pathlib.Path, folder: pathlib.Path) -> None:
     """Write report.md and report.html of all tables, from what there is."""
 
-    wanted = dict.fromkeys(cell for name in tables.TABLES for cell in tables.wanted(config, name))
+    shown = {name: of for name in tables.TABLES if (of := tables.wanted(config, name))}
+    wanted = dict.fromkeys(cell for of in shown.values() for cell in of)
     read = {cell: cells.read(folder, cells.cell_name(config, cell)) for cell in wanted}
     there, strange = _comparable(config, {k: v for k, v in read.items() if v is not None})
-    made = [make(config, there.get) for _, make in tables.TABLES.values()]
-    found = [table for table in made if table.rows]
+    found = [tables.TABLES[name][1](config, there.get) for name in shown]
     trainings = _trainings(config, wanted, folder)
     found += [tables.trainings(trainings), tables.ran(list(there.values()))]
     about = _about(config, list(there.values()), trainings) + strange

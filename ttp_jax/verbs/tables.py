@@ -411,7 +411,7 @@ def _table2(config, find: Find) -> Table:
 
 def _others(config, find: Find) -> Table:
     rows = [(who, f"{score:.1f}") for who, score in published.OTHERS.get(config.name, ())]
-    for method in ("baseline", "transformer") if rows else ():
+    for method in ("baseline", "transformer"):
         found = [_there(find, _each(config, method, (scenario,))) for scenario in SCENARIOS]
         means = [
             np.mean([cell["scores"][_measure(cell)]["mean"] for cell in cells])
@@ -426,9 +426,9 @@ def _others(config, find: Find) -> Table:
 
 def _table5(config, find: Find) -> Table:
     theirs = published.TABLE5.get(config.name, {})
-    methods = () if config.data.source in JOINED else ("baseline", "transformer")
     plain, smoothed = (
-        list(_lines(config, find, methods, theirs, part=part)) for part in ("scores", "smoothed")
+        list(_lines(config, find, ("baseline", "transformer"), theirs, part=part))
+        for part in ("scores", "smoothed")
     )
     rows = [(*a[:3], b[2], *b[4:]) for a, b in zip(plain, smoothed, strict=True)]
     header = ("method", "TTP", "score", "smoothed", *HEAD[4:], *COST[:2], "paper, smoothed")
@@ -550,7 +550,7 @@ def _choice_table(config, find: Find) -> Table:
     first, rows, maps = config.reproduce.seeds[0], [], []
     rates, counts = config.reproduce.rates, config.reproduce.iterations
     before = _there(find, [Cell("transformer", "none", first, split="val")])
-    for scenario in SCENARIOS[1:] if wanted(config, "choice") else ():
+    for scenario in SCENARIOS[1:]:
         means = np.full((len(rates), len(counts)), np.nan)
         for i, rate in enumerate(rates):
             row = []

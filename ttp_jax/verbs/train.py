@@ -126,13 +126,10 @@ def _check_parts(config) -> None:
 
 def _check_same(config, workdir: pathlib.Path) -> None:
     """Refuse to go on with a training of other settings."""
-    stored = read_json(workdir / "config.json")
+    stored = experiment.training_config(workdir)
     if stored is None:
         return
-    before, now = (
-        json.loads(json.dumps(experiment.trained_on(each)))
-        for each in (experiment.stored_config(stored), config)
-    )
+    before, now = (json.loads(json.dumps(experiment.trained_on(each))) for each in (stored, config))
     if before != now:
         raise ValueError(
             f"{workdir} holds a training of other settings "
