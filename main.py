@@ -26,13 +26,14 @@ os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 import jax
 from absl import flags
+from ml_collections import config_flags
 from tqdm import tqdm
 
-from ttp_jax import parallel
+from ttp_jax import command_line, parallel
 from ttp_jax.checkpoint import read_model
-from ttp_jax.verbs import command_line, experiment
-from ttp_jax.verbs.command_line import DELIVERED, ON_FILES, VERBS, WITH_A_MODEL, WORDS
-from ttp_jax.verbs.runner import Stopped
+from ttp_jax.command_line import ON_FILES, OUTPUTS, VERBS, WITH_A_MODEL, WORDS
+from ttp_jax.runs import experiment, process
+from ttp_jax.runs.process import Stopped
 
 OWN = pathlib.Path(__file__).parent / "configs" / "own.py"
 # What ml_collections puts before the reason why a config or its model can't be read.
@@ -82,7 +83,8 @@ def main(argv: list[str]) -> int:
         if options.hosts:
             parallel.join_hosts(options.hosts)
         check_device(options.device)
-        return module.run(config, workdir, options)
+        chosen = command_line.chosen(module.Options) if hasattr(module, "Options") else None
+        return module.run(experiment.build(config), workdir, chosen)
 
     return told(work)
 
@@ -131,7 +133,7 @@ def apply_flags(config, options, inputs: str, verb: str | None) -> None:
     if not own and (config.data.frames or config.data.every > 1):
         raise ValueError("--frames and --every are for own videos and pictures.")
     if not own or not options.deliver or (verb == "predict" and not options.person):
-        for name in DELIVERED:
+        for name in OUTPUTS:
             if options[name].value:
                 raise ValueError(
                     f"--{name} is of no use here: what it asks for is made of own videos, before "
@@ -170,6 +172,8 @@ def parse(words: list[str], verb: str | None) -> str:
     flags.FLAGS.set_gnu_getopt(True)  # videos may stand before flags
     inputs = flags.FLAGS(words)[1:]
     options = flags.FLAGS
+    if options.config is not None and options.config.base and options.config.data.source == "media":
+        take_model(options)
     if inputs and options.inputs:
         raise flags.Error(f"videos are named twice: {' '.join(inputs)} and --inputs.")
     if inputs and verb not in (*ON_FILES, "info"):
@@ -177,6 +181,13 @@ def parse(words: list[str], verb: str | None) -> str:
     if options.model and verb in WITH_A_MODEL and options.config is not None:
         options.config.base = options.model
     return "\n".join(inputs) or options.inputs or ""
+
+
+def take_model(options) -> None:
+    """Put the settings of the model's file into the config, below what the command line changes."""
+    experiment.take_model(options.config)
+    changed = config_flags.get_override_values(options["config"])
+    options.config.update_from_flattened_dict(changed)
 
 
 def given(words: list[str], name: str) -> str | None:
@@ -218,7 +229,7 @@ def in_words(error: BaseException) -> str:
 
 def told(work: Callable[[], int]) -> int:
     """Do it; what the user can mend becomes one line of error."""
-    experiment.use_compilation_cache()
+    process.use_compilation_cache()
     try:
         with plain_warnings(), ended_by_sigterm():
             return work()

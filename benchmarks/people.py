@@ -15,12 +15,12 @@ import sys
 import tempfile
 
 import jax
+from ttp_jax.verbs.runner import Runner
 
 from data_pipelines import clips as clips_lib
 from data_pipelines.clips import Clip
 from ttp_jax import metrics, people, state
 from ttp_jax.verbs import evaluate, experiment
-from ttp_jax.verbs.runner import Runner
 
 FORMS = ("full", "fp16", "rank32", "rank16", "rank8", "rank4", "rank2")
 

@@ -3,13 +3,20 @@
 Command:   python main.py personalize my_video.mp4   (the model that comes with the project)
            python main.py personalize my_video.mp4 --model=my_model.npz   (one of `export`)
            python main.py personalize --config=configs/own.py:my_model.npz my_video.mp4
+
+Network, skeleton and the settings of adaptation are those in the model's file.
 """
 
-from ttp_jax.verbs import experiment
+import pathlib
+
+from configs import common
 
 
 def get_config(model="shipped"):
-    c = experiment.config_of_model(model)
+    c = common.get_config()
+    c.name = pathlib.PurePath(model).stem
+    c.base = model
+    c.data.source = "media"
     c.data.boxes = "moving"
     c.data.fit = True
     c.data.oversample = 2.0

@@ -25,7 +25,7 @@ def on_page_markdown(markdown: str, page, **_) -> str:
 def verbs() -> str:
     """A section for each verb of main.py: what its --help prints."""
     sys.path.insert(0, str(ROOT))
-    from ttp_jax.verbs import command_line
+    from ttp_jax import command_line
 
     sections = []
     for verb in command_line.VERBS:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import small_net
 import small_run
+from ttp_jax.verbs.runner import Runner, subject_key
 
 import ttp_jax
 from data_pipelines import pipeline
@@ -15,7 +16,6 @@ from ttp_jax import api, people
 from ttp_jax.checkpoint import ModelFile, fingerprint, write_model
 from ttp_jax.skeletons import PENN13
 from ttp_jax.verbs import experiment, export
-from ttp_jax.verbs.runner import Runner, subject_key
 
 SIZE = 32  # of the network's crops
 COUNT = 10  # frames: a whole chunk and a part of one

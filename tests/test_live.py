@@ -9,11 +9,11 @@ import types
 import numpy as np
 import pytest
 import small_run
+from ttp_jax.verbs.runner import Runner
 
 from data_pipelines import clips as clips_lib
 from data_pipelines import media
 from ttp_jax.verbs import experiment, live
-from ttp_jax.verbs.runner import Runner
 
 
 @pytest.fixture(scope="module")

@@ -11,9 +11,9 @@ import jax
 import jax.numpy as jnp
 import pytest
 from absl import flags
+from ttp_jax.verbs.runner import Stopped
 
 import main
-from ttp_jax.verbs.runner import Stopped
 
 
 @pytest.fixture(autouse=True)

@@ -6,11 +6,11 @@ import jax
 import numpy as np
 import pytest
 import small_run
+from ttp_jax.verbs.runner import Result, Runner, TooLarge
 
 import ttp_jax
 from ttp_jax import state
 from ttp_jax.verbs import experiment, receipts
-from ttp_jax.verbs.runner import Result, Runner, TooLarge
 
 
 @pytest.fixture(scope="module")

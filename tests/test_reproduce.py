@@ -10,11 +10,11 @@ import types
 import numpy as np
 import pytest
 import small_run
+from ttp_jax.verbs.cells import Cell
 
 from configs import bbc_pose, h36m, penn, rendered, tiny
 from ttp_jax import checkpoint, state
 from ttp_jax.verbs import cells, experiment, published, reproduce, tables
-from ttp_jax.verbs.cells import Cell
 
 
 def small(root, seeds=(0,)):

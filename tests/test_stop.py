@@ -9,11 +9,11 @@ import jax
 import numpy as np
 import pytest
 import small_run
+from ttp_jax.verbs.runner import Stopped
 
 from configs import tiny
 from ttp_jax.checkpoint import Checkpoints
 from ttp_jax.verbs import cells, personalize, train
-from ttp_jax.verbs.runner import Stopped
 
 
 @pytest.fixture

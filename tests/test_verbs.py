@@ -18,6 +18,7 @@ import pytest
 import reference
 import small_run
 from PIL import Image
+from ttp_jax.verbs.runner import Runner
 
 from data_pipelines import clips as clips_lib
 from data_pipelines import locate, synthetic
@@ -34,7 +35,6 @@ from ttp_jax.verbs import (
     receipts,
     train,
 )
-from ttp_jax.verbs.runner import Runner
 
 ROOT = pathlib.Path(__file__).parents[1]
 

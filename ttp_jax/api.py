@@ -17,19 +17,19 @@ import math
 import pathlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ttp_jax import checkpoint, geometry, state, ttp
+from ttp_jax import checkpoint, driver, geometry, state, ttp
+from ttp_jax.driver import CHUNK
 from ttp_jax.memory import Frames
 from ttp_jax.models import pose, vgg
 from ttp_jax.skeletons import SKELETONS, Skeleton
 
 SCENARIOS = ("online", "offline")
-CHUNK = 8  # frames of one call of a program
 OVERSAMPLE = 2
 CONTEXT = 2
 
@@ -180,10 +180,10 @@ def personalize(
         note = "one frame, personalization needs two: only predicted"
         spent = time.monotonic() - began
         return Result(joints, likelihood, joints, likelihood, {}, model, 0, spent, (note,))
-    programs, predict = _programs(model, settings), _predictor(model)
+    programs, predict = driver.programs(model.net, settings), _predictor(model)
     base, features = model.base, _features(model)
     capacity = min(model.config["ttp"]["memory"], max(CHUNK, 1 << (count - 1).bit_length()))
-    subject = programs.start(base, _key(seed), capacity)
+    subject = _start(programs, model, _key(seed), capacity)
     before, after, done = [], [], 0
     work = count if scenario == "online" else 3 * count
 
@@ -196,15 +196,15 @@ def personalize(
     for chunk in _chunks(pictures, crops, model.image_size):
         before.append(jax.device_get(predict(base, chunk)))
         if scenario == "online":
-            subject, found = programs.online(subject, base, features, chunk)
+            subject, found = programs.step(base, features, subject, chunk)
             after.append(jax.device_get(found))
         else:
-            subject = programs.watch(subject, chunk)
+            subject, _ = programs.remember(base, features, subject, chunk)
         tell(int(chunk.valid.sum()))
     if scenario == "offline":
         subject = ttp.again(subject)
         for first in range(0, count, CHUNK):
-            subject = programs.adapt(subject, base, features)
+            subject, _ = programs.adapt(base, features, subject, None)
             jax.block_until_ready(subject)
             tell(min(CHUNK, count - first))
     change = jax.device_get(subject.adaptation.delta)
@@ -257,8 +257,8 @@ class Adapter:
         settings = _settings(model, "online", iterations, batch_size, learning_rate)
         self._settings = settings
         self._model, self._box, self._features = model, box, _features(model)
-        self._programs = _programs(model, settings)
-        self._subject = self._programs.start(model.base, _key(seed), capacity)
+        self._programs = driver.programs(model.net, settings)
+        self._subject = _start(self._programs, model, _key(seed), capacity)
 
     @property
     def state(self) -> dict[str, np.ndarray]:
@@ -287,12 +287,8 @@ class Adapter:
         pictures, crops = _checked([frame], box)
         self._box = box
         (chunk,) = _chunks(pictures, crops, self._model.image_size, size=1)
-        if update:
-            self._subject, found = self._programs.online(
-                self._subject, self._model.base, self._features, chunk
-            )
-        else:
-            self._subject, found = self._programs.look(self._subject, self._model.base, chunk)
+        program = self._programs.step if update else self._programs.look
+        self._subject, found = program(self._model.base, self._features, self._subject, chunk)
         joints, likelihood = jax.device_get(found)
         ttp.check_finite(likelihood, self._settings)
         return joints[0], likelihood[0]
@@ -301,48 +297,15 @@ class Adapter:
 # --- Settings and programs -----------------------------------------------------------------------
 
 
-class _Programs(NamedTuple):
-    """What adapts on the device, compiled once per number of frames and size of the memory.
-
-    All but `start` take over the subject given to them: use the one they return.
-    """
-
-    start: Callable[..., ttp.Subject]  # base, key, capacity
-    online: Callable[..., Any]  # subject, base, features, frames
-    look: Callable[..., Any]  # subject, base, frames
-    watch: Callable[..., ttp.Subject]  # subject, frames
-    adapt: Callable[..., ttp.Subject]  # subject, base, features
-
-
-def _programs(model: Model, settings: ttp.Settings) -> _Programs:
-    """The programs for a model's network; models of one network share them."""
-    return _programs_of(model.net, settings)  # pyright: ignore[reportArgumentType]
-
-
-@functools.lru_cache(maxsize=8)
-def _programs_of(net: pose.PoseNet, settings: ttp.Settings) -> _Programs:
-    tools, side = ttp.tools(net, settings), OVERSAMPLE * CONTEXT * settings.image_size
-
-    def start(base, key, capacity):
-        return ttp.start(base, key, tools=tools, capacity=capacity, shape=(side, side))
-
-    online, look = (functools.partial(fn, tools=tools) for fn in (ttp.online, ttp.look))
-    adapt = functools.partial(ttp.adapt_offline, tools=tools, count=CHUNK)
-    programs = online, look, ttp.watch, adapt
-    return _Programs(start, *(jax.jit(fn, donate_argnums=0) for fn in programs))
-
-
 def _predictor(model: Model) -> Callable[..., Any]:
-    """The program (base, frames) -> joints, likelihood; adaptation's settings don't touch it."""
-    settings = ttp.Settings(image_size=model.image_size, bgr=pose.is_bgr(model.config["model"]))
-    return _predictor_of(model.net, settings)  # pyright: ignore[reportArgumentType]
+    """The program (base, frames) -> joints, likelihood."""
+    return driver.predictor(model.net, model.image_size, pose.is_bgr(model.config["model"]))
 
 
-@functools.lru_cache(maxsize=8)
-def _predictor_of(net: pose.PoseNet, settings: ttp.Settings) -> Callable[..., Any]:
-    tools = ttp.tools(net, settings)
-
-    return jax.jit(lambda base, frames: ttp.predict(base, {}, frames, tools=tools))
+def _start(programs: driver.Programs, model: Model, key: jax.Array, capacity: int) -> ttp.Subject:
+    """A person before the first frame."""
+    side = OVERSAMPLE * CONTEXT * model.image_size
+    return programs.start(model.base, key, capacity, (side, side))
 
 
 def _settings(

@@ -175,3 +175,8 @@ def split_batch(mesh: Mesh) -> NamedSharding:
 def everywhere(mesh: Mesh) -> NamedSharding:
     """Sharding of the state: a copy on each device."""
     return NamedSharding(mesh, PartitionSpec())
+
+
+def split_subjects(mesh: Mesh) -> NamedSharding:
+    """Sharding of arrays whose axis 0 is the subject."""
+    return NamedSharding(mesh, PartitionSpec("subject"))

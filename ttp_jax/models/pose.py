@@ -221,3 +221,18 @@ def denormalize(pictures, *, bgr: bool = False):
     values = (pictures * jnp.array(STD) + jnp.array(MEAN)) * 255
     values = jnp.clip(values, 0, 255)
     return values[..., ::-1] if bgr else values
+
+
+def heatmap_size(net: PoseNet, image_size: int) -> int:
+    """Side of the network's heatmaps for square crops of `image_size` pixels.
+
+    Raises ValueError where the crops are no multiple of the encoder's total stride.
+    """
+    stride = 16 * net.last_stride
+    if image_size % stride:
+        raise ValueError(
+            f"config.model.image_size is {image_size}, expected a multiple of {stride}."
+        )
+    crop = jax.ShapeDtypeStruct((1, image_size, image_size, 3), jnp.float32)
+    output, _ = jax.eval_shape(net.init_with_output, jax.random.key(0), crop)
+    return output.heatmaps.shape[1]

@@ -184,9 +184,9 @@ def compilation_cache() -> Finding:
     """Whether compiled programs can be kept between runs."""
     import jax
 
-    from ttp_jax.verbs import experiment
+    from ttp_jax.runs import process
 
-    experiment.use_compilation_cache()
+    process.use_compilation_cache()
     folder = jax.config.jax_compilation_cache_dir  # pyright: ignore
     try:
         with tempfile.TemporaryFile(dir=folder or os.devnull):

@@ -19,41 +19,53 @@ The file (a NumPy archive without pickles) has the parameters in half precision,
 the model can't be used without, and how it was trained. Prints its size and SHA-256.
 """
 
+import dataclasses
 import pathlib
 from typing import Any
 
 from ttp_jax.checkpoint import ModelFile, read_model, write_model
-from ttp_jax.verbs import experiment, receipts
-from ttp_jax.verbs.experiment import say
+from ttp_jax.runs import base_model, identity, provenance
+from ttp_jax.runs.experiment import Config, Experiment, model_path
+from ttp_jax.runs.process import say
 
 
-def run(config, workdir: pathlib.Path, options) -> int:
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Flags of this command, see `command_line.GROUPS`."""
+
+    model: str | None
+    torch: str | None
+
+
+def run(experiment: Experiment, workdir: pathlib.Path, options: Options) -> int:
     """Write the model under `workdir` to the file that --model names."""
     if not options.model:
         raise ValueError("--model=FILE.npz is missing: the file to write.")
-    path = pathlib.Path(options.model)
+    path = pathlib.Path(options.model).expanduser()
     if path.suffix != ".npz":
         raise ValueError(f"--model={path}: a model's file ends in .npz.")
-    about: dict[str, Any] = {"config": config.name}
+    about: dict[str, Any] = {"config": experiment.name}
     if options.torch:
-        base = experiment.released_base(config, options.torch)
-        digest = receipts.sha256(pathlib.Path(options.torch))
-        about |= {"converted from": pathlib.Path(options.torch).name, "its sha256": digest}
-    elif config.base:  # a file again: what made it was told there
-        base, _ = experiment.load_base(config, workdir)
-        about = read_model(experiment.model_path(config.base)).about
+        # As that program reads pictures.
+        experiment = experiment.changed({"model.color_order": "bgr"})
+        source = pathlib.Path(options.torch).expanduser()
+        base = base_model.released_base(experiment, str(source))
+        about |= {"converted from": source.name, "its sha256": provenance.sha256(source)}
+    elif experiment.config.base:  # a file again: what made it was told there
+        base, _ = base_model.load_base(experiment, workdir)
+        about = read_model(model_path(experiment.config.base)).about
     else:
-        base, step = experiment.load_base(config, workdir)
-        trained_with = experiment.training_config(workdir) or config
-        about |= {"step": step, "trained": experiment.trained_on(trained_with)}
-    about["exported"] = receipts.where()
-    write_model(path, ModelFile(base, needed(config), about))
-    size, digest = path.stat().st_size / 2**20, receipts.sha256(path)
+        base, step = base_model.load_base(experiment, workdir)
+        trained_with = identity.training_config(workdir) or experiment.config
+        about |= {"step": step, "trained": identity.trained_on(trained_with)}
+    about["exported"] = provenance.where()
+    write_model(path, ModelFile(base, needed(experiment.config), about))
+    size, digest = path.stat().st_size / 2**20, provenance.sha256(path)
     say(f"wrote {path}: {size:.1f} MiB, sha256 {digest}")
     return 0
 
 
-def needed(config) -> dict:
+def needed(config: Config) -> dict:
     """The parts of an experiment that its model can't be used without."""
     whole = config.to_dict()
     return {

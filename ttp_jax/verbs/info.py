@@ -8,6 +8,9 @@ and WORKDIR/training_pairs.png, augmented training pairs with their labels drawn
 it before you trust a number: a shifted label still gives a falling loss.
 """
 
+import dataclasses
+import pathlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,29 +18,37 @@ import numpy as np
 from data_pipelines import clips as clips_lib
 from data_pipelines import pipeline
 from ttp_jax import geometry, state, visualize
-from ttp_jax.verbs import experiment
-from ttp_jax.verbs.experiment import say
+from ttp_jax.runs import sources
+from ttp_jax.runs.experiment import Experiment
+from ttp_jax.runs.process import say
 
 
-def run(config, workdir, options) -> int:
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Flags of this command, see `command_line.GROUPS`."""
+
+    data: bool
+
+
+def run(experiment: Experiment, workdir: pathlib.Path, options: Options) -> int:
     """Print the description."""
-    if options.data or config.data.source == "media":
-        return describe_data(config, workdir)
-    return describe_model(config)
+    if options.data or experiment.data.source == "media":
+        return describe_data(experiment, workdir)
+    return describe_model(experiment)
 
 
-def describe_model(config) -> int:
+def describe_model(experiment: Experiment) -> int:
     """Print network, schedule and freeze rules; counts come from the initialised tree."""
-    model, size = experiment.build_model(config), config.model.image_size
+    model, size, config = experiment.net, experiment.image_size, experiment.config
     picture = jnp.zeros((1, size, size, 3))
     variables = jax.eval_shape(lambda: model.init(jax.random.key(0), picture, picture))
     params = variables["params"]
-    skeleton, maps = experiment.skeleton_of(config), experiment.heatmap_size(config)
+    skeleton, maps = experiment.skeleton, experiment.heatmap_size
 
     def count(tree):
         return sum(leaf.size for leaf in jax.tree.leaves(tree))
 
-    say(f"{config.name}: method {config.model.method}, ResNet-{config.model.depth}")
+    say(f"{experiment.name}: method {config.model.method}, ResNet-{config.model.depth}")
     say(f"picture {size} x {size}, heatmaps {maps} x {maps} x {skeleton.size} ({skeleton.name})")
     say(f"initialised from: {config.model.init}; features of the loss: {config.loss.features}")
     say(f"\nparameters {count(params):>14,}")
@@ -53,18 +64,18 @@ def describe_model(config) -> int:
                 f"frozen {count(frozen):,} in {len(frozen)}"
             )
     say("\ntraining stages (updates, learning rate, lambda, decay):")
-    for stage in experiment.stages_of(config):
+    for stage in experiment.stages:
         say(f"  {tuple(stage)}")
     return 0
 
 
-def describe_data(config, workdir) -> int:
+def describe_data(experiment: Experiment, workdir) -> int:
     """Print what the data set holds, and draw training pairs or, without labels, the boxes."""
-    clips = experiment.load_clips(config)
-    skeleton = experiment.skeleton_of(config)
+    clips = sources.load_clips(experiment.data)
+    skeleton = experiment.skeleton
     if not clips:
-        raise clips_lib.DataError(f"no clips in {config.data.root}.")
-    say(f"{config.name}: {config.data.source} in {config.data.root}")
+        raise clips_lib.DataError(f"no clips in {experiment.data.root}.")
+    say(f"{experiment.name}: {experiment.data.source} in {experiment.data.root}")
     say(f"{'split':8}{'subjects':>10}{'clips':>8}{'frames':>10}{'visible joints':>16}")
     for split in dict.fromkeys(clip.split for clip in clips):
         chosen = clips_lib.select(clips, split)
@@ -80,17 +91,19 @@ def describe_data(config, workdir) -> int:
             say(f"  {name:16}{share:7.1%}")
     training = [clip for clip in clips if clip.split == "train" and clip.joints is not None]
     if training:
-        path, sheet = workdir / "training_pairs.png", _pairs(config, training, skeleton)
+        path, sheet = workdir / "training_pairs.png", _pairs(experiment, training, skeleton)
     else:
-        path, sheet = workdir / "crops.png", _crops(config, clips)
+        path, sheet = workdir / "crops.png", _crops(experiment, clips)
     visualize.save(path, sheet)
     say(f"\nwrote {path}: look at it")
     return 0
 
 
-def _pairs(config, clips, skeleton, count=16) -> np.ndarray:
+def _pairs(experiment: Experiment, clips, skeleton, count=16) -> np.ndarray:
     """Targets with their labels, each beside its source, as training gets them."""
-    stream = experiment.training_pairs(config, clips, 0, -(-count // config.train.batch_size))
+    stream = sources.training_pairs(
+        experiment, clips, 0, -(-count // experiment.config.train.batch_size)
+    )
     pictures = []
     for batch in pipeline.numpy_batches(stream):
         for row in range(len(batch["target"])):
@@ -102,14 +115,14 @@ def _pairs(config, clips, skeleton, count=16) -> np.ndarray:
     return visualize.grid(pictures, 8, ["target", "source"] * (len(pictures) // 2))
 
 
-def _crops(config, clips, count=16) -> np.ndarray:
+def _crops(experiment: Experiment, clips, count=16) -> np.ndarray:
     """What the network is shown of unlabelled clips."""
     pictures, names = [], []
     for clip in clips[:count]:
-        stream, index = experiment.subject_frames(config, clip), 0
+        stream, index = sources.subject_frames(experiment, clip), 0
         while not (frames := stream.read([index])).valid[0]:
             index += 1
-        size = config.model.image_size
+        size = experiment.image_size
         affine = geometry.window_affine(
             geometry.crop_affine(frames.crops[0], size), frames.views[0]
         )

@@ -12,7 +12,7 @@ parameters of the model in the workdir and fits no other model.
 import pathlib
 
 from ttp_jax import people
-from ttp_jax.verbs.experiment import say
+from ttp_jax.runs.process import say
 
 
 def run(words: list[str]) -> int:

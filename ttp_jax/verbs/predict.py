@@ -9,11 +9,41 @@ Writes WORKDIR/results/none/: per subject NAME.csv and NAME.npz with joints in p
 `personalize` writes, where "before" is the model that knows nobody.
 """
 
+import dataclasses
 import pathlib
 
-from ttp_jax.verbs import personalize
+from ttp_jax.runs import personalization, strategy
+from ttp_jax.runs.experiment import Experiment
+from ttp_jax.runs.outputs import OutputOptions
+from ttp_jax.runs.personalization import RunOptions
 
 
-def run(config, workdir: pathlib.Path, options) -> int:
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Flags of this command, see `command_line.GROUPS`."""
+
+    person: str | None
+    overwrite: bool
+    deliver: bool
+    formats: str | None
+    smooth: str | None
+    keypoints: str | None
+    labels: str | None
+    labels_first: int
+    strategy: str | None
+    devices: str | None
+
+
+def run(experiment: Experiment, workdir: pathlib.Path, options: Options) -> int:
     """Predict the test split."""
-    return personalize.run_scenario(config, workdir, "none", options)
+    outputs = OutputOptions(
+        options.formats, options.smooth, options.keypoints, options.labels, options.labels_first
+    )
+    chosen = RunOptions(
+        scenario="none",
+        person=options.person,
+        overwrite=options.overwrite,
+        outputs=outputs if options.deliver else None,
+        strategy=strategy.strategy(options.strategy, options.devices),
+    )
+    return personalization.run(experiment, workdir, chosen)

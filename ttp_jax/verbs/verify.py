@@ -1,9 +1,9 @@
-"""Do a run again and compare: is every result still what the receipt says?
+"""Do a run again and compare: is every result still what its record says?
 
     python main.py verify runs/tiny/results/online
 
 Reads run.json, which every `personalize` and `predict` writes, and checks, subject by subject: the
-files are those of the receipt; the model is; run again in a folder of its own, the frames give the
+files are those of the record; the model is; run again in a folder of its own, the frames give the
 same input and the results come out byte for byte alike. Exit code 1 if anything differs.
 The same bytes can be expected on the same machine with the same versions and, on a GPU, where
 subjects run side by side, as many of them at a time; versions that differ are named.
@@ -12,87 +12,91 @@ subjects run side by side, as many of them at a time; versions that differ are n
 import json
 import pathlib
 import tempfile
-import types
 
 from ttp_jax.checkpoint import fingerprint
 from ttp_jax.files import read_json
-from ttp_jax.verbs import experiment, personalize, receipts
-from ttp_jax.verbs.experiment import say
+from ttp_jax.runs import base_model, experiment, identity, personalization, provenance
+from ttp_jax.runs.experiment import Experiment, model_path
+from ttp_jax.runs.personalization import RunOptions
+from ttp_jax.runs.process import STOPPED, say
 
 
 def run(words: list[str]) -> int:
     """Verify the results in the folder that is named; return the exit code."""
     if len(words) != 1:
         raise ValueError("expected one folder of results: verify WORKDIR/results/online")
-    folder = pathlib.Path(words[0])
+    folder = pathlib.Path(words[0]).expanduser()
     path = folder / "run.json"
     try:
-        receipt = json.loads(path.read_text())
-        config = experiment.stored_config(receipt["config"])
+        record = json.loads(path.read_text())
+        config = identity.stored_config(record["config"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is no receipt of a run ({error}).") from error
-    if receipt["scenario"] == "live":
+        raise ValueError(f"{path} is no record of a run ({error}).") from error
+    if record["scenario"] == "live":
         raise ValueError("a camera's frames are gone: only runs on files can be done again.")
-    say(f"{folder}: {len(receipt['subjects'])} subjects, {receipt['protocol']}")
-    wrong = stored_files(folder, receipt) or ["no subject is in it"] * (not receipt["subjects"])
-    workdir = folder.resolve().parent.parent
-    base, _ = experiment.load_base(config, workdir)
-    if receipt["person"] is None and fingerprint(base) != receipt["base"]:
-        place = experiment.model_path(config.base) if config.base else workdir / "checkpoints"
+    say(f"{folder}: {len(record['subjects'])} subjects, {record['protocol']}")
+    wrong = stored_files(folder, record) or ["no subject is in it"] * (not record["subjects"])
+    workdir, base_file = folder.resolve().parent.parent, config.base
+    then = experiment.build(config)
+    base, _ = base_model.load_base(then, workdir)
+    if record["person"] is None and fingerprint(base) != record["base"]:
+        place = model_path(base_file) if base_file else workdir / "checkpoints"
         wrong.append(f"the model in {place} is not the one of the run")
-    now = receipts.made_with()
-    made = [s["made_with"] for s in receipt["subjects"].values()]
-    for name in now:
-        for then in sorted({str(m.get(name)) for m in made} - {now[name]}):
-            say(f"note: {name} was {then}, is {now[name]}")
+    _compare_versions(record)
     if not wrong:
-        again = done_again(config, workdir, receipt)
-        if again is None:
+        found = done_again(then, workdir, record)
+        if found is None:
             say("stopped: nothing can be said")
-            return personalize.STOPPED
-        wrong = again
+            return STOPPED
+        wrong = found
     for line in wrong:
         say(f"DIFFERS: {line}")
-    say("differs from its receipt" if wrong else "verified: every byte as the receipt says")
+    say("differs from its record" if wrong else "verified: every byte as the record says")
     return 1 if wrong else 0
 
 
-def stored_files(folder: pathlib.Path, receipt: dict) -> list[str]:
+def _compare_versions(record: dict) -> None:
+    """Name the versions that are other ones now."""
+    now = provenance.made_with()
+    made = [subject["made_with"] for subject in record["subjects"].values()]
+    for name in now:
+        for then in sorted({str(m.get(name)) for m in made} - {now[name]}):
+            say(f"note: {name} was {then}, is {now[name]}")
+
+
+def stored_files(folder: pathlib.Path, record: dict) -> list[str]:
     """What is wrong with the files themselves."""
     wrong = []
-    for subject in receipt["subjects"].values():
+    for subject in record["subjects"].values():
         for name, digest in subject["outputs"].items():
             if not (folder / name).exists():
                 wrong.append(f"{folder / name} is missing")
-            elif receipts.sha256(folder / name) != digest:
+            elif provenance.sha256(folder / name) != digest:
                 wrong.append(f"{folder / name} was changed after the run")
     return wrong
 
 
-def done_again(config, workdir: pathlib.Path, receipt: dict) -> list[str] | None:
+def done_again(then: Experiment, workdir: pathlib.Path, record: dict) -> list[str] | None:
     """Run all subjects once more; what came out differently. None where that was stopped."""
-    options = types.SimpleNamespace(
-        overwrite=False, keep=None, person=receipt["person"], deliver=False
-    )
-    config.eval.pictures = 0
+    options = RunOptions(scenario=record["scenario"], person=record["person"])
     # Several commands may have added their subjects; one may name a subject of another, too.
     by_source: dict[str, dict[str, dict]] = {}
-    for name, subject in receipt["subjects"].items():
+    for name, subject in record["subjects"].items():
         by_source.setdefault(json.dumps(subject["data"]), {})[name] = subject
     wrong = []
     for data, subjects in sorted(by_source.items()):
-        config.data = experiment.stored_config({"data": json.loads(data)}).data
+        of_then = identity.stored_config({"data": json.loads(data)}).data
+        own = then.changed({"eval.pictures": 0}).with_data(of_then)
         with tempfile.TemporaryDirectory() as place:
             again = pathlib.Path(place) / "again"
-            code = personalize.run_scenario(config, workdir, receipt["scenario"], options, again)
-            if code == personalize.STOPPED:
+            if personalization.run(own, workdir, options, again) == STOPPED:
                 return None
             wrong += differences(subjects, read_json(again / "run.json") or {})
     return wrong
 
 
 def differences(subjects: dict[str, dict], found: dict) -> list[str]:
-    """What another receipt says differently of these subjects."""
+    """What another record says differently of these subjects."""
     wrong = []
     for name, subject in subjects.items():
         new = found.get("subjects", {}).get(name)

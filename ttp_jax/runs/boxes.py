@@ -6,13 +6,20 @@ import numpy as np
 
 from data_pipelines import clips as clips_lib
 from data_pipelines import locate
-from ttp_jax.verbs.experiment import say
-from ttp_jax.verbs.runner import Runner
+from ttp_jax.runs.batch import Runner
+from ttp_jax.runs.experiment import Config
+from ttp_jax.runs.process import say
 
 
-def placed(clip, predictor: Runner, config):
-    """The clip in the boxes that it is predicted in: found, fitted, refined, as the config says."""
-    data, found = config.data, None
+def resolve(clip, predictor: Runner, data: Config):
+    """The clip in the boxes that it is predicted in: found, fitted, refined.
+
+    Args:
+      clip: in the boxes of its source.
+      predictor: of the model without personalization.
+      data: fields of `config.data`.
+    """
+    found = None
     if data.source == "media" and data.boxes in locate.FINDERS:
         found = locate.find(clip, data.boxes)
         if found is None:

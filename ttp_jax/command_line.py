@@ -3,10 +3,12 @@
 import dataclasses
 import re
 import textwrap
-from typing import Any
+from typing import Any, TypeVar
 
 from absl import flags
 from ml_collections import config_flags
+
+T = TypeVar("T")
 
 VERBS = (
     *("train", "personalize", "predict", "evaluate", "reproduce"),
@@ -15,7 +17,7 @@ VERBS = (
 WORDS = ("people", "verify", "doctor")  # verbs that take words instead of a config
 WITH_A_MODEL = ("personalize", "predict", "live")  # verbs that a model's file is enough for
 ON_FILES = ("personalize", "predict")  # of those: on videos, pictures and data sets
-DELIVERED = ("smooth", "keypoints", "formats", "labels")  # flags of what is made of own videos
+OUTPUTS = ("smooth", "keypoints", "formats", "labels")  # flags of what is made of own videos
 
 _WITH_CONFIG = tuple(verb for verb in VERBS if verb not in WORDS)
 _AS_IT_COMES = ("personalize", "live")
@@ -58,6 +60,19 @@ GROUPS: dict[str, tuple[Flag, ...]] = {
         ),
         Flag("--iterations=N", "updates a frame", _AS_IT_COMES, int),
         Flag("--keep=FORM", "keep the personalized models: full, fp16 or rankN", ("personalize",)),
+    ),
+    "many subjects": (
+        Flag(
+            "--strategy=NAME",
+            "map (one subject after the other), vmap (side by side), chunks (config.ttp.together "
+            "of them side by side), or auto (the default): one at a time on CPU, elsewhere what is "
+            "measured to be faster",
+            ON_FILES,
+            ("auto", "map", "vmap", "chunks"),
+        ),
+        Flag(
+            "--devices=N", "devices that share the subjects: a number, or all; default 1", ON_FILES
+        ),
     ),
     "which model": (
         Flag(
@@ -183,6 +198,12 @@ GROUPS: dict[str, tuple[Flag, ...]] = {
         ),
     ),
 }
+
+
+def chosen(options: type[T]) -> T:
+    """The values of a command's flags, as its own record."""
+    names = (field.name for field in dataclasses.fields(options))  # pyright: ignore
+    return options(**{name: flags.FLAGS[name].value for name in names})
 
 
 def explained(verb: str | None = None) -> str:

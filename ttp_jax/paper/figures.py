@@ -1,0 +1,89 @@
+"""The paper's figures of numbers: gain over time, gain against number of frames."""
+
+import numpy as np
+
+from ttp_jax import report
+from ttp_jax.paper import selection, statistics
+from ttp_jax.paper.pages import COST, Table
+from ttp_jax.paper.statistics import Find
+from ttp_jax.runs.experiment import Experiment
+
+SMOOTHED_FRAMES = 9  # of the curves over frames, for the eye
+
+
+def figure3(experiment: Experiment, find: Find) -> Table:
+    title = "Figure 3: gain against frame index, online"
+    header = ("frames", "gain (95 %)", "people")
+    before, after = (
+        statistics.there(find, selection.each(experiment, "transformer", (scenario,)))
+        for scenario in ("none", "online")
+    )
+    found = [
+        statistics.by_frame(a) - statistics.by_frame(b) for b, a in statistics.pairs(before, after)
+    ]
+    if not found:
+        return Table(title, header, [("all", "missing", "-")])
+    gains = np.stack(found)  # [seeds, people, frames]
+    counts = np.isfinite(gains).any(0).sum(0)  # people per frame
+    many = np.flatnonzero(counts >= min(statistics.FEWEST, counts.max()))
+    mean = np.nanmean(gains[..., : many[-1] + 1], (0, 1))
+    width = min(SMOOTHED_FRAMES, len(mean))
+    curve = np.convolve(mean, np.ones(width) / width, "valid")
+    x = np.arange(len(curve)) + width // 2
+    # A quarter of all that is labelled each: of the longest video it could be a single person's.
+    quarter = (4 * np.cumsum(counts) - 1) // counts.sum()
+    rows = []
+    for q in (np.flatnonzero(quarter == number) for number in range(4)):
+        if not len(q):
+            continue
+        part = statistics.mean_of_labelled(gains[:, :, q])
+        rows.append((f"{q[0]} to {q[-1]}", statistics.with_interval(part), str(part.shape[1])))
+    plot = report.line_plot(
+        {"TTP online": (x, curve)}, x_label="frame", y_label="gain", title=title
+    )
+    notes = (
+        f"Mean over people and {len(gains)} seed(s). Each row has a quarter of all frames; shorter "
+        f"videos count in the earlier rows only. The plot is the mean over {width} frames as well, "
+        f"as far as there are {statistics.FEWEST} people.",
+    )
+    return Table(title, header, rows, notes, (plot,))
+
+
+def figure4(experiment: Experiment, find: Find) -> Table:
+    before, rows, x, y = (
+        statistics.there(find, selection.each(experiment, "transformer", ("none",))),
+        [],
+        [],
+        [],
+    )
+    all_changes = (*selection.lengths(experiment), ())
+    cells, seeds = statistics.online_with(experiment, find, all_changes)
+    for changes, found in zip(all_changes, cells, strict=True):
+        name = "all frames"
+        if changes:
+            name = {"ttp.reset": "anew every {} frames", "data.extra": "and {} more frames"}[
+                changes[0][0]
+            ].format(changes[0][1])
+        if found:
+            rows.append(
+                (
+                    name,
+                    statistics.over_seeds(found),
+                    *statistics.gain(before, found),
+                    *statistics.cost(found),
+                )
+            )
+            anew = [length for field, length in changes if field == "ttp.reset"]
+            frames = found[0]["frames"] / len(found[0]["people"])  # with those that are added
+            x.append(int(anew[0]) if anew else frames)
+            y.append(np.mean([c["scores"][statistics.measure(c)]["mean"] for c in found]))
+        else:
+            rows.append((name, "missing", *["-"] * 4))
+    title = "Figure 4: gain against number of unlabelled frames, online"
+    plots = ()
+    if len(x) > 1:
+        points = np.array(sorted(zip(x, y, strict=True))).T
+        curve = {"online": (points[0], points[1])}
+        plots = (report.line_plot(curve, x_label="frames", y_label="score", title=title),)
+    header = ("frames", "score", "gain per person (95 %)", "worse", *COST[:2])
+    return Table(title, header, rows, (seeds,), plots)

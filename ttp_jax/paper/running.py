@@ -1,0 +1,270 @@
+"""Running what a cell asks for: train its model, predict its people, score them."""
+
+import dataclasses
+import pathlib
+import time
+from typing import Any
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from data_pipelines import clips as clips_lib
+from data_pipelines.clips import Clip
+from ttp_jax import checkpoint, smooth, state
+from ttp_jax.checkpoint import Checkpoints
+from ttp_jax.files import read_json, write_json
+from ttp_jax.paper.controls import Controls
+from ttp_jax.paper.records import (
+    POINTS,
+    WITHOUT_MODEL,
+    Cell,
+    cell_name,
+    command,
+    experiment_of,
+    model_name,
+    read,
+    write,
+)
+from ttp_jax.runs import base_model, boxes, diagnostics, provenance, scoring, sources, training
+from ttp_jax.runs.batch import Runner
+from ttp_jax.runs.experiment import Experiment
+from ttp_jax.runs.process import forget_peak, peak_mib
+from ttp_jax.skeletons import SKELETONS, Skeleton, map_joints
+
+
+def train_model(
+    experiment: Experiment,
+    cell: Cell,
+    workdir: pathlib.Path,
+    cells: pathlib.Path,
+    minutes: float,
+) -> bool:
+    """Train the cell's model, or go on with it, for at most so many minutes (0: to its end).
+
+    A training is a chain of such pieces; its cell, written at its end, adds up their seconds.
+    Returns whether it is done. Raises ValueError where the folder has the cell of a training whose
+    model isn't here: one trained again would be another, that its cells can't stand beside.
+    """
+    own, name = experiment_of(experiment, cell), model_name(experiment, cell)
+    folder = workdir / "models" / name
+    if not _step(folder) and name in dict(experiment.config.reproduce.given):
+        return True
+    if (told := read(cells, f"training-{name}")) is not None:
+        if _step(folder) == own.last_step:
+            return True
+        if told["pieces"] and not _step(folder):
+            raise ValueError(
+                f"{cells} has cells of the training {name}, whose model isn't in {folder}: put it "
+                "there, or name another --cells folder, where all is run anew."
+            )
+    began, first = time.monotonic(), _step(folder)
+    pieces = read_json(folder / "pieces.json") or {"pieces": []}
+    try:
+        training.train(own, folder, minutes)
+    finally:  # also where it was stopped, or failed
+        seconds, last = time.monotonic() - began, _step(folder)
+        if last > first:
+            pieces["pieces"].append(
+                {"from": first, "to": last, "seconds": seconds, **provenance.where()}
+            )
+            write_json(folder / "pieces.json", pieces)
+    if last < own.last_step:
+        return False
+    found: dict[str, Any] = {
+        "cell": f"training-{name}",
+        "config": own.name,
+        "command": command(),
+        "seconds": sum(piece["seconds"] for piece in pieces["pieces"]),
+        **pieces,
+    }
+    write(cells, f"training-{name}", found)
+    return True
+
+
+def base_of(experiment: Experiment, cell: Cell, workdir: pathlib.Path) -> state.Base:
+    """The cell's model: what `train_model` has trained, else a file that is given for it.
+
+    Raises FileNotFoundError where there is neither.
+    """
+    own, name = experiment_of(experiment, cell), model_name(experiment, cell)
+    folder = workdir / "models" / name
+    if not _step(folder):
+        own = own.changed({"base": dict(experiment.config.reproduce.given).get(name, "")})
+    return base_model.load_base(own, folder)[0]
+
+
+def _step(folder: pathlib.Path) -> int:
+    checkpoints = Checkpoints(folder / "checkpoints")
+    step = checkpoints.latest_step()
+    checkpoints.close()
+    return step or 0
+
+
+def run(experiment: Experiment, cell: Cell, workdir: pathlib.Path, cells: pathlib.Path) -> dict:
+    """Run a cell whose model is trained, and write its file."""
+    own = experiment_of(experiment, cell)
+    base = None if cell.scenario in WITHOUT_MODEL else base_of(experiment, cell, workdir)
+    forget_peak()
+    began = time.monotonic()
+    results = points(own, base) if cell.scenario == POINTS else personalized(own, cell, base)
+    found = {
+        "cell": cell.title,
+        "config": own.name,
+        "command": command(),
+        "seed": own.seed,
+        "base": base and checkpoint.fingerprint(base),
+        "seconds": time.monotonic() - began,
+        **provenance.where(),
+        **results,
+    }
+    write(cells, cell_name(experiment, cell), found)
+    return found
+
+
+def points(experiment: Experiment, base) -> dict:
+    """Do the 30 points move with the body, and stay on the same part from person to person?
+
+    Reconstruction errors of `diagnostics.bottleneck` and `diagnostics.readout`, on training people
+    and on validation people, where there are such.
+    """
+    clips = sources.load_clips(experiment.data)
+    training, held_out = (clips_lib.select(clips, split) for split in ("train", "val"))
+    some = diagnostics.some_of(training)
+    errors, reads = {"training": diagnostics.bottleneck(experiment, base, some)}, {}
+    names = list(dict.fromkeys(clip.subject for clip in training))
+    known = set(names[: 3 * len(names) // 4])  # the readout is scored on people not in its fit
+    fit = [clip for clip in training if clip.subject in known]
+    rest = [clip for clip in training if clip.subject not in known]
+    if fit and rest:
+        reads["training"] = diagnostics.readout(experiment, base, fit, rest)
+    if held_out:
+        errors["validation"] = diagnostics.bottleneck(experiment, base, held_out)
+        reads["validation"] = diagnostics.readout(experiment, base, training, held_out)
+    return {"bottleneck": errors, "readout": reads}
+
+
+def personalized(experiment: Experiment, cell: Cell, base: state.Base | None) -> dict:
+    """What came out for the people of a cell, and what it cost."""
+    clips, skeleton = people(experiment, cell)
+    controls = None
+    if base is not None and cell.scenario == "offline":
+        controls = Controls(experiment, base, len(clips))
+    began = time.monotonic()
+    joints = predict(experiment, cell, base, clips, controls)
+    seconds, memory = time.monotonic() - began, peak_mib()
+    if controls:
+        seconds -= controls.seconds
+    frames = sum(clip.num_frames for clip in clips)
+    named = cell.scenario in WITHOUT_MODEL
+    found = {
+        "protocol": cell.scenario
+        if named
+        else provenance.protocol_line(experiment.config, cell.scenario),
+        "seconds_per_frame": seconds / frames,  # compiling is part of it
+        "memory_mib": memory,
+        "people": [clip.name for clip in clips],
+        "frames": frames,
+        "scores": scores(experiment, clips, joints, skeleton),
+        "smoothed": scores(experiment, clips, [smooth.savgol(j) for j in joints], skeleton),
+        "by_frame": by_frame(experiment, clips, joints, skeleton),
+    }
+    if controls and controls.joints:
+        strangers = [controls.joints[clip.name] for clip in clips]
+        found["stranger"] = scores(experiment, clips, strangers, skeleton)
+    if controls and controls.errors:
+        found["bottleneck"] = {
+            name: diagnostics.mean_errors(errors) for name, errors in controls.errors.items()
+        }
+    return found
+
+
+def people(experiment: Experiment, cell: Cell) -> tuple[list[Clip], Skeleton]:
+    """The labelled clips a cell runs on, and the skeleton of their labels."""
+    data, wanted = experiment.data, ()
+    if cell.transfer:
+        data, wanted = experiment.config.transfer, experiment.config.transfer.people
+    clips = sources.load_clips(data, None if wanted else cell.split)
+    clips = [clip for clip in clips if not wanted or clip.name in wanted]
+    clips = clips_lib.by_subject(clips)
+    if not clips or any(clip.joints is None for clip in clips):
+        raise clips_lib.DataError(f"no labelled {cell.split} clips in {data.root}.")
+    return clips, SKELETONS[data.skeleton]
+
+
+def check_people(experiment: Experiment, cell: Cell, folder: pathlib.Path) -> None:
+    """Refuse to run a cell on other people than those of the finished ones of its split.
+
+    Raises ValueError where they differ, and what reading them raises.
+    """
+    names = [clip.name for clip in people(experiment_of(experiment, cell), cell)[0]]
+    plain = dataclasses.replace(cell, changes=(), scenario="none")
+    told = read(folder, cell_name(experiment, plain))
+    if told is not None and told["people"] != names:
+        raise ValueError(
+            f"{folder} has cells of {len(told['people'])} people, the data now has {len(names)}, "
+            "or others: name another --workdir, or another --cells folder."
+        )
+
+
+def predict(
+    experiment: Experiment,
+    cell: Cell,
+    base: state.Base | None,
+    clips,
+    controls: Controls | None = None,
+) -> list[np.ndarray]:
+    """Joints per clip; `controls` is told of every person's model."""
+    if cell.scenario == "mean pose":
+        training = sources.load_clips(experiment.data, "train")
+        return scoring.mean_pose(training, clips, experiment.image_size)
+    if base is None:
+        base = base_model.untrained(experiment, np.ones(experiment.config.loss.levels + 1))
+        return Runner(experiment, base, "none").joints_of(clips)
+    runner, found = Runner(experiment, base, cell.scenario), {}
+    plain = Runner(experiment, base, "none")
+    clips = [boxes.resolve(clip, plain, experiment.data) for clip in clips]
+    total = sum(clip.num_frames for clip in clips)
+    with tqdm(total=total, unit="frame", desc=cell.title, dynamic_ncols=True) as bar:
+        for clip, result in runner.many(clips, bar):
+            if isinstance(result, Exception):
+                raise result
+            found[clip.name] = result.joints
+            if controls:
+                controls.add(clip, jax.device_get(result.adaptation.delta))
+    if controls:
+        controls.finish()
+    return [found[clip.name] for clip in clips]
+
+
+def _mapped(experiment: Experiment, clips, joints, skeleton):
+    """Predictions in the labels' skeleton, and clips whose unknown joints don't count."""
+    own = experiment.skeleton
+    if own == skeleton:
+        return clips, joints
+    mapped = [map_joints(j, own, skeleton) for j in joints]
+    # Joints that the model's skeleton lacks; those of unreadable frames count as wrong.
+    known = np.isfinite(map_joints(np.zeros((own.size, 2)), own, skeleton)).all(-1)
+    return [dataclasses.replace(c, visible=c.visible & known) for c in clips], mapped
+
+
+def scores(experiment: Experiment, clips, joints, skeleton: Skeleton) -> dict:
+    """Per measure: mean, per joint, per person."""
+    clips, joints = _mapped(experiment, clips, joints, skeleton)
+    return scoring.row(clips, joints, skeleton, experiment.config.eval.pixels)
+
+
+def by_frame(experiment: Experiment, clips, joints, skeleton) -> list[list[float | None]]:
+    """The first measure per person and frame (paper, Figure 3); None where nothing is labelled."""
+    clips, joints = _mapped(experiment, clips, joints, skeleton)
+    pixels = experiment.config.eval.pixels
+
+    def at(clip, joints, t):
+        alone = clips_lib.at(clip, [t])
+        value = scoring.headline([alone], [joints[t : t + 1]], skeleton, pixels)
+        return round(float(value), 2) if np.isfinite(value) else None
+
+    return [
+        [at(clip, predicted, t) for t in range(clip.num_frames)]
+        for clip, predicted in zip(clips, joints, strict=True)
+    ]

@@ -1,0 +1,345 @@
+"""The paper's tables: what each shows of the cells that are there."""
+
+import numpy as np
+
+from ttp_jax import report
+from ttp_jax.models.pose import WITH_KEYPOINTS
+from ttp_jax.paper import figures, published, selection, statistics
+from ttp_jax.paper.pages import COST, Table
+from ttp_jax.paper.records import POINTS, Cell
+from ttp_jax.paper.selection import SCENARIOS
+from ttp_jax.paper.statistics import Find
+from ttp_jax.runs.experiment import Experiment
+
+METHODS = {
+    "baseline": "Baseline",
+    "rotation": "Feat. shared (rotation)",
+    "shared": "Feat. shared (keypoint)",
+    "transformer": "Transformer (keypoint)",
+}
+HOW = {"none": "w/o TTP", "online": "online", "offline": "offline"}
+
+
+def wanted(experiment: Experiment, what: str) -> list[Cell]:
+    """The cells of one of `TABLES`, each once."""
+    return list(dict.fromkeys(TABLES[what][0](experiment)))
+
+
+def _lines(experiment: Experiment, find: Find, methods, theirs, *, part="scores", **options):
+    """Rows of the form of Table 1: method, TTP, score, other score, gain, worse, cost, paper."""
+    for method in methods:
+        before = statistics.there(find, selection.each(experiment, method, ("none",), **options))
+        for scenario in SCENARIOS:
+            cells = selection.each(experiment, method, (scenario,), **options)
+            if not cells:
+                continue
+            found = statistics.there(find, cells)
+            paper = theirs.get((method, scenario))
+            tail = ("-" if paper is None else f"{paper:.2f}",)
+            if not found:
+                yield METHODS[method], HOW[scenario], *["missing"] * 2, *["-"] * 4, *tail
+                continue
+            gain = statistics.gain(before, found, part, part) if scenario != "none" else ("", "")
+            yield (
+                METHODS[method] + statistics.seeds(found, cells),
+                HOW[scenario],
+                statistics.over_seeds(found, part),
+                statistics.second(found, part),
+                *gain,
+                *statistics.cost(found),
+                *tail,
+            )
+
+
+def _untrained_line(name: str, cell: dict) -> tuple[str, ...]:
+    """A row of the form of Table 1 for what needs no training."""
+    return (name, "", statistics.over_seeds([cell]), statistics.second([cell]), *["-"] * 5)
+
+
+HEAD = ("method", "TTP", "score", "second score", "gain per person (95 %)", "worse")
+
+
+def _table1(experiment: Experiment, find: Find) -> Table:
+    first, rows = experiment.config.reproduce.seeds[0], []
+    for scenario in ("mean pose", "untrained"):
+        for cell in statistics.there(find, [Cell("transformer", scenario, first)]):
+            rows.append(_untrained_line(scenario, cell))
+    theirs = published.TABLE1.get(experiment.name, {})
+    rows += list(_lines(experiment, find, experiment.config.reproduce.methods, theirs))
+    rows += list(_control_lines(experiment, find, experiment.config.reproduce.methods))
+    return Table(
+        "Table 1: methods and scenarios",
+        (*HEAD, *COST),
+        rows,
+        ("Score +- standard deviation over seeds; gain: over that seed's own model without TTP, "
+         "paired bootstrap over people and seeds. Seconds: median over seeds, with compiling what "
+         "no cell before had compiled. MiB: the process's peak while the cell ran (on a GPU: so "
+         "far).",),
+    )  # fmt: skip
+
+
+def _control_lines(experiment: Experiment, find: Find, methods, **options):
+    """Rows of the form of Table 1: each person by the model adapted to another one."""
+    for method in methods:
+        cells = selection.each(experiment, method, ("offline",), **options)
+        found = [cell for cell in statistics.there(find, cells) if "stranger" in cell]
+        if not found:
+            continue
+        before = statistics.there(find, selection.each(experiment, method, ("none",), **options))
+        gain = statistics.gain(before, found, "stranger")
+        yield (
+            METHODS[method] + statistics.seeds(found, cells),
+            "offline, by another person's model",
+            statistics.over_seeds(found, "stranger"),
+            statistics.second(found, "stranger"),
+            *gain,
+            *["-"] * 3,
+        )
+
+
+CLAIMS = (  # what the paper claims: of what, over what; each (method, scenario[, scores])
+    ("both tasks trained help without TTP", (("transformer", "none"),), (("baseline", "none"),)),
+    (
+        "the rotation task trained beside helps without TTP",
+        (("rotation", "none"),),
+        (("baseline", "none"),),
+    ),
+    ("TTP online helps", (("transformer", "online"),), (("transformer", "none"),)),
+    ("TTP offline helps", (("transformer", "offline"),), (("transformer", "none"),)),
+    (
+        "offline, more than another person's model",
+        (("transformer", "offline"),),
+        (("transformer", "offline", "stranger"),),
+    ),
+    (
+        "the Transformer gains more online than feature sharing",
+        (("transformer", "online"), ("shared", "none")),
+        (("transformer", "none"), ("shared", "online")),
+    ),
+    (
+        "the Transformer gains more offline than feature sharing",
+        (("transformer", "offline"), ("shared", "none")),
+        (("transformer", "none"), ("shared", "offline")),
+    ),
+    (
+        "the Transformer gains more online than rotation",
+        (("transformer", "online"), ("rotation", "none")),
+        (("transformer", "none"), ("rotation", "online")),
+    ),
+    (
+        "the Transformer gains more offline than rotation",
+        (("transformer", "offline"), ("rotation", "none")),
+        (("transformer", "none"), ("rotation", "offline")),
+    ),
+    (
+        "the Transformer ends higher offline than rotation",
+        (("transformer", "offline"),),
+        (("rotation", "offline"),),
+    ),
+)
+
+
+def _claims(experiment: Experiment, find: Find) -> Table:
+    """The paper's claims as differences per person and seed."""
+    rows = []
+    for claim, over, under in CLAIMS:
+        deltas = [
+            gain
+            for seed in experiment.config.reproduce.seeds
+            if (gain := _difference(find, seed, over, under)) is not None
+        ]
+        if deltas:
+            found = np.stack(deltas)
+            each = ", ".join(f"{statistics.known(d[None]).mean():+.2f}" for d in deltas)
+            rows.append(
+                (claim, statistics.with_interval(found), statistics.share_worse(found), each)
+            )
+        else:
+            rows.append((claim, "missing", "-", "-"))
+    header = ("claim", "difference per person (95 %)", "people against it", "each seed")
+    notes = (
+        "Score's difference, and the share of people with one below 0. Bootstrap over people and, "
+        "where there are several, seeds; so few seeds make it too narrow, so look at each.",
+    )
+    return Table("What the paper claims", header, rows, notes)
+
+
+def _difference(find: Find, seed: int, over, under) -> np.ndarray | None:
+    """Sum of the people's scores [people] in `over` less that in `under`; None if one misses."""
+
+    def scores(method, how, part="scores"):
+        cell = find(Cell(method, how, seed))
+        return None if cell is None or part not in cell else statistics.people(cell, part)
+
+    plus, minus = (
+        [found for row in side if (found := scores(*row)) is not None] for side in (over, under)
+    )
+    if len(plus) < len(over) or len(minus) < len(under):
+        return None
+    return np.sum(plus, 0) - np.sum(minus, 0)
+
+
+def _table2(experiment: Experiment, find: Find) -> Table:
+    rows, before = [], statistics.there(find, selection.each(experiment, "transformer", ("none",)))
+    counts = (1, 2, 3, 4)
+    cells, seeds = statistics.online_with(
+        experiment, find, [selection.iterations(experiment, count) for count in counts]
+    )
+    for count, found in zip(counts, cells, strict=True):
+        paper = published.TABLE2.get(experiment.name, {}).get(count)
+        head, tail = str(count), "-" if paper is None else f"{paper:.2f}"
+        if found:
+            row = (
+                head,
+                statistics.over_seeds(found),
+                *statistics.gain(before, found),
+                *statistics.cost(found),
+                tail,
+            )
+        else:
+            row = (head, "missing", *["-"] * 4, tail)
+        rows.append(row)
+    header = ("updates a frame", "score", "gain per person (95 %)", "worse", *COST)
+    return Table("Table 2: updates a frame, online", header, rows, (seeds,))
+
+
+def _others(experiment: Experiment, find: Find) -> Table:
+    rows = [(who, f"{score:.1f}") for who, score in published.OTHERS.get(experiment.name, ())]
+    for method in ("baseline", "transformer"):
+        found = [
+            statistics.there(find, selection.each(experiment, method, (scenario,)))
+            for scenario in SCENARIOS
+        ]
+        means = [
+            np.mean([cell["scores"][statistics.measure(cell)]["mean"] for cell in cells])
+            for cells in found
+            if cells
+        ]
+        best = f"{max(means):.1f}" if means else "missing"
+        rows.append((f"here, {METHODS[method]}, best scenario", best))
+    notes = ("Other work as the paper quotes it, on the paper's data.",)
+    return Table("Tables 3 and 4: state of the art", ("method", "score"), rows, notes)
+
+
+def _table5(experiment: Experiment, find: Find) -> Table:
+    theirs = published.TABLE5.get(experiment.name, {})
+    plain, smoothed = (
+        list(_lines(experiment, find, ("baseline", "transformer"), theirs, part=part))
+        for part in ("scores", "smoothed")
+    )
+    rows = [(*a[:3], b[2], *b[4:]) for a, b in zip(plain, smoothed, strict=True)]
+    header = ("method", "TTP", "score", "smoothed", *HEAD[4:], *COST[:2], "paper, smoothed")
+    notes = (
+        "Savitzky-Golay, 7 frames, second order (ours: the paper names no settings). Gain: of "
+        "smoothed joints, over smoothed ones without TTP.",
+    )
+    return Table("Table 5: with smoothing", header, rows, notes)
+
+
+def _table6(experiment: Experiment, find: Find) -> Table:
+    rows = []
+    for cell in statistics.there(find, list(selection.transfer_cells(experiment))[:1]):
+        rows.append(_untrained_line("mean pose", cell))
+    theirs = published.TABLE6.get(experiment.name, {})
+    if experiment.config.transfer.get("source"):
+        rows += list(_lines(experiment, find, ("baseline", "transformer"), theirs, transfer=True))
+        rows += list(_control_lines(experiment, find, ("transformer",), transfer=True))
+    people = ", ".join(experiment.config.transfer.get("people", ())) or "the test split"
+    about = experiment.config.transfer.get("about") or experiment.config.transfer.get(
+        "source", "nothing"
+    )
+    fitted = " Boxes of the labels; for the models at the size at which each is most confident."
+    fits = fitted if experiment.config.transfer.get("fit", False) else ""
+    notes = (f"Personalized on {about}: {people}.{fits}",)
+    return Table("Table 6: transfer to another data set", (*HEAD, *COST), rows, notes)
+
+
+def _ablation_table(experiment: Experiment, find: Find) -> Table:
+    first, rows = experiment.config.reproduce.seeds[0], []
+    for name, changes in (("as configured", ()), *selection.ablations()):
+        before = statistics.there(find, [selection.ablation_base(first, changes)])
+        for scenario in SCENARIOS[1:]:
+            found = statistics.there(find, [Cell("transformer", scenario, first, changes)])
+            if found and before:
+                row = (
+                    statistics.over_seeds(found),
+                    *statistics.gain(before, found),
+                    *statistics.cost(found),
+                )
+            else:
+                row = ("missing", *["-"] * 4)
+            rows.append((name, HOW[scenario], *row))
+    header = ("one change", "TTP", "score", "gain per person (95 %)", "worse", *COST[:2])
+    return Table("Ablations", header, rows, (f"Transformer, seed {first}.",))
+
+
+def _choice_table(experiment: Experiment, find: Find) -> Table:
+    first, rows, maps = experiment.config.reproduce.seeds[0], [], []
+    rates, counts = experiment.config.reproduce.rates, experiment.config.reproduce.iterations
+    before = statistics.there(find, [Cell("transformer", "none", first, split="val")])
+    for scenario in SCENARIOS[1:]:
+        means = np.full((len(rates), len(counts)), np.nan)
+        for i, rate in enumerate(rates):
+            row = []
+            for j, count in enumerate(counts):
+                changes = selection.choice(experiment, rate, count)
+                found = statistics.there(
+                    find, [Cell("transformer", scenario, first, changes, "val")]
+                )
+                deltas = statistics.deltas(before, found)
+                if deltas is not None:
+                    means[i, j] = deltas.mean()
+                row.append("missing" if deltas is None else statistics.with_interval(deltas))
+            rows.append((scenario, f"{rate:g}", *row))
+        names = [f"{rate:g}" for rate in rates], [str(count) for count in counts]
+        labels = {"row_label": "learning rate", "column_label": "updates a frame"}
+        maps.append(report.heat_map(means, *names, **labels, title=f"Gain per person, {scenario}"))
+    header = ("TTP", "learning rate", *(f"{n} update(s) a frame" for n in counts))
+    notes = ("Gain per person (95 %) on VALIDATION people: what settings are chosen by.",)
+    return Table("Learning rate and updates a frame", header, rows, notes, tuple(maps))
+
+
+def _points_table(experiment: Experiment, find: Find) -> Table:
+    rows = []
+    for method in (m for m in experiment.config.reproduce.methods if m in WITH_KEYPOINTS):
+        probes = statistics.there(find, selection.each(experiment, method, (POINTS,)))
+        offline = statistics.there(find, selection.each(experiment, method, ("offline",)))
+        offline = [cell for cell in offline if "bottleneck" in cell]
+        for cells, part, people in (
+            (probes, "training", "training people"),
+            (probes, "validation", "validation people"),
+            (offline, "before", "test people, without TTP"),
+            (offline, "after", "test people, after offline TTP"),
+            (offline, "stranger", "test people, after that of another person"),
+        ):
+            if found := [cell for cell in cells if part in cell["bottleneck"]]:
+                errors, read = statistics.errors(found, part), statistics.readout(found, part)
+                rows.append((METHODS[method], people, *errors, read, str(len(found))))
+            elif not cells:
+                rows.append((METHODS[method], people, "missing", *["-"] * 4, "0"))
+    header = (
+        *("method", "people", "own points", "another frame's", "copying", "own / another's"),
+        *("joints read from points (mean pose)", "seeds"),
+    )
+    notes = (
+        "Error of the reconstruction with a picture's own keypoints, with those of another frame, "
+        "and of the source as it is; the ratio is 1 where the points don't matter. Joints by a "
+        "linear readout of the points, fitted on other people: error in sides of the crop; below "
+        "the mean pose's, the points stay on the same part of the body from person to person.",
+    )
+    return Table("Are the keypoints alive?", header, rows, notes)
+
+
+TABLES = {
+    "table1": (selection.table1_cells, _table1),
+    "claims": (selection.table1_cells, _claims),
+    "table2": (selection.table2_cells, _table2),
+    "table3": (selection.quoted_cells, _others),
+    "table5": (selection.smoothed_cells, _table5),
+    "table6": (selection.transfer_cells, _table6),
+    "figure3": (selection.transformer_cells, figures.figure3),
+    "figure4": (selection.length_cells, figures.figure4),
+    "ablations": (selection.ablation_cells, _ablation_table),
+    "points": (selection.points_cells, _points_table),
+    "choice": (selection.choice_cells, _choice_table),
+}

@@ -1,0 +1,146 @@
+"""The models that a run starts from: fresh ones, trained ones, files."""
+
+import json
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from data_pipelines import pipeline
+from ttp_jax import convert, losses, state, steps
+from ttp_jax.checkpoint import Checkpoints, base_of, read_model
+from ttp_jax.models import pose, vgg
+from ttp_jax.models.pose import normalize
+from ttp_jax.runs import identity, sources
+from ttp_jax.runs.experiment import Config, Experiment, model_path
+
+NORMALISER_PAIRS = 256  # pairs that measure the loss normalisers' start values
+
+
+def init_training(experiment: Experiment, normalisers) -> state.TrainState:
+    """The state before the first step: random, or with the trunk from `config.model.init`."""
+    init = experiment.config.model.init
+    if not init:
+        raise ValueError("config.model.init must name a torchvision ResNet file, or be 'random'.")
+    fresh = random_state(experiment, normalisers)
+    if init == "random":
+        return fresh
+    variables = {"params": fresh.params, "batch_stats": fresh.batch_stats}
+    loaded = convert.load_resnet(init, variables)
+    return fresh.replace(params=loaded["params"], batch_stats=loaded["batch_stats"])
+
+
+def random_state(experiment: Experiment, normalisers) -> state.TrainState:
+    """The state before the first step from random weights, drawn from the experiment's seed."""
+    net, tx, size = experiment.net, experiment.tx, experiment.image_size
+    # Runs once and is mostly random numbers: optimizing it would take most of a minute on CPU.
+    options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
+    draw = jax.jit(
+        lambda key, start: steps.init_state(net, tx, key, size, start), compiler_options=options
+    )
+    return draw(jax.random.key(experiment.seed), jnp.asarray(normalisers, jnp.float32))
+
+
+def untrained(experiment: Experiment, normalisers) -> state.Base:
+    """The network before training, from random weights."""
+    fresh = random_state(experiment, normalisers)
+    return state.Base(fresh.params, fresh.batch_stats, fresh.normalisers)
+
+
+def normaliser_start(experiment: Experiment, features: vgg.VGG16, clips) -> np.ndarray:
+    """Start values [levels + 1] of the loss normalisers for these features.
+
+    The published ones where they are of these features; otherwise the mean errors of merely
+    copying the source, measured on the first training pairs.
+    """
+    if features.normalisers is not None:
+        return np.asarray(features.normalisers, np.float32)
+    bgr = experiment.bgr
+
+    @jax.jit
+    def measure(target, source):
+        pair = normalize(source, bgr=bgr), normalize(target, bgr=bgr)
+        return losses.feature_errors(features, *pair, bgr=bgr)
+
+    batches = max(1, NORMALISER_PAIRS // experiment.config.train.batch_size)
+    stream = pipeline.numpy_batches(sources.training_pairs(experiment, clips, 0, batches))
+    return np.mean([measure(batch["target"], batch["source"]) for batch in stream], axis=0)
+
+
+def load_base(experiment: Experiment, workdir: str | pathlib.Path) -> tuple[state.Base, int]:
+    """The trained model under `workdir`, or that of `config.base`, and its step.
+
+    Raises FileNotFoundError where there is none, ValueError where the file is damaged or the model
+    was trained as another network than the experiment's.
+    """
+    config = experiment.config
+    if config.base:
+        found = read_model(model_path(config.base))
+        check_network(config, found.config, config.base)
+        return found.base, int(found.about.get("step", 0))
+    checkpoints = Checkpoints(pathlib.Path(workdir) / "checkpoints")
+    if checkpoints.latest_step() is None:
+        raise FileNotFoundError(
+            f"no trained model in {workdir}: run `python main.py --config=... "
+            f"--workdir={workdir}` first."
+        )
+    if (trained_with := identity.training_config(workdir)) is not None:
+        check_network(config, trained_with.to_dict(), workdir)
+    net, tx = experiment.net, experiment.tx
+    normalisers = jnp.ones(config.loss.levels + 1)
+    shapes = jax.eval_shape(
+        lambda: steps.init_state(net, tx, jax.random.key(0), experiment.image_size, normalisers)
+    )
+    # As numpy arrays: where training had its devices does not matter here.
+    trained = checkpoints.restore(jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), shapes))
+    checkpoints.close()
+    return base_of(trained), int(trained.step)
+
+
+def released_base(experiment: Experiment, path: str) -> state.Base:
+    """A model of the released PyTorch program, ready to be personalized.
+
+    Its file has no loss normalisers: they start as they do in training, `normaliser_start`.
+    """
+    net, size = experiment.net, experiment.image_size
+    pictures = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
+    shapes = jax.eval_shape(net.init, jax.random.key(0), pictures, pictures)
+    empty = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), dict(shapes))
+    loaded = convert.load_model(path, empty)
+    normalisers = np.ones(experiment.config.loss.levels + 1, np.float32)
+    if experiment.config.model.method in pose.WITH_KEYPOINTS:
+        features = experiment.features
+        known = features.normalisers is not None
+        clips = [] if known else sources.load_clips(experiment.data, "train")
+        normalisers = normaliser_start(experiment, features, clips)
+    return state.Base(loaded["params"], loaded["batch_stats"], jnp.asarray(normalisers))
+
+
+def check_network(config: Config, stored: dict, where: str | pathlib.Path) -> None:
+    """Refuse to run the model there as another network than it was trained as.
+
+    Shapes don't tell: those of other crops or colours are the same. The features of its loss are a
+    part of that: its normalisers are theirs.
+    """
+    left_out = ("init", *identity.NOT_THE_MODEL["model"])
+    fields = {
+        "data": ("skeleton",),
+        "model": [k for k in stored["model"] if k not in left_out],
+        "loss": ("levels", "features"),
+    }
+
+    def plain(value):  # files by their names, as in `trained_on`
+        return pathlib.PurePath(value).name if isinstance(value, str) else value
+
+    def in_json(part, names):  # which knows no tuples
+        return json.loads(json.dumps({name: part[name] for name in names}))
+
+    for part, names in fields.items():
+        now, then = in_json(config[part], names), in_json(stored[part], names)
+        for name in names:
+            if plain(now[name]) != plain(then[name]):
+                raise ValueError(
+                    f"config.{part}.{name} is {now[name]}, the model in {where} was made "
+                    f"with {then[name]}: give the config that it was trained with."
+                )

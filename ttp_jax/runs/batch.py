@@ -1,0 +1,311 @@
+"""Subjects through the programs of one scenario: one at a time, or as many as the memory holds."""
+
+import dataclasses
+import threading
+import time
+import zlib
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from data_pipelines import clips as clips_lib
+from data_pipelines.clips import Clip
+from ttp_jax import parallel, state, ttp
+from ttp_jax.checkpoint import Unfinished
+from ttp_jax.driver import CHUNK
+from ttp_jax.runs import members, sources
+from ttp_jax.runs.experiment import Experiment
+from ttp_jax.runs.members import Member
+from ttp_jax.runs.process import Stopped, say
+from ttp_jax.runs.results import Result
+from ttp_jax.runs.strategy import Planner, Strategy
+
+
+class TooLarge(ValueError):
+    """A subject that doesn't fit into the device's memory even alone; the message says what to do.
+
+    What jax raises is an error of the program; this is one that a user can mend.
+    """
+
+
+# What is wrong with one subject only: the others go on.
+OF_ONE = (clips_lib.FrameError, clips_lib.DataError, state.NotFinite, TooLarge)
+
+
+class Runner:
+    """Programs of one scenario, compiled once per size of the windows and the memory.
+
+    Subjects of like length run side by side where the memory allows it; each gets what it would get
+    alone, up to the rounding of a program of another width. Frames are read ahead while the device
+    works, and never held all at once.
+    """
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        base: state.Base,
+        scenario: str,
+        unfinished: Unfinished | None = None,
+        strategy: Strategy = Strategy(),
+    ):
+        """Get ready.
+
+        Args:
+          experiment: network and settings.
+          base: the trained model.
+          scenario: a key of `members.PASSES`.
+          unfinished: where states are kept on a timer and when the run is stopped.
+          strategy: how subjects run side by side.
+        """
+        self._experiment, self._scenario, self._unfinished = experiment, scenario, unfinished
+        self._ttp = experiment.config.ttp
+        self.carries = scenario != "none" and (
+            self._ttp.reset == "never" or self._ttp.normalisers == "carried"
+        )
+        # What is carried from subject to subject makes them wait for each other.
+        self._planner = Planner(experiment, scenario, Strategy() if self.carries else strategy)
+        self._everywhere, self._split = self._planner.places
+        self._features = experiment.features if scenario != "none" else None
+        self.use(base)
+        self._previous: state.Adaptation | None = None
+        self.stop = threading.Event()
+        self._saved = self._began = time.monotonic()
+
+    def use(self, base: state.Base) -> None:
+        """Go on with another model of the same shape: nothing compiles again."""
+        # Placed explicitly: a restored model lies on training's mesh, and an output that is placed
+        # unlike its input would recompile the next step.
+        self._base = jax.device_put(base, self._everywhere)
+
+    def one(self, clip: Clip, bar=None) -> Result:
+        """Do one subject; raises what its frames raise."""
+        ((_, result),) = self.many([clip], bar)
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    def many(self, clips: Iterable[Clip], bar=None) -> Iterator[tuple[Clip, Result | Exception]]:
+        """Do subjects and yield each as it is done.
+
+        A subject whose frames can't be used, that doesn't fit into the memory, or whose model ran
+        away to NaN, comes with its error; the others go on. Raises Stopped after `stop` was set,
+        with the states of unfinished subjects kept.
+        """
+        waiting: dict[tuple, list[Member]] = {}
+        with ThreadPoolExecutor() as readers:
+            for clip in clips:
+                if self.stop.is_set():
+                    raise Stopped
+                try:
+                    member = self._member(clip)
+                except (clips_lib.FrameError, clips_lib.DataError) as error:
+                    yield clip, error
+                    continue
+                group = waiting.setdefault(member.group, [])
+                group.append(member)
+                if len(group) >= self._width(member):
+                    yield from self._together(waiting.pop(member.group), readers, bar)
+            for group in waiting.values():
+                yield from self._together(group, readers, bar)
+
+    def joints_of(self, clips: Iterable[Clip], bar=None) -> list[np.ndarray]:
+        """Joints [T, K, 2] of every clip, in their order; raises what a clip's frames raise."""
+        clips, found = list(clips), {}
+        for clip, result in self.many(clips, bar):
+            if isinstance(result, Exception):
+                raise result
+            found[clip.name] = result.joints
+        return [found[clip.name] for clip in clips]
+
+    def variables(self, result: Result) -> dict:
+        """The network's variables that a subject's adaptation ended with."""
+        return state.adapted(self._base, result.adaptation.delta)
+
+    def _member(self, clip: Clip) -> Member:
+        """A subject at its start, or where an earlier run was stopped."""
+        frames = sources.subject_frames(self._experiment, clip)
+        joints, memory = self._experiment.skeleton.size, self._ttp.memory
+        member = members.begin(clip, frames, self._scenario, joints=joints, memory=memory)
+        if self._unfinished and not self.carries:
+            like = jax.eval_shape(lambda: self._start(member))
+            member = members.resumed(member, like, self._unfinished)
+        return member
+
+    @property
+    def _shared(self) -> tuple[state.Base, Any]:
+        """What all subjects have in common."""
+        return self._base, self._features
+
+    def _width(self, member: Member) -> int:
+        """How many subjects like this one run in one call."""
+        if self.carries:
+            return 1
+        return self._planner.width(member, lambda: self._start(member), self._shared)
+
+    def _start(self, member: Member) -> ttp.Subject:
+        """The state that a subject starts from."""
+        if member.kept is not None:
+            return member.kept
+        key = subject_key(self._experiment.seed, member.clip.name)
+        start = self._planner.programs().start(
+            self._base, key, member.capacity, member.frames.shape
+        )
+        return start.replace(adaptation=self._carried(start.adaptation))
+
+    def _carried(self, fresh: state.Adaptation) -> state.Adaptation:
+        """The start of a subject, with what the config carries over from the subject before."""
+        before = self._previous
+        if before is None or self._scenario == "none":
+            return fresh
+        if self._ttp.reset == "never":
+            fresh = before
+        if self._ttp.normalisers == "carried":
+            return fresh.replace(normalisers=before.normalisers)
+        return fresh.replace(normalisers=self._base.normalisers)
+
+    def _together(self, group: list[Member], readers: ThreadPoolExecutor, bar):
+        """Run a group; what is left of it in two halves where the memory turns out too small."""
+        self._began, done = time.monotonic(), set()
+        digests = [member.digest for member in group]
+        try:
+            for member, adaptation in self._run(group, readers, bar):
+                done.add(member.clip.name)
+                result = self._result(member, adaptation, group)
+                handed_over = time.monotonic()
+                yield member.clip, result
+                self._began += time.monotonic() - handed_over
+                if self._unfinished:
+                    self._unfinished.forget(member.clip.name)
+            return
+        except jax.errors.JaxRuntimeError as error:
+            if "RESOURCE_EXHAUSTED" not in str(error):
+                raise
+        # Not in `except`: the error would keep what the group had on the device.
+        if len(group) == 1:
+            yield group[0].clip, _too_large(group[0].clip, self._ttp, self._scenario)
+            return
+        half = self._planner.halve(group[0], len(group))
+        say(f"{len(group)} subjects side by side don't fit into the memory: {half} at a time")
+        for member, digest in zip(group, digests, strict=True):
+            member.digest = digest
+        left = [member for member in group if member.clip.name not in done]
+        for part in (left[:half], left[half:]):
+            if part:
+                yield from self._together(part, readers, bar)
+
+    def _result(self, member: Member, adaptation, group) -> Result | state.NotFinite:
+        """What came of a subject, or why nothing did."""
+        inputs, seconds = member.digest.tobytes().hex(), self._spent(member, group)
+        found = member.joints, member.peaks, adaptation, inputs, seconds
+        read = np.isfinite(member.joints).all((1, 2))
+        try:
+            ttp.check_finite(
+                member.peaks[read], None if self._scenario == "none" else self._planner.settings
+            )
+        except state.NotFinite as error:
+            return error
+        if self.carries and _is_finite(adaptation):
+            self._previous = adaptation
+        return Result(member.frames, *found)
+
+    def _spent(self, member: Member, group: list[Member]) -> float:
+        """A subject's seconds so far: its share of its group's, and those before a stop."""
+        return member.spent + (time.monotonic() - self._began) / len(group)
+
+    def _run(self, group: list[Member], readers: ThreadPoolExecutor, bar):
+        """Yield each member with its last adaptation when its last frame is predicted.
+
+        Predictions are fetched while the device works on the next chunk.
+        """
+        width = self._planner.padded(len(group))
+        subjects = self._starts(group, width)
+        longest, names = max(len(m.frames) for m in group), group[0].passes
+        progress = members.Progress(group, bar)
+        for turn in range(group[0].turn, len(names)):
+            first = group[0].place if turn == group[0].turn else 0
+            name, last = names[turn], turn == len(names) - 1
+            places, every = range(first, longest, CHUNK), self._ttp.held_out
+            if name == "adapt":
+                chunks = ((None, None) for _ in places)
+            else:
+                digest = turn == 0
+                chunks = members.chunks(group, places, width, readers, every, digest=digest)
+            waiting = None
+
+            def note(place, valid, output, name=name, last=last):
+                output = jax.device_get(output)  # waits until that chunk is done
+                if len(output) == 2:
+                    members.write(group, place, valid, *output)
+                progress.update(name, place)
+                return [m for m in group if last and place < len(m.frames) <= place + CHUNK]
+
+            for place, (frames, valid) in zip(places, chunks, strict=True):
+                program = self._planner.program(name, subjects, frames, self._shared)
+                subjects, output = program(*self._shared, subjects, frames)
+                done = note(*waiting) if waiting else []
+                waiting = place, valid, output
+                at_end = place + CHUNK >= longest
+                saving = not (last and at_end) and self._must_save()
+                if saving or at_end:
+                    done += note(*waiting)
+                for member in done:
+                    # Later chunks, where others have some, change nothing of it.
+                    i = group.index(member)
+                    yield member, jax.tree.map(lambda leaf, i=i: leaf[i], subjects.adaptation)
+                if saving:
+                    waiting = None
+                    self._save(group, turn, place + CHUNK, subjects)
+            subjects = ttp.again(subjects)
+
+    def _starts(self, group: list[Member], width: int) -> ttp.Subject:
+        """The states that subjects start from [width, ...]."""
+        starts = [self._start(member) for member in group]
+        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *starts)
+        return jax.device_put(parallel.pad_subjects(stacked, width), self._split)
+
+    def _must_save(self) -> bool:
+        """Whether the states are to be kept now."""
+        if self._unfinished is None or self.carries:
+            if self.stop.is_set():
+                raise Stopped
+            return False
+        due = time.monotonic() - self._saved > 60 * self._ttp.save_minutes
+        return due or self.stop.is_set()
+
+    def _save(self, group: list[Member], turn: int, place: int, subjects: ttp.Subject) -> None:
+        """Keep the states of a group; raises Stopped if that was to be the last of it."""
+        assert self._unfinished is not None
+        for i, member in enumerate(group):
+            if turn == len(member.passes) - 1 and place >= len(member.frames):
+                continue  # done, and its results are written
+            subject = jax.tree.map(lambda leaf, i=i: leaf[i], subjects)
+            now = dataclasses.replace(member, turn=turn, spent=self._spent(member, group))
+            self._unfinished.save(member.clip.name, members.kept(now, subject))
+        self._saved = time.monotonic()
+        if self.stop.is_set():
+            raise Stopped
+
+
+def _too_large(clip: Clip, fields, scenario: str) -> TooLarge:
+    """Why a subject alone can't be done here, and what can be done about it."""
+    remedies = ["see whether other programs use the device", "give --device=cpu"]
+    if scenario != "none":  # which neither updates nor remembers
+        own = f"config.ttp.batch_size ({fields.batch_size}) or config.ttp.memory ({fields.memory})"
+        remedies.insert(0, f"lower {own}")
+    words = ", or ".join(remedies)
+    return TooLarge(f"{clip.name} alone doesn't fit into the device's memory: {words}.")
+
+
+def _is_finite(adaptation: state.Adaptation) -> bool:
+    """Whether another subject can start from here; the loss is NaN before the first update."""
+    parts = adaptation.delta, adaptation.opt_state, adaptation.normalisers
+    return all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(parts))
+
+
+def subject_key(seed: int, name: str) -> jax.Array:
+    """A subject's key, from the seed and its name: independent of who else is processed."""
+    return jax.random.fold_in(jax.random.key(seed), zlib.crc32(name.encode()))

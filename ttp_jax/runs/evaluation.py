@@ -1,0 +1,137 @@
+"""The table of a test split: mean pose, untrained network, without TTP, online, offline."""
+
+import pathlib
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from data_pipelines import clips as clips_lib
+from ttp_jax import metrics, visualize
+from ttp_jax.files import read_json, write_json
+from ttp_jax.models.pose import WITH_KEYPOINTS
+from ttp_jax.runs import base_model, boxes, diagnostics, identity, results, scoring, sources
+from ttp_jax.runs.batch import Runner
+from ttp_jax.runs.experiment import Experiment
+from ttp_jax.runs.process import say
+
+NAMES = {"none": "without TTP", "online": "TTP online", "offline": "TTP offline"}
+
+
+def evaluate(experiment: Experiment, workdir: pathlib.Path) -> dict:
+    """Score the test split, print the tables, write evaluation.json; return what is in it.
+
+    Raises DataError without labelled test people, FileNotFoundError without a trained model.
+    """
+    base, step = base_model.load_base(experiment, workdir)
+    base = jax.device_put(base, jax.local_devices()[0])  # once for all that follows
+    clips = sources.load_clips(experiment.data)
+    test = clips_lib.by_subject(clips_lib.select(clips, "test"))
+    training = clips_lib.select(clips, "train")
+    if not test or any(clip.joints is None for clip in test):
+        raise clips_lib.DataError(f"no labelled test clips in {experiment.data.root}.")
+    predictor = Runner(experiment, base, "none")
+    # All rows in the boxes that personalization used.
+    test = [boxes.resolve(clip, predictor, experiment.data) for clip in test]
+    predictor.use(base_model.untrained(experiment, base.normalisers))
+    predictions = {"untrained network": _predict(predictor, test, "untrained")}
+    predictor.use(base)
+    if training:
+        mean = scoring.mean_pose(training, test, experiment.image_size)
+        predictions = {"mean training pose": mean, **predictions}
+    for scenario, name in NAMES.items():
+        folder, found = workdir / "results" / scenario, None
+        own = identity.protocol(experiment.config, base, scenario)
+        if read_json(folder / "protocol.json") == own:
+            found = results.read_results(folder, test)
+        elif folder.is_dir():
+            say(f"{folder} is of another model or other settings and left out: run it again")
+        if found is None and scenario == "none":
+            found = _predict(predictor, test, "without TTP")
+        if found is not None:
+            predictions[name] = found
+    labels = experiment.skeleton, experiment.config.eval.pixels
+    rows = {name: scoring.row(test, joints, *labels) for name, joints in predictions.items()}
+    for name in (NAMES["online"], NAMES["offline"]):
+        if name in rows:
+            rows[name]["gain"] = scoring.gain(rows[NAMES["none"]], rows[name])
+    report = {
+        "config": experiment.name,
+        "checkpoint_step": step,
+        "test_subjects": [clip.name for clip in test],
+        "rows": rows,
+    }
+    _print_table(report)
+    _draw_overlays(experiment, workdir, test, predictions)
+    if experiment.config.model.method in WITH_KEYPOINTS:
+        report["bottleneck"] = {"test": diagnostics.bottleneck(experiment, base, test)}
+        if training:
+            report["bottleneck"]["training"] = diagnostics.bottleneck(
+                experiment, base, diagnostics.some_of(training)
+            )
+            report["readout"] = diagnostics.readout(experiment, base, training, test)
+        report["verdict"] = {
+            people: metrics.bottleneck_verdict(**errors)
+            for people, errors in report["bottleneck"].items()
+        }
+        _print_bottleneck(report)
+    write_json(workdir / "evaluation.json", report)
+    say(f"\nwrote {workdir / 'evaluation.json'}")
+    return report
+
+
+def _draw_overlays(experiment: Experiment, workdir, clips, predictions, frames=3) -> None:
+    """Draw joints before and after personalization, and the truth, over some whole pictures."""
+    skeleton = experiment.skeleton
+    for scenario in ("online", "offline"):
+        if NAMES[scenario] not in predictions:
+            continue
+        before, after = predictions[NAMES["none"]], predictions[NAMES[scenario]]
+        for i, clip in enumerate(clips[: experiment.config.eval.pictures]):
+            readable = np.flatnonzero(np.isfinite(after[i]).all((1, 2)))
+            chosen = diagnostics.spread(readable, frames)
+            pictures = []
+            for t in chosen:
+                picture, truth = clip.read(t), clip.joints[t]
+                poses = before[i][t], after[i][t], skeleton, truth, clip.visible[t]
+                scale = max(1, 320 // max(picture.shape[:2]))
+                pictures.append(visualize.overlay(picture, *poses, scale=scale))
+            sheet = visualize.grid(pictures, frames, [f"frame {t}" for t in chosen])
+            visualize.save(workdir / "results" / scenario / f"{clip.name}_overlay.png", sheet)
+
+
+def _predict(predictor: Runner, clips, name: str) -> list[np.ndarray]:
+    total = sum(clip.num_frames for clip in clips)
+    with tqdm(total=total, unit="frame", desc=name, dynamic_ncols=True) as bar:
+        return predictor.joints_of(clips, bar)
+
+
+def _print_table(report) -> None:
+    rows, count = report["rows"], len(report["test_subjects"])
+    measures = list(next(iter(rows.values())))
+    say(f"\nTest split of {report['config']}: {count} subjects, step {report['checkpoint_step']}")
+    heads = "".join(f"{m:>12}" for m in measures)
+    say(f"{'':20}{heads}   gain per subject ({measures[0]}), +- standard error, share worse")
+    for name, row in rows.items():
+        line = f"{name:20}" + "".join(f"{row[m]['mean']:12.2f}" for m in measures)
+        if gain := row.get("gain"):
+            line += f"   {gain['mean']:+.2f}"
+            if count > 1:
+                line += f" +- {gain['standard_error']:.2f}, {gain['worse']:.0%} worse"
+        say(line)
+
+
+def _print_bottleneck(report) -> None:
+    say("\nIs the self-supervised half alive? Mean squared error of the reconstruction:")
+    for people, verdict in report["verdict"].items():
+        say(f"  {people} people, without TTP: {verdict}")
+    if "alive" not in report["verdict"]["test"]:
+        say("  (People who look unlike the training ones can put the keypoints to sleep, and")
+        say("  personalization can wake them: docs/method.md, When it can't work.)")
+    if "readout" not in report:
+        return
+    linear = report["readout"]
+    say(
+        "  joints read linearly from the 30 points, people not used for the fit: error "
+        f"{linear['error']:.3f} of the crop's side (mean pose: {linear['mean_pose_error']:.3f})"
+    )

@@ -1,0 +1,152 @@
+"""What a result follows from: settings that identify a training, a run, a record."""
+
+import functools
+import json
+import pathlib
+from typing import Any
+
+from configs import common
+from data_pipelines import renderer
+from ttp_jax import state
+from ttp_jax.checkpoint import fingerprint
+from ttp_jax.files import read_json, write_json
+from ttp_jax.runs.experiment import Config
+
+# Fields that leave a trained model's numbers alone.
+NOT_THE_MODEL = {
+    "model": ("decode",),
+    "data": (
+        "root", "tfds", "workers", "val", "test", "eval_frames", "boxes", "refine", "fit",
+        "extra", "oversample", "context",
+    ),
+    "train": ("log_every", "checkpoint_every", "keep"),
+}  # fmt: skip
+# Fields of config.ttp that leave the results alone: "together" up to rounding, which is another
+# where other numbers of subjects run side by side.
+HOW = ("together", "save_minutes")
+# The fields of the first version. They are part of every identity, with any value; a field that
+# came later is part of one only with another value than its default. So a new field, whose default
+# changes nothing, leaves all identities as they were.
+FIRST_FIELDS = {
+    "data": (
+        "source", "root", "tfds", "skeleton", "boxes", "extra", "refine", "oversample", "context",
+        "frames", "every", "workers",
+    ),
+    "model": (
+        "method", "init", "image_size", "color_order", "depth", "width", "feature_dim",
+        "upsamplings", "last_stride", "num_maps", "sigma", "logit_scale", "heads", "ffn_dim",
+        "decoder_layers", "dropout", "appearance_widths", "keypoint_widths", "code_kernel",
+    ),
+    "loss": ("features", "levels"),
+    "train": (
+        "batch_size", "stages", "precision", "accumulate", "remat", "frames_per_epoch", "rotation",
+        "rotation_prob", "scale", "flip_prob", "log_every", "checkpoint_every", "keep",
+    ),
+    "ttp": (
+        "iterations", "batch_size", "learning_rate", "rules", "reset", "together", "memory",
+        "save_minutes", "normalisers", "rotation", "online_rotation_prob", "offline_rotation_prob",
+        "scale", "flip_prob",
+    ),
+}  # fmt: skip
+
+
+def identifying(
+    part: str, fields: Any, left_out: tuple[str, ...] = (), first: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    """The fields of a part of a config ("model", "ttp", ...) that identify what it gives.
+
+    Args:
+      part: name of the part.
+      fields: its fields and their values.
+      left_out: fields that are no part of this identity.
+      first: fields that are always one, beside `FIRST_FIELDS`.
+
+    Leaves out later fields that have their default value.
+    """
+    defaults, first = _defaults()[part], (*FIRST_FIELDS[part], *first)
+    return {
+        name: value
+        for name, value in fields.items()
+        if name not in left_out
+        and (name in first or name not in defaults or value != defaults[name])
+    }
+
+
+@functools.cache
+def _defaults() -> dict[str, dict]:
+    return common.get_config().to_dict()
+
+
+def trained_on(config: Config) -> dict:
+    """All that a trained model follows from; what matters at test time only is no part of it."""
+    whole = config.to_dict()
+    parts: dict = {"seed": config.seed, "loss": identifying("loss", whole["loss"])}
+    for part, left_out in NOT_THE_MODEL.items():
+        parts[part] = identifying(part, whole[part], left_out)
+    # Files by their names, which say what they are (resnet50-19c8e357.pth), not by where they lie.
+    for part, field in (("model", "init"), ("loss", "features")):
+        parts[part][field] = pathlib.PurePath(parts[part][field]).name
+    if config.data.source == "synthetic":
+        parts["renderer"] = renderer.RENDERER_VERSION
+    return parts
+
+
+def protocol(config: Config, base: state.Base, scenario: str) -> dict:
+    """What decides results beside the pictures, as JSON has it: model, settings, seed."""
+    adapts, whole = scenario != "none", config.to_dict()
+    found = {
+        "base": fingerprint(base),
+        "scenario": scenario,
+        "seed": config.seed,
+        "model": identifying("model", whole["model"], ("init",), ("decode",)),
+        "precision": config.train.precision,
+        "oversample": config.data.oversample,
+        "context": config.data.context,
+        "refine": config.data.refine,
+        "fit": config.data.fit,
+        "features": [config.loss.features, config.loss.levels],
+        "ttp": identifying("ttp", whole["ttp"], HOW, ("held_out",)) if adapts else None,
+    }
+    return json.loads(json.dumps(found))  # tuples are lists there
+
+
+def differences(before: dict, now: dict) -> list[str]:
+    """What differs between two protocols: "ttp.iterations: 1 -> 2"."""
+
+    def flat(value, name=""):
+        if not isinstance(value, dict):
+            return {name: value}
+        parts = (flat(v, f"{name}.{k}" if name else k) for k, v in value.items())
+        return {k: v for part in parts for k, v in part.items()}
+
+    one, other = flat(before), flat(now)
+    return [
+        "another model" if name == "base" else f"{name}: {one.get(name)} -> {other.get(name)}"
+        for name in {**one, **other}
+        if one.get(name) != other.get(name)
+    ]
+
+
+def stored_config(stored: dict) -> Config:
+    """A config from its JSON, which knows no tuples; fields younger than it get their defaults."""
+
+    def tuples(value):
+        if isinstance(value, dict):
+            return {key: tuples(inner) for key, inner in value.items()}
+        return tuple(map(tuples, value)) if isinstance(value, list) else value
+
+    config = common.get_config()
+    with config.unlocked():
+        config.update(tuples(stored))
+    return config
+
+
+def training_config(workdir: str | pathlib.Path) -> Config | None:
+    """The config that the model under `workdir` was trained with; None where it wasn't kept."""
+    stored = read_json(pathlib.Path(workdir) / "config.json")
+    return None if stored is None else stored_config(stored)
+
+
+def save_config(config: Config, workdir: pathlib.Path) -> None:
+    """Keep the config beside what was made with it."""
+    write_json(workdir / "config.json", config.to_dict())

@@ -1,0 +1,205 @@
+"""Subjects under way in a run: their state, their frames, what an earlier run kept of them."""
+
+import dataclasses
+import hashlib
+import zlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from data_pipelines.clips import Clip
+from data_pipelines.pipeline import SubjectFrames
+from ttp_jax import ttp
+from ttp_jax.checkpoint import Unfinished
+from ttp_jax.driver import CHUNK
+from ttp_jax.memory import Frames
+from ttp_jax.runs.process import say
+
+# What is done with a subject, one pass after the other; all but "adapt" go through its frames.
+PASSES = {"none": ("predict",), "online": ("step",), "offline": ("remember", "adapt", "predict")}
+WORDS = {"step": "online", "remember": "reading", "adapt": "adapting", "predict": "predicting"}
+
+
+@dataclasses.dataclass(eq=False)
+class Member:
+    """A subject under way: where it started in this run, and the predictions so far.
+
+    Its state comes to the device with its group: any number of subjects may wait.
+    """
+
+    clip: Clip
+    frames: SubjectFrames
+    capacity: int  # frames that its memory holds
+    passes: tuple[str, ...]
+    joints: np.ndarray
+    peaks: np.ndarray
+    turn: int = 0  # index of the pass that it is in
+    place: int = 0  # index of the next frame in that pass
+    spent: float = 0.0  # seconds of earlier runs
+    kept: ttp.Subject | None = None  # the state that an earlier run kept, on the host
+    digest: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(32, np.uint8))
+
+    @property
+    def memory(self) -> tuple[int, ...]:
+        """Shape of its memory of pictures, but for the colours."""
+        return self.capacity, *self.frames.shape
+
+    @property
+    def group(self) -> tuple:
+        """What subjects that run side by side have in common."""
+        return self.memory, self.passes, self.turn, self.place
+
+
+def begin(clip: Clip, frames: SubjectFrames, scenario: str, *, joints: int, memory: int) -> Member:
+    """A subject at its start.
+
+    Args:
+      clip: of the subject, with labels where there are some.
+      frames: of the clip.
+      scenario: a key of `PASSES`.
+      joints: K.
+      memory: the most frames that it remembers.
+    """
+    remembers = min(memory, padded_length(len(frames)))
+    found = np.full((len(frames), joints, 2), np.nan, np.float32)
+    passes = PASSES[scenario]
+    if len(frames) < 2 and scenario != "none":
+        say(f"{clip.name}: one frame, personalization needs two: only predicted")
+        passes = PASSES["none"]
+    capacity = 1 if scenario == "none" else remembers
+    return Member(clip, frames, capacity, passes, found, found[..., 0].copy())
+
+
+def resumed(member: Member, start: ttp.Subject, unfinished: Unfinished) -> Member:
+    """The subject where an earlier run was stopped, or as it is where none was.
+
+    `start` has the shapes of the state at the start.
+    """
+    found = unfinished.restore(member.clip.name, kept(member, start))
+    if found is None or found["clip"] != _crc(member.clip):
+        return member
+    member = dataclasses.replace(
+        member,
+        kept=found["subject"],
+        place=int(found["subject"].frame),
+        turn=int(found["turn"]),
+        spent=float(found["seconds"]),
+        joints=np.array(found["joints"]),
+        peaks=np.array(found["peaks"]),
+        digest=np.array(found["digest"]),
+    )
+    done = f"frame {min(member.place, len(member.frames))} of {len(member.frames)}"
+    say(f"{member.clip.name} goes on in {member.passes[member.turn]}, {done}")
+    return member
+
+
+def kept(member: Member, subject: ttp.Subject) -> dict:
+    """What a file must hold for the subject to go on from here."""
+    return {
+        "subject": subject,
+        "turn": np.int32(member.turn),
+        "joints": member.joints,
+        "peaks": member.peaks,
+        "digest": member.digest,
+        "seconds": np.float32(member.spent),
+        "clip": np.uint32(_crc(member.clip)),
+    }
+
+
+def _crc(clip: Clip) -> int:
+    return zlib.crc32(np.ascontiguousarray(clip.boxes).tobytes() + clip.origin.encode())
+
+
+def padded_length(count: int) -> int:
+    """The next of 8, 16, 24, 32, 48, 64, 96, 128, ...: above 16 at most half as much again."""
+    length = 8
+    while length < count:
+        length += 8 if length < 32 else 2 ** (length.bit_length() - 2)
+    return length
+
+
+def held_out(places: np.ndarray, every: int) -> np.ndarray:
+    """Which of a subject's frames [n] are predicted only: every nth; none for 0."""
+    return places % every == every - 1 if every else np.zeros(len(places), bool)
+
+
+def chunks(
+    group: list[Member],
+    places: range,
+    width: int,
+    readers: ThreadPoolExecutor,
+    every: int,
+    *,
+    digest: bool,
+) -> Iterator[tuple[Frames, np.ndarray]]:
+    """Yield the group's next frames [N, CHUNK, ...] and which of them are valid [N, CHUNK].
+
+    Args:
+      group: its subjects.
+      places: the first frames of the chunks.
+      width: N, at least as many as the group has.
+      readers: threads that read ahead.
+      every: see `held_out`. Those frames are invalid for the programs, which learn from valid
+        frames and predict all.
+      digest: add the frames to the members' digests.
+    """
+    streams = [member.frames.chunks(CHUNK, readers, places.start) for member in group]
+    nothing = None
+    for place in places:
+        rows = [next(stream, None) for stream in streams]
+        if digest:
+            for member, row in zip(group, rows, strict=True):
+                if row is not None:
+                    _digest(member, row, place)
+        if nothing is None:
+            some = next(row for row in rows if row is not None)
+            nothing = jax.tree.map(np.zeros_like, some)
+            nothing.views[:, 0] = 1
+            nothing.crops[:, 2] = 1
+        rows = [nothing if row is None else row for row in rows]
+        rows += [nothing] * (width - len(rows))
+        *rest, valid = (np.stack(leaves) for leaves in zip(*rows, strict=True))
+        learned = valid & ~held_out(place + np.arange(CHUNK), every)
+        yield Frames(*map(jnp.asarray, (*rest, learned))), valid
+    for stream in streams:  # past its end, where it names the frames that could not be read
+        next(stream, None)
+
+
+def _digest(member: Member, row, place: int) -> None:
+    """Add the chunk at `place` to the digest of what the subject was given."""
+    total = hashlib.sha256(member.digest.tobytes() + row.crops.tobytes())
+    for index in range(place, min(place + CHUNK, len(member.frames))):
+        total.update(member.frames.digests.get(index, b"unreadable"))
+    member.digest = np.frombuffer(total.digest(), np.uint8)
+
+
+def write(group: list[Member], place: int, valid, joints, peaks) -> None:
+    """Write a chunk's predictions into the members."""
+    for i, member in enumerate(group):
+        here = min(CHUNK, max(0, len(member.frames) - place))
+        good = valid[i, :here, None]
+        member.joints[place : place + here] = np.where(good[..., None], joints[i, :here], np.nan)
+        member.peaks[place : place + here] = np.where(good, peaks[i, :here], np.nan)
+
+
+class Progress:
+    """The bar of a run: frames done of all subjects, and where the present ones are."""
+
+    def __init__(self, group: list[Member], bar):
+        passes = group[0].passes
+        self._bar, self._main = bar, "adapt" if "adapt" in passes else passes[-1]
+        self._lengths = [len(member.frames) for member in group]
+        self._who = group[0].clip.name if len(group) == 1 else f"{len(group)} side by side"
+
+    def update(self, name: str, place: int) -> None:
+        """Show that the chunk at `place` is done in this pass."""
+        if self._bar is None:
+            return
+        longest = max(self._lengths)
+        at = f"{min(place + CHUNK, longest)}/{longest}"
+        self._bar.set_postfix_str(f"{self._who}: {WORDS[name]} {at}")
+        if name == self._main:
+            self._bar.update(sum(max(0, min(CHUNK, length - place)) for length in self._lengths))

@@ -1,0 +1,276 @@
+"""What a user gets of an own video beside its keypoints: before and after, to look at and to load.
+
+Written into the folder of the results: NAME_report.html, NAME_overlay.mp4 (both poses over the
+video; before red, after green), exports/NAME_before_adapt.* and NAME_after_adapt.* (formats of
+other tools), and with --labels NAME_scores.json. All of it is made from what is kept on disk, so
+it can be made again, otherwise, without adapting again.
+"""
+
+import dataclasses
+import glob
+import json
+import os
+import pathlib
+
+import numpy as np
+
+from data_pipelines import clips as clips_lib
+from data_pipelines.labels import Labels
+from ttp_jax import exports, smooth
+from ttp_jax.files import DAMAGED, read_arrays, write_arrays, write_json
+from ttp_jax.runs import personal_report, user_labels
+from ttp_jax.runs.experiment import Experiment
+from ttp_jax.runs.outcome import Outcome
+from ttp_jax.runs.overlay import overlay_video
+from ttp_jax.runs.process import peak_mib, say
+from ttp_jax.runs.results import Result
+from ttp_jax.skeletons import Skeleton
+
+ENSEMBLE = "eks"  # a format of several runs that differ in their seed
+
+
+@dataclasses.dataclass(frozen=True)
+class OutputOptions:
+    """What is made of own videos: values of the flags, None for their defaults.
+
+    Attributes:
+      formats: of the exports, with commas.
+      smooth: how keypoints are smoothed, see `smooth.smooth`.
+      keypoints: names of the joints that are exported, with commas; None for all.
+      labels: file of true keypoints.
+      labels_first: number of the first picture in it.
+    """
+
+    formats: str | None = None
+    smooth: str | None = None
+    keypoints: str | None = None
+    labels: str | None = None
+    labels_first: int = 0
+
+
+class Outputs:
+    """Writes what one subject's user gets; made once a run."""
+
+    def __init__(
+        self, experiment: Experiment, scenario: str, folder: pathlib.Path, options: OutputOptions
+    ):
+        """Check the options before the work starts.
+
+        Args:
+          experiment: what is done.
+          scenario: "online", "offline", or "person-NAME".
+          folder: of the results.
+          options: what is wanted.
+        """
+        self._experiment, self._scenario, self._folder = experiment, scenario, folder
+        self._skeleton = experiment.skeleton
+        self._formats = [name for name in (options.formats or "dlc-csv").split(",") if name]
+        self._how, self._options = options.smooth, options
+        self._labels: Labels | None = None  # `check` reads them
+        self._chosen = chosen_joints(self._skeleton, options.keypoints)
+        known = *exports.FORMATS, ENSEMBLE
+        if unknown := set(self._formats) - set(known):
+            raise ValueError(f"--formats={','.join(unknown)}: expected some of {', '.join(known)}.")
+        if ENSEMBLE in self._formats and scenario.startswith("person-"):
+            raise ValueError("--formats=eks is for runs that adapt: a kept model has one seed.")
+        exports.check(self._formats)
+        # What is delivered already needn't be again, unless it would come out otherwise.
+        self._wanted = {
+            "formats": self._formats,
+            "smooth": self._how,
+            "keypoints": list(self._chosen[0].joints),
+            "labels": options.labels and [user_labels.digest(options.labels), options.labels_first],
+        }
+
+    def check(self, clips) -> None:
+        """Read the labels before the work starts, and refuse those that can't be used.
+
+        Raises ValueError where it isn't clear whose they are, DataError where they are unusable.
+        """
+        if not self._options.labels:
+            return
+        if len(clips) > 1:
+            names = ", ".join(clip.name for clip in clips[:5])
+            raise ValueError(f"--labels are those of one video: name one of {names} at a time.")
+        path, first = self._options.labels, self._options.labels_first
+        self._labels = user_labels.read(path, first, self._skeleton, clips[0])
+
+    def keep(
+        self, clip, result: Result, before: Result, diagnostics: dict[str, list[float]]
+    ) -> None:
+        """Keep what the outputs need beside the results that every run keeps."""
+        self._kept(clip.name, "json").unlink(missing_ok=True)  # what it tells of is of the past
+        cost = {
+            "frames": clip.num_frames,
+            "updates": int(result.adaptation.step),
+            "seconds a frame": result.seconds / clip.num_frames,
+            "memory of the process, MiB": round(peak_mib()),
+        }
+        arrays = {"joints": before.joints, "peaks": before.peaks, "boxes": clip.boxes}
+        told = {"figures": diagnostics, "cost": cost, "inputs": result.inputs}
+        about = np.array(json.dumps(told))
+        write_arrays(self._kept(clip.name), {**arrays, "about": about})
+
+    def is_done(self, clip) -> bool:
+        """Whether all that is wanted of a subject is there, made of these very frames."""
+        try:
+            done = json.loads(self._kept(clip.name, "json").read_text())
+        except (OSError, ValueError):
+            return False
+        if not isinstance(done, dict) or done.get("wanted") != self._wanted:
+            return False
+        there = all((self._folder / file).exists() for file in done["files"])
+        return there and done.get("origin") == clip.origin
+
+    def write(self, clip) -> None:
+        """Write everything of a subject whose results are on disk, and say what and where.
+
+        Raises DataError where it can't be made from what is there, OSError from writing.
+        """
+        name, rate = clip.name, clip.frames_per_second or 30.0
+        outcome = self._outcome(clip)
+        poses = {"before": outcome.before, "after": outcome.after}
+        if self._how:
+            poses = {key: smooth.smooth(joints, self._how, rate) for key, joints in poses.items()}
+        files = self._export(outcome, poses, rate)
+        video = self._folder / f"{name}_overlay.mp4"
+        files.append(overlay_video(video, outcome, poses, self._skeleton, rate))
+        texts = {
+            "quality": personal_report.quality(outcome, poses, self._skeleton),
+            **self._scores(outcome, poses),
+            "notes": personal_report.notes(outcome, self._experiment, self._how),
+        }
+        settings = {"scenario": self._scenario, "smoothed": self._how or "no"}
+        report = self.report(name)
+        personal_report.write(report, outcome, poses, self._experiment, settings, texts)
+        files = [report, self._folder / f"{name}.csv", *files]
+        if texts["scores"]:
+            files.append(self._scores_file(name))
+        listed = [os.path.relpath(path, self._folder) for path in files]
+        done = {"wanted": self._wanted, "origin": clip.origin, "files": listed}
+        write_json(self._kept(name, "json"), done)
+        _tell(name, texts, files)
+
+    def report(self, name: str) -> pathlib.Path:
+        """Where a subject's report is."""
+        return self._folder / f"{name}_report.html"
+
+    def _scores_file(self, name: str) -> pathlib.Path:
+        return self._folder / f"{name}_scores.json"
+
+    def _scores(self, outcome: Outcome, poses) -> dict[str, list]:
+        """Score on the user's labels, if there are some: rows and notes."""
+        clip = outcome.clip
+        if self._labels is None:
+            self._scores_file(clip.name).unlink(missing_ok=True)  # of labels given earlier
+            return {"scores": [], "about_scores": []}
+        found = user_labels.scores(self._labels, outcome, poses, self._skeleton)
+        write_json(self._scores_file(clip.name), without_nan(found))
+        about = user_labels.notes(self._labels, outcome, found)
+        return {"scores": user_labels.rows(found), "about_scores": about}
+
+    def _kept(self, name: str, kind: str = "npz") -> pathlib.Path:
+        return self._folder / "delivery" / f"{name}.{kind}"
+
+    def _outcome(self, clip) -> Outcome:
+        """Read a subject's outcome."""
+        path = self._kept(clip.name)
+        if not path.exists():
+            raise clips_lib.DataError(
+                f"{path} is missing (a run with --nodeliver?): --overwrite adapts again."
+            )
+        try:
+            then = read_arrays(path)
+            about, boxes = json.loads(str(then["about"])), then["boxes"]
+            before, figures, cost = then["joints"], about["figures"], about["cost"]
+            now = read_arrays(self._folder / f"{clip.name}.npz")
+            peaks = then["peaks"], now["peaks"]
+        except DAMAGED as error:
+            raise clips_lib.DataError(
+                f"{path} or the results that it goes with can't be read ({error}): --overwrite "
+                "adapts again."
+            ) from error
+        if about.get("inputs") != str(now["inputs"]):
+            raise clips_lib.DataError(
+                f"{path} is of other frames or boxes than the results beside it (a later run "
+                "with --nodeliver?): --overwrite adapts again."
+            )
+        clip, size = dataclasses.replace(clip, boxes=boxes), clip.largest
+        return Outcome(clip, size, before, now["joints"], peaks, figures, cost)
+
+    def _export(self, outcome: Outcome, poses, rate) -> list[pathlib.Path]:
+        skeleton, columns = self._chosen
+        clip, (height, width), written = outcome.clip, outcome.size, []
+        for (when, joints), peaks in zip(poses.items(), outcome.peaks, strict=True):
+            track = exports.Track(
+                clip.name,
+                joints[:, columns],
+                peaks[:, columns],
+                skeleton,
+                rate,
+                int(clip.frame_numbers[0]),
+                (width, height),
+                clip.boxes,
+                self._experiment.data.every,
+            )
+            suffix, place = f"_{when}_adapt", self._folder / "exports"
+            formats = [name for name in self._formats if name != ENSEMBLE]
+            written += exports.write(track, place, formats, suffix)
+            if when == "after" and ENSEMBLE in self._formats:
+                written += self._join_ensemble(clip, track)
+            # Of an earlier wish: who finds both can't tell which belongs to the report.
+            for old in place.glob(f"{glob.escape(clip.name + suffix)}.*"):
+                if old not in written:
+                    old.unlink()
+                    say(f"  removed, as it isn't asked for any more: {old}")
+        return written
+
+    def _join_ensemble(self, clip, track: exports.Track) -> list[pathlib.Path]:
+        """Write this seed's member beside those of other seeds, if nothing else sets them apart."""
+        own = json.loads((self._folder / "protocol.json").read_text())
+        del own["seed"]
+        own |= {"frames": clip.origin, "smooth": self._how, "keypoints": self._wanted["keypoints"]}
+        # Not in the results' folder, which makes place for that of another seed.
+        folder = self._folder.parent / f"ensemble-{self._scenario}" / clip.name
+        common = folder / "common.json"
+        if not common.exists():
+            write_json(common, own)
+        elif json.loads(common.read_text()) != own:
+            raise clips_lib.DataError(
+                f"{folder} has members of other settings than this run's: move it away."
+            )
+        return exports.write_eks({self._experiment.seed: track}, folder)
+
+
+def _tell(name: str, texts: dict[str, list], files: list[pathlib.Path]) -> None:
+    """Print what came out, and where it is."""
+    say(f"\n{name}: without labels, before -> after (this is no accuracy)")
+    for row in texts["quality"]:
+        say(f"  {row[0]:34}{row[1]:9.4g} -> {row[2]:.4g} {row[3]}")
+    if texts["scores"]:
+        say("against the labels, before -> after")
+    for row in texts["scores"]:
+        say(f"  {row[0]:34}{row[1]:9.4g} -> {row[2]:.4g} {row[3]}")
+    for note in (*texts["about_scores"], *texts["notes"]):
+        say(f"  {note}")
+    for path in files:
+        say(f"  {path}")
+
+
+def without_nan(value):
+    """What JSON can hold: None in the place of NaN, which readers other than Python's refuse."""
+    if isinstance(value, dict):
+        return {key: without_nan(inner) for key, inner in value.items()}
+    return None if isinstance(value, float) and np.isnan(value) else value
+
+
+def chosen_joints(skeleton: Skeleton, names: str | None) -> tuple[Skeleton, list[int]]:
+    """The skeleton of some joints ("left_knee,right_knee"; all if None), and their columns."""
+    if not names:
+        return skeleton, list(range(skeleton.size))
+    wanted = names.split(",")
+    if unknown := [name for name in wanted if name not in skeleton.joints]:
+        raise ValueError(
+            f"--keypoints={','.join(unknown)}: expected some of {', '.join(skeleton.joints)}."
+        )
+    return skeleton.part(wanted), [skeleton.joints.index(name) for name in wanted]

@@ -1,0 +1,157 @@
+"""The report of one subject: before and after, with signs of quality."""
+
+import datetime
+import pathlib
+from collections.abc import Mapping
+
+import cv2
+import numpy as np
+
+from ttp_jax import geometry, metrics, report
+from ttp_jax.runs.experiment import Experiment
+from ttp_jax.runs.outcome import Outcome
+from ttp_jax.runs.overlay import on_canvas
+from ttp_jax.skeletons import Skeleton
+
+MOST_PICTURES = 48
+PIXELS = 480  # longer side of the pictures
+ROOM = 0.25  # around the person, in sides of the box
+
+
+def quality(outcome: Outcome, poses, skeleton: Skeleton) -> list[tuple]:
+    """Rows for `report.personal`: measures that need no labels."""
+    rows = []
+    for name, measure, unit, explanation in (
+        ("jitter", metrics.jitter, "limb lengths",
+         "mean acceleration from frame to frame; fast movement counts too"),
+        ("limb length spread", metrics.limb_spread, "of the mean",
+         "variation of limb lengths over time; turning counts too"),
+        ("left and right exchanged", metrics.swaps, "of the steps",
+         "share of steps at which a pair seems to change sides"),
+    ):  # fmt: skip
+        values = (measure(joints, skeleton) for joints in poses.values())
+        rows.append((name, *values, unit, "lower", explanation))
+    for key, name, unit, explanation in (
+        ("reconstruction", "reconstruction loss", "",
+         "of frames from another frame's look and their own keypoints: what adaptation "
+         "minimises"),
+        ("held-out reconstruction", "held-out reconstruction loss", "",
+         "of frames that nothing was learned from, from another frame's look and their own "
+         "keypoints"),
+        ("agreement", "distance to own keypoints", "of the box's side",
+         "joints against the mean of the self-supervised keypoints that they are made of, "
+         "weighted by affinity"),
+    ):  # fmt: skip
+        if key in outcome.diagnostics:
+            rows.append((name, *outcome.diagnostics[key], unit, "lower", explanation))
+    return rows
+
+
+def notes(outcome: Outcome, experiment: Experiment, smoothed: str | None) -> list[str]:
+    """What the reader of a report must know of its numbers."""
+    clip, notes = outcome.clip, []
+    if experiment.config.base == "shipped":
+        notes.append(
+            "The included model has seen rendered people only and makes clear errors "
+            "on real ones: research software, no medical device."
+        )
+    cell = np.median(geometry.box_to_crop(clip.boxes)[:, 2]) / experiment.heatmap_size
+    notes.append(
+        f"A cell of the network's map is {cell:.3g} px wide here: expect no joint to be placed "
+        "much finer than a quarter of that, whatever its decimals."
+    )
+    if smoothed:
+        notes.append(
+            f"Smoothed ({smoothed}): pictures, video, exports and the figures of the pose; "
+            f"{clip.name}.csv is as predicted."
+        )
+    if unread := int(np.isnan(outcome.after).all((1, 2)).sum()):
+        notes.append(f"{unread} frames could not be read: rows of NaN.")
+    return notes
+
+
+def write(
+    path: pathlib.Path,
+    outcome: Outcome,
+    poses: dict[str, np.ndarray],
+    experiment: Experiment,
+    settings: Mapping[str, object],
+    texts: dict[str, list],
+) -> None:
+    """Write the report.
+
+    Args:
+      path: of the file.
+      outcome: of the subject.
+      poses: joints [T, K, 2] to show, "before" and "after".
+      experiment: what was done.
+      settings: what the page says of it beside, name -> value.
+      texts: rows and sentences: "quality", "scores", "about_scores", "notes".
+    """
+    readable = np.flatnonzero(np.isfinite(outcome.after).all((1, 2)))
+    few = np.unique(readable[np.linspace(0, len(readable) - 1, MOST_PICTURES).astype(int)])
+    pictures, small = _shown(outcome, poses, few)
+    report.personal(
+        path,
+        name=outcome.clip.name,
+        pictures=pictures,
+        frames=few,
+        numbers=outcome.clip.frame_numbers,
+        before=small["before"],
+        after=small["after"],
+        all_before=poses["before"],
+        all_after=poses["after"],
+        skeleton=experiment.skeleton,
+        quality=texts["quality"],
+        scores=(texts["scores"], texts["about_scores"]),
+        settings=_settings(outcome, experiment, settings),
+        cost=outcome.cost,
+        notes=texts["notes"],
+    )
+
+
+def _shown(outcome: Outcome, poses, few: np.ndarray) -> tuple[list[np.ndarray], dict]:
+    """Pictures of a few frames around the person, and the joints in their pixels."""
+    left, top, right, bottom = window(outcome.size, poses, few)
+    zoom = min(1.0, PIXELS / max(right - left, bottom - top))
+    size = max(1, round((right - left) * zoom)), max(1, round((bottom - top) * zoom))
+    pictures = [
+        cv2.resize(picture[top:bottom, left:right], size, interpolation=cv2.INTER_AREA)
+        for picture in (on_canvas(outcome.clip.read(i), outcome.size) for i in few)
+    ]
+    # Pixel centres lie at integers on both sides.
+    scale = np.array(size) / (right - left, bottom - top)
+    return pictures, {k: (j[few] - (left, top) + 0.5) * scale - 0.5 for k, j in poses.items()}
+
+
+def _settings(outcome: Outcome, experiment: Experiment, settings: Mapping) -> dict:
+    """What was done, name -> value."""
+    own, data, numbers = experiment.config.ttp, experiment.data, outcome.clip.frame_numbers
+    updates = {
+        "updates a frame": own.iterations,
+        "pairs an update": own.batch_size,
+        "learning rate": own.learning_rate,
+        "what trains": own.rules,
+    }
+    step = f", every {data.every}" if data.every > 1 else ""
+    return {
+        **settings,
+        **(updates if outcome.cost["updates"] else {}),
+        "frames": f"{numbers[0]} to {numbers[-1]}{step}",
+        "report made": datetime.date.today().isoformat(),
+        "boxes": data.boxes,
+        "boxes refined": data.refine,
+        "boxes fitted by the model": "yes" if data.fit else "no",
+        "model": experiment.config.base or experiment.name,
+    }
+
+
+def window(size, poses, frames) -> tuple[int, int, int, int]:
+    """Left, top, right, bottom of a region that shows the person in all of these frames."""
+    height, width = size
+    points = np.concatenate([poses["before"][frames], poses["after"][frames]]).reshape(-1, 2)
+    low, high = np.nanmin(points, 0), np.nanmax(points, 0)
+    room = ROOM * max(high - low)
+    left, top = (int(v) for v in np.maximum(np.floor(low - room), 0))
+    right, bottom = (int(v) for v in np.minimum(np.ceil(high + room), (width, height)))
+    return min(left, width - 2), min(top, height - 2), max(right, left + 2), max(bottom, top + 2)

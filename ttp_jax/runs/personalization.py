@@ -1,0 +1,332 @@
+"""A run over subjects: each personalized (or predicted only), its results and outputs written."""
+
+import dataclasses
+import hashlib
+import json
+import pathlib
+
+import jax
+from jax.experimental import multihost_utils
+from tqdm import tqdm
+
+from data_pipelines import clips as clips_lib
+from ttp_jax import parallel, people, state, visualize
+from ttp_jax.checkpoint import Unfinished, fingerprint
+from ttp_jax.files import DAMAGED, only_one, read_arrays, read_json, write_json
+from ttp_jax.runs import (
+    base_model,
+    boxes,
+    diagnostics,
+    identity,
+    process,
+    provenance,
+    results,
+    sources,
+)
+from ttp_jax.runs.batch import OF_ONE, Runner
+from ttp_jax.runs.experiment import Experiment
+from ttp_jax.runs.outputs import OutputOptions, Outputs
+from ttp_jax.runs.process import STOPPED, Stopped, say, stopping
+from ttp_jax.runs.results import Result
+from ttp_jax.runs.strategy import DEFAULT, Strategy
+
+
+@dataclasses.dataclass(frozen=True)
+class RunOptions:
+    """What a run does beside what its experiment says.
+
+    Attributes:
+      scenario: "online", "offline", or "none" (predict only).
+      keep: form in which personalized models are kept (`people.pack`); None keeps none.
+      person: name of the kept model to predict with instead of the base.
+      overwrite: do subjects again that are done.
+      outputs: what is made of own videos; None for keypoints only.
+      strategy: how subjects run side by side.
+    """
+
+    scenario: str = "online"
+    keep: str | None = None
+    person: str | None = None
+    overwrite: bool = False
+    outputs: OutputOptions | None = None
+    strategy: Strategy = DEFAULT
+
+
+def run(
+    experiment: Experiment,
+    workdir: pathlib.Path,
+    options: RunOptions,
+    folder: pathlib.Path | None = None,
+) -> int:
+    """Do this process's share of the test subjects in one scenario; return the exit code.
+
+    A subject that fails is named and skipped: the others finish, and the exit code is 1.
+
+    Args:
+      experiment: the people, the network and the settings.
+      workdir: where the model is.
+      options: what to do.
+      folder: for the results; None for the scenario's own in the workdir.
+    """
+    if options.keep:
+        people.pack({}, options.keep)  # a wrong form shows before the work
+    work = _Work(experiment, workdir, options, folder)
+    with process.alone_in(work.folder):
+        return _run(experiment, workdir, work, options)
+
+
+def _run(experiment: Experiment, workdir: pathlib.Path, work: "_Work", options: RunOptions) -> int:
+    clips = clips_lib.by_subject(sources.load_clips(experiment.data, "test"))
+    if not clips:
+        raise clips_lib.DataError(f"no test clips in {experiment.data.root}.")
+    work.check(clips)
+    if jax.process_index() == 0:
+        provenance.prepare(work.folder, work.own)
+        if options.overwrite:
+            work.forget(clips)
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices("old results are gone")
+    mine = clips[jax.process_index() :: jax.process_count()]
+    done, todo = [], []
+    for clip in mine:
+        (done if work.is_done(clip) else todo).append(clip)
+    if done:
+        say(f"{len(done)} of {len(mine)} subjects are done already: nothing is adapted again")
+    if todo and work.runner.carries and (len(todo) < len(clips) or jax.process_count() > 1):
+        raise ValueError(
+            "some subjects are done (or another process does them), but what is carried from "
+            "subject to subject was not kept: start over with --overwrite, in one process."
+        )
+    try:
+        for clip in done:
+            work.unfinished.forget(clip.name)  # a kill may have left it
+            work.deliver(clip)
+        work.do(todo, drawn={clip.name for clip in clips[: experiment.config.eval.pictures]})
+    except Stopped:
+        again = "the same command" + " without --overwrite" * bool(options.overwrite)
+        say(f"stopped after {len(work.seconds)} of {len(todo)} subjects: {again} goes on")
+        work.write_record([clip.name for clip in clips])
+        return STOPPED
+    work.write_record([clip.name for clip in clips])
+    say(f"{work.folder}: {len(done) + len(work.seconds)} subjects ({work.word}), run.json says how")
+    if options.keep and work.seconds:
+        say(f"{person_file(workdir, '*').parent}: their models, for `predict --person=NAME`")
+    for name, error in work.failed.items():
+        say(f"FAILED {name}: {error}")
+    parallel.wait_for_hosts()
+    return 1 if work.failed else 0
+
+
+class _Work:
+    """One run over subjects: the programs, where results go, and what became of each subject.
+
+    Attributes:
+      word: what is done, in the user's words.
+      folder: of the results.
+      own: what decides the results beside the pictures, `protocol`.
+      unfinished: states of subjects under way.
+      runner: the scenario's programs.
+      seconds: of the subjects done in this run.
+      failed: subjects that failed in this run, and why.
+    """
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        workdir: pathlib.Path,
+        options: RunOptions,
+        folder: pathlib.Path | None,
+    ):
+        self._experiment, self._workdir, scenario = experiment, workdir, options.scenario
+        self._scenario, self._person, self._form = scenario, options.person, options.keep
+        found, self._step = base_model.load_base(experiment, workdir)
+        # Once: of numbers on the host, each program's Runner would make its own copy there.
+        trained = jax.device_put(found, jax.local_devices()[0])
+        base, name = trained, scenario
+        if self._person:
+            person = people.read(person_file(workdir, self._person), fingerprint(trained))
+            base = trained.replace(params=state.adapted(trained, person.delta)["params"])
+            name = f"person-{self._person}"
+        self.word = "predict" if name == "none" else name
+        self.folder = workdir / "results" / name if folder is None else folder
+        self._base = base
+        self.own = identity.protocol(experiment.config, base, scenario)
+        self.unfinished = Unfinished(self.folder / "unfinished")
+        self.runner = Runner(experiment, base, scenario, self.unfinished, options.strategy)
+        self._predictor = Runner(experiment, base, "none")
+        self._plain = Runner(experiment, trained, "none") if self._person else self._predictor
+        self._outputs: Outputs | None = None
+        changed = scenario != "none" or self._person  # else there is no before and after
+        if options.outputs and changed and experiment.data.source == "media":
+            self._outputs = Outputs(experiment, name, self.folder, options.outputs)
+        self.seconds: dict[str, float] = {}
+        self.failed: dict[str, str] = {}
+
+    def check(self, clips) -> None:
+        """Refuse what can't be done before anything is done or replaced."""
+        if self._outputs:
+            self._outputs.check(clips)
+
+    def forget(self, clips) -> None:
+        """Count nothing of these subjects as done: NAME.npz goes, whose presence means just that.
+
+        Their other files stay until there are new ones.
+        """
+        for clip in clips:
+            (self.folder / f"{clip.name}.npz").unlink(missing_ok=True)
+            self.unfinished.forget(clip.name)
+
+    def is_done(self, clip) -> bool:
+        """Whether the results of just these frames are there, and the model where it is kept."""
+        if self._form:
+            try:
+                kept = people.read(person_file(self._workdir, clip.name))
+            except (FileNotFoundError, ValueError):
+                return False
+            if not people.is_of(kept, self._about(clip)):
+                return False
+        try:
+            same = results.is_of(self.folder / f"{clip.name}.npz", clip)
+        except FileNotFoundError:
+            return False
+        except DAMAGED as error:
+            say(f"{clip.name}: its results can't be read ({error}): again")
+            return False
+        if not same:
+            say(f"{clip.name}: the results in {self.folder} are of other frames or boxes: again")
+        return same
+
+    def _about(self, clip) -> dict[str, str]:
+        """What is said of a kept model, and must be true of one to count as this run's."""
+        assert self._form
+        protocol = hashlib.sha256(json.dumps(self.own, sort_keys=True).encode()).hexdigest()
+        own = {"base": self.own["base"], "scenario": self._scenario, "form": self._form}
+        return {**own, "protocol": protocol, "origin": clip.origin}
+
+    def do(self, clips, drawn: set[str]) -> None:
+        """Adapt to the subjects and write what comes of each, with pictures of those in `drawn`.
+
+        Raises Stopped where the run was asked to stop.
+        """
+        bar = tqdm(
+            total=sum(clip.num_frames for clip in clips),
+            unit="frame",
+            desc=self.word,
+            dynamic_ncols=True,
+            disable=not clips,
+        )
+        bar.set_postfix_str("the first frames take longer: programs are compiled")
+        with stopping(self.runner.stop), bar:
+            for clip, result in self.runner.many(self._boxed(clips), bar):
+                if isinstance(result, Exception):
+                    self.failed[clip.name] = str(result)
+                    continue
+                if self._outputs:
+                    bar.set_postfix_str(f"{clip.name}: adapted; now its report and video")
+                try:
+                    self._finish(clip, result, clip.name in drawn)
+                except OF_ONE as error:
+                    self.failed[clip.name] = str(error)
+                    continue
+                ready = f"{len(self.seconds)} of {len(clips)} subjects"
+                bar.set_description_str(f"{self.word}, {ready}")
+
+    def _boxed(self, clips):
+        for clip in clips:
+            try:
+                yield boxes.resolve(clip, self._predictor, self._experiment.data)
+            except OF_ONE as error:
+                self.failed[clip.name] = str(error)
+
+    def _finish(self, clip, result: Result, draw: bool) -> None:
+        if self._form:
+            about = {**self._about(clip), "updates": int(result.adaptation.step)}
+            target = person_file(self._workdir, clip.name)
+            if aside := people.make_room(target, self._about(clip)):
+                say(f"{target}: the model of another run or video is now in {aside}")
+            people.write(target, jax.device_get(result.adaptation.delta), self._form, about)
+        if draw and self._experiment.config.model.method == "transformer":
+            seen = self.runner.variables(result), clip, result.frames, result.joints
+            sheet = diagnostics.figure5(self._experiment, *seen)
+            visualize.save(self.folder / f"{clip.name}.png", sheet)
+        if self._outputs:
+            before = self._plain.one(clip)
+            both = ((self._plain, before), (self.runner, result))
+            models = [(one.variables(found), found.joints) for one, found in both]
+            base, frames = self._base, result.frames
+            found = diagnostics.before_and_after(self._experiment, base, frames, *models)
+            self._outputs.keep(clip, result, before, found)
+        results.write_result(self.folder, clip, result, self._experiment.skeleton)
+        self.seconds[clip.name] = result.seconds
+        self.deliver(clip)
+
+    def deliver(self, clip) -> None:
+        """Make what an own video's user wants of results on disk, unless it is there."""
+        if not self._outputs:
+            return
+        if self._outputs.is_done(clip):
+            say(f"  {self._outputs.report(clip.name)}")
+            return
+        try:
+            self._outputs.write(clip)
+        except (OSError, ImportError, ValueError) as error:
+            # The keypoints are on disk: the same command tries again what is made of them.
+            self.failed[clip.name] = f"its keypoints are written, but not all of the rest: {error}"
+
+    def write_record(self, names: list[str]) -> None:
+        """Write run.json: all that is needed to do the run again and see whether it came out alike.
+
+        It tells of all of `names` that have results; several processes add theirs to one file.
+        """
+        path = self.folder / "run.json"
+        with only_one(path, wait=True):
+            write_json(path, self._record(names, read_json(path) or {}))
+
+    def _record(self, names: list[str], before: dict) -> dict:
+        def files(name):
+            parts = ("csv", "npz")
+            return {f"{name}.{suffix}": self.folder / f"{name}.{suffix}" for suffix in parts}
+
+        def written(name):
+            return all(path.exists() for path in files(name).values())
+
+        # Subjects of earlier commands stay: another video is no reason to forget.
+        subjects = {name: old for name, old in before.get("subjects", {}).items() if written(name)}
+        for name in filter(written, names):
+            old = subjects.pop(name, {})
+            try:
+                stored = read_arrays(files(name)[f"{name}.npz"])
+            except DAMAGED:
+                continue  # not done: a run to come makes them
+            outputs = {file: provenance.sha256(path) for file, path in files(name).items()}
+            if old.get("outputs") != outputs:
+                old = {}  # of earlier results: those on disk were killed before their record
+            now = name in self.seconds or not old
+            subjects[name] = {
+                "frames": len(stored["joints"]),
+                "seconds": self.seconds.get(name, old.get("seconds")),
+                "data": self._experiment.data.to_dict() if now else old["data"],
+                "made_with": provenance.made_with() if now else old["made_with"],
+                "inputs": str(stored["inputs"]),
+                "outputs": outputs,
+            }
+        still = {k: v for k, v in before.get("failed", {}).items() if k not in subjects}
+        return {
+            "protocol": provenance.protocol_line(
+                self._experiment.config, self._scenario, self._person
+            ),
+            "scenario": self._scenario,
+            "base": self.own["base"],
+            "checkpoint_step": self._step,
+            "person": self._person,
+            "seed": self._experiment.seed,
+            "made_with": provenance.made_with(),
+            "subjects": subjects,
+            "failed": {**still, **self.failed},
+            "config": self._experiment.config.to_dict(),
+        }
+
+
+def person_file(workdir: pathlib.Path, name: str) -> pathlib.Path:
+    """Where a personalized model is kept."""
+    return workdir / "people" / f"{name}.npz"

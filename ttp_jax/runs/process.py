@@ -1,0 +1,78 @@
+"""What concerns the process itself: printing, stopping, locks, memory, compiled programs."""
+
+import contextlib
+import os
+import pathlib
+import resource
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+
+import jax
+from tqdm import tqdm
+
+from ttp_jax.files import only_one
+
+STOPPED = 143  # exit code, as of a program that SIGTERM ended
+
+
+class Stopped(Exception):
+    """The run was asked to stop and has kept what is needed to go on."""
+
+
+def say(*words) -> None:
+    """Print at once, also into a pipe, and above a progress bar."""
+    with tqdm.external_write_mode(sys.stdout):
+        print(*words, flush=True)
+
+
+def alone_in(folder: pathlib.Path) -> contextlib.AbstractContextManager[None]:
+    """`only_one`, asked for by the first of the processes that work together."""
+    return only_one(folder) if jax.process_index() == 0 else contextlib.nullcontext()
+
+
+def use_compilation_cache() -> None:
+    """Keep compiled programs between runs: the second run of a config starts at once."""
+    folder = pathlib.Path(os.path.expanduser("~/.cache/ttp_jax/xla"))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        print(f"no compilation cache: {error}", file=sys.stderr)
+        return
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+@contextlib.contextmanager
+def stopping(event: threading.Event) -> Iterator[None]:
+    """Set the event on SIGTERM and on the first Ctrl-C; a second Ctrl-C stops at once."""
+
+    def ask(number, frame):
+        del frame
+        say("\nstopping as soon as what is under way can be kept ...")
+        event.set()
+        if number == signal.SIGINT:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def peak_mib() -> float:
+    """Most memory this process has had so far: of the GPU if there is one, else resident."""
+    stats = jax.local_devices()[0].memory_stats() or {}
+    if "peak_bytes_in_use" in stats:
+        return stats["peak_bytes_in_use"] / 2**20
+    kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return kib / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def forget_peak() -> None:
+    """Begin to count `peak_mib` anew, where the system can: Linux, what is resident."""
+    with contextlib.suppress(OSError):
+        pathlib.Path("/proc/self/clear_refs").write_text("5")

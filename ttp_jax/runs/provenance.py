@@ -1,0 +1,102 @@
+"""Where results come from: the protocol in words, versions, machine, commit."""
+
+import datetime
+import functools
+import hashlib
+import importlib.metadata
+import os
+import pathlib
+import platform
+import subprocess
+
+import cv2
+import jax
+
+from ttp_jax import __version__
+from ttp_jax.files import move_aside, read_json, write_json
+from ttp_jax.runs import identity
+from ttp_jax.runs.experiment import Config
+from ttp_jax.runs.process import say
+
+
+def prepare(folder: pathlib.Path, own: dict) -> None:
+    """Make the folder; one with results of another protocol is moved out of the way, whole."""
+    before = read_json(folder / "protocol.json")
+    if before != own and (before is not None or any(folder.glob("*.npz"))):
+        aside = move_aside(folder)
+        why = "; ".join(identity.differences(before or {}, own))
+        say(f"{folder}: results of other settings ({why}) are now in {aside}")
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "protocol.json", own)
+
+
+def protocol_line(config: Config, scenario: str, person: str | None = None) -> str:
+    """What a reader must know to compare a result with another, in words."""
+    boxes = {"media": f"boxes: {config.data.boxes}"}.get(config.data.source, "boxes of the data")
+    if config.data.refine:
+        boxes += f", refined {config.data.refine} times by the model itself"
+    if config.data.fit:
+        boxes += ", at the size that is likeliest to the model"
+    if scenario == "none":
+        which = f"by the model kept of {person}" if person else "no personalization"
+        return f"{which}; {boxes}"
+    if held_out := config.ttp.held_out:
+        boxes += f"; 1 frame in {held_out} held out of learning"
+    sees = {"online": "never sees a later frame", "offline": "sees all frames first"}[scenario]
+    return (
+        f"{scenario}: {config.ttp.iterations} update(s) a frame of {config.ttp.batch_size} pairs, "
+        f"{sees}; {boxes}"
+    )
+
+
+def made_with() -> dict[str, str]:
+    """Versions and device: what may change a result, or its last bits."""
+    packages = "jax", "jaxlib", "flax", "numpy"
+    device = jax.local_devices()[0]
+    return {
+        "ttp_jax": __version__,
+        **{name: importlib.metadata.version(name) for name in packages},
+        "opencv": cv2.__version__,
+        "python": platform.python_version(),
+        "device": f"{device.platform}: {device.device_kind}",
+        "machine": platform.machine(),
+    }
+
+
+def where() -> dict:
+    """Date, commit and machine of what is being made."""
+    return {
+        "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
+        "commit": _commit(),
+        "machine": {**made_with(), "cores": os.cpu_count()},
+    }
+
+
+@functools.cache  # the code that runs is that of the start, whatever is checked out meanwhile
+def _commit() -> str | None:
+    """The commit of this checkout, with a + if it was changed; None outside one."""
+    return commit_of(pathlib.Path(__file__).parents[2])
+
+
+def commit_of(root: pathlib.Path) -> str | None:
+    """The commit of the checkout whose root this is; None of a folder inside another project's.
+
+    A program that is installed into a project's own environment lies in that project's checkout.
+    """
+
+    def git(*words):
+        done = subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    try:
+        if pathlib.Path(git("rev-parse", "--show-toplevel")).resolve() != root.resolve():
+            return None
+        return git("rev-parse", "--short=12", "HEAD") + "+" * bool(git("diff", "HEAD", "--stat"))
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def sha256(path: pathlib.Path) -> str:
+    """Digest of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

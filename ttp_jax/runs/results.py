@@ -1,0 +1,89 @@
+"""What a run leaves of a subject: its keypoints as files, and reading them again."""
+
+import dataclasses
+import pathlib
+
+import numpy as np
+
+from data_pipelines.pipeline import SubjectFrames
+from ttp_jax import state
+from ttp_jax.files import DAMAGED, read_arrays, write_arrays, write_atomically
+from ttp_jax.skeletons import Skeleton
+
+
+@dataclasses.dataclass
+class Result:
+    """A subject's predictions.
+
+    Attributes:
+      frames: what was predicted.
+      joints: float32 [T, K, 2] in picture pixels; NaN for frames that could not be read.
+      peaks: float32 [T, K], NaN likewise.
+      adaptation: the model's last state.
+      inputs: SHA-256 over the pixels of all whole pictures and the crops.
+      seconds: its share of the time of its group, with what runs before a stop took.
+    """
+
+    frames: SubjectFrames
+    joints: np.ndarray
+    peaks: np.ndarray
+    adaptation: state.Adaptation
+    inputs: str
+    seconds: float = 0.0
+
+
+def columns(skeleton) -> list[str]:
+    """Names of the columns of a table of keypoints, after those that say which frame."""
+    return [f"{joint}_{part}" for joint in skeleton.joints for part in ("x", "y", "likelihood")]
+
+
+def fields(joints: np.ndarray, peaks: np.ndarray) -> list[str]:
+    """One frame's joints [K, 2] and peaks [K] in these columns."""
+    return [f"{value:.4f}" for value in np.concatenate([joints, peaks[:, None]], -1).ravel()]
+
+
+def write_result(folder: pathlib.Path, clip, result: Result, skeleton: Skeleton) -> None:
+    """Write NAME.csv (one row a frame) and, last, NAME.npz, whose presence means done."""
+    name, numbers = clip.name, clip.frame_numbers
+    lines = [",".join(["frame", *columns(skeleton)])]
+    for number, joints, peaks in zip(numbers, result.joints, result.peaks, strict=True):
+        lines.append(",".join([str(number), *fields(joints, peaks)]))
+    text = "\n".join(lines) + "\n"
+    write_atomically(folder / f"{name}.csv", lambda path: path.write_text(text))
+    arrays = {"joints": result.joints, "peaks": result.peaks, "frames": numbers}
+    texts = {"inputs": np.array(result.inputs), "origin": np.array(clip.origin)}
+    write_arrays(folder / f"{name}.npz", {**arrays, **texts})
+
+
+def is_of(path: pathlib.Path, clip) -> bool:
+    """Whether the results in a file are of just these frames and boxes."""
+    return _are_of(read_arrays(path), clip)
+
+
+def _are_of(stored: dict[str, np.ndarray], clip) -> bool:
+    same = str(stored["origin"]) == clip.origin
+    return same and np.array_equal(stored["frames"], clip.frame_numbers)
+
+
+def read_results(folder: pathlib.Path, clips) -> list[np.ndarray] | None:
+    """Joints [T, K, 2] per clip as written earlier; None unless all are there.
+
+    Raises ValueError where they are of other frames or can't be read.
+    """
+    paths = [folder / f"{clip.name}.npz" for clip in clips]
+    if not all(path.exists() for path in paths):
+        return None
+    joints = []
+    for path, clip in zip(paths, clips, strict=True):
+        try:
+            stored = read_arrays(path)
+            same = _are_of(stored, clip)
+            joints.append(stored["joints"])
+        except DAMAGED as error:
+            raise ValueError(f"{path} can't be read ({error}): run that scenario again.") from error
+        if not same:
+            raise ValueError(
+                f"{path} is of other frames or boxes than clip {clip.name} has now: the data "
+                "changed; run that scenario again."
+            )
+    return joints

@@ -1,0 +1,110 @@
+"""Where an experiment's people come from: clips, training pairs, frames of one subject."""
+
+import dataclasses
+
+from data_pipelines import bbc_pose, h36m, locate, media, penn, pipeline, synthetic
+from data_pipelines import clips as clips_lib
+from ttp_jax.augment import Ranges
+from ttp_jax.runs.experiment import Config, Experiment
+
+SPEC_FIELDS = (
+    *("seed", "preset", "image_size", "train", "val", "test"),
+    *("train_frames", "eval_frames"),
+)
+
+
+def load_clips(data: Config, split: str | None = None) -> list[clips_lib.Clip]:
+    """Clips of a data set, of one split or all.
+
+    Args:
+      data: fields of `config.data`.
+      split: "train", "val" or "test".
+
+    Raises DataError with the layout and the flag where the data set isn't there.
+    """
+    readers = {
+        "penn": lambda: penn.clips(data.root, split),
+        "h36m": lambda: h36m.clips(data.root, split),
+        "bbc_pose": lambda: bbc_pose.clips(data.root, split, data.extra),
+        "synthetic": lambda: synthetic.clips(_spec(data), data.root),
+        "media": lambda: _own(data),
+    }
+    if data.source not in readers:
+        raise clips_lib.DataError(
+            f"config.data.source is {data.source!r}, expected one of {', '.join(readers)}."
+        )
+    if data.tfds:
+        return _from_tfds(data, split)
+    found = readers[data.source]()
+    return found if split is None else clips_lib.select(found, split)
+
+
+def _from_tfds(data: Config, split: str | None) -> list[clips_lib.Clip]:
+    from data_pipelines import builders  # on use only: it imports TensorFlow
+
+    if data.extra:
+        raise clips_lib.DataError(
+            "config.data.extra needs the data set's own folder: leave config.data.tfds out."
+        )
+    if data.source == "synthetic" and _spec(data) != synthetic.Spec(preset=data.preset):
+        raise clips_lib.DataError(
+            "config.data.tfds holds the rendered people of synthetic.Spec, the config asks for "
+            "others (seed, sizes or numbers): leave config.data.tfds out."
+        )
+    return builders.clips(data.source, data.tfds, split, config=data.get("preset"))
+
+
+def _own(data: Config) -> list[clips_lib.Clip]:
+    """Own videos and pictures, one path or pattern a line of `root`."""
+    looked_for = data.boxes in locate.FINDERS  # by `boxes.resolve`: it takes its time
+    found = media.clips(data.root.split("\n"), boxes="whole" if looked_for else data.boxes)
+    if looked_for:
+        found = [dataclasses.replace(c, origin=f"{c.origin}, {data.boxes}") for c in found]
+    return [clips_lib.part(clip, data.frames, data.every) for clip in found]
+
+
+def _spec(data: Config) -> synthetic.Spec:
+    """The rendered people that the fields describe."""
+    return synthetic.Spec(**{field: data[field] for field in SPEC_FIELDS})
+
+
+def training_pairs(
+    experiment: Experiment,
+    clips: list[clips_lib.Clip],
+    start_step: int,
+    num_steps: int | None,
+    process: tuple[int, int] = (0, 1),
+):
+    """The stream of augmented training batches from `start_step` on.
+
+    `process`, index and count: the stream has this process's rows only.
+    """
+    train = experiment.config.train
+    total = sum(clip.num_frames for clip in clips)
+    return pipeline.train_pairs(
+        clips,
+        experiment.skeleton,
+        image_size=experiment.image_size,
+        heatmap_size=experiment.heatmap_size,
+        sigma=experiment.net.sigma,
+        batch_size=train.batch_size,
+        seed=experiment.seed,
+        start_step=start_step,
+        ranges=Ranges(train.rotation, train.rotation_prob, train.scale, train.flip_prob),
+        # All of them where only a part of the data set is at hand.
+        frames_per_epoch=min(train.frames_per_epoch, total) or None,
+        process_index=process[0],
+        process_count=process[1],
+        num_steps=num_steps,
+        workers=experiment.data.workers or None,
+    )
+
+
+def subject_frames(experiment: Experiment, clip: clips_lib.Clip) -> pipeline.SubjectFrames:
+    """The frames of a subject as personalization takes them."""
+    return pipeline.SubjectFrames(
+        clip,
+        image_size=experiment.image_size,
+        oversample=experiment.data.oversample or None,
+        context=experiment.data.context,
+    )

@@ -1,0 +1,244 @@
+"""Joint training: the loop, its checkpoints and its history."""
+
+import contextlib
+import functools
+import json
+import pathlib
+import threading
+import time
+
+import jax
+import numpy as np
+from clu import metric_writers
+from tqdm import tqdm
+
+from data_pipelines import clips as clips_lib
+from data_pipelines import pipeline
+from ttp_jax import parallel, steps, visualize
+from ttp_jax.checkpoint import Checkpoints, base_of
+from ttp_jax.files import read_json, write_json
+from ttp_jax.models.pose import WITH_KEYPOINTS
+from ttp_jax.runs import base_model, identity, process, scoring, sources
+from ttp_jax.runs.batch import Runner
+from ttp_jax.runs.experiment import Experiment
+from ttp_jax.runs.process import Stopped, say, stopping
+from ttp_jax.state import NotFinite, TrainState, stage_at
+
+
+def train(experiment: Experiment, workdir: pathlib.Path, minutes: float = 0.0) -> TrainState:
+    """Train to the schedule's end, from the last checkpoint if there is one; return the state.
+
+    With `minutes` above 0 only until the first checkpoint after so many: call again to go on.
+    Raises Stopped on SIGTERM and Ctrl-C, after it has saved the step it was at.
+    Raises NotFinite at a loss that is NaN or infinite; the last checkpoint stays as it is.
+    Raises ValueError where another process trains there, or the checkpoint is of other settings.
+    """
+    folder = workdir / "checkpoints"
+    checkpoints = Checkpoints(folder, experiment.config.train.keep)
+    with process.alone_in(folder), contextlib.closing(checkpoints):
+        return _train(experiment, workdir, checkpoints, minutes)
+
+
+def _train(
+    experiment: Experiment, workdir: pathlib.Path, checkpoints: Checkpoints, minutes: float
+) -> TrainState:
+    began, fields = time.monotonic(), experiment.config.train
+    tx, last_step = experiment.tx, experiment.last_step
+    _check_parts(fields)
+    if checkpoints.latest_step() is not None:
+        _check_same(experiment, workdir)
+    clips = sources.load_clips(experiment.data)
+    training, held_out = (clips_lib.select(clips, split) for split in ("train", "val"))
+    if not training:
+        raise clips_lib.DataError(f"no training clips in {experiment.data.root}.")
+    features = experiment.features
+    mesh = parallel.data_mesh()
+    state = _start(experiment, checkpoints, features, training, mesh)
+    if state.step:
+        say(f"resuming at step {int(state.step)} of {last_step}")
+    if jax.process_index() == 0:
+        identity.save_config(experiment.config, workdir)
+    features = jax.device_put(features, parallel.everywhere(mesh))
+    stream = _device_batches(experiment, training, int(state.step), last_step, mesh)
+    programs = {reconstruct: _step(experiment, tx, reconstruct) for reconstruct in (False, True)}
+    key = jax.random.key(experiment.seed + 1)
+    log = _Log(workdir, fields.batch_size, int(state.step), last_step)
+    stop = threading.Event()
+    with _stopped_by(stop), contextlib.closing(log):
+        for step in range(int(state.step), last_step):
+            stage = stage_at(experiment.stages, step)
+            state, metrics = programs[stage.self_weight > 0](
+                state, next(stream), key, features, stage.self_weight
+            )
+            log.add(step, metrics)
+            done, stops = step + 1, stop.is_set()
+            due = done % fields.checkpoint_every == 0 or done == last_step
+            if due or stops or done % fields.log_every == 0:
+                log.write()
+            if due or stops:
+                _check_weights(state)
+                if due:
+                    _validate(experiment, state, held_out, log, done)
+                log.keep()  # first: what a kill in between leaves too much of is dropped
+                checkpoints.save(state)
+            if stops or (due and minutes and time.monotonic() - began > 60 * minutes):
+                break
+    if stop.is_set():
+        raise Stopped(f"stopped after step {int(state.step)} of {last_step}")
+    return state
+
+
+def _stopped_by(event: threading.Event) -> contextlib.AbstractContextManager:
+    """Ask by the event for a stop after a step; several processes would have to agree on one."""
+    return stopping(event) if jax.process_count() == 1 else contextlib.nullcontext()
+
+
+def _check_parts(fields) -> None:
+    """Refuse a batch that can't be cut into as many parts as `config.train` says."""
+    parts, batch_size = fields.accumulate, fields.batch_size
+    if parts < 1 or batch_size % parts:
+        raise ValueError(
+            f"config.train.accumulate is {parts}: config.train.batch_size, {batch_size}, can't be "
+            "cut into so many equal parts."
+        )
+
+
+def _check_same(experiment: Experiment, workdir: pathlib.Path) -> None:
+    """Refuse to go on with a training of other settings."""
+    stored = identity.training_config(workdir)
+    if stored is None:
+        return
+    both = (identity.trained_on(config) for config in (stored, experiment.config))
+    before, now = (json.loads(json.dumps(each)) for each in both)
+    if before != now:
+        raise ValueError(
+            f"{workdir} holds a training of other settings "
+            f"({'; '.join(identity.differences(before, now))}): name another --workdir, or "
+            "delete config.json in it to go on with the new ones."
+        )
+
+
+def _start(experiment: Experiment, checkpoints, features, training, mesh) -> TrainState:
+    """The last checkpoint, on all devices; without one a new state."""
+    resumes = checkpoints.latest_step() is not None
+    normalisers = np.ones(experiment.config.loss.levels + 1, np.float32)
+    if not resumes and experiment.config.model.method in WITH_KEYPOINTS:
+        normalisers = base_model.normaliser_start(experiment, features, training)
+    # A checkpoint has all weights: the file that training began with may be gone.
+    start = base_model.random_state if resumes else base_model.init_training
+    state = start(experiment, normalisers)
+    state = jax.device_put(state, parallel.everywhere(mesh))
+    return checkpoints.restore(state) if resumes else state
+
+
+def _check_weights(state: TrainState) -> None:
+    """Raise NotFinite before weights are kept that nothing could go on from.
+
+    The loss of a step tells of the weights before it: the last update shows only here.
+    """
+    if not all(np.isfinite(leaf).all() for leaf in jax.device_get(jax.tree.leaves(state.params))):
+        raise NotFinite(
+            f"the weights after step {int(state.step)} are not finite. The last checkpoint is kept:"
+            " lower the learning rate (config.train.stages) and run again."
+        )
+
+
+def _step(experiment: Experiment, tx, reconstruct: bool):
+    """The program of one update, with the self-supervised half or without."""
+    step = functools.partial(
+        steps.train_step,
+        model=experiment.net,
+        tx=tx,
+        reconstruct=reconstruct,
+        accumulate=experiment.config.train.accumulate,
+        remat=experiment.config.train.remat,
+        bgr=experiment.bgr,
+    )
+    return jax.jit(step, donate_argnums=0)
+
+
+def _device_batches(experiment: Experiment, clips, first, last, mesh):
+    """Batches from `first` to `last`, copied to the devices ahead of use."""
+    process = jax.process_index(), jax.process_count()
+    stream = sources.training_pairs(experiment, clips, first, max(last - first, 0), process)
+    sharding = parallel.split_batch(mesh)
+    wanted = ("target", "source", "heatmaps", "weights")
+
+    def put(batch):  # this process's rows of the global batch
+        own = {name: batch[name] for name in wanted}
+        return jax.tree.map(lambda a: jax.make_array_from_process_local_data(sharding, a), own)
+
+    return pipeline.device_prefetch(pipeline.numpy_batches(stream), put)
+
+
+def _validate(experiment: Experiment, state, clips, log, step) -> None:
+    """Score on the validation split, for the history, where the data set has one."""
+    if not clips:
+        return
+    predictor = Runner(experiment, parallel.local(base_of(state)), "none")
+    labels = experiment.skeleton, experiment.config.eval.pixels
+    score = scoring.headline(clips, predictor.joints_of(clips), *labels)
+    log.scalars(step, {"val_score": score})
+
+
+class _Log:
+    """Progress bar, the history of losses and scores, and the check that every loss is finite."""
+
+    def __init__(self, workdir: pathlib.Path, batch_size: int, first: int, last: int):
+        self._first = jax.process_index() == 0  # the one of several processes that tells
+        self._writer = metric_writers.create_default_writer(
+            str(workdir / "tensorboard"), just_logging=not self._first, asynchronous=False
+        )
+        self._workdir = workdir
+        self._batch_size = batch_size
+        self._waiting: list[tuple[int, dict]] = []
+        earlier = read_json(workdir / "history.json") or []  # up to the last checkpoint
+        self._history = [record for record in earlier if record["step"] <= first]
+        self._bar = tqdm(
+            total=last, initial=first, unit="step", dynamic_ncols=True, disable=not self._first
+        )
+        self._time = time.monotonic()
+
+    def add(self, step, metrics):
+        self._waiting.append((step, metrics))
+
+    def write(self):
+        """Fetch what waits on the device, check it, show and write its mean."""
+        if not self._waiting:
+            return
+        fetched = [(step, jax.device_get(metrics)) for step, metrics in self._waiting]
+        for step, metrics in fetched:
+            if not np.isfinite(metrics["loss"]):
+                raise NotFinite(
+                    f"the loss of step {step + 1} is {metrics['loss']}. The last checkpoint is "
+                    "kept: lower the learning rate (config.train.stages) and run again."
+                )
+        done = fetched[-1][0] + 1
+        mean = {k: float(np.mean([m[k] for _, m in fetched])) for k in fetched[0][1]}
+        now = time.monotonic()
+        mean["pictures_per_second"] = len(fetched) * self._batch_size / (now - self._time)
+        self._time = now
+        self._waiting.clear()
+        self._bar.update(len(fetched))
+        self._bar.set_postfix_str(
+            f"loss {mean['loss']:.4f}, joints within 5 % {100 * mean['accuracy']:.0f}, "
+            f"{mean['pictures_per_second']:.0f} pictures/s"
+        )
+        self.scalars(done, mean)
+
+    def scalars(self, step, values):
+        self._writer.write_scalars(step, values)
+        self._writer.flush()
+        self._history.append({"step": step, **values})
+
+    def keep(self):
+        """Write the history that belongs to a checkpoint, as a table and as a picture."""
+        if self._first:
+            write_json(self._workdir / "history.json", self._history)
+            keys = ("supervised", "self", "accuracy", "val_score")
+            shown = [key for key in keys if any(key in record for record in self._history)]
+            visualize.plot_history(self._workdir / "history.png", self._history, shown)
+
+    def close(self):
+        self._bar.close()
+        self._writer.close()

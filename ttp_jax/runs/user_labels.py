@@ -1,0 +1,76 @@
+"""The user's labels of some frames: they score before and after, and nothing is trained on them."""
+
+import hashlib
+import pathlib
+
+import numpy as np
+
+from data_pipelines import clips as clips_lib
+from data_pipelines import labels as labels_lib
+from data_pipelines.labels import Labels
+from ttp_jax import metrics
+from ttp_jax.runs.outcome import Outcome
+from ttp_jax.skeletons import Skeleton
+
+SCORES = (  # of `metrics.score_labels`: key, name, unit, what is better, what it is
+    ("PCK@0.2", "PCK@0.2", "%", "higher",
+     "share of the labelled joints within 0.2 of the torso's length of their label"),
+    ("PCK@0.5", "PCK@0.5", "%", "higher", "likewise within 0.5 of the torso's length"),
+    ("RMSE px", "RMSE", "px", "lower", "root mean square distance from the labels"),
+)  # fmt: skip
+
+
+def read(path: str, first: int, skeleton: Skeleton, clip: clips_lib.Clip) -> Labels:
+    """Labels of a clip; raises DataError where they can't be used.
+
+    Args:
+      path: file of labels.
+      first: number of the first picture in it.
+      skeleton: joints to read.
+      clip: whose labels they are.
+    """
+    count = clip.num_frames if clip.numbers is None else None
+    known = labels_lib.read(path, skeleton, clip.name, clip.largest, count=count, first=first)
+    if not np.isin(known.frames, clip.frame_numbers).any():
+        raise clips_lib.DataError(f"{path}: no labelled frame is among those of {clip.name}.")
+    return known
+
+
+def digest(path: str) -> str:
+    """SHA-256 of a file of labels."""
+    return hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()
+
+
+def scores(known: Labels, outcome: Outcome, poses, skeleton: Skeleton) -> dict[str, dict]:
+    """Scores before and after, see `metrics.score_labels`, and what was left out.
+
+    `poses` are joints [T, K, 2] by "before" and "after".
+    """
+    numbers = outcome.clip.frame_numbers
+    here = np.isin(known.frames, numbers)
+    places = np.searchsorted(numbers, known.frames)
+    truth = known.joints[here], known.visible[here]
+    found = {
+        when: metrics.score_labels(joints[places[here]], *truth, skeleton)
+        for when, joints in poses.items()
+    }
+    return found
+
+
+def rows(found: dict[str, dict]) -> list[tuple]:
+    """Rows for the report of `scores`."""
+    before, after = found["before"], found["after"]
+    return [
+        (name, before[key]["mean"], after[key]["mean"], unit, better, explanation)
+        for key, name, unit, better, explanation in SCORES
+        if key in before
+    ]
+
+
+def notes(known: Labels, outcome: Outcome, found: dict[str, dict]) -> list[str]:
+    """What a reader must know of these scores."""
+    before = found["before"]
+    left_out = int((~np.isin(known.frames, outcome.clip.frame_numbers)).sum())
+    count = f"{before['joints']} joints in {before['frames']} labelled frames are scored."
+    missing = [f"{left_out} labelled frames were not predicted: left out."] * bool(left_out)
+    return [count, *before["notes"], *known.notes, *missing]
