@@ -59,10 +59,15 @@ def move_aside(path: pathlib.Path, suffix: str = "") -> pathlib.Path:
 
     `suffix` is the end of the name that stays last: NAME.old1.npz.
     """
+    return path.rename(unused(path, suffix))
+
+
+def unused(path: pathlib.Path, suffix: str = "") -> pathlib.Path:
+    """The first of NAME.old1, NAME.old2, ... that is free, see `move_aside`."""
     name, number = path.name.removesuffix(suffix), 1
     while (aside := path.with_name(f"{name}.old{number}{suffix}")).exists():
         number += 1
-    return path.rename(aside)
+    return aside
 
 
 def write_json(path: str | pathlib.Path, value) -> None:

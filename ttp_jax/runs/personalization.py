@@ -12,7 +12,7 @@ from tqdm import tqdm
 from data_pipelines import clips as clips_lib
 from ttp_jax import parallel, people, state, visualize
 from ttp_jax.checkpoint import Unfinished, fingerprint
-from ttp_jax.files import DAMAGED, only_one, read_arrays, read_json, write_json
+from ttp_jax.files import DAMAGED
 from ttp_jax.runs import (
     base_model,
     boxes,
@@ -21,6 +21,7 @@ from ttp_jax.runs import (
     process,
     provenance,
     results,
+    run_record,
     sources,
 )
 from ttp_jax.runs.batch import OF_ONE, Runner
@@ -161,6 +162,7 @@ class _Work:
             self._outputs = Outputs(experiment, name, self.folder, options.outputs)
         self.seconds: dict[str, float] = {}
         self.failed: dict[str, str] = {}
+        self._moved: dict[str, str] = {}
 
     def check(self, clips) -> None:
         """Refuse what can't be done before anything is done or replaced."""
@@ -177,14 +179,10 @@ class _Work:
             self.unfinished.forget(clip.name)
 
     def is_done(self, clip) -> bool:
-        """Whether the results of just these frames are there, and the model where it is kept."""
-        if self._form:
-            try:
-                kept = people.read(person_file(self._workdir, clip.name))
-            except (FileNotFoundError, ValueError):
-                return False
-            if not people.is_of(kept, self._about(clip)):
-                return False
+        """Whether the results of just these frames are there, and the model where it is kept.
+
+        Results of another input of this name are moved aside.
+        """
         try:
             same = results.is_of(self.folder / f"{clip.name}.npz", clip)
         except FileNotFoundError:
@@ -192,9 +190,20 @@ class _Work:
         except DAMAGED as error:
             say(f"{clip.name}: its results can't be read ({error}): again")
             return False
-        if not same:
-            say(f"{clip.name}: the results in {self.folder} are of other frames or boxes: again")
-        return same
+        if not same and (aside := results.set_aside(self.folder, clip.name)):
+            self._moved[clip.name] = aside.name
+            say(f"{clip.name}: results of other frames or boxes of this name are now in {aside}")
+        return same and self._is_kept(clip)
+
+    def _is_kept(self, clip) -> bool:
+        """Whether the personalized model is there, where it is to be kept."""
+        if not self._form:
+            return True
+        try:
+            kept = people.read(person_file(self._workdir, clip.name))
+        except (FileNotFoundError, ValueError):
+            return False
+        return people.is_of(kept, self._about(clip))
 
     def _about(self, clip) -> dict[str, str]:
         """What is said of a kept model, and must be true of one to count as this run's."""
@@ -274,57 +283,19 @@ class _Work:
             self.failed[clip.name] = f"its keypoints are written, but not all of the rest: {error}"
 
     def write_record(self, names: list[str]) -> None:
-        """Write run.json: all that is needed to do the run again and see whether it came out alike.
-
-        It tells of all of `names` that have results; several processes add theirs to one file.
-        """
-        path = self.folder / "run.json"
-        with only_one(path, wait=True):
-            write_json(path, self._record(names, read_json(path) or {}))
-
-    def _record(self, names: list[str], before: dict) -> dict:
-        def files(name):
-            parts = ("csv", "npz")
-            return {f"{name}.{suffix}": self.folder / f"{name}.{suffix}" for suffix in parts}
-
-        def written(name):
-            return all(path.exists() for path in files(name).values())
-
-        # Subjects of earlier commands stay: another video is no reason to forget.
-        subjects = {name: old for name, old in before.get("subjects", {}).items() if written(name)}
-        for name in filter(written, names):
-            old = subjects.pop(name, {})
-            try:
-                stored = read_arrays(files(name)[f"{name}.npz"])
-            except DAMAGED:
-                continue  # not done: a run to come makes them
-            outputs = {file: provenance.sha256(path) for file, path in files(name).items()}
-            if old.get("outputs") != outputs:
-                old = {}  # of earlier results: those on disk were killed before their record
-            now = name in self.seconds or not old
-            subjects[name] = {
-                "frames": len(stored["joints"]),
-                "seconds": self.seconds.get(name, old.get("seconds")),
-                "data": self._experiment.data.to_dict() if now else old["data"],
-                "made_with": provenance.made_with() if now else old["made_with"],
-                "inputs": str(stored["inputs"]),
-                "outputs": outputs,
-            }
-        still = {k: v for k, v in before.get("failed", {}).items() if k not in subjects}
-        return {
-            "protocol": provenance.protocol_line(
-                self._experiment.config, self._scenario, self._person
-            ),
+        """Write run.json, see `run_record.write`."""
+        config = self._experiment.config
+        run = {
+            "protocol": provenance.protocol_line(config, self._scenario, self._person),
             "scenario": self._scenario,
             "base": self.own["base"],
             "checkpoint_step": self._step,
             "person": self._person,
             "seed": self._experiment.seed,
             "made_with": provenance.made_with(),
-            "subjects": subjects,
-            "failed": {**still, **self.failed},
-            "config": self._experiment.config.to_dict(),
+            "config": config.to_dict(),
         }
+        run_record.write(self.folder, names, run, self.seconds, self.failed, self._moved)
 
 
 def person_file(workdir: pathlib.Path, name: str) -> pathlib.Path:

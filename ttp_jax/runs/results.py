@@ -1,13 +1,14 @@
 """What a run leaves of a subject: its keypoints as files, and reading them again."""
 
 import dataclasses
+import glob
 import pathlib
 
 import numpy as np
 
 from data_pipelines.pipeline import SubjectFrames
 from ttp_jax import state
-from ttp_jax.files import DAMAGED, read_arrays, write_arrays, write_atomically
+from ttp_jax.files import DAMAGED, read_arrays, unused, write_arrays, write_atomically
 from ttp_jax.skeletons import Skeleton
 
 
@@ -53,6 +54,30 @@ def write_result(folder: pathlib.Path, clip, result: Result, skeleton: Skeleton)
     arrays = {"joints": result.joints, "peaks": result.peaks, "frames": numbers}
     texts = {"inputs": np.array(result.inputs), "origin": np.array(clip.origin)}
     write_arrays(folder / f"{name}.npz", {**arrays, **texts})
+
+
+def set_aside(folder: pathlib.Path, name: str) -> pathlib.Path | None:
+    """Move all that a folder of results has of a subject into NAME.old1 in it (.old2, ...).
+
+    Returns that folder; None where there is nothing of the subject.
+    """
+    plain = glob.escape(name)
+    patterns = (
+        *(f"{plain}.{suffix}" for suffix in ("csv", "npz", "png")),
+        *(f"{plain}_{part}" for part in ("report.html", "overlay.mp4", "overlay.png")),
+        f"{plain}_scores.json",
+        *(f"exports/{plain}_{when}_adapt.*" for when in ("before", "after")),
+        f"delivery/{plain}.*",
+    )
+    found = [path for pattern in patterns for path in folder.glob(pattern)]
+    if not found:
+        return None
+    aside = unused(folder / name)
+    for path in found:
+        target = aside / path.relative_to(folder)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        path.rename(target)
+    return aside
 
 
 def is_of(path: pathlib.Path, clip) -> bool:

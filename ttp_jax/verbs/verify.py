@@ -99,11 +99,12 @@ def differences(subjects: dict[str, dict], found: dict) -> list[str]:
     """What another record says differently of these subjects."""
     wrong = []
     for name, subject in subjects.items():
-        new = found.get("subjects", {}).get(name)
+        own = subject.get("name", name)  # it may have been moved aside
+        new = found.get("subjects", {}).get(own)
         if new is None:
-            wrong.append(f"{name}: no result this time, {found.get('failed', {}).get(name, '')}")
+            wrong.append(f"{name}: no result this time, {found.get('failed', {}).get(own, '')}")
         elif new["inputs"] != subject["inputs"]:
             wrong.append(f"{name}: the frames or boxes are not those of the run")
-        elif new["outputs"] != subject["outputs"]:
+        elif [*new["outputs"].values()] != [*subject["outputs"].values()]:
             wrong.append(f"{name}: the same frames gave other results")
     return wrong
