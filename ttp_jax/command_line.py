@@ -1,7 +1,13 @@
 """The flags of the command line: one table defines, explains and refuses them."""
 
+import ast
 import dataclasses
+import difflib
+import os
+import pathlib
 import re
+import shlex
+import sys
 import textwrap
 from typing import Any, TypeVar
 
@@ -11,8 +17,8 @@ from ml_collections import config_flags
 T = TypeVar("T")
 
 VERBS = (
-    *("train", "personalize", "predict", "evaluate", "reproduce"),
-    *("export", "info", "people", "verify", "live", "doctor"),
+    *("personalize", "predict", "live", "train", "evaluate", "info", "export"),
+    *("people", "reproduce", "verify", "doctor"),
 )
 WORDS = ("people", "verify", "doctor")  # verbs that take words instead of a config
 WITH_A_MODEL = ("personalize", "predict", "live")  # verbs that a model's file is enough for
@@ -206,6 +212,35 @@ def chosen(options: type[T]) -> T:
     return options(**{name: flags.FLAGS[name].value for name in names})
 
 
+def help_text(verb: str | None, about: str) -> str:
+    """Help on a command, or on all of them below `about`; imports none: that takes seconds."""
+    if verb is not None:
+        return f"{about_verb(verb)}\n{explained(verb)}"
+    lines = (f"  {name:<13}{about_verb(name).splitlines()[0]}" for name in VERBS)
+    return "\n".join([about, "commands", *lines, ""])
+
+
+def about_verb(verb: str) -> str:
+    """The docstring of a command's module."""
+    source = (pathlib.Path(__file__).parent / "verbs" / f"{verb}.py").read_text()
+    return ast.get_docstring(ast.parse(source)) or ""
+
+
+def unknown(words: list[str]) -> str:
+    """What to say of a first word that is no verb."""
+    if os.path.exists(words[0]):
+        return f"did you mean: python main.py {shlex.join(['personalize', *words])}"
+    near = difflib.get_close_matches(words[0], VERBS, 1)
+    meant = f" (did you mean {near[0]}?)" if near else ""
+    return f"unknown command {words[0]!r}{meant}; commands: {', '.join(VERBS)}"
+
+
+def as_started(text: str) -> str:
+    """Texts name `python main.py`; who started the installed command reads `ttp`."""
+    installed = pathlib.Path(sys.argv[0]).stem == "ttp"
+    return text.replace("python main.py", "ttp") if installed else text
+
+
 def explained(verb: str | None = None) -> str:
     """Help about the flags of a verb, or of all."""
     lines = []
@@ -214,9 +249,16 @@ def explained(verb: str | None = None) -> str:
         lines += [f"\n{title}"] if shown else []
         for row in shown:
             start, rest = f"  {row.shown:<22} ", " " * 25
-            text = f"{start}{row.text}"
+            text = f"{start}{row.text}{_default(row)}"
             lines += textwrap.wrap(text, 100, subsequent_indent=rest, break_on_hyphens=False)
     return "".join(f"{line}\n" for line in lines)
+
+
+def _default(row: Flag) -> str:
+    """What help says of a flag's default, where the text doesn't."""
+    if row.default in (None, True, "", 0.0) or "efault" in row.text:
+        return ""
+    return f" (default {row.default})"
 
 
 def define() -> None:
