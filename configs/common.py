@@ -36,6 +36,8 @@ def get_config() -> Any:
     c.data.context = 2.0
     c.data.frames = ""  # "media" only: "100-199", counted from 0, last included; "" for all
     c.data.every = 1  # "media" only: of these every nth
+    # Share of the training subjects held out for validation, where the source has no such split.
+    c.data.validation = 0.0
     c.data.workers = 0  # batches built at the same time; 0: one a CPU core
 
     c.model = ml_collections.ConfigDict()

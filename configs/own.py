@@ -18,7 +18,6 @@ def get_config(model="shipped"):
     c.base = model
     c.data.source = "media"
     c.data.boxes = "moving"
-    c.data.fit = True
     c.data.oversample = 2.0
     c.ttp.held_out = 10
     return c

@@ -178,6 +178,15 @@ GROUPS: dict[str, tuple[Flag, ...]] = {
             WITH_A_MODEL,
         ),
     ),
+    "training": (
+        Flag(
+            "--extend",
+            "go on with a finished training by a longer schedule (config.train.stages), which "
+            "agrees with the old one on all updates so far",
+            ("train",),
+            bool,
+        ),
+    ),
     "several machines": (
         Flag("--hosts=WHO", "one of several processes, docs/scaling.md", ("train", *ON_FILES)),
     ),

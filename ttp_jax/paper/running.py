@@ -7,7 +7,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from tqdm import tqdm
 
 from data_pipelines import clips as clips_lib
 from data_pipelines.clips import Clip
@@ -29,7 +28,7 @@ from ttp_jax.paper.records import (
 from ttp_jax.runs import base_model, boxes, diagnostics, provenance, scoring, sources, training
 from ttp_jax.runs.batch import Runner
 from ttp_jax.runs.experiment import Experiment
-from ttp_jax.runs.process import forget_peak, peak_mib
+from ttp_jax.runs.process import forget_peak, peak_mib, progress_bar
 from ttp_jax.skeletons import SKELETONS, Skeleton, map_joints
 
 
@@ -225,7 +224,7 @@ def predict(
     plain = Runner(experiment, base, "none")
     clips = [boxes.resolve(clip, plain, experiment.data) for clip in clips]
     total = sum(clip.num_frames for clip in clips)
-    with tqdm(total=total, unit="frame", desc=cell.title, dynamic_ncols=True) as bar:
+    with progress_bar(total, unit="frame", what=cell.title) as bar:
         for clip, result in runner.many(clips, bar):
             if isinstance(result, Exception):
                 raise result

@@ -213,7 +213,7 @@ def figure5(
             "joints": geometry.transform_points(to_crop, joints[t]),
             "affinity": np.asarray(output.affinity[row]),
         }
-        if clip.joints is not None:
+        if clip.joints is not None and clip.visible is not None:
             entry["truth"] = geometry.transform_points(to_crop, clip.joints[t])
             entry["visible"] = clip.visible[t]
         rows.append(entry)

@@ -4,7 +4,6 @@ import pathlib
 
 import jax
 import numpy as np
-from tqdm import tqdm
 
 from data_pipelines import clips as clips_lib
 from ttp_jax import metrics, visualize
@@ -13,7 +12,7 @@ from ttp_jax.models.pose import WITH_KEYPOINTS
 from ttp_jax.runs import base_model, boxes, diagnostics, identity, results, scoring, sources
 from ttp_jax.runs.batch import Runner
 from ttp_jax.runs.experiment import Experiment
-from ttp_jax.runs.process import say
+from ttp_jax.runs.process import progress_bar, say
 
 NAMES = {"none": "without TTP", "online": "TTP online", "offline": "TTP offline"}
 
@@ -102,7 +101,7 @@ def _draw_overlays(experiment: Experiment, workdir, clips, predictions, frames=3
 
 def _predict(predictor: Runner, clips, name: str) -> list[np.ndarray]:
     total = sum(clip.num_frames for clip in clips)
-    with tqdm(total=total, unit="frame", desc=name, dynamic_ncols=True) as bar:
+    with progress_bar(total, unit="frame", what=name) as bar:
         return predictor.joints_of(clips, bar)
 
 

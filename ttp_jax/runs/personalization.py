@@ -7,7 +7,6 @@ import pathlib
 
 import jax
 from jax.experimental import multihost_utils
-from tqdm import tqdm
 
 from data_pipelines import clips as clips_lib
 from ttp_jax import parallel, people, state, visualize
@@ -27,7 +26,7 @@ from ttp_jax.runs import (
 from ttp_jax.runs.batch import OF_ONE, Runner
 from ttp_jax.runs.experiment import Experiment
 from ttp_jax.runs.outputs import OutputOptions, Outputs
-from ttp_jax.runs.process import STOPPED, Stopped, say, stopping
+from ttp_jax.runs.process import STOPPED, Stopped, progress_bar, say, stopping
 from ttp_jax.runs.results import Result
 from ttp_jax.runs.strategy import DEFAULT, Strategy
 
@@ -217,13 +216,8 @@ class _Work:
 
         Raises Stopped where the run was asked to stop.
         """
-        bar = tqdm(
-            total=sum(clip.num_frames for clip in clips),
-            unit="frame",
-            desc=self.word,
-            dynamic_ncols=True,
-            disable=not clips,
-        )
+        total = sum(clip.num_frames for clip in clips)
+        bar = progress_bar(total, unit="frame", what=self.word, disable=not clips)
         bar.set_postfix_str("the first frames take longer: programs are compiled")
         with stopping(self.runner.stop), bar:
             for clip, result in self.runner.many(self._boxed(clips), bar):

@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from ttp_jax.files import only_one
 
+SECONDS_A_LINE = 15.0  # of progress in a log
 STOPPED = 143  # exit code, as of a program that SIGTERM ended
 
 
@@ -42,6 +43,34 @@ def use_compilation_cache() -> None:
         return
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+class _Lines:
+    """What a progress bar writes, as lines: for logs and pipes."""
+
+    def write(self, text: str) -> None:
+        if line := text.replace("\r", " ").strip():
+            print(line, file=sys.stderr, flush=True)
+
+    def flush(self) -> None:
+        pass
+
+
+def progress_bar(total: int, *, unit: str, what: str | None = None, **options) -> tqdm:
+    """A progress bar; plain lines, one every `SECONDS_A_LINE`, where stderr is no terminal."""
+    if sys.stderr.isatty():
+        return tqdm(total=total, unit=unit, desc=what, dynamic_ncols=True, **options)
+    plain = "{desc}: {n_fmt} of {total_fmt} {unit}s, {elapsed} so far, {remaining} left{postfix}"
+    return tqdm(
+        total=total,
+        unit=unit,
+        desc=what or "progress",
+        file=_Lines(),
+        mininterval=SECONDS_A_LINE,
+        miniters=0,
+        bar_format=plain,
+        **options,
+    )
 
 
 @contextlib.contextmanager

@@ -1,6 +1,7 @@
 """Where an experiment's people come from: clips, training pairs, frames of one subject."""
 
 import dataclasses
+import zlib
 
 from data_pipelines import bbc_pose, h36m, locate, media, penn, pipeline, synthetic
 from data_pipelines import clips as clips_lib
@@ -22,10 +23,12 @@ def load_clips(data: Config, split: str | None = None) -> list[clips_lib.Clip]:
 
     Raises DataError with the layout and the flag where the data set isn't there.
     """
+    # Validation subjects that are held out of training are found among those.
+    reads = "train" if data.validation and split == "val" else split
     readers = {
-        "penn": lambda: penn.clips(data.root, split),
-        "h36m": lambda: h36m.clips(data.root, split),
-        "bbc_pose": lambda: bbc_pose.clips(data.root, split, data.extra),
+        "penn": lambda: penn.clips(data.root, reads),
+        "h36m": lambda: h36m.clips(data.root, reads),
+        "bbc_pose": lambda: bbc_pose.clips(data.root, reads, data.extra),
         "synthetic": lambda: synthetic.clips(_spec(data), data.root),
         "media": lambda: _own(data),
     }
@@ -33,10 +36,31 @@ def load_clips(data: Config, split: str | None = None) -> list[clips_lib.Clip]:
         raise clips_lib.DataError(
             f"config.data.source is {data.source!r}, expected one of {', '.join(readers)}."
         )
-    if data.tfds:
-        return _from_tfds(data, split)
-    found = readers[data.source]()
+    found = _from_tfds(data, reads) if data.tfds else readers[data.source]()
+    if data.validation:
+        found = _hold_out(found, data.validation)
     return found if split is None else clips_lib.select(found, split)
+
+
+def _hold_out(clips: list[clips_lib.Clip], share: float) -> list[clips_lib.Clip]:
+    """Make a share of the training subjects validation subjects, where the source has none.
+
+    Which ones follows from their names alone.
+    """
+    if any(clip.split == "val" for clip in clips):
+        return clips
+    subjects = sorted({clip.subject for clip in clips if clip.split == "train"}, key=_rank)
+    chosen = set(subjects[: round(share * len(subjects))])
+    return [
+        dataclasses.replace(clip, split="val")
+        if clip.split == "train" and clip.subject in chosen
+        else clip
+        for clip in clips
+    ]
+
+
+def _rank(name: str) -> int:
+    return zlib.crc32(name.encode())
 
 
 def _from_tfds(data: Config, split: str | None) -> list[clips_lib.Clip]:

@@ -10,7 +10,6 @@ import time
 import jax
 import numpy as np
 from clu import metric_writers
-from tqdm import tqdm
 
 from data_pipelines import clips as clips_lib
 from data_pipelines import pipeline
@@ -18,17 +17,20 @@ from ttp_jax import parallel, steps, visualize
 from ttp_jax.checkpoint import Checkpoints, base_of
 from ttp_jax.files import read_json, write_json
 from ttp_jax.models.pose import WITH_KEYPOINTS
-from ttp_jax.runs import base_model, identity, process, scoring, sources
+from ttp_jax.runs import base_model, diagnostics, identity, process, scoring, sources
 from ttp_jax.runs.batch import Runner
 from ttp_jax.runs.experiment import Experiment
-from ttp_jax.runs.process import Stopped, say, stopping
-from ttp_jax.state import NotFinite, TrainState, stage_at
+from ttp_jax.runs.process import Stopped, progress_bar, say, stopping
+from ttp_jax.state import NotFinite, Stage, TrainState, schedule, stage_at
 
 
-def train(experiment: Experiment, workdir: pathlib.Path, minutes: float = 0.0) -> TrainState:
+def train(
+    experiment: Experiment, workdir: pathlib.Path, minutes: float = 0.0, *, extend: bool = False
+) -> TrainState:
     """Train to the schedule's end, from the last checkpoint if there is one; return the state.
 
     With `minutes` above 0 only until the first checkpoint after so many: call again to go on.
+    With `extend` a schedule that agrees with the old one on all updates so far goes on from there.
     Raises Stopped on SIGTERM and Ctrl-C, after it has saved the step it was at.
     Raises NotFinite at a loss that is NaN or infinite; the last checkpoint stays as it is.
     Raises ValueError where another process trains there, or the checkpoint is of other settings.
@@ -36,6 +38,9 @@ def train(experiment: Experiment, workdir: pathlib.Path, minutes: float = 0.0) -
     folder = workdir / "checkpoints"
     checkpoints = Checkpoints(folder, experiment.config.train.keep)
     with process.alone_in(folder), contextlib.closing(checkpoints):
+        step = checkpoints.latest_step()
+        if step is not None:
+            _check_same(experiment, workdir, step if extend else None)
         return _train(experiment, workdir, checkpoints, minutes)
 
 
@@ -45,8 +50,6 @@ def _train(
     began, fields = time.monotonic(), experiment.config.train
     tx, last_step = experiment.tx, experiment.last_step
     _check_parts(fields)
-    if checkpoints.latest_step() is not None:
-        _check_same(experiment, workdir)
     clips = sources.load_clips(experiment.data)
     training, held_out = (clips_lib.select(clips, split) for split in ("train", "val"))
     if not training:
@@ -62,7 +65,7 @@ def _train(
     stream = _device_batches(experiment, training, int(state.step), last_step, mesh)
     programs = {reconstruct: _step(experiment, tx, reconstruct) for reconstruct in (False, True)}
     key = jax.random.key(experiment.seed + 1)
-    log = _Log(workdir, fields.batch_size, int(state.step), last_step)
+    log = _Log(workdir, fields.batch_size, schedule(experiment.stages), int(state.step), last_step)
     stop = threading.Event()
     with _stopped_by(stop), contextlib.closing(log):
         for step in range(int(state.step), last_step):
@@ -103,18 +106,45 @@ def _check_parts(fields) -> None:
         )
 
 
-def _check_same(experiment: Experiment, workdir: pathlib.Path) -> None:
-    """Refuse to go on with a training of other settings."""
+def _check_same(experiment: Experiment, workdir: pathlib.Path, extended_at: int | None) -> None:
+    """Refuse to go on with a training of other settings.
+
+    With the step `extended_at` a schedule may differ from there on.
+    """
     stored = identity.training_config(workdir)
     if stored is None:
         return
     both = (identity.trained_on(config) for config in (stored, experiment.config))
     before, now = (json.loads(json.dumps(each)) for each in both)
+    if extended_at is not None:
+        _check_schedules(stored.train.stages, experiment, extended_at)
+        before["train"]["stages"] = now["train"]["stages"]
     if before != now:
         raise ValueError(
             f"{workdir} holds a training of other settings "
             f"({'; '.join(identity.differences(before, now))}): name another --workdir, or "
-            "delete config.json in it to go on with the new ones."
+            "delete config.json in it to go on with the new ones. --extend goes on where only "
+            "the rest of config.train.stages differs."
+        )
+
+
+def _check_schedules(stages, experiment: Experiment, step: int) -> None:
+    """Refuse a schedule that is another one on the first `step` updates."""
+    old, new = [Stage(*stage) for stage in stages], experiment.stages
+    if not step:
+        return
+    rates = [jax.vmap(schedule(each))(np.arange(step)) for each in (old, new)]
+    weights = [
+        [stage_at(each, number).self_weight for number in range(step)] for each in (old, new)
+    ]
+    differs = (np.asarray(rates[0]) != np.asarray(rates[1])) | (
+        np.array(weights[0]) != np.array(weights[1])
+    )
+    if differs.any():
+        raise ValueError(
+            "--extend: the new config.train.stages differ from the old ones on update "
+            f"{int(differs.argmax()) + 1}, and {step} are done. Lengthen the last stage if its "
+            "decay is constant, else add a stage."
         )
 
 
@@ -175,27 +205,33 @@ def _validate(experiment: Experiment, state, clips, log, step) -> None:
     """Score on the validation split, for the history, where the data set has one."""
     if not clips:
         return
-    predictor = Runner(experiment, parallel.local(base_of(state)), "none")
+    base = parallel.local(base_of(state))
+    predictor = Runner(experiment, base, "none")
+    joints = predictor.joints_of(clips)
     labels = experiment.skeleton, experiment.config.eval.pixels
-    score = scoring.headline(clips, predictor.joints_of(clips), *labels)
-    log.scalars(step, {"val_score": score})
+    log.scalars(step, {"val_score": scoring.headline(clips, joints, *labels)})
+    if experiment.config.model.method == "transformer":
+        variables = {"params": base.params, "batch_stats": base.batch_stats}
+        frames = sources.subject_frames(experiment, clips[0])
+        seen = variables, clips[0], frames, joints[0]
+        log.picture(step, "figure5", diagnostics.figure5(experiment, *seen))
 
 
 class _Log:
     """Progress bar, the history of losses and scores, and the check that every loss is finite."""
 
-    def __init__(self, workdir: pathlib.Path, batch_size: int, first: int, last: int):
+    def __init__(self, workdir: pathlib.Path, batch_size: int, rate, first: int, last: int):
         self._first = jax.process_index() == 0  # the one of several processes that tells
         self._writer = metric_writers.create_default_writer(
             str(workdir / "tensorboard"), just_logging=not self._first, asynchronous=False
         )
         self._workdir = workdir
-        self._batch_size = batch_size
+        self._batch_size, self._rate = batch_size, rate
         self._waiting: list[tuple[int, dict]] = []
         earlier = read_json(workdir / "history.json") or []  # up to the last checkpoint
         self._history = [record for record in earlier if record["step"] <= first]
-        self._bar = tqdm(
-            total=last, initial=first, unit="step", dynamic_ncols=True, disable=not self._first
+        self._bar = progress_bar(
+            last, unit="step", what="training", initial=first, disable=not self._first
         )
         self._time = time.monotonic()
 
@@ -216,6 +252,7 @@ class _Log:
         done = fetched[-1][0] + 1
         mean = {k: float(np.mean([m[k] for _, m in fetched])) for k in fetched[0][1]}
         now = time.monotonic()
+        mean["learning_rate"] = float(self._rate(done - 1))
         mean["pictures_per_second"] = len(fetched) * self._batch_size / (now - self._time)
         self._time = now
         self._waiting.clear()
@@ -230,6 +267,12 @@ class _Log:
         self._writer.write_scalars(step, values)
         self._writer.flush()
         self._history.append({"step": step, **values})
+
+    def picture(self, step, name, pixels):
+        """Show uint8 pixels [H, W, 3] in TensorBoard, and the newest as a file."""
+        self._writer.write_images(step, {name: pixels[None]})
+        if self._first:
+            visualize.save(self._workdir / f"{name}.png", pixels)
 
     def keep(self):
         """Write the history that belongs to a checkpoint, as a table and as a picture."""

@@ -10,6 +10,7 @@ Writes under the workdir: checkpoints/, config.json, losses and scores so far in
 history.png and (TensorBoard) tensorboard/, and what `evaluate` writes.
 """
 
+import dataclasses
 import pathlib
 
 import jax
@@ -20,11 +21,17 @@ from ttp_jax.runs.experiment import Experiment
 from ttp_jax.runs.process import STOPPED, Stopped, say
 
 
-def run(experiment: Experiment, workdir: pathlib.Path, options) -> int:
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Flags of this command, see `command_line.GROUPS`."""
+
+    extend: bool
+
+
+def run(experiment: Experiment, workdir: pathlib.Path, options: Options) -> int:
     """Train, then evaluate without personalization."""
-    del options
     try:
-        training.train(experiment, workdir)
+        training.train(experiment, workdir, extend=options.extend)
     except Stopped as stop:
         say(f"{stop}: the same command goes on")
         return STOPPED
