@@ -136,9 +136,7 @@ def _explain_losses(rows: dict, count: int) -> None:
 
 
 def _print_bottleneck(report) -> None:
-    say(
-        "\nDo the self-supervised keypoints follow the pose? Error of the reconstruction, without TTP"
-    )
+    say("\nDo the self-supervised keypoints follow the pose? Reconstruction error before TTP:")
     for people, verdict in report["verdict"].items():
         say(f"  {people} people: {verdict}")
     if "alive" not in report["verdict"]["test"]:
