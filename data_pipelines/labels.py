@@ -99,7 +99,7 @@ def read(
     Raises:
       DataError: names the file, what is wrong with it, and what to do.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     reader = READERS.get(path.suffix.lower())
     if reader is None:
         raise DataError(

@@ -62,7 +62,7 @@ def main() -> None:
     """Convert a folder."""
     if len(sys.argv) != 2:
         sys.exit(__doc__)
-    paths = sorted(pathlib.Path(sys.argv[1]).glob("humanoid3d_*.txt"))
+    paths = sorted(pathlib.Path(sys.argv[1]).expanduser().glob("humanoid3d_*.txt"))
     if not paths:
         sys.exit(f"{sys.argv[1]} holds no humanoid3d_*.txt.")
     clips = {}

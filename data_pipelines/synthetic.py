@@ -270,7 +270,7 @@ def clips(spec: Spec, cache_dir: str | os.PathLike) -> list[Clip]:
     of the renderer's version; a .json beside them says what that is. So more test people don't cost
     the training people again.
     """
-    cache = pathlib.Path(cache_dir)
+    cache = pathlib.Path(cache_dir).expanduser()
     cache.mkdir(parents=True, exist_ok=True)
     found = []
     for split in SPLITS:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_pipelines import media, pipeline
+from data_pipelines import media, pictures, pipeline, video
 from data_pipelines.clips import DataError, FrameError, LastUsed, part
 
 SIZE = (48, 64)  # height and width of the test's pictures
@@ -127,7 +127,7 @@ def test_order_of_reading_does_not_matter(tmp_path, rate):
         at_variable_rate(path, rng.choice([1, 1, 1, 2, 5, 40], 300))
     elif rate == "no times":
         at_variable_rate(path, [0] * 300)
-    video = media.Video(path)
+    video = video.Video(path)
     assert len(video) == 300 and video.size == SIZE
     in_order = [video.read(i) for i in range(300)]
     assert [number_of(picture) for picture in in_order] == list(range(300))
@@ -139,7 +139,7 @@ def test_order_of_reading_does_not_matter(tmp_path, rate):
 
 
 def test_threads_read_the_same_frames(tmp_path):
-    video = media.Video(write_video(tmp_path / "a.mp4", 200))
+    video = video.Video(write_video(tmp_path / "a.mp4", 200))
     order = np.random.default_rng(0).permutation(200)[:50]
     with ThreadPoolExecutor(8) as pool:
         assert [number_of(p) for p in pool.map(video.read, range(200))] == list(range(200))
@@ -151,7 +151,7 @@ def test_rotation_is_applied(tmp_path, degrees):
     half = painted(7)
     half[:, 32:] = 200  # red left, grey right
     path = write_video(tmp_path / "a.mp4", pictures=[half] * 3)
-    plain = media.Video(path).read(1)
+    plain = video.Video(path).read(1)
     turned(path, degrees)
     (clip,) = media.clips(path)
     times = -degrees // 90  # numpy turns the other way
@@ -229,8 +229,8 @@ def test_video_that_changes_after_it_was_opened(tmp_path, change):
 
 
 def test_few_videos_keep_a_decoder_and_pictures(tmp_path, monkeypatch):
-    monkeypatch.setattr(media.Video, "_open_ones", LastUsed(2))
-    videos = [media.Video(write_video(tmp_path / f"{name}.mp4")) for name in "abcd"]
+    monkeypatch.setattr(video.Video, "_open_ones", LastUsed(2))
+    videos = [video.Video(write_video(tmp_path / f"{name}.mp4")) for name in "abcd"]
     for _ in range(2):
         for video in videos:
             assert number_of(video.read(5)) == 5  # leaves earlier ones for other threads
@@ -341,7 +341,7 @@ def test_kinds_of_pixels(tmp_path, suffix, kind):
     elif kind.startswith("alpha"):
         expected = expected[..., :3] * (expected[..., 3:] / 255)
     expected = expected if len(shape) == 2 else expected[..., ::-1]  # cv2 writes BGR
-    found = media.read_picture(path)
+    found = pictures.read(path)
     assert found.dtype == np.uint8
     # 1 for the rounding where alpha is applied.
     assert np.abs(found - expected.astype(float)).max() <= kind.startswith("alpha")
@@ -356,13 +356,13 @@ def test_palettes_and_two_colours(tmp_path):
     }.items():
         path = tmp_path / (f"{name}.tif")
         picture.save(path)
-        np.testing.assert_array_equal(media.read_picture(path), np.array(grey.convert("RGB")))
+        np.testing.assert_array_equal(pictures.read(path), np.array(grey.convert("RGB")))
 
 
 def test_floating_point_pictures_are_refused(tmp_path):
     cv2.imwrite(str(tmp_path / "a.tif"), np.ones(SIZE, np.float32))
     with pytest.raises(FrameError, match="a.tif can't be read: .*floating-point.* 8 or 16 bits"):
-        media.read_picture(tmp_path / "a.tif")
+        pictures.read(tmp_path / "a.tif")
 
 
 @pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.webp", "a.tif"])
