@@ -44,7 +44,6 @@ INTRINSICS = {
 DEPTH_TOLERANCE = 30
 
 
-
 def clips(root: str | os.PathLike, split: str | None = None) -> list[Clip]:
     """List the recordings under `root`, by person, action and name; pictures are opened when read.
 

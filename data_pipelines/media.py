@@ -322,7 +322,7 @@ def _is_media(path: Path) -> bool:
     """Whether a file is a video or a picture by its name, of whatever kind."""
     kind = mimetypes.guess_type(path.name)[0] or ""
     named = kind.startswith(("image/", "video/")) and not kind.endswith("icon")
-    return _is(path, VIDEOS + PICTURES + FOREIGN) or named and not path.is_dir()
+    return _is(path, VIDEOS + PICTURES + FOREIGN) or (named and not path.is_dir())
 
 
 def _natural(path: Path) -> tuple:

@@ -15,8 +15,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from data_pipelines import boxes as boxes_lib
 from data_pipelines import clips as clips_lib
-from data_pipelines import locate, media, pipeline
+from data_pipelines import locate, pipeline
 from ttp_jax import driver, geometry, state, ttp
 from ttp_jax.checkpoint import fingerprint
 from ttp_jax.files import write_arrays, write_json
@@ -100,13 +101,15 @@ def first_box(boxes: str, picture: np.ndarray) -> np.ndarray:
     """The box that the config names: a region or the whole picture."""
     if boxes == "whole":
         return geometry.whole_box(picture.shape[:2])
-    box = media.region(boxes)
+    box = boxes_lib.region(boxes)
     if box is None:
         raise clips_lib.DataError(
             f'config.data.boxes is "{boxes}": frames that come one by one need "whole" or a region '
             '"x1,y1,x2,y2"; config.data.refine=1 makes it follow the person.'
         )
-    media.check_place(box, picture.shape[:2], "the first picture", f'config.data.boxes "{boxes}"')
+    boxes_lib.check_place(
+        box, picture.shape[:2], "the first picture", f'config.data.boxes "{boxes}"'
+    )
     return box
 
 
