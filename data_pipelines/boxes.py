@@ -7,8 +7,8 @@ A file of boxes is CSV with a header line, or JSON with a list of objects. Colum
 Other columns are ignored. Frames without a row get a box by linear interpolation between the
 neighbouring rows, before the first and after the last row the nearest one.
 
-A file may name more subjects than are given. What is wrong with the boxes of one subject is an error
-of that subject only.
+A file may name more subjects than are given. What is wrong with the boxes of one subject is an
+error of that subject only.
 """
 
 import csv
@@ -28,8 +28,8 @@ from ttp_jax import geometry
 
 COLUMNS = ("frame", "x1", "y1", "x2", "y2")
 
-# A subject's name and its pictures' heights and widths int [T, 2] -> its boxes float64 [T, 4]. Raises
-# DataError where the boxes can't be of that subject.
+# A subject's name and its pictures' heights and widths int [T, 2] -> its boxes float64 [T, 4].
+# Raises DataError where the boxes can't be of that subject.
 Rule = Callable[[str, Any], np.ndarray]
 
 

@@ -147,6 +147,11 @@ class DataError(ValueError):
     """A data set that isn't where or what it should be; the message says what to do."""
 
 
+def nothing_readable(name: str, count: int, error: FrameError) -> str:
+    """The sentence on a clip of which no frame can be read, `error` of its first one."""
+    return f"clip {name}: none of its {count} frames can be read. {error}"
+
+
 def part(clip: Clip, frames: str = "", every: int = 1) -> Clip:
     """Some frames of a clip: "100-199" (counted from 0, last included; "" all), and every nth.
 

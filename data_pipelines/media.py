@@ -1,8 +1,8 @@
 """A user's own videos and pictures: every video or folder of pictures is one subject.
 
 Nothing here is labelled, so that the clips serve personalization and prediction only. Frames come
-upright and with square pixels. Pixel centres lie at integers, so the whole of a W x H picture is the
-box -0.5, -0.5, W - 0.5, H - 0.5.
+upright and with square pixels. Pixel centres lie at integers, so the whole of a W x H picture is
+the box -0.5, -0.5, W - 0.5, H - 0.5.
 """
 
 import contextlib

@@ -2,8 +2,8 @@
 
 Each subject is a jointed 3-D figure with an own build, clothes, light, room and camera; each clip
 is one subject in one motion, with the labels of `PENN13`. All numbers follow from (seed, split,
-identity, length, frame), whatever the batch. `rendered.identities` and `rendered.motions` say who
-moves how, `rendered.renderer` draws one picture; here is the data set: `clips` renders a spec once, later memory-maps it.
+identity, length, frame), whatever the batch. `rendered` says who moves how and draws one picture;
+here is the data set: `clips` renders a spec once, later memory-maps it.
 """
 
 import concurrent.futures

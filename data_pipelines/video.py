@@ -1,7 +1,7 @@
-"""Videos, cameras and streams of pictures, decoded by FFmpeg through PyAV: the only decoder of them.
+"""Videos, cameras and streams of pictures, decoded by FFmpeg through PyAV; nothing else does that.
 
-Pictures are uint8 RGB [H, W, 3], upright and with square pixels: the rotation that phones note in a
-file is applied, and frames whose pixels are not square (DV, HDV, AVCHD) are stretched to what
+Pictures are uint8 RGB [H, W, 3], upright and with square pixels: the rotation that phones note in
+a file is applied, and frames whose pixels are not square (DV, HDV, AVCHD) are stretched to what
 players show.
 """
 
@@ -68,7 +68,7 @@ class Video:
         self._lock = threading.Lock()
         self._container: Any = None
         self._frames: Iterator[av.VideoFrame] = iter(())
-        self._next = 0  # place of the next frame that the decoder gives
+        self._next: int = 0  # place of the next frame that the decoder gives
         self._held: dict[int, av.VideoFrame] = {}  # decoded, not yet asked for
         self._bad: set[int] = set()
         self._ahead = True
@@ -144,10 +144,10 @@ class Video:
         """Decode up to a frame; None where it can't be decoded."""
         keys = self.index.keys[self.index.keys <= index]
         ahead = index - self._next
-        if self._container is not None and ahead >= 0:
-            if ahead <= self._NEAR or not len(keys) or keys[-1] <= self._next:
-                return self._advance(index)
-        # Some containers jump too far: then to an earlier key frame. The file's start always does.
+        near = ahead <= self._NEAR or not len(keys) or keys[-1] <= self._next
+        if self._container is not None and ahead >= 0 and near:
+            return self._advance(index)
+        # Some containers jump too far: then to an earlier key frame, or decode from the start.
         for key in keys[:-3:-1].tolist():
             if key and self._jump(index, key):
                 return self._advance(index)
@@ -168,7 +168,7 @@ class Video:
         # What is shown before a key frame may lack what it was predicted from.
         for frame in self._frames:
             place = self._place(frame)
-            if place in self._keys:
+            if place is not None and place in self._keys:
                 self._next = place
                 self._frames = itertools.chain([frame], self._frames)
                 return place <= index
@@ -239,7 +239,7 @@ def _picture(frame: av.VideoFrame, size: tuple[int, int], turn: Turn) -> np.ndar
     """Convert a stored frame to an upright picture of this size, uint8 RGB [H, W, 3]."""
     if not hasattr(_of_thread, "reformatter"):  # it keeps what the conversion needs
         _of_thread.reformatter = VideoReformatter()
-    height, width = size[::-1] if turn.swap else size
+    width, height = size if turn.swap else (size[1], size[0])
     deep = frame.format.components[0].bits > 8
     picture = _of_thread.reformatter.reformat(
         frame, width, height, "rgb24", interpolation=EXACT if deep else Interpolation.BICUBIC
@@ -271,8 +271,8 @@ def camera(place: str) -> Iterator[np.ndarray]:
         stream = container.streams.video[0]
     except (av.FFmpegError, OSError, ValueError, IndexError) as error:
         raise DataError(
-            f"camera {place!r} can't be opened ({error}): is it connected, used by nobody else, and "
-            "may this user read it?"
+            f"camera {place!r} can't be opened ({error}): is it connected, used by nobody else, "
+            "and may this user read it?"
         ) from error
     with container:
         stream.codec_context.thread_count = 1  # each more is a frame's delay
@@ -338,7 +338,7 @@ def _upright(frame: av.VideoFrame) -> np.ndarray:
     """A frame by itself as a picture."""
     turn = video_index.turn_of(frame)
     size = frame.height, frame.width
-    return _picture(frame, size[::-1] if turn.swap else size, turn)
+    return _picture(frame, (size[1], size[0]) if turn.swap else size, turn)
 
 
 def _alike(pictures: Iterator[np.ndarray]) -> Iterator[np.ndarray]:

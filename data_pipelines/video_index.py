@@ -1,7 +1,7 @@
 """What a video file holds: how many frames, when each is shown, and how it lies.
 
-Headers lie about the number of frames. Where each frame is one packet the packets are counted, which
-takes no decoding; a file of another kind, or a damaged one, is decoded once.
+Headers lie about the number of frames. Where each frame is one packet the packets are counted,
+which takes no decoding; a file of another kind, or a damaged one, is decoded once.
 """
 
 import contextlib
@@ -26,8 +26,8 @@ CONTAINERS = (
 )
 MOST_PIXELS = 2**27  # of a frame, as many as 16K has; a header that claims more is damaged
 THREADS = min(4, os.cpu_count() or 1)  # of one decoder; each holds frames of its own
-# A frame of these is one packet, as is one of a codec that predicts nothing from other frames. Older
-# codecs have packets that show nothing.
+# A frame of these is one packet, as is one of a codec that predicts nothing from other frames.
+# Older codecs have packets that show nothing.
 ONE_PACKET = ("h264", "hevc", "vvc", "vp9", "av1")
 ODDEST_PIXEL = 8  # longer to shorter side; a header that claims more is damaged
 SQUARE = 0.01  # pixels so close to square are left alone: encoders round
@@ -36,7 +36,7 @@ CUT_SECONDS, CUT_SHARE = 0.25, 0.01  # missing of what the header announces: les
 
 
 class Turn(NamedTuple):
-    """How a stored frame becomes upright: rows and columns change places, then each may be flipped."""
+    """How a stored frame becomes upright: rows and columns swap, then each may be flipped."""
 
     swap: bool = False
     flip_rows: bool = False
@@ -78,49 +78,52 @@ def read_index(path: Path) -> Index:
     """
     container, stream = open_file(path)
     with container:
-        stamps, keys, broken, cut = _packets(container, stream)
+        packets = _packets(container, stream)
     container, stream = open_file(path)
     with container:
         first = next(decode(container, stream), None)
         if first is None:
             raise DataError(f"{path} has no frame that can be decoded: copy it again.")
-        codec, time_base = stream.codec_context.codec, stream.time_base
-        shape, turn = stream.sample_aspect_ratio, turn_of(first)
+        shape, time_base, announced = stream.sample_aspect_ratio, stream.time_base, stream.frames
         header = (stream.average_rate, stream.guessed_rate, stream.base_rate)
-        announced, numbered = stream.frames, container.format.name == "avi"
-    known = bool(stamps) and None not in stamps
-    if known and codec.intra_only:
-        stamps.sort()
-    elif (
-        known and codec.canonical_name in ONE_PACKET and first.pts == min(stamps)
-        and not numbered  # AVI numbers packets in the order of the file
-        and not first.interlaced_frame  # a packet may be half a frame
-    ):  # fmt: skip
-        stamps.sort()
+        numbered = container.format.name == "avi"  # its packets, in the order of the file
+        codec = stream.codec_context.codec
+    found: list[Any] = packets.stamps
+    one_each = codec.canonical_name in ONE_PACKET and not first.interlaced_frame and not numbered
+    whole = bool(found) and None not in found
+    if whole and (codec.intra_only or (one_each and first.pts == min(found))):
+        found = sorted(found)
     else:
-        stamps = [s for s in _decode_all(path, announced) if s is None or s != broken]
-    count, ordered = len(stamps), None
-    if None not in stamps and (np.diff(stamps) > 0).all():
-        ordered = np.array(stamps, np.int64)
-    where = [0] if ordered is None else np.flatnonzero(np.isin(ordered, list(keys)))
-    times, rate = clock(ordered, time_base, header, count)
-    stored = first.height, first.width
+        found = [s for s in _decode_all(path, announced) if s is None or s != packets.broken]
+    count, stamps, keys = len(found), None, np.zeros(1, int)
+    if None not in found and (np.diff(found) > 0).all():
+        stamps = np.array(found, np.int64)
+        keys = np.flatnonzero(np.isin(stamps, list(packets.keys)))
+    times, rate = clock(stamps, time_base, header, count)
+    if packets.cut:
+        _warn_of_cut(path, count, times)
+    stored, turn = (first.height, first.width), turn_of(first)
     size = squared(stored, shape)
-    if cut:
-        lasts = "" if times is None else f" ({times[-1]:.3g} s)"
-        warnings.warn(
-            f"{path} ends after {count} frames{lasts}, before its header says: if the file is cut "
-            "off, copy it again.",
-            stacklevel=4,
-        )
-    note = ""
-    if size != stored:
-        note = (
-            f"The video's pixels are not square (aspect {shape}): frames are stretched from "
-            f"{stored[1]} x {stored[0]} to {size[1]} x {size[0]} pixels, as players show them."
-        )
-    upright = size[::-1] if turn.swap else size
-    return Index(count, ordered, np.array(where), times, rate, upright, turn, note)
+    upright = (size[1], size[0]) if turn.swap else size
+    return Index(count, stamps, keys, times, rate, upright, turn, _note(stored, size, shape))
+
+
+def _warn_of_cut(path: Path, count: int, times: np.ndarray | None) -> None:
+    lasts = "" if times is None else f" ({times[-1]:.3g} s)"
+    warnings.warn(
+        f"{path} ends after {count} frames{lasts}, earlier than its header says: if the file is "
+        "cut off, copy it again.",
+        stacklevel=5,
+    )
+
+
+def _note(stored: tuple[int, int], size: tuple[int, int], shape: Fraction | None) -> str:
+    if size == stored:
+        return ""
+    return (
+        f"The video's pixels are not square (aspect {shape}): frames are stretched from "
+        f"{stored[1]} x {stored[0]} to {size[1]} x {size[0]} pixels, as players show them."
+    )
 
 
 def open_file(path: Path, *, ahead: bool = False) -> tuple[Any, Any]:
@@ -179,12 +182,24 @@ def decode(container, stream) -> Iterator[av.VideoFrame]:
                 yield from packet.decode()
 
 
-def _packets(container, stream) -> tuple[list[int | None], set[int], int | None, bool]:
-    """Go through a file without decoding it.
+class _Packets(NamedTuple):
+    """What a file says of its frames without being decoded.
 
-    Returns: time stamps of the packets of frames, in the order of the file; those of key frames;
-    the stamp of a last packet that isn't whole, which is left out; whether the file is cut off.
+    Attributes:
+      stamps: time stamps of the packets of frames, in the order of the file.
+      keys: those of key frames.
+      broken: that of a last packet that isn't whole, which `stamps` leaves out.
+      cut: whether the file is cut off.
     """
+
+    stamps: list[Any]  # int, or None where a packet has none
+    keys: set[int]
+    broken: int | None
+    cut: bool
+
+
+def _packets(container, stream) -> _Packets:
+    """Go through a file to its end."""
     stamps, keys, hidden, end, broken, cut = [], set(), 0, 0.0, False, False
     try:
         for packet in container.demux():
@@ -208,7 +223,7 @@ def _packets(container, stream) -> tuple[list[int | None], set[int], int | None,
         cut |= stream.frames > len(stamps) + hidden
     elif "matroska" in kind:
         cut |= announced - end > max(CUT_SECONDS, CUT_SHARE * announced)
-    return stamps, keys, (stamps.pop() if broken else None), cut or broken
+    return _Packets(stamps, keys, stamps.pop() if broken else None, cut or broken)
 
 
 def _decode_all(path: Path, announced: int) -> list[int | None]:
@@ -231,8 +246,8 @@ def clock(
 ) -> tuple[np.ndarray | None, float | None]:
     """Times in seconds [T] from the first frame on, and the mean frames a second.
 
-    Some containers round times to milliseconds. Where all frames lie on the grid of a constant rate,
-    up to that rounding, they are shown at just that rate.
+    Some containers round times to milliseconds. Where all frames lie on the grid of a constant
+    rate, up to that rounding, they are shown at just that rate.
 
     Args:
       stamps: ascending int64 [T], in `unit` seconds; None where they tell nothing.
@@ -265,9 +280,10 @@ def squared(stored: tuple[int, int], shape: Fraction | None) -> tuple[int, int]:
 
 def turn_of(frame: av.VideoFrame) -> Turn:
     """How the file says that its frames are to be shown (ISO 14496-12's matrix)."""
-    for data in frame.side_data:
+    side_data: Any = frame.side_data
+    for data in side_data:
         if data.type.name == "DISPLAYMATRIX":
-            a, b, _, c, d = np.frombuffer(bytes(data), np.int32)[:5]
+            a, b, _, c, d = np.frombuffer(memoryview(data), np.int32)[:5]
             if abs(int(b)) + abs(int(c)) > abs(int(a)) + abs(int(d)):  # x' = c y, y' = b x
                 return Turn(True, bool(b < 0), bool(c < 0))
             return Turn(False, bool(d < 0), bool(a < 0))

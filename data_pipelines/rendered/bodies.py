@@ -1,7 +1,7 @@
 """The body of a rendered person: in space, then as a camera sees it.
 
-All functions are pure, of one `Identity`, `Pose` and `Camera`, and work under jit and vmap. Axes are
-those of `motions`. What changes a number here calls for another `renderer.RENDERER_VERSION`.
+All functions are pure, of one `Identity`, `Pose` and `Camera`, and work under jit and vmap. Axes
+are those of `motions`. What changes a number here calls for another `renderer.RENDERER_VERSION`.
 """
 
 import functools
