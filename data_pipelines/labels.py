@@ -8,9 +8,10 @@
 Places are pixels of the upright picture, pixel centres at integers, in all three; Penn Action's
 1-based pixels are shifted. Tools that put the first pixel's centre at 0.5 are half a pixel off.
 
-Frames are counted from 0. A bare number in DeepLabCut's first column and a row of a .mat file are
-frames; of a picture's name the last number is ("labeled-data/video/img0042.png" is frame 42), which
-is right for pictures numbered from 0. COCO pictures without numbers count in the order of the file.
+Labels of a folder of pictures are matched by the pictures' names. For videos frames are counted
+from 0: a bare number in DeepLabCut's first column and a row of a .mat file are frames; a picture's
+name has the frame's number in it ("labeled-data/video/img0042.png" is frame 42), which is right
+for pictures numbered from 0. COCO pictures without numbers count in the order of the file.
 
 Keypoints are matched to the skeleton's joints by name: case, "-", "_", "." and spaces don't matter,
 and left and right may be l and r, before or after the part ("LWrist", "wrist-left"). Nothing is
@@ -21,13 +22,13 @@ import csv
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from data_pipelines import penn
+from data_pipelines import frame_names, penn
 from data_pipelines.clips import DataError, read_text
 from ttp_jax.skeletons import PENN13, Skeleton
 
@@ -84,6 +85,7 @@ def read(
     *,
     count: int | None = None,
     first: int = 0,
+    names: Mapping[str, int] | None = None,
 ) -> Labels:
     """Read the labels of one video.
 
@@ -95,27 +97,31 @@ def read(
       size: height and width of the video's upright pictures; labels of other pictures are refused.
       count: number of the video's frames; labels beyond are refused.
       first: number in the name of the picture that is the video's first frame, 1 for "0001.png".
+      names: of a folder of pictures: file name -> number of its frame.
 
     Raises:
       DataError: names the file, what is wrong with it, and what to do.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     reader = READERS.get(path.suffix.lower())
     if reader is None:
         raise DataError(
             f"{path} is no file of labels: expected COCO keypoints (.json), DeepLabCut (.csv) or "
             "Penn Action (.mat)."
         )
-    names, rows, notes = reader(path)
-    joints_of, notes_on_names = _match(names, skeleton, path)
+    parts, rows, notes = reader(path, names is not None)
+    joints_of, notes_on_names = _match(parts, skeleton, path)
     columns, targets = list(joints_of), list(joints_of.values())
     rows = [row for row in rows if not np.isnan(row.joints[columns]).all()]
     if not rows:
         raise DataError(
-            f"{path}: none of {', '.join(names[column] for column in columns)} is labelled in any "
+            f"{path}: none of {', '.join(parts[column] for column in columns)} is labelled in any "
             "frame: label some frames, or export again."
         )
     rows, note_on_clip = _of_clip(rows, clip_name, path)
+    if names is not None:
+        rows, absent = _of_pictures(rows, names, path)
+        notes, first = [*notes, *absent], 0
     frames = _frame_numbers(rows, first, count, path)
 
     joints = np.full((len(rows), skeleton.size, 2), np.nan, np.float32)
@@ -137,7 +143,7 @@ def read(
 # --- Formats -------------------------------------------------------------------------------------
 
 
-def _coco(path: Path) -> _Sheet:
+def _coco(path: Path, by_name: bool) -> _Sheet:
     """Read COCO's keypoint annotations of one person."""
     text = read_text(path)
     try:
@@ -179,7 +185,7 @@ def _coco(path: Path) -> _Sheet:
             "person, with one skeleton."
         )
     notes = []
-    if all(_last_number(picture) is None for picture in pictures.values()):
+    if not by_name and not any(frame_names.numbers(list(pictures.values())).values()):
         pictures = {key: str(place) for place, key in enumerate(pictures)}
         notes.append("no picture's name has a number: they count as frames 0, 1, ... in order.")
     rows: dict[Any, _Row] = {}
@@ -224,8 +230,9 @@ def _coco_keypoints(values: Any, count: int, where: str) -> tuple[np.ndarray, np
     return np.where(flags[:, None] > 0, places, np.nan), flags
 
 
-def _deeplabcut(path: Path) -> _Sheet:
+def _deeplabcut(path: Path, by_name: bool) -> _Sheet:
     """Read DeepLabCut's table of one individual."""
+    del by_name
     try:
         lines = list(enumerate(csv.reader(read_text(path).splitlines()), start=1))
     except csv.Error as error:
@@ -297,8 +304,9 @@ def _dlc_cells(cells: list[str], where: str) -> list[float]:
         raise DataError(f"{where}: {error}: expected numbers, or empty cells.") from error
 
 
-def _penn(path: Path) -> _Sheet:
+def _penn(path: Path, by_name: bool) -> _Sheet:
     """Read one label file of Penn Action; its rows are the video's frames."""
+    del by_name
     label = penn.read_label(path)
     joints = label.joints.astype(np.float64)
     joints[~np.isfinite(joints).all(-1)] = np.nan
@@ -382,19 +390,39 @@ def _folder(picture: str) -> str:
     return ["", *re.split(r"[/\\]", picture)][-2]
 
 
-def _last_number(picture: str) -> int | None:
-    """Return the last number of a picture's name, without folder and suffix."""
-    name = re.sub(r"\.[a-zA-Z]\w*$", "", re.split(r"[/\\]", picture)[-1])
-    name = re.sub(r"\.rf\.\w+$", "", name)  # Roboflow appends a hash
-    numbers = re.findall(r"\d+", name)
-    return int(numbers[-1]) if numbers else None
+def _of_pictures(
+    rows: list[_Row], names: Mapping[str, int], path: Path
+) -> tuple[list[_Row], list[str]]:
+    """Give the rows of a folder's pictures their frames' numbers, and leave out the others."""
+    stems = {frame_names.stem(name): frame for name, frame in names.items()}
+    found, absent = [], []
+    for row in rows:
+        frame = names.get(frame_names.base(row.picture), stems.get(frame_names.stem(row.picture)))
+        if frame is not None:
+            found.append(row._replace(picture=str(frame)))
+        elif re.fullmatch(frame_names.NUMBER, row.picture):
+            found.append(row)
+        else:
+            absent.append(frame_names.base(row.picture))
+    if not found:
+        raise DataError(
+            f"{path}: none of its pictures ({', '.join(absent[:3])}, ...) is among the frames "
+            f"({', '.join(list(names)[:3])}, ...): they are matched by name. Are they another's?"
+        )
+    few = ", ".join(absent[:5]) + ", ..." * (len(absent) > 5)
+    return found, [f"{len(absent)} labelled pictures are not among the frames: {few}."] * bool(
+        absent
+    )
 
 
 def _frame_numbers(rows: list[_Row], first: int, count: int | None, path: Path) -> np.ndarray:
     """Return the frames [n] of the pictures, all different and within the video."""
     taken: dict[int, str] = {}
+    numbers = frame_names.numbers(
+        [row.picture for row in rows if not re.fullmatch(frame_names.NUMBER, row.picture)]
+    )
     for picture, *_ in rows:
-        frame = _frame_number(picture, first)
+        frame = _frame_number(picture, numbers, first)
         if frame is None:
             raise DataError(
                 f"{path}: no whole number in {picture}, expected the frame's, as in img0042.png: "
@@ -414,11 +442,11 @@ def _frame_numbers(rows: list[_Row], first: int, count: int | None, path: Path) 
     return np.array(list(taken), np.int64)
 
 
-def _frame_number(picture: str, first: int) -> int | None:
-    if re.fullmatch(r"[+-]?\d+(\.\d*)?", picture):
+def _frame_number(picture: str, numbers: Mapping[str, str | None], first: int) -> int | None:
+    if picture not in numbers:
         return int(float(picture)) if float(picture).is_integer() else None
-    number = _last_number(picture)
-    return None if number is None else number - first
+    number = numbers[picture]
+    return None if number is None else int(number) - first
 
 
 def _check_sizes(rows: list[_Row], size: tuple[int, int] | None, path: Path) -> None:

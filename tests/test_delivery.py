@@ -12,8 +12,8 @@ import pytest
 import small_run
 
 from configs import own
-from data_pipelines import media
 from data_pipelines.clips import Clip, DataError, part
+from data_pipelines.video import Video
 from ttp_jax import smooth
 from ttp_jax.checkpoint import SHIPPED, read_model
 from ttp_jax.files import write_arrays
@@ -137,7 +137,7 @@ def test_a_browser_shows_the_report(delivered, browser):
 
 def test_the_video_has_every_frame_at_its_rate(delivered):
     folder, _ = delivered
-    video = media.Video(folder / "my walk_overlay.mp4")
+    video = Video(folder / "my walk_overlay.mp4")
     assert len(video) == 8 and video.rate == pytest.approx(25, rel=0.01)
     with av.open(folder / "my walk_overlay.mp4") as file:
         codec = file.streams.video[0].codec_context
@@ -259,7 +259,7 @@ def test_the_overlay_draws_after_over_before_where_they_are(tmp_path):
     peaks = (np.ones((3, 13)),) * 2
     outcome = delivery.Outcome(clip_of(pictures), (200, 300), before, after, peaks, {}, {})
     path = delivery.overlay_video(tmp_path / "o.mp4", outcome, poses, PENN13, 10.0)
-    picture = media.Video(path).read(1).astype(int)
+    picture = Video(path).read(1).astype(int)
     assert picture[50, 40, 0] > 150 > picture[50, 40, 1]  # red, as the codec has it
     assert picture[150, 200, 1] > 150 > picture[150, 200, 0]
     assert picture[100, 100].max() < 30
@@ -276,7 +276,7 @@ def test_pictures_of_several_sizes_lie_in_the_upper_left(tmp_path):
     outcome = delivery.Outcome(clip, clip.largest, joints, joints, peaks, {}, {})
     path = delivery.overlay_video(tmp_path / "o.mp4", outcome, poses, PENN13, 10.0)
     for index, (down, right) in enumerate(sizes):
-        picture = media.Video(path).read(index).astype(int)
+        picture = Video(path).read(index).astype(int)
         assert picture.shape == (200, 200, 3) and picture[50, 50, 1] > 150
         assert abs(picture[down - 20, right - 20].mean() - 60) < 10
         assert (

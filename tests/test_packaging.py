@@ -105,7 +105,7 @@ def test_the_installed_command_works_from_another_folder(tmp_path):
     assert "as required" in doctor.stdout, doctor.stdout + doctor.stderr
     for name in ("report.css", "report.js"):
         assert (place / "ttp_jax" / name).exists() == (ROOT / "ttp_jax" / name).exists()
-    assert (place / "data_pipelines" / "motions.npz").is_file()
+    assert (place / "data_pipelines" / "rendered" / "motions.npz").is_file()
 
     # A config in the folder at hand goes before the installed one of the same name.
     (elsewhere / "configs").mkdir()

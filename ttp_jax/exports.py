@@ -32,6 +32,8 @@ from ttp_jax.skeletons import Skeleton
 
 SCORER = "ttp_jax"  # whom DeepLabCut's tables name as the source of the points
 PERSON = 1  # COCO's category
+UNEVEN = 0.1  # of the mean step; containers that round to milliseconds stay below
+WITHOUT_TIMES = ("dlc-csv", "dlc-h5", "coco", "sleap", "eks")  # formats that count frames only
 
 
 class Track(NamedTuple):
@@ -49,6 +51,8 @@ class Track(NamedTuple):
       boxes: [T, 4] person boxes x1, y1, x2, y2 in picture pixels, or None.
       step: number of frames from row to row in the video. SLEAP and OpenSim know no gaps: in their
         files the frames between aren't counted.
+      times: [T] seconds from the video's first frame, or None; then rows are evenly spaced.
+      pictures: file names [T] of the rows' pictures, or None.
     """
 
     name: str
@@ -60,11 +64,20 @@ class Track(NamedTuple):
     picture_size: tuple[int, int] | None = None
     boxes: np.ndarray | None = None
     step: int = 1
+    times: np.ndarray | None = None
+    pictures: Sequence[str] | None = None
 
     @property
     def frames(self) -> np.ndarray:
         """Numbers [T] of the rows' frames in the video, counted from 0."""
         return self.first_frame + self.step * np.arange(len(self.joints))
+
+    @property
+    def seconds(self) -> np.ndarray:
+        """Times [T] of the rows, counted from the video's first frame."""
+        if self.times is not None:
+            return np.asarray(self.times, np.float64)
+        return self.frames / (self.frames_per_second * self.step)
 
     @property
     def first_row(self) -> int:
@@ -93,6 +106,9 @@ class Track(NamedTuple):
                 f"{self.name}: row {bad} has an infinite joint, or a joint without a likelihood; "
                 "expected finite numbers. Set a joint to NaN if there is none."
             )
+        lengths = {len(each) for each in (self.times, self.pictures) if each is not None}
+        if lengths - {len(joints)}:
+            raise ValueError(f"{self.name}: times or pictures are not one a row, {len(joints)}.")
         if not (np.isfinite(self.frames_per_second) and self.frames_per_second > 0):
             raise ValueError(
                 f"{self.name}: got {self.frames_per_second} frames per second, expected more than "
@@ -114,6 +130,30 @@ def write(track: Track, folder, formats: Sequence[str], suffix: str = "") -> lis
     if unknown:
         raise ValueError(f"got formats {unknown}, expected some of {', '.join(FORMATS)}.")
     return [FORMATS[name](track, Path(folder) / f"{track.name}{suffix}") for name in formats]
+
+
+def is_uneven(times: np.ndarray | None) -> bool:
+    """Whether frames at these times are not evenly spaced, by more than containers round."""
+    if times is None or len(times) < 3:
+        return False
+    steps = np.diff(times)
+    return bool(np.abs(steps - steps.mean()).max() > UNEVEN * steps.mean())
+
+
+def note_on_times(times: np.ndarray | None, formats: Sequence[str], table: str) -> list[str]:
+    """What a reader of these formats must know of frames that are not evenly spaced.
+
+    `table` names the file whose column `time` has each frame's own.
+    """
+    without = [name for name in formats if name in WITHOUT_TIMES]
+    if times is None or not without or not is_uneven(times):
+        return []
+    steps = np.diff(times)
+    return [
+        f"The frames are not evenly spaced: {1000 * steps.min():.3g} to {1000 * steps.max():.3g} "
+        f"ms apart, {1 / steps.mean():.4g} a second on average. {', '.join(without)} can't say so: "
+        f"the column time of {table} has each frame's own."
+    ]
 
 
 def check(formats: Sequence[str]) -> None:
@@ -261,7 +301,8 @@ def _sleap(track: Track, stem: Path) -> Path:
 def _trc(track: Track, stem: Path) -> Path:
     """OpenSim's marker file: one pixel is one millimetre, y is up, z is 0.
 
-    OpenSim knows lengths only, no pixels. The centre of the picture's bottom row is y = 0; of an
+    OpenSim knows lengths only, no pixels. Each row has its frame's own time, the header the mean
+    rate. The centre of the picture's bottom row is y = 0; of an
     unknown height, that of its top row is. Frames are counted from 1, time from the video's
     beginning. The format has no place for a likelihood.
     """
@@ -287,8 +328,7 @@ def _trc(track: Track, stem: Path) -> Path:
         ["", "", *(f"{axis}{i + 1}" for i in range(len(joints)) for axis in "XYZ")],
         [],
     ]
-    seconds = track.frames / (track.frames_per_second * track.step)
-    for row, (second, values) in enumerate(zip(seconds, table, strict=True)):
+    for row, (second, values) in enumerate(zip(track.seconds, table, strict=True)):
         cells = [track.first_row + row + 1, f"{second:.6f}"]
         for x, y, _ in values:
             cells += ["NaN"] * 3 if np.isnan(x) else [f"{x:.4f}", f"{bottom - y:.4f}", "0.0000"]
@@ -298,7 +338,7 @@ def _trc(track: Track, stem: Path) -> Path:
 
 
 def _npz(track: Track, stem: Path) -> Path:
-    """NumPy arrays by name; `picture_size` and `boxes` only if known."""
+    """NumPy arrays by name; `picture_size`, `boxes`, `times` and `pictures` only if known."""
     values = track.values()
     arrays = {
         "joints": values[..., :2],
@@ -310,6 +350,8 @@ def _npz(track: Track, stem: Path) -> Path:
         "step": np.array(track.step),
         "picture_size": track.picture_size,
         "boxes": track.boxes,
+        "times": track.times,
+        "pictures": track.pictures,
     }
     known: dict[str, Any] = {
         name: np.asarray(array) for name, array in arrays.items() if array is not None
@@ -323,7 +365,7 @@ def _npz(track: Track, stem: Path) -> Path:
 
 
 def _parquet(track: Track, stem: Path) -> Path:
-    """One row a frame and joint: frame, keypoint, x, y, likelihood.
+    """One row a frame and joint: frame, keypoint, x, y, likelihood; time and picture if known.
 
     The schema's metadata holds, each as JSON, name, skeleton, joints, limbs, frames_per_second,
     first_frame, step and picture_size.
@@ -334,6 +376,9 @@ def _parquet(track: Track, stem: Path) -> Path:
         "frame": np.repeat(track.frames, skeleton.size),
         "keypoint": np.tile(skeleton.joints, len(values)),
     }
+    for name, rows in (("time", track.times), ("picture", track.pictures)):
+        if rows is not None:
+            columns[name] = np.repeat(rows, skeleton.size)
     for i, name in enumerate(("x", "y", "likelihood")):
         flat = values[..., i].ravel()
         columns[name] = pyarrow.array(flat, mask=np.isnan(flat))

@@ -11,7 +11,7 @@ import numpy as np
 
 from data_pipelines import pipeline
 from data_pipelines.clips import Clip
-from data_pipelines.pipeline import SubjectFrames
+from data_pipelines.windows import SubjectFrames
 from ttp_jax import driver, geometry, losses, metrics, state, steps, ttp, visualize
 from ttp_jax.augment import Ranges
 from ttp_jax.memory import Frames

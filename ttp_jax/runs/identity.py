@@ -6,7 +6,7 @@ import pathlib
 from typing import Any
 
 from configs import common
-from data_pipelines import renderer
+from data_pipelines.rendered import renderer
 from ttp_jax import state
 from ttp_jax.checkpoint import fingerprint
 from ttp_jax.files import read_json, write_json

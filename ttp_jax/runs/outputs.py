@@ -131,14 +131,21 @@ class Outputs:
         outcome = self._outcome(clip)
         poses = {"before": outcome.before, "after": outcome.after}
         if self._how:
-            poses = {key: smooth.smooth(joints, self._how, rate) for key, joints in poses.items()}
+            times = clip.times if exports.is_uneven(clip.times) else None
+            poses = {
+                k: smooth.smooth(joints, self._how, rate, times) for k, joints in poses.items()
+            }
         files = self._export(outcome, poses, rate)
         video = self._folder / f"{name}_overlay.mp4"
         files.append(overlay_video(video, outcome, poses, self._skeleton, rate))
+        about_times = exports.note_on_times(clip.times, self._formats, f"{name}.csv")
         texts = {
             "quality": personal_report.quality(outcome, poses, self._skeleton),
             **self._scores(outcome, poses),
-            "notes": personal_report.notes(outcome, self._experiment, self._how),
+            "notes": [
+                *personal_report.notes(outcome, self._experiment, self._how),
+                *about_times,
+            ],
         }
         settings = {"scenario": self._scenario, "smoothed": self._how or "no"}
         report = self.report(name)
@@ -212,6 +219,8 @@ class Outputs:
                 (width, height),
                 clip.boxes,
                 self._experiment.data.every,
+                times=clip.times,
+                pictures=clip.frame_names,
             )
             suffix, place = f"_{when}_adapt", self._folder / "exports"
             formats = [name for name in self._formats if name != ENSEMBLE]

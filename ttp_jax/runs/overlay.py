@@ -15,6 +15,7 @@ from ttp_jax.runs.outcome import Outcome
 from ttp_jax.skeletons import Skeleton
 
 VIDEO_PIXELS = 1280  # longer side of the overlay video
+TICKS = 90_000  # a second: the usual rates divide them
 BEFORE, AFTER = (255, 84, 112), (64, 224, 120)
 
 
@@ -30,7 +31,8 @@ def overlay_video(
 ) -> pathlib.Path:
     """Write the video with both poses drawn, before red and after green, and the frames' numbers.
 
-    H.264, which players, browsers and phones show. Frames that can't be read are black. Raises
+    H.264, which players, browsers and phones show. Each frame is shown at its own time, where the
+    clip knows it, else at `rate` frames a second. Frames that can't be read are black. Raises
     OSError where it can't be written.
     """
     height, width = outcome.size
@@ -40,15 +42,18 @@ def overlay_video(
     scale = np.array(size) / (width, height)
     thick = max(2, round(max(size) / 400))
     numbers = outcome.clip.frame_numbers
-    rate_given = Fraction(rate).limit_denominator(10_000)
+    stamps = _stamps(outcome.clip, rate)
 
     def write(temporary):
         # As a whole path: FFmpeg takes "run-1:2/a.mp4" for a protocol.
         with av.open(
             os.path.abspath(temporary), "w", format="mp4", options={"movflags": "faststart"}
         ) as file:
-            stream = file.add_stream("libx264", rate=rate_given)
+            given = Fraction(rate).limit_denominator(10_000)
+            # Frames in the order in which they are shown: else the file's length is another.
+            stream = file.add_stream("libx264", rate=given, options={"bf": "0"})
             stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
+            stream.codec_context.time_base = Fraction(1, TICKS)
             for index in range(outcome.clip.num_frames):
                 picture = np.zeros((height, width, 3), np.uint8)
                 with contextlib.suppress(clips_lib.FrameError):
@@ -59,6 +64,8 @@ def overlay_video(
                     draw_pose(picture, points, skeleton, color, thick + extra)
                 write_legend(picture, f"frame {numbers[index]}")
                 frame = av.VideoFrame.from_ndarray(picture.astype(np.uint8), "rgb24")
+                frame.pts, frame.time_base = int(stamps[index]), Fraction(1, TICKS)
+                frame.duration = int(stamps[index + 1] - stamps[index])
                 file.mux(stream.encode(frame))
             file.mux(stream.encode())
 
@@ -66,6 +73,15 @@ def overlay_video(
         return write_atomically(path, write)
     except av.FFmpegError as error:
         raise OSError(f"{path} can't be written: {error}. Is the disk full?") from error
+
+
+def _stamps(clip: clips_lib.Clip, rate: float) -> np.ndarray:
+    """When each frame is shown, and when the last one ends, in ticks [T + 1]."""
+    if clip.times is None:
+        times = np.arange(clip.num_frames + 1) / rate
+    else:
+        times = np.append(clip.times, clip.times[-1] + 1 / rate) - clip.times[0]
+    return np.round(times * TICKS)
 
 
 def write_legend(picture, text: str) -> None:

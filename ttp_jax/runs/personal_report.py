@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import cv2
 import numpy as np
 
-from ttp_jax import geometry, metrics, report
+from ttp_jax import exports, geometry, metrics, report
 from ttp_jax.runs.experiment import Experiment
 from ttp_jax.runs.outcome import Outcome
 from ttp_jax.runs.overlay import on_canvas
@@ -49,7 +49,7 @@ def quality(outcome: Outcome, poses, skeleton: Skeleton) -> list[tuple]:
 
 def notes(outcome: Outcome, experiment: Experiment, smoothed: str | None) -> list[str]:
     """What the reader of a report must know of its numbers."""
-    clip, notes = outcome.clip, []
+    clip, notes = outcome.clip, [*outcome.clip.notes]
     if experiment.config.base == "shipped":
         notes.append(
             "The included model has seen rendered people only and makes clear errors "
@@ -61,9 +61,12 @@ def notes(outcome: Outcome, experiment: Experiment, smoothed: str | None) -> lis
         "much finer than a quarter of that, whatever its decimals."
     )
     if smoothed:
+        uneven = exports.is_uneven(clip.times)
         notes.append(
             f"Smoothed ({smoothed}): pictures, video, exports and the figures of the pose; "
             f"{clip.name}.csv is as predicted."
+            + " The filter takes frames for evenly spaced."
+            * (smoothed == "savgol" and uneven)
         )
     if unread := int(np.isnan(outcome.after).all((1, 2)).sum()):
         notes.append(f"{unread} frames could not be read: rows of NaN.")

@@ -3,7 +3,7 @@
 import dataclasses
 import zlib
 
-from data_pipelines import bbc_pose, h36m, locate, media, penn, pipeline, synthetic
+from data_pipelines import bbc_pose, h36m, locate, media, penn, pipeline, synthetic, windows
 from data_pipelines import clips as clips_lib
 from ttp_jax.augment import Ranges
 from ttp_jax.runs.experiment import Config, Experiment
@@ -124,9 +124,9 @@ def training_pairs(
     )
 
 
-def subject_frames(experiment: Experiment, clip: clips_lib.Clip) -> pipeline.SubjectFrames:
+def subject_frames(experiment: Experiment, clip: clips_lib.Clip) -> windows.SubjectFrames:
     """The frames of a subject as personalization takes them."""
-    return pipeline.SubjectFrames(
+    return windows.SubjectFrames(
         clip,
         image_size=experiment.image_size,
         oversample=experiment.data.oversample or None,

@@ -30,7 +30,12 @@ def read(path: str, first: int, skeleton: Skeleton, clip: clips_lib.Clip) -> Lab
       clip: whose labels they are.
     """
     count = clip.num_frames if clip.numbers is None else None
-    known = labels_lib.read(path, skeleton, clip.name, clip.largest, count=count, first=first)
+    names = clip.frame_names and dict(
+        zip(clip.frame_names, clip.frame_numbers.tolist(), strict=True)
+    )
+    known = labels_lib.read(
+        path, skeleton, clip.name, clip.largest, count=count, first=first, names=names
+    )
     if not np.isin(known.frames, clip.frame_numbers).any():
         raise clips_lib.DataError(f"{path}: no labelled frame is among those of {clip.name}.")
     return known
