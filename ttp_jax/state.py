@@ -142,6 +142,15 @@ def adapted_base(base: Base, delta: Flat) -> Base:
     return base.replace(**adapted(base, delta))
 
 
+def by_path(base: Base) -> Flat:
+    """All that a delta may add to, by the paths of a delta."""
+    statistics = traverse_util.flatten_dict(base.batch_stats, sep="/")
+    return {
+        **traverse_util.flatten_dict(base.params, sep="/"),
+        **{STATISTICS + path: value for path, value in statistics.items()},
+    }
+
+
 def _add(tree: Params, changes: Flat) -> Params:
     flat = traverse_util.flatten_dict(tree, sep="/")
     changed = {path: flat[path] + change for path, change in changes.items()}

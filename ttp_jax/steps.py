@@ -229,6 +229,3 @@ def predict(variables: dict, pictures: jax.Array, *, model: PoseNet) -> tuple[ja
     maps = model.apply(variables, pictures).heatmaps
     points, peaks = heatmaps.decode(maps, model.decode)
     return points * (pictures.shape[1] / maps.shape[1]), peaks
-
-
-probe = tasks.probe_keypoints

@@ -42,12 +42,14 @@ class Task:
     Attributes:
       needs_source: whether the loss reads `Inputs.source`.
       needs_features: whether the loss reads `Inputs.features`.
+      needs_upright: whether pictures must not be turned at random at test time.
       probe: function (variables, target, source, other, *, model) -> errors by name that show
         whether the task has learned anything, see `probe_keypoints`; None if there is none.
     """
 
     needs_source: bool = False
     needs_features: bool = False
+    needs_upright: bool = False
     probe: Callable[..., dict[str, jax.Array]] | None = None
 
     def check(self, settings: Settings) -> None:
@@ -144,8 +146,10 @@ class Keypoints(Task):
 class Rotation(Task):
     """Tell by how many quarters the target is turned (Sun et al. 2020; the paper's ablation)."""
 
+    needs_upright = True  # a quarter turn can't be told from a random one
+
     def check(self, settings):
-        """Pictures must not be turned at random as well."""
+        """Pictures must be upright."""
         if settings.ranges.rotation_prob > 0:
             raise ValueError(
                 "quarter turns can't be told in pictures that are turned at random: the method "
@@ -214,6 +218,11 @@ class Sum(Task):
     def needs_features(self):
         """Whether either does."""
         return self.own.needs_features or self.other.needs_features
+
+    @property
+    def needs_upright(self):
+        """Whether either does."""
+        return self.own.needs_upright or self.other.needs_upright
 
     @property
     def probe(self):

@@ -41,7 +41,6 @@ METHODS = {
     "rotation": Parts("rotation", turns=True),
     "baseline": Parts("none"),
 }
-WITH_KEYPOINTS = tuple(method for method, parts in METHODS.items() if parts.keypoints)
 
 
 class Output(NamedTuple):
