@@ -30,3 +30,14 @@ def draw(key: jax.Array, count: int, ranges: Ranges) -> tuple[jax.Array, jax.Arr
     rotated = jax.random.uniform(gate_key, (count,)) < ranges.rotation_prob
     flip = jax.random.uniform(flip_key, (count,)) < ranges.flip_prob
     return scale, jnp.where(rotated, degrees, 0.0), flip
+
+
+def recolour(key: jax.Array, pictures: jax.Array, strength: float = 0.2) -> jax.Array:
+    """Change contrast and brightness of each picture [B, H, W, 3], each channel by itself.
+
+    Works in the network's colours, whose unit is a standard deviation. Draws of standard deviation
+    `strength`, of the contrast's logarithm and of the brightness, are cut at twice that.
+    """
+    draws = jnp.clip(jax.random.normal(key, (2, len(pictures), 1, 1, 3)), -2, 2)
+    contrast, brightness = strength * draws
+    return pictures * jnp.exp(contrast) + brightness

@@ -1,17 +1,16 @@
 """The jittable steps: joint training, adaptation, prediction. Pure functions of pytrees."""
 
-import functools
-from typing import Any
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from ttp_jax import heatmaps, losses
+from ttp_jax import heatmaps, losses, tasks
 from ttp_jax.conv import CONV_OUTPUT
 from ttp_jax.models.pose import PoseNet, normalize
 from ttp_jax.models.vgg import VGG16
-from ttp_jax.state import Adaptation, Base, TrainState, adapted
+from ttp_jax.state import Adaptation, Base, Flat, TrainState, adapted, parts
 
 Batch = dict[str, jax.Array]
 
@@ -30,7 +29,7 @@ def init_state(
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
-        batch_stats=variables["batch_stats"],
+        batch_stats=variables.get("batch_stats", {}),
         opt_state=tx.init(params),
         normalisers=jnp.asarray(normalisers, jnp.float32),
     )
@@ -40,11 +39,12 @@ def train_step(
     state: TrainState,
     batch: Batch,
     key: jax.Array,
-    vgg: VGG16,
+    vgg: VGG16 | None,
     self_weight: jax.Array | float,
     *,
     model: PoseNet,
     tx: optax.GradientTransformation,
+    task: tasks.Task | None = None,
     reconstruct: bool = True,
     accumulate: int = 1,
     remat: bool = False,
@@ -52,15 +52,14 @@ def train_step(
 ) -> tuple[TrainState, dict[str, jax.Array]]:
     """One update of joint training: L = L_sup + lambda L_self (Eq. 10).
 
-    L_self is the reconstruction loss, or that of telling quarter turns (method "rotation").
-
     Args:
       state: current state.
       batch: "target", "source" uint8 [B, H, W, 3]; "heatmaps" [B, h, w, K]; "weights" [B, K].
       key: of the run; the step's own key (dropout) is folded from it and the step number.
-      vgg: features of the perceptual loss.
+      vgg: features of the perceptual loss; None if the task needs none.
       self_weight: lambda.
       model, tx: network and optimizer.
+      task: whose loss L_self is; None for the network's own.
       reconstruct: False leaves the self-supervised half out altogether (lambda 0).
       accumulate: parts the batch is cut into, one after the other, for the memory's sake.
       remat: see `rematerialised`.
@@ -72,6 +71,7 @@ def train_step(
       side).
     """
     step_key = jax.random.fold_in(key, state.step)
+    task = (task or tasks.of(model.method)) if reconstruct else tasks.NOTHING
 
     def part(carry, inputs):
         batch_stats, normalisers, gradients = carry
@@ -86,7 +86,7 @@ def train_step(
                 normalisers,
                 self_weight,
                 model=model,
-                reconstruct=reconstruct,
+                task=task,
                 bgr=bgr,
             )
 
@@ -125,30 +125,22 @@ def rematerialised(fn):
     return jax.checkpoint(fn, policy=jax.checkpoint_policies.save_only_these_names(CONV_OUTPUT))
 
 
-def _joint_loss(variables, batch, key, vgg, normalisers, self_weight, *, model, reconstruct, bgr):
+def _joint_loss(variables, batch, key, vgg, normalisers, self_weight, *, model, task, bgr):
     target = normalize(batch["target"], bgr=bgr)
-    source = normalize(batch["source"], bgr=bgr) if reconstruct else None
+    source = normalize(batch["source"], bgr=bgr) if task.needs_source else None
     output, updates = model.apply(
         variables, target, source, train=True, mutable=["batch_stats"], rngs={"dropout": key}
     )
     supervised = losses.joints_mse(output.heatmaps, batch["heatmaps"], batch["weights"])
-    loss, self_loss, pixel_error = supervised, jnp.zeros(()), jnp.zeros(())
-    batch_stats = updates["batch_stats"]
+    # Blocks that did not run keep their statistics.
+    batch_stats = {**variables["batch_stats"], **updates.get("batch_stats", {})}
+    seen = tasks.Inputs(target, source, vgg, normalisers, bgr)
+    self_loss, batch_stats, normalisers = task.training_loss(
+        model, {**variables, "batch_stats": batch_stats}, output, seen
+    )
+    loss, pixel_error = supervised + self_weight * self_loss, jnp.zeros(())
     if output.reconstruction is not None:
-        self_loss, normalisers = losses.reconstruction(
-            vgg, output.reconstruction, target, normalisers, bgr=bgr
-        )
-        loss = supervised + self_weight * self_loss
         pixel_error = jnp.mean(jnp.square(output.reconstruction - target))
-    elif reconstruct and model.method == "rotation":
-        turned, turns = losses.quarter_turns(target)
-        seen, updates = model.apply(
-            {**variables, "batch_stats": batch_stats}, turned, train=True, mutable=["batch_stats"]
-        )
-        self_loss, batch_stats = losses.rotation(seen.turns, turns), updates["batch_stats"]
-        loss = supervised + self_weight * self_loss
-    else:  # blocks that did not run keep their statistics
-        batch_stats = {**variables["batch_stats"], **batch_stats}
     metrics = {
         "loss": loss,
         "supervised": supervised,
@@ -170,10 +162,11 @@ def adapt_step(
     state: Adaptation,
     base: Base,
     pairs: tuple[jax.Array, jax.Array],
-    vgg: VGG16,
+    vgg: VGG16 | None,
     *,
     model: PoseNet,
     tx: optax.GradientTransformation,
+    task: tasks.Task | None = None,
     bgr: bool = False,
 ) -> Adaptation:
     """One test-time update on pairs of one subject: the self-supervised loss alone (section 3.2).
@@ -184,25 +177,48 @@ def adapt_step(
       state: the subject's state; what trains is what its `delta` holds.
       base: the trained model.
       pairs: target and source [B, H, W, 3] in the network's colours.
-      vgg: features of the perceptual loss.
+      vgg: features of the perceptual loss; None if the task needs none.
       model, tx: network and optimizer.
+      task: whose loss is minimised; None for the network's own.
       bgr: channel order, see `normalize`.
     """
-    target, source = pairs
+    task = task or tasks.of(model.method)
+    seen = tasks.Inputs(*pairs, vgg, state.normalisers, bgr)
 
     def loss_fn(delta):
-        variables = adapted(base, delta)
-        if model.method == "rotation":
-            turned, turns = losses.quarter_turns(target)
-            output: Any = model.apply(variables, turned)
-            return losses.rotation(output.turns, turns), state.normalisers
-        picture: Any = model.apply(variables, target, source, method="adaptation_view")
-        return losses.reconstruction(vgg, picture, target, state.normalisers, bgr=bgr)
+        return task.test_loss(model, adapted(base, delta), seen)
 
-    (loss, normalisers), gradients = jax.value_and_grad(loss_fn, has_aux=True)(state.delta)
-    updates, opt_state = tx.update(gradients, state.opt_state, state.delta)
-    delta = optax.apply_updates(state.delta, updates)
-    return Adaptation(state.step + 1, delta, opt_state, normalisers, loss)
+    return descend(state, loss_fn, tx=tx)
+
+
+def descend(
+    state: Adaptation,
+    loss_fn: Callable[[Flat], tuple[jax.Array, jax.Array]],
+    *,
+    tx: optax.GradientTransformation,
+) -> Adaptation:
+    """One update of the parameters that a subject's `delta` names; its statistics stay.
+
+    Args:
+      state: the subject's state.
+      loss_fn: delta -> loss and normalisers.
+      tx: optimizer.
+    """
+    trained, statistics = parts(state.delta)
+
+    def loss_of(trained):
+        return loss_fn(trained | statistics)
+
+    (loss, normalisers), gradients = jax.value_and_grad(loss_of, has_aux=True)(trained)
+    updates, opt_state = tx.update(gradients, state.opt_state, trained)
+    delta: Flat = optax.apply_updates(trained, updates)
+    return state.replace(
+        step=state.step + 1,
+        delta=delta | statistics,
+        opt_state=opt_state,
+        normalisers=normalisers,
+        loss=loss,
+    )
 
 
 def predict(variables: dict, pictures: jax.Array, *, model: PoseNet) -> tuple[jax.Array, jax.Array]:
@@ -213,33 +229,3 @@ def predict(variables: dict, pictures: jax.Array, *, model: PoseNet) -> tuple[ja
     maps = model.apply(variables, pictures).heatmaps
     points, peaks = heatmaps.decode(maps, model.decode)
     return points * (pictures.shape[1] / maps.shape[1]), peaks
-
-
-def probe(
-    variables: dict,
-    target: jax.Array,
-    source: jax.Array,
-    other: jax.Array,
-    *,
-    model: PoseNet,
-) -> dict[str, jax.Array]:
-    """Is the keypoint bottleneck alive? Mean squared errors of the target's picture.
-
-    Args:
-      variables: params and batch_stats.
-      target, source, other: three frames of one person each [B, H, W, 3], cut by the target's box,
-        in the network's colours.
-      model: the network.
-
-    Returns:
-      "own": reconstruction with the target's own keypoints; "other": with another frame's; "copy":
-      of taking the source as it is. Own and other alike mean a dead bottleneck.
-    """
-    keypoints: Any = functools.partial(model.apply, variables, method="keypoints")
-    (_, maps, points), (_, _, elsewhere) = keypoints(target), keypoints(other)
-
-    def render(points):
-        return model.apply(variables, source, points, maps.shape[1:3], method="reconstruct")
-
-    pictures = {"own": render(points), "other": render(elsewhere), "copy": source}
-    return {name: jnp.mean(jnp.square(p - target)) for name, p in pictures.items()}

@@ -8,7 +8,6 @@ import numpy as np
 from data_pipelines import clips as clips_lib
 from ttp_jax import metrics, visualize
 from ttp_jax.files import read_json, write_json
-from ttp_jax.models.pose import WITH_KEYPOINTS
 from ttp_jax.runs import base_model, boxes, diagnostics, identity, results, scoring, sources
 from ttp_jax.runs.batch import Runner
 from ttp_jax.runs.experiment import Experiment
@@ -62,7 +61,7 @@ def evaluate(experiment: Experiment, workdir: pathlib.Path) -> dict:
     }
     _print_table(report)
     _draw_overlays(experiment, workdir, test, predictions)
-    if experiment.config.model.method in WITH_KEYPOINTS:
+    if experiment.task.probe:
         report["bottleneck"] = {"test": diagnostics.bottleneck(experiment, base, test)}
         if training:
             report["bottleneck"]["training"] = diagnostics.bottleneck(

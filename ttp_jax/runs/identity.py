@@ -107,6 +107,8 @@ def protocol(config: Config, base: state.Base, scenario: str) -> dict:
         "features": [config.loss.features, config.loss.levels],
         "ttp": identifying("ttp", whole["ttp"], HOW, ("held_out",)) if adapts else None,
     }
+    if adapts and config.loss.equivariance:  # a later field, see `identifying`
+        found["equivariance"] = config.loss.equivariance
     return json.loads(json.dumps(found))  # tuples are lists there
 
 

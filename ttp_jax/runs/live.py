@@ -55,7 +55,8 @@ class Live:
         """Compile for pictures of this size."""
         self._settings = experiment.settings("online")
         self._programs = driver.programs(experiment.net, self._settings)
-        self._base, self._features = jax.device_put((base, experiment.features))
+        features = experiment.features if self._programs.tools.needs_features else None
+        self._base, self._features = jax.device_put((base, features))
         size, data = experiment.image_size, experiment.data
         self._pixels = data.oversample * size if data.oversample else np.inf
         self._shape = windows.window_shape(picture.shape[:2], self._pixels, data.context)

@@ -131,10 +131,11 @@ def _settings(outcome: Outcome, experiment: Experiment, settings: Mapping) -> di
     """What was done, name -> value."""
     own, data, numbers = experiment.config.ttp, experiment.data, outcome.clip.frame_numbers
     updates = {
+        "adaptation method": own.method,
         "updates a frame": own.iterations,
         "pairs an update": own.batch_size,
         "learning rate": own.learning_rate,
-        "what trains": own.rules,
+        **({"what trains": own.rules} if own.method == "ttp" else {}),
     }
     step = f", every {data.every}" if data.every > 1 else ""
     return {
