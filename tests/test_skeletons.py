@@ -11,7 +11,6 @@ import pytest
 from ttp_jax import exports, skeletons, visualize
 from ttp_jax.skeletons import SKELETONS, Skeleton
 
-
 # --- Mirror pairs --------------------------------------------------------------------------------
 
 
