@@ -9,7 +9,7 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
 LIBRARY = [p for p in (ROOT / "ttp_jax").rglob("*.py") if "verbs" not in p.parts]
-PIPELINES = list((ROOT / "data_pipelines").glob("*.py"))
+PIPELINES = list((ROOT / "data_pipelines").rglob("*.py"))
 # The way imports point: a module may only import from those before it.
 ORDER = (
     "files", "skeletons", "geometry", "heatmaps", "augment", "smooth", "metrics", "conv", "models",

@@ -37,8 +37,9 @@ def read(path: str, first: int, skeleton: Skeleton, clip: clips_lib.Clip) -> Lab
 
 
 def digest(path: str) -> str:
-    """SHA-256 of a file of labels."""
-    return hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()
+    """SHA-256 of a file of labels, or of those in a folder."""
+    files = labels_lib.files_of(pathlib.Path(path))
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
 def scores(known: Labels, outcome: Outcome, poses, skeleton: Skeleton) -> dict[str, dict]:
