@@ -53,7 +53,7 @@ def test_every_file_beside_the_code_goes_into_the_wheel():
 
 def test_the_extras_ask_jax_for_what_it_has():
     extras = PROJECT["project"]["optional-dependencies"]
-    assert {"gpu", "exports", "notebooks", "docs"} <= set(extras)
+    assert {"gpu", "exports", "projects", "notebooks", "docs"} <= set(extras)
     offered = set(importlib.metadata.metadata("jax").get_all("Provides-Extra") or [])
     asked = {extra for line in extras["gpu"] for extra in Requirement(line).extras}
     assert asked and asked <= offered
