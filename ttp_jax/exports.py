@@ -1,15 +1,22 @@
 """Predictions in the formats that other pose tools read.
 
-    name     file            read by                    a missing point, a missing frame
+    name     file            read by                    a missing point; a missing frame
     dlc-csv  .csv            DeepLabCut, movement, EKS  NaN
     dlc-h5   .h5             DeepLabCut, movement       NaN
     coco     .json           pycocotools, as results    0, 0, 0; the frame is left out
-    sleap    .analysis.h5    SLEAP, sleap-io, movement  NaN, track_occupancy 0
+    sleap    .analysis.h5    SLEAP, sleap-io, movement  NaN; track_occupancy 0
     trc      .trc            OpenSim                    NaN
     npz      .npz            NumPy                      NaN
     parquet  .parquet        pandas, polars, R, DuckDB  null
 
 and, of one subject by several seeds, `write_eks`.
+
+With `Track.pcutoff` joints that are less likely than it are missing, too. Unlike a point that was never
+predicted they keep their likelihood where the format has a column for it (dlc-csv, dlc-h5, npz,
+parquet), as in DeepLabCut's own tables, so a reader can still see how unsure the network was: x and y
+are NaN (null), the likelihood is not. SLEAP's scores belong to points that are there, so they are NaN;
+COCO's triple is 0, 0, 0, and such joints don't count in the mean score; OpenSim gets NaN. `write_eks`
+leaves the p-cutoff out: the smoother weighs unlikely joints itself.
 
 Points are (x, y) in pixels of the whole picture, x right, y down, pixel centres at integers, in all
 formats but TRC, whose y is up. So the centre of the first pixel is (0, 0) in the files: a tool that
@@ -53,6 +60,7 @@ class Track(NamedTuple):
         files the frames between aren't counted.
       times: [T] seconds from the video's first frame, or None; then rows are evenly spaced.
       pictures: file names [T] of the rows' pictures, or None.
+      pcutoff: joints of a likelihood below it are written as missing (module docstring); 0..1.
     """
 
     name: str
@@ -66,6 +74,7 @@ class Track(NamedTuple):
     step: int = 1
     times: np.ndarray | None = None
     pictures: Sequence[str] | None = None
+    pcutoff: float = 0.0
 
     @property
     def frames(self) -> np.ndarray:
@@ -86,6 +95,8 @@ class Track(NamedTuple):
 
     def values(self) -> np.ndarray:
         """Return float64 [T, K, 3] of x, y and likelihood, all NaN where a joint is missing.
+
+        Of joints below the p-cutoff x and y are NaN, the likelihood is not.
 
         Raises:
           ValueError: the arrays don't fit the skeleton or each other, or hold what no file can say.
@@ -114,6 +125,15 @@ class Track(NamedTuple):
                 f"{self.name}: got {self.frames_per_second} frames per second, expected more than "
                 "0. Give 30 for pictures."
             )
+        if not 0 <= self.pcutoff <= 1:
+            raise ValueError(f"{self.name}: got a p-cutoff of {self.pcutoff}, expected 0 to 1.")
+        table[table[..., 2] < self.pcutoff, :2] = np.nan
+        return table
+
+    def points(self) -> np.ndarray:
+        """Return `values` with the likelihood NaN, too, wherever x and y are."""
+        table = self.values()
+        table[np.isnan(table[..., 0])] = np.nan
         return table
 
 
@@ -168,12 +188,14 @@ def write_eks(tracks: Mapping[int, Track], folder) -> list[Path]:
 
     Writes FOLDER/predictions.rng=SEED.csv, DeepLabCut tables. `eks` takes every CSV of a folder for
     a member of the ensemble, so give it a folder of its own. It takes a joint that some members
-    miss; of one that all miss in a single frame it makes NaN in every frame.
+    miss; of one that all miss in a single frame it makes NaN in every frame. A p-cutoff is left out:
+    the smoother weighs joints by their likelihood itself.
 
     Raises:
       ValueError: the tracks differ in frames or joints, so they are not of one video; or there is
         a joint that all of them miss.
     """
+    tracks = {seed: track._replace(pcutoff=0.0) for seed, track in tracks.items()}
     spans = {(tuple(t.frames), t.skeleton.joints) for t in tracks.values()}
     if len(spans) != 1:
         found = {seed: (t.first_frame, len(t.joints)) for seed, t in tracks.items()}
@@ -241,7 +263,7 @@ def _coco(track: Track, stem: Path) -> Path:
     A frame without any joint is left out, as COCO does with what wasn't found. A joint that is
     missing from a frame is 0, 0, 0, COCO's way to say so.
     """
-    values = track.values()
+    values = track.points()
     results = [
         {
             "image_id": int(frame),
@@ -273,7 +295,7 @@ def _sleap(track: Track, stem: Path) -> Path:
     import h5py
 
     before = np.full((track.first_row, track.skeleton.size, 3), np.nan)
-    values = np.concatenate([before, track.values()])
+    values = np.concatenate([before, track.points()])
     scores = _scores(values)
     present = ~np.isnan(scores)
     names = np.array([joint.encode() for joint in track.skeleton.joints])
@@ -338,7 +360,7 @@ def _trc(track: Track, stem: Path) -> Path:
 
 
 def _npz(track: Track, stem: Path) -> Path:
-    """NumPy arrays by name; `picture_size`, `boxes`, `times` and `pictures` only if known."""
+    """NumPy arrays by name; `picture_size`, `boxes`, `times`, `pictures`, `pcutoff` only if known."""
     values = track.values()
     arrays = {
         "joints": values[..., :2],
@@ -352,6 +374,7 @@ def _npz(track: Track, stem: Path) -> Path:
         "boxes": track.boxes,
         "times": track.times,
         "pictures": track.pictures,
+        "pcutoff": track.pcutoff or None,
     }
     known: dict[str, Any] = {
         name: np.asarray(array) for name, array in arrays.items() if array is not None
@@ -368,7 +391,7 @@ def _parquet(track: Track, stem: Path) -> Path:
     """One row a frame and joint: frame, keypoint, x, y, likelihood; time and picture if known.
 
     The schema's metadata holds, each as JSON, name, skeleton, joints, limbs, frames_per_second,
-    first_frame, step and picture_size.
+    first_frame, step and picture_size, and pcutoff if there is one.
     """
     pyarrow = _optional("parquet")
     values, skeleton = track.values(), track.skeleton
@@ -391,6 +414,7 @@ def _parquet(track: Track, stem: Path) -> Path:
         "first_frame": track.first_frame,
         "step": track.step,
         "picture_size": track.picture_size,
+        **({"pcutoff": track.pcutoff} if track.pcutoff else {}),
     }
     metadata = {name: json.dumps(value) for name, value in about.items()}
     table = pyarrow.table(columns).replace_schema_metadata(metadata)

@@ -1,0 +1,95 @@
+"""Poses drawn into the frames of a video, in the colours of `ttp_jax.palette`."""
+
+import cv2
+import numpy as np
+
+from ttp_jax import palette
+from ttp_jax.skeletons import Skeleton
+
+INK = (20, 20, 26)  # a dark rim keeps colours apart from a picture of their own
+DASH = 5  # length of a dash, in widths of the line
+
+
+def draw_pose(
+    picture,
+    points,
+    skeleton: Skeleton,
+    pose: str,
+    thick: int,
+    *,
+    confidence=None,
+    pcutoff: float = 0.0,
+) -> None:
+    """Draw limbs and joints into a picture; joints that are NaN are left out.
+
+    "before" is thin and dashed, "after" wide and solid. Joints below the p-cutoff are hollow, and
+    limbs that end in one are left out.
+
+    Args:
+      picture: uint8 RGB [H, W, 3], drawn into.
+      points: joints [K, 2] in pixels.
+      skeleton: of the joints.
+      pose: "before" or "after".
+      thick: width of the lines of "after" in pixels.
+      confidence: [K]; None where it isn't known.
+      pcutoff: least confidence of a joint that is drawn filled.
+    """
+    at = [tuple(int(v) for v in np.round(p)) if np.isfinite(p).all() else None for p in points]
+    sure = np.ones(len(at), bool)
+    if confidence is not None:
+        sure = ~(np.asarray(confidence) < pcutoff)
+    dashed, width = pose == "before", thick if pose == "after" else max(1, thick - 1)
+    for (a, b), color in zip(skeleton.limbs, palette.limb_colors(skeleton, pose), strict=True):
+        if at[a] and at[b] and sure[a] and sure[b]:
+            cv2.line(picture, at[a], at[b], INK, width + 2, cv2.LINE_AA)
+            _line(picture, at[a], at[b], color.tolist(), width, dashed)
+    for place, color, filled in zip(at, palette.colors(skeleton, pose), sure, strict=True):
+        if place:
+            radius = width + 2
+            cv2.circle(picture, place, radius + 1, INK, -1 if filled else 2, cv2.LINE_AA)
+            cv2.circle(picture, place, radius, color.tolist(), -1 if filled else 1, cv2.LINE_AA)
+
+
+def _line(picture, a, b, color, width: int, dashed: bool) -> None:
+    """Draw a line, dashed where wished."""
+    if not dashed:
+        cv2.line(picture, a, b, color, width, cv2.LINE_AA)
+        return
+    parts = max(1, round(np.hypot(*np.subtract(b, a)) / (DASH * width)))
+    ends = np.linspace(a, b, 2 * (parts // 2) + 2).round().astype(int).tolist()
+    for start, end in zip(ends[0::2], ends[1::2], strict=True):
+        cv2.line(picture, start, end, color, width, cv2.LINE_AA)
+
+
+def write_legend(picture, text: str, skeleton: Skeleton, pcutoff: float = 0.0) -> None:
+    """Write a text and what colours and lines mean into the picture's top left corner.
+
+    Args:
+      picture: uint8 RGB [H, W, 3], drawn into.
+      text: first line, such as the frame's number.
+      skeleton: of the joints; left and right are told apart if it has both.
+      pcutoff: explained if above 0.
+    """
+    size = max(0.45, max(picture.shape[:2]) / 1600)
+    step, stroke = round(32 * size), max(2, round(3 * size))
+    x, y = 6, 6 + round(22 * size)
+    _write(picture, text, (x, y), size)
+    shown = [side for side in palette.SIDES if side in palette.sides(skeleton)]
+    for pose, shades in palette.POSES.items():
+        y, x = y + step, 6
+        for side in shown if len(shown) > 1 else shown[:1]:
+            end = x + round(34 * size)
+            middle = y - round(7 * size)
+            cv2.line(picture, (x, middle), (end, middle), INK, stroke + 2, cv2.LINE_AA)
+            _line(picture, (x, middle), (end, middle), shades[side], stroke, pose == "before")
+            x = end + round(14 * size)
+        sides = f" ({', '.join(shown)})" if len(shown) > 1 else ""
+        _write(picture, pose + sides, (x, y), size)
+    if pcutoff:
+        _write(picture, f"hollow: confidence below {pcutoff:g}", (6, y + step), size)
+
+
+def _write(picture, text: str, place, size: float) -> None:
+    """Write white text with a dark rim."""
+    for shade, thick in (((0, 0, 0), 4), ((255, 255, 255), 1)):
+        cv2.putText(picture, text, place, cv2.FONT_HERSHEY_SIMPLEX, size, shade, thick, cv2.LINE_AA)
