@@ -11,12 +11,12 @@
 
 and, of one subject by several seeds, `write_eks`.
 
-With `Track.pcutoff` joints that are less likely than it are missing, too. Unlike a point that was never
-predicted they keep their likelihood where the format has a column for it (dlc-csv, dlc-h5, npz,
-parquet), as in DeepLabCut's own tables, so a reader can still see how unsure the network was: x and y
-are NaN (null), the likelihood is not. SLEAP's scores belong to points that are there, so they are NaN;
-COCO's triple is 0, 0, 0, and such joints don't count in the mean score; OpenSim gets NaN. `write_eks`
-leaves the p-cutoff out: the smoother weighs unlikely joints itself.
+With `Track.pcutoff` joints that are less likely than it are missing, too. Unlike points that were
+never predicted they keep their likelihood in formats that have a column for it (dlc-csv, dlc-h5,
+npz, parquet): x and y are NaN (null), and the reader still sees how unsure the network was. SLEAP's
+scores belong to points that are there, so they are NaN as well. COCO's triple is 0, 0, 0, and such
+joints don't count in the mean score. OpenSim gets NaN. `write_eks` ignores the p-cutoff, for the
+smoother weighs joints by their likelihood itself.
 
 Points are (x, y) in pixels of the whole picture, x right, y down, pixel centres at integers, in all
 formats but TRC, whose y is up. So the centre of the first pixel is (0, 0) in the files: a tool that
@@ -188,8 +188,8 @@ def write_eks(tracks: Mapping[int, Track], folder) -> list[Path]:
 
     Writes FOLDER/predictions.rng=SEED.csv, DeepLabCut tables. `eks` takes every CSV of a folder for
     a member of the ensemble, so give it a folder of its own. It takes a joint that some members
-    miss; of one that all miss in a single frame it makes NaN in every frame. A p-cutoff is left out:
-    the smoother weighs joints by their likelihood itself.
+    miss; of one that all miss in a single frame it makes NaN in every frame. A track's p-cutoff is
+    ignored.
 
     Raises:
       ValueError: the tracks differ in frames or joints, so they are not of one video; or there is

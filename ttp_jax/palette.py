@@ -1,8 +1,8 @@
 """The colours of poses before and after personalization, the same in reports, pictures and videos.
 
-Okabe and Ito's colours, which people with any kind of colour blindness tell apart: blue after, orange
-before. A darker shade is the person's left side, a lighter one the right side. Where lines are drawn,
-"before" is also dashed and lies under "after", so that colour is never all that tells them apart.
+Okabe and Ito's colours, which people with any kind of colour blindness tell apart: blue after,
+orange before. A darker shade is the person's left side, a lighter one the right side. Lines of
+"before" are dashed and lie under "after", so that colour is never all that tells them apart.
 """
 
 import re
@@ -23,14 +23,16 @@ WORDS = {"left": "left", "l": "left", "right": "right", "r": "right"}
 def sides(skeleton: Skeleton) -> tuple[str, ...]:
     """Return "left", "right" or "middle" for each joint, as its name says.
 
-    Understands left_knee, knee_left, LeftKnee, L_knee, kneeR; other names are "middle".
+    Understands left_knee, knee_left, LeftKnee, L_knee, kneeR; other names are "middle", and so is a
+    joint that is called l or r alone.
     """
     return tuple(map(_side, skeleton.joints))
 
 
 def _side(joint: str) -> str:
     words = re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", joint)
-    found = {WORDS[word.lower()] for word in words if word.lower() in WORDS}
+    known = words if len(words) > 1 else [word for word in words if len(word) > 1]
+    found = {WORDS[word.lower()] for word in known if word.lower() in WORDS}
     return found.pop() if len(found) == 1 else "middle"
 
 

@@ -8,7 +8,7 @@ import dataclasses
 
 import numpy as np
 
-MARGIN = 0.15  # of its side, by which a region is widened: hands and feet are small and often still
+MARGIN = 0.15  # of its side, by which a region is widened: hands and feet are often still
 LEAST_INSIDE = 0.5  # share of the joints that lie inside the region
 LEAST_COVERED = 0.8  # or share of the region that the pose covers, where only an arm moves
 LEAST_MOTION_RATIO = 0.25  # motion of the joints by that of the region; labels have 0.8 to 1.5
@@ -46,8 +46,8 @@ class Presence:
         """One sentence that says what was found, and by what."""
         if self.found is None:
             return (
-                f"Whether a person was found could not be checked: too few frames have joints and a "
-                f"{self.region}."
+                "Whether a person was found could not be checked: too few frames have joints and "
+                f"a {self.region}."
             )
         facts = f"{self.inside:.0%} of the joints lie inside the {self.region}"
         if np.isfinite(self.motion):
@@ -90,12 +90,12 @@ def measure(
             f"got joints {joints.shape} and region {region.shape}, expected [T, K, 2] and [T, 4]."
         )
     region = np.broadcast_to(region, (len(joints), 4))
-    known = np.isfinite(joints).all(-1)
-    judged = np.isfinite(region).all(-1) & known.any(1)
+    known = np.isfinite(joints).all(axis=-1)
+    judged = np.asarray(np.isfinite(region).all(-1)) & (known.sum(1) > 0)
     if picture_size is not None and not given:
         height, width = picture_size
         judged &= _area(region) < WHOLE * height * width
-    joints, region, known = joints[judged], region[judged], known[judged]
+    joints, region, known = joints[judged], region[judged], np.asarray(known)[judged]
     name, count = "given box" if given else "moving region", int(judged.sum())
     if count < min(FEWEST, max(1, len(judged))):
         return Presence(None, np.nan, np.nan, np.nan, count, name)
@@ -138,8 +138,10 @@ def _within(joints, region) -> np.ndarray:
 
 
 def _covered(joints, region) -> np.ndarray:
-    """Return the share [T] of the region that lies in the box of the joints."""
+    """Return the share [T] of the region that lies in the widened box of the joints."""
     low, high = np.nanmin(joints, 1), np.nanmax(joints, 1)
+    room = MARGIN * (high - low)
+    low, high = low - room, high + room
     low, high = np.maximum(low, region[:, :2]), np.minimum(high, region[:, 2:])
     return (high - low).clip(0).prod(-1) / np.maximum(_area(region), np.finfo(float).tiny)
 

@@ -1,8 +1,10 @@
 """The report of one subject: was a person found, before and after, what changed, what it cost."""
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from html import escape
+from typing import Any
 
 import numpy as np
 
@@ -10,6 +12,7 @@ from ttp_jax.report.page import DASH, notice, page, paragraph, save, section, ta
 from ttp_jax.report.plots import line_plot
 from ttp_jax.report.timelines import confidence_table, folded, timelines
 from ttp_jax.report.viewer import before_after, spoken
+from ttp_jax.skeletons import Skeleton
 
 BETTER = {"lower": -1, "higher": 1, "": 0}
 VERDICTS = {1: "better", 0: "no change", -1: "worse"}
@@ -20,40 +23,16 @@ NOT_ACCURACY = (
     "a steadier or smoother pose can still be a wrong one."
 )
 NOTHING_IS_BETTER = (
-    "No person was found, so nothing is called better or worse here: a skeleton beside the person is "
-    "steady, too."
+    "No person was found, so nothing is called better or worse here: a skeleton beside the person "
+    "is steady, too."
 )
 
 
-def personal(
-    path,
-    *,
-    name,
-    pictures,
-    frames,
-    numbers,
-    before,
-    after,
-    all_before,
-    all_after,
-    skeleton,
-    quality,
-    settings,
-    cost,
-    scores=((), ()),
-    notes=(),
-    warnings=(),
-    found: Mapping | None = None,
-    confidence=None,
-    pcutoff: float = 0.0,
-    seconds=None,
-) -> None:
-    """Write the report of one subject's personalization. Makes missing folders.
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Personal:
+    """What the report of one subject's personalization is made of.
 
-    The file's size is bounded by the pictures given plus about 4 MB: every drawn line is thinned.
-
-    Args:
-      path: of the HTML file; a crash leaves what was there.
+    Attributes:
       name: of the subject.
       pictures: n pictures to look at, as `before_after` takes them; so are `before` and `after`.
       frames: [n] which of the T frames the pictures are, from 0.
@@ -76,53 +55,105 @@ def personal(
       confidence: [T, K] before and [T, K] after; None where it isn't known.
       pcutoff: joints of less confidence are drawn fainter and counted.
       seconds: [T] times of the frames; None where they aren't known.
+    """
+
+    name: str
+    pictures: Sequence[np.ndarray]
+    frames: Any
+    numbers: Any
+    before: Any
+    after: Any
+    all_before: Any
+    all_after: Any
+    skeleton: Skeleton
+    quality: Sequence[tuple]
+    settings: Mapping[str, object]
+    cost: Mapping[str, object]
+    scores: tuple[Sequence[tuple], Sequence[str]] = ((), ())
+    notes: Sequence[str] = ()
+    warnings: Sequence[str] = ()
+    found: Mapping | None = None
+    confidence: Sequence | None = None
+    pcutoff: float = 0.0
+    seconds: Any = None
+
+    @property
+    def somebody(self) -> bool:
+        """Whether measures may be called better or worse."""
+        return self.found is None or self.found["found"] is not False
+
+
+def personal(path, **parts) -> None:
+    """Write the report of one subject's personalization. Makes missing folders.
+
+    Beside the pictures given the file takes 5 MB at most (up to 200 joints), however long the video
+    is: see `timelines`.
+
+    Args:
+      path: of the HTML file; a crash leaves what was there.
+      **parts: the attributes of `Personal`.
 
     Raises:
       ValueError: arrays that don't fit each other, or an unknown `better`.
     """
-    poses = _poses(all_before, all_after, skeleton)
+    of = Personal(**parts)
+    poses = _poses(of.all_before, of.all_after, of.skeleton)
     moved = np.linalg.norm(poses["after"] - poses["before"], axis=-1)
-    numbers, frames = np.asarray(numbers), np.asarray(frames)
-    confidences = _confidences(confidence, moved.shape)
-    somebody = found is None or found["found"] is not False
-    viewer = notice(["No frame of the video could be shown."], "warning", "warning")
-    if len(pictures):
-        viewer = before_after(
-            *(pictures, before, after, skeleton),
-            confidence=[values[frames] for values in confidences.values()] or None,
-            pcutoff=pcutoff,
-            frames=numbers[frames],
-            seconds=None if seconds is None else np.asarray(seconds)[frames],
-        )
-    changes, most = _changes(moved, numbers, skeleton)
-    over_time = timelines(
-        *(numbers, poses, confidences, skeleton), chosen=most, pcutoff=pcutoff, unit="frame"
-    )
-    tables = [confidence_table(confidences, skeleton, pcutoff)] if confidences else []
-    scored, of_scores = scores
+    confidences = _confidences(of.confidence, moved.shape)
     sections = [
-        section("Where and when the pose changed", *changes),
-        section("Each joint over time", _pair(over_time, *tables)),
-        section("Against the labels", *map(paragraph, of_scores), _compared(scored, somebody))
-        if scored
-        else "",
-        section(
-            "Quality without labels",
-            notice([NOT_ACCURACY if somebody else NOTHING_IS_BETTER], "note", "note"),
-            _compared(quality, somebody),
-        ),
+        *_movement_sections(of, poses, moved, confidences),
+        *_quality_sections(of),
         _pair(
-            section("Settings", table(["setting", "value"], [*settings.items()], narrow="wrap")),
-            section("Cost", table(["cost", "value"], [*cost.items()], narrow="wrap")),
+            section("Settings", table(["setting", "value"], [*of.settings.items()], narrow="wrap")),
+            section("Cost", table(["cost", "value"], [*of.cost.items()], narrow="wrap")),
         ),
     ]
-    top = _found(found) + notice(warnings, "warning", "warnings")
     subtitle = (
-        f"Pose of one person in {len(moved)} frames, before and after test-time personalization; "
-        f"{len(pictures)} of the frames are shown, evenly spread, cut to the person."
+        "Pose of one person before and after test-time personalization. Shown: "
+        f"{len(of.pictures)} of {len(moved)} frames, evenly spread, cut to the person."
     )
-    first = notice(notes, "note", "notes") + viewer
-    save(path, page(str(name), sections, subtitle=subtitle, top=top, first=first))
+    top = _found(of.found) + notice(of.warnings, "warning", "warnings")
+    first = notice(of.notes, "note", "notes") + _viewer(of, confidences)
+    save(path, page(str(of.name), sections, subtitle=subtitle, top=top, first=first))
+
+
+def _viewer(of: Personal, confidences: dict) -> str:
+    """Return the viewer, or a sentence where there is nothing to show."""
+    if not len(of.pictures):
+        return notice(["No frame of the video could be shown."], "warning", "warning")
+    frames = np.asarray(of.frames)
+    return before_after(
+        *(of.pictures, of.before, of.after, of.skeleton),
+        confidence=[values[frames] for values in confidences.values()] or None,
+        pcutoff=of.pcutoff,
+        frames=np.asarray(of.numbers)[frames],
+        seconds=None if of.seconds is None else np.asarray(of.seconds)[frames],
+    )
+
+
+def _movement_sections(of: Personal, poses, moved, confidences) -> list[str]:
+    """Return where and when the pose changed, and each joint over time."""
+    numbers = np.asarray(of.numbers)
+    changes, most = _changes(moved, numbers, of.skeleton)
+    look = {"chosen": most, "pcutoff": of.pcutoff, "unit": "frame"}
+    over_time = [timelines(numbers, poses, confidences, of.skeleton, **look)]
+    if confidences:
+        over_time.append(confidence_table(confidences, of.skeleton, of.pcutoff))
+    return [
+        section("Where and when the pose changed", *changes),
+        section("Each joint over time", _pair(*over_time)),
+    ]
+
+
+def _quality_sections(of: Personal) -> list[str]:
+    """Return the scores against labels, if there are any, and the measures without labels."""
+    rows, sentences = of.scores
+    scored = [*map(paragraph, sentences), _compared(rows, of.somebody)]
+    said = notice([NOT_ACCURACY if of.somebody else NOTHING_IS_BETTER], "note", "note")
+    return [
+        *([section("Against the labels", *scored)] if rows else []),
+        section("Quality without labels", said, _compared(of.quality, of.somebody)),
+    ]
 
 
 def _poses(before, after, skeleton) -> dict[str, np.ndarray]:

@@ -1,21 +1,22 @@
 """Plots: matplotlib's SVG inside the page, in the page's own colours and fonts.
 
-Matplotlib is imported on use, without pyplot, so nothing outlives a call. The same data give the same
-bytes.
+Matplotlib is imported on use, without pyplot, so nothing outlives a call. The same data give the
+same bytes.
 """
 
 import io
+import math
 import re
 import threading
 from collections.abc import Mapping, Sequence
 from html import escape
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ttp_jax.report.page import text_of
 
-MOST_POINTS = 2000  # of one drawn line; more than a screen has columns
+MOST_POINTS = 1000  # of one drawn line; more than a screen has columns
 COLORS = 6  # of lines; --c0 to --c5 in report.css
 # Sizes in the unit of the SVG's view box, which is about a pixel on a phone and more elsewhere.
 WIDTH, TEXT = 480, 15
@@ -28,22 +29,22 @@ INKS = {  # the page's colours, by what stands for them while matplotlib draws
     )
 }
 DASHES = (0, (4, 2.5))
-# Matplotlib's SVG writer takes these from its global settings only.
-SETTINGS = {"svg.fonttype": "none", "svg.hashsalt": "ttp_jax", "path.simplify": False}
+# Matplotlib takes these from its global settings only, hence the lock.
+SETTINGS: Any = {"svg.fonttype": "none", "svg.hashsalt": "ttp_jax", "path.simplify": False}
 _settings = threading.Lock()
 
 
 class Line(NamedTuple):
     """One line of a plot: x and y [n], NaN where it is interrupted, and how it looks.
 
-    `band` is (low [n], high [n]) to shade, `ink` a key of `INKS`.
+    `band` is low [n] and high [n] to shade, or nothing; `ink` a key of `INKS`.
     """
 
     x: np.ndarray
     y: np.ndarray
     ink: str
     dashed: bool = False
-    band: tuple[np.ndarray, np.ndarray] | None = None
+    band: Sequence[np.ndarray] = ()
 
 
 class Panel(NamedTuple):
@@ -72,7 +73,8 @@ def line_plot(
 
     Args:
       series: name -> (x [n], y [n]), x ascending. NaN interrupts a line. Of a line of more than
-        2,000 points the least and the most of each of 1,000 stretches are drawn.
+        1,000 points the mean of each of 1,000 stretches is drawn, and shaded from the least to the
+        most of it.
       x_label: below the axes.
       y_label: above the axes.
       title: above the plot.
@@ -84,8 +86,7 @@ def line_plot(
     bands, lines, legend = bands or {}, [], []
     for i, (name, (x, y)) in enumerate(series.items()):
         ink, dashed = f"c{i % COLORS}", i >= COLORS
-        x, y, *band = thinned(name, x, y, *bands.get(name, ()))
-        lines.append(Line(x, y, ink, dashed, tuple(band) or None))
+        lines.append(line(name, x, y, ink, dashed=dashed, band=bands.get(name, ())))
         legend.append(key(name, f"--{ink}", dashed))
     above = f"<figcaption>{escape(title)}</figcaption>" if title else ""
     names = f'<ul class="legend">{"".join(legend)}</ul>' if len(lines) > 1 else ""
@@ -99,31 +100,60 @@ def key(name: str, color: str, dashed: bool = False) -> str:
     return f"<li>{swatch}{escape(name)}</li>"
 
 
-def thinned(name: str, x, *values, most: int = MOST_POINTS) -> list[np.ndarray]:
-    """Return x and values as float64 [n], n <= `most`: of each stretch the least and the most."""
-    x, *values = (np.asarray(each, np.float64) for each in (x, *values))
-    if any(value.shape != x.shape or x.ndim != 1 for value in values):
-        shapes = ", ".join(str(value.shape) for value in values)
+def line(name: str, x, y, ink: str, *, dashed=False, band=(), most: int = MOST_POINTS) -> Line:
+    """Return a line of at most `most` points: of a longer one the mean of each stretch of it.
+
+    What is left out is shaded, from the least to the most of each stretch.
+
+    Args:
+      name: of the line, for errors.
+      x: [n], ascending.
+      y: [n], NaN where the line is interrupted.
+      ink: a key of `INKS`.
+      dashed: whether it is dashed.
+      band: low [n] and high [n] to shade, or nothing.
+      most: number of points.
+
+    Raises:
+      ValueError: the arrays differ in length.
+    """
+    x, y, *band = (np.asarray(each, np.float64) for each in (x, y, *band))
+    if any(value.shape != x.shape or x.ndim != 1 for value in (y, *band)):
+        shapes = ", ".join(str(value.shape) for value in (y, *band))
         raise ValueError(f"line {name!r}: got x {x.shape} and y {shapes}, expected [n] for all.")
     if len(x) <= most:
-        return [x, *values]
-    starts = np.linspace(0, len(x), most // 2, endpoint=False).astype(int)
-    extremes = (np.fmin, np.fmax)
-    thin = [np.stack([f.reduceat(v, starts) for f in extremes], 1).ravel() for v in values]
-    return [np.repeat(x[starts], 2), *thin]
+        return Line(x, y, ink, dashed, band)
+    starts = np.linspace(0, len(x), most, endpoint=False).astype(int)
+    low, high = band or (y, y)
+    known = np.isfinite(y)
+    count = np.add.reduceat(known, starts, dtype=int)
+    mean = np.add.reduceat(np.where(known, y, 0), starts) / np.maximum(count, 1)
+    edges = np.fmin.reduceat(low, starts), np.fmax.reduceat(high, starts)
+    return Line(x[starts], np.where(count, mean, np.nan), ink, dashed, edges)
 
 
 def draw(panels: Sequence[Panel], x_label: str, label: str) -> str:
     """Return panels one above the other as an `<svg>`; `label` is what screen readers say."""
-    # Not pyplot: it keeps figures alive and picks a backend for the whole process.
     from matplotlib import rc_context
+
+    file = io.StringIO()
+    # Lines are simplified, or not, by the settings at the time they are made.
+    with _settings, rc_context(SETTINGS):
+        _figure(panels, x_label).savefig(file, format="svg", metadata={"Date": None})
+    return _embedded(file.getvalue(), label)
+
+
+def _figure(panels: Sequence[Panel], x_label: str):
+    """Return panels one above the other as a figure of matplotlib."""
+    # Not pyplot: it keeps figures alive and picks a backend for the whole process.
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
-    limits_x = limits_of([line.x for panel in panels for line in panel.lines])
+    across = [each.x for panel in panels for each in panel.lines]
+    limits_x, whole = limits_of(across), all((x == np.round(x)).all() for x in across)
     limits = [panel.limits or limits_of(_heights(panel), zero=True) for panel in panels]
     ticks = [_ticks(each, 5 if len(panels) == 1 else 3) for each in limits]
-    left = LETTER * max(len(text_of(tick)) for each in ticks for tick in each) + LETTER
+    left = LETTER * (1 + max(len(text) for each in ticks for text in each.values()))
     tall = TALL if len(panels) == 1 else LOW
     height = len(panels) * (tall + 2 * TEXT) + 2.6 * TEXT
     figure = Figure(figsize=(WIDTH / 72, height / 72), dpi=72)
@@ -133,43 +163,45 @@ def draw(panels: Sequence[Panel], x_label: str, label: str) -> str:
         bottom = height - (i + 1) * (tall + 2 * TEXT)
         place = (left, bottom, WIDTH - left - 1.5 * TEXT, tall)
         axes = figure.add_axes(tuple(np.divide(place, (WIDTH, height) * 2)))
-        marks_x = _ticks(limits_x, 5) if i == len(panels) - 1 else []
+        marks_x = _ticks(limits_x, 5, whole=whole) if i == len(panels) - 1 else {}
         _dress(axes, panel, (limits_x, of), (marks_x, marks))
-        for line in panel.lines:
-            _trace(axes, line)
+        for each in panel.lines:
+            _trace(axes, each)
     below = {"fontsize": TEXT, "color": INKS["muted"], "parse_math": False}
     figure.text(1 - 1.5 * TEXT / WIDTH, 0.4 * TEXT / height, x_label, ha="right", **below)
-    file = io.StringIO()
-    with _settings, rc_context(SETTINGS):
-        figure.savefig(file, format="svg", metadata={"Date": None})
-    return _embedded(file.getvalue(), label)
+    return figure
 
 
 def _heights(panel: Panel) -> list[np.ndarray]:
     """Return all values of a panel."""
-    edges = [edge for line in panel.lines for edge in line.band or ()]
-    return [*(line.y for line in panel.lines), *edges]
+    edges = [edge for each in panel.lines for edge in each.band]
+    return [*(each.y for each in panel.lines), *edges]
 
 
 def limits_of(arrays, *, zero: bool = False) -> tuple[float, float]:
-    """Return the least and the most of all finite values; with `zero` 0 as well, if it isn't far."""
+    """Return the least and the most of all finite values, with `zero` also 0 if it isn't far."""
     values = np.concatenate([*arrays, []])
     values = values[np.isfinite(values)]
     low, high = (float(values.min()), float(values.max())) if len(values) else (0.0, 1.0)
-    if low == high:
-        return (low - 0.5, high + 0.5) if low else (0.0, 1.0)
+    if high - low <= 1e-9 * max(abs(low), abs(high)):  # alike but for rounding
+        return (0.0, 1.0) if zero and not low else (low - 0.5, high + 0.5)
     return (0.0 if zero and 0 < low < high / 2 else low), high
 
 
-def _ticks(limits, count: int) -> list[float]:
-    """Return up to `count` + 1 round numbers between limits, two at least."""
+def _ticks(limits, count: int, *, whole: bool = False) -> dict[float, str]:
+    """Return up to `count` + 1 round (or `whole`) numbers between limits, and how to write them."""
     from matplotlib.ticker import MaxNLocator
 
-    ticks = MaxNLocator(count, steps=[1, 2, 5, 10]).tick_values(*limits)
     low, high = limits
     slack = 1e-6 * (high - low)
-    inside = ticks[(ticks >= low - slack) & (ticks <= high + slack)].tolist()
-    return inside if len(inside) > 1 else list(limits)
+    locator = MaxNLocator(count, steps=[1, 2, 5, 10], integer=whole)
+    ticks = locator.tick_values(low, high)
+    ticks = ticks[(ticks >= low - slack) & (ticks <= high + slack)] + 0.0  # no -0
+    if len(ticks) < 2:
+        return {tick: text_of(tick) for tick in ticks.tolist()}
+    digits = max(0, -math.floor(math.log10(ticks[1] - ticks[0]) + 1e-9))
+    groups = "," if np.abs(ticks).max() >= 10_000 else ""
+    return {tick: f"{tick:{groups}.{digits}f}" for tick in ticks.tolist()}
 
 
 def _dress(axes, panel: Panel, limits, ticks) -> None:
@@ -178,7 +210,7 @@ def _dress(axes, panel: Panel, limits, ticks) -> None:
     axes.set(xlim=limits_x, ylim=(high, low) if panel.down else (low, high))
     axes.set_axis_off()
     text = {"fontsize": TEXT, "color": INKS["muted"], "parse_math": False}
-    for tick in ticks[1]:
+    for tick, shown in ticks[1].items():
         axes.axhline(tick, color=INKS["rule"], lw=1, gid="grid")
         place = {
             "xytext": (-0.5 * LETTER, 0),
@@ -186,34 +218,32 @@ def _dress(axes, panel: Panel, limits, ticks) -> None:
             "va": "center_baseline",
         }
         at = axes.get_yaxis_transform()
-        axes.annotate(text_of(tick), (0, tick), xycoords=at, ha="right", **place, **text)
-    for tick in ticks[0]:
+        axes.annotate(shown, (0, tick), xycoords=at, ha="right", **place, **text)
+    for tick, shown in ticks[0].items():
         place = {"xytext": (0, -1.3 * TEXT), "textcoords": "offset points", "ha": "center"}
-        axes.annotate(
-            text_of(tick), (tick, 0), xycoords=axes.get_xaxis_transform(), **place, **text
-        )
+        axes.annotate(shown, (tick, 0), xycoords=axes.get_xaxis_transform(), **place, **text)
     if panel.level is not None:
         axes.axhline(panel.level, color=INKS["muted"], lw=1, ls=(0, (1, 2)), gid="level")
     axes.annotate(panel.label, (0, 1), xycoords="axes fraction", xytext=(0, 0.5 * TEXT),
                   textcoords="offset points", **text)  # fmt: skip
 
 
-def _trace(axes, line: Line) -> None:
+def _trace(axes, one: Line) -> None:
     """Draw a line, its band, and a dot for each point that has no neighbour."""
-    color = INKS[line.ink]
-    if line.band:
-        low, high = line.band
-        known = np.flatnonzero(np.isfinite([line.x, low, high]).all(0))
+    color = INKS[one.ink]
+    if one.band:
+        low, high = one.band
+        known = np.flatnonzero(np.isfinite([one.x, low, high]).all(0))
         for run in np.split(known, np.flatnonzero(np.diff(known) > 1) + 1):
-            edges = np.r_[line.x[run], line.x[run[::-1]]], np.r_[low[run], high[run[::-1]]]
+            edges = np.r_[one.x[run], one.x[run[::-1]]], np.r_[low[run], high[run[::-1]]]
             axes.fill(*edges, color=color, alpha=0.2, lw=0, gid="band")
     look = {"color": color, "solid_capstyle": "round", "dash_capstyle": "butt"}
-    style = DASHES if line.dashed else "-"
-    axes.plot(line.x, line.y, lw=2, ls=style, gid="line", **look)
-    known = np.isfinite(line.y)
+    style = DASHES if one.dashed else "-"
+    axes.plot(one.x, one.y, lw=2, ls=style, gid="line", **look)
+    known = np.isfinite(one.y)
     alone = known & ~np.r_[False, known[:-1]] & ~np.r_[known[1:], False]
     if alone.any():  # as lines of no length with round ends
-        x, y = (np.repeat(values[alone], 3) for values in (line.x, line.y))
+        x, y = (np.repeat(values[alone], 3) for values in (one.x, one.y))
         y[2::3] = np.nan
         axes.plot(x, y, lw=5, gid="dot", **look)
 

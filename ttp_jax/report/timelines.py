@@ -5,12 +5,12 @@ from html import escape
 import numpy as np
 
 from ttp_jax.report.page import table
-from ttp_jax.report.plots import Line, Panel, draw, key, limits_of, thinned
+from ttp_jax.report.plots import Panel, draw, key, limits_of, line
 from ttp_jax.report.viewer import spoken
 
 # All lines of all joints together hold at most so many points, about 2 MB; one line at most
 # MOST_POINTS, and at least FEWEST_POINTS.
-ALL_POINTS, MOST_POINTS, FEWEST_POINTS = 160_000, 1200, 100
+ALL_POINTS, MOST_POINTS, FEWEST_POINTS = 60_000, 500, 50
 MANY = 20  # rows of a table, beyond which it is folded
 
 
@@ -19,7 +19,7 @@ def timelines(
 ) -> str:
     """Return a chooser of joints and, for each, x, y and confidence over time.
 
-    Long videos are thinned: of each stretch of frames the least and the most are drawn.
+    Of long videos the mean of each stretch of frames is drawn, from the least to the most shaded.
 
     Args:
       numbers: [T] what to draw over, ascending.
@@ -34,11 +34,10 @@ def timelines(
     most = int(np.clip(ALL_POINTS // count, FEWEST_POINTS, MOST_POINTS))
 
     def lines(values):
-        found = []
-        for name, ink in (("before", True), ("after", False)):
-            x, y = thinned(name, numbers, values[name], most=most)
-            found.append(Line(x, y, name, dashed=ink))
-        return found
+        return [
+            line(name, numbers, values[name], name, dashed=name == "before", most=most)
+            for name in ("before", "after")
+        ]
 
     options, drawings = [], []
     for k, joint in enumerate(skeleton.joints):

@@ -62,27 +62,26 @@ def before_after(
         "confidence": {name: values.round(3).tolist() for name, values in confidences.items()},
         **{name: _points_or_none(joints) for name, joints in poses.items()},
     }
-    images = "\n".join(
-        f'<img src="{encoded(image, "JPEG", quality=JPEG_QUALITY)}"{size_of(image)} '
-        f'alt="frame {escape(str(frame))}"{" hidden" * (i > 0)}>'
-        for i, (image, frame) in enumerate(zip(pictures, frames, strict=True))
-    )
     height, width = pictures[0].shape[:2]
     layers = "\n".join(_layer(pose, skeleton, f"-0.5 -0.5 {width} {height}") for pose in poses)
     return f"""<figure class="viewer">
 <div class="pane"><div class="stage" style="--ratio:{width / height:.4f}">
-{images}
+{_images(pictures, frames)}
 {layers}
 <div class="divider" aria-hidden="true" hidden><span>before</span><span>after</span></div>
 </div></div>
-<div class="panel">
-<div class="controls"><button type="button">Play</button>
-<input type="range" name="frame" min="0" max="{count - 1}" value="0" aria-label="frame">
-<output></output></div>
-{_choices(skeleton, bool(confidences), pcutoff)}
-<p class="muted">{HINT}</p></div>
+{_panel(count, skeleton, bool(confidences), pcutoff)}
 <script type="application/json">{_json(data)}</script></figure>
 """
+
+
+def _images(pictures, frames) -> str:
+    """Return the pictures, the first of them shown."""
+    return "\n".join(
+        f'<img src="{encoded(image, "JPEG", quality=JPEG_QUALITY)}"{size_of(image)} '
+        f'alt="frame {escape(str(frame))}"{" hidden" * (i > 0)}>'
+        for i, (image, frame) in enumerate(zip(pictures, frames, strict=True))
+    )
 
 
 def _confidences(confidence) -> dict[str, np.ndarray]:
@@ -96,7 +95,7 @@ def _confidences(confidence) -> dict[str, np.ndarray]:
 def _check(poses, confidences, frames, seconds, count, skeleton) -> None:
     """Raise ValueError where shapes differ from those of `count` pictures and the skeleton."""
     shape = (count, skeleton.size, 2)
-    expected = {name: (values, shape) for name, values in poses.items()}
+    expected: dict[str, tuple] = {name: (values, shape) for name, values in poses.items()}
     expected |= {f"confidence {name}": (v, shape[:2]) for name, v in confidences.items()}
     expected["frames"] = (frames, shape[:1])
     if seconds is not None:
@@ -128,8 +127,8 @@ def _layer(pose, skeleton, box) -> str:
 {joints}</svg>"""
 
 
-def _choices(skeleton, with_confidence: bool, pcutoff: float) -> str:
-    """Return the controls of what to show; those of the poses are the legend, too."""
+def _panel(count: int, skeleton, with_confidence: bool, pcutoff: float) -> str:
+    """Return the controls: which frame, and what to show of it. Those of poses are the legend."""
     shown = [side for side in palette.SIDES if side in palette.sides(skeleton)]
     rows = []
     for pose in ("before", "after"):
@@ -149,8 +148,13 @@ def _choices(skeleton, with_confidence: bool, pcutoff: float) -> str:
         number = (
             f'<input type="number" name="pcutoff" min="0" max="1" step="0.05" value="{pcutoff:g}">'
         )
-        rows.append(f"<label>p-cutoff {number} fainter: less confident</label>")
-    return f'<div class="choices">{"".join(rows)}</div>'
+        rows.append(f"<label>p-cutoff {number} fainter below</label>")
+    return f"""<div class="panel">
+<div class="controls"><button type="button">Play</button>
+<input type="range" name="frame" min="0" max="{count - 1}" value="0" aria-label="frame">
+<output></output></div>
+<div class="choices">{"".join(rows)}</div>
+<p class="muted">{HINT}</p></div>"""
 
 
 def _box(name: str, on: bool = False) -> str:

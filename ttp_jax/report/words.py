@@ -39,7 +39,7 @@ def updates(ttp) -> dict[str, str]:
     return {
         "updates": f"{ttp.iterations} a frame, of {ttp.batch_size} pairs of frames each",
         "learning rate": f"{ttp.learning_rate:g}",
-        "parts that train": TRAINS.get(ttp.rules, ttp.rules),
+        "parts that train": TRAINS.get(ttp.rules, str(ttp.rules)),
     }
 
 

@@ -34,20 +34,21 @@ def draw_pose(
       confidence: [K]; None where it isn't known.
       pcutoff: least confidence of a joint that is drawn filled.
     """
-    at = [tuple(int(v) for v in np.round(p)) if np.isfinite(p).all() else None for p in points]
+    known = np.isfinite(points).all(-1)
+    at = np.nan_to_num(np.round(points)).astype(int).tolist()
     sure = np.ones(len(at), bool)
     if confidence is not None:
         sure = ~(np.asarray(confidence) < pcutoff)
     dashed, width = pose == "before", thick if pose == "after" else max(1, thick - 1)
     for (a, b), color in zip(skeleton.limbs, palette.limb_colors(skeleton, pose), strict=True):
-        if at[a] and at[b] and sure[a] and sure[b]:
+        if known[a] and known[b] and sure[a] and sure[b]:
             cv2.line(picture, at[a], at[b], INK, width + 2, cv2.LINE_AA)
             _line(picture, at[a], at[b], color.tolist(), width, dashed)
-    for place, color, filled in zip(at, palette.colors(skeleton, pose), sure, strict=True):
-        if place:
-            radius = width + 2
-            cv2.circle(picture, place, radius + 1, INK, -1 if filled else 2, cv2.LINE_AA)
-            cv2.circle(picture, place, radius, color.tolist(), -1 if filled else 1, cv2.LINE_AA)
+    colors, radius = palette.colors(skeleton, pose).tolist(), width + 2
+    for k in np.flatnonzero(known):
+        filled = sure[k]
+        cv2.circle(picture, at[k], radius + 1, INK, -1 if filled else 2, cv2.LINE_AA)
+        cv2.circle(picture, at[k], radius, colors[k], -1 if filled else 1, cv2.LINE_AA)
 
 
 def _line(picture, a, b, color, width: int, dashed: bool) -> None:
