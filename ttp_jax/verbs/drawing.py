@@ -8,6 +8,7 @@ from ttp_jax.skeletons import Skeleton
 
 INK = (20, 20, 26)  # a dark rim keeps colours apart from a picture of their own
 DASH = 5  # length of a dash, in widths of the line
+FAR = 30_000  # pixels from the corner; OpenCV draws no lines to points much farther away
 
 
 def draw_pose(
@@ -35,7 +36,7 @@ def draw_pose(
       pcutoff: least confidence of a joint that is drawn filled.
     """
     known = np.isfinite(points).all(-1)
-    at = np.nan_to_num(np.round(points)).astype(int).tolist()
+    at = np.clip(np.nan_to_num(np.round(points)), -FAR, FAR).astype(int).tolist()
     sure = np.ones(len(at), bool)
     if confidence is not None:
         sure = ~(np.asarray(confidence) < pcutoff)
@@ -75,19 +76,21 @@ def write_legend(picture, text: str, skeleton: Skeleton, pcutoff: float = 0.0) -
     step, stroke = round(32 * size), max(2, round(3 * size))
     x, y = 6, 6 + round(22 * size)
     _write(picture, text, (x, y), size)
-    shown = [side for side in palette.SIDES if side in palette.sides(skeleton)]
+    known = palette.sides(skeleton)
+    both = "left" in known and "right" in known
     for pose, shades in palette.POSES.items():
         y, x = y + step, 6
-        for side in shown if len(shown) > 1 else shown[:1]:
+        for side in ("left", "right") if both else known[:1]:
             end = x + round(34 * size)
             middle = y - round(7 * size)
             cv2.line(picture, (x, middle), (end, middle), INK, stroke + 2, cv2.LINE_AA)
             _line(picture, (x, middle), (end, middle), shades[side], stroke, pose == "before")
             x = end + round(14 * size)
-        sides = f" ({', '.join(shown)})" if len(shown) > 1 else ""
-        _write(picture, pose + sides, (x, y), size)
-    if pcutoff:
-        _write(picture, f"hollow: confidence below {pcutoff:g}", (6, y + step), size)
+        _write(picture, pose, (x, y), size)
+    notes = ["dark: left, light: right"] * both
+    notes += [f"hollow: confidence < {pcutoff:g}"] if pcutoff else []
+    for line, note in enumerate(notes, 1):
+        _write(picture, note, (6, y + line * step), 0.8 * size)
 
 
 def _write(picture, text: str, place, size: float) -> None:
