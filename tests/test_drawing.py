@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from ttp_jax import palette
+from ttp_jax.runs import drawing
 from ttp_jax.skeletons import PENN13, Skeleton
-from ttp_jax.verbs import drawing
 
 LEG = Skeleton("leg", ("left_knee", "left_ankle", "nose"), (), ((0, 1),))
 POINTS = np.array([[50.0, 20], [50, 180], [150, 100]])

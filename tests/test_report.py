@@ -475,7 +475,8 @@ def test_the_report_takes_what_presence_measures(tmp_path):
 
 def test_settings_are_said_in_words():
     data = dataclasses.make_dataclass("Data", ("boxes", "fit", "refine"))
-    ttp = dataclasses.make_dataclass("Ttp", ("iterations", "batch_size", "learning_rate", "rules"))
+    names = ("method", "iterations", "batch_size", "learning_rate", "rules")
+    ttp = dataclasses.make_dataclass("Ttp", names)
     boxes = np.array([[10, 20, 110, 220], [10, 20, 130, 220], [10, 20, 130, 220]])
     said = words.boxes(data("moving", True, 0), boxes, (480, 640))
     assert said["box"].startswith("the moving region of the video, at the scale of which the model")
@@ -483,9 +484,10 @@ def test_settings_are_said_in_words():
     assert words.boxes(data("boxes.csv", False, 2), boxes, (480, 640))["box"] == (
         "given: boxes.csv, then 2 time(s) around the predicted joints"
     )
-    said = words.updates(ttp(2, 8, 1e-4, "paper"))
+    said = words.updates(ttp("ttp", 2, 8, 1e-4, "paper"))
     assert said["parts that train"] == "encoder and self-supervised head"
-    assert said["learning rate"] == "0.0001" and said["updates"].startswith("2 a frame, of 8 pairs")
+    assert said["learning rate"] == "0.0001" and said["updates"].startswith("2 a frame, of 8 ")
+    assert "parts that train" not in words.updates(ttp("bn", 2, 8, 1e-4, "paper"))
     assert words.scenario("person-ana") == "the kept model of ana, which adapts no further"
 
 

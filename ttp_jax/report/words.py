@@ -11,6 +11,12 @@ TRAINS = {
     "paper": "encoder and self-supervised head",
     "norms": "scales and shifts of the normalisation layers",
 }
+METHODS = {
+    "ttp": "test-time personalization by the self-supervised task",
+    "bn": "batch statistics of the subject",
+    "entropy": "least entropy of the heatmaps, which normalisation layers adapt to",
+    "teacher": "mean teacher: confident joints of an averaged model are the targets",
+}
 BOXES = {
     "moving": "the moving region of the video",
     "people": "the person that OpenCV's detector follows",
@@ -34,12 +40,14 @@ def updates(ttp) -> dict[str, str]:
     """Say how the model adapts, name -> value.
 
     Args:
-      ttp: has `iterations`, `batch_size`, `learning_rate` and `rules`, as `config.ttp`.
+      ttp: has `method`, `iterations`, `batch_size`, `learning_rate` and `rules`, as `config.ttp`.
     """
+    trains = {"parts that train": TRAINS.get(ttp.rules, str(ttp.rules))}
     return {
-        "updates": f"{ttp.iterations} a frame, of {ttp.batch_size} pairs of frames each",
+        "adaptation method": METHODS.get(ttp.method, str(ttp.method)),
+        "updates": f"{ttp.iterations} a frame, of {ttp.batch_size} frames or pairs each",
         "learning rate": f"{ttp.learning_rate:g}",
-        "parts that train": TRAINS.get(ttp.rules, str(ttp.rules)),
+        **(trains if ttp.method == "ttp" else {}),
     }
 
 
