@@ -13,8 +13,8 @@ PIPELINES = list((ROOT / "data_pipelines").rglob("*.py"))
 # The way imports point: a module may only import from those before it.
 ORDER = (
     "files", "skeletons", "palette", "geometry", "heatmaps", "augment", "smooth", "metrics",
-    "presence", "conv", "models", "losses", "convert", "visualize", "exports", "report", "state",
-    "settings", "tasks", "steps", "memory", "crops", "methods", "ttp", "parallel", "checkpoint",
+    "presence", "conv", "models", "losses", "convert", "visualize", "track", "exports", "report",
+    "state", "settings", "tasks", "steps", "memory", "crops", "methods", "ttp", "parallel", "checkpoint",
     "people", "api",
 )  # fmt: skip
 
