@@ -12,9 +12,10 @@ LIBRARY = [p for p in (ROOT / "ttp_jax").rglob("*.py") if "verbs" not in p.parts
 PIPELINES = list((ROOT / "data_pipelines").rglob("*.py"))
 # The way imports point: a module may only import from those before it.
 ORDER = (
-    "files", "skeletons", "geometry", "heatmaps", "augment", "smooth", "metrics", "conv", "models",
-    "losses", "convert", "visualize", "exports", "report", "state", "settings", "tasks", "steps",
-    "memory", "crops", "methods", "ttp", "parallel", "checkpoint", "people", "api",
+    "files", "skeletons", "palette", "geometry", "heatmaps", "augment", "smooth", "metrics",
+    "presence", "conv", "models", "losses", "convert", "visualize", "track", "exports", "report",
+    "state", "settings", "tasks", "steps", "memory", "crops", "methods", "ttp", "parallel", "checkpoint",
+    "people", "api",
 )  # fmt: skip
 
 

@@ -103,7 +103,7 @@ def test_the_installed_command_works_from_another_folder(tmp_path):
     doctor = ttp("doctor")
     assert f"none in {place}" in doctor.stdout or f" in {place}" in doctor.stdout
     assert "as required" in doctor.stdout, doctor.stdout + doctor.stderr
-    for name in ("report.css", "report.js"):
+    for name in ("report/report.css", "report/report.js"):
         assert (place / "ttp_jax" / name).exists() == (ROOT / "ttp_jax" / name).exists()
     assert (place / "data_pipelines" / "rendered" / "motions.npz").is_file()
 

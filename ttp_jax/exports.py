@@ -1,15 +1,22 @@
 """Predictions in the formats that other pose tools read.
 
-    name     file            read by                    a missing point, a missing frame
+    name     file            read by                    a missing point; a missing frame
     dlc-csv  .csv            DeepLabCut, movement, EKS  NaN
     dlc-h5   .h5             DeepLabCut, movement       NaN
     coco     .json           pycocotools, as results    0, 0, 0; the frame is left out
-    sleap    .analysis.h5    SLEAP, sleap-io, movement  NaN, track_occupancy 0
+    sleap    .analysis.h5    SLEAP, sleap-io, movement  NaN; track_occupancy 0
     trc      .trc            OpenSim                    NaN
     npz      .npz            NumPy                      NaN
     parquet  .parquet        pandas, polars, R, DuckDB  null
 
 and, of one subject by several seeds, `write_eks`.
+
+With `Track.pcutoff` joints that are less likely than it are missing, too. Unlike points that were
+never predicted they keep their likelihood in formats that have a column for it (dlc-csv, dlc-h5,
+npz, parquet): x and y are NaN (null), and the reader still sees how unsure the network was. SLEAP's
+scores belong to points that are there, so they are NaN as well. COCO's triple is 0, 0, 0, and such
+joints don't count in the mean score. OpenSim gets NaN. `write_eks` ignores the p-cutoff, for the
+smoother weighs joints by their likelihood itself.
 
 Points are (x, y) in pixels of the whole picture, x right, y down, pixel centres at integers, in all
 formats but TRC, whose y is up. So the centre of the first pixel is (0, 0) in the files: a tool that
@@ -23,98 +30,17 @@ import importlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from ttp_jax.files import write_atomically
-from ttp_jax.skeletons import Skeleton
+from ttp_jax.track import Track
 
 SCORER = "ttp_jax"  # whom DeepLabCut's tables name as the source of the points
 PERSON = 1  # COCO's category
 UNEVEN = 0.1  # of the mean step; containers that round to milliseconds stay below
 WITHOUT_TIMES = ("dlc-csv", "dlc-h5", "coco", "sleap", "eks")  # formats that count frames only
-
-
-class Track(NamedTuple):
-    """Predictions of one subject.
-
-    Attributes:
-      name: stem of the files.
-      joints: float [T, K, 2] in picture pixels (module docstring); NaN where there is none.
-      likelihood: float [T, K], the peaks of the heatmaps; written clipped to 0..1, and as missing
-        where the joint is.
-      skeleton: of the K joints.
-      frames_per_second: rows a second; 30 for pictures.
-      first_frame: number of the first row in the video, counted from 0.
-      picture_size: (width, height) in pixels, or None.
-      boxes: [T, 4] person boxes x1, y1, x2, y2 in picture pixels, or None.
-      step: number of frames from row to row in the video. SLEAP and OpenSim know no gaps: in their
-        files the frames between aren't counted.
-      times: [T] seconds from the video's first frame, or None; then rows are evenly spaced.
-      pictures: file names [T] of the rows' pictures, or None.
-    """
-
-    name: str
-    joints: np.ndarray
-    likelihood: np.ndarray
-    skeleton: Skeleton
-    frames_per_second: float = 30.0
-    first_frame: int = 0
-    picture_size: tuple[int, int] | None = None
-    boxes: np.ndarray | None = None
-    step: int = 1
-    times: np.ndarray | None = None
-    pictures: Sequence[str] | None = None
-
-    @property
-    def frames(self) -> np.ndarray:
-        """Numbers [T] of the rows' frames in the video, counted from 0."""
-        return self.first_frame + self.step * np.arange(len(self.joints))
-
-    @property
-    def seconds(self) -> np.ndarray:
-        """Times [T] of the rows, counted from the video's first frame."""
-        if self.times is not None:
-            return np.asarray(self.times, np.float64)
-        return self.frames / (self.frames_per_second * self.step)
-
-    @property
-    def first_row(self) -> int:
-        """Number of the first row among all rows of the video."""
-        return self.first_frame // self.step
-
-    def values(self) -> np.ndarray:
-        """Return float64 [T, K, 3] of x, y and likelihood, all NaN where a joint is missing.
-
-        Raises:
-          ValueError: the arrays don't fit the skeleton or each other, or hold what no file can say.
-        """
-        joints, likelihood = np.asarray(self.joints), np.asarray(self.likelihood)
-        rows = (len(joints), self.skeleton.size)
-        if joints.shape != (*rows, 2) or likelihood.shape != rows or not len(joints):
-            raise ValueError(
-                f"{self.name}: got joints {joints.shape} and likelihood {likelihood.shape}, "
-                f"expected [T, {rows[1]}, 2] and [T, {rows[1]}] for {self.skeleton.name}, T >= 1."
-            )
-        missing = np.isnan(joints).any(-1)
-        table = np.concatenate([joints, np.clip(likelihood, 0, 1)[..., None]], -1, dtype=np.float64)
-        table[missing] = np.nan
-        if not np.isfinite(table[~missing]).all():
-            bad = np.flatnonzero((~np.isfinite(table).all(-1) & ~missing).any(-1))[0]
-            raise ValueError(
-                f"{self.name}: row {bad} has an infinite joint, or a joint without a likelihood; "
-                "expected finite numbers. Set a joint to NaN if there is none."
-            )
-        lengths = {len(each) for each in (self.times, self.pictures) if each is not None}
-        if lengths - {len(joints)}:
-            raise ValueError(f"{self.name}: times or pictures are not one a row, {len(joints)}.")
-        if not (np.isfinite(self.frames_per_second) and self.frames_per_second > 0):
-            raise ValueError(
-                f"{self.name}: got {self.frames_per_second} frames per second, expected more than "
-                "0. Give 30 for pictures."
-            )
-        return table
 
 
 def write(track: Track, folder, formats: Sequence[str], suffix: str = "") -> list[Path]:
@@ -168,12 +94,14 @@ def write_eks(tracks: Mapping[int, Track], folder) -> list[Path]:
 
     Writes FOLDER/predictions.rng=SEED.csv, DeepLabCut tables. `eks` takes every CSV of a folder for
     a member of the ensemble, so give it a folder of its own. It takes a joint that some members
-    miss; of one that all miss in a single frame it makes NaN in every frame.
+    miss; of one that all miss in a single frame it makes NaN in every frame. A track's p-cutoff is
+    ignored.
 
     Raises:
       ValueError: the tracks differ in frames or joints, so they are not of one video; or there is
         a joint that all of them miss.
     """
+    tracks = {seed: track._replace(pcutoff=0.0) for seed, track in tracks.items()}
     spans = {(tuple(t.frames), t.skeleton.joints) for t in tracks.values()}
     if len(spans) != 1:
         found = {seed: (t.first_frame, len(t.joints)) for seed, t in tracks.items()}
@@ -241,7 +169,7 @@ def _coco(track: Track, stem: Path) -> Path:
     A frame without any joint is left out, as COCO does with what wasn't found. A joint that is
     missing from a frame is 0, 0, 0, COCO's way to say so.
     """
-    values = track.values()
+    values = track.points()
     results = [
         {
             "image_id": int(frame),
@@ -273,7 +201,7 @@ def _sleap(track: Track, stem: Path) -> Path:
     import h5py
 
     before = np.full((track.first_row, track.skeleton.size, 3), np.nan)
-    values = np.concatenate([before, track.values()])
+    values = np.concatenate([before, track.points()])
     scores = _scores(values)
     present = ~np.isnan(scores)
     names = np.array([joint.encode() for joint in track.skeleton.joints])
@@ -338,7 +266,7 @@ def _trc(track: Track, stem: Path) -> Path:
 
 
 def _npz(track: Track, stem: Path) -> Path:
-    """NumPy arrays by name; `picture_size`, `boxes`, `times` and `pictures` only if known."""
+    """NumPy arrays by name; picture_size, boxes, times, pictures and pcutoff only if known."""
     values = track.values()
     arrays = {
         "joints": values[..., :2],
@@ -352,6 +280,7 @@ def _npz(track: Track, stem: Path) -> Path:
         "boxes": track.boxes,
         "times": track.times,
         "pictures": track.pictures,
+        "pcutoff": track.pcutoff or None,
     }
     known: dict[str, Any] = {
         name: np.asarray(array) for name, array in arrays.items() if array is not None
@@ -368,7 +297,7 @@ def _parquet(track: Track, stem: Path) -> Path:
     """One row a frame and joint: frame, keypoint, x, y, likelihood; time and picture if known.
 
     The schema's metadata holds, each as JSON, name, skeleton, joints, limbs, frames_per_second,
-    first_frame, step and picture_size.
+    first_frame, step and picture_size, and pcutoff if there is one.
     """
     pyarrow = _optional("parquet")
     values, skeleton = track.values(), track.skeleton
@@ -391,6 +320,7 @@ def _parquet(track: Track, stem: Path) -> Path:
         "first_frame": track.first_frame,
         "step": track.step,
         "picture_size": track.picture_size,
+        **({"pcutoff": track.pcutoff} if track.pcutoff else {}),
     }
     metadata = {name: json.dumps(value) for name, value in about.items()}
     table = pyarrow.table(columns).replace_schema_metadata(metadata)

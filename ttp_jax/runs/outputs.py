@@ -1,9 +1,9 @@
 """What a user gets of an own video beside its keypoints: before and after, to look at and to load.
 
 Written into the folder of the results: NAME_report.html, NAME_overlay.mp4 (both poses over the
-video; before red, after green), exports/NAME_before_adapt.* and NAME_after_adapt.* (formats of
-other tools), and with --labels NAME_scores.json. All of it is made from what is kept on disk, so
-it can be made again, otherwise, without adapting again.
+video; before orange and dashed, after blue), exports/NAME_before_adapt.* and
+NAME_after_adapt.* (formats of other tools), and with --labels NAME_scores.json. All of it is made
+from what is kept on disk, so it can be made again, otherwise, without adapting again.
 """
 
 import dataclasses
