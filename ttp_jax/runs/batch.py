@@ -14,6 +14,7 @@ import numpy as np
 
 from data_pipelines import clips as clips_lib
 from data_pipelines.clips import Clip
+from data_pipelines.windows import SubjectFrames
 from ttp_jax import parallel, state, ttp
 from ttp_jax.checkpoint import Unfinished
 from ttp_jax.driver import CHUNK
@@ -82,14 +83,19 @@ class Runner:
         # unlike its input would recompile the next step.
         self._base = jax.device_put(base, self._everywhere)
 
-    def one(self, clip: Clip, bar=None) -> Result:
-        """Do one subject; raises what its frames raise."""
-        ((_, result),) = self.many([clip], bar)
+    def one(self, clip: Clip, bar=None, frames: SubjectFrames | None = None) -> Result:
+        """Do one subject; raises what its frames raise.
+
+        `frames` of an earlier pass over the same clip have windows that needn't be cut again.
+        """
+        ((_, result),) = self.many([clip], bar, frames)
         if isinstance(result, Exception):
             raise result
         return result
 
-    def many(self, clips: Iterable[Clip], bar=None) -> Iterator[tuple[Clip, Result | Exception]]:
+    def many(
+        self, clips: Iterable[Clip], bar=None, frames: SubjectFrames | None = None
+    ) -> Iterator[tuple[Clip, Result | Exception]]:
         """Do subjects and yield each as it is done.
 
         A subject whose frames can't be used, that doesn't fit into the memory, or whose model ran
@@ -102,7 +108,7 @@ class Runner:
                 if self.stop.is_set():
                     raise Stopped
                 try:
-                    member = self._member(clip)
+                    member = self._member(clip, frames)
                 except (clips_lib.FrameError, clips_lib.DataError) as error:
                     yield clip, error
                     continue
@@ -126,9 +132,9 @@ class Runner:
         """The network's variables that a subject's adaptation ended with."""
         return state.adapted(self._base, result.adaptation.delta)
 
-    def _member(self, clip: Clip) -> Member:
+    def _member(self, clip: Clip, frames: SubjectFrames | None = None) -> Member:
         """A subject at its start, or where an earlier run was stopped."""
-        frames = sources.subject_frames(self._experiment, clip)
+        frames = frames or sources.subject_frames(self._experiment, clip)
         joints, memory = self._experiment.skeleton.size, self._ttp.memory
         member = members.begin(clip, frames, self._scenario, joints=joints, memory=memory)
         if self._unfinished and not self.carries:
@@ -151,7 +157,7 @@ class Runner:
         """The state that a subject starts from."""
         if member.kept is not None:
             return member.kept
-        key = subject_key(self._experiment.seed, member.clip.name)
+        key = subject_key(self._experiment.seed, member.clip.key or member.clip.name)
         start = self._planner.programs().start(
             self._base, key, member.capacity, member.frames.shape
         )
@@ -211,7 +217,7 @@ class Runner:
             return error
         if self.carries and _is_finite(adaptation):
             self._previous = adaptation
-        return Result(member.frames, *found)
+        return Result(member.frames, *found, repeated=member.repeated)
 
     def _spent(self, member: Member, group: list[Member]) -> float:
         """A subject's seconds so far: its share of its group's, and those before a stop."""
@@ -234,7 +240,10 @@ class Runner:
                 chunks = ((None, None) for _ in places)
             else:
                 digest = turn == 0
-                chunks = members.chunks(group, places, width, readers, every, digest=digest)
+                learns = name in ("step", "remember")
+                chunks = members.chunks(
+                    group, places, width, readers, every, digest=digest, learns=learns
+                )
             waiting = None
 
             def note(place, valid, output, name=name, last=last):
