@@ -30,12 +30,6 @@ PATH_FIELDS = tuple(
 )
 ADAPTATIONS = ("ttp", "bn", "entropy", "teacher", "none")  # keys of `methods.METHODS`
 OUTPUTS = ("smooth", "keypoints", "formats", "labels", "pcutoff")  # made of own videos
-    "smooth",
-    "keypoints",
-    "formats",
-    "labels",
-    "pcutoff",
-)  # flags of what is made of own videos
 
 _WITH_CONFIG = tuple(verb for verb in VERBS if verb not in WORDS)
 _AS_IT_COMES = ("personalize", "live")
