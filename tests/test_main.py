@@ -11,15 +11,16 @@ import jax
 import jax.numpy as jnp
 import pytest
 from absl import flags
-from ttp_jax.verbs.runner import Stopped
 
 import main
+from ttp_jax.runs import live
+from ttp_jax.runs.process import Stopped
 
 
 @pytest.fixture(autouse=True)
 def no_cache_of_the_user(monkeypatch):
     """Else every later test of this process would compile into the user's home."""
-    monkeypatch.setattr(main.experiment, "use_compilation_cache", lambda: None)
+    monkeypatch.setattr(main.process, "use_compilation_cache", lambda: None)
 
 
 @pytest.fixture
@@ -124,7 +125,7 @@ def test_flags_of_other_verbs_are_refused(typed, words, expected):
 
 def test_a_camera_needs_no_config(typed, monkeypatch):
     seen = []
-    monkeypatch.setattr("ttp_jax.verbs.live.camera", lambda place: seen.append(place) or iter(()))
+    monkeypatch.setattr(live, "camera_pictures", lambda place: seen.append(place) or iter(()))
     code, said = typed("ttp", "live", "--device=cpu")
     assert code == 1 and "no picture came" in said and seen == ["0"]
 
