@@ -31,8 +31,8 @@ def read(path: str, first: int, skeleton: Skeleton, clip: clips_lib.Clip) -> Lab
     """
     count = clip.num_frames if clip.numbers is None else None
     pictures = clip.frame_names
-    names = None if pictures is None else dict(
-        zip(pictures, clip.frame_numbers.tolist(), strict=True)
+    names = (
+        None if pictures is None else dict(zip(pictures, clip.frame_numbers.tolist(), strict=True))
     )
     known = labels_lib.read(
         path, skeleton, clip.name, clip.largest, count=count, first=first, names=names
