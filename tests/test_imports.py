@@ -17,7 +17,7 @@ ORDER = (
     "files", "skeletons", "palette", "geometry", "heatmaps", "augment", "smooth", "metrics",
     "presence", "warning_signs", "conv", "models", "losses", "convert", "visualize", "track",
     "exports", "report", "state", "settings", "tasks", "steps", "memory", "crops", "methods", "ttp",
-    "parallel", "checkpoint", "people", "driver", "api",
+    "parallel", "checkpoint", "people", "driver", "inputs", "api",
 )  # fmt: skip
 CORE = {*ORDER} - {"api"}  # which is for programs of others
 # What each floor may import of the project's own, beside itself.
