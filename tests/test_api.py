@@ -7,15 +7,17 @@ import numpy as np
 import pytest
 import small_net
 import small_run
-from ttp_jax.verbs.runner import Runner, subject_key
 
 import ttp_jax
 from data_pipelines import windows
 from data_pipelines.clips import Clip
-from ttp_jax import api, people
+from ttp_jax import inputs, people
 from ttp_jax.checkpoint import ModelFile, fingerprint, write_model
+from ttp_jax.runs import experiment
+from ttp_jax.runs.batch import Runner
+from ttp_jax.runs.starts import subject_key
 from ttp_jax.skeletons import PENN13
-from ttp_jax.verbs import experiment, export
+from ttp_jax.verbs import export
 
 SIZE = 32  # of the network's crops
 COUNT = 10  # frames: a whole chunk and a part of one
@@ -29,14 +31,14 @@ NOISE = 2 * COUNT * small_run.get_config().ttp.learning_rate
 ONLINE = pytest.param("online", marks=pytest.mark.slow)  # it compiles longest
 
 
-def experiment_of():
+def config_of():
     config = small_run.get_config()
     config.model.depth, config.model.upsamplings = 18, 1  # which the fixture `shallow` cuts
     return config
 
 
 def written(path, config):
-    base = small_net.base(experiment.build_model(config), levels=0)
+    base = small_net.base(experiment.build(config).net, levels=0)
     write_model(path, ModelFile(base, export.needed(config), {"step": 0}))
     return path
 
@@ -44,7 +46,7 @@ def written(path, config):
 @pytest.fixture(scope="module")
 def path(tmp_path_factory, shallow):
     """A model's file: a tiny network with random weights."""
-    return written(tmp_path_factory.mktemp("model") / "tiny.npz", experiment_of())
+    return written(tmp_path_factory.mktemp("model") / "tiny.npz", config_of())
 
 
 @pytest.fixture(scope="module")
@@ -96,15 +98,15 @@ def test_an_unknown_name_is_an_attribute_error():
 
 def ran(model, frames, boxes, scenario):
     """What the verbs' runner makes of the same person."""
-    config = experiment_of()
+    made = experiment.build(config_of())
     clip = Clip("anna", "anna", "test", len(frames), lambda t: frames[t], np.float32(boxes))
-    return Runner(config, model.base, scenario).one(clip)
+    return Runner(made, model.base, scenario).one(clip)
 
 
 @pytest.mark.parametrize("scenario", [ONLINE, "offline"])
 def test_personalization_gives_the_numbers_of_the_verb(model, frames, boxes, scenario):
     expected = ran(model, frames, boxes, scenario)
-    key = subject_key(experiment_of().seed, "anna")
+    key = subject_key(config_of().seed, "anna")
     found = ttp_jax.personalize(model, frames, boxes, scenario=scenario, seed=key)
     np.testing.assert_allclose(found.joints, expected.joints, atol=1e-3)
     np.testing.assert_allclose(found.likelihood, expected.peaks, atol=NOISE)
@@ -142,7 +144,7 @@ def test_windows_are_those_of_the_pipeline(picture_size):
         crop = np.float32([rng.uniform(0, width), rng.uniform(0, height), rng.uniform(20, 350)])
         expected, view = windows.window_of(picture, crop, shape, 2.0 * SIZE)
         window = np.zeros_like(expected)
-        assert api._cut(picture, crop, 2 * SIZE, out=window) == view
+        assert inputs.cut(picture, crop, 2 * SIZE, out=window) == view
         difference = np.abs(window.astype(int) - expected)
         assert difference.max() <= 1, crop
         assert (window.any(-1) == expected.any(-1)).all()
@@ -161,8 +163,8 @@ def test_joints_of_a_large_picture_are_those_of_the_small_one(model, frames):
 def test_a_large_video_takes_little_of_the_device():
     """A frame takes the window's bytes, whatever the camera; numpy's broadcasting makes a video."""
     video = np.broadcast_to(np.uint8(7), (9, 1080, 1920, 3))
-    pictures, crops = api._checked(video, [600, 100, 1000, 1000])
-    chunks = list(api._chunks(pictures, crops, SIZE))
+    pictures, crops = inputs.checked(video, [600, 100, 1000, 1000])
+    chunks = list(inputs.chunks(pictures, crops, SIZE, 8))
     assert [int(chunk.valid.sum()) for chunk in chunks] == [8, 1]
     for chunk in chunks:
         assert chunk.pictures.shape == (8, 4 * SIZE, 4 * SIZE, 3)
@@ -323,7 +325,7 @@ def test_a_stream_must_remember_two_frames(model):
 
 
 def test_a_baseline_can_only_predict(tmp_path, shallow):
-    config = experiment_of()
+    config = config_of()
     config.model.method = "baseline"
     path = written(tmp_path / "baseline.npz", config)
     with pytest.raises(ValueError, match="baseline has no self-supervised task"):
@@ -331,7 +333,7 @@ def test_a_baseline_can_only_predict(tmp_path, shallow):
 
 
 def test_quarter_turns_are_not_told_in_turned_pictures(tmp_path, shallow):
-    config = experiment_of()
+    config = config_of()
     config.model.method = "rotation"
     path = written(tmp_path / "rotation.npz", config)
     with pytest.raises(ValueError, match="config.ttp.offline_rotation_prob=0"):
@@ -351,7 +353,7 @@ def test_a_file_that_is_no_model_is_named(tmp_path, path):
     damaged.write_bytes(path.read_bytes()[:-2000])
     with pytest.raises(ValueError, match="damaged.npz is no whole model file"):
         ttp_jax.load(damaged)
-    foreign = export.needed(experiment_of())
+    foreign = export.needed(config_of())
     foreign["data"]["skeleton"] = "dog20"
     write_model(tmp_path / "dog.npz", ModelFile(ttp_jax.load(path).base, foreign, {}))
     with pytest.raises(ValueError, match="dog.npz has joints of 'dog20', expected one of penn13"):

@@ -262,11 +262,7 @@ class Outputs:
             written += exports.write(track, place, formats, suffix)
             if when == "after" and ENSEMBLE in self._formats:
                 written += self._join_ensemble(clip, track)
-            # Of an earlier wish: who finds both can't tell which belongs to the report.
-            for old in place.glob(f"{glob.escape(clip.name + suffix)}.*"):
-                if old not in written:
-                    old.unlink()
-                    say(f"  removed, as it isn't asked for any more: {old}")
+            _remove_others(place, clip.name + suffix, written)
         return written
 
     def _join_ensemble(self, clip, track: exports.Track) -> list[pathlib.Path]:
@@ -284,6 +280,14 @@ class Outputs:
                 f"{folder} has members of other settings than this run's: move it away."
             )
         return exports.write_eks({self._experiment.seed: track}, folder)
+
+
+def _remove_others(folder: pathlib.Path, stem: str, written: list[pathlib.Path]) -> None:
+    """Remove exports of this stem that an earlier --formats left, which would be taken for ours."""
+    for old in folder.glob(f"{glob.escape(stem)}.*"):
+        if old not in written:
+            old.unlink()
+            say(f"  removed, as it isn't asked for any more: {old}")
 
 
 def _tell(
