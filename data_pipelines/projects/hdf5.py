@@ -42,6 +42,8 @@ def read(path: Path) -> Frame:
     Raises:
       DataError: the file is missing, damaged, holds no such table, or holds it as pickled objects.
     """
+    if not path.is_file():
+        raise DataError(f"{path} can't be read: no such file.")
     try:
         with h5py.File(path, "r") as file:
             group = _table(file, path)
@@ -49,8 +51,6 @@ def read(path: Path) -> Frame:
             frame = (_fixed if kind == "frame" else _appendable)(group)
     except DataError:
         raise
-    except FileNotFoundError as error:
-        raise DataError(f"{path} can't be read: {error.strerror or 'no such file'}.") from error
     except Exception as error:  # what h5py raises depends on where the damage is
         raise DataError(
             f"{path} can't be read as a table that pandas wrote ({_short(error)}). {REMEDY}."

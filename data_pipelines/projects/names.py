@@ -42,12 +42,13 @@ def frame_numbers(pictures: Sequence[str]) -> list[int | None]:
     found = [_candidates(stem(picture)) for picture in pictures]
     places = {count: _varying([f for f in found if len(f) == count]) for count in map(len, found)}
     return [
-        _bare(picture) if _is_bare(picture) else (f[places[len(f)]] if f else None)
+        _bare(picture) if is_bare(picture) else (f[places[len(f)]] if f else None)
         for picture, f in zip(pictures, found, strict=True)
     ]
 
 
-def _is_bare(picture: str) -> bool:
+def is_bare(picture: str) -> bool:
+    """Whether a picture's name is the number of its frame, and no file's."""
     return bool(re.fullmatch(r"[+-]?\d{1,100}(\.\d{0,100})?", picture))
 
 

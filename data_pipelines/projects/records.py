@@ -197,14 +197,14 @@ class Project:
         pairs = [f"{skeleton.joints[a]}/{skeleton.joints[b]}" for a, b in skeleton.flip_pairs]
         names = ", ".join(f"{name} ({count})" for name, count in list(counts.items())[:8])
         more = f" and {len(counts) - 8} more" if len(counts) > 8 else ""
-        videos = len(self.footage)
+        unlabelled = sum(not film.recording for film in self.footage)
         return [
             f"{self.tool} project {self.path}: {len(counts)} subjects, {self.num_frames} labelled "
             f"frames in {len(set(self.recordings))} recordings, {labelled} labelled joints.",
             f"Subjects (frames): {names}{more}.",
             f"{skeleton.size} joints: {', '.join(skeleton.joints)}.",
             f"Mirror pairs: {', '.join(pairs) or 'none'}; limbs: {len(skeleton.limbs)}.",
-            f"Videos: {videos}, {sum(not f.recording for f in self.footage)} of them without labels.",
+            f"Videos: {len(self.footage)}, {unlabelled} of them without labels.",
             *(f"Left out: {sentence}" for sentence in self.left_out),
             *(f"Note: {sentence}" for sentence in self.notes),
         ]

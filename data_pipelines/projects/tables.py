@@ -151,11 +151,13 @@ def _from_csv(path: Path) -> _Table:
     width = len(header["coords"])
     # Newer files have the picture's path in three columns, for which the header is empty.
     start = next((i for i, cell in enumerate(header["coords"]) if i and cell), width)
-    # Some tools write a row without labels with too few cells.
+    # Some tools write a row without labels with too few cells; a last one may be cut off.
+    *before, last = lines[len(titles) :] or [None]
     lines = [
         (n, line if any(line[start:]) else line[:start] + [""] * (width - start))
-        for n, line in lines[len(titles) :]
+        for n, line in filter(None, before)
     ]
+    lines += [last] if last else []
     broken = [n for n, line in [*enumerate(header.values(), 1), *lines] if len(line) != width]
     if broken:
         raise DataError(
