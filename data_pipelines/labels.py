@@ -1,37 +1,40 @@
 """True joints of some frames of an own video, from the files that labelling tools write.
 
-    suffix  written by                                    a joint that isn't labelled
-    .json   COCO keypoints (CVAT, Label Studio, ...)      v = 0
-    .csv    DeepLabCut (CollectedData_*.csv)              empty cells
-    .mat    Penn Action, one label file                   NaN
+    given           written by                                  a joint that isn't labelled
+    .json           COCO keypoints (CVAT, Label Studio, ...)    v = 0
+    .csv, .h5       DeepLabCut, Lightning Pose                  empty cells, NaN
+    a folder        DeepLabCut's labeled-data/NAME              the same
+    .slp            SLEAP                                       NaN, or not visible
+    .mat            Penn Action, one label file                 NaN
 
-Places are pixels of the upright picture, pixel centres at integers, in all three; Penn Action's
+Places are pixels of the upright picture, pixel centres at integers, in all of them; Penn Action's
 1-based pixels are shifted. Tools that put the first pixel's centre at 0.5 are half a pixel off.
 
-Frames are counted from 0. A bare number in DeepLabCut's first column and a row of a .mat file are
-frames; of a picture's name the last number is ("labeled-data/video/img0042.png" is frame 42), which
-is right for pictures numbered from 0. COCO pictures without numbers count in the order of the file.
+Labels of a folder of pictures belong to the pictures of the same file names. Those of a video
+belong to frames, counted from 0: a bare number, a row of a .mat file and SLEAP's frame index are
+frames; of a picture's name it is the number that stands for one (`projects.names.frame_numbers`),
+which is right for pictures numbered from 0. COCO pictures without numbers count in the order of the
+file.
 
 Keypoints are matched to the skeleton's joints by name: case, "-", "_", "." and spaces don't matter,
 and left and right may be l and r, before or after the part ("LWrist", "wrist-left"). Nothing is
 guessed beyond that: COCO's nose is no head.
 """
 
-import csv
-import json
+import collections
 import os
-import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from data_pipelines import penn
-from data_pipelines.clips import DataError, read_text
-from ttp_jax.skeletons import PENN13, Skeleton
+from data_pipelines.clips import DataError
+from data_pipelines.projects import coco, deeplabcut, names, sleap, tables
+from data_pipelines.projects.records import Options, Row, Sheet
+from ttp_jax.skeletons import PENN13, Skeleton, spellings, squeezed
 
-DLC_HEADERS = (["scorer", "bodyparts", "coords"], ["scorer", "individuals", "bodyparts", "coords"])
 MOST_FRAMES = 2**31  # of a video of unknown length: larger numbers are dates or hashes
 
 
@@ -52,30 +55,6 @@ class Labels(NamedTuple):
     notes: tuple[str, ...]
 
 
-class _Row(NamedTuple):
-    """One picture of a file.
-
-    Attributes:
-      picture: its name, or the number of its frame.
-      size: its height and width, None where the file doesn't say.
-      joints: float64 [k, 2] of the file's keypoints; NaN where not labelled.
-      visible: bool [k].
-    """
-
-    picture: str
-    size: tuple[int, int] | None
-    joints: np.ndarray
-    visible: np.ndarray
-
-
-class _Sheet(NamedTuple):
-    """What one file holds: names of its keypoints [k], its pictures, notes."""
-
-    names: list[str]
-    rows: list[_Row]
-    notes: list[str]
-
-
 def read(
     path: str | os.PathLike,
     skeleton: Skeleton,
@@ -84,39 +63,39 @@ def read(
     *,
     count: int | None = None,
     first: int = 0,
+    pictures: Mapping[str, int] | None = None,
 ) -> Labels:
-    """Read the labels of one video.
+    """Read the labels of one video or folder of pictures.
 
     Args:
-      path: .json, .csv or .mat file, see the module's first lines.
+      path: file or folder, see the module's first lines; "~" is the home folder.
       skeleton: whose joints are wanted.
       clip_name: the video's name. Chooses the pictures in the folder of that name where a file
         holds pictures of several folders.
       size: height and width of the video's upright pictures; labels of other pictures are refused.
       count: number of the video's frames; labels beyond are refused.
       first: number in the name of the picture that is the video's first frame, 1 for "0001.png".
+      pictures: the frames' file names and numbers, where they are files: labels go by these names.
 
     Raises:
       DataError: names the file, what is wrong with it, and what to do.
     """
-    path = Path(path)
-    reader = READERS.get(path.suffix.lower())
-    if reader is None:
-        raise DataError(
-            f"{path} is no file of labels: expected COCO keypoints (.json), DeepLabCut (.csv) or "
-            "Penn Action (.mat)."
-        )
-    names, rows, notes = reader(path)
-    joints_of, notes_on_names = _match(names, skeleton, path)
+    path = Path(path).expanduser()
+    joint_names, rows, _, notes, *_ = _sheet(path)
+    joints_of, notes_on_names = _match(joint_names, skeleton, path)
     columns, targets = list(joints_of), list(joints_of.values())
     rows = [row for row in rows if not np.isnan(row.joints[columns]).all()]
     if not rows:
         raise DataError(
-            f"{path}: none of {', '.join(names[column] for column in columns)} is labelled in any "
-            "frame: label some frames, or export again."
+            f"{path}: none of {', '.join(joint_names[column] for column in columns)} is labelled "
+            "in any frame: label some frames, or export again."
         )
     rows, note_on_clip = _of_clip(rows, clip_name, path)
-    frames = _frame_numbers(rows, first, count, path)
+    if pictures is None or all(names.is_bare(row.picture) for row in rows):
+        rows, notes_on_frames = _numbered(rows, path)
+        frames = _frame_numbers(rows, first, count, path)
+    else:
+        rows, frames, notes_on_frames = _by_name(rows, pictures, path)
 
     joints = np.full((len(rows), skeleton.size, 2), np.nan, np.float32)
     visible = np.zeros(joints.shape[:2], bool)
@@ -127,9 +106,11 @@ def read(
         _check_places(joints, rows, size, skeleton, path)
 
     hidden = int((~np.isnan(joints[..., 0]) & ~visible).sum())
-    notes = [*notes, *notes_on_names, *note_on_clip]
+    notes = [*notes_on_frames, *notes, *notes_on_names, *note_on_clip]
     if hidden:
         notes.append(f"{hidden} labelled joints are marked as hidden: they have a place, no score.")
+    if not visible.any():
+        raise DataError(f"{path}: all {hidden} labelled joints are marked as hidden: none counts.")
     order = np.argsort(frames)
     return Labels(frames[order], joints[order], visible[order], tuple(notes))
 
@@ -137,207 +118,90 @@ def read(
 # --- Formats -------------------------------------------------------------------------------------
 
 
-def _coco(path: Path) -> _Sheet:
-    """Read COCO's keypoint annotations of one person."""
-    text = read_text(path)
-    try:
-        content = json.loads(text)
-    except ValueError as error:
-        raise DataError(f"{path} is no JSON, or cut off ({error}): export it again.") from error
-    try:
-        pictures, sizes = _coco_images(content["images"])
-        named = {
-            category["id"]: tuple(map(str, category["keypoints"]))
-            for category in content["categories"]
-            if category.get("keypoints")
-        }
-        people = [
-            (
-                f"{path}, annotation {person.get('id')}",
-                person["image_id"],
-                named[person["category_id"]],
-                person["keypoints"],
-            )
-            for person in content["annotations"]
-            if person["category_id"] in named and any((person.get("keypoints") or [])[2::3])
-        ]
-        strays = [f"{where} is of image {key}" for where, key, *_ in people if key not in pictures]
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise DataError(
-            f"{path} holds no COCO keypoint annotations ({error!r}): expected an object with "
-            "images (id, file_name), annotations (image_id, category_id, keypoints) and categories "
-            "(id, keypoints). Files of results have no names of keypoints and can't be read."
-        ) from error
-    if len(pictures) < len(content["images"]):
-        raise DataError(f"{path}: two images have the same id: export it again.")
-    if strays:
-        raise DataError(f"{strays[0]}, which the file doesn't list: export it again.")
-    skeletons = {names for _, _, names, _ in people}
-    if len(skeletons) != 1:
-        raise DataError(
-            f"{path}: {len(skeletons)} categories have labelled keypoints, expected one: label one "
-            "person, with one skeleton."
-        )
-    notes = []
-    if all(_last_number(picture) is None for picture in pictures.values()):
-        pictures = {key: str(place) for place, key in enumerate(pictures)}
-        notes.append("no picture's name has a number: they count as frames 0, 1, ... in order.")
-    rows: dict[Any, _Row] = {}
-    for where, key, names, values in people:
-        if key in rows:
+def _sheet(path: Path) -> Sheet:
+    """The labels of one individual, from whatever file they are in."""
+    if path.is_dir():
+        sheet = deeplabcut.sheet_of(path, Options())
+        if sheet is None:
             raise DataError(
-                f"{where} is a second person in {pictures[key]}: keep the keypoints of the one "
-                "whose video it is."
+                f"{path} has no file of labels: expected DeepLabCut's {deeplabcut.LABELS}*.csv or "
+                ".h5 beside the pictures."
             )
-        places, flags = _coco_keypoints(values, len(names), where)
-        rows[key] = _Row(pictures[key], sizes.get(key), places, flags == 2)
-    return _Sheet(list(skeletons.pop()), list(rows.values()), notes)
-
-
-def _coco_images(images: list[dict]) -> tuple[dict[Any, str], dict[Any, tuple]]:
-    """Return the name and, where the file says it, the (height, width) of each image id."""
-    pictures = {image["id"]: str(image["file_name"]) for image in images}
-    sizes = {
-        image["id"]: (int(image["height"]), int(image["width"]))
-        for image in images
-        if image.get("height") and image.get("width")
-    }
-    return pictures, sizes
-
-
-def _coco_keypoints(values: Any, count: int, where: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return places [k, 2], NaN where not labelled, and flags v [k] of one person."""
-    try:
-        table = np.array(values, np.float64).reshape(count, 3)
-    except (TypeError, ValueError) as error:
+    elif (reader := READERS.get(path.suffix.lower())) is not None:
+        sheet = reader(path)
+    else:
         raise DataError(
-            f"{where} has {len(values)} values in keypoints, expected {3 * count} numbers: x, y, v "
-            f"of {count} keypoints. Export it again."
-        ) from error
-    places, flags = table[:, :2], table[:, 2]
-    if not np.isin(flags, (0, 1, 2)).all():
-        raise DataError(
-            f"{where} has v {flags.tolist()}, expected 0 (not labelled), 1 (hidden) or 2 (visible)."
+            f"{path} is no file of labels: expected COCO keypoints (.json), DeepLabCut (.csv, .h5 "
+            "or a folder labeled-data/NAME), SLEAP (.slp) or Penn Action (.mat)."
         )
-    if np.isnan(places[flags > 0]).any():
-        raise DataError(f"{where} has a labelled keypoint (v > 0) at NaN: set its v to 0.")
-    return np.where(flags[:, None] > 0, places, np.nan), flags
-
-
-def _deeplabcut(path: Path) -> _Sheet:
-    """Read DeepLabCut's table of one individual."""
-    try:
-        lines = list(enumerate(csv.reader(read_text(path).splitlines()), start=1))
-    except csv.Error as error:
-        raise DataError(f"{path} is no CSV ({error}): export it again.") from error
-    lines = [(number, line) for number, line in lines if any(line)]
-    titles = [line[0] for _, line in lines[:4]]
-    titles = titles[: titles.index("coords") + 1] if "coords" in titles else titles
-    if titles not in DLC_HEADERS:
+    if not sheet.rows:
         raise DataError(
-            f"{path} is no DeepLabCut table: lines begin with {', '.join(titles) or 'nothing'}, "
-            "expected scorer, (individuals,) bodyparts, coords. Export it again, with commas."
+            f"{path}: no cell of its {sheet.blank} rows is labelled: label some frames."
         )
-    header = {title: line for title, (_, line) in zip(titles, lines, strict=False)}
-    width, lines = len(header["coords"]), lines[len(titles) :]
-    broken = [n for n, line in [*enumerate(header.values(), 1), *lines] if len(line) != width]
-    if broken:
-        raise DataError(
-            f"{path}, line {broken[0]}: not {width} cells, as many as in the line coords: the file "
-            "is cut off or damaged, export it again."
-        )
-    # Newer files have the picture's path in three columns, for which the header is empty.
-    start = next((i for i, cell in enumerate(header["coords"]) if i and cell), width)
-    places = _dlc_columns({title: line[start:] for title, line in header.items()}, path)
-    values = np.array([_dlc_cells(line[start:], f"{path}, line {n}") for n, line in lines])
-    values = values.reshape(len(lines), width - start)
-    xy = {key: values[:, [at["x"], at["y"]]] for key, at in places.items()}
-    people = {who for (who, _), place in xy.items() if not np.isnan(place).all()}
+    people = sorted({row.individual for row in sheet.rows})
     if len(people) > 1:
         raise DataError(
-            f"{path} has labels of {len(people)} individuals ({', '.join(sorted(people))}): keep "
-            "the columns of the one whose video it is."
+            f"{path} has labels of {len(people)} individuals ({', '.join(people)}): keep the "
+            "columns of the one whose video it is."
         )
-    kept = {part: place for (who, part), place in xy.items() if who in people}
-    if not kept:
-        raise DataError(f"{path}: no cell of its {len(lines)} rows is labelled: label some frames.")
-    joints = np.stack(list(kept.values()), 1)
-    rows = [
-        _Row("/".join(line[:start]), None, row, ~np.isnan(row).any(-1))
-        for (_, line), row in zip(lines, joints, strict=True)
-    ]
-    notes = []
-    if "likelihood" in header["coords"]:
-        notes.append("the file has a column likelihood: predictions, taken for labels.")
-    return _Sheet(list(kept), rows, notes)
-
-
-def _dlc_columns(header: dict[str, list[str]], path: Path) -> dict[tuple[str, str], dict[str, int]]:
-    """Find the columns of x and y of each (individual, bodypart)."""
-    people = header.get("individuals", [""] * len(header["coords"]))
-    places: dict[tuple[str, str], dict[str, int]] = {}
-    for i, key in enumerate(zip(people, header["bodyparts"], strict=True)):
-        if header["coords"][i] in places.setdefault(key, {}):
+    taken: dict[str, Row] = {}
+    for row in sheet.rows:
+        if row.picture in taken and not row.individual:
             raise DataError(
-                f"{path}: two columns {header['coords'][i]} of {key[1]}: keep one scorer's columns."
+                f"{row.where} is a second person in {row.picture}: keep the keypoints of the one "
+                "whose video it is."
             )
-        places[key][header["coords"][i]] = i
-    for (_, part), found in places.items():
-        if not {"x", "y"} <= set(found):
-            raise DataError(
-                f"{path}: {part} has columns {', '.join(found)}, expected x and y: export it again."
-            )
-    return places
+        taken[row.picture] = row
+    return sheet
 
 
-def _dlc_cells(cells: list[str], where: str) -> list[float]:
-    try:
-        return [float(cell or "nan") for cell in cells]
-    except ValueError as error:
-        raise DataError(f"{where}: {error}: expected numbers, or empty cells.") from error
-
-
-def _penn(path: Path) -> _Sheet:
+def _penn(path: Path) -> Sheet:
     """Read one label file of Penn Action; its rows are the video's frames."""
     label = penn.read_label(path)
     joints = label.joints.astype(np.float64)
     joints[~np.isfinite(joints).all(-1)] = np.nan
     rows = [
-        _Row(str(frame), label.size, joints[frame], label.visible[frame])
+        Row(str(path), str(frame), joints[frame], label.visible[frame], size=label.size)
         for frame in range(label.num_frames)
     ]
-    return _Sheet(list(PENN13.joints), rows, [])
+    return Sheet(list(PENN13.joints), rows)
 
 
-READERS = {".json": _coco, ".csv": _deeplabcut, ".mat": _penn}
+READERS: dict[str, Callable[[Path], Sheet]] = {
+    ".json": coco.sheet,
+    ".csv": tables.sheet,
+    ".h5": tables.sheet,
+    ".slp": sleap.sheet,
+    ".mat": _penn,
+}
 
 
 # --- Names ---------------------------------------------------------------------------------------
 
 
 def _match(
-    names: Sequence[str], skeleton: Skeleton, path: Path
+    labelled: Sequence[str], skeleton: Skeleton, path: Path
 ) -> tuple[dict[int, int], list[str]]:
     """Map places in the file to joints of the skeleton, by name; and say what has no partner."""
-    spellings = {form: k for k, joint in enumerate(skeleton.joints) for form in _spellings(joint)}
-    found = {i: spellings[s] for i, name in enumerate(names) if (s := _squeezed(name)) in spellings}
+    forms = {form: k for k, joint in enumerate(skeleton.joints) for form in spellings(joint)}
+    found = {i: forms[s] for i, name in enumerate(labelled) if (s := squeezed(name)) in forms}
     if not found:
         raise DataError(
             f"{path} has none of the joints of {skeleton.name}: its keypoints are "
-            f"{', '.join(names)}; expected some of {', '.join(skeleton.joints)}. Rename them."
+            f"{', '.join(labelled)}; expected some of {', '.join(skeleton.joints)}. Rename them."
         )
     for k, joint in enumerate(skeleton.joints):
-        same = [names[i] for i, other in found.items() if other == k]
+        same = [labelled[i] for i, other in found.items() if other == k]
         if len(same) > 1:
             raise DataError(f"{path}: {' and '.join(same)} both mean {joint}: remove one.")
     parts = {
         "read as another name": [
-            f"{names[i]} as {skeleton.joints[k]}"
+            f"{labelled[i]} as {skeleton.joints[k]}"
             for i, k in found.items()
-            if names[i] != skeleton.joints[k]
+            if labelled[i] != skeleton.joints[k]
         ],
         f"left out, for {skeleton.name} has no such joint": [
-            name for i, name in enumerate(names) if i not in found
+            name for i, name in enumerate(labelled) if i not in found
         ],
         f"joints of {skeleton.name} that the file doesn't have": [
             joint for k, joint in enumerate(skeleton.joints) if k not in found.values()
@@ -346,25 +210,12 @@ def _match(
     return found, [f"{what}: {', '.join(which)}." for what, which in parts.items() if which]
 
 
-def _spellings(joint: str) -> list[str]:
-    """All squeezed names that mean a joint: leftwrist, lwrist, wristleft, wristl."""
-    side, _, part = joint.partition("_")
-    if side not in ("left", "right"):
-        return [_squeezed(joint)]
-    part = _squeezed(part)
-    return [form for s in (side, side[0]) for form in (s + part, part + s)]
-
-
-def _squeezed(name: str) -> str:
-    return re.sub(r"[-_.\s]", "", name.lower())
-
-
 # --- Pictures and frames -------------------------------------------------------------------------
 
 
-def _of_clip(rows: list[_Row], clip_name: str | None, path: Path) -> tuple[list[_Row], list[str]]:
+def _of_clip(rows: list[Row], clip_name: str | None, path: Path) -> tuple[list[Row], list[str]]:
     """Choose the pictures of one video by their folder; those without a folder are of any."""
-    folders = sorted({_folder(row.picture) for row in rows} - {""})
+    folders = sorted({names.folder(row.picture) for row in rows} - {""})
     others = [folder for folder in folders if folder != clip_name]
     if len(folders) < 2:
         known = not clip_name or not others
@@ -374,32 +225,62 @@ def _of_clip(rows: list[_Row], clip_name: str | None, path: Path) -> tuple[list[
             f"{path} has pictures of {len(folders)} folders ({', '.join(folders[:5])}), none of "
             f"them {clip_name}: name the video after its folder, or keep one folder's labels."
         )
-    kept = [row for row in rows if _folder(row.picture) in ("", clip_name)]
+    kept = [row for row in rows if names.folder(row.picture) in ("", clip_name)]
     return kept, [f"left out, pictures of other folders than {clip_name}: {', '.join(others)}."]
 
 
-def _folder(picture: str) -> str:
-    return ["", *re.split(r"[/\\]", picture)][-2]
+def _by_name(
+    rows: list[Row], pictures: Mapping[str, int], path: Path
+) -> tuple[list[Row], np.ndarray, list[str]]:
+    """The rows whose pictures are there, by name or by name without suffix, with their frames."""
+    stems = collections.Counter(names.stem(name) for name in pictures)
+    alike = {names.stem(name): number for name, number in pictures.items()}
+    kept: dict[int, Row] = {}
+    missing = []
+    for row in rows:
+        file, stem = names.file(row.picture), names.stem(row.picture)
+        number = pictures.get(file, alike.get(stem) if stems[stem] == 1 else None)
+        if number is None:
+            missing.append(file)
+        elif number in kept:
+            raise DataError(
+                f"{path}: {kept[number].picture} and {row.picture} are both {file}: keep one of "
+                "them."
+            )
+        else:
+            kept[number] = row
+    if not kept:
+        raise DataError(
+            f"{path}: none of its {len(rows)} labelled pictures ({', '.join(missing[:3])}, ...) "
+            f"has the name of a picture given ({', '.join(list(pictures)[:3])}, ...): labels of "
+            "pictures go by their file names."
+        )
+    shown = f"{', '.join(missing[:3])}{', ...' * (len(missing) > 3)}"
+    note = f"left out, {len(missing)} labelled pictures that aren't among those given: {shown}."
+    return list(kept.values()), np.array(list(kept), np.int64), [note] if missing else []
 
 
-def _last_number(picture: str) -> int | None:
-    """Return the last number of a picture's name, without folder and suffix."""
-    name = re.sub(r"\.[a-zA-Z]\w*$", "", re.split(r"[/\\]", picture)[-1])
-    name = re.sub(r"\.rf\.\w+$", "", name)  # Roboflow appends a hash
-    numbers = re.findall(r"\d+", name)
-    return int(numbers[-1]) if numbers else None
+def _numbered(rows: list[Row], path: Path) -> tuple[list[Row], list[str]]:
+    """COCO's pictures without numbers in their names count in the file's order."""
+    listed = coco.pictures(path) if path.suffix.lower() == ".json" else []
+    if not listed or any(number is not None for number in names.frame_numbers(listed)):
+        return rows, []
+    places = {picture: str(place) for place, picture in enumerate(listed)}
+    note = "no picture's name has a number: they count as frames 0, 1, ... in order."
+    return [row._replace(picture=places[row.picture]) for row in rows], [note]
 
 
-def _frame_numbers(rows: list[_Row], first: int, count: int | None, path: Path) -> np.ndarray:
+def _frame_numbers(rows: list[Row], first: int, count: int | None, path: Path) -> np.ndarray:
     """Return the frames [n] of the pictures, all different and within the video."""
     taken: dict[int, str] = {}
-    for picture, *_ in rows:
-        frame = _frame_number(picture, first)
+    pictures = [row.picture for row in rows]
+    for picture, frame in zip(pictures, names.frame_numbers(pictures), strict=True):
         if frame is None:
             raise DataError(
                 f"{path}: no whole number in {picture}, expected the frame's, as in img0042.png: "
                 "rename it."
             )
+        frame -= 0 if names.is_bare(picture) else first
         if not 0 <= frame < (MOST_FRAMES if count is None else count):
             length = "of the video" if count is None else f"of the video's {count}"
             raise DataError(
@@ -414,14 +295,7 @@ def _frame_numbers(rows: list[_Row], first: int, count: int | None, path: Path) 
     return np.array(list(taken), np.int64)
 
 
-def _frame_number(picture: str, first: int) -> int | None:
-    if re.fullmatch(r"[+-]?\d+(\.\d*)?", picture):
-        return int(float(picture)) if float(picture).is_integer() else None
-    number = _last_number(picture)
-    return None if number is None else number - first
-
-
-def _check_sizes(rows: list[_Row], size: tuple[int, int] | None, path: Path) -> None:
+def _check_sizes(rows: list[Row], size: tuple[int, int] | None, path: Path) -> None:
     for row in rows:
         if size and row.size and row.size != tuple(size):
             raise DataError(
@@ -431,7 +305,7 @@ def _check_sizes(rows: list[_Row], size: tuple[int, int] | None, path: Path) -> 
 
 
 def _check_places(
-    joints: np.ndarray, rows: list[_Row], size: tuple[int, int] | None, skeleton, path: Path
+    joints: np.ndarray, rows: list[Row], size: tuple[int, int] | None, skeleton, path: Path
 ) -> None:
     """Refuse labelled joints [n, K, 2] outside the picture; some tools mean "none" by -1, -1."""
     for row, places in zip(rows, joints, strict=True):

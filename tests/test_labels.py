@@ -12,7 +12,7 @@ from pycocotools.coco import COCO
 from data_pipelines import labels, penn
 from data_pipelines.clips import DataError
 from ttp_jax import exports, metrics
-from ttp_jax.skeletons import BBC7, H36M16, PENN13, SKELETONS
+from ttp_jax.skeletons import BBC7, H36M16, PENN13, SKELETONS, spellings
 
 HEIGHT, WIDTH = 240, 320
 COCO17 = (
@@ -495,14 +495,14 @@ def test_other_names_are_not_guessed(tmp_path, name):
 
 def test_no_two_joints_share_a_spelling():
     for skeleton in SKELETONS.values():
-        forms = [form for joint in skeleton.joints for form in labels._spellings(joint)]
+        forms = [form for joint in skeleton.joints for form in spellings(joint)]
         assert len(forms) == len(set(forms))
 
 
 def test_files_that_are_no_labels(tmp_path):
-    with pytest.raises(DataError, match=r"a.h5 is no file of labels: expected COCO .*\.json"):
-        labels.read(tmp_path / "a.h5", PENN13)
-    for name in ("gone.json", "gone.csv", "gone.mat"):
+    with pytest.raises(DataError, match=r"a.txt is no file of labels: expected COCO .*\.json"):
+        labels.read(tmp_path / "a.txt", PENN13)
+    for name in ("gone.json", "gone.csv", "gone.h5", "gone.slp", "gone.mat"):
         with pytest.raises(DataError, match=f"^\\S*{name} can't be read"):
             labels.read(tmp_path / name, PENN13)
     (tmp_path / "utf16.csv").write_bytes("scorer".encode("utf-16"))

@@ -1,13 +1,19 @@
-"""Joint orders of the data sets: names, mirror pairs, limbs, torso and drawing colours.
+"""Joint orders: names, mirror pairs, limbs, torso and drawing colours, of any animal or thing.
 
 A skeleton is plain data. Joint order follows the data set's files, so labels need no permutation on
-the way in.
+the way in. `SKELETONS` holds those of the paper's data sets; `build` makes one from the names of a
+labelled project, `to_json` and `from_json` store it whole.
 """
 
+import colorsys
 import dataclasses
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
+
+MOST_JOINTS = 200
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,7 +21,7 @@ class Skeleton:
     """One joint order.
 
     Attributes:
-      name: key in `SKELETONS`.
+      name: what messages call it; key in `SKELETONS` for those of the paper's data sets.
       joints: joint names, in the order of the labels.
       flip_pairs: index pairs that swap when the picture is mirrored.
       limbs: index pairs that are drawn as lines.
@@ -55,16 +61,48 @@ class Skeleton:
 
     @property
     def colors(self) -> np.ndarray:
-        """RGB uint8 [K, 3] for drawing: left orange to red, right blue to green, middle white."""
-        warm = np.array([[255, 159, 28], [255, 110, 40], [239, 71, 111]])
-        cool = np.array([[17, 138, 178], [6, 180, 170], [6, 214, 130]])
-        colors, count = np.full((self.size, 3), 255), {"left": 0, "right": 0}
-        for i, name in enumerate(self.joints):
-            side = name.split("_")[0]
-            if side in count:
-                colors[i] = (warm if side == "left" else cool)[count[side] % 3]
+        """RGB uint8 [K, 3] for drawing: left orange to red, right blue to green, middle white.
+
+        Where no joint has a side, all colours of the rainbow, so that neighbours can be told apart.
+        """
+        warm = [[255, 159, 28], [255, 110, 40], [239, 71, 111]]
+        cool = [[17, 138, 178], [6, 180, 170], [6, 214, 130]]
+        sides = self._sides()
+        colors, count = np.full((self.size, 3), 255.0), {"left": 0, "right": 0}
+        if not any(sides) and self.size > 1:
+            colors *= [colorsys.hsv_to_rgb(i / self.size, 0.75, 1.0) for i in range(self.size)]
+        for joint, side in enumerate(sides):
+            if side:
+                colors[joint] = (warm if side == "left" else cool)[count[side] % 3]
                 count[side] += 1
         return colors.astype(np.uint8)
+
+    def _sides(self) -> list[str]:
+        """Each joint's side, "left" or "right", by its name and its mirror pair; "" for none."""
+        sides = [name.split("_")[0] for name in self.joints]
+        sides = [side if side in ("left", "right") else "" for side in sides]
+        for pair in self.flip_pairs:
+            a, b = (self.joints[joint].lower() for joint in pair)
+            differing = [(x, y) for x, y in zip(a, b, strict=False) if x != y]
+            # Where the names don't tell, the pair's first joint counts as the left one.
+            swapped = bool(differing) and differing[0] == ("r", "l")
+            for joint, side in zip(pair[:: -1 if swapped else 1], ("left", "right"), strict=True):
+                sides[joint] = side
+        return sides
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the whole skeleton as JSON knows it, joints by name; see `from_json`."""
+
+        def named(groups):
+            return [[self.joints[joint] for joint in group] for group in groups]
+
+        return {
+            "name": self.name,
+            "joints": list(self.joints),
+            "flip_pairs": named(self.flip_pairs),
+            "limbs": named(self.limbs),
+            "torso": named(self.torso),
+        }
 
     def torso_length(self, joints: np.ndarray) -> np.ndarray:
         """Torso length per frame, in the unit of `joints` [..., K, 2] -> [...].
@@ -126,6 +164,164 @@ BBC7 = Skeleton(
 )  # fmt: skip
 
 SKELETONS = {s.name: s for s in (PENN13, H36M16, BBC7)}
+
+
+# --- Skeletons of other projects -----------------------------------------------------------------
+
+
+def build(
+    name: str,
+    joints: Sequence[str],
+    *,
+    flip_pairs: Sequence[Sequence[str]] | None = None,
+    limbs: Sequence[Sequence[str]] = (),
+) -> Skeleton:
+    """Make a skeleton from the names of its joints.
+
+    Args:
+      name: what messages call it.
+      joints: 1 to 200 different names.
+      flip_pairs: names of the joints that swap when the picture is mirrored; by the names' left and
+        right where None, see `mirror_pairs`.
+      limbs: pairs of names to draw as lines.
+
+    The torso runs from the shoulders to the hips where the names have both pairs, else there is
+    none.
+
+    Raises:
+      ValueError: says what is wrong with the names, pairs or limbs.
+    """
+    joints = [str(joint) for joint in joints]
+    if flip_pairs is None:
+        flip_pairs = mirror_pairs(joints)
+    ends = [
+        [joint for joint in joints if squeezed(joint) in spellings(f"{side}_{part}")]
+        for part in ("shoulder", "hip")
+        for side in ("left", "right")
+    ]
+    whole = all(len(end) == 1 for end in ends)
+    torso = [ends[0] + ends[1], ends[2] + ends[3]] if whole else []
+    return from_json(
+        {
+            "name": name,
+            "joints": joints,
+            "flip_pairs": [list(pair) for pair in flip_pairs],
+            "limbs": [list(limb) for limb in limbs],
+            "torso": torso,
+        }
+    )
+
+
+def from_json(content: Any) -> Skeleton:
+    """Return the skeleton that `to_json` described, checked.
+
+    Raises:
+      ValueError: says what is wrong: no skeleton, no or too many joints, a name twice, a pair of an
+        unknown joint, of a joint with itself or of a joint that has another partner.
+    """
+    kinds = {"name": str, "joints": list, "flip_pairs": list, "limbs": list, "torso": list}
+    if not isinstance(content, dict) or not all(
+        isinstance(content.get(key), kind) for key, kind in kinds.items()
+    ):
+        raise ValueError(f"no skeleton: expected an object with {', '.join(kinds)}.")
+    name, joints = content["name"], content["joints"]
+    if not 1 <= len(joints) <= MOST_JOINTS:
+        raise ValueError(
+            f"skeleton {name!r} has {len(joints)} joints, expected 1 to {MOST_JOINTS}."
+        )
+    if not all(isinstance(joint, str) and joint.strip() for joint in joints):
+        raise ValueError(f"skeleton {name!r}: a joint without a name, expected words.")
+    if twice := sorted({joint for joint in joints if joints.count(joint) > 1}):
+        raise ValueError(f"skeleton {name!r} has {', '.join(twice)} twice: rename or remove one.")
+    places = {joint: i for i, joint in enumerate(joints)}
+    flip_pairs = _indices(content["flip_pairs"], places, f"skeleton {name!r}, mirror pair")
+    limbs = _indices(content["limbs"], places, f"skeleton {name!r}, limb")
+    flipped = [joint for pair in flip_pairs for joint in pair]
+    if several := sorted({joints[i] for i in flipped if flipped.count(i) > 1}):
+        raise ValueError(
+            f"skeleton {name!r}: {', '.join(several)} in two mirror pairs, expected one at most."
+        )
+    torso = content["torso"]
+    if torso and not (len(torso) == 2 and all(isinstance(g, list) and g for g in torso)):
+        raise ValueError(f"skeleton {name!r}: torso {torso}, expected none or two groups of names.")
+    groups = [_indices([[joint, None] for joint in g], places, "torso", 1) for g in torso]
+    return Skeleton(
+        name,
+        tuple(joints),
+        flip_pairs,
+        limbs,
+        tuple(tuple(joint for (joint,) in group) for group in groups),
+    )
+
+
+def _indices(groups: list, places: dict[str, int], what: str, count: int = 2) -> tuple:
+    """Turn pairs of names into pairs of indices; each of different, known joints."""
+    found = []
+    for group in groups:
+        names = group[:count] if isinstance(group, list) and len(group) == 2 else None
+        if not (names and all(isinstance(joint, str) for joint in names)):
+            raise ValueError(f"{what} {group!r}: expected two names of joints.")
+        if unknown := [joint for joint in names if joint not in places]:
+            raise ValueError(
+                f"{what} {', '.join(names)}: no joint {unknown[0]}, expected some of "
+                f"{', '.join(places)}."
+            )
+        if len(set(names)) < count:
+            raise ValueError(f"{what} {', '.join(names)}: expected two different joints.")
+        found.append(tuple(places[joint] for joint in names))
+    return tuple(found)
+
+
+def squeezed(name: str) -> str:
+    """A name without case, "-", "_", "." and spaces, for comparing."""
+    return re.sub(r"[-_.\s]", "", name.lower())
+
+
+def spellings(joint: str) -> list[str]:
+    """All squeezed names that mean a joint: leftwrist, lwrist, wristleft, wristl."""
+    side, _, part = joint.partition("_")
+    if side not in ("left", "right"):
+        return [squeezed(joint)]
+    part = squeezed(part)
+    return [form for s in (side, side[0]) for form in (s + part, part + s)]
+
+
+# How names say left, and what then says right. The first that finds a partner counts.
+_SIDES = (
+    (r"left", "right"),  # left_ear, earLeft, topleftinner
+    (r"(?<![a-z0-9])l(?![a-z0-9])", "r"),  # l_ear, ear-l
+    (r"(?-i:(?<![A-Z])L(?![a-z]))", "r"),  # earL, forelegL4, LEar
+    (r"(?<![a-z0-9])l|l(?![a-z0-9])", "r"),  # Lear, lear, earl
+    (r"(?<=[fhb])l|l(?=[fhb])", "r"),  # paw_LF, FL_paw, paw1LH: front, hind, back
+)
+
+
+def mirror_pairs(joints: Sequence[str]) -> list[tuple[str, str]]:
+    """Find the joints that swap when the picture is mirrored, by left and right in their names.
+
+    Takes the usual spellings: left_ear, earLeft, LeftEar, topleftinner, l_ear, ear-l, earL, LEar,
+    legL4, paw_LF. A pair counts only where both names are there; nothing is guessed beyond that.
+    """
+    free = {joint.lower(): joint for joint in joints}
+    pairs = []
+    for left, right in _SIDES:
+        for joint in joints:
+            if joint.lower() not in free:
+                continue
+            for mirrored in _replaced(joint, left, right):
+                if mirrored in free and mirrored != joint.lower():
+                    pairs.append((free.pop(joint.lower()), free.pop(mirrored)))
+                    break
+    return sorted(pairs, key=lambda pair: list(joints).index(pair[0]))
+
+
+def _replaced(joint: str, left: str, right: str) -> Iterator[str]:
+    """The name with one of its words for left replaced, lower case."""
+    for found in re.finditer(left, joint, re.IGNORECASE):
+        yield (joint[: found.start()] + right + joint[found.end() :]).lower()
+
+
+# --- From one skeleton to another ----------------------------------------------------------------
 
 # Joints that one data set labels and another has only as the middle of two others.
 MIDDLES = {"pelvis": ("left_hip", "right_hip"), "thorax": ("left_shoulder", "right_shoulder")}

@@ -1,0 +1,69 @@
+"""Labelled projects of pose tools, read as clips: for training, validation, test and scoring.
+
+    tool             what is given
+    DeepLabCut       the project's folder, or one labeled-data/NAME
+    Lightning Pose   the project's folder, or a file of its labels (.csv)
+    SLEAP            a .slp file, or a folder with one
+    COCO keypoints   a .json file, or a folder with one
+
+A new format is one module with `read(path, options)`, one entry in `_reader` and one test.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from data_pipelines.clips import DataError
+from data_pipelines.projects import coco, deeplabcut, files, lightning_pose, sleap
+from data_pipelines.projects.records import Footage, Options, Project
+
+__all__ = ["Footage", "Options", "Project", "read"]
+
+Reader = Callable[[Path, Options], Project]
+EXPECTED = "expected a DeepLabCut or Lightning Pose project's folder, SLEAP's .slp or COCO's .json"
+
+
+def read(path: str | Path, options: Options | None = None) -> Project:
+    """Read a labelled project.
+
+    Args:
+      path: folder or file, see the module's first lines; "~" is the home folder.
+      options: what to read of it, and how; see `Options`.
+
+    Returns:
+      The project; its `describe` says what was read, what was left out, and why.
+
+    Raises:
+      DataError: nothing is there that can be read, or a file is damaged; one line that names file,
+        row and remedy.
+    """
+    path = Path(path).expanduser()
+    if not path.exists():
+        raise DataError(f"{path}: no such file or folder.")
+    path, reader = _reader(path)
+    return reader(path, options or Options())
+
+
+def _reader(path: Path) -> tuple[Path, Reader]:
+    """The file or folder to read, and who reads it."""
+    if path.is_file():
+        suffix = path.suffix.lower()
+        readers = {".slp": sleap.read, ".json": coco.read, ".csv": lightning_pose.read}
+        readers[".h5"] = lightning_pose.read
+        if suffix == ".mat":
+            raise DataError(f"{path}: LEAP's files can't be read: save it as .slp in SLEAP.")
+        if suffix not in readers:
+            raise DataError(f"{path} is no labelled project: {EXPECTED}.")
+        return path, readers[suffix]
+    if deeplabcut.is_one(path):
+        return path, deeplabcut.read
+    if lightning_pose.is_one(path):
+        return path, lightning_pose.read
+    inside = [each for each in files.entries(path) if each.suffix.lower() in (".slp", ".json")]
+    slp = [each for each in inside if each.suffix.lower() == ".slp"]
+    annotations = [] if slp else [each for each in inside if coco.is_one(each)]
+    if len(slp + annotations) > 1:
+        shown = ", ".join(each.name for each in (slp + annotations)[:5])
+        raise DataError(f"{path} has several files of labels ({shown}): name one of them.")
+    if slp + annotations:
+        return _reader((slp + annotations)[0])
+    raise DataError(f"{path} holds no labelled project: {EXPECTED}.")

@@ -1,0 +1,337 @@
+"""From the labels of recordings to a project of clips: skeleton, subjects, boxes, summary."""
+
+import collections
+import fnmatch
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from data_pipelines import media
+from data_pipelines.clips import Clip, DataError
+from data_pipelines.projects import boxes, names
+from data_pipelines.projects.records import (
+    Footage,
+    Options,
+    Picture,
+    Project,
+    Recording,
+    Row,
+)
+from ttp_jax import skeletons
+
+BEYOND = 0.5  # pixels outside the picture that a label may lie: some tools count from its edge
+
+
+class _Label(NamedTuple):
+    """A row with its picture and subject, joints of the project's skeleton, and what it shares."""
+
+    row: Row
+    picture: Picture
+    subject: str
+    joints: np.ndarray
+    visible: np.ndarray
+    shared: frozenset[str]
+
+
+class _LeftOut:
+    """Counts what is left out, by reason, with the first example of each."""
+
+    def __init__(self):
+        self._counts: collections.Counter[str] = collections.Counter()
+        self._first: dict[str, str] = {}
+
+    def add(self, what: str, example: str, count: int = 1) -> None:
+        """Count `count` more of what is left out for a reason."""
+        self._counts[what] += count
+        self._first.setdefault(what, example)
+
+    def sentences(self) -> list[str]:
+        """One sentence for each reason."""
+        return [
+            f"{count} {what} (the first: {self._first[what]})."
+            for what, count in self._counts.items()
+            if count
+        ]
+
+
+def project(
+    path: Path,
+    tool: str,
+    recordings: Sequence[Recording],
+    options: Options,
+    *,
+    joint_names: Sequence[str] = (),
+    videos: Iterable[Path] = (),
+    crops: Mapping[str, tuple[int, int, int, int]] | None = None,
+    left_out: Sequence[str] = (),
+    notes: Sequence[str] = (),
+) -> Project:
+    """Build a project from the labels of its recordings.
+
+    Args:
+      path: what was read, for messages.
+      tool: whose project it is.
+      recordings: labels, and where their pictures are.
+      options: see `Options`.
+      joint_names: the order of the joints, as far as the tool says it.
+      videos: the project's videos, each once.
+      crops: the region x1, x2, y1, y2 of a video's frames that the pictures show, by its name.
+      left_out: what the reader left out already.
+      notes: what the reader took for granted.
+
+    Raises:
+      DataError: nothing can be read, or a label can't be what it should be; names file and row.
+    """
+    if not any(recording.sheet.rows for recording in recordings):
+        raise DataError(
+            f"{path} has no labelled picture that can be used: label some frames. "
+            + " ".join(left_out)
+        )
+    counts = _LeftOut()
+    skeleton = _skeleton(path, recordings, joint_names, options)
+    labels = [
+        (recording, label)
+        for recording in recordings
+        for label in _labels(recording, skeleton, options, counts)
+    ]
+    if not labels:
+        raise DataError(
+            f"{path}: none of its labels can be used; put their pictures where the labels say, or "
+            f"name their folder with --media. {' '.join([*left_out, *counts.sentences()])}"
+        )
+    groups: dict[tuple[str, str], list[_Label]] = {}
+    for recording, label in labels:
+        groups.setdefault((recording.name, label.subject), []).append(label)
+    many = collections.Counter(name for name, _ in groups)
+    clips = [
+        _clip(name if many[name] == 1 else _both(name, subject), group, options)
+        for (name, subject), group in groups.items()
+    ]
+    for recording in recordings:
+        if recording.unlabelled:
+            counts.add("pictures without labels", recording.name, recording.unlabelled)
+    sheets = [note for recording in recordings for note in recording.sheet.notes]
+    return Project(
+        path,
+        tool,
+        skeleton,
+        tuple(clips),
+        tuple(name for name, _ in groups),
+        tuple(frozenset().union(*(label.shared for label in group)) for group in groups.values()),
+        _footage(videos, crops or {}, recordings, groups, options),
+        (*left_out, *counts.sentences()),
+        tuple(dict.fromkeys((*notes, *sheets))),
+    )
+
+
+# --- Skeleton ------------------------------------------------------------------------------------
+
+
+def _skeleton(
+    path: Path, recordings: Sequence[Recording], wanted: Sequence[str], options: Options
+) -> skeletons.Skeleton:
+    """The joints of all recordings, in the tool's order, then in that of the labels."""
+    found = dict.fromkeys(name for r in recordings for name in r.sheet.names)
+    joints = [name for name in wanted if name in found]
+    joints += [name for name in found if name not in joints]
+    limbs = dict.fromkeys(tuple(limb) for r in recordings for limb in r.sheet.limbs)
+    kept = [limb for limb in limbs if set(limb) <= found.keys() and limb[0] != limb[1]]
+    try:
+        return skeletons.build(path.stem, joints, flip_pairs=_pairs(options), limbs=kept)
+    except ValueError as error:
+        raise DataError(f"{path}: {error}") from error
+
+
+def _pairs(options: Options) -> list[list[str]] | None:
+    """The pairs of --flip-pairs, None to go by the names."""
+    if options.flip_pairs is None:
+        return None
+    pairs = [part.split(":") for part in options.flip_pairs.split(",") if part]
+    if wrong := [":".join(pair) for pair in pairs if len(pair) != 2]:
+        raise DataError(f"flip pair {wrong[0]}: expected leftLip:rightLip, pairs with commas.")
+    return [[name.strip() for name in pair] for pair in pairs]
+
+
+# --- Labels --------------------------------------------------------------------------------------
+
+
+def _labels(
+    recording: Recording, skeleton: skeletons.Skeleton, options: Options, counts: _LeftOut
+) -> list[_Label]:
+    """A recording's labels whose pictures are there, in the order of their frames."""
+    rows, taken, labels = recording.sheet.rows, {}, []
+    if _excluded(recording.name, options):
+        counts.add("labels of excluded recordings", recording.name, len(rows))
+        return []
+    for row, (subject, anonymous) in zip(rows, _subjects(recording, options), strict=True):
+        if before := taken.get((row.picture, subject)):
+            raise DataError(
+                f"{row.where}: a second label of {subject} in {row.picture}, after {before}: keep "
+                "one of them."
+            )
+        taken[row.picture, subject] = row.where
+        if _excluded(subject, options):
+            counts.add("labels of excluded subjects", subject)
+            continue
+        if (picture := recording.find(row)) is None:
+            counts.add("labels whose picture isn't there or can't be opened", row.picture)
+            continue
+        joints, visible = _placed(row, picture, recording.sheet.names, options, counts)
+        if not visible.any():
+            counts.add("labels without a joint that counts", row.where)
+            continue
+        shared = {f"{recording.name}/{row.picture}"}
+        if anonymous and recording.continuous:
+            shared.add(recording.name)
+        labels.append(_Label(row, picture, subject, joints, visible, frozenset(shared)))
+    at = [skeleton.joints.index(name) for name in recording.sheet.names]
+    labels = [_spread(label, at, skeleton.size) for label in labels]
+    if all(label.picture.frame is not None for label in labels):
+        labels.sort(key=lambda label: label.picture.frame or 0)
+    return labels
+
+
+def _spread(label: _Label, at: Sequence[int], size: int) -> _Label:
+    """The label with a place for each joint of the project; NaN for those the file lacks."""
+    joints, visible = np.full((size, 2), np.nan), np.zeros(size, bool)
+    joints[at], visible[at] = label.joints, label.visible
+    return label._replace(joints=joints, visible=visible)
+
+
+def _excluded(name: str, options: Options) -> bool:
+    return any(fnmatch.fnmatchcase(name, part) for part in options.exclude.split(",") if part)
+
+
+def _placed(
+    row: Row, picture: Picture, joint_names: Sequence[str], options: Options, counts: _LeftOut
+) -> tuple[np.ndarray, np.ndarray]:
+    """Joints [k, 2] in the picture and which of them count as labels [k]."""
+    if row.size and row.size != picture.size:
+        raise DataError(
+            f"{row.where}: {row.picture} was labelled at {row.size[1]} x {row.size[0]} pixels, "
+            f"but has {picture.size[1]} x {picture.size[0]}: put the labelled picture back."
+        )
+    joints, (height, width) = row.joints, picture.size
+    known = np.array(~np.isnan(joints).all(-1))
+    wrong = known & ~np.isfinite(joints).all(-1)
+    if wrong.any():
+        bad = np.flatnonzero(wrong).tolist()[0]
+        raise DataError(
+            f"{row.where}: {joint_names[bad]} of {row.picture} lies at {joints[bad].tolist()}, "
+            "expected two numbers, or two empty cells where it isn't labelled."
+        )
+    limits = np.array([width, height]) - 1 + 2 * BEYOND
+    outside = known & ~((joints >= -BEYOND) & (joints <= limits)).all(-1)
+    for place in np.flatnonzero(outside).tolist():
+        counts.add("joints labelled outside their picture", f"{joint_names[place]} in {row.where}")
+    hidden = known & ~row.visible & ~outside
+    if hidden.any() and not options.hidden:
+        example = f"{joint_names[np.flatnonzero(hidden).tolist()[0]]} in {row.where}"
+        counts.add("joints labelled as hidden, which don't count", example, int(hidden.sum()))
+    counting = known & ~outside & (row.visible | options.hidden)
+    return np.where((known & ~outside)[:, None], joints, np.nan), counting
+
+
+def _subjects(recording: Recording, options: Options) -> list[tuple[str, bool]]:
+    """The subject of each row, and whether nothing says who it is.
+
+    The recording is one, unless a pattern tells; individuals are subjects of their own. Where
+    somebody in a picture with several is not named, each label is a subject of its own: nothing
+    says who is who from one picture to the next.
+    """
+    rows = recording.sheet.rows
+    nameless = collections.Counter(row.picture for row in rows if not row.individual)
+    alone = len(nameless) == sum(nameless.values()) and not any(row.individual for row in rows)
+    subjects, seen = [], collections.Counter()
+    for row in rows:
+        subject = _by_pattern(options.subject, recording, row) if options.subject else ""
+        subject = subject or recording.subject or recording.name
+        if row.individual:
+            subject = row.individual if recording.sheet.identity else f"{subject}_{row.individual}"
+        elif not alone:
+            seen[row.picture] += 1
+            subject = f"{subject}_{names.stem(row.picture)}_{seen[row.picture]}"
+        subjects.append((media._fit(subject), not (row.individual or alone)))
+    return subjects
+
+
+def _by_pattern(pattern: str, recording: Recording, row: Row) -> str:
+    """The subject that a pattern finds in a picture's folder and file."""
+    place = f"{recording.name}/{names.file(row.picture)}"
+    try:
+        found = re.search(pattern, place)
+    except re.error as error:
+        raise DataError(f"subject pattern {pattern!r}: {error}.") from error
+    if not found:
+        raise DataError(
+            f"{row.where}: the subject pattern {pattern!r} doesn't match {place}: extend it, "
+            "for example by |^([^/]+)/ for the folder's name."
+        )
+    groups = [group for group in found.groups() if group]
+    return groups[0] if groups else found[0]
+
+
+# --- Clips ---------------------------------------------------------------------------------------
+
+
+def _both(recording: str, subject: str) -> str:
+    """A name of one subject's clip of a recording; subjects often begin with the recording's."""
+    return subject if subject.startswith(recording) else f"{recording}_{subject}"
+
+
+def _clip(name: str, labels: list[_Label], options: Options) -> Clip:
+    """The labelled frames of one subject in one recording."""
+    joints = np.array([label.joints for label in labels], np.float32)
+    sizes = np.array([label.picture.size for label in labels])
+    pictures = [label.picture for label in labels]
+    numbers = [picture.frame for picture in pictures]
+    return Clip(
+        name=media._fit(name),
+        subject=labels[0].subject,
+        split="train",
+        num_frames=len(labels),
+        read=lambda index: pictures[index].read(),
+        boxes=boxes.boxes(
+            options.boxes,
+            joints=joints,
+            sizes=sizes,
+            annotated=[label.row.box for label in labels],
+            margin=options.margin,
+            name=name,
+        ),
+        joints=joints,
+        visible=np.array([label.visible for label in labels]),
+        file=_files(pictures),
+        numbers=None if None in numbers else np.array(numbers),
+        sizes=sizes,
+    )
+
+
+def _files(pictures: Sequence[Picture]) -> Callable[[int], Path] | None:
+    """The function from a frame to its own file, None where a frame has none."""
+    paths = [picture.file for picture in pictures if picture.file]
+    return paths.__getitem__ if len(paths) == len(pictures) else None
+
+
+def _footage(
+    videos: Iterable[Path],
+    crops: Mapping[str, tuple[int, int, int, int]],
+    recordings: Sequence[Recording],
+    groups: Iterable[tuple[str, str]],
+    options: Options,
+) -> tuple[Footage, ...]:
+    """The videos, each with the recording and the subjects that it shows by its name."""
+    groups = list(groups)
+    owner = {alias: r.name for r in recordings for alias in (*r.aliases, r.name)}
+    found = []
+    for video in videos:
+        recording = owner.get(video.stem, "")
+        shown = tuple(subject for name, subject in groups if name == recording)
+        if not _excluded(video.stem, options) and (shown or not recording):
+            found.append(
+                Footage(video, recording, shown or (media._fit(video.stem),), crops.get(video.stem))
+            )
+    return tuple(found)

@@ -1,0 +1,80 @@
+"""Where the labelled individual is: boxes [T, 4] x1, y1, x2, y2 in picture pixels."""
+
+import numpy as np
+
+from data_pipelines import media
+from data_pipelines.clips import DataError
+from ttp_jax import geometry
+
+RULES = ("labels", "annotated", "whole")
+
+
+def boxes(
+    rule: str,
+    *,
+    joints: np.ndarray,
+    sizes: np.ndarray,
+    annotated: list[np.ndarray | None],
+    margin: float,
+    name: str,
+) -> np.ndarray:
+    """Boxes float32 [T, 4] of the frames of one individual.
+
+    Args:
+      rule: "labels", "annotated", "whole" or a region "x1,y1,x2,y2"; see `records.Options`.
+      joints: [T, K, 2], NaN where not labelled.
+      sizes: int [T, 2], heights and widths of the pictures.
+      annotated: boxes that the labels bring with them.
+      margin: of "labels".
+      name: of the recording, for messages.
+
+    Raises:
+      DataError: an unknown rule, or a box that can't be of its picture.
+    """
+    if rule == "whole":
+        return geometry.whole_box(sizes).astype(np.float32)
+    if rule == "labels":
+        return around(joints, sizes, margin)
+    if rule == "annotated":
+        if missing := sum(box is None for box in annotated):
+            raise DataError(
+                f"{name}: {missing} of {len(annotated)} labels have no box of their own: use boxes "
+                '"labels" or "whole".'
+            )
+        found = np.array(annotated, np.float64)
+    else:
+        region = media.region(rule)
+        if region is None:
+            raise DataError(
+                f'boxes is "{rule}": expected {", ".join(RULES)} or a region "x1,y1,x2,y2".'
+            )
+        found = np.tile(region, (len(sizes), 1))
+    for frame, (box, size) in enumerate(zip(found, sizes, strict=True)):
+        if not (np.isfinite(box).all() and (box[:2] < box[2:]).all()):
+            raise DataError(f"{name}, label {frame + 1}: the box {box.tolist()} has no area.")
+        media.check_place(box, size, f"picture {frame + 1} of {name}", f'boxes "{rule}"')
+    return found.astype(np.float32)
+
+
+def around(joints: np.ndarray, sizes: np.ndarray, margin: float) -> np.ndarray:
+    """Boxes float32 [T, 4] around the labelled joints, widened on each side.
+
+    The margin is a share of the box's longer side. A frame with one labelled joint, or several at
+    one place, has no extent: its box is centred there, with the median side of the other frames; of
+    none of them, half the picture's shorter side.
+
+    Args:
+      joints: [T, K, 2], NaN where not labelled; at least one in each frame.
+      sizes: int [T, 2], heights and widths of the pictures.
+      margin: 0 or more.
+    """
+    low, high = np.nanmin(joints, 1).astype(float), np.nanmax(joints, 1).astype(float)
+    centre, sides = (low + high) / 2, high - low
+    longer = sides.max(-1)
+    extended = longer >= geometry.LEAST_BOX
+    usual = np.median(longer[extended]) if extended.any() else sizes.min(-1) / 2
+    longer = np.where(extended, longer, usual)[:, None]
+    # A line of joints has no height: no side is less than a quarter of the other.
+    sides = np.where(extended[:, None], np.maximum(sides, longer / 4), longer)
+    half = sides / 2 + margin * longer
+    return np.concatenate([centre - half, centre + half], -1).astype(np.float32)

@@ -1,0 +1,283 @@
+"""COCO's keypoint annotations (CVAT, Label Studio, COCO itself): one .json, pictures beside it."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from data_pipelines.clips import DataError, read_text
+from data_pipelines.projects import assemble, files, names
+from data_pipelines.projects.records import Options, Project, Recording, Row, Sheet, chosen
+
+FIELDS = {"person_id": True, "track_id": False}  # and whether one means the same in all folders
+WRONG = (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError)
+
+
+class _Category(NamedTuple):
+    """A category with keypoints; `limbs` are pairs of their places as the file says them."""
+
+    name: str
+    keypoints: tuple[str, ...]
+    limbs: Any
+
+
+class _File(NamedTuple):
+    """Annotations as they are: pictures and categories by id, people of these categories."""
+
+    pictures: dict[Any, str]
+    sizes: dict[Any, tuple[int, int]]
+    categories: dict[Any, _Category]
+    people: list[dict]
+
+
+def sheet(path: Path, *, category: str = "", subject_field: str = "") -> Sheet:
+    """Read annotations; crowds and people without a labelled keypoint are left out and counted.
+
+    A file without any v = 2 knows two kinds of keypoints only: there v = 1 is visible.
+
+    Args:
+      path: the file.
+      category: name of the category to read, where several have labelled keypoints.
+      subject_field: field of the annotations that names the individual; one of FIELDS, where all
+        annotations have it, if empty.
+
+    Raises:
+      DataError: names the file, the annotation, what is wrong with it, and what to do.
+    """
+    file = _open(path)
+    crowds = [person for person in file.people if person.get("iscrowd")]
+    labelled = [p for p in file.people if not p.get("iscrowd") and any(_flags(p))]
+    kind = _category(file, labelled, category, path)
+    people = [p for p in labelled if file.categories[p["category_id"]][1:] == kind[1:]]
+    field = _field(people, subject_field, path)
+    tables = [_keypoints(p["keypoints"], len(kind.keypoints), _where(path, p)) for p in people]
+    binary = bool(tables) and not any((flags == 2).any() for _, flags in tables)
+    rows = [
+        Row(
+            _where(path, person),
+            file.pictures[person["image_id"]],
+            places,
+            flags >= (1 if binary else 2),
+            str(_value(person, field)) if field else "",
+            file.sizes.get(person["image_id"]),
+            _box(person, _where(path, person)),
+        )
+        for person, (places, flags) in zip(people, tables, strict=True)
+    ]
+    left_out = {
+        "crowds (iscrowd = 1)": len(crowds),
+        "people without a labelled keypoint": len(file.people) - len(crowds) - len(labelled),
+        "people of other categories": len(labelled) - len(people),
+    }
+    notes = [f"{count} {what} are left out." for what, count in left_out.items() if count]
+    if binary:
+        notes.append("no keypoint has v = 2: v = 1 is taken for visible.")
+    limbs = _limbs(kind)
+    if limbs is None:
+        notes.append("the category's skeleton is no list of pairs of its keypoints: no limbs.")
+    known = FIELDS.get(field, True) and bool(field)
+    return Sheet(list(kind.keypoints), rows, limbs or (), notes, identity=known)
+
+
+def pictures(path: Path) -> list[str]:
+    """Names of all pictures that the file lists, in its order; see `sheet`."""
+    return list(_open(path).pictures.values())
+
+
+def _where(path: Path, person: dict) -> str:
+    return f"{path}, annotation {person.get('id')}"
+
+
+def _open(path: Path) -> _File:
+    """Parse a file, and check that its parts refer to each other."""
+    text = read_text(path)
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path} is no JSON, or cut off ({error}): export it again.") from error
+    try:
+        images = content["images"]
+        names = {image["id"]: str(image["file_name"]) for image in images}
+        sizes = {
+            image["id"]: (int(image["height"]), int(image["width"]))
+            for image in images
+            if image.get("height") and image.get("width")
+        }
+        categories = {
+            c["id"]: _Category(
+                str(c.get("name")), tuple(map(str, c["keypoints"])), c.get("skeleton")
+            )
+            for c in content["categories"]
+            if c.get("keypoints")
+        }
+        people = [p for p in content["annotations"] if p["category_id"] in categories]
+        strays = [
+            f"{_where(path, person)} is of image {person['image_id']}"
+            for person in people
+            if any(_flags(person)) and person["image_id"] not in names
+        ]
+    except WRONG as error:
+        raise DataError(
+            f"{path} holds no COCO keypoint annotations ({error!r}): expected an object with "
+            "images (id, file_name), annotations (image_id, category_id, keypoints) and categories "
+            "(id, keypoints). Files of results have no names of keypoints and can't be read."
+        ) from error
+    if len(names) < len(images):
+        raise DataError(f"{path}: two images have the same id: export it again.")
+    if strays:
+        raise DataError(f"{strays[0]}, which the file doesn't list: export it again.")
+    return _File(names, sizes, categories, people)
+
+
+def _flags(person: dict) -> Sequence:
+    return (person.get("keypoints") or [])[2::3]
+
+
+def _category(file: _File, people: list[dict], wanted: str, path: Path) -> _Category:
+    """The category whose keypoints are read; several may share theirs."""
+    used = dict.fromkeys(person["category_id"] for person in people)
+    kinds = [file.categories[key] for key in used]
+    if wanted:
+        kinds = [kind for kind in file.categories.values() if kind.name == wanted]
+        if not kinds:
+            known = ", ".join(kind.name for kind in file.categories.values()) or "none"
+            raise DataError(
+                f"{path} has no category {wanted} with keypoints: expected one of {known}."
+            )
+    if not kinds or any(kind[1:] != kinds[0][1:] for kind in kinds):
+        names = ", ".join(kind.name for kind in kinds)
+        raise DataError(
+            f"{path}: {len(kinds)} categories have labelled keypoints{f' ({names})' * bool(kinds)}"
+            ", expected one: label one kind, with one skeleton, or choose one with --category."
+        )
+    return kinds[0]
+
+
+def _value(person: dict, field: str) -> Any:
+    """A field of an annotation, or of the attributes that CVAT writes inside it."""
+    attributes = person.get("attributes")
+    inner = attributes.get(field) if isinstance(attributes, dict) else None
+    return person.get(field, inner)
+
+
+def _field(people: list[dict], wanted: str, path: Path) -> str:
+    """The field that names the individuals, "" where none does."""
+    for field in [wanted] if wanted else FIELDS:
+        without = [person for person in people if _value(person, field) is None]
+        if not without:
+            return field if people else ""
+        if wanted or len(without) < len(people):
+            raise DataError(
+                f"{_where(path, without[0])} has no field {field}, expected the individual's: fill "
+                "it in all annotations, or remove it from all of them."
+            )
+    return ""
+
+
+def _keypoints(values: Any, count: int, where: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return places [k, 2], NaN where not labelled, and flags v [k] of one person."""
+    try:
+        table = np.array(values, np.float64).reshape(count, 3)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise DataError(
+            f"{where} has {len(values)} values in keypoints, expected {3 * count} numbers: x, y, v "
+            f"of {count} keypoints. Export it again."
+        ) from error
+    places, flags = table[:, :2], table[:, 2]
+    if not np.isin(flags, (0, 1, 2)).all():
+        raise DataError(
+            f"{where} has v {flags.tolist()}, expected 0 (not labelled), 1 (hidden) or 2 (visible)."
+        )
+    if np.isnan(places[flags > 0]).any():
+        raise DataError(f"{where} has a labelled keypoint (v > 0) at NaN: set its v to 0.")
+    return np.where(flags[:, None] > 0, places, np.nan), flags
+
+
+def _box(person: dict, where: str) -> np.ndarray | None:
+    """The annotation's box as x1, y1, x2, y2; None where it has none."""
+    if not person.get("bbox"):
+        return None
+    try:
+        x, y, width, height = (float(value) for value in person["bbox"])
+    except (TypeError, ValueError, OverflowError) as error:
+        raise DataError(
+            f"{where}: bbox is {person['bbox']!r}, expected four numbers x, y, width, height."
+        ) from error
+    return np.array([x, y, x + width, y + height])
+
+
+def _limbs(kind: _Category) -> list[tuple[str, str]] | None:
+    """The category's limbs by names; None where they can't be understood."""
+    count = len(kind.keypoints)
+    try:
+        ends = [(int(a), int(b)) for a, b in kind.limbs or ()]
+    except (TypeError, ValueError, OverflowError):
+        return None
+    first = min([1, *(end for limb in ends for end in limb)])  # COCO counts from 1, some from 0
+    if first < 0 or any(not 0 <= end - first < count for limb in ends for end in limb):
+        return None
+    return [(kind.keypoints[a - first], kind.keypoints[b - first]) for a, b in ends if a != b]
+
+
+# --- A project -----------------------------------------------------------------------------------
+
+
+def is_one(path: Path) -> bool:
+    """Whether a .json file begins as an object and speaks of annotations with keypoints."""
+    try:
+        text = path.read_bytes()
+    except OSError:
+        return False
+    return text.lstrip()[:1] == b"{" and b'"annotations"' in text and b'"keypoints"' in text
+
+
+def read(path: Path, options: Options) -> Project:
+    """Read a file of annotations; its pictures lie beside it, or in a folder one step away.
+
+    Raises:
+      DataError: names the file, what is wrong with it, and what to do.
+    """
+    whole = sheet(path, category=options.category, subject_field=options.subject_field)
+    whole = whole._replace(rows=chosen(whole.rows, options.individuals, path))
+    listed = pictures(path)
+    root = _root(listed, path, options)
+    groups: dict[str, list[Row]] = {}
+    for row in whole.rows:
+        groups.setdefault(names.folder(row.picture), []).append(row)
+    labelled = {row.picture for row in whole.rows}
+    others = [
+        names.folder(name)
+        for name in listed
+        if name not in labelled and files.locate(name, [root]) is not None
+    ]
+    recordings = [
+        Recording(
+            folder or root.resolve().name,
+            whole._replace(rows=rows),
+            files.finder(rows, [], [root]),
+            unlabelled=others.count(folder),
+            continuous=False,
+        )
+        for folder, rows in groups.items()
+    ]
+    return assemble.project(path, "COCO", recordings, options)
+
+
+def _root(listed: Sequence[str], path: Path, options: Options) -> Path:
+    """The folder below which most of the pictures lie."""
+    near = [path.parent, path.parent.parent]
+    folders = [Path(options.media).expanduser()] if options.media else near
+    folders += [each for folder in folders for each in files.entries(folder) if each.is_dir()]
+    counts = [
+        sum(files.locate(name, [folder]) is not None for name in listed) for folder in folders
+    ]
+    best = max(counts)
+    if not best:
+        looked = options.media or f"{path.parent} and {path.parent.parent}"
+        raise DataError(
+            f"{path}: none of its {len(listed)} pictures ({', '.join(listed[:1])}, ...) lies in "
+            f"{looked} or a folder there: name their folder with --media."
+        )
+    return folders[counts.index(best)]

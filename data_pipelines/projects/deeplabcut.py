@@ -1,0 +1,206 @@
+"""DeepLabCut's projects: labeled-data/NAME/CollectedData_SCORER.csv or .h5 beside the pictures.
+
+With or without config.yaml; a folder labeled-data/NAME alone is a project of one recording. Where
+both files of labels are there the .h5 is read, as DeepLabCut itself does, and compared.
+"""
+
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from data_pipelines.clips import DataError, read_text
+from data_pipelines.projects import assemble, files, names, tables
+from data_pipelines.projects.records import Options, Project, Recording, Sheet
+
+LABELS = "CollectedData_"
+FOLDER = "labeled-data"
+DRAWN = "_labeled"  # ends the name of a folder of pictures that DeepLabCut has drawn labels on
+
+
+def is_one(path: Path) -> bool:
+    """Whether a folder is a project of DeepLabCut, or a folder of its labelled pictures."""
+    folders = [path, *files.entries(path / FOLDER)]
+    return any(labels_in(folder) for folder in folders if folder.is_dir())
+
+
+def labels_in(folder: Path) -> dict[str, dict[str, Path]]:
+    """The files of labels in a folder of pictures, by scorer and suffix."""
+    found: dict[str, dict[str, Path]] = {}
+    for path in files.entries(folder):
+        if path.name.startswith(LABELS) and path.suffix.lower() in (".csv", ".h5"):
+            scorer = path.stem.removeprefix(LABELS)
+            found.setdefault(scorer, {})[path.suffix.lower()] = path
+    return found
+
+
+def read(path: Path, options: Options) -> Project:
+    """Read a project's folder, or one folder of its labelled pictures.
+
+    Raises:
+      DataError: names the file, what is wrong with it, and what to do.
+    """
+    root = path if (path / FOLDER).is_dir() else path.parent.parent
+    config = read_config(root / "config.yaml")
+    folders = [folder for folder in files.entries(path / FOLDER) if folder.is_dir()] or [path]
+    recordings, left_out = [], []
+    for folder in folders:
+        sheet = sheet_of(folder, options, str(config.get("scorer") or ""))
+        if sheet is not None:
+            limbs = _limbs(config)
+            identity = config.get("identity") is True
+            sheet = sheet._replace(limbs=limbs, identity=identity)
+            recordings.append(_recording(folder, root, sheet, options))
+        elif pictures := _not_drawn(folder):
+            why = f"no labels by {options.scorer}" if labels_in(folder) else "no file of labels"
+            left_out.append(f"{len(pictures)} pictures of {folder.name}: {why}.")
+    return assemble.project(
+        path,
+        "DeepLabCut",
+        recordings,
+        options,
+        joint_names=_joints(config),
+        videos=_videos(root, config, options),
+        crops=_crops(config),
+        left_out=left_out,
+    )
+
+
+def sheet_of(folder: Path, options: Options, usual: str = "") -> Sheet | None:
+    """The labels in a folder of pictures; None where there are none (by the scorer asked for).
+
+    Args:
+      folder: labeled-data/NAME.
+      options: `scorer` and `individuals` count.
+      usual: the project's own scorer, taken where there are several and none is asked for.
+    """
+    found = labels_in(folder)
+    scorer = options.scorer or (usual if usual in found else "")
+    if not found or (options.scorer and scorer not in found):
+        return None
+    if not scorer and len(found) > 1:
+        raise DataError(
+            f"{folder} has labels of {len(found)} scorers ({', '.join(found)}): choose one with "
+            "--scorer, or move the others away."
+        )
+    scorer = scorer or next(iter(found))
+    sheet = _compared(found[scorer], options.individuals)
+    others = [name for name in found if name != scorer]
+    if others:
+        note = f"{folder.name}: labels by {', '.join(others)} are left out, {scorer}'s are read."
+        sheet = sheet._replace(notes=[*sheet.notes, note])
+    return sheet
+
+
+def _compared(tables_of: dict[str, Path], individuals: Sequence[str]) -> Sheet:
+    """Read one scorer's file of labels, and say where .csv and .h5 differ."""
+    csv, h5 = (tables_of.get(suffix) for suffix in (".csv", ".h5"))
+    if csv is None or h5 is None:
+        return tables.sheet(next(iter(tables_of.values())), individuals=individuals)
+    text = tables.sheet(csv, individuals=individuals)
+    try:
+        sheet = tables.sheet(h5, individuals=individuals)
+    except DataError as error:
+        return text._replace(notes=[*text.notes, f"{error} The .csv is read instead."])
+    if differing := _differing(sheet, text):
+        note = f"{h5} and the .csv beside it differ in {differing}: the .h5 is read."
+        sheet = sheet._replace(notes=[*sheet.notes, note])
+    return sheet
+
+
+def _differing(one: Sheet, other: Sheet) -> str:
+    """What differs between two sheets, "" for nothing that counts."""
+    if set(one.names) != set(other.names):
+        return "their joints"
+    at = [other.names.index(name) for name in one.names]
+    rows = {(tuple(names.parts(row.picture)), row.individual): row.joints[at] for row in other.rows}
+    count = len(rows) - len(one.rows)
+    differing = max(count, 0)
+    for row in one.rows:
+        joints = rows.get((tuple(names.parts(row.picture)), row.individual))
+        same = joints is not None and np.allclose(joints, row.joints, atol=1e-3, equal_nan=True)
+        differing += not same
+    return f"{differing} rows" if differing else ""
+
+
+# --- Pictures and videos -------------------------------------------------------------------------
+
+
+def _recording(folder: Path, root: Path, sheet: Sheet, options: Options) -> Recording:
+    pictures = {picture.name for picture in files.pictures_in(folder)}
+    labelled = {names.file(row.picture) for row in sheet.rows}
+    return Recording(
+        folder.name,
+        sheet,
+        files.finder(sheet.rows, [folder], [root, options.media]),
+        unlabelled=len(pictures - labelled),
+        aliases=sorted({names.folder(row.picture) for row in sheet.rows} - {""}),
+    )
+
+
+def _not_drawn(folder: Path) -> list[Path]:
+    """The pictures of a folder that are of its own, not copies with labels drawn on them."""
+    drawn = (
+        folder.name.endswith(DRAWN) and folder.with_name(folder.name.removesuffix(DRAWN)).is_dir()
+    )
+    return [] if drawn else files.pictures_in(folder)
+
+
+def _videos(root: Path, config: dict[str, Any], options: Options) -> list[Path]:
+    """The project's videos: those in its folder, and of config.yaml's those that are there."""
+    folders = [root / "videos", *([Path(options.media).expanduser()] if options.media else [])]
+    found = {path.stem: path for folder in folders for path in files.videos_in(folder)}
+    sets = config.get("video_sets")
+    for name in sets if isinstance(sets, dict) else ():
+        path = files.locate(str(name), [])
+        if path is not None:
+            found.setdefault(path.stem, path)
+    return list(found.values())
+
+
+def _crops(config: dict[str, Any]) -> dict[str, tuple[int, int, int, int]]:
+    """The regions x1, x2, y1, y2 that pictures were cut from, by the video's name."""
+    sets, crops = config.get("video_sets"), {}
+    for name, about in sets.items() if isinstance(sets, dict) else ():
+        words = str(about.get("crop", "")).split(",") if isinstance(about, dict) else []
+        if len(words) == 4 and all(word.strip().isdecimal() for word in words):
+            crops[Path(names.file(str(name))).stem] = tuple(int(word) for word in words)
+    return crops
+
+
+# --- config.yaml ---------------------------------------------------------------------------------
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """What a config.yaml says, nothing without one; raises DataError where it is damaged."""
+    if not path.is_file():
+        return {}
+    text = read_text(path)
+    try:
+        config = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise DataError(
+            f"{path} is no YAML ({' '.join(str(error).split())}): mend it, or move it away, for "
+            "labels can be read without it."
+        ) from error
+    if not isinstance(config, dict):
+        raise DataError(f"{path} holds no settings by name: mend it, or move it away.")
+    return config
+
+
+def _joints(config: dict[str, Any]) -> list[str]:
+    """The names of the joints in the project's order, as far as it says them."""
+    lists = [config.get(key) for key in ("multianimalbodyparts", "bodyparts", "uniquebodyparts")]
+    return [str(name) for names_of in lists if isinstance(names_of, list) for name in names_of]
+
+
+def _limbs(config: dict[str, Any]) -> list[tuple[str, str]]:
+    """The project's skeleton as pairs; a longer list of joints is a chain."""
+    chains = config.get("skeleton")
+    chains = (
+        [chain for chain in chains if isinstance(chain, list)] if isinstance(chains, list) else []
+    )
+    return [(str(a), str(b)) for chain in chains for a, b in itertools.pairwise(chain)]

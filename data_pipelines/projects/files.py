@@ -1,0 +1,119 @@
+"""Pictures and videos of a project, wherever they are."""
+
+import functools
+import os
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from data_pipelines import media
+from data_pipelines.clips import DataError, FrameError
+from data_pipelines.projects import names
+from data_pipelines.projects.records import Picture, Row
+
+
+def locate(name: str, folders: Iterable[Path]) -> Path | None:
+    """Find a file that labels name by its path on this or another machine.
+
+    Looks for the path itself, then below each folder for the path and ever shorter ends of it.
+    """
+    if os.path.isabs(name) and os.path.isfile(name):
+        return Path(name)
+    parts = names.parts(name)
+    if ".." in parts:
+        parts = parts[len(parts) - parts[::-1].index("..") :]
+    for folder in folders:
+        for start in range(len(parts)):
+            path = os.path.join(folder, *parts[start:])
+            if os.path.isfile(path):
+                return Path(path)
+    return None
+
+
+def pictures_in(folder: Path) -> list[Path]:
+    """Pictures directly in a folder, by name, hidden ones left out."""
+    return _listed(folder, media.PICTURES)
+
+
+def videos_in(folder: Path) -> list[Path]:
+    """Videos directly in a folder, by name, hidden ones left out."""
+    return _listed(folder, media.VIDEOS)
+
+
+def _listed(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
+    return [path for path in entries(folder) if path.suffix.lower() in suffixes and path.is_file()]
+
+
+def entries(folder: Path) -> list[Path]:
+    """What lies in a folder, by name, hidden entries left out; nothing where it isn't there."""
+    try:
+        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise DataError(f"{folder} can't be listed: {error.strerror}.") from error
+
+
+def picture(path: Path, frame: int | None) -> Picture | None:
+    """A picture from its own file; None where it isn't one that can be opened."""
+    size = media._picture_size(path)
+    return size and Picture(lambda: media.read_picture(path), size, frame, path)
+
+
+def finder(
+    rows: Sequence[Row], beside: Sequence[Path], below: Sequence[str | Path]
+) -> Callable[[Row], Picture | None]:
+    """The function from a row to its picture.
+
+    Args:
+      rows: all rows of the recording, for the numbers in the pictures' names.
+      beside: folders in which a picture's name without its folders counts first.
+      below: folders that the picture's whole name, or an end of it, is looked for in; "" for none.
+    """
+    pictures = list(dict.fromkeys(row.picture for row in rows))
+    frames = dict(zip(pictures, names.frame_numbers(pictures), strict=True))
+    folders = [Path(folder).expanduser() for folder in below if folder]
+
+    def find(row: Row) -> Picture | None:
+        own = locate(names.file(row.picture), beside)
+        path = own or locate(row.picture, folders)
+        return path and picture(path, frames[row.picture])
+
+    return find
+
+
+class Film:
+    """A video whose frames are decoded when the first of them is read."""
+
+    def __init__(self, path: Path):
+        self.path, self._video, self._lock = path, None, threading.Lock()
+
+    def picture(self, frame: int) -> Picture | None:
+        """A frame; None where the video can't be opened. A frame beyond its end fails as read."""
+        return self.size and Picture(lambda: self.read(frame), self.size, frame)
+
+    @functools.cached_property
+    def size(self) -> tuple[int, int] | None:
+        """Height and width of the upright frames, None where the first can't be decoded."""
+        capture = cv2.VideoCapture(os.path.abspath(self.path), cv2.CAP_FFMPEG)
+        try:
+            good, frame = capture.read()
+        finally:
+            capture.release()
+        return frame.shape[:2] if good else None
+
+    def read(self, frame: int) -> np.ndarray:
+        """Decode one frame -> uint8 RGB [H, W, 3]; raises FrameError where that fails."""
+        with self._lock:
+            if self._video is None:
+                try:
+                    self._video = media.Video(self.path)
+                except DataError as error:
+                    raise FrameError(str(error)) from error
+        try:
+            return self._video.read(frame)
+        except IndexError as error:
+            raise FrameError(f"{error} Is it the video that was labelled?") from error

@@ -1,0 +1,88 @@
+"""Unlabelled frames of a project's videos, for the self-supervised task."""
+
+import collections
+import dataclasses
+
+import numpy as np
+
+from data_pipelines import clips, media
+from data_pipelines.clips import Clip, DataError
+from data_pipelines.projects.records import Footage, Project
+from ttp_jax import geometry
+
+
+def unlabelled(
+    project: Project, count: int, *, boxes: str = "labels"
+) -> tuple[list[Clip], list[str]]:
+    """Clips of frames without labels, spread over the videos, and sentences on what is left out.
+
+    A video of several subjects is left out: nothing says who is where. One of which nothing is
+    labelled is, too: its subject is in no split.
+
+    Args:
+      project: whose subjects; the clips are in their splits.
+      count: frames of each subject; labelled ones are not among them.
+      boxes: "labels" for the region that holds all labelled boxes of the recording, "whole", or a
+        region "x1,y1,x2,y2" of the labelled pictures.
+    """
+    found, left_out = [], []
+    films = [film for film in project.footage if film.recording and len(film.subjects) == 1]
+    owned = collections.Counter(film.subjects for film in films)
+    labelled = dict(zip(project.recordings, project.clips, strict=True))
+    for film in project.footage:
+        try:
+            if film not in films:
+                raise DataError("none or several of the project's subjects are labelled in it.")
+            part = -(-count // owned[film.subjects])
+            found.append(_clip(film, labelled[film.recording], part, boxes))
+        except DataError as error:
+            left_out.append(f"{film.path.name}: {error}")
+    return found, left_out
+
+
+def _clip(film: Footage, labelled: Clip, count: int, boxes: str) -> Clip:
+    """Frames of one video; raises DataError where they can't be used."""
+    whole = _cropped(media.clips([film.path])[0], film, labelled.largest)
+    known = set(labelled.frame_numbers.tolist())
+    free = [frame for frame in range(whole.num_frames) if frame not in known]
+    if not free:
+        raise DataError("all its frames are labelled.")
+    places = np.linspace(0, len(free) - 1, min(count, len(free))).round().astype(int)
+    chosen = clips.at(whole, [free[place] for place in places])
+    return dataclasses.replace(
+        chosen,
+        name=f"{labelled.name}_unlabelled",
+        subject=labelled.subject,
+        split=labelled.split,
+        boxes=np.tile(_box(boxes, labelled), (chosen.num_frames, 1)),
+    )
+
+
+def _cropped(whole: Clip, film: Footage, size: tuple[int, int]) -> Clip:
+    """The video as the labelled pictures of this size show it."""
+    if whole.largest == size:
+        return whole
+    x1, x2, y1, y2 = film.crop or (0, 0, 0, 0)
+    if (y2 - y1, x2 - x1) != size or x2 > whole.largest[1] or y2 > whole.largest[0]:
+        (height, width), (h, w) = whole.largest, size
+        raise DataError(
+            f"its frames have {width} x {height} pixels, the labelled pictures {w} x {h}."
+        )
+    return dataclasses.replace(
+        whole,
+        read=lambda index: np.ascontiguousarray(whole.read(index)[y1:y2, x1:x2]),
+        sizes=np.tile(size, (whole.num_frames, 1)),
+    )
+
+
+def _box(rule: str, labelled: Clip) -> np.ndarray:
+    """The box float32 [4] of all frames of a video."""
+    if rule == "labels":
+        low, high = labelled.boxes[:, :2].min(0), labelled.boxes[:, 2:].max(0)
+        return np.concatenate([low, high]).astype(np.float32)
+    if rule == "whole":
+        return geometry.whole_box(labelled.largest).astype(np.float32)
+    region = media.region(rule)
+    if region is None:
+        raise DataError(f'boxes is "{rule}": expected labels, whole or a region "x1,y1,x2,y2".')
+    return region.astype(np.float32)

@@ -1,0 +1,70 @@
+"""What the names of labelled pictures tell: folder, file, number of the frame."""
+
+import re
+from collections.abc import Sequence
+
+# "img0042", "frame_42", "f-42": words before the number of a frame.
+_FRAME = re.compile(
+    r"(?:frame|frm|image|img|(?<![a-z0-9])(?:pic|im|f))[-_ ]?(\d{1,100})", re.IGNORECASE
+)
+_ALONE = re.compile(r"(?<![a-z0-9])\d{1,100}", re.IGNORECASE)  # not as in cam1
+_ANY = re.compile(r"\d{1,100}")
+
+
+def parts(picture: str) -> list[str]:
+    """Folders and file of a picture's name, written on whatever system."""
+    return [part for part in re.split(r"[/\\]", picture) if part not in ("", ".")]
+
+
+def file(picture: str) -> str:
+    """A picture's name without its folders."""
+    return (parts(picture) or [""])[-1]
+
+
+def folder(picture: str) -> str:
+    """The name of the folder that a picture lies in; "" where the name has none."""
+    return ["", *parts(picture)][-2]
+
+
+def stem(picture: str) -> str:
+    """A picture's name without folders, suffix and the hash that Roboflow appends."""
+    name = re.sub(r"\.[a-zA-Z]\w*$", "", file(picture))
+    return re.sub(r"\.rf\.\w+$", "", name)
+
+
+def frame_numbers(pictures: Sequence[str]) -> list[int | None]:
+    """The number of each picture's frame, None for a name without one.
+
+    A bare number is the frame's. Of a name with several, the one behind "frame", "img" or the like
+    is; else the one that stands alone, not behind letters as in "cam1". Of several of these it is
+    the only one that differs from picture to picture, else the last.
+    """
+    found = [_candidates(stem(picture)) for picture in pictures]
+    places = {count: _varying([f for f in found if len(f) == count]) for count in map(len, found)}
+    return [
+        _bare(picture) if is_bare(picture) else (f[places[len(f)]] if f else None)
+        for picture, f in zip(pictures, found, strict=True)
+    ]
+
+
+def is_bare(picture: str) -> bool:
+    """Whether a picture's name is the number of its frame, and no file's."""
+    return bool(re.fullmatch(r"[+-]?\d{1,100}(\.\d{0,100})?", picture))
+
+
+def _bare(picture: str) -> int | None:
+    return int(float(picture)) if float(picture).is_integer() else None
+
+
+def _candidates(name: str) -> list[int]:
+    """The numbers of a name that may be the frame's."""
+    for pattern in (_FRAME, _ALONE, _ANY):
+        if found := pattern.findall(name):
+            return [int(number) for number in found]
+    return []
+
+
+def _varying(numbers: list[list[int]]) -> int:
+    """The only place at which lists of one length differ, -1 where there is not one."""
+    differing = [i for i, values in enumerate(zip(*numbers, strict=True)) if len(set(values)) > 1]
+    return differing[0] if len(differing) == 1 else -1

@@ -1,0 +1,221 @@
+"""What the readers of labelled projects give: labels as rows, then a project of clips."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from data_pipelines.clips import Clip, DataError
+from ttp_jax.skeletons import Skeleton
+
+EXTRA = "pip install ttp_jax[projects]"
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """How a project is read; nothing need be given.
+
+    Attributes:
+      individuals: names of the animals or people to read, of several in a picture; all if empty.
+      scorer: whose labels, where several people labelled the same pictures.
+      view: the camera to read, where a project has several.
+      category: COCO's category, where several have keypoints.
+      subject: regular expression on a picture's "folder/file" (or "video/frame"): its first group
+        that matched, or all of the match, names the subject. The folder or video if empty.
+      subject_field: field of COCO annotations that names the subject; track_id or person_id if
+        empty and there.
+      exclude: subjects, folders or videos to leave out: patterns such as "*TESTSET*,File162".
+      flip_pairs: "leftLip:rightLip,a:b", joints that swap in a mirrored picture; by the names if
+        None, none if empty.
+      hidden: count labelled joints that are marked as hidden (COCO's v = 1) as labels, too.
+      predictions: read SLEAP's predicted instances where nothing is labelled by the user.
+      boxes: "labels" (around the labelled joints), "annotated" (COCO's bbox), "whole" or a region
+        "x1,y1,x2,y2".
+      margin: of "labels", as a share of the box's longer side.
+      media: folder that holds pictures or videos which aren't where the labels say.
+    """
+
+    individuals: Sequence[str] = ()
+    scorer: str = ""
+    view: str = ""
+    category: str = ""
+    subject: str = ""
+    subject_field: str = ""
+    exclude: str = ""
+    flip_pairs: str | None = None
+    hidden: bool = False
+    predictions: bool = False
+    boxes: str = "labels"
+    margin: float = 0.3
+    media: str = ""
+
+
+class Row(NamedTuple):
+    """One labelled individual in one picture.
+
+    Attributes:
+      where: file and place in it, for messages: "labels.csv, line 7".
+      picture: its name as the file says it, folders included, or the number of its frame.
+      joints: float64 [k, 2] of the sheet's names, NaN where not labelled.
+      visible: bool [k]; a joint that has a place and is not visible is labelled as hidden.
+      individual: whose joints; "" where the file knows of one only, or doesn't say.
+      size: height and width of the picture, None where the file doesn't say.
+      box: [4] x1, y1, x2, y2 in picture pixels, None where the file doesn't say.
+    """
+
+    where: str
+    picture: str
+    joints: np.ndarray
+    visible: np.ndarray
+    individual: str = ""
+    size: tuple[int, int] | None = None
+    box: np.ndarray | None = None
+
+
+class Sheet(NamedTuple):
+    """What one file of labels holds.
+
+    Attributes:
+      names: of its keypoints [k].
+      rows: in the file's order.
+      limbs: pairs of names that the tool draws as lines.
+      notes: sentences for the user: what was left out or taken for granted.
+      blank: number of the file's rows without a labelled joint, which `rows` leaves out.
+      identity: an individual's name means the same one in all recordings.
+    """
+
+    names: list[str]
+    rows: list[Row]
+    limbs: Sequence[Sequence[str]] = ()
+    notes: Sequence[str] = ()
+    blank: int = 0
+    identity: bool = False
+
+
+class Picture(NamedTuple):
+    """A labelled picture that is there.
+
+    Attributes:
+      read: returns it, uint8 RGB [H, W, 3].
+      size: height and width.
+      frame: number of its frame in the recording, None where nothing tells.
+      file: its own file, None for a frame of a video.
+    """
+
+    read: Callable[[], np.ndarray]
+    size: tuple[int, int]
+    frame: int | None = None
+    file: Path | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Recording:
+    """Labels of one folder of pictures or one video.
+
+    Attributes:
+      name: of the folder or video.
+      sheet: its labels.
+      find: a row's picture, None where it isn't there.
+      subject: who is seen, where the tool says it; the recording's name if empty.
+      unlabelled: number of pictures beside the labelled ones.
+      aliases: other names that its video may have.
+      continuous: its pictures are frames of one video, where somebody who isn't named in one may be
+        seen in the next.
+    """
+
+    name: str
+    sheet: Sheet
+    find: Callable[[Row], Picture | None]
+    subject: str = ""
+    unlabelled: int = 0
+    aliases: Sequence[str] = ()
+    continuous: bool = True
+
+
+class Footage(NamedTuple):
+    """A whole video of a project, for its unlabelled frames.
+
+    Attributes:
+      path: of the video.
+      recording: name of the labelled recording that it is of; "" for one without labels.
+      subjects: who is seen in it, by the labels; its own name where nothing of it is labelled.
+      crop: the region x1, x2, y1, y2 of its frames that the labelled pictures show; None for all.
+    """
+
+    path: Path
+    recording: str
+    subjects: tuple[str, ...]
+    crop: tuple[int, int, int, int] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Project:
+    """A labelled project.
+
+    Attributes:
+      path: what was read.
+      tool: whose project it is: "DeepLabCut".
+      skeleton: names, mirror pairs and limbs of the project.
+      clips: one for each subject in each recording, labelled frames only, split "train".
+      recordings: name of each clip's recording.
+      shared: what each clip shares with others that show the same subjects, its pictures above all;
+        no drawn split parts clips that share something.
+      footage: the project's videos, found by name.
+      left_out: what was not read and why, one sentence each, with counts.
+      notes: what was taken for granted.
+    """
+
+    path: Path
+    tool: str
+    skeleton: Skeleton
+    clips: tuple[Clip, ...]
+    recordings: tuple[str, ...]
+    shared: tuple[frozenset[str], ...]
+    footage: tuple[Footage, ...] = ()
+    left_out: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def subjects(self) -> dict[str, int]:
+        """Labelled frames of each subject."""
+        counts: dict[str, int] = {}
+        for clip in self.clips:
+            counts[clip.subject] = counts.get(clip.subject, 0) + clip.num_frames
+        return counts
+
+    @property
+    def num_frames(self) -> int:
+        """Number of labelled frames; one that shows two subjects counts twice."""
+        return sum(clip.num_frames for clip in self.clips)
+
+    def describe(self) -> list[str]:
+        """Say in a few lines what was read, what was left out, and why."""
+        skeleton, counts = self.skeleton, self.subjects
+        labelled = sum(int(clip.visible.sum()) for clip in self.clips if clip.visible is not None)
+        pairs = [f"{skeleton.joints[a]}/{skeleton.joints[b]}" for a, b in skeleton.flip_pairs]
+        names = ", ".join(f"{name} ({count})" for name, count in list(counts.items())[:8])
+        more = f" and {len(counts) - 8} more" if len(counts) > 8 else ""
+        unlabelled = sum(not film.recording for film in self.footage)
+        return [
+            f"{self.tool} project {self.path}: {len(counts)} subjects, {self.num_frames} labelled "
+            f"frames in {len(set(self.recordings))} recordings, {labelled} labelled joints.",
+            f"Subjects (frames): {names}{more}.",
+            f"{skeleton.size} joints: {', '.join(skeleton.joints)}.",
+            f"Mirror pairs: {', '.join(pairs) or 'none'}; limbs: {len(skeleton.limbs)}.",
+            f"Videos: {len(self.footage)}, {unlabelled} of them without labels.",
+            *(f"Left out: {sentence}" for sentence in self.left_out),
+            *(f"Note: {sentence}" for sentence in self.notes),
+        ]
+
+
+def chosen(rows: Sequence[Row], individuals: Sequence[str], path: Path) -> list[Row]:
+    """The rows of the wanted individuals; raises DataError for one who is nowhere."""
+    known = sorted({row.individual for row in rows} - {""})
+    if missing := [name for name in individuals if name not in known]:
+        raise DataError(
+            f"{path} has no individual {', '.join(missing)}: expected some of "
+            f"{', '.join(known) or 'nobody, for its labels name none'}."
+        )
+    return [row for row in rows if not individuals or row.individual in individuals]

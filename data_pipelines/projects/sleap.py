@@ -1,0 +1,222 @@
+"""SLEAP's projects: .slp files, with the videos where they say, beside them, or inside (.pkg.slp).
+
+Read by sleap-io, in whose coordinates pixel centres lie at integers whatever the file's version.
+Nodes that are marked as not visible count as not labelled, as SLEAP itself does.
+"""
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from data_pipelines.clips import DataError, FrameError
+from data_pipelines.projects import assemble, files, names
+from data_pipelines.projects.records import (
+    EXTRA,
+    Options,
+    Picture,
+    Project,
+    Recording,
+    Row,
+    Sheet,
+    chosen,
+)
+
+
+class _Video(NamedTuple):
+    """A video as sleap-io knows it, its title here, and the number of each labelled frame."""
+
+    video: Any
+    title: str
+    frames: dict[str, int]
+
+
+def sheet(path: Path, *, predictions: bool = False, individuals: Sequence[str] = ()) -> Sheet:
+    """Read the labels of all videos; a frame is the picture "TITLE/NUMBER" or "TITLE/FILE".
+
+    Raises:
+      DataError: names the file, what is wrong with it, and what to do.
+    """
+    return _load(path, predictions, individuals)[0]
+
+
+def read(path: Path, options: Options) -> Project:
+    """Read a file of labels, and find its videos.
+
+    Raises:
+      DataError: names the file, what is wrong with it, and what to do.
+    """
+    whole, videos = _load(path, options.predictions, options.individuals)
+    recordings, films, left_out = [], [], []
+    for each in videos:
+        rows = [row for row in whole.rows if row.picture in each.frames]
+        if not rows:
+            continue
+        find, film = _source(each, path, options)
+        if find is None:
+            left_out.append(
+                f"{len(rows)} labels in {each.title} ({_shown(each.video.filename)}), which isn't "
+                f"there: put it beside {path.name}, or name its folder with --media."
+            )
+            continue
+        films += [film] if film else []
+        recordings.append(Recording(each.title, whole._replace(rows=rows), find))
+    return assemble.project(path, "SLEAP", recordings, options, videos=films, left_out=left_out)
+
+
+# --- Labels --------------------------------------------------------------------------------------
+
+
+def _load(path: Path, predictions: bool, individuals: Sequence[str]) -> tuple[Sheet, list[_Video]]:
+    labels = _open(path)
+    try:
+        videos = [
+            _Video(video, title, {})
+            for video, title in zip(labels.videos, _titles(labels.videos), strict=True)
+        ]
+        numbers = {id(each.video): each for each in videos}
+        found, predicted = _instances(labels, predictions)
+        skeleton = _skeleton([instance for _, instance in found], path)
+        rows = [_row(frame, instance, numbers[id(frame.video)], path) for frame, instance in found]
+        limbs = [(edge.source.name, edge.destination.name) for edge in skeleton.edges]
+        node_names = [str(node.name) for node in skeleton.nodes]
+    except DataError:
+        raise
+    except Exception as error:  # what sleap-io raises depends on where the damage is
+        raise DataError(_damaged(path, error)) from error
+    notes = [f"{predicted} predicted instances are left out."] if predicted else []
+    rows = [row for row in rows if not np.isnan(row.joints).all()]
+    return Sheet(node_names, chosen(rows, individuals, path), limbs, notes), videos
+
+
+def _open(path: Path) -> Any:
+    """sleap-io's labels of a file."""
+    try:
+        import sleap_io
+    except ImportError as error:
+        raise DataError(f"{path}: SLEAP's files need sleap-io: {EXTRA} ({error}).") from error
+    if not path.is_file():
+        raise DataError(f"{path} can't be read: no such file.")
+    try:
+        return sleap_io.load_slp(str(path), open_videos=False)  # pyright: ignore[reportCallIssue]
+    except Exception as error:  # what sleap-io raises depends on where the damage is
+        raise DataError(_damaged(path, error)) from error
+
+
+def _damaged(path: Path, error: Exception) -> str:
+    said = " ".join(str(error).split())[:200]
+    return f"{path} can't be read ({type(error).__name__}: {said}): save it again in SLEAP."
+
+
+def _instances(labels: Any, predictions: bool) -> tuple[list[tuple[Any, Any]], int]:
+    """The labelled frames with their instances, and the number of predicted ones left out."""
+    found, predicted = [], 0
+    for frame in labels.labeled_frames:
+        own = frame.user_instances
+        others = frame.predicted_instances
+        taken = own if own or not predictions else others
+        found += [(frame, instance) for instance in taken]
+        predicted += len(others) if taken is own else 0
+    return found, predicted
+
+
+def _skeleton(instances: Sequence[Any], path: Path) -> Any:
+    """The one skeleton of all instances."""
+    if not instances:
+        raise DataError(
+            f"{path} has no labels by a user: label frames in SLEAP, or take its predicted "
+            "instances for labels with --predictions."
+        )
+    kinds = {tuple(instance.skeleton.node_names): instance.skeleton for instance in instances}
+    if len(kinds) > 1:
+        shown = "; ".join(", ".join(kind) for kind in kinds)
+        raise DataError(f"{path} has labels of {len(kinds)} skeletons ({shown}), expected one.")
+    return next(iter(kinds.values()))
+
+
+def _row(frame: Any, instance: Any, video: _Video, path: Path) -> Row:
+    number, listed = int(frame.frame_idx), video.video.filename
+    own = names.file(listed[number]) if isinstance(listed, list) else str(number)
+    picture = f"{video.title}/{own}"
+    video.frames[picture] = number
+    joints = np.array(instance.numpy(), np.float64)
+    track = str(instance.track.name) if instance.track is not None else ""
+    where = f"{path}, frame {number} of {video.title}"
+    return Row(where, picture, joints, np.array(~np.isnan(joints).any(-1)), track)
+
+
+def _titles(videos: Sequence[Any]) -> list[str]:
+    """Names of the videos, each once: of the file, of the folder of several pictures."""
+    titles = []
+    for video in videos:
+        listed = video.filename
+        source = video.source_video.filename if video.source_video is not None else listed
+        first = source[0] if isinstance(source, list) else source
+        title = names.folder(first) if isinstance(source, list) else names.stem(first)
+        titles.append(title or names.stem(first))
+    same = [titles[:i].count(title) for i, title in enumerate(titles)]
+    return [f"{title}-{n + 1}" if n else title for title, n in zip(titles, same, strict=True)]
+
+
+def _shown(listed: str | list[str]) -> str:
+    return f"{listed[0]} and {len(listed) - 1} more" if isinstance(listed, list) else listed
+
+
+# --- Pictures ------------------------------------------------------------------------------------
+
+
+def _source(video: _Video, path: Path, options: Options) -> tuple[Any, Path | None]:
+    """The function from a row to its picture, and the whole video; None for what isn't there."""
+    folders = [path.parent, path.parent / "videos", path.parent.parent]
+    folders += [Path(options.media).expanduser()] if options.media else []
+    listed = video.video.filename
+    if isinstance(listed, list):
+        places = {picture: files.locate(listed[n], folders) for picture, n in video.frames.items()}
+        if not any(places.values()):
+            return None, None
+
+        def find_file(row: Row) -> Picture | None:
+            place = places[row.picture]
+            return place and files.picture(place, video.frames[row.picture])
+
+        return find_file, None
+    if Path(listed) == path:
+        inside = _Inside(video.video, path)
+        return lambda row: inside.picture(video.frames[row.picture]), None
+    place = files.locate(listed, folders)
+    if place is None:
+        return None, None
+    film = files.Film(place)
+    return lambda row: film.picture(video.frames[row.picture]), place
+
+
+class _Inside:
+    """Pictures that lie in the file of labels itself."""
+
+    def __init__(self, video: Any, path: Path):
+        self._video, self._path, self._lock = video, path, threading.Lock()
+        try:
+            video.open()
+            self._frames = {int(frame) for frame in video.backend.frame_map}
+            height, width = (int(length) for length in video.shape[1:3])
+        except Exception as error:  # what sleap-io raises depends on where the damage is
+            raise DataError(_damaged(path, error)) from error
+        self._size = height, width
+
+    def picture(self, frame: int) -> Picture | None:
+        """A frame; None where it isn't inside."""
+        return (
+            Picture(lambda: self._read(frame), self._size, frame) if frame in self._frames else None
+        )
+
+    def _read(self, frame: int) -> np.ndarray:
+        try:
+            with self._lock:
+                picture = np.asarray(self._video[frame])
+            if picture.dtype != np.uint8 or picture.ndim != 3:
+                raise ValueError(f"a picture {picture.shape} of {picture.dtype}")
+        except Exception as error:  # what sleap-io raises depends on where the damage is
+            raise FrameError(f"frame {frame}: {_damaged(self._path, error)}") from error
+        return np.repeat(picture[..., :1], 3, -1) if picture.shape[-1] < 3 else picture[..., :3]

@@ -1,0 +1,165 @@
+"""Training, validation and test subjects of a project: none is cut in two.
+
+Subjects in one picture show each other, so where subjects are drawn they stay together. Only named
+patterns part them, as they say.
+"""
+
+import dataclasses
+import fnmatch
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+
+from data_pipelines.clips import Clip, DataError
+from data_pipelines.projects.records import Project
+
+NAMES = ("train", "val", "test")
+
+
+def by_name(project: Project, *, test: str = "", val: str = "") -> Project:
+    """Split by patterns of subjects' names: "*TESTSET*,File162"; the others are for training.
+
+    A pattern is that of a whole name; "*" stands for any letters.
+
+    Raises:
+      DataError: a pattern that no subject has, a subject of both, or nobody left for training.
+    """
+    wanted = {"test": _parts(test), "val": _parts(val)}
+    chosen: dict[str, str] = {}
+    for split, patterns in wanted.items():
+        for pattern in patterns:
+            found = [name for name in project.subjects if fnmatch.fnmatchcase(name, pattern)]
+            if not found:
+                raise DataError(
+                    f"no subject is called {pattern} (--{split}): expected patterns of "
+                    f"{_some(project.subjects)}."
+                )
+            for subject in found:
+                if chosen.setdefault(subject, split) != split:
+                    raise DataError(
+                        f"subject {subject} would be in two splits, {chosen[subject]} and {split}: "
+                        "narrow --test or --val."
+                    )
+    split = _with(project, lambda clip: chosen.get(clip.subject, "train"))
+    seen: dict[str, set[str]] = {}
+    for clip, keys in zip(split.clips, split.shared, strict=True):
+        for key in keys:
+            seen.setdefault(key, set()).add(clip.split)
+    if shared := sum(len(splits) > 1 for splits in seen.values()):
+        note = f"{shared} pictures show subjects of two splits: each sees a part of the other."
+        split = dataclasses.replace(split, notes=(*split.notes, note))
+    return split
+
+
+def by_share(project: Project, *, test: float = 0.2, val: float = 0.2, seed: int = 0) -> Project:
+    """Split by shares of the subjects, drawn by the seed; at least one for each share above 0.
+
+    Raises:
+      DataError: shares that leave nobody for training, or fewer subjects than splits.
+    """
+    if not (test >= 0 and val >= 0 and test + val < 1):
+        raise DataError(
+            f"shares are test {test:g} and val {val:g}: expected 0 or more, together less than 1."
+        )
+    units = _shuffled(project, seed)
+    counts = {
+        split: max(round(share * len(units)), 1) if share else 0
+        for split, share in (("test", test), ("val", val))
+    }
+    if sum(counts.values()) >= len(units):
+        raise DataError(
+            f"{_units(units)} can't be split into {1 + sum(count > 0 for count in counts.values())}"
+            " parts: label more subjects, or tell them apart by --subject."
+        )
+    order = ["test"] * counts["test"] + ["val"] * counts["val"]
+    splits = {subject: split for unit, split in zip(units, order, strict=False) for subject in unit}
+    return _with(project, lambda clip: splits.get(clip.subject, "train"))
+
+
+def folds(project: Project, count: int, *, val: float = 0.2, seed: int = 0) -> list[Project]:
+    """Split `count` times, so that each subject is a test subject once.
+
+    Args:
+      project: whose subjects.
+      count: number of folds, 2 or more.
+      val: share of each fold's other subjects that are for validation, drawn by the seed.
+      seed: of the draw.
+
+    Raises:
+      DataError: fewer subjects than folds, or nobody left for training.
+    """
+    units = _shuffled(project, seed)
+    if not 2 <= count <= len(units):
+        raise DataError(f"folds is {count}, expected 2 to {len(units)}: there are {_units(units)}.")
+    found = []
+    for fold in range(count):
+        tested = units[fold::count]
+        others = [unit for unit in units if unit not in tested]
+        held = others[: max(round(val * len(others)), 1) if val else 0]
+        if len(held) == len(others):
+            raise DataError(
+                f"{_units(units)} leave nobody to train on beside {count} folds and a validation "
+                "share: set val to 0, or label more subjects."
+            )
+        splits = {subject: "test" for unit in tested for subject in unit}
+        splits |= {subject: "val" for unit in held for subject in unit}
+        found.append(_with(project, lambda clip, splits=splits: splits.get(clip.subject, "train")))
+    return found
+
+
+def check(clips: Iterable[Clip]) -> None:
+    """Raise DataError where a subject is in two splits, or nobody is for training."""
+    splits: dict[str, str] = {}
+    for clip in clips:
+        if clip.split not in NAMES:
+            raise DataError(f"clip {clip.name}: split {clip.split!r}, expected one of {NAMES}.")
+        if splits.setdefault(clip.subject, clip.split) != clip.split:
+            raise DataError(
+                f"subject {clip.subject} is in two splits, {splits[clip.subject]} and "
+                f"{clip.split}: a subject's recordings must be in one."
+            )
+    if "train" not in splits.values():
+        raise DataError("nobody is left for training: take subjects out of --test or --val.")
+
+
+def _with(project: Project, split: Callable[[Clip], str]) -> Project:
+    """The project with another split of its clips, checked."""
+    clips = tuple(dataclasses.replace(clip, split=split(clip)) for clip in project.clips)
+    check(clips)
+    return dataclasses.replace(project, clips=clips)
+
+
+def _parts(patterns: str) -> list[str]:
+    return [part.strip() for part in patterns.split(",") if part.strip()]
+
+
+def _shuffled(project: Project, seed: int) -> list[tuple[str, ...]]:
+    """Groups of subjects that must stay together, in an order drawn by the seed."""
+    leader = {subject: subject for subject in project.subjects}
+
+    def first(subject: str) -> str:
+        while leader[subject] != subject:
+            subject = leader[subject]
+        return subject
+
+    owners: dict[str, str] = {}
+    for clip, keys in zip(project.clips, project.shared, strict=True):
+        for key in keys:
+            leader[first(clip.subject)] = first(owners.setdefault(key, clip.subject))
+    groups: dict[str, list[str]] = {}
+    for subject in sorted(leader):
+        groups.setdefault(first(subject), []).append(subject)
+    units = sorted(tuple(group) for group in groups.values())
+    return [units[i] for i in np.random.default_rng(seed).permutation(len(units))]
+
+
+def _units(units: Sequence[tuple[str, ...]]) -> str:
+    """Say how many groups of subjects there are."""
+    subjects = sum(len(unit) for unit in units)
+    together = f" in {len(units)} groups that share pictures" * (subjects > len(units))
+    return f"{subjects} subjects{together}"
+
+
+def _some(names: Iterable[str]) -> str:
+    names = list(names)
+    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")

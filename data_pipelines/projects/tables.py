@@ -1,0 +1,196 @@
+"""DeepLabCut's tables of labels, which Lightning Pose and others write as well: .csv and .h5.
+
+Three or four header rows (scorer, individuals, bodyparts, coords), then a row for each picture. The
+picture's name stands in one column, of Windows or POSIX, or in three. A joint has columns x and y
+and, in Lightning Pose's files, visible: 0 not labelled, 1 hidden, 2 visible.
+"""
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from data_pipelines.clips import DataError, read_text
+from data_pipelines.projects import hdf5
+from data_pipelines.projects.records import Row, Sheet
+
+HEADERS = (["scorer", "bodyparts", "coords"], ["scorer", "individuals", "bodyparts", "coords"])
+COORDS = ("x", "y", "visible", "likelihood")
+UNIQUE = "single"  # DeepLabCut's individual that stands for things of which there is one
+
+
+class _Table(NamedTuple):
+    """A file as it is.
+
+    Attributes:
+      header: the words [c] of each header row, by its title.
+      index: [n] pictures.
+      values: float64 [n, c].
+      where: [n] places of the rows, for messages.
+    """
+
+    header: dict[str, list[str]]
+    index: list[str]
+    values: np.ndarray
+    where: list[str]
+
+
+def sheet(path: Path, *, scorer: str = "", individuals: Sequence[str] = ()) -> Sheet:
+    """Read a table; rows without a labelled joint are left out and counted.
+
+    Args:
+      path: .csv or .h5 file.
+      scorer: whose columns, where there are several people's.
+      individuals: whose rows; all if empty, but for things of which there is one (UNIQUE).
+
+    Raises:
+      DataError: names the file, what is wrong with it, and what to do.
+    """
+    table = (_from_h5 if path.suffix.lower() in (".h5", ".hdf5") else _from_csv)(path)
+    scorers = sorted(set(table.header["scorer"]))
+    if scorer not in ("", *scorers):
+        raise DataError(f"{path} has no scorer {scorer}: expected {' or '.join(scorers)}.")
+    if len(scorers) > 1 and not scorer:
+        raise DataError(
+            f"{path} has labels of {len(scorers)} scorers ({', '.join(scorers)}): choose one with "
+            "--scorer, or keep one scorer's columns."
+        )
+    columns = _columns(table.header, scorer, path)
+    wanted, notes = _wanted(list(columns), individuals, path)
+    names = list(dict.fromkeys(part for who in wanted for part in columns[who]))
+    rows, blank = [], 0
+    for number in range(len(table.index)):
+        found = [_row(table, number, who, columns[who], names) for who in wanted]
+        labelled = [row for row in found if not np.isnan(row.joints).all()]
+        rows += labelled
+        blank += not labelled
+    if "likelihood" in table.header["coords"]:
+        notes.append("the file has a column likelihood: predictions, taken for labels.")
+    return Sheet(names, rows, notes=notes, blank=blank)
+
+
+def _wanted(
+    everyone: list[str], individuals: Sequence[str], path: Path
+) -> tuple[list[str], list[str]]:
+    """The individuals to read, and notes on those left out."""
+    if missing := [who for who in individuals if who not in everyone]:
+        known = ", ".join(who for who in everyone if who) or "nobody, for it is of one animal"
+        raise DataError(f"{path} has no individual {', '.join(missing)}: expected some of {known}.")
+    if individuals:
+        return list(individuals), []
+    if UNIQUE in everyone and len(everyone) > 1:
+        note = f"left out, things of which there is one: --individuals={UNIQUE} reads them."
+        return [who for who in everyone if who != UNIQUE], [note]
+    return everyone, []
+
+
+def _row(
+    table: _Table, number: int, who: str, places: dict[str, dict[str, int]], names: list[str]
+) -> Row:
+    """One individual's row, NaN for what is not labelled and for joints that it lacks."""
+    values, where = table.values[number], table.where[number]
+    joints, visible = np.full((len(names), 2), np.nan), np.zeros(len(names), bool)
+    for name, at in places.items():
+        place = values[at["x"]], values[at["y"]]
+        seen = not np.isnan(place).any()
+        flag = values[at["visible"]] if "visible" in at else np.nan
+        flag = (2 if seen else 1) if np.isnan(flag) else flag
+        if flag not in (0, 1, 2):
+            raise DataError(
+                f"{where}: visible of {name} is {flag:g}, expected 0 (not labelled), 1 (hidden) or "
+                "2 (visible)."
+            )
+        if flag:
+            joints[names.index(name)] = place
+            visible[names.index(name)] = seen and flag == 2
+    return Row(where, table.index[number], joints, visible, who)
+
+
+def _columns(
+    header: dict[str, list[str]], scorer: str, path: Path
+) -> dict[str, dict[str, dict[str, int]]]:
+    """Find the columns of x, y and visible, by individual and bodypart."""
+    people = header.get("individuals", [""] * len(header["coords"]))
+    places: dict[str, dict[str, dict[str, int]]] = {}
+    for i, (who, part) in enumerate(zip(people, header["bodyparts"], strict=True)):
+        if scorer and header["scorer"][i] != scorer:
+            continue
+        found = places.setdefault(who, {}).setdefault(part, {})
+        if header["coords"][i] in found:
+            raise DataError(
+                f"{path}: two columns {header['coords'][i]} of {part}: keep one of them."
+            )
+        found[header["coords"][i]] = i
+    for part, found in (item for parts in places.values() for item in parts.items()):
+        if not {"x", "y"} <= set(found):
+            raise DataError(
+                f"{path}: {part} has columns {', '.join(found)}, expected x and y: export it again."
+            )
+    return places
+
+
+# --- Files ---------------------------------------------------------------------------------------
+
+
+def _from_csv(path: Path) -> _Table:
+    try:
+        lines = list(enumerate(csv.reader(read_text(path).splitlines()), start=1))
+    except csv.Error as error:
+        raise DataError(f"{path} is no CSV ({error}): export it again.") from error
+    lines = [(number, line) for number, line in lines if any(line)]
+    titles = [line[0] for _, line in lines[:4]]
+    titles = titles[: titles.index("coords") + 1] if "coords" in titles else titles
+    if titles not in HEADERS:
+        raise DataError(
+            f"{path} is no DeepLabCut table: lines begin with {', '.join(titles) or 'nothing'}, "
+            "expected scorer, (individuals,) bodyparts, coords. Export it again, with commas."
+        )
+    header = {title: line for title, (_, line) in zip(titles, lines, strict=False)}
+    width = len(header["coords"])
+    # Newer files have the picture's path in three columns, for which the header is empty.
+    start = next((i for i, cell in enumerate(header["coords"]) if i and cell), width)
+    # Some tools write a row without labels with too few cells; a last one may be cut off.
+    *before, last = lines[len(titles) :] or [None]
+    lines = [
+        (n, line if any(line[start:]) else line[:start] + [""] * (width - start))
+        for n, line in filter(None, before)
+    ]
+    lines += [last] if last else []
+    broken = [n for n, line in [*enumerate(header.values(), 1), *lines] if len(line) != width]
+    if broken:
+        raise DataError(
+            f"{path}, line {broken[0]}: not {width} cells, as many as in the line coords: the file "
+            "is cut off or damaged, export it again."
+        )
+    where = [f"{path}, line {n}" for n, _ in lines]
+    values = [_cells(line[start:], at) for at, (_, line) in zip(where, lines, strict=True)]
+    return _Table(
+        {title: line[start:] for title, line in header.items()},
+        ["/".join(line[:start]) for _, line in lines],
+        np.array(values).reshape(len(lines), width - start),
+        where,
+    )
+
+
+def _cells(cells: list[str], where: str) -> list[float]:
+    try:
+        return [float(cell or "nan") for cell in cells]
+    except ValueError as error:
+        raise DataError(f"{where}: {error}: expected numbers, or empty cells.") from error
+
+
+def _from_h5(path: Path) -> _Table:
+    frame = hdf5.read(path)
+    levels = {len(column) for column in frame.columns}
+    titles = next((titles for titles in HEADERS if levels == {len(titles)}), None)
+    words = list(zip(*frame.columns, strict=True)) if titles else []
+    if titles is None or not set(words[-1]) <= set(COORDS):
+        raise DataError(
+            f"{path} is no DeepLabCut table: expected columns of scorer, (individuals,) bodyparts "
+            "and coords (x, y)."
+        )
+    header = {title: list(row) for title, row in zip(titles, words, strict=True)}
+    where = [f"{path}, row {number}" for number in range(1, len(frame.index) + 1)]
+    return _Table(header, frame.index, frame.values, where)
