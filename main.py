@@ -4,7 +4,7 @@
     python main.py [VERB] --config=configs/NAME.py [--workdir=DIR] [--config.FIELD=VALUE ...]
 
 Verbs: train (the default), personalize, predict, evaluate, reproduce, export, info, people, verify,
-live, doctor.
+live, fetch, doctor.
 `python main.py VERB --help` explains one.
 """
 

@@ -10,9 +10,9 @@ from ml_collections import config_flags
 
 VERBS = (
     *("train", "personalize", "predict", "evaluate", "reproduce"),
-    *("export", "info", "people", "verify", "live", "doctor"),
+    *("export", "info", "people", "verify", "live", "fetch", "doctor"),
 )
-WORDS = ("people", "verify", "doctor")  # verbs that take words instead of a config
+WORDS = ("people", "verify", "fetch", "doctor")  # verbs that take words instead of a config
 WITH_A_MODEL = ("personalize", "predict", "live")  # verbs that a model's file is enough for
 ON_FILES = ("personalize", "predict")  # of those: on videos, pictures and data sets
 DELIVERED = ("smooth", "keypoints", "formats", "labels")  # flags of what is made of own videos

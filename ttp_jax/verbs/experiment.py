@@ -16,11 +16,11 @@ from tqdm import tqdm
 from configs import common
 from data_pipelines import bbc_pose, h36m, locate, media, penn, pipeline, renderer, synthetic
 from data_pipelines import clips as clips_lib
-from ttp_jax import convert, losses, state, steps, ttp
+from ttp_jax import checkpoint, convert, losses, state, steps, ttp
 from ttp_jax.augment import Ranges
-from ttp_jax.checkpoint import SHIPPED, Checkpoints, base_of, read_model
+from ttp_jax.checkpoint import Checkpoints, base_of, read_model
 from ttp_jax.files import only_one, read_json, write_json
-from ttp_jax.models import pose, vgg
+from ttp_jax.models import encoders, pose, vgg
 from ttp_jax.models.pose import PoseNet, normalize
 from ttp_jax.skeletons import SKELETONS, Skeleton
 
@@ -80,13 +80,8 @@ def is_bgr(config: Config) -> bool:
 
 
 def heatmap_size(config: Config) -> int:
-    """Side of the heatmaps: the trunk divides by 32 (16 with last_stride 1), then doublings."""
-    trunk = 16 * config.model.last_stride
-    if config.model.image_size % trunk:
-        raise ValueError(
-            f"config.model.image_size is {config.model.image_size}, expected a multiple of {trunk}."
-        )
-    return config.model.image_size // trunk * 2**config.model.upsamplings
+    """Side of the heatmaps."""
+    return encoders.map_size(config.model)
 
 
 def load_vgg(config: Config) -> vgg.VGG16:
@@ -155,12 +150,20 @@ def init_training(config: Config, tx, normalisers) -> state.TrainState:
     """The state before the first step: random, or with the trunk from `config.model.init`."""
     init = config.model.init
     if not init:
-        raise ValueError("config.model.init must name a torchvision ResNet file, or be 'random'.")
+        raise ValueError(
+            "config.model.init must name a file to start from (torchvision's ResNet, or a model's "
+            "with the same encoder), or be 'blazepose' or 'random'."
+        )
     fresh = random_state(config, tx, normalisers)
     if init == "random":
         return fresh
     variables = {"params": fresh.params, "batch_stats": fresh.batch_stats}
-    loaded = convert.load_resnet(init, variables)
+    if init == "blazepose" or init.endswith(".npz"):
+        found = read_model(model_path(init)).base
+        parts = {"params": found.params, "batch_stats": found.batch_stats}
+        loaded = convert.put_encoder(parts, variables, source=init)
+    else:
+        loaded = convert.load_resnet(init, variables)
     return fresh.replace(params=loaded["params"], batch_stats=loaded["batch_stats"])
 
 
@@ -195,6 +198,7 @@ def training_pairs(
         image_size=config.model.image_size,
         heatmap_size=heatmap_size(config),
         sigma=config.model.sigma,
+        half_pixel=config.model.half_pixel,
         batch_size=train.batch_size,
         seed=config.seed,
         start_step=start_step,
@@ -317,8 +321,8 @@ def _check_network(config: Config, stored: dict, where: str | pathlib.Path) -> N
 
 
 def model_path(base: str) -> pathlib.Path:
-    """The file that `config.base` or --model names; "shipped" is the included one."""
-    return SHIPPED if base == "shipped" else pathlib.Path(base)
+    """The file that `config.base` or --model names."""
+    return checkpoint.model_path(base)
 
 
 def config_of_model(base: str) -> Config:

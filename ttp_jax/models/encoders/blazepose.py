@@ -27,6 +27,8 @@ from ttp_jax.models.encoders.graph import (
 STRIDE = 4  # of the features
 TOTAL_STRIDE = 32  # pictures' sides are multiples of it
 FEATURES = 48
+MAPS = 39  # its own heatmaps, of which the first are joints
+JOINTS = 33
 # Inverted residual blocks: channels inside, channels out, kernel size, stride.
 BLOCKS = (
     (64, 24, 3, 2),
@@ -98,3 +100,6 @@ def _trunk() -> Graph:
 
 
 TRUNK = _trunk()
+_LAST = len(TRUNK.nodes)
+# With its own heatmaps, which are logits: the last convolution is `PoseNet`'s supervised head.
+HEATMAPS = Graph((*TRUNK.nodes, Node(Conv(MAPS, 1), (_LAST,), "heatmaps")), (_LAST + 1,))
