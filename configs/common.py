@@ -42,9 +42,12 @@ def get_config() -> Any:
 
     c.model = ml_collections.ConfigDict()
     c.model.method = "transformer"  # or "shared", "rotation", "baseline"
-    c.model.init = ""  # torchvision ResNet file, or "random"
+    # What the encoder starts from: a torchvision ResNet file, a model's file of the same encoder
+    # (.npz), "blazepose" as `fetch` got it, or "random".
+    c.model.init = ""
     c.model.image_size = 128
     c.model.color_order = "rgb"  # "bgr" only for the released checkpoints
+    c.model.encoder = "resnet"  # or "blazepose", whose sizes are fixed (ttp_jax/models/encoders)
     c.model.depth = 18
     c.model.width = 64
     c.model.feature_dim = 256
@@ -60,7 +63,10 @@ def get_config() -> Any:
     c.model.appearance_widths = (32, 64, 128, 256)
     c.model.keypoint_widths = (32, 64, 128, 256)
     c.model.code_kernel = 7
-    c.model.decode = "quarter"  # or "parabola": finer, not the paper's
+    # Or "parabola": finer, not the paper's; or "centroid", for maps of logits, as BlazePose's.
+    c.model.decode = "quarter"
+    # Whether a map's cell stands for the middle of the pixels that it covers, or for the first.
+    c.model.half_pixel = False
 
     c.loss = ml_collections.ConfigDict()
     c.loss.features = "hed"  # or a torchvision vgg16-*.pth, or a Keras VGG16 .h5

@@ -69,6 +69,7 @@ def train_pairs(
     image_size: int,
     heatmap_size: int,
     sigma: float,
+    half_pixel: bool = False,
     batch_size: int,
     seed: int,
     start_step: int = 0,
@@ -87,6 +88,7 @@ def train_pairs(
 
     Args:
       sigma: of the Gaussian targets, in heatmap pixels.
+      half_pixel: how the maps' cells lie in the crop, see `geometry.map_to_crop`.
       batch_size: rows of the global batch; this process gets its contiguous slice of it.
       start_step: first batch; the stream equals one from step 0 with that many batches skipped.
       ranges: how far pairs are moved.
@@ -114,7 +116,12 @@ def train_pairs(
         batch = [draw(n) for n in range(first, first + rows)]
         target, source, joints, visible = _crop_pairs(clips, skeleton, batch, image_size, read)
         maps = heatmaps_of(
-            joints, visible, image_size=image_size, heatmap_size=heatmap_size, sigma=sigma
+            joints,
+            visible,
+            image_size=image_size,
+            heatmap_size=heatmap_size,
+            sigma=sigma,
+            half_pixel=half_pixel,
         )
         return target, source, *maps, joints.astype(np.float32)
 
@@ -174,6 +181,7 @@ def heatmaps_of(
     image_size: int,
     heatmap_size: int,
     sigma: float,
+    half_pixel: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draw Gaussian targets, peak 1 at the joint's nearest heatmap pixel (published program).
 
@@ -183,12 +191,14 @@ def heatmaps_of(
     Args:
       joints: [..., K, 2] in crop pixels.
       visible: bool [..., K].
+      half_pixel: where the maps' cells lie in the crop, see `geometry.crop_to_map`.
 
     Returns:
       Heatmaps float32 [..., h, w, K] and weights float32 [..., K]. A joint that is invisible, or
       whose whole window lies outside, has weight 0 and an empty map.
     """
-    centre = np.floor(joints * (heatmap_size / image_size) + 0.5)
+    stride = image_size / heatmap_size
+    centre = np.floor(geometry.crop_to_map(joints, stride, half_pixel) + 0.5)
     grid = np.arange(heatmap_size, dtype=np.float64)[:, None]
     offset_x, offset_y = grid - centre[..., None, :, 0], grid - centre[..., None, :, 1]
     radius = math.floor(3 * sigma)

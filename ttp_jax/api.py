@@ -14,7 +14,6 @@ frame then takes 192 KiB of the device's memory, whatever the camera.
 import dataclasses
 import functools
 import math
-import pathlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -120,13 +119,14 @@ def load(path=None) -> Model:
     """Load a model's file, as `python main.py export` writes it.
 
     Args:
-      path: of the file; None for the model that comes with the project.
+      path: of the file; None for the model that comes with the project, "blazepose" for MediaPipe's
+        pose network, which `python main.py fetch blazepose` gets.
 
     Raises:
       FileNotFoundError: there is no such file.
       ValueError: the file is damaged or holds something else.
     """
-    path = checkpoint.SHIPPED if path is None else pathlib.Path(path)
+    path = checkpoint.model_path("shipped" if path is None else path)
     base, config, about = checkpoint.read_model(path)
     base = jax.device_put(base)  # once, not at every call
     name = config["data"]["skeleton"]

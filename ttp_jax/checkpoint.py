@@ -13,6 +13,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from flax import traverse_util
 
+from ttp_jax import fetch
 from ttp_jax.files import DAMAGED, read_arrays, write_arrays
 from ttp_jax.state import Base, TrainState
 
@@ -163,6 +164,24 @@ def fingerprint(base: Base) -> str:
     for leaf in jax.tree.leaves(base):
         digest.update(np.ascontiguousarray(leaf).tobytes())
     return digest.hexdigest()
+
+
+def model_path(name: str | pathlib.Path) -> pathlib.Path:
+    """The file of a model by name: "shipped", "blazepose", or the file's own.
+
+    Raises FileNotFoundError where BlazePose wasn't fetched.
+    """
+    if name == "blazepose" and not blazepose_path().is_file():
+        raise FileNotFoundError(
+            f"{blazepose_path()} isn't there: `python main.py fetch blazepose` gets it."
+        )
+    named = {"shipped": SHIPPED, "blazepose": blazepose_path()}
+    return named.get(str(name)) or pathlib.Path(name).expanduser()
+
+
+def blazepose_path() -> pathlib.Path:
+    """Where `fetch blazepose` puts the model's file."""
+    return fetch.folder() / "blazepose" / "blazepose.npz"
 
 
 class ModelFile(NamedTuple):

@@ -18,9 +18,9 @@ T = TypeVar("T")
 
 VERBS = (
     *("personalize", "predict", "live", "train", "evaluate", "info", "export"),
-    *("people", "reproduce", "verify", "doctor"),
+    *("people", "reproduce", "verify", "fetch", "doctor"),
 )
-WORDS = ("people", "verify", "doctor")  # verbs that take words instead of a config
+WORDS = ("people", "verify", "fetch", "doctor")  # verbs that take words instead of a config
 WITH_A_MODEL = ("personalize", "predict", "live")  # verbs that a model's file is enough for
 ON_FILES = ("personalize", "predict")  # of those: on videos, pictures and data sets
 OUTPUTS = ("smooth", "keypoints", "formats", "labels")  # flags of what is made of own videos

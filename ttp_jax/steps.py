@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ttp_jax import heatmaps, losses
+from ttp_jax import geometry, heatmaps, losses
 from ttp_jax.conv import CONV_OUTPUT
 from ttp_jax.models.pose import PoseNet, normalize
 from ttp_jax.models.vgg import VGG16
@@ -30,7 +30,7 @@ def init_state(
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
-        batch_stats=variables["batch_stats"],
+        batch_stats=variables.get("batch_stats", {}),
         opt_state=tx.init(params),
         normalisers=jnp.asarray(normalisers, jnp.float32),
     )
@@ -133,7 +133,7 @@ def _joint_loss(variables, batch, key, vgg, normalisers, self_weight, *, model, 
     )
     supervised = losses.joints_mse(output.heatmaps, batch["heatmaps"], batch["weights"])
     loss, self_loss, pixel_error = supervised, jnp.zeros(()), jnp.zeros(())
-    batch_stats = updates["batch_stats"]
+    batch_stats = updates.get("batch_stats", {})  # not every network has them
     if output.reconstruction is not None:
         self_loss, normalisers = losses.reconstruction(
             vgg, output.reconstruction, target, normalisers, bgr=bgr
@@ -212,7 +212,8 @@ def predict(variables: dict, pictures: jax.Array, *, model: PoseNet) -> tuple[ja
     """
     maps = model.apply(variables, pictures).heatmaps
     points, peaks = heatmaps.decode(maps, model.decode)
-    return points * (pictures.shape[1] / maps.shape[1]), peaks
+    stride = pictures.shape[1] / maps.shape[1]
+    return geometry.map_to_crop(points, stride, model.half_pixel), peaks
 
 
 def probe(

@@ -8,16 +8,14 @@ import jax
 import jax.numpy as jnp
 
 from ttp_jax import heatmaps
+from ttp_jax.models import encoders
+from ttp_jax.models.colors import MEAN, STD
 from ttp_jax.models.layers import Conv, Linear, tiny_normal, torch_default_bias
 from ttp_jax.models.reconstruction import CodeEncoder, Renderer
-from ttp_jax.models.resnet import Encoder
 from ttp_jax.models.transformer import AffinityDecoder
 
 METHODS = ("transformer", "shared", "rotation", "baseline")
 WITH_KEYPOINTS = ("transformer", "shared")  # whose self-supervised task is reconstruction
-# ImageNet's colour statistics, RGB, of values in 0..1.
-MEAN = (0.485, 0.456, 0.406)
-STD = (0.229, 0.224, 0.225)
 
 
 class Output(NamedTuple):
@@ -54,7 +52,8 @@ class PoseNet(nn.Module):
       logit_scale: factor on the maps whose soft-argmax the bottleneck takes. The supervised loss
         holds their peaks near 1, which pulls the points of maps smaller than 32 x 32 towards the
         centre unless the maps are scaled up; 1 in the paper.
-      depth, width, feature_dim, upsamplings, last_stride: of the encoder.
+      encoder_kind: a name in `encoders.ENCODERS`; BlazePose has no sizes to choose.
+      depth, width, feature_dim, upsamplings, last_stride: of the encoder "resnet".
       heads, ffn_dim, decoder_layers, dropout: of the Transformer decoder.
       appearance_widths: channels of the appearance code's blocks; each after the first halves the
         picture. The renderer mirrors them.
@@ -62,6 +61,7 @@ class PoseNet(nn.Module):
         that its code has the size of the appearance code.
       code_kernel: size of the first convolution of both code encoders.
       decode: how predictions find the peaks of the maps, see `heatmaps.decode`.
+      half_pixel: how the maps' cells lie in the picture, see `geometry.map_to_crop`.
       dtype: of the computation; parameters and outputs stay float32.
     """
 
@@ -70,6 +70,7 @@ class PoseNet(nn.Module):
     num_maps: int = 30
     sigma: float = 2.0
     logit_scale: float = 1.0
+    encoder_kind: str = "resnet"
     depth: int = 18
     width: int = 64
     feature_dim: int = 256
@@ -83,21 +84,23 @@ class PoseNet(nn.Module):
     keypoint_widths: tuple[int, ...] = (32, 64, 128, 256)
     code_kernel: int = 7
     decode: str = "quarter"
+    half_pixel: bool = False
     dtype: jnp.dtype = jnp.float32
 
     def setup(self):
         if self.method not in METHODS:
             raise ValueError(f"model.method is {self.method!r}, expected one of {METHODS}.")
-        self.encoder = Encoder(
-            self.depth,
-            self.width,
-            self.feature_dim,
-            self.upsamplings,
-            self.last_stride,
+        self.encoder = encoders.build(
+            self.encoder_kind,
             self.dtype,
+            depth=self.depth,
+            width=self.width,
+            feature_dim=self.feature_dim,
+            upsamplings=self.upsamplings,
+            last_stride=self.last_stride,
         )
         if self.method in WITH_KEYPOINTS:
-            bias_init = torch_default_bias(self.feature_dim)
+            bias_init = torch_default_bias(self.encoder.features)
             self.self_head = Conv(self.num_maps, 1, bias_init=bias_init, dtype=self.dtype)
             self.appearance = CodeEncoder(self.appearance_widths, self.code_kernel, self.dtype)
             self.keypoint_encoder = CodeEncoder(self.keypoint_widths, self.code_kernel, self.dtype)
@@ -189,6 +192,9 @@ def from_config(fields: Mapping[str, Any], num_joints: int, precision: str = "fl
     own: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
     for name in ("init", "image_size", "color_order"):  # not the network's
         own.pop(name, None)
+    own["encoder_kind"] = own.pop("encoder", "resnet")  # older files name none
+    if own["encoder_kind"] != "resnet" and is_bgr(fields):
+        raise ValueError('config.model.color_order="bgr" is for the encoder "resnet" only.')
     return PoseNet(num_joints=num_joints, dtype=dtypes[precision], **own)
 
 

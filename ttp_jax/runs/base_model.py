@@ -22,12 +22,20 @@ def init_training(experiment: Experiment, normalisers) -> state.TrainState:
     """The state before the first step: random, or with the trunk from `config.model.init`."""
     init = experiment.config.model.init
     if not init:
-        raise ValueError("config.model.init must name a torchvision ResNet file, or be 'random'.")
+        raise ValueError(
+            "config.model.init must name a file to start from (torchvision's ResNet, or a model's "
+            "with the same encoder), or be 'blazepose' or 'random'."
+        )
     fresh = random_state(experiment, normalisers)
     if init == "random":
         return fresh
     variables = {"params": fresh.params, "batch_stats": fresh.batch_stats}
-    loaded = convert.load_resnet(init, variables)
+    if init == "blazepose" or init.endswith(".npz"):
+        found = read_model(model_path(init)).base
+        parts = {"params": found.params, "batch_stats": found.batch_stats}
+        loaded = convert.put_encoder(parts, variables, source=init)
+    else:
+        loaded = convert.load_resnet(init, variables)
     return fresh.replace(params=loaded["params"], batch_stats=loaded["batch_stats"])
 
 

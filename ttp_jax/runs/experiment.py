@@ -133,8 +133,8 @@ def thawed(config: Config) -> ConfigDict:
 
 
 def model_path(base: str) -> pathlib.Path:
-    """The file that `config.base` or --model names; "shipped" is the included one."""
-    return checkpoint.SHIPPED if base == "shipped" else pathlib.Path(base).expanduser()
+    """The file that `config.base` or --model names."""
+    return checkpoint.model_path(base)
 
 
 def take_model(config: Config) -> None:

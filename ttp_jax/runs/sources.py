@@ -111,6 +111,7 @@ def training_pairs(
         image_size=experiment.image_size,
         heatmap_size=experiment.heatmap_size,
         sigma=experiment.net.sigma,
+        half_pixel=experiment.net.half_pixel,
         batch_size=train.batch_size,
         seed=experiment.seed,
         start_step=start_step,
