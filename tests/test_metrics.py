@@ -2,11 +2,14 @@ import dataclasses
 import math
 
 import numpy as np
+import pandas
 import pytest
 import reference
+import scipy.integrate
 import scipy.stats
+from pycocotools.cocoeval import COCOeval, Params
 
-from ttp_jax import metrics
+from ttp_jax import metrics, skeletons
 from ttp_jax.skeletons import BBC7, H36M16, PENN13, SKELETONS
 
 # Two shoulders and two hips, 10 pixels apart: the smallest skeleton that has all parts.
@@ -344,7 +347,7 @@ def test_labelled_frames_without_a_torso_count_in_rmse_only():
 
 
 @pytest.mark.filterwarnings("error")
-def test_pck_of_labels_equals_pck_and_is_left_out_without_a_torso():
+def test_pck_of_labels_equals_pck_and_is_left_out_where_the_torso_is_not_labelled():
     rng = np.random.default_rng(7)
     joints = video(20, PENN13)
     predicted, visible = joints + rng.normal(0, 6, joints.shape), rng.random((20, 13)) < 0.7
@@ -356,5 +359,127 @@ def test_pck_of_labels_equals_pck_and_is_left_out_without_a_torso():
     joints[:, 1] = np.nan
     found = metrics.score_labels(predicted, joints, visible, PENN13)
     assert not any(name.startswith("PCK") for name in found) and "left_hip" in found["notes"][0]
-    bbc = metrics.score_labels(video(3, BBC7), video(3, BBC7), np.ones((3, 7)), BBC7)
-    assert bbc["RMSE px"]["mean"] == 0 and "bbc7 has no torso" in bbc["notes"][0]
+
+
+# --- Any skeleton --------------------------------------------------------------------------------
+
+LIPS = skeletons.build("lips", ["leftLip", "rightLip", "top", "bottom"])
+COCO17 = skeletons.build(
+    "coco17",
+    [
+        "nose",
+        *(f"{side}_{part}" for part in ("eye", "ear", "shoulder", "elbow", "wrist", "hip", "knee",
+                                        "ankle") for side in ("left", "right")),
+    ],
+)  # fmt: skip
+
+
+def labelled(frames, skeleton, seed=0, spread=5.0):
+    """Labels with gaps, predictions near them, and how sure these are."""
+    rng = np.random.default_rng(seed)
+    joints = rng.uniform(20, 200, (frames, skeleton.size, 2))
+    predicted = joints + rng.normal(0, spread, joints.shape)
+    visible = rng.random(joints.shape[:2]) < 0.8
+    joints[rng.random(joints.shape[:2]) < 0.1] = np.nan
+    return predicted, joints, visible, rng.random(joints.shape[:2])
+
+
+def test_shares_of_a_length_equal_plain_loops():
+    predicted, joints, visible, _ = labelled(30, LIPS)
+    found = metrics.score_labels(
+        predicted, joints, visible, LIPS, scale_joints=("leftLip", "rightLip"), thresholds=(0.05,)
+    )
+    relative = []
+    for p, j, v in zip(predicted, joints, visible, strict=True):
+        width = math.dist(j[0], j[1])
+        relative += [
+            math.dist(p[k], j[k]) / width
+            for k in range(LIPS.size)
+            if v[k] and math.isfinite(width) and not np.isnan(j[k]).any()
+        ]
+    relative = np.array(relative)
+    assert found["length"] == "leftLip to rightLip"
+    assert 0 < found["PCK@0.05"]["mean"] < 100
+    assert found["PCK@0.05"]["mean"] == pytest.approx(100 * (relative <= 0.05).mean())
+    assert found["mean error %"]["mean"] == pytest.approx(100 * relative.mean())
+    curve = [(relative <= t).mean() for t in np.linspace(0, 0.2, 200_001)]
+    area = scipy.integrate.trapezoid(curve, dx=100 / 200_000)
+    assert found["PCK area@0.2"]["mean"] == pytest.approx(area, abs=1e-3)
+
+
+def test_deeplabcuts_numbers_equal_pandas():
+    """deeplabcut's pairwisedistances: distances by bodypart, then the mean of all there are."""
+    predicted, joints, visible, likelihood = labelled(40, LIPS)
+    joints[~visible] = np.nan
+    distance = pandas.DataFrame(np.linalg.norm(predicted - joints, axis=-1))
+    found = metrics.score_labels(predicted, joints, visible, LIPS, likelihood=likelihood)
+    assert found["mean error px"]["mean"] == pytest.approx(np.nanmean(distance))
+    cut = distance[pandas.DataFrame(likelihood >= 0.6)]
+    assert found["mean error px, p >= 0.6"]["mean"] == pytest.approx(np.nanmean(cut))
+    by_joint = list(found["mean error px, p >= 0.6"]["per_joint"].values())
+    np.testing.assert_allclose(by_joint, cut.mean())
+    squares = np.sqrt(np.nanmean(cut.to_numpy() ** 2))
+    assert found["RMSE px, p >= 0.6"]["mean"] == pytest.approx(squares)
+
+
+def test_without_a_torso_the_boxs_diagonal_counts():
+    predicted, joints, visible, _ = labelled(20, LIPS)
+    boxes = np.tile([10.0, 20, 40, 60], (20, 1))  # a diagonal of 50
+    found = metrics.score_labels(predicted, joints, visible, LIPS, boxes=boxes)
+    error = np.linalg.norm(predicted - joints, axis=-1)[visible & np.isfinite(joints).all(-1)]
+    assert found["PCK@0.2"]["mean"] == pytest.approx(100 * (error <= 10).mean())
+    tight = metrics.score_labels(predicted, joints, visible, LIPS)
+    assert tight["length"] == "diagonal of the labelled joints' box"
+    low, high = np.nanmin(joints, 1), np.nanmax(joints, 1)
+    expected = metrics.pck_of(
+        predicted, joints, visible & np.isfinite(joints).all(-1),
+        np.linalg.norm(high - low, axis=-1), 0.2,
+    )  # fmt: skip
+    assert tight["PCK@0.2"]["mean"] == expected.mean
+    with pytest.raises(ValueError, match=r"scale joints are leftLip, mid: expected two of leftLip"):
+        metrics.score_labels(predicted, joints, visible, LIPS, scale_joints=("leftLip", "mid"))
+
+
+def test_oks_equals_pycocotools(capsys):
+    predicted, joints, visible, _ = labelled(25, COCO17, spread=12)
+    visible &= np.isfinite(joints).all(-1)
+    visible[3] = False
+    areas = np.random.default_rng(1).uniform(500, 20_000, 25)
+    sigma = metrics.sigmas(COCO17)
+    np.testing.assert_allclose(sigma, Params("keypoints").kpt_oks_sigmas, rtol=1e-15)
+    found = metrics.oks(predicted, joints, visible, areas, sigma)
+    evaluation = COCOeval(iouType="keypoints")
+    for t in range(25):
+        truth = np.concatenate([np.nan_to_num(joints[t]), 2.0 * visible[t][:, None]], -1)
+        result = np.concatenate([predicted[t], np.ones((17, 1))], -1)
+        person = {"keypoints": truth.ravel().tolist(), "area": areas[t], "bbox": [0, 0, 1, 1]}
+        evaluation._gts[0, 0] = [person]
+        evaluation._dts[0, 0] = [{"keypoints": result.ravel().tolist(), "score": 1.0}]
+        evaluation.params.maxDets = [20]
+        if visible[t].any():
+            assert found[t] == pytest.approx(evaluation.computeOks(0, 0).item(), rel=1e-12)
+        else:
+            assert math.isnan(found[t])  # COCO then scores by the box
+    boxes = np.tile([0.0, 0, 100, 200], (25, 1))
+    report = metrics.score_labels(predicted, joints, visible, COCO17, boxes=boxes)
+    expected = metrics.oks(predicted, joints, visible, np.full(25, 0.53 * 20_000), sigma)
+    assert report["OKS"]["mean"] == pytest.approx(np.nanmean(expected))
+    assert metrics.sigmas(LIPS) is None and metrics.sigmas(PENN13) is None
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("count", [1, 2, 200])
+def test_scores_work_for_any_number_of_joints(count):
+    skeleton = skeletons.build("things", [f"joint{i}" for i in range(count)])
+    predicted, joints, visible, likelihood = labelled(12, skeleton)
+    found = metrics.score_labels(predicted, joints, visible, skeleton, likelihood=likelihood)
+    assert found["RMSE px"]["mean"] > 0 and len(found["RMSE px"]["per_joint"]) == count
+    assert ("PCK@0.2" in found) == (count > 1)
+    moving = np.cumsum(labelled(12, skeleton)[0], 0)
+    assert math.isnan(metrics.jitter(moving, skeleton)) == (count == 1)
+    assert metrics.jitter(10 * moving, skeleton) == pytest.approx(
+        metrics.jitter(moving, skeleton), nan_ok=True
+    )
+    assert math.isnan(metrics.limb_spread(moving, skeleton))
+    assert math.isnan(metrics.swaps(moving, skeleton))
+    assert metrics.jitter_unit(skeleton) == "pose diagonals"

@@ -1,0 +1,65 @@
+"""Lengths of a frame that errors are compared with, for any skeleton."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from ttp_jax.skeletons import Skeleton
+
+
+class Lengths(NamedTuple):
+    """A length of each frame.
+
+    Attributes:
+      name: what it is the length of, for people.
+      values: float64 [T] in pixels, NaN where what it is measured by is not labelled.
+      needs: names of the joints that it is measured by.
+    """
+
+    name: str
+    values: np.ndarray
+    needs: tuple[str, ...]
+
+
+def lengths(joints, skeleton: Skeleton, *, scale_joints: Sequence[str] = (), boxes=None) -> Lengths:
+    """Measure each frame: between two joints, along the torso, or across the box.
+
+    Args:
+      joints: true ones [T, K, 2], NaN where not labelled.
+      skeleton: of the joints.
+      scale_joints: names of two joints. Without them, the torso where the skeleton has one, else
+        the diagonal of the box.
+      boxes: [T, 4] x1, y1, x2, y2; the box around the labelled joints of the frame if None.
+
+    Raises:
+      ValueError: not two different joints of the skeleton.
+    """
+    joints = np.asarray(joints, np.float64)
+    if len(scale_joints):
+        known = [joint for joint in dict.fromkeys(scale_joints) if joint in skeleton.joints]
+        if len(known) != 2 or len(scale_joints) != 2:
+            raise ValueError(
+                f"scale joints are {', '.join(scale_joints)}: expected two of "
+                f"{', '.join(skeleton.joints)}."
+            )
+        a, b = (joints[:, skeleton.joints.index(joint)] for joint in known)
+        return Lengths(" to ".join(known), _positive(a - b), tuple(known))
+    if skeleton.torso:
+        needs = tuple(skeleton.joints[k] for group in skeleton.torso for k in group)
+        return Lengths("torso", skeleton.torso_length(joints), needs)
+    if boxes is None:
+        labelled = np.isfinite(joints)
+        low = np.where(labelled, joints, np.inf).min(1)
+        high = np.where(labelled, joints, -np.inf).max(1)
+        name = "diagonal of the labelled joints' box"
+    else:
+        low, high = np.split(np.asarray(boxes, np.float64), 2, axis=-1)
+        name = "diagonal of the box"
+    return Lengths(name, _positive(high - low), ())
+
+
+def _positive(differences: np.ndarray) -> np.ndarray:
+    """Lengths [T] of differences [T, 2]; NaN for what has none."""
+    length = np.linalg.norm(differences, axis=-1)
+    return np.where(np.isfinite(length) & (length > 0), length, np.nan)

@@ -1,0 +1,190 @@
+"""Scores of predicted joints with labels: counts within a distance, and distances.
+
+Joints are [T, K, 2] in pixels of the original picture, visible is [T, K] (bool or 0/1) and says
+which of them are scored. A clip's counts are a `Score`; scores of clips add up, so a data set is
+never held at once.
+"""
+
+import dataclasses
+import functools
+import math
+import operator
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Score:
+    """Count right predictions per joint.
+
+    Attributes:
+      correct: [K] int, visible joints predicted within the threshold.
+      total: [K] int, visible joints.
+      average: what `mean` weighs alike, "micro" every visible joint of every frame, "macro" every
+        joint name.
+    """
+
+    correct: np.ndarray
+    total: np.ndarray
+    average: Literal["micro", "macro"] = "micro"
+
+    @property
+    def per_joint(self) -> np.ndarray:
+        """Percent right [K], NaN where a joint was never visible."""
+        percent = np.full(self.total.shape, np.nan)
+        return np.divide(100.0 * self.correct, self.total, out=percent, where=self.total > 0)
+
+    @property
+    def mean(self) -> float:
+        """Percent right, NaN where nothing was visible."""
+        if self.average == "macro":
+            return mean_of(self.per_joint)
+        total = self.total.sum()
+        return float(100.0 * self.correct.sum() / total) if total else math.nan
+
+    def __add__(self, other: "Score") -> "Score":
+        """Pool the frames of two scores of one metric."""
+        if not isinstance(other, Score):
+            return NotImplemented
+        if (self.average, self.total.shape) != (other.average, other.total.shape):
+            raise ValueError(
+                f"cannot add a {other.average} score of {other.total.size} joints to a "
+                f"{self.average} score of {self.total.size} joints: add scores of one metric."
+            )
+        return Score(self.correct + other.correct, self.total + other.total, self.average)
+
+
+def merge(scores: Sequence[Score]) -> Score:
+    """Pool the scores of several clips; long clips weigh more, as in the published program."""
+    if not scores:
+        raise ValueError("got no scores to merge, expected one a clip.")
+    return functools.reduce(operator.add, scores)
+
+
+def pck(predicted, joints, visible, skeleton, threshold: float = 0.2) -> Score:
+    """Count joints within `threshold` torso lengths of the truth (micro average).
+
+    The torso is that of the true joints of the frame, even where they are marked invisible. A
+    frame without a torso and a prediction of NaN count as wrong (as in the published program).
+    Differs from the paper: section 4.1 says half the torso, but 0.2 gives its Penn table.
+    """
+    lengths = skeleton.torso_length(np.asarray(joints, np.float64))
+    return pck_of(predicted, joints, visible, lengths, threshold)
+
+
+def pck_of(predicted, joints, visible, lengths, threshold: float) -> Score:
+    """Count joints within `threshold` of the frame's length [T] of the truth (micro average).
+
+    A prediction of NaN counts as wrong, likewise all of a frame whose length is 0 or NaN.
+    """
+    relative, visible = _relative(predicted, joints, visible, lengths)
+    return _count(relative <= threshold, visible, "micro")
+
+
+def pck_area(predicted, joints, visible, lengths, limit: float = 0.2) -> "Errors":
+    """Return the area under the curve of PCK over thresholds 0 to `limit`, in percent of all.
+
+    PCK at t is the share of relative errors e up to t, so a joint's part of the area is
+    max(0, 1 - e / limit): exact, without steps. What is wrong in `pck_of` has no area.
+    """
+    relative, visible = _relative(predicted, joints, visible, lengths)
+    area = 100 * np.clip(1 - relative / limit, 0, 1)
+    return _errors(area, visible)
+
+
+def accuracy_px(predicted, joints, visible, pixels: float = 6) -> Score:
+    """Count joints within `pixels` of the truth (macro average), the score of BBC Pose.
+
+    Both are first mapped by p' = (p - 1) / 2 + 1 as in the published program, so 6 pixels are 12 of
+    the original picture. A prediction of NaN counts as wrong.
+    """
+    predicted, joints, visible = checked(predicted, joints, visible)
+    error = np.linalg.norm(predicted - joints, axis=-1)
+    return _count(error / 2 <= pixels, visible, "macro")
+
+
+class Errors(NamedTuple):
+    """Distances to the truth, in pixels or as shares of a length.
+
+    Attributes:
+      per_joint: [K], NaN where a joint was never visible.
+      mean: over all visible joints of all frames (micro average), NaN where nothing was visible.
+      missing: number of visible joints without a prediction (NaN), which both leave out.
+    """
+
+    per_joint: np.ndarray
+    mean: float
+    missing: int
+
+
+def rmse(predicted, joints, visible) -> Errors:
+    """Return the root of the mean squared distance of visible joints to the truth."""
+    predicted, joints, visible = checked(predicted, joints, visible)
+    squared = _errors(((predicted - joints) ** 2).sum(-1), visible)
+    return Errors(np.sqrt(squared.per_joint), math.sqrt(squared.mean), squared.missing)
+
+
+def mean_error(predicted, joints, visible, lengths=None) -> Errors:
+    """Return the mean distance of visible joints to the truth.
+
+    In pixels it is the number that DeepLabCut calls RMSE. DeepLabCut's other one, with a p-cutoff,
+    leaves out unsure predictions: `visible & (likelihood >= pcutoff)`.
+
+    Args:
+      predicted, joints, visible: see the module's first lines.
+      lengths: [T], divides each frame's distances: the normalised mean error, as a share. Frames
+        whose length is 0 or NaN are left out.
+    """
+    predicted, joints, visible = checked(predicted, joints, visible)
+    distance = np.linalg.norm(predicted - joints, axis=-1)
+    if lengths is not None:
+        lengths = np.broadcast_to(np.asarray(lengths, np.float64)[:, None], distance.shape)
+        visible = visible & (lengths > 0)
+        distance = np.divide(distance, lengths, out=np.full(distance.shape, np.nan), where=visible)
+    return _errors(distance, visible)
+
+
+def _errors(values: np.ndarray, visible: np.ndarray) -> Errors:
+    """Means of the finite values [T, K] of visible joints."""
+    scored = visible & np.isfinite(values)
+    total, count = np.where(scored, values, 0.0).sum(0), scored.sum(0)
+    mean = np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
+    return Errors(mean, mean_of(values[scored]), int((visible & ~scored).sum()))
+
+
+def _relative(predicted, joints, visible, lengths) -> tuple[np.ndarray, np.ndarray]:
+    """Distances to the truth [T, K] as shares of the frames' lengths, and what is visible.
+
+    Infinite where there is no prediction, or no length.
+    """
+    predicted, joints, visible = checked(predicted, joints, visible)
+    distance = np.linalg.norm(predicted - joints, axis=-1)
+    lengths = np.broadcast_to(np.asarray(lengths, np.float64)[:, None], distance.shape)
+    known = (lengths > 0) & np.isfinite(distance)
+    relative = np.divide(distance, lengths, out=np.full(distance.shape, np.inf), where=known)
+    return relative, visible
+
+
+def _count(right, visible, average) -> Score:
+    return Score((right & visible).sum(0), visible.sum(0), average)
+
+
+def checked(predicted, joints, visible):
+    """Return float64 joints and a bool mask, or complain about their shapes."""
+    predicted, joints = np.asarray(predicted, np.float64), np.asarray(joints, np.float64)
+    visible = np.asarray(visible).astype(bool)
+    if joints.ndim != 3 or predicted.shape != joints.shape or visible.shape != joints.shape[:2]:
+        raise ValueError(
+            f"got predicted {predicted.shape}, joints {joints.shape}, visible {visible.shape}; "
+            "expected [T, K, 2], [T, K, 2], [T, K] of the same frames and joints."
+        )
+    return predicted, joints, visible
+
+
+def mean_of(values) -> float:
+    """Return the mean of what is finite, NaN (without a warning) where nothing is."""
+    values = np.asarray(values, np.float64)
+    values = values[np.isfinite(values)]
+    return float(values.mean()) if values.size else math.nan

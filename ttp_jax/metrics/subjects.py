@@ -1,0 +1,71 @@
+"""What personalization changed, subject by subject."""
+
+import dataclasses
+import math
+
+import numpy as np
+
+from ttp_jax.metrics.scores import mean_of
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class SubjectTable:
+    """Describe what personalization changed, video by video, in points of percent.
+
+    Attributes:
+      deltas: [N] after - before, NaN where a video has no score; the rest leaves those out.
+      mean: mean of the deltas; unlike a merged `Score` every video weighs the same.
+      standard_error: of that mean, over videos; NaN below two videos.
+      worse: share of the videos with a negative delta, 0..1.
+      interval: 95 % interval of the mean, see `bootstrap_interval`.
+    """
+
+    deltas: np.ndarray
+    mean: float
+    standard_error: float
+    worse: float
+    interval: tuple[float, float]
+
+
+def subject_table(before, after) -> SubjectTable:
+    """Compare the scores [N] of the same N videos before and after personalization."""
+    before, after = np.asarray(before, np.float64), np.asarray(after, np.float64)
+    if before.ndim != 1 or before.shape != after.shape:
+        raise ValueError(
+            f"got {before.shape} scores before and {after.shape} after; expected [N] twice, one "
+            "score a video, in the same order."
+        )
+    deltas = after - before
+    scored = deltas[np.isfinite(deltas)]
+    error = scored.std(ddof=1) / math.sqrt(scored.size) if scored.size > 1 else math.nan
+    return SubjectTable(
+        deltas=deltas,
+        mean=mean_of(scored),
+        standard_error=float(error),
+        worse=mean_of(scored < 0),
+        interval=bootstrap_interval(scored),
+    )
+
+
+def bootstrap_interval(deltas, seed: int = 0, samples: int = 10_000) -> tuple[float, float]:
+    """Return the 95 % interval (percentile bootstrap) of the mean of paired differences [(S,) N].
+
+    Draws whole videos, since frames of one video are not independent, and of S trainings (seeds)
+    whole trainings. Two or three trainings say little of how others would vary, and a bootstrap
+    can't go beyond them: their share of the interval is too narrow. Videos with a NaN are left out;
+    (NaN, NaN) where nothing is left.
+    """
+    deltas = np.atleast_2d(np.asarray(deltas, np.float64))
+    deltas = deltas[:, np.isfinite(deltas).all(0)]
+    if not deltas.size:
+        return math.nan, math.nan
+    rng = np.random.default_rng(seed)
+    runs, count = deltas.shape
+    means = []
+    for _ in range(samples):  # one draw at a time: all at once would need samples * N numbers
+        drawn = deltas[:, rng.integers(count, size=count)]
+        if runs > 1:
+            drawn = drawn[rng.integers(runs, size=runs)]
+        means.append(drawn.mean())
+    low, high = np.quantile(means, [0.025, 0.975])
+    return float(low), float(high)

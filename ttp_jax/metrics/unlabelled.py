@@ -1,0 +1,69 @@
+"""Signs of quality without labels: none of them is accuracy.
+
+Joints are [T, K, 2] in pixels of the original picture, NaN where there is none.
+"""
+
+import math
+
+import numpy as np
+
+from ttp_jax.metrics.scores import mean_of
+
+
+def jitter(joints, skeleton) -> float:
+    """Return the mean size of the joints' acceleration, in `jitter_unit`s per frame^2.
+
+    The acceleration is p[t-1] - 2 p[t] + p[t+1]; one that involves a NaN is ignored. NaN below
+    three frames, and for a single joint, which has no size to compare with.
+    """
+    joints = np.asarray(joints, np.float64)
+    acceleration = np.linalg.norm(joints[:-2] - 2 * joints[1:-1] + joints[2:], axis=-1)
+    lengths = _limb_lengths(joints, skeleton) if skeleton.limbs else _diagonals(joints)
+    lengths = lengths[np.isfinite(lengths)]
+    scale = np.median(lengths) if lengths.size else 0.0
+    return mean_of(acceleration) / float(scale) if scale > 0 else math.nan
+
+
+def jitter_unit(skeleton) -> str:
+    """What `jitter` is measured in: median limb lengths, or diagonals of the pose without limbs."""
+    return "limb lengths" if skeleton.limbs else "pose diagonals"
+
+
+def limb_spread(joints, skeleton) -> float:
+    """Return the coefficient of variation of limb lengths over time, as a mean over limbs.
+
+    Lengths are those in the picture, so turning and walking towards the camera count, too: compare
+    the same video only. NaN frames are ignored.
+    """
+    spreads = []
+    for lengths in _limb_lengths(np.asarray(joints, np.float64), skeleton).T:
+        lengths = lengths[np.isfinite(lengths)]
+        if lengths.size > 1 and lengths.mean() > 0:
+            spreads.append(lengths.std() / lengths.mean())
+    return mean_of(spreads)
+
+
+def swaps(joints, skeleton) -> float:
+    """Return the share 0..1 of steps at which a left/right pair seems to have changed sides.
+
+    A step is one pair of joints from one frame to the next. It counts as a swap if the pair moves
+    less, in total, with left and right exchanged. Steps that involve a NaN are ignored.
+    """
+    joints = np.asarray(joints, np.float64)
+    pairs = joints[:, np.array(skeleton.flip_pairs, int).reshape(-1, 2)]  # [T, pairs, side, 2]
+    before, now = pairs[:-1], pairs[1:]
+    kept = np.linalg.norm(now - before, axis=-1).sum(-1)
+    exchanged = np.linalg.norm(now - before[:, :, ::-1], axis=-1).sum(-1)
+    known = np.isfinite(kept + exchanged)
+    return mean_of((exchanged < kept)[known])
+
+
+def _limb_lengths(joints, skeleton) -> np.ndarray:
+    """Return limb lengths [T, limbs]."""
+    ends = joints[:, np.array(skeleton.limbs, int).reshape(-1, 2)]
+    return np.linalg.norm(ends[:, :, 0] - ends[:, :, 1], axis=-1)
+
+
+def _diagonals(joints) -> np.ndarray:
+    """Return the diagonals [T] of the boxes around all joints."""
+    return np.linalg.norm(joints.max(1) - joints.min(1), axis=-1)
