@@ -66,10 +66,14 @@ case "${1:-}" in
     [ "${1:-}" = --train ] && name=tiny
     common="--config=configs/$name.py --workdir=runs/$name"
     [ "$name" = tiny ] && main train $common
-    main personalize $common --scenario=online
     main personalize $common --scenario=offline
+    main personalize $common --scenario=online
     main evaluate $common
     echo
+    if [ "$name" = demo ]; then
+      echo "These are 8 of the benchmark's 32 people. Over all of them and three seeds PCK@0.2 rises"
+      echo "by 10.7 points offline (7.4 to 14.4) and 2.0 online (-0.1 to 4.1): docs/benchmark.md"
+    fi
     echo "Pictures: runs/$name/results/online/*.png and runs/$name/results/offline/*.png"
     echo "Keypoints: runs/$name/results/*/*.csv"
     echo "Your own video: ./run.sh personalize my_video.mp4"

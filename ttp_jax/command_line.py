@@ -23,6 +23,11 @@ VERBS = (
 WORDS = ("people", "verify", "fetch", "doctor")  # verbs that take words instead of a config
 WITH_A_MODEL = ("personalize", "predict", "live")  # verbs that a model's file is enough for
 ON_FILES = ("personalize", "predict")  # of those: on videos, pictures and data sets
+# Fields of a config that are files or folders, or may be.
+PATH_FIELDS = tuple(
+    f"config.{field}"
+    for field in ("base", "data.root", "data.tfds", "data.boxes", "model.init", "loss.features")
+)
 OUTPUTS = ("smooth", "keypoints", "formats", "labels")  # flags of what is made of own videos
 
 _WITH_CONFIG = tuple(verb for verb in VERBS if verb not in WORDS)
@@ -46,6 +51,11 @@ class Flag:
     verbs: tuple[str, ...]
     kind: type | tuple[str, ...] = str
     default: Any = None
+
+    @property
+    def is_path(self) -> bool:
+        """Whether its value is a file or a folder."""
+        return self.shown.endswith(("=FILE", "=DIR"))
 
     @property
     def name(self) -> str | None:
@@ -286,6 +296,21 @@ def define() -> None:
             flags.DEFINE_float(name, row.default, row.text)
         else:
             flags.DEFINE_string(name, row.default, row.text)
+
+
+def expand_paths(words: list[str]) -> list[str]:
+    """The words of a command line with "~" as the home folder in all that are files or folders.
+
+    The shell does it where "~" begins a word, not in --workdir=~/runs.
+    """
+    paths = {row.name for row in _rows() if row.is_path} | {*PATH_FIELDS}
+    found = []
+    for word in words:
+        flag, equals, value = word.partition("=")
+        if equals and flag.lstrip("-") in paths:
+            value = "\n".join(os.path.expanduser(line) for line in value.split("\n"))
+        found.append(f"{flag}{equals}{value}")
+    return found
 
 
 def refuse_others(options, verb: str) -> None:

@@ -60,7 +60,7 @@ def run(argv: list[str], verb: str | None) -> int:
         print(as_started(f"{in_words(error)}\n{hint}"), file=sys.stderr)
         return 2
     options, config = flags.FLAGS, flags.FLAGS.config
-    workdir = pathlib.Path(options.workdir or f"runs/{config.name}").expanduser()
+    workdir = pathlib.Path(options.workdir or f"runs/{config.name}")
 
     def work():
         apply_flags(config, options, inputs, verb)
@@ -154,7 +154,7 @@ def parse(words: list[str], verb: str | None) -> str:
         own = f"--config={OWN}:{model}"
         words = [words[0], own, *words[1:]]
     flags.FLAGS.set_gnu_getopt(True)  # videos may stand before flags
-    inputs = flags.FLAGS(words)[1:]
+    inputs = flags.FLAGS(command_line.expand_paths(words))[1:]
     options = flags.FLAGS
     if options.config is not None and options.config.base and options.config.data.source == "media":
         take_model(options)

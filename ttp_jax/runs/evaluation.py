@@ -118,15 +118,30 @@ def _print_table(report) -> None:
             if count > 1:
                 line += f" +- {gain['standard_error']:.2f}, {gain['worse']:.0%} worse"
         say(line)
+    _explain_losses(rows, count)
+
+
+def _explain_losses(rows: dict, count: int) -> None:
+    """Say why personalization may not have helped, where it didn't."""
+    for name, row in rows.items():
+        gain = row.get("gain")
+        if not gain or gain["mean"] > 2 * (gain["standard_error"] if count > 1 else 0):
+            continue
+        unclear = count > 1 and abs(gain["mean"]) <= 2 * gain["standard_error"]
+        verdict = "no clear change" if unclear else "no gain"
+        say(
+            f"{name}: {verdict} for these {count} subjects. One update a frame needs some dozens of"
+            "\nframes to help, and self-supervised keypoints that follow the pose, see below."
+        )
 
 
 def _print_bottleneck(report) -> None:
-    say("\nIs the self-supervised half alive? Mean squared error of the reconstruction:")
+    say("\nDo the self-supervised keypoints follow the pose? Reconstruction error before TTP:")
     for people, verdict in report["verdict"].items():
-        say(f"  {people} people, without TTP: {verdict}")
+        say(f"  {people} people: {verdict}")
     if "alive" not in report["verdict"]["test"]:
-        say("  (People who look unlike the training ones can put the keypoints to sleep, and")
-        say("  personalization can wake them: docs/method.md, When it can't work.)")
+        say("  Pictures unlike those of training weaken them; personalization can bring them back:")
+        say("  docs/method.md, When it can't work.")
     if "readout" not in report:
         return
     linear = report["readout"]
