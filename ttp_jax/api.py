@@ -22,11 +22,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ttp_jax import checkpoint, driver, geometry, state, ttp
+from ttp_jax import checkpoint, driver, geometry, skeletons, state, ttp
 from ttp_jax.driver import CHUNK
 from ttp_jax.memory import Frames
 from ttp_jax.models import pose, vgg
-from ttp_jax.skeletons import SKELETONS, Skeleton
+from ttp_jax.skeletons import Skeleton
 
 SCENARIOS = ("online", "offline")
 OVERSAMPLE = 2
@@ -129,11 +129,10 @@ def load(path=None) -> Model:
     path = checkpoint.model_path("shipped" if path is None else path)
     base, config, about = checkpoint.read_model(path)
     base = jax.device_put(base)  # once, not at every call
-    name = config["data"]["skeleton"]
-    if name not in SKELETONS:
-        raise ValueError(f"{path} has joints of {name!r}, expected one of {', '.join(SKELETONS)}.")
-    skeleton = SKELETONS[name]
-    net = pose.from_config(config["model"], skeleton.size, config["train"]["precision"])
+    skeleton = skeletons.of_config(config)
+    net = pose.from_config(
+        config["model"], skeleton.size, config["train"]["precision"], config["loss"]
+    )
     return Model(base, net, skeleton, config, about)
 
 

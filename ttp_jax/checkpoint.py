@@ -85,6 +85,41 @@ class Checkpoints:
         self._manager = None
 
 
+class Best:
+    """The model that scored best on validation subjects so far, one file beside the checkpoints."""
+
+    def __init__(self, folder: str | pathlib.Path):
+        self._path = pathlib.Path(folder).expanduser() / "best.npz"
+
+    def save(self, state: TrainState, score: float) -> None:
+        """Keep this one instead of what was kept."""
+        leaves = _by_path(jax.device_get(base_of(state)))
+        about = {"step": np.asarray(state.step), "score": np.array(score)}
+        write_arrays(self._path, {**leaves, **about}, compress=False)
+
+    def restore(self, template: Base) -> tuple[Base, int, float] | None:
+        """The model, its step and its score; None where none was kept.
+
+        Raises ValueError for one that is damaged or of another network than the template.
+        """
+        try:
+            found = read_arrays(self._path)
+        except FileNotFoundError:
+            return None
+        except DAMAGED as error:
+            raise ValueError(f"{self._path} can't be read: train again.") from error
+        step, score = int(found.pop("step")), float(found.pop("score"))
+        wanted = _by_path(template)
+        if {k: v.shape for k, v in wanted.items()} != {k: v.shape for k, v in found.items()}:
+            raise ValueError(f"{self._path} is not of the network that the config describes.")
+        structure = jax.tree.structure(template)
+        return structure.unflatten(found[path] for path in wanted), step, score
+
+    def forget(self) -> None:
+        """Delete it."""
+        self._path.unlink(missing_ok=True)
+
+
 class Unfinished:
     """States of subjects that are under way, one file each in `folder`.
 

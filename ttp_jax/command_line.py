@@ -22,6 +22,7 @@ VERBS = (
 )
 WORDS = ("people", "verify", "fetch", "doctor")  # verbs that take words instead of a config
 WITH_A_MODEL = ("personalize", "predict", "live")  # verbs that a model's file is enough for
+WITH_A_PROJECT = ("train", "personalize", "predict", "evaluate", "info", "export")
 ON_FILES = ("personalize", "predict")  # of those: on videos, pictures and data sets
 # Fields of a config that are files or folders, or may be.
 PATH_FIELDS = tuple(
@@ -199,6 +200,38 @@ GROUPS: dict[str, tuple[Flag, ...]] = {
     ),
     "several machines": (
         Flag("--hosts=WHO", "one of several processes, docs/scaling.md", ("train", *ON_FILES)),
+    ),
+    "a labelled project": (
+        Flag(
+            "--project=PATH",
+            "a folder of DeepLabCut or Lightning Pose, SLEAP's .slp or COCO's .json; without a "
+            "--config the settings of configs/project.py",
+            WITH_A_PROJECT,
+        ),
+        Flag(
+            "--test=PATTERNS",
+            "test subjects, as 'anna,mouse_*'; default a fifth of them, drawn",
+            WITH_A_PROJECT,
+        ),
+        Flag("--val=PATTERNS", "validation subjects, likewise", WITH_A_PROJECT),
+        Flag("--exclude=PATTERNS", "subjects, folders or videos to leave out", WITH_A_PROJECT),
+        Flag(
+            "--subject=REGEX",
+            "who is seen: the first group of a regular expression on a picture's folder/file; "
+            "default its folder or video",
+            WITH_A_PROJECT,
+        ),
+        Flag(
+            "--flip_pairs=A:B,C:D",
+            "joints that swap in a mirrored picture; default by left and right in their names",
+            WITH_A_PROJECT,
+        ),
+        Flag(
+            "--scale_joints=A,B",
+            "score by shares of the distance of these two joints; default the torso, or the "
+            "diagonal of the labelled joints' box",
+            WITH_A_PROJECT,
+        ),
     ),
     "tables and figures": (
         Flag("--what=NAMES", "which of them; default all", ("reproduce",), str, "all"),

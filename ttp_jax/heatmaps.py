@@ -35,6 +35,17 @@ def gaussian_maps(points: jax.Array, height: int, width: int, sigma: float) -> j
     return profile(points[..., 1], height)[:, :, None] * profile(points[..., 0], width)[:, None]
 
 
+def likelihoods(logits: jax.Array, sigma: float) -> jax.Array:
+    """Softmax over places of maps [B, h, w, K], so scaled that a sure map's peak is about 1.
+
+    So maps trained by cross-entropy, with Gaussians of `sigma`, are decoded and read like those
+    trained by squared error.
+    """
+    flat = logits.reshape(logits.shape[0], -1, logits.shape[-1])
+    shares = jax.nn.softmax(flat, axis=1).reshape(logits.shape)
+    return shares * (2 * jnp.pi * sigma**2)
+
+
 def decode(maps: jax.Array, how: str = "quarter") -> tuple[jax.Array, jax.Array]:
     """Return the peaks' positions [B, K, 2] in cells and heights [B, K].
 

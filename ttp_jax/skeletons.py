@@ -7,8 +7,9 @@ labelled project, `to_json` and `from_json` store it whole.
 
 import colorsys
 import dataclasses
+import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -398,6 +399,25 @@ def _replaced(joint: str, left: str, right: str) -> Iterator[str]:
     """The name with one of its words for left replaced, lower case."""
     for found in re.finditer(left, joint, re.IGNORECASE):
         yield (joint[: found.start()] + right + joint[found.end() :]).lower()
+
+
+def of_config(config: Mapping[str, Any]) -> Skeleton:
+    """Return the skeleton of an experiment, or of what a model's file keeps of one.
+
+    Args:
+      config: fields of a config: its own "skeleton" counts, else the key in "data".
+
+    Raises:
+      ValueError: no such key, or no skeleton.
+    """
+    own = config.get("skeleton")
+    if own:
+        # As JSON has it: a config may hold tuples where that has lists.
+        return from_json(json.loads(json.dumps(dict(own), default=dict)))
+    name = config["data"]["skeleton"]
+    if name not in SKELETONS:
+        raise ValueError(f"config.data.skeleton is {name!r}, expected one of {list(SKELETONS)}.")
+    return SKELETONS[name]
 
 
 # --- From one skeleton to another ----------------------------------------------------------------

@@ -7,13 +7,14 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ttp_jax import geometry, heatmaps, losses
+from ttp_jax import augment, geometry, heatmaps, losses
 from ttp_jax.conv import CONV_OUTPUT
 from ttp_jax.models.pose import PoseNet, normalize
 from ttp_jax.models.vgg import VGG16
 from ttp_jax.state import Adaptation, Base, TrainState, adapted
 
 Batch = dict[str, jax.Array]
+PHOTOMETRIC = 2**30  # folded into a step's key; its parts' numbers are small
 
 
 def init_state(
@@ -49,6 +50,7 @@ def train_step(
     accumulate: int = 1,
     remat: bool = False,
     bgr: bool = False,
+    photometric: float = 0.0,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
     """One update of joint training: L = L_sup + lambda L_self (Eq. 10).
 
@@ -56,7 +58,8 @@ def train_step(
 
     Args:
       state: current state.
-      batch: "target", "source" uint8 [B, H, W, 3]; "heatmaps" [B, h, w, K]; "weights" [B, K].
+      batch: "target", "source" uint8 [B, H, W, 3]; "heatmaps" [B, h, w, K]; "weights" [B, K];
+        "joints" [B, K, 2] in crop pixels where the network is trained by cross-entropy.
       key: of the run; the step's own key (dropout) is folded from it and the step number.
       vgg: features of the perceptual loss.
       self_weight: lambda.
@@ -65,6 +68,7 @@ def train_step(
       accumulate: parts the batch is cut into, one after the other, for the memory's sake.
       remat: see `rematerialised`.
       bgr: channel order, see `normalize`.
+      photometric: strength of `augment.photometric`; target and source of a pair change alike.
 
     Returns:
       The new state, and scalars: loss, supervised, self (the self-supervised loss), pixel_error
@@ -72,6 +76,8 @@ def train_step(
       side).
     """
     step_key = jax.random.fold_in(key, state.step)
+    if photometric:
+        batch = _recoloured(batch, jax.random.fold_in(step_key, PHOTOMETRIC), photometric)
 
     def part(carry, inputs):
         batch_stats, normalisers, gradients = carry
@@ -116,6 +122,16 @@ def train_step(
     return new_state, metrics
 
 
+def _recoloured(batch: Batch, key: jax.Array, strength: float) -> Batch:
+    """The batch with each pair's pictures changed by one draw.
+
+    So what is reconstructed is the picture that the encoder sees, in the light of its source.
+    """
+    pictures = ("target", "source")
+    changed = {name: augment.photometric(key, batch[name], strength) for name in pictures}
+    return {**batch, **changed}
+
+
 def rematerialised(fn):
     """`fn` that keeps only what convolutions return for its backward pass.
 
@@ -131,7 +147,7 @@ def _joint_loss(variables, batch, key, vgg, normalisers, self_weight, *, model, 
     output, updates = model.apply(
         variables, target, source, train=True, mutable=["batch_stats"], rngs={"dropout": key}
     )
-    supervised = losses.joints_mse(output.heatmaps, batch["heatmaps"], batch["weights"])
+    supervised = _supervised_loss(output, batch, model)
     loss, self_loss, pixel_error = supervised, jnp.zeros(()), jnp.zeros(())
     batch_stats = updates.get("batch_stats", {})  # not every network has them
     if output.reconstruction is not None:
@@ -157,6 +173,14 @@ def _joint_loss(variables, batch, key, vgg, normalisers, self_weight, *, model, 
         "accuracy": _map_accuracy(output.heatmaps, batch["heatmaps"], batch["weights"]),
     }
     return loss, (batch_stats, normalisers, metrics)
+
+
+def _supervised_loss(output, batch, model):
+    if output.logits is None:
+        return losses.joints_mse(output.heatmaps, batch["heatmaps"], batch["weights"])
+    stride = batch["target"].shape[1] / output.logits.shape[1]
+    points = geometry.crop_to_map(batch["joints"], stride, model.half_pixel)
+    return losses.joints_cross_entropy(output.logits, points, batch["weights"], model.sigma)
 
 
 def _map_accuracy(maps, truth, weights):

@@ -17,17 +17,20 @@ from ttp_jax.models.transformer import AffinityDecoder
 METHODS = ("transformer", "shared", "rotation", "baseline")
 WITH_KEYPOINTS = ("transformer", "shared")  # whose self-supervised task is reconstruction
 
+SUPERVISED = ("mse", "cross_entropy")  # losses of the named joints
+
 
 class Output(NamedTuple):
     """What one call returns; None where the method or the call has no such part.
 
     Attributes:
-      heatmaps: supervised maps H_sup [B, h, w, K].
+      heatmaps: supervised maps H_sup [B, h, w, K], with peaks of about 1.
       self_heatmaps: raw self-supervised maps H_self [B, h, w, M].
       points: self-supervised keypoints [B, M, 2] in heatmap pixels.
       affinity: W [B, K, M] (Transformer only).
       reconstruction: [B, H, W, 3] in normalised colours (with a source only).
       turns: logits [B, 4] of the quarter turns that the target was turned by ("rotation" only).
+      logits: [B, h, w, K], whose softmax over places the heatmaps are (trained by cross-entropy).
     """
 
     heatmaps: jax.Array
@@ -36,6 +39,7 @@ class Output(NamedTuple):
     affinity: jax.Array | None
     reconstruction: jax.Array | None
     turns: jax.Array | None = None
+    logits: jax.Array | None = None
 
 
 class PoseNet(nn.Module):
@@ -62,6 +66,8 @@ class PoseNet(nn.Module):
       code_kernel: size of the first convolution of both code encoders.
       decode: how predictions find the peaks of the maps, see `heatmaps.decode`.
       half_pixel: how the maps' cells lie in the picture, see `geometry.map_to_crop`.
+      temperature: what the supervised maps are divided by to be logits over places, for
+        cross-entropy; 0 for maps that are Gaussians themselves (squared error, as in the paper).
       dtype: of the computation; parameters and outputs stay float32.
     """
 
@@ -85,6 +91,7 @@ class PoseNet(nn.Module):
     code_kernel: int = 7
     decode: str = "quarter"
     half_pixel: bool = False
+    temperature: float = 0.0
     dtype: jnp.dtype = jnp.float32
 
     def setup(self):
@@ -143,7 +150,11 @@ class PoseNet(nn.Module):
         turns = None
         if self.method == "rotation":
             turns = self.rotation_head(_widen(features).mean((1, 2)))
-        return Output(maps, self_maps, points, affinity, picture, turns)
+        logits = None
+        if self.temperature:
+            logits = maps / self.temperature
+            maps = heatmaps.likelihoods(logits, self.sigma)
+        return Output(maps, self_maps, points, affinity, picture, turns, logits)
 
     def keypoints(self, target: jax.Array, *, train: bool = False) -> Any:
         """Features, raw self-supervised maps and their points; the path adaptation goes."""
@@ -178,10 +189,21 @@ class PoseNet(nn.Module):
         return self.reconstruct(source, points, self_maps.shape[1:3])
 
 
-def from_config(fields: Mapping[str, Any], num_joints: int, precision: str = "float32") -> PoseNet:
+def from_config(
+    fields: Mapping[str, Any],
+    num_joints: int,
+    precision: str = "float32",
+    loss: Mapping[str, Any] | None = None,
+) -> PoseNet:
     """The network that the fields of `config.model` describe.
 
-    Raises ValueError for an unknown method or precision ("float32", "bfloat16").
+    Args:
+      fields: of `config.model`.
+      num_joints: K.
+      precision: "float32" or "bfloat16".
+      loss: fields of `config.loss`, for how the maps of joints are trained; None: as in the paper.
+
+    Raises ValueError for an unknown method, precision or loss.
     """
     dtypes = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
     if fields["method"] not in METHODS:
@@ -195,7 +217,20 @@ def from_config(fields: Mapping[str, Any], num_joints: int, precision: str = "fl
     own["encoder_kind"] = own.pop("encoder", "resnet")  # older files name none
     if own["encoder_kind"] != "resnet" and is_bgr(fields):
         raise ValueError('config.model.color_order="bgr" is for the encoder "resnet" only.')
+    own["temperature"] = _temperature(loss or {})
     return PoseNet(num_joints=num_joints, dtype=dtypes[precision], **own)
+
+
+def _temperature(loss: Mapping[str, Any]) -> float:
+    """Of the supervised maps; 0 where they are Gaussians themselves."""
+    kind = loss.get("supervised", "mse")  # older files name none
+    if kind not in SUPERVISED:
+        raise ValueError(f"config.loss.supervised is {kind!r}, expected one of {SUPERVISED}.")
+    if kind == "mse":
+        return 0.0
+    if not loss["temperature"] > 0:
+        raise ValueError(f"config.loss.temperature is {loss['temperature']}, expected above 0.")
+    return loss["temperature"]
 
 
 def is_bgr(fields: Mapping[str, Any]) -> bool:

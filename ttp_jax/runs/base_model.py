@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from data_pipelines import pipeline
-from ttp_jax import convert, losses, state, steps
-from ttp_jax.checkpoint import Checkpoints, base_of, read_model
+from ttp_jax import convert, losses, skeletons, state, steps
+from ttp_jax.checkpoint import Best, Checkpoints, base_of, read_model
 from ttp_jax.models import pose, vgg
 from ttp_jax.models.pose import normalize
 from ttp_jax.runs import identity, sources
@@ -79,11 +79,16 @@ def normaliser_start(experiment: Experiment, features: vgg.VGG16, clips) -> np.n
 def load_base(experiment: Experiment, workdir: str | pathlib.Path) -> tuple[state.Base, int]:
     """The trained model under `workdir`, or that of `config.base`, and its step.
 
+    `config.base` may be a workdir, too. Where the training was told to, the model is not the last
+    one but that which scored best on validation subjects.
+
     Raises FileNotFoundError where there is none, ValueError where the file is damaged or the model
     was trained as another network than the experiment's.
     """
     config = experiment.config
-    if config.base:
+    if config.base and model_path(config.base).is_dir():
+        workdir = model_path(config.base)
+    elif config.base:
         found = read_model(model_path(config.base))
         check_network(config, found.config, config.base)
         return found.base, int(found.about.get("step", 0))
@@ -101,7 +106,14 @@ def load_base(experiment: Experiment, workdir: str | pathlib.Path) -> tuple[stat
         lambda: steps.init_state(net, tx, jax.random.key(0), experiment.image_size, normalisers)
     )
     # As numpy arrays: where training had its devices does not matter here.
-    trained = checkpoints.restore(jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), shapes))
+    empty = jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), shapes)
+    best = None
+    if trained_with is not None and trained_with.train.best:
+        best = Best(checkpoints.folder).restore(base_of(empty))
+    if best is not None:
+        checkpoints.close()
+        return best[:2]
+    trained = checkpoints.restore(empty)
     checkpoints.close()
     return base_of(trained), int(trained.step)
 
@@ -133,10 +145,17 @@ def check_network(config: Config, stored: dict, where: str | pathlib.Path) -> No
     """
     left_out = ("init", *identity.NOT_THE_MODEL["model"])
     fields = {
-        "data": ("skeleton",),
         "model": [k for k in stored["model"] if k not in left_out],
-        "loss": ("levels", "features"),
+        "loss": [
+            k for k in ("levels", "features", "supervised", "temperature") if k in stored["loss"]
+        ],
     }
+    joints = [skeletons.of_config(each).joints for each in (config, stored)]
+    if joints[0] != joints[1]:
+        raise ValueError(
+            f"the joints are {', '.join(joints[0])}, those of the model in {where} "
+            f"{', '.join(joints[1])}: give the project or config that it was trained with."
+        )
 
     def plain(value):  # files by their names, as in `trained_on`
         return pathlib.PurePath(value).name if isinstance(value, str) else value

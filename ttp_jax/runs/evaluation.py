@@ -49,7 +49,7 @@ def evaluate(experiment: Experiment, workdir: pathlib.Path) -> dict:
             found = _predict(predictor, test, "without TTP")
         if found is not None:
             predictions[name] = found
-    labels = experiment.skeleton, experiment.config.eval.pixels
+    labels = experiment.skeleton, scoring.measures_from(experiment.config.eval)
     rows = {name: scoring.row(test, joints, *labels) for name, joints in predictions.items()}
     for name in (NAMES["online"], NAMES["offline"]):
         if name in rows:

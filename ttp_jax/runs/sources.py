@@ -6,6 +6,7 @@ import zlib
 from data_pipelines import bbc_pose, h36m, locate, media, penn, pipeline, synthetic
 from data_pipelines import clips as clips_lib
 from ttp_jax.augment import Ranges
+from ttp_jax.runs import labelled
 from ttp_jax.runs.experiment import Config, Experiment
 
 SPEC_FIELDS = (
@@ -31,6 +32,7 @@ def load_clips(data: Config, split: str | None = None) -> list[clips_lib.Clip]:
         "bbc_pose": lambda: bbc_pose.clips(data.root, reads, data.extra),
         "synthetic": lambda: synthetic.clips(_spec(data), data.root),
         "media": lambda: _own(data),
+        "project": lambda: labelled.clips(data),
     }
     if data.source not in readers:
         raise clips_lib.DataError(

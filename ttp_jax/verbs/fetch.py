@@ -21,8 +21,8 @@ from tqdm import tqdm
 
 from configs import blazepose as blazepose_config
 from ttp_jax import checkpoint, convert, fetch, state
+from ttp_jax.runs.experiment import needed
 from ttp_jax.runs.process import say
-from ttp_jax.verbs.export import needed
 
 NAMES = ("blazepose", *fetch.PUBLISHED)
 USES = {
@@ -68,7 +68,7 @@ def fetch_blazepose(place: pathlib.Path, given: str | None) -> int:
     }
     base = state.Base(params, {}, normalisers)  # pyright: ignore[reportArgumentType]
     path = place / checkpoint.blazepose_path().name
-    checkpoint.write_model(path, checkpoint.ModelFile(base, needed(config), about))
+    checkpoint.write_model(path, checkpoint.ModelFile(base, needed(config.to_dict()), about))
     by_name = path == checkpoint.blazepose_path()
     say(f"wrote {path}: use it with --model={'blazepose' if by_name else path}")
     say(f"\n{fetch.LICENCE.strip()}\nThe licence is kept in {place / 'LICENSE.txt'}.")
