@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 import cv2
 import numpy as np
 
-from data_pipelines.clips import Clip, DataError, FrameError
+from data_pipelines.clips import UNLABELLED, Clip, DataError, FrameError
 from ttp_jax import geometry
 from ttp_jax.augment import Ranges
 from ttp_jax.skeletons import Skeleton
@@ -44,6 +44,7 @@ class Draw:
     scale: float
     degrees: float
     flip: bool
+    source_clip: int | None = None  # where that is another one
 
 
 class Windows(NamedTuple):
@@ -79,6 +80,8 @@ def train_pairs(
     process_count: int = 1,
     num_steps: int | None = None,
     workers: int | None = None,
+    unlabelled: Sequence[Clip] = (),
+    labelled_share: float = 0.5,
 ) -> "tf.data.Dataset":
     """Stream batches of augmented (source, target) pairs from labelled clips.
 
@@ -95,6 +98,9 @@ def train_pairs(
       frames_per_epoch: targets an epoch, a new random choice each time; None for all frames.
       num_steps: batches to yield; None for no end.
       workers: batches that are built at the same time; None for one a CPU core.
+      unlabelled: other frames of these clips' people: clips named after theirs and `UNLABELLED`.
+        A pair may take its source from either, and all joints of such a target have weight 0.
+      labelled_share: with unlabelled ones, share of each batch that has labels.
 
     Returns:
       Dataset of dicts: "target" and "source" uint8 RGB [B, S, S, 3]; "heatmaps" float32
@@ -108,7 +114,11 @@ def train_pairs(
             f"{process_count}: it must be a multiple of the number of processes."
         )
     rows = batch_size // process_count
-    draw = draws([clip.num_frames for clip in clips], seed, ranges, frames_per_epoch)
+    if unlabelled:
+        clips = [*clips, *unlabelled]
+        draw = mixed_draws(clips, seed, ranges, frames_per_epoch, batch_size, labelled_share)
+    else:
+        draw = draws([clip.num_frames for clip in clips], seed, ranges, frames_per_epoch)
     read = _FrameReader()
 
     def build(step):
@@ -137,13 +147,20 @@ def train_pairs(
 
 
 def draws(
-    lengths: Sequence[int], seed: int, ranges: Ranges, frames_per_epoch: int | None = None
+    lengths: Sequence[int],
+    seed: int | tuple[int, ...],
+    ranges: Ranges,
+    frames_per_epoch: int | None = None,
+    pools: Sequence[int] | None = None,
 ) -> Callable[[int], Draw]:
     """Return the function from a row's number in the global stream to its `Draw`.
 
     Args:
       lengths: frames of each clip.
+      pools: frames that each clip's targets have their sources from; its own if None.
     """
+    seeds = (seed,) if isinstance(seed, int) else seed
+    pools = lengths if pools is None else pools
     ends = np.cumsum(lengths)
     total = int(ends[-1])
     per_epoch = frames_per_epoch or total
@@ -153,14 +170,14 @@ def draws(
     # Place 0 of an epoch is its order, so that rows and order never share random numbers.
     @functools.lru_cache(maxsize=8)
     def order(epoch):
-        return np.random.default_rng([seed, epoch, 0]).permutation(total)
+        return np.random.default_rng([*seeds, epoch, 0]).permutation(total)
 
     def draw(row):
         epoch, place = divmod(row, per_epoch)
         frame = order(epoch)[place]
         clip = int(np.searchsorted(ends, frame, side="right"))
-        rng = np.random.default_rng([seed, epoch, place + 1])
-        source = int(rng.integers(lengths[clip]))
+        rng = np.random.default_rng([*seeds, epoch, place + 1])
+        source = int(rng.integers(pools[clip]))
         normal, (turn, mirror) = rng.standard_normal(2), rng.random(2)
         return Draw(
             clip=clip,
@@ -170,6 +187,50 @@ def draws(
             degrees=ranges.rotation * min(max(normal[1], -2), 2) * (turn < ranges.rotation_prob),
             flip=bool(mirror < ranges.flip_prob),
         )
+
+    return draw
+
+
+def mixed_draws(
+    clips: Sequence[Clip],
+    seed: int,
+    ranges: Ranges,
+    frames_per_epoch: int | None,
+    batch_size: int,
+    labelled_share: float,
+) -> Callable[[int], Draw]:
+    """The same where some clips have no labels: each batch begins with so many labelled targets.
+
+    Both kinds have epochs of their own; `frames_per_epoch` is of labelled targets.
+    """
+    if not 0 < labelled_share <= 1:
+        raise ValueError(f"config.data.labelled_share is {labelled_share}, expected 0 to 1.")
+    count = min(max(round(labelled_share * batch_size), 1), batch_size)
+    people: dict[str, list[tuple[int, int]]] = {}  # (clip, frame)
+    for number, clip in enumerate(clips):
+        own = people.setdefault(clip.name.removesuffix(UNLABELLED), [])
+        own += [(number, frame) for frame in range(clip.num_frames)]
+    kinds = [[i for i, c in enumerate(clips) if (c.joints is None) == bare] for bare in (0, 1)]
+    pools = [people[clip.name.removesuffix(UNLABELLED)] for clip in clips]
+    streams = [
+        draws(
+            [clips[i].num_frames for i in kind],
+            (seed, bare),
+            ranges,
+            None if bare else frames_per_epoch,
+            [len(pools[i]) for i in kind],
+        )
+        for bare, kind in enumerate(kinds)
+    ]
+
+    def draw(row):
+        step, place = divmod(row, batch_size)
+        bare = place >= count
+        number = step * (batch_size - count) + place - count if bare else step * count + place
+        drawn = streams[bare](number)
+        clip = kinds[bare][drawn.clip]
+        source_clip, source = pools[clip][drawn.source]
+        return dataclasses.replace(drawn, clip=clip, source=source, source_clip=source_clip)
 
     return draw
 
@@ -411,11 +472,14 @@ def _crop_pairs(
         if used != draw.target:
             affines[i] = _affines(clips, [dataclasses.replace(draw, target=used)], size)[0]
         _warp(picture, affines[i], target[i])
-        picture = picture if draw.source == used else read(clip, draw.source)[0]
+        other = clip if draw.source_clip is None else clips[draw.source_clip]
+        if (other.name, draw.source) != (clip.name, used):
+            picture = read(other, draw.source)[0]
         _warp(picture, affines[i], source[i])
         frames.append((clip, used))
-    joints = geometry.transform_points(affines, np.stack([clip.joints[t] for clip, t in frames]))
-    visible = np.stack([clip.visible[t] for clip, t in frames])
+    labels = [_labels(clip, t, skeleton) for clip, t in frames]
+    joints = geometry.transform_points(affines, np.stack([joints for joints, _ in labels]))
+    visible = np.stack([visible for _, visible in labels])
     flipped = np.array([draw.flip for draw in batch])
     order = np.where(flipped[:, None], skeleton.flip_order, np.arange(skeleton.size))
     return (
@@ -424,6 +488,13 @@ def _crop_pairs(
         np.take_along_axis(joints, order[..., None], 1),
         np.take_along_axis(visible, order, 1),
     )
+
+
+def _labels(clip: Clip, frame: int, skeleton: Skeleton) -> tuple[np.ndarray, np.ndarray]:
+    """Joints [K, 2] and visible [K] of a frame; NaN and False where the clip has no labels."""
+    if clip.joints is None or clip.visible is None:
+        return np.full((skeleton.size, 2), np.nan, np.float32), np.zeros(skeleton.size, bool)
+    return clip.joints[frame], clip.visible[frame]
 
 
 def _affines(clips: Sequence[Clip], batch: Sequence[Draw], size: int) -> np.ndarray:

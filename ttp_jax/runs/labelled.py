@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 
 from data_pipelines import clips as clips_lib
-from data_pipelines import locate, projects
+from data_pipelines import frame_cache, locate, projects
 from data_pipelines.clips import Clip
 from data_pipelines.projects import Options, Project, footage, splits
 from ttp_jax.runs.experiment import Config, tuples
@@ -98,7 +98,9 @@ def clips(data: Config) -> list[Clip]:
     more = {
         clip.name: clip for clip in footage.unlabelled(project, data.extra, boxes=data.boxes)[0]
     }
-    return [_extended(clip, more.get(f"{clip.name}_unlabelled")) for clip in project.clips]
+    return [
+        _extended(clip, more.get(f"{clip.name}{clips_lib.UNLABELLED}")) for clip in project.clips
+    ]
 
 
 def _extended(clip: Clip, more: Clip | None) -> Clip:
@@ -127,6 +129,24 @@ def _extended(clip: Clip, more: Clip | None) -> Clip:
         visible=np.concatenate([clip.visible, hidden])[order],
         numbers=numbers[order],
     )
+
+
+def unlabelled(data: Config, folder: pathlib.Path) -> tuple[list[Clip], list[str]]:
+    """Unlabelled frames of the training subjects, and what was left out, in sentences.
+
+    No frame of a validation or test subject is among them, and none of a video of which nothing is
+    labelled: nobody says whom it shows.
+
+    Args:
+      data: fields of `config.data`.
+      folder: where the frames are kept, decoded.
+    """
+    project = read(data)
+    training = {clip.name for clip in project.clips if clip.split == "train"}
+    boxes = data.boxes if data.boxes != "annotated" else "labels"
+    found, left_out = footage.unlabelled(project, data.unlabelled, boxes=boxes)
+    kept = [clip for clip in found if clip.name.removesuffix(clips_lib.UNLABELLED) in training]
+    return [frame_cache.cached(clip, folder) for clip in kept], left_out
 
 
 def describe(project: Project) -> list[str]:

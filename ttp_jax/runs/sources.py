@@ -2,6 +2,7 @@
 
 import dataclasses
 import zlib
+from collections.abc import Sequence
 
 from data_pipelines import bbc_pose, h36m, locate, media, penn, pipeline, synthetic
 from data_pipelines import clips as clips_lib
@@ -100,11 +101,33 @@ def training_pairs(
     start_step: int,
     num_steps: int | None,
     process: tuple[int, int] = (0, 1),
+    unlabelled: Sequence[clips_lib.Clip] = (),
 ):
     """The stream of augmented training batches from `start_step` on.
 
-    `process`, index and count: the stream has this process's rows only.
+    `process`, index and count: the stream has this process's rows only. `unlabelled` clips are part
+    of the stages that have a self-supervised half.
     """
+    if unlabelled:
+        return _by_stage(experiment, clips, start_step, num_steps, process, unlabelled)
+    return _pairs(experiment, clips, start_step, num_steps, process)
+
+
+def _by_stage(experiment, clips, start_step, num_steps, process, unlabelled):
+    """The streams of the stages, one after the other."""
+    stream, first = None, 0
+    end = experiment.last_step if num_steps is None else start_step + num_steps
+    for stage in experiment.stages:
+        begins, ends = max(first, start_step), min(first + stage.steps, end)
+        first += stage.steps
+        if begins < ends:
+            more = unlabelled if stage.self_weight else ()
+            part = _pairs(experiment, clips, begins, ends - begins, process, more)
+            stream = part if stream is None else stream.concatenate(part)
+    return _pairs(experiment, clips, start_step, 0, process) if stream is None else stream
+
+
+def _pairs(experiment, clips, start_step, num_steps, process, unlabelled=()):
     train = experiment.config.train
     total = sum(clip.num_frames for clip in clips)
     return pipeline.train_pairs(
@@ -124,6 +147,8 @@ def training_pairs(
         process_count=process[1],
         num_steps=num_steps,
         workers=experiment.data.workers or None,
+        unlabelled=unlabelled,
+        labelled_share=experiment.data.labelled_share,
     )
 
 

@@ -17,7 +17,7 @@ from ttp_jax import parallel, steps, visualize
 from ttp_jax.checkpoint import Best, Checkpoints, base_of
 from ttp_jax.files import read_json, write_json
 from ttp_jax.models.pose import WITH_KEYPOINTS
-from ttp_jax.runs import base_model, diagnostics, identity, process, scoring, sources
+from ttp_jax.runs import base_model, diagnostics, identity, labelled, process, scoring, sources
 from ttp_jax.runs.batch import Runner
 from ttp_jax.runs.experiment import Experiment
 from ttp_jax.runs.process import Stopped, progress_bar, say, stopping
@@ -62,7 +62,8 @@ def _train(
     if jax.process_index() == 0:
         identity.save_config(experiment.config, workdir)
     features = jax.device_put(features, parallel.everywhere(mesh))
-    stream = _device_batches(experiment, training, int(state.step), last_step, mesh)
+    more = _unlabelled(experiment, workdir)
+    stream = _device_batches(experiment, training, int(state.step), last_step, mesh, more)
     programs = {reconstruct: _step(experiment, tx, reconstruct) for reconstruct in (False, True)}
     key = jax.random.key(experiment.seed + 1)
     log = _Log(workdir, fields.batch_size, schedule(experiment.stages), int(state.step), last_step)
@@ -193,10 +194,26 @@ def _step(experiment: Experiment, tx, reconstruct: bool):
     return jax.jit(step, donate_argnums=0)
 
 
-def _device_batches(experiment: Experiment, clips, first, last, mesh):
+def _unlabelled(experiment: Experiment, workdir: pathlib.Path) -> list[clips_lib.Clip]:
+    """Clips of the training subjects' other frames, where the config asks for them."""
+    count = experiment.data.unlabelled
+    if not count or experiment.data.source != "project":
+        return []
+    say(f"up to {count} unlabelled frames of each training subject are decoded, once")
+    found, left_out = labelled.unlabelled(experiment.data, workdir / "unlabelled")
+    frames, subjects = sum(c.num_frames for c in found), len({c.subject for c in found})
+    say(f"unlabelled: {frames} frames of {subjects} training subjects")
+    for sentence in left_out:
+        say(f"  left out: {sentence}")
+    return found
+
+
+def _device_batches(experiment: Experiment, clips, first, last, mesh, unlabelled=()):
     """Batches from `first` to `last`, copied to the devices ahead of use."""
     process = jax.process_index(), jax.process_count()
-    stream = sources.training_pairs(experiment, clips, first, max(last - first, 0), process)
+    stream = sources.training_pairs(
+        experiment, clips, first, max(last - first, 0), process, unlabelled
+    )
     sharding = parallel.split_batch(mesh)
     exact = ("joints",) if experiment.net.temperature else ()
     wanted = ("target", "source", "heatmaps", "weights", *exact)
