@@ -34,9 +34,11 @@ def get_config() -> Any:
     # finder, "moving" or "people" (data_pipelines/locate.py). "project": "labels", around the
     # labelled joints, or "annotated".
     c.data.boxes = "whole"
-    c.data.extra = (
-        0  # "bbc_pose", "project": unlabelled frames to add to each test person (Figure 4)
-    )
+    # Boxes' sides are divided by it. "project": 0 takes as much of the picture as all labels of the
+    # training subjects need; whole pictures have a black margin at 1.
+    c.data.zoom = 1.0
+    # "bbc_pose" and "project": unlabelled frames to add to each test person (Figure 4).
+    c.data.extra = 0
     c.data.refine = 0  # rounds of predicting and taking the box of what was predicted
     c.data.fit = False  # of several sizes of the boxes take the one whose joints are likeliest
     # Test time: shrink a subject's frames until crops have this many times the network's pixels,

@@ -22,6 +22,7 @@ def get_config(path="project"):
     c.data.root = path
     c.data.source = "project"
     c.data.oversample = 2.0
+    c.data.zoom = 0.0
     c.data.test_share = 0.2
     c.data.val_share = 0.2
 
@@ -39,12 +40,16 @@ def get_config(path="project"):
 
     c.train.batch_size = 16
     c.train.stages = ((300, 1e-3, 0.0, "constant"), (600, 1e-3, 0.3, "cosine"))
+    c.train.rotation = 15.0
+    c.train.scale = 0.15
     c.train.photometric = 1.0
     c.train.weight_decay = 1e-2
     c.train.best = True
     c.train.log_every = 25
     c.train.checkpoint_every = 100
     c.ttp.batch_size = 8
+    c.ttp.rotation = 15.0
+    c.ttp.scale = 0.15
     c.eval.thresholds = (0.1, 0.05, 0.2)
     c.eval.distances = True
     return c

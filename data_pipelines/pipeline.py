@@ -82,6 +82,7 @@ def train_pairs(
     workers: int | None = None,
     unlabelled: Sequence[Clip] = (),
     labelled_share: float = 0.5,
+    oversample: float | None = None,
 ) -> "tf.data.Dataset":
     """Stream batches of augmented (source, target) pairs from labelled clips.
 
@@ -101,6 +102,8 @@ def train_pairs(
       unlabelled: other frames of these clips' people: clips named after theirs and `UNLABELLED`.
         A pair may take its source from either, and all joints of such a target have weight 0.
       labelled_share: with unlabelled ones, share of each batch that has labels.
+      oversample: shrink pictures by area first, until crops have at most so many times `image_size`
+        pixels a side, as at test time; None resamples the original pixels (published program).
 
     Returns:
       Dataset of dicts: "target" and "source" uint8 RGB [B, S, S, 3]; "heatmaps" float32
@@ -120,11 +123,14 @@ def train_pairs(
     else:
         draw = draws([clip.num_frames for clip in clips], seed, ranges, frames_per_epoch)
     read = _FrameReader()
+    most = math.inf if oversample is None else oversample * image_size
 
     def build(step):
         first = int(step) * batch_size + process_index * rows
         batch = [draw(n) for n in range(first, first + rows)]
-        target, source, joints, visible = _crop_pairs(clips, skeleton, batch, image_size, read)
+        target, source, joints, visible = _crop_pairs(
+            clips, skeleton, batch, image_size, read, most
+        )
         maps = heatmaps_of(
             joints,
             visible,
@@ -460,8 +466,12 @@ def _crop_pairs(
     batch: Sequence[Draw],
     size: int,
     read: "_FrameReader",
+    most: float = math.inf,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Cut out targets and sources uint8 [B, S, S, 3], joints [B, K, 2] and visible bool [B, K]."""
+    """Cut out targets and sources uint8 [B, S, S, 3], joints [B, K, 2] and visible bool [B, K].
+
+    Pictures are shrunk first until a crop, before it is moved, has at most `most` pixels a side.
+    """
     target = np.empty((len(batch), size, size, 3), np.uint8)
     source = np.empty_like(target)
     affines = _affines(clips, batch, size)
@@ -471,11 +481,13 @@ def _crop_pairs(
         picture, used = read(clip, draw.target)
         if used != draw.target:
             affines[i] = _affines(clips, [dataclasses.replace(draw, target=used)], size)[0]
-        _warp(picture, affines[i], target[i])
+        side = geometry.box_to_crop(clip.boxes[used].astype(np.float64))[2]
+        zoom = min(1.0, most / side)
+        _warp(picture, affines[i], target[i], zoom)
         other = clip if draw.source_clip is None else clips[draw.source_clip]
         if (other.name, draw.source) != (clip.name, used):
             picture = read(other, draw.source)[0]
-        _warp(picture, affines[i], source[i])
+        _warp(picture, affines[i], source[i], zoom)
         frames.append((clip, used))
     labels = [_labels(clip, t, skeleton) for clip, t in frames]
     joints = geometry.transform_points(affines, np.stack([joints for joints, _ in labels]))
@@ -504,8 +516,11 @@ def _affines(clips: Sequence[Clip], batch: Sequence[Draw], size: int) -> np.ndar
     return geometry.crop_affine(geometry.box_to_crop(boxes), size, scale, degrees, flip > 0)
 
 
-def _warp(picture: np.ndarray, affine: np.ndarray, out: np.ndarray) -> None:
-    """Resample a picture into `out` [S, S, 3]: bilinear, zero outside."""
+def _warp(picture: np.ndarray, affine: np.ndarray, out: np.ndarray, zoom: float = 1.0) -> None:
+    """Resample a picture, shrunk by `zoom` first, into `out` [S, S, 3]: bilinear, zero outside."""
+    if zoom < 1:
+        picture = cv2.resize(picture, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_AREA)
+        affine = geometry.window_affine(affine, np.array([zoom, 0.0, 0.0]))
     cv2.warpAffine(
         picture, affine, out.shape[:2], dst=out, flags=cv2.INTER_LINEAR, borderValue=(0, 0, 0)
     )

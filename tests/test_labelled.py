@@ -10,7 +10,7 @@ from configs import project as project_config
 from data_pipelines import clips as clips_lib
 from data_pipelines import pipeline
 from data_pipelines.clips import UNLABELLED, DataError
-from ttp_jax import skeletons
+from ttp_jax import geometry, skeletons
 from ttp_jax.runs import experiment, identity, labelled, scoring, sources
 from ttp_jax.runs.scoring import Measures
 
@@ -204,6 +204,18 @@ def test_scores_of_joints_without_a_torso():
     with pytest.raises(ValueError, match="scale joints are left_ear, nose"):
         wrong = between._replace(scale_joints=("left_ear", "nose"))
         scoring.row([clip], [predicted], skeleton, wrong)
+
+
+def test_crops_are_as_tight_as_the_training_labels_allow(root):
+    loose, tight = (config_of(root, **{"data.zoom": zoom}) for zoom in (1.0, 0.0))
+    assert loose.data.zoom == 1 and 1 < tight.data.zoom <= 2.5
+    for clip in sources.load_clips(tight.data, "train"):
+        crops = geometry.box_to_crop(clip.boxes)
+        offsets = (clip.joints - crops[:, None, :2]) / crops[:, None, 2:]
+        assert np.abs(offsets).max() < 0.5 - labelled.ROOM
+    # What a model was trained in is what new videos are seen in.
+    kept = experiment.needed(tight.to_dict())["data"]
+    assert kept["zoom"] == tight.data.zoom and kept["boxes"] == "whole"
 
 
 def test_test_subjects_get_unlabelled_frames_in_the_videos_order(root):

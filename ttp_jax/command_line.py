@@ -346,6 +346,16 @@ def expand_paths(words: list[str]) -> list[str]:
     return found
 
 
+def underscored(words: list[str]) -> list[str]:
+    """The words of a command line with --scale-joints=A,B as --scale_joints=A,B."""
+    found = []
+    for word in words:
+        flag, equals, value = word.partition("=")
+        name = flag.removeprefix("--").replace("-", "_")
+        found.append(f"--{name}{equals}{value}" if flag.startswith("--") else word)
+    return found
+
+
 def refuse_others(options, verb: str) -> None:
     """Raise absl's flags.Error for a flag that this verb would do nothing with."""
     for name in dict.fromkeys(row.name for row in _rows() if row.name):

@@ -88,10 +88,12 @@ def workdir_of(options) -> pathlib.Path:
 
 def read_project(config, workdir: pathlib.Path) -> None:
     """Look into a labelled project, say what is there, and put its joints into the config."""
-    from ttp_jax.runs import labelled  # on use only: other commands read none
+    from ttp_jax.runs import base_model, labelled  # on use only: other commands read none
 
     for line in labelled.describe(labelled.fill(config)):
         process.say(line)
+    if told := base_model.choose_encoder(config, workdir):
+        process.say(told)
     process.say(f"results: {workdir}\n")
 
 
@@ -189,6 +191,7 @@ def parse(words: list[str], verb: str | None) -> str:
 
     Verbs that can do with a model's file need no --config.
     """
+    words = command_line.underscored(words)
     alone = verb in WITH_A_MODEL or (verb == "info" and "--data" in words)
     project = given(words, "project")
     if project and given(words, "config") is None:

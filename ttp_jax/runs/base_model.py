@@ -8,13 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from data_pipelines import pipeline
-from ttp_jax import convert, losses, skeletons, state, steps
-from ttp_jax.checkpoint import Best, Checkpoints, base_of, read_model
+from ttp_jax import convert, fetch, losses, skeletons, state, steps
+from ttp_jax.checkpoint import Best, Checkpoints, base_of, blazepose_path, read_model
 from ttp_jax.models import pose, vgg
 from ttp_jax.models.pose import normalize
 from ttp_jax.runs import identity, sources
 from ttp_jax.runs.experiment import Config, Experiment, model_path
 
+RESNETS = pathlib.Path("models/imagenet")  # where the paper's configs look for them
 NORMALISER_PAIRS = 256  # pairs that measure the loss normalisers' start values
 
 
@@ -37,6 +38,31 @@ def init_training(experiment: Experiment, normalisers) -> state.TrainState:
     else:
         loaded = convert.load_resnet(init, variables)
     return fresh.replace(params=loaded["params"], batch_stats=loaded["batch_stats"])
+
+
+def choose_encoder(config: Config, workdir: pathlib.Path) -> str | None:
+    """Of a project's config take the best encoder whose weights are at hand; say which.
+
+    BlazePose's, if `fetch` got it, else torchvision's ResNet-18, else one from scratch. A training
+    that has begun keeps its own. None where there is nothing to choose.
+    """
+    fields = ("encoder", "init", "depth", "half_pixel")
+    stored = identity.training_config(workdir)
+    wanted = config.model.encoder, config.model.init
+    if stored is not None and wanted == ("blazepose", "blazepose"):
+        config.model.update({name: stored.model[name] for name in fields})
+        return None
+    if wanted != ("blazepose", "blazepose") or blazepose_path().is_file():
+        return None
+    name = fetch.PUBLISHED["resnet18"]
+    there = [path for path in (fetch.folder() / name, RESNETS / name) if path.is_file()]
+    init = str(there[0]) if there else "random"
+    config.model.update(dict(zip(fields, ("resnet", init, 18, False), strict=True)))
+    start = f"torchvision's {name}" if there else "random weights, which needs far more labels"
+    return (
+        f"BlazePose isn't here (`python main.py fetch blazepose` gets it): a ResNet-18 starts from "
+        f"{start}."
+    )
 
 
 def random_state(experiment: Experiment, normalisers) -> state.TrainState:

@@ -9,7 +9,16 @@ from data_pipelines import clips as clips_lib
 from ttp_jax import metrics, visualize
 from ttp_jax.files import read_json, write_json
 from ttp_jax.models.pose import WITH_KEYPOINTS
-from ttp_jax.runs import base_model, boxes, diagnostics, identity, results, scoring, sources
+from ttp_jax.runs import (
+    base_model,
+    boxes,
+    comparison,
+    diagnostics,
+    identity,
+    results,
+    scoring,
+    sources,
+)
 from ttp_jax.runs.batch import Runner
 from ttp_jax.runs.experiment import Experiment
 from ttp_jax.runs.process import progress_bar, say
@@ -50,8 +59,12 @@ def evaluate(experiment: Experiment, workdir: pathlib.Path) -> dict:
         if found is not None:
             predictions[name] = found
     labels = experiment.skeleton, scoring.measures_from(experiment.config.eval)
+    if NAMES["offline"] in predictions and experiment.data.source == "project":
+        found = comparison.strangers(experiment, workdir, base, test)
+        if found is not None:
+            predictions[comparison.STRANGER] = found
     rows = {name: scoring.row(test, joints, *labels) for name, joints in predictions.items()}
-    for name in (NAMES["online"], NAMES["offline"]):
+    for name in (NAMES["online"], NAMES["offline"], comparison.STRANGER):
         if name in rows:
             rows[name]["gain"] = scoring.gain(rows[NAMES["none"]], rows[name])
     report = {
@@ -61,6 +74,10 @@ def evaluate(experiment: Experiment, workdir: pathlib.Path) -> dict:
         "rows": rows,
     }
     _print_table(report)
+    if experiment.data.source == "project" and NAMES["offline"] in rows:
+        adapted = {scenario: NAMES[scenario] for scenario in ("online", "offline")}
+        report["recommended"] = comparison.recommendation(rows, adapted, len(test))
+        say(f"\n{report['recommended']}")
     _draw_overlays(experiment, workdir, test, predictions)
     if experiment.config.model.method in WITH_KEYPOINTS:
         report["bottleneck"] = {"test": diagnostics.bottleneck(experiment, base, test)}

@@ -90,7 +90,7 @@ def trained_on(config: Config) -> dict:
     if config.skeleton:
         parts["skeleton"] = whole["skeleton"]
     if config.data.source == "project":  # its boxes decide what is learned
-        parts["data"]["boxes"] = config.data.boxes
+        parts["data"] |= {name: config.data[name] for name in ("boxes", "oversample")}
     if config.data.source == "synthetic":
         parts["renderer"] = renderer.RENDERER_VERSION
     return parts
@@ -112,6 +112,8 @@ def protocol(config: Config, base: state.Base, scenario: str) -> dict:
         "features": [config.loss.features, config.loss.levels],
         "ttp": identifying("ttp", whole["ttp"], HOW, ("held_out",)) if adapts else None,
     }
+    if config.data.zoom != 1:
+        found["zoom"] = config.data.zoom
     if config.skeleton:
         found["skeleton"] = whole["skeleton"]
     return json.loads(json.dumps(found))  # tuples are lists there

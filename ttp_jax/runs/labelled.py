@@ -12,8 +12,10 @@ from data_pipelines import clips as clips_lib
 from data_pipelines import frame_cache, locate, projects
 from data_pipelines.clips import Clip
 from data_pipelines.projects import Options, Project, footage, splits
+from ttp_jax import geometry
 from ttp_jax.runs.experiment import Config, tuples
 
+ROOM = 0.06  # of a crop's side, around the labels
 FIELDS = ("scorer", "view", "category", "subject", "exclude", "hidden", "margin", "media", "boxes")
 
 
@@ -76,7 +78,38 @@ def fill(config: Config) -> Project:
     with config.unlocked():
         config.skeleton = tuples(project.skeleton.to_json())
         config.data.labels = fingerprint(project)
+        config.data.zoom = config.data.zoom or _zoom(project)
     return project
+
+
+def _zoom(project: Project) -> float:
+    """How much boxes can shrink so that crops still hold all labels of the training subjects.
+
+    With room beside them, for others may be placed otherwise; 1 to 2.5.
+    """
+    for zoom in np.arange(2.5, 1.0, -0.05).round(2).tolist():
+        if all(_holds(clip, zoom) for clip in project.clips if clip.split == "train"):
+            return zoom
+    return 1.0
+
+
+def _holds(clip: Clip, zoom: float) -> bool:
+    crops = geometry.box_to_crop(zoomed(clip, zoom).boxes.astype(np.float64))
+    offsets = np.abs(clip.joints - crops[:, None, :2]) / crops[:, None, 2:]
+    return bool((offsets[clip.visible] < 0.5 - ROOM).all())
+
+
+def zoomed(clip: Clip, zoom: float) -> Clip:
+    """The clip with boxes of smaller sides, around the same centres."""
+    if zoom <= 0:
+        raise clips_lib.DataError(f"config.data.zoom is {zoom}, expected above 0.")
+    if zoom == 1:
+        return clip
+    low, high = clip.boxes[:, :2], clip.boxes[:, 2:]
+    centre, half = (low + high) / 2, (high - low) / (2 * zoom)
+    boxes = np.concatenate([centre - half, centre + half], -1).astype(np.float32)
+    origin = clip.origin and f"{clip.origin}, zoom {zoom}"
+    return dataclasses.replace(clip, boxes=boxes, origin=origin)
 
 
 def fingerprint(project: Project) -> str:

@@ -1,6 +1,7 @@
 """Where an experiment's people come from: clips, training pairs, frames of one subject."""
 
 import dataclasses
+import pathlib
 import zlib
 from collections.abc import Sequence
 
@@ -40,6 +41,8 @@ def load_clips(data: Config, split: str | None = None) -> list[clips_lib.Clip]:
             f"config.data.source is {data.source!r}, expected one of {', '.join(readers)}."
         )
     found = _from_tfds(data, reads) if data.tfds else readers[data.source]()
+    if data.zoom != 1:
+        found = [labelled.zoomed(clip, data.zoom) for clip in found]
     if data.validation:
         found = _hold_out(found, data.validation)
     return found if split is None else clips_lib.select(found, split)
@@ -149,7 +152,21 @@ def _pairs(experiment, clips, start_step, num_steps, process, unlabelled=()):
         workers=experiment.data.workers or None,
         unlabelled=unlabelled,
         labelled_share=experiment.data.labelled_share,
+        # The paper's sets are resampled as published.
+        oversample=experiment.data.oversample or None if _is_project(experiment) else None,
     )
+
+
+def _is_project(experiment: Experiment) -> bool:
+    return experiment.data.source == "project"
+
+
+def unlabelled(
+    experiment: Experiment, folder: pathlib.Path
+) -> tuple[list[clips_lib.Clip], list[str]]:
+    """A project's unlabelled frames (`labelled.unlabelled`), in boxes like the labelled ones'."""
+    found, left_out = labelled.unlabelled(experiment.data, folder)
+    return [labelled.zoomed(clip, experiment.data.zoom) for clip in found], left_out
 
 
 def subject_frames(experiment: Experiment, clip: clips_lib.Clip) -> pipeline.SubjectFrames:

@@ -17,7 +17,15 @@ from ttp_jax import parallel, steps, visualize
 from ttp_jax.checkpoint import Best, Checkpoints, base_of
 from ttp_jax.files import read_json, write_json
 from ttp_jax.models.pose import WITH_KEYPOINTS
-from ttp_jax.runs import base_model, diagnostics, identity, labelled, process, scoring, sources
+from ttp_jax.runs import (
+    base_model,
+    diagnostics,
+    identity,
+    plan,
+    process,
+    scoring,
+    sources,
+)
 from ttp_jax.runs.batch import Runner
 from ttp_jax.runs.experiment import Experiment
 from ttp_jax.runs.process import Stopped, progress_bar, say, stopping
@@ -57,6 +65,9 @@ def _train(
     features = experiment.features
     mesh = parallel.data_mesh()
     state = _start(experiment, checkpoints, features, training, mesh)
+    if experiment.data.source == "project":
+        for line in plan.lines(experiment, clips):
+            say(line)
     if state.step:
         say(f"resuming at step {int(state.step)} of {last_step}")
     if jax.process_index() == 0:
@@ -68,6 +79,7 @@ def _train(
     key = jax.random.key(experiment.seed + 1)
     log = _Log(workdir, fields.batch_size, schedule(experiment.stages), int(state.step), last_step)
     chosen = _Best(experiment, checkpoints.folder, state)
+    pace = plan.Pace(experiment.stages, say if jax.process_index() == 0 else lambda _: None)
     stop = threading.Event()
     with _stopped_by(stop), contextlib.closing(log):
         for step in range(int(state.step), last_step):
@@ -80,6 +92,7 @@ def _train(
             due = done % fields.checkpoint_every == 0 or done == last_step
             if due or stops or done % fields.log_every == 0:
                 log.write()
+                pace.note(done)
             if due or stops:
                 _check_weights(state)
                 if due and held_out:
@@ -200,7 +213,7 @@ def _unlabelled(experiment: Experiment, workdir: pathlib.Path) -> list[clips_lib
     if not count or experiment.data.source != "project":
         return []
     say(f"up to {count} unlabelled frames of each training subject are decoded, once")
-    found, left_out = labelled.unlabelled(experiment.data, workdir / "unlabelled")
+    found, left_out = sources.unlabelled(experiment, workdir / "unlabelled")
     frames, subjects = sum(c.num_frames for c in found), len({c.subject for c in found})
     say(f"unlabelled: {frames} frames of {subjects} training subjects")
     for sentence in left_out:
