@@ -214,6 +214,12 @@ GROUPS: dict[str, tuple[Flag, ...]] = {
             WITH_A_PROJECT,
         ),
         Flag("--val=PATTERNS", "validation subjects, likewise", WITH_A_PROJECT),
+        Flag(
+            "--folds=N",
+            "train N times, each subject being a test subject once",
+            ("train",),
+            int,
+        ),
         Flag("--exclude=PATTERNS", "subjects, folders or videos to leave out", WITH_A_PROJECT),
         Flag(
             "--subject=REGEX",

@@ -82,7 +82,7 @@ def workdir_of(options) -> pathlib.Path:
         return pathlib.Path(options.workdir)
     trained = pathlib.Path(options.config.base)
     if options.config.base and trained.is_dir():
-        return trained
+        return trained / "videos"  # the training's own results stay as they are
     return pathlib.Path("runs") / options.config.name
 
 
@@ -155,6 +155,7 @@ def put_project(config, options) -> None:
     fields = {
         "test": "data.test_subjects",
         "val": "data.val_subjects",
+        "folds": "data.folds",
         "exclude": "data.exclude",
         "subject": "data.subject",
         "flip_pairs": "data.flip_pairs",

@@ -1,5 +1,6 @@
 """The models that a run starts from: fresh ones, trained ones, files."""
 
+import contextlib
 import json
 import pathlib
 
@@ -13,7 +14,7 @@ from ttp_jax.checkpoint import Best, Checkpoints, base_of, blazepose_path, read_
 from ttp_jax.models import pose, vgg
 from ttp_jax.models.pose import normalize
 from ttp_jax.runs import identity, sources
-from ttp_jax.runs.experiment import Config, Experiment, model_path
+from ttp_jax.runs.experiment import Config, Experiment, build, model_path
 
 RESNETS = pathlib.Path("models/imagenet")  # where the paper's configs look for them
 NORMALISER_PAIRS = 256  # pairs that measure the loss normalisers' start values
@@ -118,29 +119,35 @@ def load_base(experiment: Experiment, workdir: str | pathlib.Path) -> tuple[stat
         found = read_model(model_path(config.base))
         check_network(config, found.config, config.base)
         return found.base, int(found.about.get("step", 0))
-    checkpoints = Checkpoints(pathlib.Path(workdir) / "checkpoints")
+    return _checkpoint(experiment, pathlib.Path(workdir))
+
+
+def _checkpoint(experiment: Experiment, workdir: pathlib.Path) -> tuple[state.Base, int]:
+    """The last checkpoint of a training, or the best one, and its step."""
+    checkpoints = Checkpoints(workdir / "checkpoints")
     if checkpoints.latest_step() is None:
         raise FileNotFoundError(
             f"no trained model in {workdir}: run `python main.py --config=... "
             f"--workdir={workdir}` first."
         )
-    if (trained_with := identity.training_config(workdir)) is not None:
-        check_network(config, trained_with.to_dict(), workdir)
-    net, tx = experiment.net, experiment.tx
-    normalisers = jnp.ones(config.loss.levels + 1)
+    trained_with = identity.training_config(workdir)
+    trained_as = experiment
+    if trained_with is not None:
+        check_network(experiment.config, trained_with.to_dict(), workdir)
+        trained_as = build(trained_with)  # own videos' configs have no optimizer
+    net, tx = experiment.net, trained_as.tx
+    normalisers = jnp.ones(experiment.config.loss.levels + 1)
     shapes = jax.eval_shape(
         lambda: steps.init_state(net, tx, jax.random.key(0), experiment.image_size, normalisers)
     )
     # As numpy arrays: where training had its devices does not matter here.
     empty = jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), shapes)
-    best = None
-    if trained_with is not None and trained_with.train.best:
-        best = Best(checkpoints.folder).restore(base_of(empty))
-    if best is not None:
-        checkpoints.close()
-        return best[:2]
-    trained = checkpoints.restore(empty)
-    checkpoints.close()
+    with contextlib.closing(checkpoints):
+        keeps = trained_as.config.train.best
+        best = Best(checkpoints.folder).restore(base_of(empty)) if keeps else None
+        if best is not None:
+            return best[:2]
+        trained = checkpoints.restore(empty)
     return base_of(trained), int(trained.step)
 
 

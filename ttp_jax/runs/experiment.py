@@ -196,7 +196,7 @@ def _seen(data: Mapping[str, Any]) -> dict[str, Any]:
     """
     found = {"skeleton": data["skeleton"]}
     if data["source"] == "project" and data["boxes"] not in ("labels", "annotated"):
-        found |= {"boxes": data["boxes"], "zoom": data["zoom"]}
+        found |= {"boxes": data["boxes"], "zoom": data.get("zoom", 1.0)}
     return found
 
 

@@ -7,6 +7,7 @@
 A labelled project (DeepLabCut, SLEAP, Lightning Pose, COCO keypoints) needs no config: it says what
 it found and what it will do, trains, and scores subjects it has never seen, without TTP, online,
 offline, and by another subject's model. --test and --val name who is held out; else a fifth each.
+--folds=5 trains five times, so that each subject is a test subject once (folds.json has them all).
 
 Stops and resumes at any time: the same command goes on. Ctrl-C (once) and SIGTERM end it after the
 step it is at, which is kept; exit code 143. What kills it at once, and every stop where several
@@ -22,7 +23,7 @@ import jax
 
 from ttp_jax import parallel
 from ttp_jax.models.pose import WITH_KEYPOINTS
-from ttp_jax.runs import comparison, evaluation, sources, training
+from ttp_jax.runs import comparison, evaluation, folds, sources, training
 from ttp_jax.runs.experiment import Experiment
 from ttp_jax.runs.process import STOPPED, Stopped, say
 
@@ -35,7 +36,13 @@ class Options:
 
 
 def run(experiment: Experiment, workdir: pathlib.Path, options: Options) -> int:
-    """Train, then evaluate without personalization."""
+    """Train, then evaluate; a project with personalization, and in all its folds."""
+    if experiment.data.folds:
+        return folds.run(experiment, workdir, lambda each, place: _one(each, place, options))
+    return _one(experiment, workdir, options)
+
+
+def _one(experiment: Experiment, workdir: pathlib.Path, options: Options) -> int:
     try:
         training.train(experiment, workdir, extend=options.extend)
     except Stopped as stop:
