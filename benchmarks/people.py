@@ -84,7 +84,7 @@ def main(argv: list[str] | None = None) -> int:
                 people.write(path, delta, form, {"base": ""})
                 sizes.append(path.stat().st_size / 1024)
                 read = people.read(path).delta
-                models.append(base.replace(params=state.adapted(base, read)["params"]))
+                models.append(state.adapted_base(base, read))
             after = scores(models)
             table = metrics.subject_table(
                 [score.mean for score in before[names[0]]],

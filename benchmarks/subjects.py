@@ -25,7 +25,7 @@ from benchmarks import machine
 from benchmarks.case import TINY, Case, prepare
 from configs import rendered
 from data_pipelines.clips import Clip
-from data_pipelines.pipeline import SubjectFrames
+from data_pipelines.windows import SubjectFrames
 from ttp_jax import parallel, ttp
 from ttp_jax.memory import Frames
 from ttp_jax.verbs import experiment

@@ -109,6 +109,8 @@ def get_config() -> Any:
     # map's softmax over places.
     c.loss.supervised = "mse"
     c.loss.temperature = 0.1  # "cross_entropy": what maps are divided by before the softmax
+    # Weight of rotation equivariance of the self-supervised maps beside the reconstruction.
+    c.loss.equivariance = 0.0
 
     c.train = ml_collections.ConfigDict()
     c.train.batch_size = 32
@@ -136,10 +138,15 @@ def get_config() -> Any:
     c.train.keep = 3  # checkpoints
 
     c.ttp = ml_collections.ConfigDict()
+    # "ttp", or "bn", "entropy", "teacher" (docs/method.md, Adaptation methods), "none".
+    c.ttp.method = "ttp"
+    c.ttp.bn_weight = 0.5  # "bn", "entropy": share of the subject's batch statistics, 0 to 1
+    c.ttp.confidence = 0.3  # "entropy", "teacher": joints of lower heatmap peaks don't count
+    c.ttp.teacher_decay = 0.99  # "teacher": share of the averaged model kept at an update
     c.ttp.iterations = 1  # updates per frame
     c.ttp.batch_size = 32
     c.ttp.learning_rate = 1e-4
-    c.ttp.rules = "reference"  # what trains: "reference", "paper" or "norms"
+    c.ttp.rules = "reference"  # "ttp": what trains: "reference", "paper" or "norms"
     c.ttp.reset = "subject"  # "subject", "never", or a number of frames (online)
     c.ttp.together = 0  # subjects side by side; 0: one on CPU, else as many as the memory holds
     c.ttp.memory = 4096  # frames of a subject that its updates draw from, at most

@@ -19,7 +19,7 @@ import numpy as np
 import scipy.io
 
 from data_pipelines.clips import Clip, DataError
-from data_pipelines.penn import read_frame
+from data_pipelines.pictures import read_jpeg
 from ttp_jax.skeletons import BBC7
 
 SPLITS = ("train", "test")
@@ -61,7 +61,7 @@ def clips(root: str | os.PathLike, split: str | None = None, extra: int = 0) -> 
     """
     if split not in (None, *SPLITS):
         raise DataError(f"BBC Pose has the splits {' and '.join(SPLITS)}, but not {split!r}.")
-    root = Path(root)
+    root = Path(root).expanduser()
     path = root / "bbcpose.mat"
     found = []
     for number, row in enumerate(_load_mat(path), 1):
@@ -211,4 +211,4 @@ def _numbered(folder: Path, frames: np.ndarray, index: int) -> Path:
 
 
 def _read_numbered(folder: Path, frames: np.ndarray, index: int) -> np.ndarray:
-    return read_frame(_numbered(folder, frames, index))
+    return read_jpeg(_numbered(folder, frames, index))

@@ -28,7 +28,7 @@ import cv2
 import numpy as np
 import tensorflow_datasets as tfds
 
-from data_pipelines import bbc_pose, h36m, penn, synthetic
+from data_pipelines import bbc_pose, h36m, penn, pictures, synthetic
 from data_pipelines import clips as clips_lib
 from data_pipelines.clips import Clip, DataError, FrameError
 from ttp_jax.skeletons import BBC7, H36M16, PENN13, Skeleton
@@ -205,7 +205,7 @@ def clips(
             f"{', '.join(BUILDERS)}."
         )
     kwargs = {"config": config} if BUILDERS[source].BUILDER_CONFIGS else {}
-    builder = BUILDERS[source](data_dir=data_dir, **kwargs)
+    builder = BUILDERS[source](data_dir=os.path.expanduser(data_dir), **kwargs)
     if not builder.is_prepared():
         name = builder.name if not kwargs else f"{builder.name}/{builder.builder_config.name}"
         raise DataError(
@@ -258,7 +258,7 @@ def _text(value) -> str:
 def _read(examples, start: int, index: int) -> np.ndarray:
     """Decode a stored picture with the decoder that reads the folders: the same pixels."""
     data = examples[start + index]["image"]
-    picture = penn.decode(data)
+    picture = pictures.decode(data)
     if picture is None:
         raise FrameError(
             f"example {start + index} of a TFDS data set can't be decoded: rebuild it."
@@ -275,8 +275,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     named = {builder.name: builder for builder in BUILDERS.values()}
     parser.add_argument("name", help=f"{', '.join(named)}; of the last also rendered_people/PRESET")
-    parser.add_argument("--manual_dir", help="folder of the data set as downloaded")
-    parser.add_argument("--data_dir", required=True, help="where to build")
+    parser.add_argument(
+        "--manual_dir", type=os.path.expanduser, help="folder of the data set as downloaded"
+    )
+    parser.add_argument("--data_dir", type=os.path.expanduser, required=True, help="where to build")
     options = parser.parse_args(arguments)
     name, _, config = options.name.partition("/")
     if name not in named:

@@ -58,9 +58,12 @@ class Clip:
       joints: float32 [T, K, 2] in picture pixels, pixel centres at integers; None without labels.
       visible: bool [T, K]; None without labels.
       file: frame index -> the picture's own file, where frames are files; None otherwise.
-      frames_per_second: where it is known.
+      frame_names: file names [T] of own pictures ("img005.png"); None where frames have none.
+      frames_per_second: their mean rate, where it is known.
+      times: float64 [T], seconds from the video's first frame to each; None where unknown.
       numbers: int [T], the frames' numbers in the whole video; None: from 0 on.
       sizes: int [T, 2], heights and widths of the pictures, where the source knows them.
+      notes: sentences for the reader of results.
       origin: fingerprint of files, boxes and chosen frames; results of another one are not this
         clip's. "" where the source makes none; `by_subject` then makes one of boxes and labels.
     """
@@ -74,13 +77,16 @@ class Clip:
     joints: np.ndarray | None = None
     visible: np.ndarray | None = None
     file: Callable[[int], str | os.PathLike] | None = None
+    frame_names: tuple[str, ...] | None = None
     frames_per_second: float | None = None
+    times: np.ndarray | None = None
     numbers: np.ndarray | None = None
     sizes: np.ndarray | None = None
+    notes: tuple[str, ...] = ()
     origin: str = ""
 
     def __post_init__(self):
-        ranks = {"boxes": 2, "joints": 3, "visible": 2, "numbers": 1, "sizes": 2}
+        ranks = {"boxes": 2, "joints": 3, "visible": 2, "times": 1, "numbers": 1, "sizes": 2}
         for field, rank in ranks.items():
             value = getattr(self, field)
             if value is not None and (value.ndim != rank or len(value) != self.num_frames):
@@ -88,6 +94,10 @@ class Clip:
                     f"clip {self.name}: {field} has shape {value.shape}, expected {rank} axes "
                     f"and {self.num_frames} rows, one a frame."
                 )
+        if self.frame_names is not None and len(self.frame_names) != self.num_frames:
+            raise ValueError(
+                f"clip {self.name}: {len(self.frame_names)} frame_names, not one a frame."
+            )
         if not np.isfinite(self.boxes).all():
             bad = np.flatnonzero(~np.isfinite(self.boxes).all(-1))
             raise ValueError(f"clip {self.name}: box of frame {bad[0]} is not finite.")
@@ -140,6 +150,11 @@ class DataError(ValueError):
     """A data set that isn't where or what it should be; the message says what to do."""
 
 
+def nothing_readable(name: str, count: int, error: FrameError) -> str:
+    """The sentence on a clip of which no frame can be read, `error` of its first one."""
+    return f"clip {name}: none of its {count} frames can be read. {error}"
+
+
 def part(clip: Clip, frames: str = "", every: int = 1) -> Clip:
     """Some frames of a clip: "100-199" (counted from 0, last included; "" all), and every nth.
 
@@ -155,11 +170,19 @@ def part(clip: Clip, frames: str = "", every: int = 1) -> Clip:
     if len(places) == clip.num_frames:
         return clip
     chosen = at(clip, places)
+    rate = clip.frames_per_second and clip.frames_per_second / every
+    if chosen.times is not None and not _is_steady(chosen.times):
+        rate = float((len(places) - 1) / (chosen.times[-1] - chosen.times[0]))
     return dataclasses.replace(
         chosen,
-        frames_per_second=clip.frames_per_second and clip.frames_per_second / every,
+        frames_per_second=rate,
         origin=clip.origin and f"{clip.origin}, frames {first} to {last}, every {every}",
     )
+
+
+def _is_steady(times: np.ndarray) -> bool:
+    """Whether frames follow one another at one rate."""
+    return len(times) < 3 or bool(np.ptp(np.diff(times)) < 1e-6)
 
 
 def read_text(path: pathlib.Path) -> str:
@@ -174,14 +197,16 @@ def read_text(path: pathlib.Path) -> str:
 
 def at(clip: Clip, places: Sequence[int]) -> Clip:
     """The frames of a clip at these places, in their order; a frame may come again."""
-    given = {name: getattr(clip, name) for name in ("boxes", "joints", "visible", "sizes")}
+    fields = ("boxes", "joints", "visible", "times", "sizes")
+    given = {name: getattr(clip, name) for name in fields}
     rows = {k: None if v is None else v[list(places)] for k, v in given.items()}
-    whole, file = clip.read, clip.file
+    whole, file, names = clip.read, clip.file, clip.frame_names
     return dataclasses.replace(
         clip,
         num_frames=len(places),
         read=lambda index: whole(places[index]),
         file=None if file is None else lambda index: file(places[index]),
+        frame_names=None if names is None else tuple(names[place] for place in places),
         numbers=clip.frame_numbers[list(places)],
         **rows,  # pyright: ignore[reportArgumentType]
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import cv2
 
-from data_pipelines import media
+from data_pipelines import pictures
 from data_pipelines.clips import Clip, FrameError
 
 QUALITY = 95  # of the JPEG files: videos have lost more already
@@ -26,7 +26,7 @@ def cached(clip: Clip, folder: str | os.PathLike) -> Clip:
         _write(clip, place)
 
     def read(index: int):
-        return media.read_picture(_file(place, index))
+        return pictures.read(_file(place, index))
 
     return dataclasses.replace(clip, read=read)
 

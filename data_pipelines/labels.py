@@ -31,7 +31,8 @@ import numpy as np
 
 from data_pipelines import penn
 from data_pipelines.clips import DataError
-from data_pipelines.projects import coco, deeplabcut, names, sleap, tables
+from data_pipelines.projects import coco, deeplabcut, sleap, tables
+from data_pipelines.projects import names as naming
 from data_pipelines.projects.records import Options, Row, Sheet
 from ttp_jax.skeletons import PENN13, Skeleton, spellings, squeezed
 
@@ -63,7 +64,7 @@ def read(
     *,
     count: int | None = None,
     first: int = 0,
-    pictures: Mapping[str, int] | None = None,
+    names: Mapping[str, int] | None = None,
 ) -> Labels:
     """Read the labels of one video or folder of pictures.
 
@@ -75,7 +76,7 @@ def read(
       size: height and width of the video's upright pictures; labels of other pictures are refused.
       count: number of the video's frames; labels beyond are refused.
       first: number in the name of the picture that is the video's first frame, 1 for "0001.png".
-      pictures: the frames' file names and numbers, where they are files: labels go by these names.
+      names: of a folder of pictures: file name -> number of its frame; labels go by these names.
 
     Raises:
       DataError: names the file, what is wrong with it, and what to do.
@@ -91,11 +92,11 @@ def read(
             "in any frame: label some frames, or export again."
         )
     rows, note_on_clip = _of_clip(rows, clip_name, path)
-    if pictures is None or all(names.is_bare(row.picture) for row in rows):
+    if names is None or all(naming.is_bare(row.picture) for row in rows):
         rows, notes_on_frames = _numbered(rows, path)
         frames = _frame_numbers(rows, first, count, path)
     else:
-        rows, frames, notes_on_frames = _by_name(rows, pictures, path)
+        rows, frames, notes_on_frames = _by_name(rows, names, path)
 
     joints = np.full((len(rows), skeleton.size, 2), np.nan, np.float32)
     visible = np.zeros(joints.shape[:2], bool)
@@ -113,6 +114,13 @@ def read(
         raise DataError(f"{path}: all {hidden} labelled joints are marked as hidden: none counts.")
     order = np.argsort(frames)
     return Labels(frames[order], joints[order], visible[order], tuple(notes))
+
+
+def files_of(path: Path) -> list[Path]:
+    """The files that labels are read from: the file itself, or those in DeepLabCut's folder."""
+    if not path.is_dir():
+        return [path]
+    return [file for kinds in deeplabcut.labels_in(path).values() for file in kinds.values()]
 
 
 # --- Formats -------------------------------------------------------------------------------------
@@ -215,7 +223,7 @@ def _match(
 
 def _of_clip(rows: list[Row], clip_name: str | None, path: Path) -> tuple[list[Row], list[str]]:
     """Choose the pictures of one video by their folder; those without a folder are of any."""
-    folders = sorted({names.folder(row.picture) for row in rows} - {""})
+    folders = sorted({naming.folder(row.picture) for row in rows} - {""})
     others = [folder for folder in folders if folder != clip_name]
     if len(folders) < 2:
         known = not clip_name or not others
@@ -225,21 +233,21 @@ def _of_clip(rows: list[Row], clip_name: str | None, path: Path) -> tuple[list[R
             f"{path} has pictures of {len(folders)} folders ({', '.join(folders[:5])}), none of "
             f"them {clip_name}: name the video after its folder, or keep one folder's labels."
         )
-    kept = [row for row in rows if names.folder(row.picture) in ("", clip_name)]
+    kept = [row for row in rows if naming.folder(row.picture) in ("", clip_name)]
     return kept, [f"left out, pictures of other folders than {clip_name}: {', '.join(others)}."]
 
 
 def _by_name(
-    rows: list[Row], pictures: Mapping[str, int], path: Path
+    rows: list[Row], names: Mapping[str, int], path: Path
 ) -> tuple[list[Row], np.ndarray, list[str]]:
     """The rows whose pictures are there, by name or by name without suffix, with their frames."""
-    stems = collections.Counter(names.stem(name) for name in pictures)
-    alike = {names.stem(name): number for name, number in pictures.items()}
+    stems = collections.Counter(naming.stem(name) for name in names)
+    alike = {naming.stem(name): number for name, number in names.items()}
     kept: dict[int, Row] = {}
     missing = []
     for row in rows:
-        file, stem = names.file(row.picture), names.stem(row.picture)
-        number = pictures.get(file, alike.get(stem) if stems[stem] == 1 else None)
+        file, stem = naming.file(row.picture), naming.stem(row.picture)
+        number = names.get(file, alike.get(stem) if stems[stem] == 1 else None)
         if number is None:
             missing.append(file)
         elif number in kept:
@@ -252,7 +260,7 @@ def _by_name(
     if not kept:
         raise DataError(
             f"{path}: none of its {len(rows)} labelled pictures ({', '.join(missing[:3])}, ...) "
-            f"has the name of a picture given ({', '.join(list(pictures)[:3])}, ...): labels of "
+            f"has the name of a picture given ({', '.join(list(names)[:3])}, ...): labels of "
             "pictures go by their file names."
         )
     shown = f"{', '.join(missing[:3])}{', ...' * (len(missing) > 3)}"
@@ -263,7 +271,7 @@ def _by_name(
 def _numbered(rows: list[Row], path: Path) -> tuple[list[Row], list[str]]:
     """COCO's pictures without numbers in their names count in the file's order."""
     listed = coco.pictures(path) if path.suffix.lower() == ".json" else []
-    if not listed or any(number is not None for number in names.frame_numbers(listed)):
+    if not listed or any(number is not None for number in naming.frame_numbers(listed)):
         return rows, []
     places = {picture: str(place) for place, picture in enumerate(listed)}
     note = "no picture's name has a number: they count as frames 0, 1, ... in order."
@@ -274,13 +282,13 @@ def _frame_numbers(rows: list[Row], first: int, count: int | None, path: Path) -
     """Return the frames [n] of the pictures, all different and within the video."""
     taken: dict[int, str] = {}
     pictures = [row.picture for row in rows]
-    for picture, frame in zip(pictures, names.frame_numbers(pictures), strict=True):
+    for picture, frame in zip(pictures, naming.frame_numbers(pictures), strict=True):
         if frame is None:
             raise DataError(
                 f"{path}: no whole number in {picture}, expected the frame's, as in img0042.png: "
                 "rename it."
             )
-        frame -= 0 if names.is_bare(picture) else first
+        frame -= 0 if naming.is_bare(picture) else first
         if not 0 <= frame < (MOST_FRAMES if count is None else count):
             length = "of the video" if count is None else f"of the video's {count}"
             raise DataError(

@@ -21,7 +21,7 @@ import numpy as np
 import scipy.io
 from tqdm import tqdm
 
-from data_pipelines import bbc_pose, h36m, synthetic
+from data_pipelines import bbc_pose, h36m, h36m_files, synthetic
 from data_pipelines.clips import DataError
 from data_pipelines.synthetic import Film, Spec
 from ttp_jax.skeletons import BBC7, PENN13
@@ -101,13 +101,13 @@ def write_h36m(root: str | os.PathLike, spec: Spec) -> None:
       DataError: `root` already holds something.
     """
     root = _fresh_folder(root)
-    people = [number for numbers in h36m.SUBJECTS.values() for number in numbers]
-    train, test = (len(h36m.SUBJECTS[split]) for split in ("train", "test"))
+    people = [number for numbers in h36m_files.SUBJECTS.values() for number in numbers]
+    train, test = (len(h36m_files.SUBJECTS[split]) for split in ("train", "test"))
     spec = dataclasses.replace(spec, train=train, test=test)
     films = _films(spec, H36M_POINTS)
     for number, (split, film) in zip(people, films, strict=True):
         folder = root / f"S{number}"
-        stride = h36m.STRIDE[split]
+        stride = h36m_files.STRIDE[split]
         still = np.arange(stride * (len(film.frames) - 1) + 1) // stride
         _write_video(folder / "Videos" / f"{H36M_RECORDING}.mp4", film.frames, still)
         poses = folder / "MyPoseFeatures"
@@ -124,7 +124,7 @@ WRITERS: dict[str, Callable[[Path, Spec], None]] = {
 
 
 def _fresh_folder(root: str | os.PathLike) -> Path:
-    root = Path(root)
+    root = Path(root).expanduser()
     root.mkdir(parents=True, exist_ok=True)
     if any(root.iterdir()):
         raise DataError(f"{root} already holds something: name a new folder.")

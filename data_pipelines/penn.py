@@ -15,12 +15,12 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import cv2
 import numpy as np
 import scipy.io
 from tqdm import tqdm
 
-from data_pipelines.clips import Clip, DataError, FrameError
+from data_pipelines import pictures
+from data_pipelines.clips import Clip, DataError
 from ttp_jax.files import DAMAGED, read_arrays, write_arrays
 from ttp_jax.skeletons import PENN13
 
@@ -78,7 +78,7 @@ def clips(root: str | os.PathLike, split: str | None = None) -> list[Clip]:
     """
     if split not in (None, *SPLITS):
         raise DataError(f"Penn Action has the splits {' and '.join(SPLITS)}, but not {split!r}.")
-    root = Path(root)
+    root = Path(root).expanduser()
     labels = read_labels(_label_files(root))
     wanted = [label for label in labels if split in (None, label.split)]
     with ThreadPoolExecutor() as pool:
@@ -113,7 +113,7 @@ def read_label(path: str | os.PathLike) -> Label:
     Raises:
       DataError: names the file and what is wrong with it.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     raw = _load_mat(path)
     try:
         return _label(path, raw)
@@ -141,36 +141,6 @@ def _label(path: Path, raw: dict[str, np.ndarray]) -> Label:
         joints=joints.astype(np.float32),
         visible=(visible != 0) & np.isfinite(joints).all(-1),
     )
-
-
-def read_frame(path: str | os.PathLike) -> np.ndarray:
-    """Decode one JPEG file -> uint8 RGB [H, W, 3].
-
-    Raises:
-      FrameError: the file is missing, cut off or no JPEG.
-    """
-    path = Path(path)
-    remedy = "Unpack this video's frames again."
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise FrameError(f"{path} can't be read: {error.strerror}. {remedy}") from error
-    # Some versions of OpenCV paint the missing rows of a cut-off file grey and say nothing. In
-    # picture data both markers are escaped, so the end must follow the start of the last scan.
-    complete = data.rfind(b"\xff\xd9") > data.rfind(b"\xff\xda")
-    picture = decode(data) if complete else None
-    if picture is None:
-        raise FrameError(
-            f"{path} is cut off or no JPEG picture: {len(data)} bytes can't be decoded. {remedy}"
-        )
-    return picture
-
-
-def decode(data: bytes) -> np.ndarray | None:
-    """Decode a picture's file -> uint8 RGB [H, W, 3], not turned by EXIF; None if it can't be."""
-    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-    picture = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-    return None if picture is None else cv2.cvtColor(picture, cv2.COLOR_BGR2RGB, dst=picture)
 
 
 def _content(paths: Sequence[Path]) -> str:
@@ -287,7 +257,7 @@ def _numbered(folder: Path, index: int) -> Path:
 
 
 def _read_numbered(folder: Path, index: int) -> np.ndarray:
-    return read_frame(_numbered(folder, index))
+    return pictures.read_jpeg(_numbered(folder, index))
 
 
 def _load_mat(path: Path) -> dict[str, np.ndarray]:

@@ -2,8 +2,8 @@
 
 Each subject is a jointed 3-D figure with an own build, clothes, light, room and camera; each clip
 is one subject in one motion, with the labels of `PENN13`. All numbers follow from (seed, split,
-identity, length, frame), whatever the batch. `figures` says who moves how, `renderer` draws one
-picture; here is the data set: `clips` renders a spec once, later memory-maps it.
+identity, length, frame), whatever the batch. `rendered` says who moves how and draws one picture;
+here is the data set: `clips` renders a spec once, later memory-maps it.
 """
 
 import concurrent.futures
@@ -21,17 +21,11 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-from data_pipelines import renderer
 from data_pipelines.clips import Clip
-from data_pipelines.figures import (
-    SPLITS,
-    Camera,
-    Draw,
-    Identity,
-    Pose,
-    sample_identity,
-    sample_motion,
-)
+from data_pipelines.rendered import bodies, renderer
+from data_pipelines.rendered.draws import Draw
+from data_pipelines.rendered.identities import Identity, sample_identity
+from data_pipelines.rendered.motions import SPLITS, Camera, Pose, sample_motion
 from ttp_jax.files import DAMAGED, read_arrays, write_arrays, write_atomically
 from ttp_jax.skeletons import PENN13
 
@@ -113,7 +107,7 @@ def sample_camera(key: jax.Array, identity: Identity, poses: Pose) -> Camera:
         pitch=each(draw.uniform(-0.02, 0.22)),
         distance=each(draw.uniform(3.2, 6.0)),
     )
-    boxes = jax.vmap(functools.partial(renderer.person_box, identity, size=1))(poses, trial) + 0.5
+    boxes = jax.vmap(functools.partial(bodies.person_box, identity, size=1))(poses, trial) + 0.5
     sides = boxes[:, 2:] - boxes[:, :2]
     longer = sides.max(-1)
     zoom = jnp.minimum(draw.uniform(0.68, 0.8) / longer.mean(), 0.94 / longer.max())
@@ -174,9 +168,9 @@ def film(spec: Spec, split: str, index: int, names: Sequence[str]) -> Film:
 @functools.partial(jax.jit, static_argnames=("size", "names"))
 def _film_points(identity, poses, cameras, size, names):
     def frame(pose, camera):
-        seen = renderer.view(camera, renderer.points_3d(identity, pose, ("root", *names)))
+        seen = bodies.view(camera, bodies.points_3d(identity, pose, ("root", *names)))
         depth = -seen[:, 2]
-        return renderer.pixels(camera, size, seen)[1:], depth[1:], size * camera.focal / depth[0]
+        return bodies.pixels(camera, size, seen)[1:], depth[1:], size * camera.focal / depth[0]
 
     return jax.vmap(frame)(poses, cameras)
 
@@ -185,7 +179,7 @@ def _film_points(identity, poses, cameras, size, names):
 def _render_frames(identities, poses, cameras, size):
     def frame(args):
         identity, pose, camera = args
-        box = renderer.person_box(identity, pose, camera, size, identity.slack)
+        box = bodies.person_box(identity, pose, camera, size, identity.slack)
         return *renderer.render(identity, pose, camera, size), box
 
     # One frame at a time stays in a CPU's cache: less work than a vmap over the batch.
@@ -270,7 +264,7 @@ def clips(spec: Spec, cache_dir: str | os.PathLike) -> list[Clip]:
     of the renderer's version; a .json beside them says what that is. So more test people don't cost
     the training people again.
     """
-    cache = pathlib.Path(cache_dir)
+    cache = pathlib.Path(cache_dir).expanduser()
     cache.mkdir(parents=True, exist_ok=True)
     found = []
     for split in SPLITS:

@@ -10,7 +10,7 @@ import small_run
 from ttp_jax.verbs.runner import Runner, subject_key
 
 import ttp_jax
-from data_pipelines import pipeline
+from data_pipelines import windows
 from data_pipelines.clips import Clip
 from ttp_jax import api, people
 from ttp_jax.checkpoint import ModelFile, fingerprint, write_model
@@ -136,11 +136,11 @@ def test_windows_are_those_of_the_pipeline(picture_size):
     rng = np.random.default_rng(sum(picture_size))
     picture = rng.integers(0, 256, (*picture_size, 3), np.uint8)
     height, width = picture_size
-    shape = pipeline.window_shape(picture_size, 2.0 * SIZE, 2.0)
+    shape = windows.window_shape(picture_size, 2.0 * SIZE, 2.0)
     assert shape == (4 * SIZE, 4 * SIZE)
     for _ in range(12):
         crop = np.float32([rng.uniform(0, width), rng.uniform(0, height), rng.uniform(20, 350)])
-        expected, view = pipeline.window_of(picture, crop, shape, 2.0 * SIZE)
+        expected, view = windows.window_of(picture, crop, shape, 2.0 * SIZE)
         window = np.zeros_like(expected)
         assert api._cut(picture, crop, 2 * SIZE, out=window) == view
         difference = np.abs(window.astype(int) - expected)

@@ -12,8 +12,8 @@ import pytest
 import small_run
 
 from configs import own
-from data_pipelines import media
 from data_pipelines.clips import Clip, DataError, part
+from data_pipelines.video import Video
 from ttp_jax import smooth
 from ttp_jax.checkpoint import SHIPPED, read_model
 from ttp_jax.files import write_arrays
@@ -122,7 +122,7 @@ def test_the_report_has_both_poses_and_says_what_it_is_not(delivered):
     page = (folder / "my walk_report.html").read_text()
     assert "None of these numbers is accuracy" in page and "reconstruction loss" in page
     data = json.loads(re.search(r'<script type="application/json">(.*?)</script>', page)[1])
-    assert len(data["before"]) == len(data["after"]) == len(data["frames"]) == 8
+    assert len(data["before"]) == len(data["after"]) == len(data["names"]) == 8
     assert data["before"] != data["after"]
 
 
@@ -137,7 +137,7 @@ def test_a_browser_shows_the_report(delivered, browser):
 
 def test_the_video_has_every_frame_at_its_rate(delivered):
     folder, _ = delivered
-    video = media.Video(folder / "my walk_overlay.mp4")
+    video = Video(folder / "my walk_overlay.mp4")
     assert len(video) == 8 and video.rate == pytest.approx(25, rel=0.01)
     with av.open(folder / "my walk_overlay.mp4") as file:
         codec = file.streams.video[0].codec_context
@@ -254,30 +254,30 @@ def test_the_overlay_draws_after_over_before_where_they_are(tmp_path):
     pictures = np.zeros((3, 200, 300, 3), np.uint8)
     still = np.full((3, 13, 2), np.nan)
     before, after = still.copy(), still.copy()
-    before[:, 0], after[:, 0] = (40, 50), (200, 150)
+    before[:, 0], after[:, 0] = (40, 100), (200, 150)
     poses = {"before": before, "after": after}
     peaks = (np.ones((3, 13)),) * 2
     outcome = delivery.Outcome(clip_of(pictures), (200, 300), before, after, peaks, {}, {})
     path = delivery.overlay_video(tmp_path / "o.mp4", outcome, poses, PENN13, 10.0)
-    picture = media.Video(path).read(1).astype(int)
-    assert picture[50, 40, 0] > 150 > picture[50, 40, 1]  # red, as the codec has it
-    assert picture[150, 200, 1] > 150 > picture[150, 200, 0]
-    assert picture[100, 100].max() < 30
+    picture = Video(path).read(1).astype(int)
+    assert picture[100, 40, 0] > 150 > 100 > picture[100, 40, 2]  # orange, as the codec has it
+    assert picture[150, 200, 2] > 150 > 100 > picture[150, 200, 0]  # blue
+    assert picture[100, 150].max() < 30
 
 
 def test_pictures_of_several_sizes_lie_in_the_upper_left(tmp_path):
-    sizes = np.array([[100, 200], [200, 100]])
+    sizes = np.array([[150, 300], [300, 150]])
     pictures = [np.full((*size, 3), 60, np.uint8) for size in sizes]
     clip = clip_of(pictures, sizes=sizes)
-    assert clip.largest == (200, 200)
+    assert clip.largest == (300, 300)
     joints = np.full((2, 13, 2), np.nan)
-    joints[:, 0] = (50, 50)
+    joints[:, 0] = (50, 120)
     poses, peaks = {"before": joints, "after": joints}, (np.ones((2, 13)),) * 2
     outcome = delivery.Outcome(clip, clip.largest, joints, joints, peaks, {}, {})
     path = delivery.overlay_video(tmp_path / "o.mp4", outcome, poses, PENN13, 10.0)
     for index, (down, right) in enumerate(sizes):
-        picture = media.Video(path).read(index).astype(int)
-        assert picture.shape == (200, 200, 3) and picture[50, 50, 1] > 150
+        picture = Video(path).read(index).astype(int)
+        assert picture.shape == (300, 300, 3) and picture[120, 50, 2] > 150
         assert abs(picture[down - 20, right - 20].mean() - 60) < 10
         assert (
             picture[down + 20 :].max(initial=0) < 10

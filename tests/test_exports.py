@@ -377,6 +377,86 @@ def test_parquet_is_a_tidy_table(tmp_path):
     }
 
 
+# --- The p-cutoff --------------------------------------------------------------------------------
+
+
+PCUTOFF = 0.6
+
+
+def cut():
+    """A track with a p-cutoff; its joints and likelihood; which joints are below it."""
+    track = example(pcutoff=PCUTOFF)
+    joints, likelihood = expected(track)
+    below = likelihood < PCUTOFF
+    assert 10 < below.sum() < joints[..., 0].size - 20
+    return track, np.where(below[..., None], np.nan, joints), likelihood, below
+
+
+@pytest.mark.parametrize("kind", ["dlc-csv", "dlc-h5"])
+def test_deeplabcut_s_tables_keep_the_likelihood_of_what_is_cut(tmp_path, kind):
+    track, joints, likelihood, _ = cut()
+    found = movement(written(tmp_path, kind, track), "DeepLabCut")
+    np.testing.assert_allclose(found[..., :2], joints, **TEXT)
+    np.testing.assert_allclose(found[..., 2], likelihood, **TEXT)
+
+
+def test_numpy_and_parquet_keep_it_too_and_say_what_the_cutoff_was(tmp_path):
+    track, joints, likelihood, _ = cut()
+    with np.load(written(tmp_path, "npz", track)) as stored:
+        np.testing.assert_array_equal(stored["joints"], joints)
+        np.testing.assert_array_equal(stored["likelihood"], likelihood)
+        assert stored["pcutoff"] == PCUTOFF
+    path = written(tmp_path, "parquet", track)
+    table = pandas.read_parquet(path)
+    np.testing.assert_array_equal(table["x"], joints[..., 0].ravel())
+    np.testing.assert_array_equal(table["likelihood"], likelihood.ravel())
+    assert json.loads(pyarrow.parquet.read_schema(path).metadata[b"pcutoff"]) == PCUTOFF
+
+
+def test_what_is_cut_is_missing_in_sleap_coco_and_opensim(tmp_path):
+    track, joints, likelihood, below = cut()
+    kept = np.where(below, np.nan, likelihood)
+    found = movement(written(tmp_path, "sleap", track), "SLEAP")[FIRST:]
+    np.testing.assert_array_equal(found[..., :2], joints)
+    np.testing.assert_array_equal(found[..., 2], kept)
+    for row in json.loads(written(tmp_path, "coco", track).read_text()):
+        t = row["image_id"] - FIRST
+        triples = np.reshape(row["keypoints"], (-1, 3))
+        assert (triples[np.isnan(kept[t])] == 0).all() and (triples[~np.isnan(kept[t])] != 0).all()
+        assert row["score"] == pytest.approx(np.nanmean(kept[t]), abs=1e-4)
+    lines = written(tmp_path, "trc", track).read_text().splitlines()
+    cells = np.array([line.split("\t")[2::3] for line in lines[-FRAMES:]], float)
+    np.testing.assert_allclose(cells, joints[..., 0], **TEXT)
+
+
+def test_a_frame_without_a_likely_joint_is_a_frame_without_a_person(tmp_path):
+    likelihood = example().likelihood.copy()
+    likelihood[2] = 0.1
+    track = example(likelihood=likelihood, pcutoff=PCUTOFF)
+    results = json.loads(written(tmp_path, "coco", track).read_text())
+    assert FIRST + 2 not in {row["image_id"] for row in results}
+    with h5py.File(written(tmp_path, "sleap", track)) as file:
+        assert file["track_occupancy"][FIRST + 2, 0] == 0
+
+
+def test_without_a_p_cutoff_nothing_changes(tmp_path):
+    for kind in exports.FORMATS:
+        plain = written(tmp_path / "a", kind).read_bytes()
+        same = written(tmp_path / "b", kind, example(pcutoff=0.0)).read_bytes()
+        assert plain == same or kind == "dlc-h5"  # HDF5 has times inside
+
+
+def test_the_smoother_gets_every_joint(tmp_path):
+    tracks, _ = ensemble()
+    cut_off = {seed: track._replace(pcutoff=0.9) for seed, track in tracks.items()}
+    for one, other in zip(
+        exports.write_eks(tracks, tmp_path / "a"),
+        exports.write_eks(cut_off, tmp_path / "b"),
+        strict=True,
+    ):
+        assert one.read_bytes() == other.read_bytes()
+
+
 # --- Files, errors -------------------------------------------------------------------------------
 
 
@@ -435,6 +515,8 @@ def test_tracks_that_no_file_can_hold_are_refused(tmp_path, kind):
         ({"joints": infinite}, "row 3 has an infinite joint"),
         ({"likelihood": unsure}, "row 3 has .* without a likelihood"),
         ({"frames_per_second": 0.0}, "0.0 frames per second"),
+        ({"pcutoff": 60.0}, "a p-cutoff of 60.0, expected 0 to 1"),
+        ({"pcutoff": float("nan")}, "a p-cutoff of nan, expected 0 to 1"),
     ):
         with pytest.raises(ValueError, match=message):
             exports.write(track._replace(**changes), tmp_path, [kind])

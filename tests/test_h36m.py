@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from data_pipelines import clips as clips_lib
-from data_pipelines import h36m, layouts, pipeline
+from data_pipelines import h36m, layouts, windows
 from data_pipelines.clips import DataError, FrameError, LastUsed
 from ttp_jax import geometry
 from ttp_jax.skeletons import H36M16
@@ -348,7 +348,7 @@ def test_frames_that_cannot_be_decoded_are_named(official):
 def test_one_subject_is_all_recordings_of_a_person(official):
     nine, eleven = clips_lib.by_subject(h36m.clips(official, "test"))
     assert (nine.name, nine.num_frames, eleven.name) == ("S9", 4, "S11")
-    windows = pipeline.SubjectFrames(nine, image_size=32).read(range(4))
+    windows = windows.SubjectFrames(nine, image_size=32).read(range(4))
     assert windows.valid.all()
     assert [number_in(f[:32, :160]) for f in windows.pictures] == [0, 0, 200, 400]
 

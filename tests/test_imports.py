@@ -9,12 +9,13 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
 LIBRARY = [p for p in (ROOT / "ttp_jax").rglob("*.py") if "verbs" not in p.parts]
-PIPELINES = list((ROOT / "data_pipelines").glob("*.py"))
+PIPELINES = list((ROOT / "data_pipelines").rglob("*.py"))
 # The way imports point: a module may only import from those before it.
 ORDER = (
-    "files", "fetch", "skeletons", "geometry", "heatmaps", "augment", "smooth", "metrics", "conv",
-    "models", "losses", "tflite_file", "tflite", "convert", "visualize", "exports", "report",
-    "state", "steps", "memory", "ttp", "parallel", "checkpoint", "people", "api",
+    "files", "skeletons", "palette", "geometry", "heatmaps", "augment", "smooth", "metrics",
+    "presence", "conv", "models", "losses", "convert", "visualize", "track", "exports", "report",
+    "state", "settings", "tasks", "steps", "memory", "crops", "methods", "ttp", "parallel", "checkpoint",
+    "people", "api",
 )  # fmt: skip
 
 

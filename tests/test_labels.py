@@ -3,6 +3,7 @@
 import csv
 import json
 
+import made_projects
 import numpy as np
 import pandas
 import pytest
@@ -11,7 +12,7 @@ from pycocotools.coco import COCO
 
 from data_pipelines import labels, penn
 from data_pipelines.clips import DataError
-from ttp_jax import exports, metrics
+from ttp_jax import exports, metrics, skeletons
 from ttp_jax.skeletons import BBC7, H36M16, PENN13, SKELETONS, spellings
 
 HEIGHT, WIDTH = 240, 320
@@ -529,3 +530,107 @@ def test_labels_are_scored_frame_by_frame(tmp_path):
     assert report["RMSE px"]["mean"] == pytest.approx(5)
     assert "PCK@0.2" not in report  # COCO has no neck
     assert "labels of neck" in report["notes"][0]
+
+
+# --- Pictures, .h5, .slp, folders ----------------------------------------------------------------
+
+
+NAMES = {f"img{i:04d}.png": place for place, i in enumerate((7, 8, 42, 100))}
+
+
+@pytest.mark.parametrize("index", ["paths", "windows", "three columns"])
+def test_labels_of_pictures_go_by_their_names(tmp_path, index):
+    """One deleted picture must not shift the others: img0042 is the third one here."""
+    frame = table(ARMS, INDICES[index])
+    found = labels.read(write_csv(tmp_path, frame), PENN13, "walk", count=4, names=NAMES)
+    assert found.frames.tolist() == [0, 2, 3]  # 7, 42, 100; 8 has no label
+    truth = frame.to_numpy().reshape(4, 2, 2)[[1, 0, 2]].astype(np.float32)
+    np.testing.assert_array_equal(found.joints[:, [column(name) for name in ARMS]], truth)
+
+
+def test_pictures_that_are_not_there_are_said(tmp_path):
+    path = write_csv(tmp_path, table(ARMS, INDICES["paths"]))
+    found = labels.read(path, PENN13, names={"img0042.jpg": 5, "img0007.png": 6, "other.png": 7})
+    assert found.frames.tolist() == [5, 6]  # the suffix may differ
+    assert (
+        "left out, 1 labelled pictures that aren't among those given: img0100.png." in found.notes
+    )
+    with pytest.raises(DataError, match=r"none of its 3 labelled pictures \(img0042.png, .*other"):
+        labels.read(path, PENN13, names={"other.png": 0})
+    both = {"img0042.jpg": 0, "img0042.tif": 1, "img0007.png": 2}
+    assert labels.read(path, PENN13, names=both).frames.tolist() == [2]  # no guess between two
+
+
+def test_coco_pictures_without_numbers_go_by_their_names(tmp_path):
+    path = write_json(tmp_path, coco(pictures=("run/a.png", "run/b.png", "run/c.png")))
+    found = labels.read(path, PENN13, names={"c.png": 0, "a.png": 1})
+    assert found.frames.tolist() == [0, 1]
+    assert not any("in order" in note for note in found.notes)
+
+
+def test_numbers_of_frames_count_for_pictures_too(tmp_path):
+    path = write_csv(tmp_path, table(ARMS, INDICES["numbers"]))
+    assert labels.read(path, PENN13, names=NAMES, count=101).frames.tolist() == [7, 42, 100]
+
+
+def test_a_number_behind_the_frames_is_not_taken_for_it(tmp_path):
+    content = coco(pictures=("frame_0004_cam1.png", "frame_0009_cam1.png", "frame_0011_cam1.png"))
+    assert labels.read(write_json(tmp_path, content), PENN13).frames.tolist() == [4, 9, 11]
+
+
+@pytest.mark.parametrize("kind", ["fixed", "table"])
+def test_h5_holds_what_the_csv_holds(tmp_path, kind):
+    frame = table(PENN13.joints, PATHS)
+    truth = labels.read(write_csv(tmp_path, frame), PENN13, "walk")
+    path = tmp_path / "CollectedData_me.h5"
+    frame.to_hdf(path, key="df_with_missing", format=kind)
+    found = labels.read(path, PENN13, "walk", (HEIGHT, WIDTH), count=101)
+    for one, other in zip(truth, found, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_deeplabcuts_own_folder_is_taken(tmp_path):
+    folder = tmp_path / "labeled-data" / "walk"
+    folder.mkdir(parents=True)
+    truth = labels.read(write_csv(folder, table(ARMS, INDICES["paths"])), PENN13, "walk")
+    found = labels.read(folder, PENN13, "walk")
+    np.testing.assert_array_equal(found.joints, truth.joints)
+    with pytest.raises(DataError, match="has no file of labels: expected DeepLabCut's CollectedDa"):
+        labels.read(tmp_path, PENN13)
+    write_csv(folder, table(ARMS, INDICES["paths"])).rename(folder / "CollectedData_you.csv")
+    write_csv(folder, table(ARMS, INDICES["paths"]))
+    with pytest.raises(DataError, match=r"labels of 2 scorers \(me, you\)"):
+        labels.read(folder, PENN13)
+
+
+def test_slp_holds_what_sleap_io_wrote(tmp_path):
+    made_projects.video(tmp_path / "walk.mp4")
+    path = tmp_path / "labels.slp"
+    truth = made_projects.sleap(path, [tmp_path / "walk.mp4"])
+    skeleton = skeletons.build("mouse", ["tail", "left_ear", "nose"])
+    found = labels.read(path, skeleton, "walk", made_projects.SIZE, count=6)
+    assert found.frames.tolist() == [0, 2, 5]
+    at = [made_projects.JOINTS.index(name) for name in ("tail", "ear_left", "nose")]
+    expected = np.array([frame.user_instances[0].numpy()[at] for frame in truth])
+    np.testing.assert_allclose(found.joints, expected, rtol=1e-6)
+    with pytest.raises(DataError, match=r"walk/5 would be frame 5, expected one of the video's 5"):
+        labels.read(path, skeleton, "walk", count=5)
+    made_projects.sleap(path, [tmp_path / "walk.mp4"], tracks=("anna", "bert"))
+    with pytest.raises(DataError, match=r"2 individuals \(anna, bert\)"):
+        labels.read(path, skeleton, "walk")
+
+
+def test_binary_flags_of_coco_are_visible(tmp_path):
+    content = coco()
+    for person in content["annotations"]:
+        person["keypoints"][2::3] = np.minimum(person["keypoints"][2::3], 1).tolist()
+    found = labels.read(write_json(tmp_path, content), PENN13)
+    np.testing.assert_array_equal(found.visible, np.isfinite(found.joints).all(-1))
+    assert any("v = 1 is taken for visible" in note for note in found.notes)
+
+
+def test_labels_that_are_all_hidden_are_refused(tmp_path):
+    hidden = np.zeros((4, 13), np.uint8)
+    path, *_ = write_penn(tmp_path, visibility=hidden)
+    with pytest.raises(DataError, match="all 52 labelled joints are marked as hidden: none counts"):
+        labels.read(path, PENN13)

@@ -53,7 +53,7 @@ def test_every_file_beside_the_code_goes_into_the_wheel():
 
 def test_the_extras_ask_jax_for_what_it_has():
     extras = PROJECT["project"]["optional-dependencies"]
-    assert {"gpu", "exports", "notebooks", "docs"} <= set(extras)
+    assert {"gpu", "exports", "projects", "notebooks", "docs"} <= set(extras)
     offered = set(importlib.metadata.metadata("jax").get_all("Provides-Extra") or [])
     asked = {extra for line in extras["gpu"] for extra in Requirement(line).extras}
     assert asked and asked <= offered
@@ -103,9 +103,9 @@ def test_the_installed_command_works_from_another_folder(tmp_path):
     doctor = ttp("doctor")
     assert f"none in {place}" in doctor.stdout or f" in {place}" in doctor.stdout
     assert "as required" in doctor.stdout, doctor.stdout + doctor.stderr
-    for name in ("report.css", "report.js"):
+    for name in ("report/report.css", "report/report.js"):
         assert (place / "ttp_jax" / name).exists() == (ROOT / "ttp_jax" / name).exists()
-    assert (place / "data_pipelines" / "motions.npz").is_file()
+    assert (place / "data_pipelines" / "rendered" / "motions.npz").is_file()
 
     # A config in the folder at hand goes before the installed one of the same name.
     (elsewhere / "configs").mkdir()

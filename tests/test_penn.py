@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import scipy.io
 
-from data_pipelines import penn
+from data_pipelines import penn, pictures
 from data_pipelines.clips import DataError, FrameError
 from ttp_jax import geometry
 from ttp_jax.skeletons import PENN13
@@ -227,7 +227,7 @@ def test_orientation_tag_is_ignored(tmp_path):
     )
     path.write_bytes(whole[:2] + exif + whole[2:])
     assert cv2.imread(str(path)).shape == (120, 90, 3)
-    assert penn.read_frame(path).shape == (90, 120, 3)
+    assert pictures.read_jpeg(path).shape == (90, 120, 3)
 
 
 def test_many_labels_show_progress(tmp_path, capsys, monkeypatch):

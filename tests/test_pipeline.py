@@ -13,14 +13,8 @@ import pytest
 
 from data_pipelines import penn
 from data_pipelines.clips import Clip, DataError, FrameError
-from data_pipelines.pipeline import (
-    SubjectFrames,
-    Windows,
-    device_prefetch,
-    heatmaps_of,
-    numpy_batches,
-    train_pairs,
-)
+from data_pipelines.pipeline import device_prefetch, heatmaps_of, numpy_batches, train_pairs
+from data_pipelines.windows import SubjectFrames, Windows
 from ttp_jax import geometry
 from ttp_jax.augment import Ranges
 from ttp_jax.skeletons import BBC7, PENN13
@@ -512,9 +506,9 @@ def test_memory_mapped_clip_is_read_in_place(tmp_path):
 
 def test_test_time_needs_no_tensorflow():
     code = (
-        "import sys, numpy as np; from data_pipelines import pipeline; from data_pipelines.clips "
+        "import sys, numpy as np; from data_pipelines import windows; from data_pipelines.clips "
         "import Clip; c = Clip('a', 'a', 'test', 1, lambda i: np.ones((9, 9, 3), np.uint8), "
-        "np.float32([[0, 0, 5, 5]])); pipeline.SubjectFrames(c, image_size=8).read([0]); "
+        "np.float32([[0, 0, 5, 5]])); windows.SubjectFrames(c, image_size=8).read([0]); "
         "assert not {'tensorflow', 'flax'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], cwd=REPO, check=True)

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from data_pipelines import figures, mocap, renderer, synthetic
+from data_pipelines import synthetic
 from data_pipelines.clips import select
+from data_pipelines.rendered import bodies, draws, mocap, motions, renderer
 from ttp_jax.skeletons import PENN13
 
 SPEC = synthetic.Spec(
@@ -103,7 +104,7 @@ def test_only_val_and_test_are_shifted():
 def parts_shown(identity, pose, camera, size):
     """Index into the renderer's parts that each pixel shows; -1 is the room."""
     y, x = jnp.meshgrid(*2 * [jnp.arange(size, dtype=jnp.float32)], indexing="ij")
-    return renderer._nearest(renderer._project(identity, pose, camera, size), x, y)[0]
+    return renderer._nearest(bodies.project(identity, pose, camera, size), x, y)[0]
 
 
 def test_visible_joints_lie_on_their_parts(sampled):
@@ -116,7 +117,7 @@ def test_visible_joints_lie_on_their_parts(sampled):
     shown = part[np.arange(len(part))[:, None], at[..., 1], at[..., 0]]
     assert visible.mean() > 0.7 and not visible.all()
     assert (shown[visible] >= 0).all()
-    owns = np.array([[j in part.joints for j in PENN13.joints] for part in renderer.PARTS])
+    owns = np.array([[j in part.joints for j in PENN13.joints] for part in bodies.PARTS])
     own = owns[shown, np.arange(13)] & (shown >= 0)
     assert own[visible].mean() > 0.95  # the rest: parts less than the margin in front
     assert own[~visible].mean() < 0.1
@@ -126,7 +127,7 @@ def test_left_is_on_the_right_of_who_faces_the_camera(sampled):
     identity, pose, camera = jax.tree.map(lambda leaf: leaf[0], sampled)
     rest = pose._replace(angles=jnp.zeros_like(pose.angles))
     turned = [rest._replace(yaw=jnp.float32(yaw)) for yaw in (0.0, np.pi)]
-    draw = jax.jit(lambda pose: renderer._project(identity, pose, camera, 48).joints)
+    draw = jax.jit(lambda pose: bodies.project(identity, pose, camera, 48).joints)
     places = np.stack([draw(pose) for pose in turned])
     for left, right in PENN13.flip_pairs:
         assert places[0, left, 0] > places[0, right, 0]
@@ -134,7 +135,7 @@ def test_left_is_on_the_right_of_who_faces_the_camera(sampled):
 
 
 def test_limbs_keep_their_length(sampled):
-    joints = np.asarray(jax.jit(jax.vmap(renderer.points_3d))(*sampled[:2])).reshape(16, 4, 13, 3)
+    joints = np.asarray(jax.jit(jax.vmap(bodies.points_3d))(*sampled[:2])).reshape(16, 4, 13, 3)
     for a, b in PENN13.limbs[4:]:
         length = np.linalg.norm(joints[:, :, a] - joints[:, :, b], axis=-1)
         np.testing.assert_allclose(length, length[:, :1].repeat(4, 1), rtol=1e-4)
@@ -200,20 +201,20 @@ def test_a_thing_in_front_hides_the_joints_behind_it():
 
 
 def test_motions_of_a_split_are_its_own():
-    names = [name for split in figures.SPLITS for name in figures.CAPTURED[split]]
-    with np.load(figures.MOTIONS_FILE) as file:
+    names = [name for split in motions.SPLITS for name in motions.CAPTURED[split]]
+    with np.load(motions.MOTIONS_FILE) as file:
         assert sorted(names) == sorted(file.files)  # each clip in one split
     keys = jax.random.split(jax.random.key(0), 400)
 
     def combination(key, split):
-        return jnp.stack(figures._combination(figures.Draw(key), split, True))
+        return jnp.stack(motions._combination(draws.Draw(key), split, True))
 
     pairs = [jax.vmap(combination, (0, None))(keys, split) for split in range(3)]
     train, val, test = ({tuple(row) for row in np.asarray(found).tolist()} for found in pairs)
     assert not train & (val | test) and not val & test
     assert len(train) > 80 and len(val) > 10 and len(test) > 10
     every = np.array(sorted(train | val | test))
-    assert (every < (len(figures._UPPER), len(figures._LOWER))).all()
+    assert (every < (len(motions._UPPER), len(motions._LOWER))).all()
 
 
 def test_captured_motion_bends_the_limbs_as_recorded():
@@ -255,8 +256,8 @@ def test_captured_motion_bends_the_limbs_as_recorded():
 
     @jax.vmap
     def body(row):
-        pose = figures.Pose(row[:-1], row[-1], jnp.zeros(2), jnp.zeros(2, jnp.uint32))
-        return renderer.points_3d(identity, pose, names)
+        pose = motions.Pose(row[:-1], row[-1], jnp.zeros(2), jnp.zeros(2, jnp.uint32))
+        return bodies.points_3d(identity, pose, names)
 
     points = np.asarray(body(jnp.asarray(angles, jnp.float32)))
     for (a, b), theirs in expected.items():

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ttp_jax import visualize
-from ttp_jax.skeletons import BBC7, PENN13
+from ttp_jax import palette, visualize
+from ttp_jax.skeletons import BBC7, PENN13, Skeleton
 
 GREY = np.full((64, 64, 3), 120, np.uint8)
 POSE = np.array(
@@ -121,11 +121,102 @@ def test_figure5_draws_arrows_above_the_threshold_only():
 def test_overlay_shows_before_after_and_truth():
     drawn = visualize.overlay(GREY, POSE - 3, POSE + 3, PENN13, truth=POSE, scale=4)
     assert drawn.shape == (256, 256, 3)
-    poses = ((POSE - 3, visualize.RED), (POSE + 3, visualize.GREEN), (POSE, visualize.WHITE))
-    for pose, color in poses:
-        x, y = np.round((pose[6] + 0.5) * 4 - 0.5).astype(int)
+    right_wrist = 6
+    for pose, color in (
+        (POSE - 3, palette.POSES["before"]["right"]),
+        (POSE + 3, palette.POSES["after"]["right"]),
+        (POSE, visualize.WHITE),
+    ):
+        x, y = np.round((pose[right_wrist] + 0.5) * 4 - 0.5).astype(int)
         np.testing.assert_allclose(drawn[y, x], color, atol=2)
     assert visualize.overlay(GREY, POSE, POSE, PENN13).shape == GREY.shape
+
+
+def test_before_is_dashed_and_lies_under_after():
+    """Along a leg: the colour of before comes and goes, that of after stays."""
+    image = np.full((256, 256, 3), 120, np.uint8)
+    knee, ankle = np.array([60.0, 60]), np.array([60.0, 200])
+    legs = np.full((13, 2), np.nan)
+    legs[9], legs[11] = knee, ankle
+    nothing = legs * np.nan
+    column = {}
+    for pose in ("before", "after"):
+        poses = {"before": nothing, "after": nothing, pose: legs}
+        drawn = visualize.overlay(image, poses["before"], poses["after"], PENN13).astype(int)
+        color = np.array(palette.POSES[pose]["left"])
+        column[pose] = np.abs(drawn[75:190, 60] - color).max(-1) < 30
+    assert column["after"].all()
+    assert 0.3 < column["before"].mean() < 0.8 and np.abs(np.diff(column["before"])).sum() > 4
+    both = visualize.overlay(image, legs, legs, PENN13)
+    np.testing.assert_array_equal(
+        both[75:190, 55:65], visualize.overlay(image, nothing, legs, PENN13)[75:190, 55:65]
+    )
+
+
+def test_joints_below_the_p_cutoff_are_hollow_and_have_no_limbs():
+    sure = np.ones(13)
+    sure[6] = 0.2  # the right wrist, an end of one limb
+    place = np.round(POSE[6] * 4 + 1.5).astype(int)
+
+    def drawn(pcutoff):
+        nothing = POSE * np.nan
+        return visualize.overlay(GREY, nothing, POSE, PENN13, scale=4, confidence=(sure, sure),
+                                 pcutoff=pcutoff).astype(int)  # fmt: skip
+
+    plain, cut = drawn(0.0), drawn(0.5)
+    x, y = place
+    assert np.ptp(cut[y, x]) == 0 and (plain[y, x] == palette.POSES["after"]["right"]).all()
+    assert np.ptp(cut[y - 14 : y + 14, x - 14 : x + 14], axis=-1).max() > 100  # a ring around it
+    elbow = np.round(POSE[4] * 4 + 1.5)
+    x, y = np.round((place + elbow) / 2).astype(int)
+    assert np.ptp(cut[y, x]) == 0 < np.ptp(plain[y, x])
+
+
+def test_sides_are_told_by_names_of_many_kinds():
+    names = ("left_knee", "knee_right", "LeftKnee", "R_knee", "kneeL", "nose", "RKnee", "r",
+             "right2left", "LEFT_KNEE", "bright", "leftover")  # fmt: skip
+    skeleton = Skeleton("any", names, (), ((0, 2), (0, 1), (0, 5), (5, 5)))
+    assert palette.sides(skeleton) == (
+        "left", "right", "left", "right", "left", "middle", "right", "middle",
+        "middle", "left", "middle", "middle",
+    )  # fmt: skip
+    assert palette.limb_sides(skeleton) == ("left", "middle", "left", "middle")
+    assert palette.colors(Skeleton("none", (), (), ()), "after").shape == (0, 3)
+
+
+# Brettel, Vienot and Mollon's protanopia, deuteranopia and tritanopia, as matrices on linear RGB
+# (Machado, Oliveira and Fernandes 2009, severity 1).
+BLINDNESS = {
+    "protanopia": [
+        [0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216],
+        [-0.003882, -0.048116, 1.051998],
+    ],
+    "deuteranopia": [
+        [0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413],
+        [-0.011820, 0.042940, 0.968881],
+    ],
+    "tritanopia": [
+        [1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602],
+        [0.004733, 0.691367, 0.303900],
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", list(BLINDNESS))
+def test_before_and_after_differ_for_the_colour_blind(kind):
+    def seen(color):
+        linear = (np.array(color) / 255) ** 2.2
+        return 255 * np.clip(np.array(BLINDNESS[kind]) @ linear, 0, 1) ** (1 / 2.2)
+
+    for before in palette.POSES["before"].values():
+        for after in palette.POSES["after"].values():
+            assert np.linalg.norm(seen(before) - seen(after)) > 90
+
+
+def test_left_is_darker_than_right():
+    for shades in palette.POSES.values():
+        left, right = (np.dot(shades[side], (0.2126, 0.7152, 0.0722)) for side in ("left", "right"))
+        assert left < right - 25
 
 
 def test_grid_places_pictures_row_by_row():

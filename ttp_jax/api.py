@@ -77,15 +77,14 @@ class Model:
 
         Raises ValueError for the state of a model of another shape.
         """
-        own = state.split(self.base.params, (("", True),))[0]
+        own = state.by_path(self.base)
         for path, value in change.items():
             if path not in own or np.shape(value) != own[path].shape:
                 raise ValueError(
                     f"got a state with {path} {np.shape(value)}, expected one of this model's "
                     "shape: a state fits the model that it was adapted from."
                 )
-        params = jax.device_put(state.adapted(self.base, change)["params"])
-        return dataclasses.replace(self, base=self.base.replace(params=params))
+        return dataclasses.replace(self, base=jax.device_put(state.adapted_base(self.base, change)))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -97,7 +96,7 @@ class Result:
       likelihood: float32 [T, K], the peaks of the heatmaps.
       before: joints by the model as it was.
       before_likelihood: likelihood by the model as it was.
-      state: what adaptation added to the parameters, by path; `people.write` keeps it in a file.
+      state: what adaptation added to the model, by path; `people.write` keeps it in a file.
       model: the personalized model, for other frames of the same person.
       updates: how many were made.
       seconds: how long it took.
@@ -142,6 +141,7 @@ def personalize(
     boxes=None,
     *,
     scenario: str = "offline",
+    method: str | None = None,
     iterations: int | None = None,
     batch_size: int | None = None,
     learning_rate: float | None = None,
@@ -161,7 +161,9 @@ def personalize(
         pictures. A part of a box may lie outside.
       scenario: "offline" sees all frames, then predicts them; "online" goes frame by frame and
         never sees a later one.
-      iterations: updates per frame; as in the model's file if None, so are the next two.
+      method: "ttp", "bn", "entropy", "teacher" or "none", see docs/method.md; as in the model's
+        file if None, so are the next three.
+      iterations: updates per frame.
       batch_size: pairs of frames per update.
       learning_rate: of Adam.
       seed: a number, or a key (`jax.random.key`).
@@ -171,7 +173,7 @@ def personalize(
       ValueError: frames, boxes or settings that can't be used.
       NotFinite (`ttp_jax.state`): personalization ran away to NaN.
     """
-    settings = _settings(model, scenario, iterations, batch_size, learning_rate)
+    settings = _settings(model, scenario, method, iterations, batch_size, learning_rate)
     pictures, crops = _checked(frames, boxes)
     began, count = time.monotonic(), len(pictures)
     if count < 2:
@@ -180,7 +182,7 @@ def personalize(
         spent = time.monotonic() - began
         return Result(joints, likelihood, joints, likelihood, {}, model, 0, spent, (note,))
     programs, predict = driver.programs(model.net, settings), _predictor(model)
-    base, features = model.base, _features(model)
+    base, features = model.base, _features(model, programs)
     capacity = min(model.config["ttp"]["memory"], max(CHUNK, 1 << (count - 1).bit_length()))
     subject = _start(programs, model, _key(seed), capacity)
     before, after, done = [], [], 0
@@ -238,6 +240,7 @@ class Adapter:
         box=None,
         capacity: int = 256,
         *,
+        method: str | None = None,
         iterations: int | None = None,
         batch_size: int | None = None,
         learning_rate: float | None = None,
@@ -249,19 +252,19 @@ class Adapter:
           model: it stays as it is.
           box: x1, y1, x2, y2 of the person in pixels; None for whole pictures.
           capacity: frames that updates draw from, at most; a uniform sample once there are more.
-          iterations: and the others: see `personalize`.
+          method: and the others: see `personalize`.
         """
         if capacity < 2:
             raise ValueError(f"capacity is {capacity}, expected 2 or more.")
-        settings = _settings(model, "online", iterations, batch_size, learning_rate)
+        settings = _settings(model, "online", method, iterations, batch_size, learning_rate)
         self._settings = settings
-        self._model, self._box, self._features = model, box, _features(model)
         self._programs = driver.programs(model.net, settings)
+        self._model, self._box, self._features = model, box, _features(model, self._programs)
         self._subject = _start(self._programs, model, _key(seed), capacity)
 
     @property
     def state(self) -> dict[str, np.ndarray]:
-        """What adaptation has added to the parameters so far, see `Result.state`."""
+        """What adaptation has added to the model so far, see `Result.state`."""
         return jax.device_get(self._subject.adaptation.delta)
 
     @property
@@ -310,6 +313,7 @@ def _start(programs: driver.Programs, model: Model, key: jax.Array, capacity: in
 def _settings(
     model: Model,
     scenario: str,
+    method: str | None = None,
     iterations: int | None = None,
     batch_size: int | None = None,
     learning_rate: float | None = None,
@@ -330,14 +334,22 @@ def _settings(
             expected = {int: "a whole number", float: "a number"}[kind]
             raise ValueError(f"{name} is {value}, expected {expected} above 0.")
         changes[name] = kind(value)
-    size, bgr = model.image_size, pose.is_bgr(model.config["model"])
-    found = ttp.settings_from(model.config["ttp"], scenario, image_size=size, bgr=bgr)
+    found = ttp.settings_from(
+        {**model.config["ttp"], **({"method": method} if method else {})},
+        scenario,
+        image_size=model.image_size,
+        bgr=pose.is_bgr(model.config["model"]),
+        flip_order=model.skeleton.flip_order,
+        equivariance=model.config["loss"].get("equivariance", 0.0),  # files before it lack it
+    )
     ttp.check_method(model.net.method, found)
     return found._replace(**changes)
 
 
-def _features(model: Model) -> vgg.VGG16:
-    """The features of the model's perceptual loss; only what adapts needs them."""
+def _features(model: Model, programs: driver.Programs) -> vgg.VGG16 | None:
+    """The features of the model's perceptual loss; None if the programs need none."""
+    if not programs.tools.needs_features:
+        return None
     return _read_features(model.config["loss"]["features"], model.config["loss"]["levels"])
 
 

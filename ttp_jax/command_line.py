@@ -29,6 +29,7 @@ PATH_FIELDS = tuple(
     f"config.{field}"
     for field in ("base", "data.root", "data.tfds", "data.boxes", "model.init", "loss.features")
 )
+ADAPTATIONS = ("ttp", "bn", "entropy", "teacher", "none")  # keys of `methods.METHODS`
 OUTPUTS = ("smooth", "keypoints", "formats", "labels")  # flags of what is made of own videos
 
 _WITH_CONFIG = tuple(verb for verb in VERBS if verb not in WORDS)
@@ -74,6 +75,13 @@ GROUPS: dict[str, tuple[Flag, ...]] = {
             "on the benchmark it gains more)",
             _AS_IT_COMES,
             ("online", "offline"),
+        ),
+        Flag(
+            "--method=NAME",
+            "ttp (the default: the model's self-supervised task), bn (batch statistics), entropy "
+            "(sharper heatmaps), teacher (its own confident joints) or none; docs/method.md",
+            _AS_IT_COMES,
+            ADAPTATIONS,
         ),
         Flag("--iterations=N", "updates a frame", _AS_IT_COMES, int),
         Flag("--keep=FORM", "keep the personalized models: full, fp16 or rankN", ("personalize",)),

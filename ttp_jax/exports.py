@@ -1,15 +1,22 @@
 """Predictions in the formats that other pose tools read.
 
-    name     file            read by                    a missing point, a missing frame
+    name     file            read by                    a missing point; a missing frame
     dlc-csv  .csv            DeepLabCut, movement, EKS  NaN
     dlc-h5   .h5             DeepLabCut, movement       NaN
     coco     .json           pycocotools, as results    0, 0, 0; the frame is left out
-    sleap    .analysis.h5    SLEAP, sleap-io, movement  NaN, track_occupancy 0
+    sleap    .analysis.h5    SLEAP, sleap-io, movement  NaN; track_occupancy 0
     trc      .trc            OpenSim                    NaN
     npz      .npz            NumPy                      NaN
     parquet  .parquet        pandas, polars, R, DuckDB  null
 
 and, of one subject by several seeds, `write_eks`.
+
+With `Track.pcutoff` joints that are less likely than it are missing, too. Unlike points that were
+never predicted they keep their likelihood in formats that have a column for it (dlc-csv, dlc-h5,
+npz, parquet): x and y are NaN (null), and the reader still sees how unsure the network was. SLEAP's
+scores belong to points that are there, so they are NaN as well. COCO's triple is 0, 0, 0, and such
+joints don't count in the mean score. OpenSim gets NaN. `write_eks` ignores the p-cutoff, for the
+smoother weighs joints by their likelihood itself.
 
 Points are (x, y) in pixels of the whole picture, x right, y down, pixel centres at integers, in all
 formats but TRC, whose y is up. So the centre of the first pixel is (0, 0) in the files: a tool that
@@ -23,82 +30,17 @@ import importlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from ttp_jax.files import write_atomically
-from ttp_jax.skeletons import Skeleton
+from ttp_jax.track import Track
 
 SCORER = "ttp_jax"  # whom DeepLabCut's tables name as the source of the points
 PERSON = 1  # COCO's category
-
-
-class Track(NamedTuple):
-    """Predictions of one subject.
-
-    Attributes:
-      name: stem of the files.
-      joints: float [T, K, 2] in picture pixels (module docstring); NaN where there is none.
-      likelihood: float [T, K], the peaks of the heatmaps; written clipped to 0..1, and as missing
-        where the joint is.
-      skeleton: of the K joints.
-      frames_per_second: rows a second; 30 for pictures.
-      first_frame: number of the first row in the video, counted from 0.
-      picture_size: (width, height) in pixels, or None.
-      boxes: [T, 4] person boxes x1, y1, x2, y2 in picture pixels, or None.
-      step: number of frames from row to row in the video. SLEAP and OpenSim know no gaps: in their
-        files the frames between aren't counted.
-    """
-
-    name: str
-    joints: np.ndarray
-    likelihood: np.ndarray
-    skeleton: Skeleton
-    frames_per_second: float = 30.0
-    first_frame: int = 0
-    picture_size: tuple[int, int] | None = None
-    boxes: np.ndarray | None = None
-    step: int = 1
-
-    @property
-    def frames(self) -> np.ndarray:
-        """Numbers [T] of the rows' frames in the video, counted from 0."""
-        return self.first_frame + self.step * np.arange(len(self.joints))
-
-    @property
-    def first_row(self) -> int:
-        """Number of the first row among all rows of the video."""
-        return self.first_frame // self.step
-
-    def values(self) -> np.ndarray:
-        """Return float64 [T, K, 3] of x, y and likelihood, all NaN where a joint is missing.
-
-        Raises:
-          ValueError: the arrays don't fit the skeleton or each other, or hold what no file can say.
-        """
-        joints, likelihood = np.asarray(self.joints), np.asarray(self.likelihood)
-        rows = (len(joints), self.skeleton.size)
-        if joints.shape != (*rows, 2) or likelihood.shape != rows or not len(joints):
-            raise ValueError(
-                f"{self.name}: got joints {joints.shape} and likelihood {likelihood.shape}, "
-                f"expected [T, {rows[1]}, 2] and [T, {rows[1]}] for {self.skeleton.name}, T >= 1."
-            )
-        missing = np.isnan(joints).any(-1)
-        table = np.concatenate([joints, np.clip(likelihood, 0, 1)[..., None]], -1, dtype=np.float64)
-        table[missing] = np.nan
-        if not np.isfinite(table[~missing]).all():
-            bad = np.flatnonzero((~np.isfinite(table).all(-1) & ~missing).any(-1))[0]
-            raise ValueError(
-                f"{self.name}: row {bad} has an infinite joint, or a joint without a likelihood; "
-                "expected finite numbers. Set a joint to NaN if there is none."
-            )
-        if not (np.isfinite(self.frames_per_second) and self.frames_per_second > 0):
-            raise ValueError(
-                f"{self.name}: got {self.frames_per_second} frames per second, expected more than "
-                "0. Give 30 for pictures."
-            )
-        return table
+UNEVEN = 0.1  # of the mean step; containers that round to milliseconds stay below
+WITHOUT_TIMES = ("dlc-csv", "dlc-h5", "coco", "sleap", "eks")  # formats that count frames only
 
 
 def write(track: Track, folder, formats: Sequence[str], suffix: str = "") -> list[Path]:
@@ -116,6 +58,30 @@ def write(track: Track, folder, formats: Sequence[str], suffix: str = "") -> lis
     return [FORMATS[name](track, Path(folder) / f"{track.name}{suffix}") for name in formats]
 
 
+def is_uneven(times: np.ndarray | None) -> bool:
+    """Whether frames at these times are not evenly spaced, by more than containers round."""
+    if times is None or len(times) < 3:
+        return False
+    steps = np.diff(times)
+    return bool(np.abs(steps - steps.mean()).max() > UNEVEN * steps.mean())
+
+
+def note_on_times(times: np.ndarray | None, formats: Sequence[str], table: str) -> list[str]:
+    """What a reader of these formats must know of frames that are not evenly spaced.
+
+    `table` names the file whose column `time` has each frame's own.
+    """
+    without = [name for name in formats if name in WITHOUT_TIMES]
+    if times is None or not without or not is_uneven(times):
+        return []
+    steps = np.diff(times)
+    return [
+        f"The frames are not evenly spaced: {1000 * steps.min():.3g} to {1000 * steps.max():.3g} "
+        f"ms apart, {1 / steps.mean():.4g} a second on average. {', '.join(without)} can't say so: "
+        f"the column time of {table} has each frame's own."
+    ]
+
+
 def check(formats: Sequence[str]) -> None:
     """Raise ImportError, saying what to install, where a format's package isn't there."""
     for kind in formats:
@@ -128,12 +94,14 @@ def write_eks(tracks: Mapping[int, Track], folder) -> list[Path]:
 
     Writes FOLDER/predictions.rng=SEED.csv, DeepLabCut tables. `eks` takes every CSV of a folder for
     a member of the ensemble, so give it a folder of its own. It takes a joint that some members
-    miss; of one that all miss in a single frame it makes NaN in every frame.
+    miss; of one that all miss in a single frame it makes NaN in every frame. A track's p-cutoff is
+    ignored.
 
     Raises:
       ValueError: the tracks differ in frames or joints, so they are not of one video; or there is
         a joint that all of them miss.
     """
+    tracks = {seed: track._replace(pcutoff=0.0) for seed, track in tracks.items()}
     spans = {(tuple(t.frames), t.skeleton.joints) for t in tracks.values()}
     if len(spans) != 1:
         found = {seed: (t.first_frame, len(t.joints)) for seed, t in tracks.items()}
@@ -201,7 +169,7 @@ def _coco(track: Track, stem: Path) -> Path:
     A frame without any joint is left out, as COCO does with what wasn't found. A joint that is
     missing from a frame is 0, 0, 0, COCO's way to say so.
     """
-    values = track.values()
+    values = track.points()
     results = [
         {
             "image_id": int(frame),
@@ -233,7 +201,7 @@ def _sleap(track: Track, stem: Path) -> Path:
     import h5py
 
     before = np.full((track.first_row, track.skeleton.size, 3), np.nan)
-    values = np.concatenate([before, track.values()])
+    values = np.concatenate([before, track.points()])
     scores = _scores(values)
     present = ~np.isnan(scores)
     names = np.array([joint.encode() for joint in track.skeleton.joints])
@@ -261,7 +229,8 @@ def _sleap(track: Track, stem: Path) -> Path:
 def _trc(track: Track, stem: Path) -> Path:
     """OpenSim's marker file: one pixel is one millimetre, y is up, z is 0.
 
-    OpenSim knows lengths only, no pixels. The centre of the picture's bottom row is y = 0; of an
+    OpenSim knows lengths only, no pixels. Each row has its frame's own time, the header the mean
+    rate. The centre of the picture's bottom row is y = 0; of an
     unknown height, that of its top row is. Frames are counted from 1, time from the video's
     beginning. The format has no place for a likelihood.
     """
@@ -287,8 +256,7 @@ def _trc(track: Track, stem: Path) -> Path:
         ["", "", *(f"{axis}{i + 1}" for i in range(len(joints)) for axis in "XYZ")],
         [],
     ]
-    seconds = track.frames / (track.frames_per_second * track.step)
-    for row, (second, values) in enumerate(zip(seconds, table, strict=True)):
+    for row, (second, values) in enumerate(zip(track.seconds, table, strict=True)):
         cells = [track.first_row + row + 1, f"{second:.6f}"]
         for x, y, _ in values:
             cells += ["NaN"] * 3 if np.isnan(x) else [f"{x:.4f}", f"{bottom - y:.4f}", "0.0000"]
@@ -298,7 +266,7 @@ def _trc(track: Track, stem: Path) -> Path:
 
 
 def _npz(track: Track, stem: Path) -> Path:
-    """NumPy arrays by name; `picture_size` and `boxes` only if known."""
+    """NumPy arrays by name; picture_size, boxes, times, pictures and pcutoff only if known."""
     values = track.values()
     arrays = {
         "joints": values[..., :2],
@@ -310,6 +278,9 @@ def _npz(track: Track, stem: Path) -> Path:
         "step": np.array(track.step),
         "picture_size": track.picture_size,
         "boxes": track.boxes,
+        "times": track.times,
+        "pictures": track.pictures,
+        "pcutoff": track.pcutoff or None,
     }
     known: dict[str, Any] = {
         name: np.asarray(array) for name, array in arrays.items() if array is not None
@@ -323,10 +294,10 @@ def _npz(track: Track, stem: Path) -> Path:
 
 
 def _parquet(track: Track, stem: Path) -> Path:
-    """One row a frame and joint: frame, keypoint, x, y, likelihood.
+    """One row a frame and joint: frame, keypoint, x, y, likelihood; time and picture if known.
 
     The schema's metadata holds, each as JSON, name, skeleton, joints, limbs, frames_per_second,
-    first_frame, step and picture_size.
+    first_frame, step and picture_size, and pcutoff if there is one.
     """
     pyarrow = _optional("parquet")
     values, skeleton = track.values(), track.skeleton
@@ -334,6 +305,9 @@ def _parquet(track: Track, stem: Path) -> Path:
         "frame": np.repeat(track.frames, skeleton.size),
         "keypoint": np.tile(skeleton.joints, len(values)),
     }
+    for name, rows in (("time", track.times), ("picture", track.pictures)):
+        if rows is not None:
+            columns[name] = np.repeat(rows, skeleton.size)
     for i, name in enumerate(("x", "y", "likelihood")):
         flat = values[..., i].ravel()
         columns[name] = pyarrow.array(flat, mask=np.isnan(flat))
@@ -346,6 +320,7 @@ def _parquet(track: Track, stem: Path) -> Path:
         "first_frame": track.first_frame,
         "step": track.step,
         "picture_size": track.picture_size,
+        **({"pcutoff": track.pcutoff} if track.pcutoff else {}),
     }
     metadata = {name: json.dumps(value) for name, value in about.items()}
     table = pyarrow.table(columns).replace_schema_metadata(metadata)

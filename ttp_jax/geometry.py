@@ -119,6 +119,13 @@ def crop_to_map(points, stride: float, half_pixel: bool = False):
     return (points - (stride - 1) / 2 if half_pixel else points) / stride
 
 
+def compose_affines(outer, inner):
+    """Return the affines [..., 2, 3] that apply `inner`, then `outer`."""
+    linear = (outer[..., :2, :2, None] * inner[..., None, :, :2]).sum(-2)
+    shift = transform_points(outer, inner[..., None, :, 2])[..., 0, :]
+    return _namespace(outer, inner).concatenate([linear, shift[..., None]], -1)
+
+
 def window_affine(affine, view):
     """Re-express affines [..., 2, 3] from picture pixels as such from pixels of a window.
 

@@ -3,6 +3,8 @@
 Maps are [B, h, w, C] float, points [B, C, 2] as (x, y) in heatmap pixels 0 .. w-1.
 """
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 
@@ -107,3 +109,27 @@ def _top(before, peak, after, inside) -> jax.Array:
     bend = low + high  # below 0: the peak's own logarithm, as a share of itself, is 0
     shift = jnp.where(bend < 0, 0.5 * (low - high) / jnp.where(bend < 0, bend, 1.0), 0.0)
     return jnp.where(inside, shift, 0.0)
+
+
+def mirror(maps: jax.Array, order: Sequence[int]) -> jax.Array:
+    """Bring maps [B, h, w, K] of mirrored crops back to the crops as they were.
+
+    A crop is mirrored about its centre (`geometry.crop_affine`), so index i goes to w - i; index 0,
+    which has no partner, repeats its neighbour.
+
+    Args:
+      maps: of the mirrored crops.
+      order: permutation [K] of the joints, `Skeleton.flip_order`.
+    """
+    back = maps[:, :, :0:-1]
+    return jnp.concatenate([back[:, :, :1], back], 2)[..., jnp.asarray(order)]
+
+
+def distributions(maps: jax.Array) -> jax.Array:
+    """Maps [B, h, w, K] as distributions over their places, which sum to 1.
+
+    What lies below 0 counts as 0; a map without a positive value is even.
+    """
+    least = jnp.finfo(maps.dtype).tiny ** 0.5
+    mass = jnp.maximum(maps, 0.0) + least
+    return mass / mass.sum((1, 2), keepdims=True)

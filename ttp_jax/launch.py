@@ -125,6 +125,8 @@ def apply_flags(config, options, inputs: str, verb: str | None) -> None:
         config.data.source, config.data.root, config.data.tfds = "media", inputs, ""
     if inputs or live:
         config.data.oversample = config.data.oversample or 2.0
+    if options.method:
+        config.ttp.method = options.method
     if options.iterations:
         config.ttp.iterations = options.iterations
     if options.frames:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ttp_jax.files import DAMAGED, move_aside, read_arrays, write_arrays
+from ttp_jax.state import STATISTICS
 
 FORMS = "full, fp16 or rankR, for example rank8"
 
@@ -35,7 +36,8 @@ def pack(delta: dict[str, Any], form: str) -> dict[str, np.ndarray]:
       delta: arrays by path.
       form: "full" keeps every bit; "fp16" rounds to half precision; "rank8" keeps, in half
         precision, the 8 largest singular values of every kernel [..., C] as a matrix with C
-        columns, where that takes fewer numbers than the kernel has.
+        columns, where that takes fewer numbers than the kernel has. Changes of batch statistics
+        keep every bit in all forms: a rounded one could make a variance negative.
 
     Raises:
       ValueError: an unknown form.
@@ -47,7 +49,7 @@ def pack(delta: dict[str, Any], form: str) -> dict[str, np.ndarray]:
     for path, leaf in delta.items():
         leaf = np.asarray(leaf)
         matrix = leaf.reshape(-1, leaf.shape[-1])
-        if form == "full":
+        if form == "full" or path.startswith(STATISTICS):
             packed[path] = leaf
         elif rank and leaf.ndim > 1 and int(rank[1]) * sum(matrix.shape) < leaf.size:
             left, values, right = np.linalg.svd(matrix.astype(np.float64), full_matrices=False)

@@ -13,22 +13,25 @@ import scipy.signal
 FILTERS = ("savgol", "one-euro")
 
 
-def smooth(joints, how: str, frames_per_second: float = 30.0) -> np.ndarray:
+def smooth(
+    joints, how: str, frames_per_second: float = 30.0, times: np.ndarray | None = None
+) -> np.ndarray:
     """Return the joints smoothed by the filter of this name; see `savgol` and `one_euro`."""
     if how not in FILTERS:
         raise ValueError(f"got smoothing {how!r}, expected one of {', '.join(FILTERS)}.")
-    return savgol(joints) if how == "savgol" else one_euro(joints, frames_per_second)
+    return savgol(joints) if how == "savgol" else one_euro(joints, frames_per_second, times=times)
 
 
 def savgol(joints, window: int = 7, order: int = 2) -> np.ndarray:
     """Fit a polynomial to the frames around each frame (Savitzky and Golay 1964); sees the future.
 
     The paper names the filter, not its settings: `window` frames and the polynomial's `order` are
-    ours. Stretches shorter than the window get the largest odd window that fits, below `order` + 2
-    frames they stay as they are.
+    ours. Frames count as evenly spaced. Stretches shorter than the window get the largest odd
+    window that fits, below `order` + 2 frames they stay as they are.
     """
 
-    def fit(values):
+    def fit(values, start):
+        del start
         width = min(window, len(values) - (len(values) % 2 == 0))
         if width <= order:
             return values
@@ -43,34 +46,46 @@ def one_euro(
     cutoff: float = 1.0,
     beta: float = 0.05,
     speed_cutoff: float = 1.0,
+    times: np.ndarray | None = None,
 ) -> np.ndarray:
     """Follow slow movement steadily and fast movement without delay; sees the past only.
 
     Casiez et al. 2012. Frequencies in Hz: a low-pass filter whose cutoff grows from `cutoff` by
     `beta` times the speed in pixels a second, itself low-passed at `speed_cutoff`.
+
+    Args:
+      joints: [T, K, 2].
+      frames_per_second: of evenly spaced frames.
+      cutoff: of slow movement, in Hz.
+      beta: in Hz for each pixel a second.
+      speed_cutoff: in Hz.
+      times: seconds [T], ascending, of frames that are not evenly spaced.
     """
 
-    def weight(frequency):
-        return 1 / (1 + frames_per_second / (2 * math.pi * frequency))
+    def weight(frequency, rate):
+        return 1 / (1 + rate / (2 * math.pi * frequency))
 
-    def follow(values):
-        found, speed = [values[0]], 0.0
-        for value in values[1:]:
-            now = (value - found[-1]) * frames_per_second
-            speed += weight(speed_cutoff) * (now - speed)
-            found.append(found[-1] + weight(cutoff + beta * abs(speed)) * (value - found[-1]))
+    def follow(values, start):
+        found, speed, rate = [values[0]], 0.0, frames_per_second
+        for i, value in enumerate(values[1:], start + 1):
+            if times is not None:
+                rate = 1 / (times[i] - times[i - 1])
+            now = (value - found[-1]) * rate
+            speed += weight(speed_cutoff, rate) * (now - speed)
+            share = weight(cutoff + beta * abs(speed), rate)
+            found.append(found[-1] + share * (value - found[-1]))
         return np.array(found)
 
     return _by_stretch(joints, follow)
 
 
-def _by_stretch(joints, apply: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    """Apply a filter to every stretch without NaN of every column."""
+def _by_stretch(joints, apply: Callable[[np.ndarray, int], np.ndarray]) -> np.ndarray:
+    """Apply a filter to every stretch without NaN of every column; it also gets its first row."""
     joints = np.array(joints, np.float64)
     columns = joints.reshape(len(joints), -1)
     for column in columns.T:
         known = np.concatenate([[0], np.isfinite(column), [0]])
         starts, ends = (np.flatnonzero(np.diff(known) == step) for step in (1, -1))
         for start, end in zip(starts, ends, strict=True):
-            column[start:end] = apply(column[start:end])
+            column[start:end] = apply(column[start:end], start)
     return joints

@@ -2,7 +2,7 @@
 
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import Any, NamedTuple
 
 import flax.struct
@@ -14,21 +14,35 @@ from flax import traverse_util
 Params = Any  # nested dict of arrays, by module
 Flat = Any  # dict of arrays by path
 
-# Freeze rules: ordered (regular expression on the parameter's path, trainable), first match wins.
-NORMS = r"(^|/)(bn|norm|deconv_bn|downsample_bn)\w*/"
+# Freeze rules: ordered (matcher, trainable), the first match wins. A matcher is a regular
+# expression on the parameter's path, or a function (path, all paths) -> whether it matches.
+Matcher = str | Callable[[str, Container[str]], bool]
+Rules = Sequence[tuple[Matcher, bool]]
+STATISTICS = "batch_stats/"  # begins the paths of batch statistics in a delta
+
+
+def norms(path: str, paths: Container[str]) -> bool:
+    """Whether a parameter is a normalisation layer's scale or shift, whatever the layer's name.
+
+    Other layers that have a bias have a kernel beside it.
+    """
+    module, _, leaf = path.rpartition("/")
+    return leaf in ("scale", "bias") and f"{module}/kernel" not in paths
+
+
 SUPERVISED = r"^(decoder|supervised_head)/"
 RULES = {
     # What the released program does: every convolution, the renderer's included.
-    "reference": ((SUPERVISED, False), (NORMS, False), (r"", True)),
+    "reference": ((SUPERVISED, False), (norms, False), (r"", True)),
     # What the paper's text says: only the encoder phi and the head psi_self.
     "paper": (
         (SUPERVISED, False),
-        (NORMS, False),
+        (norms, False),
         (r"^(encoder|self_head|rotation_head)/", True),
         (r"", False),
     ),
     # Scales and shifts of the normalisation layers alone, as in other test-time adaptation.
-    "norms": ((SUPERVISED, False), (NORMS, True), (r"", False)),
+    "norms": ((SUPERVISED, False), (norms, True), (r"", False)),
 }
 
 
@@ -66,10 +80,13 @@ class Adaptation(flax.struct.PyTreeNode):
 
     Attributes:
       step: updates done, int32; also those before a reset.
-      delta: what is added to the base's parameters, by path; of the trainable ones only.
-      opt_state: Adam's moments of those.
+      delta: what is added to the base, by path: to parameters, of the trainable ones only, and to
+        batch statistics, whose paths begin with `STATISTICS`.
+      opt_state: Adam's moments of the parameters' part.
       normalisers: running means of the reconstruction loss.
-      loss: the last update's reconstruction loss, before the update; NaN before the first.
+      loss: the last update's loss, before the update; NaN before the first, and of methods that
+        have none.
+      kept: what else the adaptation method keeps from update to update, see `methods`.
     """
 
     step: jax.Array
@@ -77,9 +94,10 @@ class Adaptation(flax.struct.PyTreeNode):
     opt_state: optax.OptState
     normalisers: jax.Array
     loss: jax.Array
+    kept: Any = ()
 
 
-def split(params: Params, rules: Sequence[tuple[str, bool]]) -> tuple[Flat, Flat]:
+def split(params: Params, rules: Rules) -> tuple[Flat, Flat]:
     """Part parameters into (trainable, frozen), flat by path "encoder/conv1/kernel".
 
     Raises ValueError for a parameter that no rule matches.
@@ -87,22 +105,59 @@ def split(params: Params, rules: Sequence[tuple[str, bool]]) -> tuple[Flat, Flat
     flat = traverse_util.flatten_dict(params, sep="/")
     parts: tuple[Flat, Flat] = ({}, {})
     for path, value in flat.items():
-        decision = next((train for rule, train in rules if re.search(rule, path)), None)
+        decision = next((train for rule, train in rules if _matches(rule, path, flat)), None)
         if decision is None:
             raise ValueError(f"no freeze rule matches parameter {path!r}: end with ('', False).")
         parts[0 if decision else 1][path] = value
     return parts
 
 
+def _matches(matcher: Matcher, path: str, paths: Container[str]) -> bool:
+    if isinstance(matcher, str):
+        return re.search(matcher, path) is not None
+    return matcher(path, paths)
+
+
+def parts(delta: Flat) -> tuple[Flat, Flat]:
+    """Part a delta into what is added to parameters and what is added to batch statistics.
+
+    Both keep their paths.
+    """
+    of_statistics = {p: change for p, change in delta.items() if p.startswith(STATISTICS)}
+    return {p: change for p, change in delta.items() if p not in of_statistics}, of_statistics
+
+
 def adapted(base: Base, delta: Flat) -> dict[str, Params]:
     """The personalized network's variables, for `PoseNet.apply`."""
-    flat = traverse_util.flatten_dict(base.params, sep="/")
-    changed = {path: flat[path] + change for path, change in delta.items()}
-    params = traverse_util.unflatten_dict({**flat, **changed}, sep="/")
-    return {"params": params, "batch_stats": base.batch_stats}
+    of_params, of_statistics = parts(delta)
+    params, statistics = _add(base.params, of_params), base.batch_stats
+    if of_statistics:
+        short = {path.removeprefix(STATISTICS): v for path, v in of_statistics.items()}
+        statistics = _add(statistics, short)
+    return {"params": params, "batch_stats": statistics}
 
 
-def start_adaptation(base: Base, rules, tx: optax.GradientTransformation) -> Adaptation:
+def adapted_base(base: Base, delta: Flat) -> Base:
+    """The personalized network as a model to start from."""
+    return base.replace(**adapted(base, delta))
+
+
+def by_path(base: Base) -> Flat:
+    """All that a delta may add to, by the paths of a delta."""
+    statistics = traverse_util.flatten_dict(base.batch_stats, sep="/")
+    return {
+        **traverse_util.flatten_dict(base.params, sep="/"),
+        **{STATISTICS + path: value for path, value in statistics.items()},
+    }
+
+
+def _add(tree: Params, changes: Flat) -> Params:
+    flat = traverse_util.flatten_dict(tree, sep="/")
+    changed = {path: flat[path] + change for path, change in changes.items()}
+    return traverse_util.unflatten_dict({**flat, **changed}, sep="/")
+
+
+def start_adaptation(base: Base, rules: Rules, tx: optax.GradientTransformation) -> Adaptation:
     """A subject's state before its first frame: base parameters, empty moments."""
     trainable, _ = split(base.params, rules)
     delta = jax.tree.map(jnp.zeros_like, trainable)

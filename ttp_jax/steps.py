@@ -1,17 +1,16 @@
 """The jittable steps: joint training, adaptation, prediction. Pure functions of pytrees."""
 
-import functools
-from typing import Any
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from ttp_jax import augment, geometry, heatmaps, losses
+from ttp_jax import augment, geometry, heatmaps, losses, tasks
 from ttp_jax.conv import CONV_OUTPUT
 from ttp_jax.models.pose import PoseNet, normalize
 from ttp_jax.models.vgg import VGG16
-from ttp_jax.state import Adaptation, Base, TrainState, adapted
+from ttp_jax.state import Adaptation, Base, Flat, TrainState, adapted, parts
 
 Batch = dict[str, jax.Array]
 PHOTOMETRIC = 2**30  # folded into a step's key; its parts' numbers are small
@@ -41,11 +40,12 @@ def train_step(
     state: TrainState,
     batch: Batch,
     key: jax.Array,
-    vgg: VGG16,
+    vgg: VGG16 | None,
     self_weight: jax.Array | float,
     *,
     model: PoseNet,
     tx: optax.GradientTransformation,
+    task: tasks.Task | None = None,
     reconstruct: bool = True,
     accumulate: int = 1,
     remat: bool = False,
@@ -54,16 +54,15 @@ def train_step(
 ) -> tuple[TrainState, dict[str, jax.Array]]:
     """One update of joint training: L = L_sup + lambda L_self (Eq. 10).
 
-    L_self is the reconstruction loss, or that of telling quarter turns (method "rotation").
-
     Args:
       state: current state.
       batch: "target", "source" uint8 [B, H, W, 3]; "heatmaps" [B, h, w, K]; "weights" [B, K];
         "joints" [B, K, 2] in crop pixels where the network is trained by cross-entropy.
       key: of the run; the step's own key (dropout) is folded from it and the step number.
-      vgg: features of the perceptual loss.
+      vgg: features of the perceptual loss; None if the task needs none.
       self_weight: lambda.
       model, tx: network and optimizer.
+      task: whose loss L_self is; None for the network's own.
       reconstruct: False leaves the self-supervised half out altogether (lambda 0).
       accumulate: parts the batch is cut into, one after the other, for the memory's sake.
       remat: see `rematerialised`.
@@ -78,6 +77,7 @@ def train_step(
     step_key = jax.random.fold_in(key, state.step)
     if photometric:
         batch = _recoloured(batch, jax.random.fold_in(step_key, PHOTOMETRIC), photometric)
+    task = (task or tasks.of(model.method)) if reconstruct else tasks.NOTHING
 
     def part(carry, inputs):
         batch_stats, normalisers, gradients = carry
@@ -92,7 +92,7 @@ def train_step(
                 normalisers,
                 self_weight,
                 model=model,
-                reconstruct=reconstruct,
+                task=task,
                 bgr=bgr,
             )
 
@@ -141,30 +141,22 @@ def rematerialised(fn):
     return jax.checkpoint(fn, policy=jax.checkpoint_policies.save_only_these_names(CONV_OUTPUT))
 
 
-def _joint_loss(variables, batch, key, vgg, normalisers, self_weight, *, model, reconstruct, bgr):
+def _joint_loss(variables, batch, key, vgg, normalisers, self_weight, *, model, task, bgr):
     target = normalize(batch["target"], bgr=bgr)
-    source = normalize(batch["source"], bgr=bgr) if reconstruct else None
+    source = normalize(batch["source"], bgr=bgr) if task.needs_source else None
     output, updates = model.apply(
         variables, target, source, train=True, mutable=["batch_stats"], rngs={"dropout": key}
     )
     supervised = _supervised_loss(output, batch, model)
-    loss, self_loss, pixel_error = supervised, jnp.zeros(()), jnp.zeros(())
-    batch_stats = updates.get("batch_stats", {})  # not every network has them
+    # Blocks that did not run keep their statistics; some networks have none.
+    batch_stats = {**variables["batch_stats"], **updates.get("batch_stats", {})}
+    seen = tasks.Inputs(target, source, vgg, normalisers, bgr)
+    self_loss, batch_stats, normalisers = task.training_loss(
+        model, {**variables, "batch_stats": batch_stats}, output, seen
+    )
+    loss, pixel_error = supervised + self_weight * self_loss, jnp.zeros(())
     if output.reconstruction is not None:
-        self_loss, normalisers = losses.reconstruction(
-            vgg, output.reconstruction, target, normalisers, bgr=bgr
-        )
-        loss = supervised + self_weight * self_loss
         pixel_error = jnp.mean(jnp.square(output.reconstruction - target))
-    elif reconstruct and model.method == "rotation":
-        turned, turns = losses.quarter_turns(target)
-        seen, updates = model.apply(
-            {**variables, "batch_stats": batch_stats}, turned, train=True, mutable=["batch_stats"]
-        )
-        self_loss, batch_stats = losses.rotation(seen.turns, turns), updates["batch_stats"]
-        loss = supervised + self_weight * self_loss
-    else:  # blocks that did not run keep their statistics
-        batch_stats = {**variables["batch_stats"], **batch_stats}
     metrics = {
         "loss": loss,
         "supervised": supervised,
@@ -194,10 +186,11 @@ def adapt_step(
     state: Adaptation,
     base: Base,
     pairs: tuple[jax.Array, jax.Array],
-    vgg: VGG16,
+    vgg: VGG16 | None,
     *,
     model: PoseNet,
     tx: optax.GradientTransformation,
+    task: tasks.Task | None = None,
     bgr: bool = False,
 ) -> Adaptation:
     """One test-time update on pairs of one subject: the self-supervised loss alone (section 3.2).
@@ -208,25 +201,48 @@ def adapt_step(
       state: the subject's state; what trains is what its `delta` holds.
       base: the trained model.
       pairs: target and source [B, H, W, 3] in the network's colours.
-      vgg: features of the perceptual loss.
+      vgg: features of the perceptual loss; None if the task needs none.
       model, tx: network and optimizer.
+      task: whose loss is minimised; None for the network's own.
       bgr: channel order, see `normalize`.
     """
-    target, source = pairs
+    task = task or tasks.of(model.method)
+    seen = tasks.Inputs(*pairs, vgg, state.normalisers, bgr)
 
     def loss_fn(delta):
-        variables = adapted(base, delta)
-        if model.method == "rotation":
-            turned, turns = losses.quarter_turns(target)
-            output: Any = model.apply(variables, turned)
-            return losses.rotation(output.turns, turns), state.normalisers
-        picture: Any = model.apply(variables, target, source, method="adaptation_view")
-        return losses.reconstruction(vgg, picture, target, state.normalisers, bgr=bgr)
+        return task.test_loss(model, adapted(base, delta), seen)
 
-    (loss, normalisers), gradients = jax.value_and_grad(loss_fn, has_aux=True)(state.delta)
-    updates, opt_state = tx.update(gradients, state.opt_state, state.delta)
-    delta = optax.apply_updates(state.delta, updates)
-    return Adaptation(state.step + 1, delta, opt_state, normalisers, loss)
+    return descend(state, loss_fn, tx=tx)
+
+
+def descend(
+    state: Adaptation,
+    loss_fn: Callable[[Flat], tuple[jax.Array, jax.Array]],
+    *,
+    tx: optax.GradientTransformation,
+) -> Adaptation:
+    """One update of the parameters that a subject's `delta` names; its statistics stay.
+
+    Args:
+      state: the subject's state.
+      loss_fn: delta -> loss and normalisers.
+      tx: optimizer.
+    """
+    trained, statistics = parts(state.delta)
+
+    def loss_of(trained):
+        return loss_fn(trained | statistics)
+
+    (loss, normalisers), gradients = jax.value_and_grad(loss_of, has_aux=True)(trained)
+    updates, opt_state = tx.update(gradients, state.opt_state, trained)
+    delta: Flat = optax.apply_updates(trained, updates)
+    return state.replace(
+        step=state.step + 1,
+        delta=delta | statistics,
+        opt_state=opt_state,
+        normalisers=normalisers,
+        loss=loss,
+    )
 
 
 def predict(variables: dict, pictures: jax.Array, *, model: PoseNet) -> tuple[jax.Array, jax.Array]:
@@ -238,33 +254,3 @@ def predict(variables: dict, pictures: jax.Array, *, model: PoseNet) -> tuple[ja
     points, peaks = heatmaps.decode(maps, model.decode)
     stride = pictures.shape[1] / maps.shape[1]
     return geometry.map_to_crop(points, stride, model.half_pixel), peaks
-
-
-def probe(
-    variables: dict,
-    target: jax.Array,
-    source: jax.Array,
-    other: jax.Array,
-    *,
-    model: PoseNet,
-) -> dict[str, jax.Array]:
-    """Is the keypoint bottleneck alive? Mean squared errors of the target's picture.
-
-    Args:
-      variables: params and batch_stats.
-      target, source, other: three frames of one person each [B, H, W, 3], cut by the target's box,
-        in the network's colours.
-      model: the network.
-
-    Returns:
-      "own": reconstruction with the target's own keypoints; "other": with another frame's; "copy":
-      of taking the source as it is. Own and other alike mean a dead bottleneck.
-    """
-    keypoints: Any = functools.partial(model.apply, variables, method="keypoints")
-    (_, maps, points), (_, _, elsewhere) = keypoints(target), keypoints(other)
-
-    def render(points):
-        return model.apply(variables, source, points, maps.shape[1:3], method="reconstruct")
-
-    pictures = {"own": render(points), "other": render(elsewhere), "copy": source}
-    return {name: jnp.mean(jnp.square(p - target)) for name, p in pictures.items()}

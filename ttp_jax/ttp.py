@@ -6,19 +6,21 @@ Nothing here knows of labels, files or of other subjects: `parallel.over_subject
 functions to many.
 """
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
-
 import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
-from ttp_jax import augment, geometry, memory, state, steps
+from ttp_jax import geometry, memory, methods, state, steps, tasks
+from ttp_jax.crops import cut as cut
+from ttp_jax.crops import offline_pairs as offline_pairs
+from ttp_jax.crops import online_pairs as online_pairs
 from ttp_jax.memory import Frames, Memory
-from ttp_jax.models.pose import PoseNet, normalize
+from ttp_jax.methods import Tools as Tools
+from ttp_jax.models.pose import PoseNet
 from ttp_jax.models.vgg import VGG16
+from ttp_jax.settings import Settings as Settings
+from ttp_jax.settings import settings_from as settings_from
 
 
 class Subject(flax.struct.PyTreeNode):
@@ -39,84 +41,15 @@ class Subject(flax.struct.PyTreeNode):
     period: jax.Array
 
 
-class Settings(NamedTuple):
-    """How to personalize; hashable, so that it can be static under `jit`.
-
-    Attributes:
-      scenario: "online" or "offline".
-      iterations: updates per frame, on the same pairs (paper Table 2).
-      batch_size: pairs per update.
-      learning_rate: of Adam, constant.
-      reset_every: online only: begin anew, with nothing remembered, after every n frames, with the
-        first that is valid; 0 never within a subject. Subjects always start from what the caller
-        hands over.
-      keep_normalisers: beginning anew leaves the running means of the loss as they are.
-      rules: freeze rules, a key of `state.RULES`.
-      ranges: of the augmentation.
-      image_size: crop pixels.
-      bgr: channel order, see `normalize`.
-    """
-
-    scenario: str = "online"
-    iterations: int = 1
-    batch_size: int = 32
-    learning_rate: float = 1e-4
-    reset_every: int = 0
-    keep_normalisers: bool = False
-    rules: str = "reference"
-    ranges: augment.Ranges = augment.Ranges()
-    image_size: int = 128
-    bgr: bool = False
-
-
-def settings_from(
-    fields: Mapping[str, Any], scenario: str, *, image_size: int, bgr: bool
-) -> Settings:
-    """The settings that the fields of `config.ttp` describe.
-
-    Raises ValueError for unknown rules, another reset than "subject", "never" or a number, or other
-    normalisers than "reset" or "carried".
-    """
-    if fields["rules"] not in state.RULES:
-        raise ValueError(f"config.ttp.rules must be one of {', '.join(state.RULES)}.")
-    reset = str(fields["reset"])
-    if not (reset in ("subject", "never") or reset.isdigit()):
-        raise ValueError('config.ttp.reset must be "subject", "never" or a number of frames.')
-    if fields["normalisers"] not in ("reset", "carried"):
-        raise ValueError('config.ttp.normalisers must be "reset" or "carried".')
-    moves = fields["rotation"], fields[f"{scenario}_rotation_prob"]
-    return Settings(
-        scenario=scenario,
-        iterations=fields["iterations"],
-        batch_size=fields["batch_size"],
-        learning_rate=fields["learning_rate"],
-        reset_every=int(reset) if reset.isdigit() else 0,
-        keep_normalisers=fields["normalisers"] == "carried",
-        rules=fields["rules"],
-        ranges=augment.Ranges(*moves, fields["scale"], fields["flip_prob"]),
-        image_size=image_size,
-        bgr=bgr,
-    )
-
-
 def check_method(method: str, settings: Settings) -> None:
-    """Raise ValueError for a network that can't be personalized, or not by these settings."""
-    if method == "baseline":
-        raise ValueError("a baseline has no self-supervised task: it can't be personalized.")
-    if method == "rotation" and settings.ranges.rotation_prob > 0:
-        raise ValueError(
-            "quarter turns can't be told in pictures that are turned at random: the method "
-            f'"rotation" needs --config.ttp.{settings.scenario}_rotation_prob=0 (for a model\'s '
-            "file, when it is exported)."
-        )
+    """Raise ValueError for a network that can't be personalized, or not by these settings.
 
-
-class Tools(NamedTuple):
-    """The unchanging parts of personalization, bound once: static but for their arrays."""
-
-    model: PoseNet
-    tx: optax.GradientTransformation
-    settings: Settings
+    Args:
+      method: of the network, `PoseNet.method`.
+      settings: how to personalize.
+    """
+    task = tasks.of(method, settings.equivariance)
+    methods.of(settings.method).check(task, settings)
 
 
 def tools(model: PoseNet, settings: Settings) -> Tools:
@@ -138,24 +71,25 @@ def start(
       capacity: frames to remember.
       shape: height and width of the frames' windows.
     """
-    adaptation = state.start_adaptation(base, state.RULES[tools.settings.rules], tools.tx)
+    adaptation = tools.method.start(base, tools)
     adaptation = adaptation.replace(normalisers=jnp.copy(base.normalisers))
     frame, period = (jnp.zeros((), jnp.int32) for _ in range(2))
     return Subject(adaptation, memory.empty(capacity, shape), jnp.copy(key), frame, period)
 
 
 def online(
-    subject: Subject, base: state.Base, vgg: VGG16, frames: Frames, *, tools: Tools
+    subject: Subject, base: state.Base, vgg: VGG16 | None, frames: Frames, *, tools: Tools
 ) -> tuple[Subject, tuple[jax.Array, jax.Array]]:
     """Per frame: update with it as the target, then predict it.
 
     Sources are drawn from what is remembered of the frames s <= t, the current one included; pair 0
-    is not augmented. A video may be cut into chunks anywhere.
+    is not augmented. Methods without a source draw their frames so, the current one first. A video
+    may be cut into chunks anywhere.
 
     Args:
       subject: its state.
       base: the trained model.
-      vgg: features of the perceptual loss.
+      vgg: features of the perceptual loss; None if `Tools.needs_features` is false.
       frames: the next n frames.
       tools: see `tools`.
 
@@ -168,7 +102,7 @@ def online(
         key = jax.random.fold_in(subject.key, subject.frame)
         adaptation, past, period = subject.adaptation, subject.memory, subject.period
         if settings.reset_every:  # as if a new video began; not on frames that only fill a chunk
-            fresh = state.start_adaptation(base, state.RULES[settings.rules], tools.tx)
+            fresh = tools.method.start(base, tools)
             fresh = fresh.replace(step=adaptation.step)  # counts all updates
             if settings.keep_normalisers:
                 fresh = fresh.replace(normalisers=adaptation.normalisers)
@@ -180,11 +114,9 @@ def online(
         past = memory.remember(past, frame, jax.random.fold_in(key, 2))
 
         def update(adaptation):
-            sources, affines = online_pairs(key, past, frame.crops, settings)
-            alone = jax.tree.map(lambda leaf: leaf[None], frame)
-            target = cut(alone, jnp.zeros_like(sources), affines, settings)
-            pairs = target, cut(past, sources, affines, settings)
-            return _update(adaptation, base, vgg, pairs, tools=tools)
+            now = jax.tree.map(lambda leaf: leaf[None], frame)
+            drawn = tools.method.draw(key, past, now, settings)
+            return _update(adaptation, base, vgg, drawn, tools=tools)
 
         adaptation = jax.lax.cond(frame.valid, update, lambda a: a, adaptation)
         after = Subject(adaptation, past, subject.key, subject.frame + 1, period)
@@ -205,9 +137,9 @@ def watch(subject: Subject, frames: Frames) -> Subject:
 
 
 def adapt_offline(
-    subject: Subject, base: state.Base, vgg: VGG16, *, tools: Tools, count: int
+    subject: Subject, base: state.Base, vgg: VGG16 | None, *, tools: Tools, count: int
 ) -> Subject:
-    """`count` updates on pairs drawn from all that is remembered.
+    """`count` updates on pairs, or single frames, drawn from all that is remembered.
 
     Update number i is left out unless i < the valid frames seen: as many updates as frames is the
     paper's rule. `subject.frame` counts them; set it to 0 after `watch`.
@@ -219,9 +151,8 @@ def adapt_offline(
 
         def update(adaptation):
             key = jax.random.fold_in(subject.key, i)
-            targets, sources, affines = offline_pairs(key, past, settings)
-            pairs = (cut(past, index, affines, settings) for index in (targets, sources))
-            return _update(adaptation, base, vgg, tuple(pairs), tools=tools)
+            drawn = tools.method.draw(key, past, None, settings)
+            return _update(adaptation, base, vgg, drawn, tools=tools)
 
         adaptation = jax.lax.cond(i < past.seen, update, lambda a: a, adaptation)
         return (adaptation, i + 1), None
@@ -255,7 +186,7 @@ def look(
 
 
 def personalize(
-    base: state.Base, vgg: VGG16, frames: Frames, key: jax.Array, *, tools: Tools
+    base: state.Base, vgg: VGG16 | None, frames: Frames, key: jax.Array, *, tools: Tools
 ) -> tuple[Subject, tuple[jax.Array, jax.Array]]:
     """A whole subject in one call, in the settings' scenario: `over_subjects`' unit of work."""
     count, height, width, _ = frames.pictures.shape
@@ -272,42 +203,13 @@ def again(subject: Subject) -> Subject:
     return subject.replace(frame=jnp.zeros_like(subject.frame))
 
 
-def _update(adaptation, base, vgg, pairs, *, tools):
+def _update(adaptation, base, vgg, drawn, *, tools):
     def one(_, adaptation):
-        return steps.adapt_step(
-            adaptation, base, pairs, vgg, model=tools.model, tx=tools.tx, bgr=tools.settings.bgr
-        )
+        return tools.method.update(adaptation, base, vgg, drawn, tools)
 
     if tools.settings.iterations == 1:
         return one(0, adaptation)
     return jax.lax.fori_loop(0, tools.settings.iterations, one, adaptation)
-
-
-def online_pairs(
-    key: jax.Array, past: Memory, crop: jax.Array, settings: Settings
-) -> tuple[jax.Array, jax.Array]:
-    """Draw one frame's pairs: places of the sources [B], affines [B, 2, 3] in the target's crop."""
-    sources = memory.draw(past, key, settings.batch_size)
-    scale, degrees, flip = augment.draw(
-        jax.random.fold_in(key, 1), settings.batch_size, settings.ranges
-    )
-    first = jnp.arange(settings.batch_size) == 0
-    scale, degrees = jnp.where(first, 1.0, scale), jnp.where(first, 0.0, degrees)
-    crops = jnp.broadcast_to(crop, (settings.batch_size, 3))
-    return sources, geometry.crop_affine(crops, settings.image_size, scale, degrees, flip & ~first)
-
-
-def offline_pairs(
-    key: jax.Array, past: Memory, settings: Settings
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Draw pairs of all frames: places of targets and sources [B], affines [B, 2, 3]."""
-    target_key, source_key, key = jax.random.split(key, 3)
-    targets, sources = (
-        memory.draw(past, own, settings.batch_size) for own in (target_key, source_key)
-    )
-    moves = augment.draw(jax.random.fold_in(key, 1), settings.batch_size, settings.ranges)
-    affines = geometry.crop_affine(past.crops[targets], settings.image_size, *moves)
-    return targets, sources, affines
 
 
 def check_finite(peaks, settings: Settings | None = None) -> None:
@@ -325,18 +227,6 @@ def check_finite(peaks, settings: Settings | None = None) -> None:
         f"personalization ran away to NaN: lower config.ttp.learning_rate ({settings.learning_rate}"
         f") or config.ttp.iterations ({settings.iterations})."
     )
-
-
-def cut(
-    frames: Frames | Memory, index: jax.Array, affines: jax.Array, settings: Settings
-) -> jax.Array:
-    """Cut crops [n, S, S, 3] of frames `index` [n] by `affines` [n, 2, 3], in network colours."""
-
-    def one(i, affine):
-        own = geometry.window_affine(affine, frames.views[i])
-        return geometry.warp(frames.pictures[i], own, settings.image_size)
-
-    return normalize(jax.vmap(one)(index, affines), bgr=settings.bgr)
 
 
 def _predict_frame(base, delta, frame, tools):

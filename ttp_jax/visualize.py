@@ -12,11 +12,14 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from ttp_jax import palette
+
 SUPERSAMPLE = 4  # Pillow draws without anti-aliasing: draw larger, then average.
-WHITE, RED, GREEN = (255, 255, 255), (255, 84, 112), (64, 224, 120)
+WHITE = (255, 255, 255)
 INK = (20, 20, 24)
 GAP = 4  # between the pictures of a grid
 TEXT = 13  # font size
+DASH = 2.5  # length of a dash, in widths of the line
 WARMTH = np.array(  # from cold to warm
     [[58, 76, 160], [116, 173, 209], [254, 236, 160], [253, 150, 70], [222, 40, 32]]
 )
@@ -54,11 +57,27 @@ class _Canvas:
             for r, fill in ((radius + 0.5, INK), (radius, color)):
                 self.draw.circle(center, r * self.unit, fill=tuple(fill))
 
-    def line(self, a, b, color, width: float = 1.5):
-        """Draw a line with round ends, `width` in units."""
+    def ring(self, center, color, radius: float = 2.0):
+        """Draw a circle with a dark rim, `radius` in units."""
+        center = self.place(center)
+        if center:
+            for width, ink in ((1.0, INK), (0.5, color)):
+                edge = (radius + width / 2) * self.unit
+                self.draw.circle(center, edge, outline=tuple(ink), width=round(width * self.unit))
+
+    def line(self, a, b, color, width: float = 1.5, dashed: bool = False):
+        """Draw a line with round ends, `width` in units; dashes have flat ends."""
         a, b = self.place(a), self.place(b)
-        if a and b:
+        if not (a and b):
+            return
+        if not dashed:
             self._stroke(a, b, color, width * self.unit)
+            return
+        parts = max(1, round(math.dist(a, b) / (DASH * width * self.unit)))
+        ends = np.linspace(a, b, 2 * (parts // 2) + 2).tolist()
+        for start, end in zip(ends[0::2], ends[1::2], strict=True):
+            flat = [tuple(start), tuple(end)]
+            self.draw.line(flat, fill=tuple(color), width=max(1, round(width * self.unit)))
 
     def arrow(self, a, b, color, width: float = 1.0):
         """Draw an arrow with a dark rim from a to b; only its head if they are close."""
@@ -93,31 +112,63 @@ class _Canvas:
 def draw_joints(image, joints, skeleton, visible=None, scale: int = 1) -> np.ndarray:
     """Draw limbs and joints [K, 2] in the skeleton's colours; invisible ones are left out."""
     canvas = _Canvas(image, scale)
-    _stick(canvas, joints, skeleton, visible, skeleton.colors.tolist())
+    _stick(canvas, joints, skeleton, visible, skeleton.colors)
     return canvas.picture()
 
 
-def overlay(frame, before, after, skeleton, truth=None, visible=None, scale: int = 1) -> np.ndarray:
+def overlay(
+    frame,
+    before,
+    after,
+    skeleton,
+    truth=None,
+    visible=None,
+    scale: int = 1,
+    *,
+    confidence=None,
+    pcutoff: float = 0.0,
+) -> np.ndarray:
     """Draw one frame's joints before and after personalization, and the truth if there is one.
 
-    `visible` [K] is that of the true joints; predictions are always drawn.
+    "before" is orange and dashed and lies under "after", which is blue; the left side is darker
+    than the right one (`ttp_jax.palette`). The truth is white.
+
+    Args:
+      frame: picture [H, W, 3].
+      before: joints [K, 2].
+      after: likewise.
+      skeleton: of the joints.
+      truth: likewise, or None.
+      visible: [K], whether the truth is known; predictions are always drawn.
+      scale: enlarges the picture.
+      confidence: [K] before and [K] after, or None.
+      pcutoff: joints of less confidence are hollow, without limbs.
     """
     canvas = _Canvas(frame, scale)
-    poses = {"before": (before, RED, None), "after": (after, GREEN, None)}
     if truth is not None:
-        poses = {"truth": (truth, WHITE, visible), **poses}
-    for joints, color, seen in poses.values():
-        _stick(canvas, joints, skeleton, seen, [color] * skeleton.size, radius=1.4, width=1.0)
+        _stick(canvas, truth, skeleton, visible, [WHITE] * skeleton.size, radius=1.4, width=1.0)
+    for i, (pose, joints) in enumerate((("before", before), ("after", after))):
+        sure = None if confidence is None else ~(np.asarray(confidence[i]) < pcutoff)
+        look = {"radius": 1.4, "width": 1.0, "dashed": pose == "before", "sure": sure}
+        _stick(canvas, joints, skeleton, None, palette.colors(skeleton, pose), **look)
     image = Image.fromarray(canvas.picture())
     draw, x = ImageDraw.Draw(image), GAP
-    for name, (_, color, _) in poses.items():
+    named = {pose: palette.POSES[pose]["right"] for pose in palette.POSES}
+    if truth is not None:
+        named = {"truth": WHITE, **named}
+    for name, color in named.items():
         draw.text((x, GAP), name, fill=color, font=_font(), stroke_width=2, stroke_fill=INK)
         x += draw.textlength(name, font=_font()) + 3 * GAP
     return np.asarray(image)
 
 
-def _stick(canvas, joints, skeleton, visible, colors, radius=2.0, width=1.5):
-    """Draw limbs, then joints. A limb has the mean colour of its ends."""
+def _stick(
+    canvas, joints, skeleton, visible, colors, radius=2.0, width=1.5, dashed=False, sure=None
+):
+    """Draw limbs, then joints. A limb has the mean colour of its ends.
+
+    Joints that aren't `sure` [K] are hollow, and limbs that end in one are left out.
+    """
     joints = np.array(joints, np.float64)
     if joints.shape != (skeleton.size, 2):
         raise ValueError(
@@ -125,14 +176,16 @@ def _stick(canvas, joints, skeleton, visible, colors, radius=2.0, width=1.5):
         )
     if visible is not None:
         joints[~np.asarray(visible).astype(bool)] = np.nan
+    sure = np.ones(skeleton.size, bool) if sure is None else np.asarray(sure)
+    limbs = [(a, b) for a, b in skeleton.limbs if sure[a] and sure[b]]
     # A dark rim under all limbs keeps them apart from a picture of their own colour.
-    for a, b in skeleton.limbs:
+    for a, b in limbs:
         canvas.line(joints[a], joints[b], INK, width + 1.0)
-    for a, b in skeleton.limbs:
+    for a, b in limbs:
         mixed = np.mean([colors[a], colors[b]], axis=0).astype(int).tolist()
-        canvas.line(joints[a], joints[b], mixed, width)
-    for joint, color in zip(joints, colors, strict=True):
-        canvas.dot(joint, color, radius)
+        canvas.line(joints[a], joints[b], mixed, width, dashed)
+    for joint, color, filled in zip(joints, np.array(colors).tolist(), sure, strict=True):
+        (canvas.dot if filled else canvas.ring)(joint, color, radius)
 
 
 # --- The paper's Figure 5 ------------------------------------------------------------------------
@@ -153,7 +206,7 @@ def figure5(
     """Draw examples like the paper's Figure 5, one a row.
 
     Columns: input; self-supervised keypoints coloured by contribution, with an arrow to each joint
-    they have an affinity above `threshold` with; supervised keypoints; reconstruction; and the
+    they have an affinity above `threshold` with; the joints; reconstruction; and the
     ground truth if a row has it. Differs from the paper: arrows stay in the keypoints' own picture.
 
     Args:
@@ -163,7 +216,7 @@ def figure5(
       scale: enlarges every picture.
       threshold: affinity, 0.1 in the paper.
     """
-    headers = ["input", "self-supervised", "supervised", "reconstruction"]
+    headers = ["input", "self-supervised", "joints", "reconstruction"]
     with_truth = any(row.get("truth") is not None for row in rows)
     images = []
     for row in rows:

@@ -123,7 +123,7 @@ def project(
         tuple(frozenset().union(*(label.shared for label in group)) for group in groups.values()),
         _footage(videos, crops or {}, recordings, groups, options),
         (*left_out, *counts.sentences()),
-        tuple(dict.fromkeys((*notes, *sheets))),
+        tuple(dict.fromkeys((*notes, *_unmatched(path, recordings, options), *sheets))),
     )
 
 
@@ -258,20 +258,29 @@ def _subjects(recording: Recording, options: Options) -> list[tuple[str, bool]]:
     return subjects
 
 
+def _unmatched(path: Path, recordings: Sequence[Recording], options: Options) -> list[str]:
+    """Say which labels the pattern for subjects doesn't match; raises DataError where none does."""
+    if not options.subject:
+        return []
+    rows = [(recording, row) for recording in recordings for row in recording.sheet.rows]
+    missing = [row for r, row in rows if not _by_pattern(options.subject, r, row)]
+    if len(missing) == len(rows):
+        raise DataError(
+            f"{path}: the subject pattern {options.subject!r} matches none of the pictures, such "
+            f"as {rows[0][0].name}/{names.file(rows[0][1].picture)}."
+        )
+    first = f" (the first: {missing[0].picture})" if missing else ""
+    what = "labels don't match the subject pattern: their folder or video is the subject"
+    return [f"{len(missing)} {what}{first}."] if missing else []
+
+
 def _by_pattern(pattern: str, recording: Recording, row: Row) -> str:
-    """The subject that a pattern finds in a picture's folder and file."""
-    place = f"{recording.name}/{names.file(row.picture)}"
+    """The subject that a pattern finds in a picture's folder and file, "" where it finds none."""
     try:
-        found = re.search(pattern, place)
+        found = re.search(pattern, f"{recording.name}/{names.file(row.picture)}")
     except re.error as error:
         raise DataError(f"subject pattern {pattern!r}: {error}.") from error
-    if not found:
-        raise DataError(
-            f"{row.where}: the subject pattern {pattern!r} doesn't match {place}: extend it, "
-            "for example by |^([^/]+)/ for the folder's name."
-        )
-    groups = [group for group in found.groups() if group]
-    return groups[0] if groups else found[0]
+    return next((group for group in found.groups() if group), found[0]) if found else ""
 
 
 # --- Clips ---------------------------------------------------------------------------------------

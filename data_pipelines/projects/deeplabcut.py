@@ -23,7 +23,7 @@ DRAWN = "_labeled"  # ends the name of a folder of pictures that DeepLabCut has 
 
 def is_one(path: Path) -> bool:
     """Whether a folder is a project of DeepLabCut, or a folder of its labelled pictures."""
-    folders = [path, *files.entries(path / FOLDER)]
+    folders = files.entries(path / FOLDER) if (path / FOLDER).is_dir() else [path]
     return any(labels_in(folder) for folder in folders if folder.is_dir())
 
 

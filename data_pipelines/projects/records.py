@@ -23,7 +23,8 @@ class Options:
       view: the camera to read, where a project has several.
       category: COCO's category, where several have keypoints.
       subject: regular expression on a picture's "folder/file" (or "video/frame"): its first group
-        that matched, or all of the match, names the subject. The folder or video if empty.
+        that matched, or all of the match, names the subject. The folder or video where it doesn't
+        match, or is empty.
       subject_field: field of COCO annotations that names the subject; track_id or person_id if
         empty and there.
       exclude: subjects, folders or videos to leave out: patterns such as "*TESTSET*,File162".

@@ -60,8 +60,14 @@ def sheet(path: Path, *, scorer: str = "", individuals: Sequence[str] = ()) -> S
     columns = _columns(table.header, scorer, path)
     wanted, notes = _wanted(list(columns), individuals, path)
     names = list(dict.fromkeys(part for who in wanted for part in columns[who]))
-    rows, blank = [], 0
-    for number in range(len(table.index)):
+    rows, blank, taken = [], 0, {}
+    for number, picture in enumerate(table.index):
+        if picture in taken:
+            raise DataError(
+                f"{table.where[number]}: a second row of {picture}, after {taken[picture]}: keep "
+                "one of them."
+            )
+        taken[picture] = table.where[number]
         found = [_row(table, number, who, columns[who], names) for who in wanted]
         labelled = [row for row in found if not np.isnan(row.joints).all()]
         rows += labelled
@@ -149,6 +155,8 @@ def _from_csv(path: Path) -> _Table:
         )
     header = {title: line for title, (_, line) in zip(titles, lines, strict=False)}
     width = len(header["coords"])
+    if len(set(header["scorer"][1:]) - {""}) == 1:  # one scorer, not always above all columns
+        header["scorer"] += header["scorer"][-1:] * (width - len(header["scorer"]))
     # Newer files have the picture's path in three columns, for which the header is empty.
     start = next((i for i, cell in enumerate(header["coords"]) if i and cell), width)
     # Some tools write a row without labels with too few cells; a last one may be cut off.

@@ -14,22 +14,44 @@ from ttp_jax.models.layers import Conv, Linear, tiny_normal, torch_default_bias
 from ttp_jax.models.reconstruction import CodeEncoder, Renderer
 from ttp_jax.models.transformer import AffinityDecoder
 
-METHODS = ("transformer", "shared", "rotation", "baseline")
-WITH_KEYPOINTS = ("transformer", "shared")  # whose self-supervised task is reconstruction
-
 SUPERVISED = ("mse", "cross_entropy")  # losses of the named joints
 
 
+class Parts(NamedTuple):
+    """The parts that a method builds on the encoder.
+
+    Attributes:
+      task: the self-supervised task, a key of `tasks.TASKS`.
+      keypoints: whether there are self-supervised maps, both code encoders and the renderer.
+      affinity: whether the joints are weighted sums of the self-supervised maps, with weights from
+        the Transformer (Eq. 8); else they have a head of their own.
+      turns: whether there is a linear head that tells quarter turns.
+    """
+
+    task: str
+    keypoints: bool = False
+    affinity: bool = False
+    turns: bool = False
+
+
+METHODS = {
+    "transformer": Parts("keypoints", keypoints=True, affinity=True),
+    "shared": Parts("keypoints", keypoints=True),
+    "rotation": Parts("rotation", turns=True),
+    "baseline": Parts("none"),
+}
+
+
 class Output(NamedTuple):
-    """What one call returns; None where the method or the call has no such part.
+    """What one call returns; None where the network or the call has no such part.
 
     Attributes:
       heatmaps: supervised maps H_sup [B, h, w, K], with peaks of about 1.
       self_heatmaps: raw self-supervised maps H_self [B, h, w, M].
       points: self-supervised keypoints [B, M, 2] in heatmap pixels.
-      affinity: W [B, K, M] (Transformer only).
+      affinity: W [B, K, M].
       reconstruction: [B, H, W, 3] in normalised colours (with a source only).
-      turns: logits [B, 4] of the quarter turns that the target was turned by ("rotation" only).
+      turns: logits [B, 4] of the quarter turns that the target was turned by.
       logits: [B, h, w, K], whose softmax over places the heatmaps are (trained by cross-entropy).
     """
 
@@ -47,10 +69,10 @@ class PoseNet(nn.Module):
 
     Attributes:
       num_joints: K named joints.
-      method: "transformer" (H_sup = H_self W^T, Eq. 8), "shared" (own supervised head, the
-        ablation "Feat. shared (keypoint)"), "rotation" (the ablation "Feat. shared (rotation)": own
-        supervised head, and a linear head that tells quarter turns from the features' means, after
-        Sun et al. 2020) or "baseline" (supervised task only).
+      method: a key of `METHODS`: "transformer" (H_sup = H_self W^T, Eq. 8), "shared" (own
+        supervised head, the ablation "Feat. shared (keypoint)"), "rotation" (the ablation "Feat.
+        shared (rotation)": own supervised head, and a linear head that tells quarter turns from
+        the features' means, after Sun et al. 2020) or "baseline" (supervised task only).
       num_maps: M self-supervised keypoints.
       sigma: of the bottleneck's Gaussians, in heatmap pixels.
       logit_scale: factor on the maps whose soft-argmax the bottleneck takes. The supervised loss
@@ -94,9 +116,14 @@ class PoseNet(nn.Module):
     temperature: float = 0.0
     dtype: jnp.dtype = jnp.float32
 
-    def setup(self):
+    @property
+    def parts(self) -> Parts:
+        """What the method builds on the encoder."""
         if self.method not in METHODS:
-            raise ValueError(f"model.method is {self.method!r}, expected one of {METHODS}.")
+            raise ValueError(f"model.method is {self.method!r}, expected one of {tuple(METHODS)}.")
+        return METHODS[self.method]
+
+    def setup(self):
         self.encoder = encoders.build(
             self.encoder_kind,
             self.dtype,
@@ -106,13 +133,13 @@ class PoseNet(nn.Module):
             upsamplings=self.upsamplings,
             last_stride=self.last_stride,
         )
-        if self.method in WITH_KEYPOINTS:
+        if self.parts.keypoints:
             bias_init = torch_default_bias(self.encoder.features)
             self.self_head = Conv(self.num_maps, 1, bias_init=bias_init, dtype=self.dtype)
             self.appearance = CodeEncoder(self.appearance_widths, self.code_kernel, self.dtype)
             self.keypoint_encoder = CodeEncoder(self.keypoint_widths, self.code_kernel, self.dtype)
             self.renderer = Renderer(self.appearance_widths[::-1], self.dtype)
-        if self.method == "transformer":
+        if self.parts.affinity:
             self.decoder = AffinityDecoder(
                 self.num_joints,
                 self.num_maps,
@@ -122,9 +149,9 @@ class PoseNet(nn.Module):
                 self.dropout,
                 self.dtype,
             )
-        if self.method == "rotation":
+        if self.parts.turns:
             self.rotation_head = Linear(4)
-        if self.method != "transformer":
+        if not self.parts.affinity:
             self.supervised_head = Conv(
                 self.num_joints,
                 1,
@@ -139,7 +166,7 @@ class PoseNet(nn.Module):
         """Run both tasks on `target` [B, H, W, 3]; reconstruct it from `source` where given."""
         features, self_maps, points = self.keypoints(target, train=train)
         affinity = None
-        if self.method == "transformer":
+        if self.parts.affinity:
             affinity = self.decoder(features, train)
             maps = jnp.einsum("bhwm,bkm->bhwk", self_maps, affinity)  # Eq. 8
         else:
@@ -148,7 +175,7 @@ class PoseNet(nn.Module):
         if source is not None and self_maps is not None:
             picture = self.reconstruct(source, points, self_maps.shape[1:3], train=train)
         turns = None
-        if self.method == "rotation":
+        if self.parts.turns:
             turns = self.rotation_head(_widen(features).mean((1, 2)))
         logits = None
         if self.temperature:
@@ -159,7 +186,7 @@ class PoseNet(nn.Module):
     def keypoints(self, target: jax.Array, *, train: bool = False) -> Any:
         """Features, raw self-supervised maps and their points; the path adaptation goes."""
         features = self.encoder(target, train)
-        if self.method not in WITH_KEYPOINTS:
+        if not self.parts.keypoints:
             return features, None, None
         self_maps = _widen(self.self_head(features))
         return features, self_maps, heatmaps.soft_argmax(self.logit_scale * self_maps)
@@ -207,7 +234,7 @@ def from_config(
     """
     dtypes = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
     if fields["method"] not in METHODS:
-        raise ValueError(f"config.model.method must be one of {METHODS}.")
+        raise ValueError(f"config.model.method must be one of {tuple(METHODS)}.")
     if precision not in dtypes:
         raise ValueError(f"config.train.precision must be one of {tuple(dtypes)}.")
     # JSON has lists where flax modules, which are hashed, need tuples.

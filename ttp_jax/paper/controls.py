@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 
 from ttp_jax import state
-from ttp_jax.models.pose import WITH_KEYPOINTS
 from ttp_jax.runs import diagnostics
 from ttp_jax.runs.batch import Runner
 from ttp_jax.runs.experiment import Experiment
@@ -22,7 +21,7 @@ class Controls:
     Attributes:
       joints: of each clip, by the model of the person before (of the last, for the first).
       errors: of the reconstruction (`diagnostics.prober`), "before" personalization, "after" it,
-        and by the model of that "stranger"; methods with keypoints only.
+        and by the model of that "stranger"; networks with keypoints only.
       seconds: that all this took.
     """
 
@@ -31,8 +30,8 @@ class Controls:
         self.errors: dict[str, list[dict]] = {}
         self.seconds = 0.0
         self._base, self._plain = base, Runner(experiment, base, "none")
-        keypoints = experiment.config.model.method in WITH_KEYPOINTS
-        self._probe = diagnostics.prober(experiment, base, people) if keypoints else None
+        probes = experiment.task.probe is not None
+        self._probe = diagnostics.prober(experiment, base, people) if probes else None
         self._first: tuple[Any, Any] | None = None
         self._before = None
 
@@ -55,7 +54,7 @@ class Controls:
         models = {"before": {}, "after": own}
         if other is not None:
             models["stranger"] = other
-            self._plain.use(self._base.replace(params=state.adapted(self._base, other)["params"]))
+            self._plain.use(state.adapted_base(self._base, other))
             self.joints[clip.name] = self._plain.one(clip).joints
         if self._probe:
             for name, errors in zip(models, self._probe(clip, [*models.values()]), strict=True):

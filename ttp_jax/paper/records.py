@@ -16,8 +16,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from ttp_jax import tasks
 from ttp_jax.files import read_json, write_atomically
-from ttp_jax.models.pose import WITH_KEYPOINTS
 from ttp_jax.runs import identity
 from ttp_jax.runs.experiment import Experiment
 
@@ -60,8 +60,7 @@ def experiment_of(experiment: Experiment, cell: Cell) -> Experiment:
     """The experiment of a cell."""
     config = experiment.config
     changes: dict[str, Any] = {"seed": cell.seed, "model.method": cell.method}
-    if cell.method == "rotation":
-        # Quarter turns can't be told in pictures that are turned at random.
+    if tasks.of(cell.method).needs_upright:
         changes |= {f"ttp.{scenario}_rotation_prob": 0.0 for scenario in ("online", "offline")}
         changes["train.stages"] = tuple(
             (steps, rate, config.reproduce.rotation_lambda if weight else weight, decay)
@@ -101,7 +100,7 @@ def cell_name(experiment: Experiment, cell: Cell) -> str:
         parts["ttp"] = identity.identifying("ttp", own.ttp, identity.HOW)
     if cell.transfer:
         parts["transfer"] = identity.identifying("data", own.transfer, (*where, "about"))
-    if cell.scenario == POINTS or (cell.scenario == "offline" and cell.method in WITH_KEYPOINTS):
+    if cell.scenario == POINTS or (cell.scenario == "offline" and tasks.of(cell.method).probe):
         parts["probe"] = own.eval.probe_frames
     return f"{cell.title}-{fingerprint(parts)}"
 

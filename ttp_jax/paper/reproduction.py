@@ -183,7 +183,7 @@ def write_report(experiment: Experiment, workdir: pathlib.Path, folder: pathlib.
         text += [f"![{path.stem}]({path.relative_to(workdir).as_posix()})" for path in pictures]
     page = "\n".join(text) + "\n"
     write_atomically(workdir / "report.md", lambda path: path.write_text(page))
-    sections = [report.section("What this is", *map(report.paragraph, (again, *about)))]
+    sections = [report.section("What this is", report.code(again), *map(report.paragraph, about))]
     sections += map(tables.html, found)
     if pictures:
         shown = (report.picture(path, path.stem, path.stem) for path in pictures)

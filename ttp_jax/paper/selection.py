@@ -1,6 +1,7 @@
 """Which cells each table and figure is made of."""
 
-from ttp_jax.models.pose import WITH_KEYPOINTS
+from ttp_jax import tasks
+from ttp_jax.models.pose import METHODS
 from ttp_jax.paper import published
 from ttp_jax.paper.records import POINTS, Cell
 from ttp_jax.runs.experiment import Experiment
@@ -13,7 +14,7 @@ JOINED = ("h36m", "bbc_pose")  # sources of single frames and several videos of 
 def each(experiment: Experiment, method, scenarios, **options):
     if method not in experiment.config.reproduce.methods:
         return []
-    kept = [s for s in scenarios if s == "none" or method != "baseline"]
+    kept = [s for s in scenarios if s == "none" or tasks.of(method) is not tasks.NOTHING]
     return [
         Cell(method, s, seed, **options) for s in kept for seed in experiment.config.reproduce.seeds
     ]
@@ -120,5 +121,5 @@ def choice(experiment: Experiment, rate, count):
 
 
 def points_cells(experiment: Experiment):
-    for method in WITH_KEYPOINTS:
+    for method in (m for m in METHODS if tasks.of(m).probe):
         yield from each(experiment, method, (POINTS, "offline"))

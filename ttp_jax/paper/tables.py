@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from ttp_jax import report
-from ttp_jax.models.pose import WITH_KEYPOINTS
+from ttp_jax import report, tasks
 from ttp_jax.paper import figures, published, selection, statistics
 from ttp_jax.paper.pages import COST, Table
 from ttp_jax.paper.records import POINTS, Cell
@@ -301,7 +300,7 @@ def _choice_table(experiment: Experiment, find: Find) -> Table:
 
 def _points_table(experiment: Experiment, find: Find) -> Table:
     rows = []
-    for method in (m for m in experiment.config.reproduce.methods if m in WITH_KEYPOINTS):
+    for method in (m for m in experiment.config.reproduce.methods if tasks.of(m).probe):
         probes = statistics.there(find, selection.each(experiment, method, (POINTS,)))
         offline = statistics.there(find, selection.each(experiment, method, ("offline",)))
         offline = [cell for cell in offline if "bottleneck" in cell]

@@ -11,7 +11,7 @@ import numpy as np
 from data_pipelines import pipeline
 from ttp_jax import convert, fetch, losses, skeletons, state, steps
 from ttp_jax.checkpoint import Best, Checkpoints, base_of, blazepose_path, read_model
-from ttp_jax.models import pose, vgg
+from ttp_jax.models import vgg
 from ttp_jax.models.pose import normalize
 from ttp_jax.runs import identity, sources
 from ttp_jax.runs.experiment import Config, Experiment, build, model_path
@@ -162,7 +162,7 @@ def released_base(experiment: Experiment, path: str) -> state.Base:
     empty = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), dict(shapes))
     loaded = convert.load_model(path, empty)
     normalisers = np.ones(experiment.config.loss.levels + 1, np.float32)
-    if experiment.config.model.method in pose.WITH_KEYPOINTS:
+    if experiment.task.needs_features:
         features = experiment.features
         known = features.normalisers is not None
         clips = [] if known else sources.load_clips(experiment.data, "train")

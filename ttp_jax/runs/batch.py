@@ -69,7 +69,8 @@ class Runner:
         # What is carried from subject to subject makes them wait for each other.
         self._planner = Planner(experiment, scenario, Strategy() if self.carries else strategy)
         self._everywhere, self._split = self._planner.places
-        self._features = experiment.features if scenario != "none" else None
+        wanted = scenario != "none" and self._planner.programs().tools.needs_features
+        self._features = experiment.features if wanted else None
         self.use(base)
         self._previous: state.Adaptation | None = None
         self.stop = threading.Event()

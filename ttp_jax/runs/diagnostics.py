@@ -11,11 +11,11 @@ import numpy as np
 
 from data_pipelines import pipeline
 from data_pipelines.clips import Clip
-from data_pipelines.pipeline import SubjectFrames
-from ttp_jax import driver, geometry, losses, metrics, state, steps, ttp, visualize
+from data_pipelines.windows import SubjectFrames
+from ttp_jax import driver, geometry, losses, metrics, state, ttp, visualize
 from ttp_jax.augment import Ranges
 from ttp_jax.memory import Frames
-from ttp_jax.models.pose import WITH_KEYPOINTS, denormalize, normalize
+from ttp_jax.models.pose import denormalize, normalize
 from ttp_jax.runs import members, sources
 from ttp_jax.runs.experiment import Experiment
 
@@ -26,7 +26,7 @@ AS_IT_IS = Ranges(rotation_prob=0.0, scale=0.0, flip_prob=0.0)
 
 
 def bottleneck(experiment: Experiment, base: state.Base, clips) -> dict[str, float]:
-    """The three label-free errors on frames of these clips (`steps.probe`), mean over clips."""
+    """The errors of the task's `probe` on frames of these clips, mean over clips."""
     errors = prober(experiment, base, len(clips))
     return mean_errors([errors(clip, [{}])[0] for clip in clips])
 
@@ -39,13 +39,14 @@ def mean_errors(errors: Sequence[dict]) -> dict[str, float]:
 def prober(
     experiment: Experiment, base: state.Base, people: int
 ) -> Callable[[Clip, Sequence[state.Flat]], list[dict]]:
-    """Return a function (clip, deltas) -> per delta the three errors of `steps.probe`.
+    """Return a function (clip, deltas) -> per delta the errors of the task's `probe`.
 
     A delta is what personalization changed of the base, {} for the base itself; all see the same
     frames, `config.eval.probe_frames` over so many people.
     """
     settings = experiment.settings("none")
-    probe = jax.jit(functools.partial(steps.probe, model=experiment.net))
+    assert experiment.task.probe is not None
+    probe = jax.jit(functools.partial(experiment.task.probe, model=experiment.net))
     wanted = max(4, experiment.config.eval.probe_frames // people)
     size, batches = min(wanted, BATCH), max(1, wanted // BATCH)
 
@@ -131,9 +132,9 @@ def before_and_after(
       a few frames, each from another frame's look; "held-out reconstruction" in its place the
       same of held-out frames, where there are some. "agreement", of a Transformer, is the distance
       of the joints from the points that they are made of, weighted by the affinity, in sides of the
-      box. Nothing of a method without keypoints.
+      box. Nothing of a network without self-supervised keypoints.
     """
-    if experiment.config.model.method not in WITH_KEYPOINTS:
+    if not experiment.net.parts.keypoints:
         return {}
     settings, told = experiment.settings("none"), {}
     readable = np.flatnonzero(np.isfinite(found[0][1]).all((1, 2)))

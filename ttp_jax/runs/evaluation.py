@@ -8,7 +8,6 @@ import numpy as np
 from data_pipelines import clips as clips_lib
 from ttp_jax import metrics, visualize
 from ttp_jax.files import read_json, write_json
-from ttp_jax.models.pose import WITH_KEYPOINTS
 from ttp_jax.runs import (
     base_model,
     boxes,
@@ -79,7 +78,7 @@ def evaluate(experiment: Experiment, workdir: pathlib.Path) -> dict:
         report["recommended"] = comparison.recommendation(rows, adapted, len(test))
         say(f"\n{report['recommended']}")
     _draw_overlays(experiment, workdir, test, predictions)
-    if experiment.config.model.method in WITH_KEYPOINTS:
+    if experiment.task.probe:
         report["bottleneck"] = {"test": diagnostics.bottleneck(experiment, base, test)}
         if training:
             report["bottleneck"]["training"] = diagnostics.bottleneck(

@@ -10,7 +10,7 @@ import optax
 from ml_collections import ConfigDict, FrozenConfigDict
 
 from configs import common
-from ttp_jax import checkpoint, skeletons, state, ttp
+from ttp_jax import checkpoint, skeletons, state, tasks, ttp
 from ttp_jax.files import read_json
 from ttp_jax.models import pose, vgg
 from ttp_jax.models.pose import PoseNet
@@ -66,6 +66,11 @@ class Experiment:
         """Side of the heatmaps, in pixels of the maps."""
         return pose.heatmap_size(self.net, self.image_size)
 
+    @property
+    def task(self) -> tasks.Task:
+        """The self-supervised task."""
+        return tasks.of(self.net.method, self.config.loss.equivariance)
+
     @functools.cached_property
     def features(self) -> vgg.VGG16:
         """Features of the perceptual loss."""
@@ -93,9 +98,16 @@ class Experiment:
         Raises ValueError where the network can't be personalized by them.
         """
         mode = "offline" if scenario == "offline" else "online"
-        own = ttp.settings_from(self.config.ttp, mode, image_size=self.image_size, bgr=self.bgr)
+        own = ttp.settings_from(
+            self.config.ttp,
+            mode,
+            image_size=self.image_size,
+            bgr=self.bgr,
+            flip_order=self.skeleton.flip_order,
+            equivariance=self.config.loss.equivariance,
+        )
         if scenario != "none":
-            ttp.check_method(self.config.model.method, own)
+            ttp.check_method(self.net.method, own)
         return own
 
     def changed(self, changes: dict[str, Any]) -> "Experiment":

@@ -6,7 +6,7 @@ import pathlib
 from typing import Any
 
 from configs import common
-from data_pipelines import renderer
+from data_pipelines.rendered import renderer
 from ttp_jax import state
 from ttp_jax.checkpoint import fingerprint
 from ttp_jax.files import read_json, write_json
@@ -116,6 +116,8 @@ def protocol(config: Config, base: state.Base, scenario: str) -> dict:
         found["zoom"] = config.data.zoom
     if config.skeleton:
         found["skeleton"] = whole["skeleton"]
+    if adapts and config.loss.equivariance:  # a later field, see `identifying`
+        found["equivariance"] = config.loss.equivariance
     return json.loads(json.dumps(found))  # tuples are lists there
 
 

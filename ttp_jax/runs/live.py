@@ -15,8 +15,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from data_pipelines import boxes as boxes_lib
 from data_pipelines import clips as clips_lib
-from data_pipelines import locate, media, pipeline
+from data_pipelines import locate, windows
 from ttp_jax import driver, geometry, state, ttp
 from ttp_jax.checkpoint import fingerprint
 from ttp_jax.files import write_arrays, write_json
@@ -54,10 +55,11 @@ class Live:
         """Compile for pictures of this size."""
         self._settings = experiment.settings("online")
         self._programs = driver.programs(experiment.net, self._settings)
-        self._base, self._features = jax.device_put((base, experiment.features))
+        features = experiment.features if self._programs.tools.needs_features else None
+        self._base, self._features = jax.device_put((base, features))
         size, data = experiment.image_size, experiment.data
         self._pixels = data.oversample * size if data.oversample else np.inf
-        self._shape = pipeline.window_shape(picture.shape[:2], self._pixels, data.context)
+        self._shape = windows.window_shape(picture.shape[:2], self._pixels, data.context)
         key, capacity = subject_key(experiment.seed, NAME), experiment.config.ttp.memory
         self._box = first_box(data.boxes, picture)
         self._follows = bool(data.refine)
@@ -91,7 +93,7 @@ class Live:
 
     def _frames(self, picture):
         crop = geometry.box_to_crop(self._box).astype(np.float32)
-        window, view = pipeline.window_of(picture, crop, self._shape, self._pixels)
+        window, view = windows.window_of(picture, crop, self._shape, self._pixels)
         rows = window, np.array(view, np.float32), crop, np.array(True)
         return Frames(*(jnp.asarray(row)[None] for row in rows))
 
@@ -100,13 +102,15 @@ def first_box(boxes: str, picture: np.ndarray) -> np.ndarray:
     """The box that the config names: a region or the whole picture."""
     if boxes == "whole":
         return geometry.whole_box(picture.shape[:2])
-    box = media.region(boxes)
+    box = boxes_lib.region(boxes)
     if box is None:
         raise clips_lib.DataError(
             f'config.data.boxes is "{boxes}": frames that come one by one need "whole" or a region '
             '"x1,y1,x2,y2"; config.data.refine=1 makes it follow the person.'
         )
-    media.check_place(box, picture.shape[:2], "the first picture", f'config.data.boxes "{boxes}"')
+    boxes_lib.check_place(
+        box, picture.shape[:2], "the first picture", f'config.data.boxes "{boxes}"'
+    )
     return box
 
 

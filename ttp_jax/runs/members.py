@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from data_pipelines.clips import Clip
-from data_pipelines.pipeline import SubjectFrames
+from data_pipelines.windows import SubjectFrames
 from ttp_jax import ttp
 from ttp_jax.checkpoint import Unfinished
 from ttp_jax.driver import CHUNK

@@ -1,9 +1,9 @@
 """What a user gets of an own video beside its keypoints: before and after, to look at and to load.
 
 Written into the folder of the results: NAME_report.html, NAME_overlay.mp4 (both poses over the
-video; before red, after green), exports/NAME_before_adapt.* and NAME_after_adapt.* (formats of
-other tools), and with --labels NAME_scores.json. All of it is made from what is kept on disk, so
-it can be made again, otherwise, without adapting again.
+video; before orange and dashed, after blue), exports/NAME_before_adapt.* and
+NAME_after_adapt.* (formats of other tools), and with --labels NAME_scores.json. All of it is made
+from what is kept on disk, so it can be made again, otherwise, without adapting again.
 """
 
 import dataclasses
@@ -131,14 +131,21 @@ class Outputs:
         outcome = self._outcome(clip)
         poses = {"before": outcome.before, "after": outcome.after}
         if self._how:
-            poses = {key: smooth.smooth(joints, self._how, rate) for key, joints in poses.items()}
+            times = clip.times if exports.is_uneven(clip.times) else None
+            poses = {
+                k: smooth.smooth(joints, self._how, rate, times) for k, joints in poses.items()
+            }
         files = self._export(outcome, poses, rate)
         video = self._folder / f"{name}_overlay.mp4"
         files.append(overlay_video(video, outcome, poses, self._skeleton, rate))
+        about_times = exports.note_on_times(clip.times, self._formats, f"{name}.csv")
         texts = {
             "quality": personal_report.quality(outcome, poses, self._skeleton),
             **self._scores(outcome, poses),
-            "notes": personal_report.notes(outcome, self._experiment, self._how),
+            "notes": [
+                *personal_report.notes(outcome, self._experiment, self._how),
+                *about_times,
+            ],
         }
         settings = {"scenario": self._scenario, "smoothed": self._how or "no"}
         report = self.report(name)
@@ -212,6 +219,8 @@ class Outputs:
                 (width, height),
                 clip.boxes,
                 self._experiment.data.every,
+                times=clip.times,
+                pictures=clip.frame_names,
             )
             suffix, place = f"_{when}_adapt", self._folder / "exports"
             formats = [name for name in self._formats if name != ENSEMBLE]

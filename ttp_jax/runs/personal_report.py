@@ -7,7 +7,8 @@ from collections.abc import Mapping
 import cv2
 import numpy as np
 
-from ttp_jax import geometry, metrics, report
+from ttp_jax import exports, geometry, metrics, report
+from ttp_jax.report import words
 from ttp_jax.runs.experiment import Experiment
 from ttp_jax.runs.outcome import Outcome
 from ttp_jax.runs.overlay import on_canvas
@@ -49,7 +50,7 @@ def quality(outcome: Outcome, poses, skeleton: Skeleton) -> list[tuple]:
 
 def notes(outcome: Outcome, experiment: Experiment, smoothed: str | None) -> list[str]:
     """What the reader of a report must know of its numbers."""
-    clip, notes = outcome.clip, []
+    clip, notes = outcome.clip, [*outcome.clip.notes]
     if experiment.config.base == "shipped":
         notes.append(
             "The included model has seen rendered people only and makes clear errors "
@@ -61,9 +62,12 @@ def notes(outcome: Outcome, experiment: Experiment, smoothed: str | None) -> lis
         "much finer than a quarter of that, whatever its decimals."
     )
     if smoothed:
+        uneven = exports.is_uneven(clip.times)
         notes.append(
             f"Smoothed ({smoothed}): pictures, video, exports and the figures of the pose; "
             f"{clip.name}.csv is as predicted."
+            + " The filter takes frames for evenly spaced."
+            * (smoothed == "savgol" and uneven)
         )
     if unread := int(np.isnan(outcome.after).all((1, 2)).sum()):
         notes.append(f"{unread} frames could not be read: rows of NaN.")
@@ -77,6 +81,9 @@ def write(
     experiment: Experiment,
     settings: Mapping[str, object],
     texts: dict[str, list],
+    *,
+    found: Mapping | None = None,
+    pcutoff: float = 0.0,
 ) -> None:
     """Write the report.
 
@@ -86,10 +93,14 @@ def write(
       poses: joints [T, K, 2] to show, "before" and "after".
       experiment: what was done.
       settings: what the page says of it beside, name -> value.
-      texts: rows and sentences: "quality", "scores", "about_scores", "notes".
+      texts: rows and sentences: "quality", "scores", "about_scores", "notes" and, if there are
+        some, "warnings".
+      found: whether a person was found, as `presence.Presence.to_dict` says it.
+      pcutoff: joints of less confidence are drawn fainter.
     """
-    readable = np.flatnonzero(np.isfinite(outcome.after).all((1, 2)))
-    few = np.unique(readable[np.linspace(0, len(readable) - 1, MOST_PICTURES).astype(int)])
+    readable = np.flatnonzero(np.isfinite(outcome.after).any((1, 2)))
+    spread = np.linspace(0, len(readable) - 1, min(MOST_PICTURES, len(readable)))
+    few = readable[spread.astype(int)]
     pictures, small = _shown(outcome, poses, few)
     report.personal(
         path,
@@ -107,11 +118,18 @@ def write(
         settings=_settings(outcome, experiment, settings),
         cost=outcome.cost,
         notes=texts["notes"],
+        warnings=texts.get("warnings", []),
+        found=found,
+        confidence=outcome.peaks,
+        pcutoff=pcutoff,
+        seconds=outcome.clip.times,
     )
 
 
 def _shown(outcome: Outcome, poses, few: np.ndarray) -> tuple[list[np.ndarray], dict]:
     """Pictures of a few frames around the person, and the joints in their pixels."""
+    if not len(few):
+        return [], {k: j[few] for k, j in poses.items()}
     left, top, right, bottom = window(outcome.size, poses, few)
     zoom = min(1.0, PIXELS / max(right - left, bottom - top))
     size = max(1, round((right - left) * zoom)), max(1, round((bottom - top) * zoom))
@@ -125,24 +143,17 @@ def _shown(outcome: Outcome, poses, few: np.ndarray) -> tuple[list[np.ndarray], 
 
 
 def _settings(outcome: Outcome, experiment: Experiment, settings: Mapping) -> dict:
-    """What was done, name -> value."""
-    own, data, numbers = experiment.config.ttp, experiment.data, outcome.clip.frame_numbers
-    updates = {
-        "updates a frame": own.iterations,
-        "pairs an update": own.batch_size,
-        "learning rate": own.learning_rate,
-        "what trains": own.rules,
-    }
+    """What was done, name -> value, in words."""
+    data, numbers = experiment.data, outcome.clip.frame_numbers
     step = f", every {data.every}" if data.every > 1 else ""
     return {
         **settings,
-        **(updates if outcome.cost["updates"] else {}),
+        "scenario": words.scenario(str(settings["scenario"])),
+        "model": words.model(experiment.config.base or experiment.name),
+        **(words.updates(experiment.config.ttp) if outcome.cost["updates"] else {}),
+        **words.boxes(data, outcome.clip.boxes, outcome.size),
         "frames": f"{numbers[0]} to {numbers[-1]}{step}",
         "report made": datetime.date.today().isoformat(),
-        "boxes": data.boxes,
-        "boxes refined": data.refine,
-        "boxes fitted by the model": "yes" if data.fit else "no",
-        "model": experiment.config.base or experiment.name,
     }
 
 

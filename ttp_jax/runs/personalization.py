@@ -145,7 +145,7 @@ class _Work:
         base, name = trained, scenario
         if self._person:
             person = people.read(person_file(workdir, self._person), fingerprint(trained))
-            base = trained.replace(params=state.adapted(trained, person.delta)["params"])
+            base = state.adapted_base(trained, person.delta)
             name = f"person-{self._person}"
         self.word = "predict" if name == "none" else name
         self.folder = workdir / "results" / name if folder is None else folder
@@ -248,7 +248,7 @@ class _Work:
             if aside := people.make_room(target, self._about(clip)):
                 say(f"{target}: the model of another run or video is now in {aside}")
             people.write(target, jax.device_get(result.adaptation.delta), self._form, about)
-        if draw and self._experiment.config.model.method == "transformer":
+        if draw and self._experiment.net.parts.affinity:
             seen = self.runner.variables(result), clip, result.frames, result.joints
             sheet = diagnostics.figure5(self._experiment, *seen)
             visualize.save(self.folder / f"{clip.name}.png", sheet)

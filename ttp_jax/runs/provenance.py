@@ -42,6 +42,8 @@ def protocol_line(config: Config, scenario: str, person: str | None = None) -> s
         return f"{which}; {boxes}"
     if held_out := config.ttp.held_out:
         boxes += f"; 1 frame in {held_out} held out of learning"
+    if (method := config.ttp.method) != "ttp":
+        boxes += f"; adapted by the method {method}"
     sees = {"online": "never sees a later frame", "offline": "sees all frames first"}[scenario]
     return (
         f"{scenario}: {config.ttp.iterations} update(s) a frame of {config.ttp.batch_size} pairs, "

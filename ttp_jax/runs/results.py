@@ -1,12 +1,14 @@
 """What a run leaves of a subject: its keypoints as files, and reading them again."""
 
+import csv
 import dataclasses
 import glob
+import io
 import pathlib
 
 import numpy as np
 
-from data_pipelines.pipeline import SubjectFrames
+from data_pipelines.windows import SubjectFrames
 from ttp_jax import state
 from ttp_jax.files import DAMAGED, read_arrays, unused, write_arrays, write_atomically
 from ttp_jax.skeletons import Skeleton
@@ -44,14 +46,22 @@ def fields(joints: np.ndarray, peaks: np.ndarray) -> list[str]:
 
 
 def write_result(folder: pathlib.Path, clip, result: Result, skeleton: Skeleton) -> None:
-    """Write NAME.csv (one row a frame) and, last, NAME.npz, whose presence means done."""
-    name, numbers = clip.name, clip.frame_numbers
-    lines = [",".join(["frame", *columns(skeleton)])]
-    for number, joints, peaks in zip(numbers, result.joints, result.peaks, strict=True):
-        lines.append(",".join([str(number), *fields(joints, peaks)]))
-    text = "\n".join(lines) + "\n"
-    write_atomically(folder / f"{name}.csv", lambda path: path.write_text(text))
-    arrays = {"joints": result.joints, "peaks": result.peaks, "frames": numbers}
+    """Write NAME.csv (one row a frame) and, last, NAME.npz, whose presence means done.
+
+    Where the clip knows the frames' own files or times there is a column (an array) of them, too.
+    """
+    name, leads = clip.name, {"frame": clip.frame_numbers.tolist()}
+    arrays = {"joints": result.joints, "peaks": result.peaks, "frames": clip.frame_numbers}
+    if clip.frame_names is not None:
+        leads["picture"], arrays["pictures"] = clip.frame_names, np.array(clip.frame_names)
+    if clip.times is not None:
+        leads["time"], arrays["times"] = [f"{time:.6f}" for time in clip.times], clip.times
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow([*leads, *columns(skeleton)])
+    for *lead, joints, peaks in zip(*leads.values(), result.joints, result.peaks, strict=True):
+        table.writerow([*lead, *fields(joints, peaks)])
+    write_atomically(folder / f"{name}.csv", lambda path: path.write_text(text.getvalue(), "utf-8"))
     texts = {"inputs": np.array(result.inputs), "origin": np.array(clip.origin)}
     write_arrays(folder / f"{name}.npz", {**arrays, **texts})
 

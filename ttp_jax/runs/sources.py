@@ -5,7 +5,7 @@ import pathlib
 import zlib
 from collections.abc import Sequence
 
-from data_pipelines import bbc_pose, h36m, locate, media, penn, pipeline, synthetic
+from data_pipelines import bbc_pose, h36m, locate, media, penn, pipeline, synthetic, windows
 from data_pipelines import clips as clips_lib
 from ttp_jax.augment import Ranges
 from ttp_jax.runs import labelled
@@ -169,9 +169,9 @@ def unlabelled(
     return [labelled.zoomed(clip, experiment.data.zoom) for clip in found], left_out
 
 
-def subject_frames(experiment: Experiment, clip: clips_lib.Clip) -> pipeline.SubjectFrames:
+def subject_frames(experiment: Experiment, clip: clips_lib.Clip) -> windows.SubjectFrames:
     """The frames of a subject as personalization takes them."""
-    return pipeline.SubjectFrames(
+    return windows.SubjectFrames(
         clip,
         image_size=experiment.image_size,
         oversample=experiment.data.oversample or None,

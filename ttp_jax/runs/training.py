@@ -16,7 +16,6 @@ from data_pipelines import pipeline
 from ttp_jax import parallel, steps, visualize
 from ttp_jax.checkpoint import Best, Checkpoints, base_of
 from ttp_jax.files import read_json, write_json
-from ttp_jax.models.pose import WITH_KEYPOINTS
 from ttp_jax.runs import (
     base_model,
     diagnostics,
@@ -62,7 +61,7 @@ def _train(
     training, held_out = (clips_lib.select(clips, split) for split in ("train", "val"))
     if not training:
         raise clips_lib.DataError(f"no training clips in {experiment.data.root}.")
-    features = experiment.features
+    features = experiment.features if experiment.task.needs_features else None
     mesh = parallel.data_mesh()
     state = _start(experiment, checkpoints, features, training, mesh)
     if experiment.data.source == "project":
@@ -171,7 +170,7 @@ def _start(experiment: Experiment, checkpoints, features, training, mesh) -> Tra
     """The last checkpoint, on all devices; without one a new state."""
     resumes = checkpoints.latest_step() is not None
     normalisers = np.ones(experiment.config.loss.levels + 1, np.float32)
-    if not resumes and experiment.config.model.method in WITH_KEYPOINTS:
+    if not resumes and features is not None:
         normalisers = base_model.normaliser_start(experiment, features, training)
     # A checkpoint has all weights: the file that training began with may be gone.
     start = base_model.random_state if resumes else base_model.init_training
@@ -198,6 +197,7 @@ def _step(experiment: Experiment, tx, reconstruct: bool):
         steps.train_step,
         model=experiment.net,
         tx=tx,
+        task=experiment.task,
         reconstruct=reconstruct,
         accumulate=experiment.config.train.accumulate,
         remat=experiment.config.train.remat,
@@ -288,7 +288,7 @@ def _validate(experiment: Experiment, state, clips, log, step) -> float:
     labels = experiment.skeleton, scoring.measures_from(experiment.config.eval)
     score = scoring.headline(clips, joints, *labels)
     log.scalars(step, {"val_score": score})
-    if experiment.config.model.method == "transformer":
+    if experiment.net.parts.affinity:
         variables = {"params": base.params, "batch_stats": base.batch_stats}
         frames = sources.subject_frames(experiment, clips[0])
         seen = variables, clips[0], frames, joints[0]

@@ -30,15 +30,22 @@ def read(path: str, first: int, skeleton: Skeleton, clip: clips_lib.Clip) -> Lab
       clip: whose labels they are.
     """
     count = clip.num_frames if clip.numbers is None else None
-    known = labels_lib.read(path, skeleton, clip.name, clip.largest, count=count, first=first)
+    pictures = clip.frame_names
+    names = (
+        None if pictures is None else dict(zip(pictures, clip.frame_numbers.tolist(), strict=True))
+    )
+    known = labels_lib.read(
+        path, skeleton, clip.name, clip.largest, count=count, first=first, names=names
+    )
     if not np.isin(known.frames, clip.frame_numbers).any():
         raise clips_lib.DataError(f"{path}: no labelled frame is among those of {clip.name}.")
     return known
 
 
 def digest(path: str) -> str:
-    """SHA-256 of a file of labels."""
-    return hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()
+    """SHA-256 of a file of labels, or of those in a folder."""
+    files = labels_lib.files_of(pathlib.Path(path))
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
 def scores(known: Labels, outcome: Outcome, poses, skeleton: Skeleton) -> dict[str, dict]:

@@ -17,7 +17,7 @@ import numpy as np
 
 from data_pipelines import clips as clips_lib
 from data_pipelines import pipeline
-from ttp_jax import geometry, state, visualize
+from ttp_jax import geometry, state, tasks, visualize
 from ttp_jax.runs import sources
 from ttp_jax.runs.experiment import Experiment
 from ttp_jax.runs.process import say
@@ -54,7 +54,7 @@ def describe_model(experiment: Experiment) -> int:
     say(f"\nparameters {count(params):>14,}")
     for name, part in sorted(params.items()):
         say(f"  {name:<18}{count(part):>8,}")
-    if config.model.method != "baseline":
+    if experiment.task is not tasks.NOTHING:
         say("\ntrains at test time:")
         for name in state.RULES:
             trainable, frozen = state.split(params, state.RULES[name])

@@ -15,7 +15,7 @@ Writes WORKDIR/results/SCENARIO/ (of the included model: runs/shipped/results/SC
 NAME is the video's or the folder's:
 
     NAME_report.html    own videos: open this first, before and after with signs of quality
-    NAME_overlay.mp4    own videos: both poses over the video, before red, after green
+    NAME_overlay.mp4    own videos: both poses over the video, before orange, after blue
     NAME_scores.json    own videos with --labels: scores before and after
     exports/            own videos: before and after in the formats of other tools
     NAME.csv, NAME.npz  the personalized model's joints, in picture pixels

@@ -22,7 +22,6 @@ import pathlib
 import jax
 
 from ttp_jax import parallel
-from ttp_jax.models.pose import WITH_KEYPOINTS
 from ttp_jax.runs import comparison, evaluation, folds, sources, training
 from ttp_jax.runs.experiment import Experiment
 from ttp_jax.runs.process import STOPPED, Stopped, say
@@ -63,7 +62,7 @@ def _score(experiment: Experiment, workdir: pathlib.Path) -> int:
     if not sources.load_clips(experiment.data, "test"):
         say("there are no test subjects: --test=PATTERNS names some")
         return 0
-    adapts = experiment.config.model.method in WITH_KEYPOINTS
+    adapts = experiment.net.parts.task != "none"
     if adapts and (code := comparison.personalize_all(experiment, workdir)):
         return code
     evaluation.evaluate(experiment, workdir)

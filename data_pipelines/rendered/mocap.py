@@ -1,11 +1,11 @@
 """Turn DeepMimic's motion-capture clips into the joint angles of the rendered people.
 
-    python -m data_pipelines.mocap DIR    # DIR/humanoid3d_*.txt -> data_pipelines/motions.npz
+    python -m data_pipelines.rendered.mocap DIR    # DIR/humanoid3d_*.txt -> motions.npz
 
-The file written is part of the project (data_pipelines/motions_LICENSE.txt has its terms); this
+The file written is part of the project (motions_LICENSE.txt has its terms); this
 module says where it came from. A row of DeepMimic holds dt, the root's position and the rotations
 of 13 joints: quaternions (w, x, y, z), or one angle for knees and elbows. Its axes are x to the
-front, y up, z to the person's right; ours are in `figures`.
+front, y up, z to the person's right; ours are in `motions`.
 """
 
 import json
@@ -15,7 +15,12 @@ import sys
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from data_pipelines.figures import ANGLES, MOTION_STEP, MOTIONS_FILE, MOTIONS_PER_SECOND
+from data_pipelines.rendered.motions import (
+    ANGLES,
+    MOTION_STEP,
+    MOTIONS_FILE,
+    MOTIONS_PER_SECOND,
+)
 
 # Ours from theirs: left = -right, up, front.
 _AXES = np.array([[0.0, 0.0, -1.0], [0.0, 1.0, 0.0], [1.0, 0.0, 0.0]])
@@ -62,7 +67,7 @@ def main() -> None:
     """Convert a folder."""
     if len(sys.argv) != 2:
         sys.exit(__doc__)
-    paths = sorted(pathlib.Path(sys.argv[1]).glob("humanoid3d_*.txt"))
+    paths = sorted(pathlib.Path(sys.argv[1]).expanduser().glob("humanoid3d_*.txt"))
     if not paths:
         sys.exit(f"{sys.argv[1]} holds no humanoid3d_*.txt.")
     clips = {}

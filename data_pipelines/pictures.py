@@ -1,0 +1,244 @@
+"""Picture files as uint8 RGB [H, W, 3]: the only module that decodes them.
+
+Users' pictures (`read`) come upright. Those of data sets (`read_jpeg`) come as they are stored, as
+the labels have them.
+"""
+
+import functools
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+from PIL import ExifTags, Image, ImageOps
+
+from data_pipelines.clips import FrameError
+
+HEIF = (".heic", ".heif")
+SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".avif")
+SUFFIXES += HEIF
+DEPTHS = (8, 10, 12, 14, 16)  # bits of a colour that cameras write in 16
+SMALLER = 1  # bit of TIFF's NewSubfileType: a page that shows another one smaller
+# What EXIF's orientations say to do.
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+class Page(NamedTuple):
+    """What is known of one page of a file.
+
+    Attributes:
+      number: counts from 0.
+      size: height and width of the upright picture.
+      bits: of a colour that are really used, where they are stored in 16; 8 otherwise.
+    """
+
+    number: int
+    size: tuple[int, int]
+    bits: int
+
+
+def look(path: str | os.PathLike) -> list[Page]:
+    """List the pages of a file that are pictures of their own; most kinds of files have one.
+
+    Pictures of 16 bits are decoded for the bits that they use. Depth and gain maps of phones, and
+    small copies in TIFF files, are no pictures of their own.
+
+    Raises:
+      FrameError: the file is missing, damaged or no picture.
+    """
+    try:
+        with _open(path) as picture:
+            found = []
+            for number in range(_count(picture)):
+                picture.seek(number)
+                if _is_copy(picture):
+                    continue
+                deep = _stored_bits(picture, path) > 8
+                bits = _used_bits(_deep(picture, path), picture) if deep else 8
+                found.append(Page(number, _upright_size(picture), bits))
+            return found
+    except Exception as error:  # what Pillow raises depends on where the damage is
+        raise _unreadable(path, error) from error
+
+
+def read(path: str | os.PathLike, page: int = 0, bits: int | None = None) -> np.ndarray:
+    """Decode one picture, turned upright by its EXIF orientation.
+
+    Transparent pictures are laid over black.
+
+    Args:
+      path: the file.
+      page: of a file with several, from 0 on.
+      bits: of a colour that count where they are stored in 16: the upper 8 of them are kept. None
+        for those that this picture uses; pictures of one video need the same.
+
+    Raises:
+      FrameError: the file is missing, cut off or no picture.
+    """
+    try:
+        with _open(path) as picture:
+            if page:
+                picture.seek(page)
+            if _stored_bits(picture, path) > 8:
+                picture = _shallow(picture, path, bits)
+            else:
+                ImageOps.exif_transpose(picture, in_place=True)
+            if picture.mode == "F":
+                raise ValueError("its pixels are floating-point numbers; save it with 8 or 16 bits")
+            if picture.has_transparency_data:
+                black = Image.new("RGBA", picture.size, (0, 0, 0, 255))
+                picture = Image.alpha_composite(black, picture.convert("RGBA"))
+            return np.array(picture.convert("RGB"))
+    except Exception as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: str | os.PathLike, error: Exception) -> FrameError:
+    if isinstance(error, FrameError):
+        return error
+    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return FrameError(f"{path} can't be read: {reason}. Copy the picture again or move it away.")
+
+
+def _open(path: str | os.PathLike) -> Image.Image:
+    """Open a file with Pillow, that of an iPhone, too."""
+    with open(path, "rb") as file:
+        head = file.read(12)
+    # By its content: a HEIC picture that is sent may be called .jpg.
+    if head[4:8] == b"ftyp" and head[8:10] in (b"he", b"mi", b"ms") and not _knows_heif():
+        raise FrameError(
+            f"{path} can't be read: it is a HEIC picture, which needs another package: "
+            "pip install '.[heic]'"
+        )
+    return Image.open(path)
+
+
+@functools.cache
+def _knows_heif() -> bool:
+    try:
+        import pillow_heif
+    except ImportError:
+        return False
+    pillow_heif.register_heif_opener()
+    return True
+
+
+def _count(picture: Image.Image) -> int:
+    """Number of pages; those beside the first in a phone's JPEG file are no pictures to look at."""
+    return 1 if picture.format in ("JPEG", "MPO") else getattr(picture, "n_frames", 1)
+
+
+def _is_copy(picture: Any) -> bool:
+    return picture.format == "TIFF" and bool(picture.tag_v2.get(254, 0) & SMALLER)
+
+
+def _orientation(picture: Image.Image) -> int:
+    # Not picture.getexif(), which decodes all of a PNG.
+    return Image.Image.getexif(picture).get(ExifTags.Base.Orientation, 1)
+
+
+def _upright_size(picture: Image.Image) -> tuple[int, int]:
+    """Height and width from the header."""
+    width, height = picture.size
+    # TIFF turns its size by itself.
+    turned = picture.format != "TIFF" and _orientation(picture) >= 5
+    return (width, height) if turned else (height, width)
+
+
+# ---------------------------------------------------------------------------------------------
+# Pictures with more than 8 bits a colour
+
+
+def _stored_bits(picture: Any, path: str | os.PathLike) -> int:
+    """Bits of a colour in the file."""
+    if picture.format == "PNG":  # Pillow opens colours of 16 bits as if they had 8
+        with open(path, "rb") as file:
+            return file.read(25)[24]  # in the first chunk, which has one form
+    if picture.format == "TIFF":
+        return max(picture.tag_v2.get(258, (1,)))
+    return 16 if picture.mode.startswith("I") else 8
+
+
+def _deep(picture: Image.Image, path: str | os.PathLike) -> np.ndarray:
+    """All bits, as stored: uint16 [H, W], or [H, W, 3 or 4] RGB(A)."""
+    if picture.mode == "F":
+        raise ValueError("its pixels are floating-point numbers; save it with 8 or 16 bits")
+    if picture.mode.startswith("I"):
+        picture.load()
+        return np.clip(np.asarray(picture), 0, 0xFFFF).astype(np.uint16)
+    data, page = np.fromfile(path, np.uint8), picture.tell()
+    if page:
+        found = cv2.imdecodemulti(data, cv2.IMREAD_UNCHANGED, range=(page, page + 1))[1]
+        pixels = found[0] if found else None
+    else:
+        pixels = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
+    if pixels is None or pixels.dtype != np.uint16:
+        raise ValueError("its colours can't be decoded; save it with 8 bits")
+    if pixels.ndim == 2:
+        return pixels
+    return pixels[..., [2, 1, 0, *range(3, pixels.shape[2])]]
+
+
+def _used_bits(pixels: np.ndarray, picture: Any) -> int:
+    """Bits that the brightest pixel needs, one of `DEPTHS`; those that the file says if fewer."""
+    declared = max(picture.tag_v2.get(258, (16,))) if picture.format == "TIFF" else 16
+    if declared < 16:
+        return declared
+    needed = int(pixels[..., :3].max() if pixels.ndim == 3 else pixels.max()).bit_length()
+    return next(bits for bits in DEPTHS if bits >= needed)
+
+
+def _shallow(picture: Any, path: str | os.PathLike, bits: int | None) -> Image.Image:
+    """An upright picture of 8 bits from a deeper one."""
+    orientation = _orientation(picture)
+    pixels = _deep(picture, path)
+    bits = _used_bits(pixels, picture) if bits is None else bits
+    pixels = np.minimum(pixels >> (bits - 8), 255).astype(np.uint8)
+    shallow = Image.fromarray(pixels)
+    return shallow.transpose(TURNS[orientation]) if orientation in TURNS else shallow
+
+
+# ---------------------------------------------------------------------------------------------
+# Pictures of data sets
+
+
+def read_jpeg(path: str | os.PathLike) -> np.ndarray:
+    """Decode one JPEG file of a data set, not turned by EXIF.
+
+    Raises:
+      FrameError: the file is missing, cut off or no JPEG.
+    """
+    path = Path(path)
+    remedy = "Unpack this video's frames again."
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise FrameError(f"{path} can't be read: {error.strerror}. {remedy}") from error
+    # Some versions of OpenCV paint the missing rows of a cut-off file grey and say nothing. In
+    # picture data both markers are escaped, so the end must follow the start of the last scan.
+    complete = data.rfind(b"\xff\xd9") > data.rfind(b"\xff\xda")
+    picture = decode(data) if complete else None
+    if picture is None:
+        raise FrameError(
+            f"{path} is cut off or no JPEG picture: {len(data)} bytes can't be decoded. {remedy}"
+        )
+    return picture
+
+
+def decode(data: bytes) -> np.ndarray | None:
+    """Decode a picture's file -> uint8 RGB [H, W, 3], not turned by EXIF; None if it can't be."""
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    try:
+        picture = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error:  # of a header that claims a picture too large
+        return None
+    return None if picture is None else cv2.cvtColor(picture, cv2.COLOR_BGR2RGB, dst=picture)

@@ -1,0 +1,1 @@
+"""Rendered people: who they are, how they move, and pictures of them."""

@@ -1,0 +1,361 @@
+"""Videos, cameras and streams of pictures, decoded by FFmpeg through PyAV; nothing else does that.
+
+Pictures are uint8 RGB [H, W, 3], upright and with square pixels: the rotation that phones note in
+a file is applied, and frames whose pixels are not square (DV, HDV, AVCHD) are stretched to what
+players show.
+"""
+
+import itertools
+import os
+import sys
+import threading
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import av
+import cv2
+import numpy as np
+from av.video.reformatter import Interpolation, VideoReformatter
+
+from data_pipelines import video_index
+from data_pipelines.clips import DataError, FrameError, LastUsed
+from data_pipelines.video_index import MOST_PIXELS, Turn
+
+OPEN_VIDEOS = 64  # as many as run side by side on a large device
+# Deeper frames are converted without the approximations that FFmpeg takes by default.
+EXACT = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
+# First bytes of a picture, and FFmpeg's decoder for it.
+STREAMED = {b"P5": "pgm", b"P6": "ppm", b"\x89P": "png", b"\xff\xd8": "mjpeg", b"BM": "bmp"}
+PIPE = "pipe them through `ffmpeg -i INPUT -f image2pipe -c:v ppm -`"
+PATIENCE = 10.0  # seconds that a camera may take to answer
+LEAST_DELAY = {"fflags": "nobuffer", "analyzeduration": "500000"}
+
+_of_thread = threading.local()
+
+
+class Video:
+    """The frames of one video file by index, for any number of threads.
+
+    Frames are what the decoder gives, whatever the header says (see `video_index`). They are known
+    by their time stamps, so that the order of reading doesn't change what is read. A frame that
+    can't be decoded keeps its index.
+
+    Reading forward decodes on from where it is; other reads start from the key frame before. Only
+    the `OPEN_VIDEOS` last used videos keep a decoder and a few frames, until their last frame is
+    read.
+
+    Attributes:
+      index: number, times and size of the frames.
+    """
+
+    # Frames ahead up to which decoding on is cheaper than a jump to a key frame in between.
+    _NEAR = 8
+    # Threads of a default pool: none asks for a frame further behind the foremost than this.
+    _KEEP = min(32, (os.cpu_count() or 1) + 4)
+    _open_ones = LastUsed(OPEN_VIDEOS)
+
+    def __init__(self, path: str | os.PathLike):
+        """Count the file's frames.
+
+        Warns where the file is cut off.
+
+        Raises:
+          DataError: no video, or not one frame can be decoded.
+        """
+        self._path = Path(os.path.abspath(os.path.expanduser(path)))
+        self._lock = threading.Lock()
+        self._container: Any = None
+        self._frames: Iterator[av.VideoFrame] = iter(())
+        self._next: int = 0  # place of the next frame that the decoder gives
+        self._held: dict[int, av.VideoFrame] = {}  # decoded, not yet asked for
+        self._bad: set[int] = set()
+        self._ahead = True
+        self._state = _state(self._path)
+        self.index = video_index.read_index(self._path)
+        self._keys = set(self.index.keys.tolist())
+
+    def __len__(self) -> int:
+        return self.index.count
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the pictures."""
+        return self.index.size
+
+    @property
+    def rate(self) -> float | None:
+        """Mean frames a second; None where the file doesn't say."""
+        return self.index.rate
+
+    @property
+    def times(self) -> np.ndarray | None:
+        """Seconds float64 [T] from the first frame; None where the file has no times."""
+        return self.index.times
+
+    def read(self, index: int) -> np.ndarray:
+        """Return frame `index` as uint8 RGB [H, W, 3].
+
+        Raises:
+          FrameError: it can't be decoded, or the file has changed since it was opened.
+          IndexError: there is no such frame.
+        """
+        if not 0 <= index < len(self):
+            raise IndexError(f"{self._path} has {len(self)} frames, but no frame {index}.")
+        with self._lock:
+            frame = self._held.pop(index, None)
+            if frame is None and index not in self._bad:
+                frame = self._find(index)
+                if frame is None and self._ahead:  # it may have been lost to a bad one beside it
+                    self._ahead = False
+                    self._release()
+                    frame = self._find(index)
+            if frame is None:
+                self._bad.add(index)
+            if index == len(self) - 1:
+                self._release()  # a decoder holds many frames; now comes the next subject
+        self._open_ones.note(self)
+        if frame is None:
+            raise self._error(index, "the file is damaged there")
+        try:
+            return _picture(frame, self.index.size, self.index.turn)
+        except (av.FFmpegError, ValueError) as error:
+            raise self._error(index, "the file is damaged there") from error
+
+    def close(self) -> None:
+        """Give decoder and frames back; the next read opens the file again."""
+        with self._lock:
+            self._release()
+
+    def _release(self) -> None:
+        self._held.clear()
+        self._frames = iter(())
+        if self._container is not None:
+            self._container.close()
+        self._container = None
+
+    def _error(self, index: int, reason: str) -> FrameError:
+        return FrameError(
+            f"frame {index} of {self._path} can't be decoded: {reason}. Copy the video again."
+        )
+
+    def _find(self, index: int) -> av.VideoFrame | None:
+        """Decode up to a frame; None where it can't be decoded."""
+        keys = self.index.keys[self.index.keys <= index]
+        ahead = index - self._next
+        near = ahead <= self._NEAR or not len(keys) or keys[-1] <= self._next
+        if self._container is not None and ahead >= 0 and near:
+            return self._advance(index)
+        # Some containers jump too far: then to an earlier key frame, or decode from the start.
+        for key in keys[:-3:-1].tolist():
+            if key and self._jump(index, key):
+                return self._advance(index)
+        self._start(index)
+        return self._advance(index)
+
+    def _jump(self, index: int, key: int) -> bool:
+        """Go to about a key frame; whether the decoder is at one that isn't behind `index`."""
+        if self.index.stamps is None:
+            return False
+        self._start(index)
+        try:
+            self._container.seek(
+                int(self.index.stamps[key]), stream=self._container.streams.video[0]
+            )
+        except av.FFmpegError:
+            return False
+        # What is shown before a key frame may lack what it was predicted from.
+        for frame in self._frames:
+            place = self._place(frame)
+            if place is not None and place in self._keys:
+                self._next = place
+                self._frames = itertools.chain([frame], self._frames)
+                return place <= index
+        return False
+
+    def _start(self, index: int) -> None:
+        """Open the file anew."""
+        self._release()
+        try:
+            if _state(self._path) != self._state:
+                raise DataError("the file is another one now.")
+            self._container, stream = video_index.open_file(self._path, ahead=self._ahead)
+        except DataError as error:
+            raise self._error(index, "the file was moved or changed") from error
+        self._frames, self._next = video_index.decode(self._container, stream), 0
+
+    def _advance(self, index: int) -> av.VideoFrame | None:
+        """Decode on to a frame; None where the decoder passes over it."""
+        for frame in self._frames:
+            place = self._place(frame)
+            if place is None:
+                continue
+            self._next = place + 1
+            if place == index:
+                return frame
+            if place > index - self._KEEP:
+                self._hold(place, frame)
+            if place > index:
+                return None
+        self._next = len(self)
+        return None
+
+    def _place(self, frame: av.VideoFrame) -> int | None:
+        """Index of a frame that comes from the decoder; None for one that wasn't counted."""
+        stamps = self.index.stamps
+        if stamps is None:
+            return self._next
+        place = len(self) if frame.pts is None else int(np.searchsorted(stamps, frame.pts))
+        return place if place < len(self) and stamps[place] == frame.pts else None
+
+    def _hold(self, place: int, frame: av.VideoFrame) -> None:
+        """Keep a frame that another thread may ask for soon."""
+        self._held[place] = frame
+        while len(self._held) > self._KEEP:
+            del self._held[next(iter(self._held))]
+
+
+def announced(path: str | os.PathLike) -> int:
+    """Number of frames by a file's header, without reading on; 0 where it has none.
+
+    Raises DataError where it is no video.
+    """
+    container, stream = video_index.open_file(Path(os.path.abspath(path)))
+    with container:
+        return stream.frames
+
+
+def _state(path: Path) -> tuple[int, int] | None:
+    """What changes with the file; None where there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_size, found.st_mtime_ns
+
+
+def _picture(frame: av.VideoFrame, size: tuple[int, int], turn: Turn) -> np.ndarray:
+    """Convert a stored frame to an upright picture of this size, uint8 RGB [H, W, 3]."""
+    if not hasattr(_of_thread, "reformatter"):  # it keeps what the conversion needs
+        _of_thread.reformatter = VideoReformatter()
+    width, height = size if turn.swap else (size[1], size[0])
+    deep = frame.format.components[0].bits > 8
+    picture = _of_thread.reformatter.reformat(
+        frame, width, height, "rgb24", interpolation=EXACT if deep else Interpolation.BICUBIC
+    ).to_ndarray()
+    if turn == Turn():
+        return picture
+    picture = picture.swapaxes(0, 1) if turn.swap else picture
+    picture = picture[:: -1 if turn.flip_rows else 1, :: -1 if turn.flip_columns else 1]
+    return np.ascontiguousarray(picture)
+
+
+# ---------------------------------------------------------------------------------------------
+# Pictures as they come
+
+
+def camera(place: str) -> Iterator[np.ndarray]:
+    """Frames of a camera: its number, its device file, or an address (rtsp, http, ...).
+
+    All have the size of the first one, see `fit`. Ends where the camera does.
+
+    Raises:
+      DataError: it can't be opened.
+    """
+    driver, device, options = _device(place)
+    try:
+        container: Any = av.open(
+            device, format=driver, container_options=LEAST_DELAY | options, timeout=PATIENCE
+        )
+        stream = container.streams.video[0]
+    except (av.FFmpegError, OSError, ValueError, IndexError) as error:
+        raise DataError(
+            f"camera {place!r} can't be opened ({error}): is it connected, used by nobody else, "
+            "and may this user read it?"
+        ) from error
+    with container:
+        stream.codec_context.thread_count = 1  # each more is a frame's delay
+        yield from _alike(_upright(frame) for frame in video_index.decode(container, stream))
+
+
+def _device(place: str) -> tuple[str | None, str, dict[str, str]]:
+    """FFmpeg's driver, its name for a camera, and options."""
+    if sys.platform == "linux" and (place.isdigit() or place.startswith("/dev/")):
+        return "v4l2", f"/dev/video{place}" if place.isdigit() else place, {}
+    if sys.platform == "darwin" and place.isdigit():
+        return "avfoundation", place, {"framerate": "30"}
+    if sys.platform == "win32" and place.startswith("video="):  # by name: dshow knows no numbers
+        return "dshow", place, {}
+    return None, place, {"rtsp_transport": "tcp"} if place.startswith("rtsp:") else {}
+
+
+def pipe_pictures(stream: BinaryIO) -> Iterator[np.ndarray]:
+    """Pictures that come one after the other: PPM, PGM, PNG, BMP, or JPEG (motion JPEG).
+
+    Each is given as soon as its last byte is there. All have the size of the first one, see `fit`.
+    One that can't be decoded is left out with a warning; an unfinished last one is left out.
+
+    Raises:
+      FrameError: the stream holds no pictures, or one without an end.
+    """
+    yield from _alike(_upright(frame) for frame in _streamed(stream))
+
+
+def _streamed(stream: BinaryIO) -> Iterator[av.VideoFrame]:
+    read = getattr(stream, "read1", stream.read)  # what is there, without waiting for more
+    data = read(2)
+    while len(data) == 1 and (more := read(1)):
+        data += more
+    if not data:
+        return
+    if data[:2] not in STREAMED:
+        raise FrameError(f"there are no pictures on standard input that can be read: {PIPE}.")
+    kind, number, waiting = STREAMED[data[:2]], 0, 0
+    decoder: Any = av.CodecContext.create(kind, "r")
+    decoder.thread_count, decoder.options = 1, {"max_pixels": str(MOST_PIXELS)}
+    while True:
+        waiting += len(data)
+        packets = decoder.parse(data or None)
+        if kind == "mjpeg" and data.endswith(b"\xff\xd9"):  # else it waits for the next one's start
+            packets += decoder.parse(None)
+        for packet in packets:
+            waiting = 0
+            try:
+                yield from decoder.decode(packet)
+            except av.FFmpegError:
+                if data:
+                    warnings.warn(f"picture {number} can't be decoded: left out.", stacklevel=3)
+            number += 1
+        if waiting > 6 * MOST_PIXELS:
+            raise FrameError(f"picture {number} has no end. If others follow it, {PIPE}.")
+        if not data:
+            return
+        data = read(1 << 16)
+
+
+def _upright(frame: av.VideoFrame) -> np.ndarray:
+    """A frame by itself as a picture."""
+    turn = video_index.turn_of(frame)
+    size = frame.height, frame.width
+    return _picture(frame, (size[1], size[0]) if turn.swap else size, turn)
+
+
+def _alike(pictures: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+    """Give all pictures the size of the first."""
+    size = None
+    for picture in pictures:
+        size = picture.shape[:2] if size is None else size
+        yield picture if picture.shape[:2] == size else fit(picture, size)
+
+
+def fit(picture: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+    """Shrink or enlarge a picture into the upper left of one of this size, black beyond it."""
+    height, width = size
+    zoom = min(height / picture.shape[0], width / picture.shape[1])
+    shape = [max(1, round(side * zoom)) for side in picture.shape[1::-1]]
+    how = cv2.INTER_AREA if zoom < 1 else cv2.INTER_LINEAR
+    canvas = np.zeros((height, width, 3), np.uint8)
+    small = cv2.resize(picture, shape, interpolation=how)[:height, :width]
+    canvas[: small.shape[0], : small.shape[1]] = small
+    return canvas

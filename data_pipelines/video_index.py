@@ -1,0 +1,290 @@
+"""What a video file holds: how many frames, when each is shown, and how it lies.
+
+Headers lie about the number of frames. Where each frame is one packet the packets are counted,
+which takes no decoding; a file of another kind, or a damaged one, is decoded once.
+"""
+
+import contextlib
+import os
+import warnings
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import av
+import numpy as np
+from tqdm import tqdm
+
+from data_pipelines.clips import DataError
+from data_pipelines.locate import BAR_DELAY
+
+# Containers that are read. Others that FFmpeg knows include playlists, which name further files.
+CONTAINERS = (
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,asf,flv,ogg,"
+    "mpegvideo,m4v,h264,hevc,av1,obu,ivf,mjpeg,dv,mxf,nut,rm,wtv,h263,h261"
+)
+MOST_PIXELS = 2**27  # of a frame, as many as 16K has; a header that claims more is damaged
+THREADS = min(4, os.cpu_count() or 1)  # of one decoder; each holds frames of its own
+# A frame of these is one packet, as is one of a codec that predicts nothing from other frames.
+# Older codecs have packets that show nothing.
+ONE_PACKET = ("h264", "hevc", "vvc", "vp9", "av1")
+ODDEST_PIXEL = 8  # longer to shorter side; a header that claims more is damaged
+SQUARE = 0.01  # pixels so close to square are left alone: encoders round
+COMMON_RATES = (24, 25, 30, 48, 50, 60, 90, 100, 120, 144, 200, 240)
+CUT_SECONDS, CUT_SHARE = 0.25, 0.01  # missing of what the header announces: less says nothing
+
+
+class Turn(NamedTuple):
+    """How a stored frame becomes upright: rows and columns swap, then each may be flipped."""
+
+    swap: bool = False
+    flip_rows: bool = False
+    flip_columns: bool = False
+
+
+class Index(NamedTuple):
+    """The frames of a video, in the order in which they are shown.
+
+    Attributes:
+      count: T.
+      stamps: int64 [T], time stamps in units of the stream; None where frames share some, so that
+        only counting tells them apart.
+      keys: int [n], places of the frames that decoding can start from.
+      times: float64 [T], seconds from the first frame; None where the file has no times.
+      rate: mean frames a second; None where the file doesn't say.
+      size: height and width of the upright pictures with square pixels.
+      turn: from the stored frames to the upright ones.
+      note: a sentence for the reader of results, "" for none.
+    """
+
+    count: int
+    stamps: np.ndarray | None
+    keys: np.ndarray
+    times: np.ndarray | None
+    rate: float | None
+    size: tuple[int, int]
+    turn: Turn
+    note: str
+
+
+def read_index(path: Path) -> Index:
+    """Count the frames of a file; a progress bar shows if that takes long.
+
+    Warns where the file is cut off.
+
+    Raises:
+      DataError: no video, or not one frame can be decoded.
+    """
+    container, stream = open_file(path)
+    with container:
+        packets = _packets(container, stream)
+    container, stream = open_file(path)
+    with container:
+        first = next(decode(container, stream), None)
+        if first is None:
+            raise DataError(f"{path} has no frame that can be decoded: copy it again.")
+        shape, time_base, announced = stream.sample_aspect_ratio, stream.time_base, stream.frames
+        header = (stream.average_rate, stream.guessed_rate, stream.base_rate)
+        numbered = container.format.name == "avi"  # its packets, in the order of the file
+        codec = stream.codec_context.codec
+    found: list[Any] = packets.stamps
+    one_each = codec.canonical_name in ONE_PACKET and not first.interlaced_frame and not numbered
+    whole = bool(found) and None not in found
+    if whole and (codec.intra_only or (one_each and first.pts == min(found))):
+        found = sorted(found)
+    else:
+        found = [s for s in _decode_all(path, announced) if s is None or s != packets.broken]
+    count, stamps, keys = len(found), None, np.zeros(1, int)
+    if None not in found and (np.diff(found) > 0).all():
+        stamps = np.array(found, np.int64)
+        keys = np.flatnonzero(np.isin(stamps, list(packets.keys)))
+    times, rate = clock(stamps, time_base, header, count)
+    if packets.cut:
+        _warn_of_cut(path, count, times)
+    stored, turn = (first.height, first.width), turn_of(first)
+    size = squared(stored, shape)
+    upright = (size[1], size[0]) if turn.swap else size
+    return Index(count, stamps, keys, times, rate, upright, turn, _note(stored, size, shape))
+
+
+def _warn_of_cut(path: Path, count: int, times: np.ndarray | None) -> None:
+    lasts = "" if times is None else f" ({times[-1]:.3g} s)"
+    warnings.warn(
+        f"{path} ends after {count} frames{lasts}, earlier than its header says: if the file is "
+        "cut off, copy it again.",
+        stacklevel=5,
+    )
+
+
+def _note(stored: tuple[int, int], size: tuple[int, int], shape: Fraction | None) -> str:
+    if size == stored:
+        return ""
+    return (
+        f"The video's pixels are not square (aspect {shape}): frames are stretched from "
+        f"{stored[1]} x {stored[0]} to {size[1]} x {size[0]} pixels, as players show them."
+    )
+
+
+def open_file(path: Path, *, ahead: bool = False) -> tuple[Any, Any]:
+    """Open a video file -> container and video stream of PyAV, or raise DataError.
+
+    ahead: decode several frames at the same time. That is faster, but a packet that can't be
+    decoded takes whole frames with it.
+    """
+    _check_file(path)
+    try:
+        container: Any = av.open(
+            os.fspath(path),
+            options={"max_pixels": str(MOST_PIXELS)},
+            container_options={"format_whitelist": CONTAINERS, "protocol_whitelist": "file"},
+            metadata_errors="ignore",
+        )
+    except (av.FFmpegError, OSError, ValueError) as error:
+        raise DataError(
+            f"{path} is no video that FFmpeg can open, or its end is missing: copy it again, or "
+            "convert it to mp4."
+        ) from error
+    cover = av.stream.Disposition.attached_pic  # the picture of an album, say
+    streams = [s for s in container.streams.video if not s.disposition & cover]
+    wrong = "has no pictures, or of a kind that FFmpeg can't decode: convert it to mp4."
+    if streams and streams[0].codec_context is not None:
+        stream, codec = streams[0], streams[0].codec_context
+        if codec.width * codec.height <= MOST_PIXELS:
+            stream.thread_type, codec.thread_count = "AUTO" if ahead else "SLICE", THREADS
+            return container, stream
+        wrong = (
+            f"says that its frames have {codec.width} x {codec.height} pixels: it is damaged, or "
+            "too large to be read. Copy it again, or convert it to smaller frames."
+        )
+    container.close()
+    raise DataError(f"{path} {wrong}")
+
+
+def _check_file(path: Path) -> None:
+    """Refuse what is no file, can't be read or is empty, with the system's reason."""
+    try:
+        if path.exists() and not path.is_file():  # reading a pipe might never end
+            raise DataError(f"{path} is no file: name a video.")
+        with path.open("rb") as file:
+            empty = not file.read(1)
+    except OSError as error:
+        raise DataError(f"{path} can't be read: {error.strerror}.") from error
+    if empty:
+        raise DataError(f"{path} is empty (0 bytes): copy it again.")
+
+
+def decode(container, stream) -> Iterator[av.VideoFrame]:
+    """Yield the frames from here to the end; packets that can't be decoded are passed over."""
+    with contextlib.suppress(av.FFmpegError):  # of a file that ends inside a packet
+        for packet in container.demux(stream):
+            with contextlib.suppress(av.FFmpegError):
+                yield from packet.decode()
+
+
+class _Packets(NamedTuple):
+    """What a file says of its frames without being decoded.
+
+    Attributes:
+      stamps: time stamps of the packets of frames, in the order of the file.
+      keys: those of key frames.
+      broken: that of a last packet that isn't whole, which `stamps` leaves out.
+      cut: whether the file is cut off.
+    """
+
+    stamps: list[Any]  # int, or None where a packet has none
+    keys: set[int]
+    broken: int | None
+    cut: bool
+
+
+def _packets(container, stream) -> _Packets:
+    """Go through a file to its end."""
+    stamps, keys, hidden, end, broken, cut = [], set(), 0, 0.0, False, False
+    try:
+        for packet in container.demux():
+            if not packet.size:
+                continue
+            if packet.pts is not None:
+                end = max(end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
+            if packet.stream_index != stream.index:
+                continue
+            if packet.is_discard:  # before the beginning that the file itself names
+                hidden += 1
+                continue
+            stamps.append(packet.pts)
+            broken = packet.is_corrupt
+            if packet.is_keyframe:
+                keys.add(packet.pts)
+    except av.FFmpegError:
+        cut = True
+    kind, announced = container.format.name, (container.duration or 0) / av.time_base
+    if "mov" in kind:  # whose header lists the frames
+        cut |= stream.frames > len(stamps) + hidden
+    elif "matroska" in kind:
+        cut |= announced - end > max(CUT_SECONDS, CUT_SHARE * announced)
+    return _Packets(stamps, keys, stamps.pop() if broken else None, cut or broken)
+
+
+def _decode_all(path: Path, announced: int) -> list[int | None]:
+    """Time stamps of all frames that the decoder gives."""
+    container, stream = open_file(path)
+    label = f"counting frames of {path.name}"
+    with container:
+        frames = tqdm(
+            decode(container, stream),
+            total=announced or None,
+            desc=label,
+            unit="frame",
+            delay=BAR_DELAY,
+        )
+        return [frame.pts for frame in frames]
+
+
+def clock(
+    stamps: np.ndarray | None, unit: Fraction, header: tuple[Fraction | None, ...], count: int
+) -> tuple[np.ndarray | None, float | None]:
+    """Times in seconds [T] from the first frame on, and the mean frames a second.
+
+    Some containers round times to milliseconds. Where all frames lie on the grid of a constant
+    rate, up to that rounding, they are shown at just that rate.
+
+    Args:
+      stamps: ascending int64 [T], in `unit` seconds; None where they tell nothing.
+      header: rates that the file claims, the most trusted first; may be wrong.
+      count: T.
+    """
+    claimed = [float(rate) for rate in header if rate]
+    places = np.arange(count)
+    if stamps is None or count < 2:
+        rate = claimed[0] if claimed else None
+        return (places / rate if rate else None), rate
+    seconds = (stamps - stamps[0]) * float(unit)
+    mean = (count - 1) / seconds[-1]
+    common = [rate * slow for rate in COMMON_RATES for slow in (1.0, 1000 / 1001)]
+    common.sort(key=lambda rate: abs(rate - mean))
+    for rate in (*claimed, *common[:4]):
+        if np.abs(places / rate - seconds).max() <= 1.001 * float(unit):
+            return places / rate, rate
+    return seconds, mean
+
+
+def squared(stored: tuple[int, int], shape: Fraction | None) -> tuple[int, int]:
+    """Height and width with square pixels; shape: width by height of a stored pixel."""
+    height, width = stored
+    if not shape or abs(shape - 1) < SQUARE or not 1 / ODDEST_PIXEL <= shape <= ODDEST_PIXEL:
+        return stored
+    stretched = max(1, round(width * shape))
+    return (height, stretched) if height * stretched <= MOST_PIXELS else stored
+
+
+def turn_of(frame: av.VideoFrame) -> Turn:
+    """How the file says that its frames are to be shown (ISO 14496-12's matrix)."""
+    side_data: Any = frame.side_data
+    for data in side_data:
+        if data.type.name == "DISPLAYMATRIX":
+            a, b, _, c, d = np.frombuffer(memoryview(data), np.int32)[:5]
+            if abs(int(b)) + abs(int(c)) > abs(int(a)) + abs(int(d)):  # x' = c y, y' = b x
+                return Turn(True, bool(b < 0), bool(c < 0))
+            return Turn(False, bool(d < 0), bool(a < 0))
+    return Turn()

@@ -1,0 +1,184 @@
+"""A subject's frames as personalization takes them: windows of one size, cut around the person."""
+
+import collections
+import hashlib
+import math
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from data_pipelines.clips import Clip, FrameError, nothing_readable
+from ttp_jax import geometry
+
+WINDOW_MULTIPLE = 64  # windows' sides are rounded up to this, so that jit meets few shapes
+NAMED_FRAMES = 5  # unreadable frames that one warning names
+
+
+class Windows(NamedTuple):
+    """Consecutive frames of one clip, each cut to a window of one size. Holds no labels.
+
+    Attributes:
+      pictures: uint8 RGB [n, H, W, 3]; zeros beyond the picture's rim.
+      views: float32 [n, 3], zoom, x, y: where the window lies, see `geometry.window_affine`.
+      crops: float32 [n, 3], cx, cy, side in pixels of the whole picture, see `box_to_crop`.
+      valid: bool [n]; False where the frame couldn't be read, and after the clip's end.
+    """
+
+    pictures: np.ndarray
+    views: np.ndarray
+    crops: np.ndarray
+    valid: np.ndarray
+
+
+def window_of(
+    picture: np.ndarray, crop: np.ndarray, shape: tuple[int, int], pixels: float = math.inf
+) -> tuple[np.ndarray, tuple[float, int, int]]:
+    """Cut the window around a crop out of a picture, shrunk until the crop has `pixels` a side.
+
+    Args:
+      picture: uint8 RGB [H, W, 3].
+      crop: [3], see `geometry.box_to_crop`.
+      shape: height and width of the window; it stays inside the picture where that is larger.
+      pixels: the most that the crop may have.
+
+    Returns:
+      The window uint8 [height, width, 3] and its view: zoom, x, y (`geometry.window_affine`).
+    """
+    *centre, side = crop
+    zoom = min(1.0, pixels / float(side))
+    if zoom < 1:
+        # With fx, fy (and no size) cv2 uses exactly this factor, whatever the sides round to.
+        picture = cv2.resize(picture, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_AREA)
+    window, (height, width) = np.zeros((*shape, 3), np.uint8), shape
+    x, y = (
+        int(np.clip(round((c + 0.5) * zoom - length / 2), 0, max(own - length, 0)))
+        for c, length, own in zip(centre, (width, height), picture.shape[1::-1], strict=True)
+    )
+    part = picture[y : y + height, x : x + width]
+    window[: part.shape[0], : part.shape[1]] = part
+    return window, (zoom, x, y)
+
+
+def window_shape(picture_size: tuple[int, ...], pixels: float, context: float) -> tuple[int, int]:
+    """Height and width of a subject's windows, see `SubjectFrames`."""
+    sides = np.array(picture_size)
+    if math.isfinite(pixels):
+        sides[:] = math.ceil(context * pixels)
+    height, width = -(-sides // WINDOW_MULTIPLE) * WINDOW_MULTIPLE
+    return int(height), int(width)
+
+
+class SubjectFrames:
+    """The frames of a clip as personalization takes them: windows of one size, one after the other.
+
+    However long the clip is, only a few frames are held at a time.
+
+    Attributes:
+      clip: the clip, without its labels.
+      shape: H and W of the windows.
+      errors: what was wrong with the frames that could not be read so far, by index.
+      digests: SHA-256 of the whole pictures read so far, by index.
+    """
+
+    def __init__(
+        self,
+        clip: Clip,
+        *,
+        image_size: int,
+        oversample: float | None = None,
+        context: float = 2.0,
+    ):
+        """Find out the windows' size.
+
+        Args:
+          clip: frames and boxes.
+          image_size: pixels of the network's crop.
+          oversample: shrink each frame until its crop has at most this many times `image_size`
+            pixels a side (never enlarged). None keeps the original pixels, as the published program
+            does; then windows have the size of the clip's first picture.
+          context: with `oversample`: side of the windows in sides of the crop. Augmentation turns
+            black in from beyond.
+
+        Raises:
+          FrameError: no frame can be read.
+        """
+        self.clip = clip.without_labels()
+        self.errors: dict[int, FrameError] = {}
+        self.digests: dict[int, bytes] = {}
+        self._warned = False
+        self._crops = geometry.box_to_crop(clip.boxes.astype(np.float64)).astype(np.float32)
+        self._pixels = math.inf if oversample is None else oversample * image_size
+        self.shape = window_shape(self._first_picture().shape[:2], self._pixels, context)
+
+    def __len__(self) -> int:
+        return self.clip.num_frames
+
+    def read(self, indices: Iterable[int], size: int | None = None) -> Windows:
+        """Read these frames, filled up to `size` rows with invalid ones."""
+        indices = list(indices)
+        return self._stacked(indices, [self._window(index) for index in indices], size)
+
+    def chunks(self, size: int, pool: ThreadPoolExecutor, start: int = 0) -> Iterator[Windows]:
+        """Yield `size` frames at a time from `start` on, read ahead by the threads of `pool`.
+
+        The last of them is filled up with invalid frames. Afterwards one warning names the frames
+        that could not be read.
+        """
+        count, ahead = len(self), collections.deque()
+        place = start
+        for first in range(start, count, size):
+            while place < min(first + 2 * size, count):
+                ahead.append(pool.submit(self._window, place))
+                place += 1
+            indices = range(first, min(first + size, count))
+            yield self._stacked(indices, [ahead.popleft().result() for _ in indices], size)
+        if self.errors and not self._warned:
+            self._warn()
+
+    def _first_picture(self) -> np.ndarray:
+        for index in range(len(self)):
+            try:
+                return self.clip.read(index)
+            except FrameError as error:
+                self.errors[index] = FrameError(str(error))  # without the picture it was made of
+        first = next(iter(self.errors.values()))
+        raise FrameError(nothing_readable(self.clip.name, len(self), first))
+
+    def _window(self, index: int) -> tuple[np.ndarray, tuple[float, int, int]] | None:
+        """One frame's window and view; None if it can't be read."""
+        try:
+            picture = self.clip.read(index)
+        except FrameError as error:
+            self.errors[index] = FrameError(str(error))
+            return None
+        if index not in self.digests:  # passes after the first needn't
+            self.digests[index] = hashlib.sha256(np.ascontiguousarray(picture).data).digest()
+        return window_of(picture, self._crops[index], self.shape, self._pixels)
+
+    def _stacked(self, indices: Sequence[int], rows: list, size: int | None) -> Windows:
+        size = len(rows) if size is None else size
+        pictures = np.zeros((size, *self.shape, 3), np.uint8)
+        views = np.tile(np.array([1, 0, 0], np.float32), (size, 1))
+        valid = np.zeros(size, bool)
+        crops = np.tile(self._crops[indices[-1]], (size, 1))
+        crops[: len(rows)] = self._crops[list(indices)]
+        for i, row in enumerate(rows):
+            if row is not None:
+                pictures[i], views[i], valid[i] = *row, True
+        return Windows(pictures, views, crops, valid)
+
+    def _warn(self) -> None:
+        self._warned = True
+        errors = [self.errors[index] for index in sorted(self.errors)]
+        named = [str(error) for error in errors[:NAMED_FRAMES]]
+        if len(errors) > NAMED_FRAMES:
+            named.append(f"... and {len(errors) - NAMED_FRAMES} more")
+        warnings.warn(
+            f"clip {self.clip.name}: {len(errors)} of {len(self)} frames can't be read and are "
+            "left out:\n" + "\n".join(named),
+            stacklevel=3,
+        )

@@ -1,0 +1,325 @@
+"""Adaptation methods as values: what each draws, trains and keeps, and one update of it.
+
+Nothing here knows of scenarios or of how frames come: `ttp` runs every method online and offline.
+What a method learns is `Adaptation.delta`, what else it needs from update to update
+`Adaptation.kept`. No method ever sees a label.
+"""
+
+import functools
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+from flax import traverse_util
+
+from ttp_jax import crops, geometry, heatmaps, losses, state, steps, tasks
+from ttp_jax.memory import Frames, Memory
+from ttp_jax.models.pose import PoseNet
+from ttp_jax.models.vgg import VGG16
+from ttp_jax.settings import Settings
+from ttp_jax.state import Adaptation, Base
+
+# The parts between a picture and the joints' heatmaps.
+TO_JOINTS = r"^(encoder|self_head|decoder|supervised_head)/"
+ELSEWHERE = r"^(?!(encoder|self_head|decoder|supervised_head)/)"
+
+
+class Tools(NamedTuple):
+    """The unchanging parts of personalization, bound once: static but for their arrays."""
+
+    model: PoseNet
+    tx: optax.GradientTransformation
+    settings: Settings
+
+    @property
+    def task(self) -> tasks.Task:
+        """The network's self-supervised task."""
+        return tasks.of(self.model.method, self.settings.equivariance)
+
+    @property
+    def method(self) -> "Method":
+        """The adaptation method."""
+        return of(self.settings.method)
+
+    @property
+    def needs_features(self) -> bool:
+        """Whether updates need the features of the perceptual loss."""
+        return self.method.needs_features(self)
+
+
+class Method:
+    """What every method offers; by itself the method "none", which leaves the model as it is."""
+
+    def check(self, task: tasks.Task, settings: Settings) -> None:
+        """Raise ValueError if the method can't be used for this task or by these settings."""
+
+    def needs_features(self, tools: Tools) -> bool:
+        """Whether `update` needs the features of the perceptual loss."""
+        return False
+
+    def start(self, base: Base, tools: Tools) -> Adaptation:
+        """A subject's state before its first frame.
+
+        Raises ValueError if the network has nothing that the method could adapt.
+        """
+        return state.start_adaptation(base, ((r"", False),), tools.tx)
+
+    def draw(self, key: jax.Array, past: Memory, now: Frames | None, settings: Settings) -> Any:
+        """Draw an update's crops; arguments as of `crops.pairs`."""
+
+    def update(
+        self, adaptation: Adaptation, base: Base, features: VGG16 | None, drawn: Any, tools: Tools
+    ) -> Adaptation:
+        """One update.
+
+        Args:
+          adaptation: the subject's state.
+          base: the trained model.
+          features: of the perceptual loss; None if `needs_features` is false.
+          drawn: crops that `draw` returned.
+          tools: network, optimizer, settings.
+        """
+        return adaptation
+
+
+class SelfSupervised(Method):
+    """Minimise the self-supervised loss on pairs of frames: TTP, the paper's method.
+
+    What trains is `Settings.rules`' choice.
+    """
+
+    def check(self, task, settings):
+        """The task must allow it."""
+        task.check(settings)
+
+    def needs_features(self, tools):
+        """As the task does."""
+        return tools.task.needs_features
+
+    def start(self, base, tools):
+        """Nothing but the difference is kept."""
+        return state.start_adaptation(base, state.RULES[tools.settings.rules], tools.tx)
+
+    def draw(self, key, past, now, settings):
+        """Target and source of every pair."""
+        return crops.pairs(key, past, now, settings)
+
+    def update(self, adaptation, base, features, drawn, tools):
+        """One step of Adam."""
+        return steps.adapt_step(
+            adaptation,
+            base,
+            drawn,
+            features,
+            model=tools.model,
+            tx=tools.tx,
+            task=tools.task,
+            bgr=tools.settings.bgr,
+        )
+
+
+class BatchStatistics(Method):
+    """Replace the batch statistics by a mix of the source's and the subject's; no gradient.
+
+    Schneider et al., "Improving robustness against common corruptions by covariate shift
+    adaptation", NeurIPS 2020; with `bn_weight` 1 Li et al., "Revisiting batch normalization for
+    practical domain adaptation", 2016. Differs from both: the subject's statistics are those of all
+    updates so far, pooled, and the weight is fixed instead of following the number of frames.
+
+    Keeps "count", updates so far, and "subject", the pooled means and variances by path.
+    """
+
+    def start(self, base, tools):
+        """Differences of the statistics on the way to the joints."""
+        adaptation = super().start(base, tools)
+        delta = self._statistics(base)
+        if not delta:
+            raise ValueError(
+                f'the method "{tools.settings.method}" adapts batch statistics, and this network '
+                "has no batch normalisation: it has nothing to adapt. Take another "
+                "config.ttp.method."
+            )
+        return adaptation.replace(delta=delta, kept=_empty_pool(delta))
+
+    def draw(self, key, past, now, settings):
+        """Frames as they are."""
+        return crops.plain(key, past, now, settings)
+
+    def update(self, adaptation, base, features, drawn, tools):
+        """One pass, in which every layer uses the mix that it takes part in."""
+        return self._pooled(adaptation, base, drawn, tools).replace(step=adaptation.step + 1)
+
+    def _statistics(self, base):
+        ours, _ = state.split(base.batch_stats, ((TO_JOINTS, True), (r"", False)))
+        return {state.STATISTICS + path: jnp.zeros_like(value) for path, value in ours.items()}
+
+    def _pooled(self, adaptation, base, pictures, tools):
+        """Take crops [B, S, S, 3] into the pool; the new mix is in the delta."""
+        count = adaptation.kept["count"]
+        subject = traverse_util.unflatten_dict(adaptation.kept["subject"], sep="/")
+        variables = {**state.adapted(base, adaptation.delta), "batch_stats": base.batch_stats}
+        with nn.intercept_methods(_mixing(count, tools.settings.bn_weight)):
+            _, updates = tools.model.apply(
+                {**variables, "subject": subject}, pictures, mutable=["batch_stats", "subject"]
+            )
+        mixed, source = map(_flat, (updates["batch_stats"], base.batch_stats))
+        changes = {state.STATISTICS + path: mixed[path] - source[path] for path in mixed}
+        pool = _flat(updates["subject"])
+        return adaptation.replace(
+            delta={**adaptation.delta, **changes}, kept={"count": count + 1, "subject": pool}
+        )
+
+
+def _flat(tree) -> state.Flat:
+    return traverse_util.flatten_dict(tree, sep="/")
+
+
+def _empty_pool(delta):
+    zeros = {path.removeprefix(state.STATISTICS): jnp.zeros_like(v) for path, v in delta.items()}
+    return {"count": jnp.zeros(()), "subject": zeros}
+
+
+def _mixing(count: jax.Array, weight: float):
+    """An interceptor: layers with batch statistics pool their input's and normalise by the mix."""
+
+    def intercept(call, args, kwargs, context):
+        layer = context.module
+        if context.method_name != "__call__" or not layer.has_variable("subject", "mean"):
+            return call(*args, **kwargs)
+        wide = args[0].astype(jnp.promote_types(jnp.float32, args[0].dtype))
+        axes = tuple(range(wide.ndim - 1))
+        mean, var = wide.mean(axes), wide.var(axes, ddof=1)  # the source's is unbiased, too
+        # Pooled with the updates before, all of them of one size (Chan et al. 1979).
+        before, spread = (layer.get_variable("subject", name) for name in ("mean", "var"))
+        step = (mean - before) / (count + 1)
+        pooled = {
+            "mean": before + step,
+            "var": spread + (var - spread) / (count + 1) + count * jnp.square(step),
+        }
+        for name, value in pooled.items():
+            source = layer.get_variable("batch_stats", name)
+            layer.put_variable("subject", name, value)
+            layer.put_variable("batch_stats", name, (1 - weight) * source + weight * value)
+        return call(*args, **kwargs)
+
+    return intercept
+
+
+class Entropy(BatchStatistics):
+    """Sharpen the heatmaps of confident joints by the normalisation layers' scales and shifts.
+
+    The loss is the mean entropy of their heatmaps as distributions over places (Wang et al., "Tent:
+    fully test-time adaptation by entropy minimization", ICLR 2021). Batch statistics follow the
+    subject's as in `BatchStatistics`; Tent takes those of the batch alone.
+    """
+
+    RULES = ((ELSEWHERE, False), (state.norms, True), (r"", False))
+
+    def start(self, base, tools):
+        """Scales and shifts on the way to the joints, and batch statistics if there are some."""
+        adaptation = state.start_adaptation(base, self.RULES, tools.tx)
+        if not adaptation.delta:
+            raise ValueError(
+                'the method "entropy" trains the scales and shifts of normalisation layers, and '
+                "this network has none: it has nothing to adapt. Take another config.ttp.method."
+            )
+        statistics = self._statistics(base)
+        kept = _empty_pool(statistics) if statistics else ()
+        return adaptation.replace(delta={**adaptation.delta, **statistics}, kept=kept)
+
+    def update(self, adaptation, base, features, drawn, tools):
+        """The statistics, then one step of Adam with those."""
+        if adaptation.kept:
+            adaptation = self._pooled(adaptation, base, drawn, tools)
+
+        def loss_fn(delta):
+            output: Any = tools.model.apply(state.adapted(base, delta), drawn)
+            loss = losses.entropy(output.heatmaps, tools.settings.confidence)
+            return loss, adaptation.normalisers
+
+        return steps.descend(adaptation, loss_fn, tx=tools.tx)
+
+
+class Teacher(Method):
+    """Learn joints from the confident ones of an averaged model (mean teacher).
+
+    Tarvainen and Valpola, "Mean teachers are better role models", NeurIPS 2017. The teacher, whose
+    parameters are running means of the student's, sees frames as they are and mirrored; its joints
+    are the labels of the student, which sees them turned, scaled, mirrored and recoloured. A joint
+    weighs as its confidence, one below `Settings.confidence` nothing. What leads from the picture
+    to the joints trains, but for normalisation layers. Predictions are the student's.
+
+    Keeps "teacher", its difference to the base.
+    """
+
+    RULES = ((state.norms, False), (TO_JOINTS, True), (r"", False))
+
+    def start(self, base, tools):
+        """Both begin with the base's parameters."""
+        adaptation = state.start_adaptation(base, self.RULES, tools.tx)
+        if not adaptation.delta:
+            raise ValueError(
+                'the method "teacher" trains encoder and heads, and this network has none of '
+                "these names: it has nothing to adapt. Take another config.ttp.method."
+            )
+        return adaptation.replace(kept={"teacher": jax.tree.map(jnp.zeros_like, adaptation.delta)})
+
+    def draw(self, key, past, now, settings):
+        """Frames as they are, mirrored, and moved."""
+        return crops.views(key, past, now, settings)
+
+    def update(self, adaptation, base, features, drawn, tools):
+        """One step of Adam for the student, then the teacher's mean."""
+        settings, before = tools.settings, adaptation.kept["teacher"]
+        points, confidence = _taught(state.adapted(base, before), drawn, tools)
+        weights = jnp.where(confidence >= settings.confidence, jnp.clip(confidence, 0, 1), 0.0)
+
+        def loss_fn(delta):
+            output: Any = tools.model.apply(state.adapted(base, delta), drawn.moved)
+            maps = output.heatmaps
+            places = points * (maps.shape[1] / settings.image_size)
+            height, width = maps.shape[1:3]
+            truth = heatmaps.gaussian_maps(places, height, width, tools.model.sigma)
+            # The loss squares its weights.
+            loss = losses.joints_mse(maps, truth, jnp.sqrt(weights))
+            return loss, adaptation.normalisers
+
+        adaptation = steps.descend(adaptation, loss_fn, tx=tools.tx)
+        keep = settings.teacher_decay
+        teacher = jax.tree.map(lambda a, b: keep * a + (1 - keep) * b, before, adaptation.delta)
+        return adaptation.replace(kept={"teacher": teacher})
+
+
+def _taught(variables, views: crops.Views, tools) -> tuple[jax.Array, jax.Array]:
+    """The teacher's joints [B, K, 2] in pixels of the moved crops, and confidence [B, K]."""
+    order = tools.settings.flip_order or tuple(range(tools.model.num_joints))
+    see = functools.partial(tools.model.apply, variables)
+    maps = see(views.plain).heatmaps
+    if tools.settings.flip_order:
+        maps = (maps + heatmaps.mirror(see(views.mirrored).heatmaps, order)) / 2
+    points, confidence = heatmaps.decode(maps, tools.model.decode)
+    points = geometry.transform_points(
+        views.affines, points * (tools.settings.image_size / maps.shape[1])
+    )
+    # The left wrist of a mirrored person is the right one.
+    swapped = points[:, jnp.array(order)], confidence[:, jnp.array(order)]
+    points = jnp.where(views.flipped[:, None, None], swapped[0], points)
+    return points, jnp.where(views.flipped[:, None], swapped[1], confidence)
+
+
+METHODS = {
+    "ttp": SelfSupervised(),
+    "bn": BatchStatistics(),
+    "entropy": Entropy(),
+    "teacher": Teacher(),
+    "none": Method(),
+}
+
+
+def of(name: str) -> Method:
+    """The adaptation method of this name; ValueError for an unknown one."""
+    if name not in METHODS:
+        raise ValueError(f"config.ttp.method is {name!r}, expected one of {', '.join(METHODS)}.")
+    return METHODS[name]

@@ -1,0 +1,180 @@
+"""Whether joints lie on a person at all: on what moves, and moving with it. Plain numpy, no labels.
+
+A skeleton that stands still beside the person is steady, keeps its limbs' lengths and never swaps
+sides: every measure of quality without labels likes it. So this is asked first.
+"""
+
+import dataclasses
+
+import numpy as np
+
+MARGIN = 0.15  # of its side, by which a region is widened: hands and feet are often still
+LEAST_INSIDE = 0.5  # share of the joints that lie inside the region
+LEAST_COVERED = 0.8  # or share of the region that the pose covers, where only an arm moves
+LEAST_MOTION_RATIO = 0.25  # motion of the joints by that of the region; labels have 0.8 to 1.5
+LAG = 15  # frames over which motion is measured, so that jitter doesn't count as motion
+LEAST_MOTION = 0.05  # of its longer side: a region that moves less says nothing of motion
+ALIKE = 1.3  # ratio of sizes up to which two regions show the same part of the body
+WHOLE = 0.8  # share of the picture's area from which on a region tells no place
+FEWEST = 3  # frames to judge by
+TAIL = 0.03  # share of the moving pixels at each side that `boxes_of_masks` leaves out
+
+
+@dataclasses.dataclass(frozen=True)
+class Presence:
+    """Whether a person was found.
+
+    Attributes:
+      found: None where it could not be checked.
+      inside: share 0..1 of the joints that lie inside the region, NaN where there is no region.
+      covered: share 0..1 of the region that the pose covers, likewise.
+      motion: of the joints inside the region by that of its edges, about 1 for a person and 0 for a
+        skeleton that stands still; NaN where the region hardly moves.
+      frames: number of frames that were judged.
+      region: what the region is, "moving region" or "given box".
+    """
+
+    found: bool | None
+    inside: float
+    covered: float
+    motion: float
+    frames: int
+    region: str = "moving region"
+
+    @property
+    def words(self) -> str:
+        """One sentence that says what was found, and by what."""
+        if self.found is None:
+            return (
+                "Whether a person was found could not be checked: too few frames have joints and "
+                f"a {self.region}."
+            )
+        facts = f"{self.inside:.0%} of the joints lie inside the {self.region}"
+        if np.isfinite(self.motion):
+            facts += f", and they move {self.motion:.1f} times as much as it does"
+        else:
+            facts += "; it moves too little to compare motion"
+        return f"{'Person found' if self.found else 'No person found'}: {facts}."
+
+    def to_dict(self) -> dict:
+        """Return what JSON can hold: the attributes, None for NaN, and the words."""
+        values = {
+            name: None if isinstance(value, float) and np.isnan(value) else value
+            for name, value in dataclasses.asdict(self).items()
+        }
+        return {**values, "words": self.words}
+
+
+def measure(
+    joints, region, *, picture_size: tuple[int, int] | None = None, given: bool = False
+) -> Presence:
+    """Judge whether joints lie on what moves, and move with it.
+
+    Found means that half of the joints lie inside the region (or that the pose covers it, where
+    little of the body moves), and that they move at least a quarter as much as it does.
+
+    Args:
+      joints: [T, K, 2] in picture pixels; NaN where there is none.
+      region: boxes [T, 4], x1, y1, x2, y2 in picture pixels, of what moves in each frame, NaN where
+        nothing does (`boxes_of_masks`, `data_pipelines.locate.find`); or one box [4].
+      picture_size: height and width; a region that nearly fills the picture tells no place, so its
+        frames are left out.
+      given: whether the region was given by the user, who knows that the person is there.
+
+    Raises:
+      ValueError: arrays of other shapes.
+    """
+    joints, region = np.asarray(joints, np.float64), np.asarray(region, np.float64)
+    if joints.ndim != 3 or joints.shape[-1] != 2 or region.shape not in ((len(joints), 4), (4,)):
+        raise ValueError(
+            f"got joints {joints.shape} and region {region.shape}, expected [T, K, 2] and [T, 4]."
+        )
+    region = np.broadcast_to(region, (len(joints), 4))
+    known = np.isfinite(joints).all(axis=-1)
+    judged = np.asarray(np.isfinite(region).all(-1)) & (known.sum(1) > 0)
+    if picture_size is not None and not given:
+        height, width = picture_size
+        judged &= _area(region) < WHOLE * height * width
+    joints, region, known = joints[judged], region[judged], np.asarray(known)[judged]
+    name, count = "given box" if given else "moving region", int(judged.sum())
+    if count < min(FEWEST, max(1, len(judged))):
+        return Presence(None, np.nan, np.nan, np.nan, count, name)
+    within = _within(joints, region) & known
+    inside = float((within.sum(1) / known.sum(1)).mean())
+    covered = float(_covered(joints, region).mean())
+    motion = _motion_ratio(joints, region, within, np.flatnonzero(judged))
+    there = inside >= LEAST_INSIDE or covered >= LEAST_COVERED
+    found = there and not motion < LEAST_MOTION_RATIO
+    return Presence(found, inside, covered, motion, count, name)
+
+
+def boxes_of_masks(masks, scale: float = 1.0) -> np.ndarray:
+    """Return boxes [T, 4] in picture pixels around the moving pixels, NaN where there are none.
+
+    Args:
+      masks: bool [T, h, w], pixels that move.
+      scale: size of the masks by that of the pictures: 0.25 for masks of a quarter of the width.
+    """
+    masks = np.asarray(masks, bool)
+    boxes = np.full((len(masks), 4), np.nan)
+    for box, mask in zip(boxes, masks, strict=True):
+        if mask.any():
+            for axis in (0, 1):  # columns, rows
+                share = np.cumsum(mask.sum(axis)) / mask.sum()
+                box[axis] = np.searchsorted(share, TAIL)
+                box[axis + 2] = np.searchsorted(share, 1 - TAIL) + 1
+    return boxes / scale - 0.5  # pixel centres lie at integers
+
+
+def _area(boxes) -> np.ndarray:
+    return (boxes[:, 2:] - boxes[:, :2]).prod(-1)
+
+
+def _within(joints, region) -> np.ndarray:
+    """Return which joints [T, K] lie inside the widened region; False for NaN."""
+    room = MARGIN * (region[:, 2:] - region[:, :2])
+    low, high = region[:, :2] - room, region[:, 2:] + room
+    return ((joints >= low[:, None]) & (joints <= high[:, None])).all(-1)
+
+
+def _covered(joints, region) -> np.ndarray:
+    """Return the share [T] of the region that lies in the widened box of the joints."""
+    low, high = np.nanmin(joints, 1), np.nanmax(joints, 1)
+    room = MARGIN * (high - low)
+    low, high = low - room, high + room
+    low, high = np.maximum(low, region[:, :2]), np.minimum(high, region[:, 2:])
+    return (high - low).clip(0).prod(-1) / np.maximum(_area(region), np.finfo(float).tiny)
+
+
+def _motion_ratio(joints, region, within, frames) -> float:
+    """Return the size of the joints' motion by that of the region's edges, NaN if they are still.
+
+    Motion is the root mean square of displacements over `lag` frames, without that over one frame:
+    jitter is as large over one frame as over many, and drops out. Joints count that lie inside the
+    region in both frames (where an arm moves, the arm's), and pairs of frames in which the region
+    has about the same size, so shows the same part of the body.
+    """
+    lag = min(LAG, len(joints) // 4)
+    if lag < 3:
+        return float("nan")
+    joint, edge = (_motion(joints, region, within, frames, step) for step in (lag, 1))
+    longer = np.median((region[:, 2:] - region[:, :2]).max(-1))
+    of_joints, of_region = (max(0.0, far - near) for far, near in zip(joint, edge, strict=True))
+    if not of_region > (LEAST_MOTION * longer) ** 2:
+        return float("nan")
+    return float(np.sqrt(of_joints / of_region))
+
+
+def _motion(joints, region, within, frames, lag) -> tuple[float, float]:
+    """Return mean squared displacements over `lag` frames, of joints and of the region's edges."""
+    a, b = slice(None, -lag), slice(lag, None)
+    side = region[:, 2:] - region[:, :2]
+    ratio = side[b] / np.maximum(side[a], np.finfo(float).tiny)
+    both = within[a] & within[b]
+    use = (np.abs(np.log(np.maximum(ratio, 1e-9))) <= np.log(ALIKE)).all(-1) & both.any(1)
+    use &= frames[b] - frames[a] <= 2 * lag
+    if use.sum() < FEWEST:
+        return np.nan, np.nan
+    squared = np.where(both, ((joints[b] - joints[a]) ** 2).sum(-1), 0)[use]
+    edges = ((region[b] - region[a]) ** 2)[use].mean() * 2  # as much as a corner moves
+    return float((squared.sum(1) / both[use].sum(1)).mean()), float(edges)

@@ -1,0 +1,277 @@
+"""The report of one subject: was a person found, before and after, what changed, what it cost."""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+import numpy as np
+
+from ttp_jax.report.page import DASH, notice, page, paragraph, save, section, table
+from ttp_jax.report.plots import line_plot
+from ttp_jax.report.timelines import confidence_table, folded, timelines
+from ttp_jax.report.viewer import before_after, spoken
+from ttp_jax.skeletons import Skeleton
+
+BETTER = {"lower": -1, "higher": 1, "": 0}
+VERDICTS = {1: "better", 0: "no change", -1: "worse"}
+NOBODY = "no person found"
+NO_CHANGE = 0.01  # of the larger of two values: a smaller difference is no change
+NOT_ACCURACY = (
+    "None of these numbers is accuracy. They need no labels and know nothing of the true pose: "
+    "a steadier or smoother pose can still be a wrong one."
+)
+NOTHING_IS_BETTER = (
+    "No person was found, so nothing is called better or worse here: a skeleton beside the person "
+    "is steady, too."
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Personal:
+    """What the report of one subject's personalization is made of.
+
+    Attributes:
+      name: of the subject.
+      pictures: n pictures to look at, as `before_after` takes them; so are `before` and `after`.
+      frames: [n] which of the T frames the pictures are, from 0.
+      numbers: [T] what each frame is called: its number in the video.
+      before: joints [n, K, 2] in pixels of the pictures.
+      after: as `before`.
+      all_before: joints [T, K, 2] of every frame, in pixels of the original pictures.
+      all_after: as `all_before`.
+      skeleton: of the joints.
+      quality: rows (name, before, after, unit, better, explanation) of measures without labels;
+        `better` is "lower", "higher" or "" where neither is; a value not known is NaN.
+      settings: name -> value, in words.
+      cost: name -> value, such as seconds per frame, updates, memory.
+      scores: rows like those of `quality`, against labels, and sentences about them.
+      notes: sentences to know the numbers by, such as which frames could not be read.
+      warnings: sentences of what went wrong or may have, shown before everything else but `found`.
+      found: whether a person was found: "found" (True, False, or None where it wasn't checked) and
+        "words", a sentence, as `presence.Presence.to_dict` has them. Where it is False nothing is
+        called better.
+      confidence: [T, K] before and [T, K] after; None where it isn't known.
+      pcutoff: joints of less confidence are drawn fainter and counted.
+      seconds: [T] times of the frames; None where they aren't known.
+    """
+
+    name: str
+    pictures: Sequence[np.ndarray]
+    frames: Any
+    numbers: Any
+    before: Any
+    after: Any
+    all_before: Any
+    all_after: Any
+    skeleton: Skeleton
+    quality: Sequence[tuple]
+    settings: Mapping[str, object]
+    cost: Mapping[str, object]
+    scores: tuple[Sequence[tuple], Sequence[str]] = ((), ())
+    notes: Sequence[str] = ()
+    warnings: Sequence[str] = ()
+    found: Mapping | None = None
+    confidence: Sequence | None = None
+    pcutoff: float = 0.0
+    seconds: Any = None
+
+    @property
+    def somebody(self) -> bool:
+        """Whether measures may be called better or worse."""
+        return self.found is None or self.found["found"] is not False
+
+
+def personal(path, **parts) -> None:
+    """Write the report of one subject's personalization. Makes missing folders.
+
+    Beside the pictures given the file takes 5 MB at most (up to 200 joints), however long the video
+    is: see `timelines`.
+
+    Args:
+      path: of the HTML file; a crash leaves what was there.
+      **parts: the attributes of `Personal`.
+
+    Raises:
+      ValueError: arrays that don't fit each other, or an unknown `better`.
+    """
+    of = Personal(**parts)
+    poses = _poses(of.all_before, of.all_after, of.skeleton)
+    moved = np.linalg.norm(poses["after"] - poses["before"], axis=-1)
+    confidences = _confidences(of.confidence, moved.shape)
+    sections = [
+        *_movement_sections(of, poses, moved, confidences),
+        *_quality_sections(of),
+        _pair(
+            section("Settings", table(["setting", "value"], [*of.settings.items()], narrow="wrap")),
+            section("Cost", table(["cost", "value"], [*of.cost.items()], narrow="wrap")),
+        ),
+    ]
+    subtitle = (
+        "Pose of one person before and after test-time personalization. Shown: "
+        f"{len(of.pictures)} of {len(moved)} frames, evenly spread, cut to the person."
+    )
+    top = _found(of.found) + notice(of.warnings, "warning", "warnings")
+    first = notice(of.notes, "note", "notes") + _viewer(of, confidences)
+    save(path, page(str(of.name), sections, subtitle=subtitle, top=top, first=first))
+
+
+def _viewer(of: Personal, confidences: dict) -> str:
+    """Return the viewer, or a sentence where there is nothing to show."""
+    if not len(of.pictures):
+        return notice(["No frame of the video could be shown."], "warning", "warning")
+    frames = np.asarray(of.frames)
+    return before_after(
+        *(of.pictures, of.before, of.after, of.skeleton),
+        confidence=[values[frames] for values in confidences.values()] or None,
+        pcutoff=of.pcutoff,
+        frames=np.asarray(of.numbers)[frames],
+        seconds=None if of.seconds is None else np.asarray(of.seconds)[frames],
+    )
+
+
+def _movement_sections(of: Personal, poses, moved, confidences) -> list[str]:
+    """Return where and when the pose changed, and each joint over time."""
+    numbers = np.asarray(of.numbers)
+    changes, most = _changes(moved, numbers, of.skeleton)
+    look = {"chosen": most, "pcutoff": of.pcutoff, "unit": "frame"}
+    over_time = [timelines(numbers, poses, confidences, of.skeleton, **look)]
+    if confidences:
+        over_time.append(confidence_table(confidences, of.skeleton, of.pcutoff))
+    return [
+        section("Where and when the pose changed", *changes),
+        section("Each joint over time", _pair(*over_time)),
+    ]
+
+
+def _quality_sections(of: Personal) -> list[str]:
+    """Return the scores against labels, if there are any, and the measures without labels."""
+    rows, sentences = of.scores
+    scored = [*map(paragraph, sentences), _compared(rows, of.somebody)]
+    said = notice([NOT_ACCURACY if of.somebody else NOTHING_IS_BETTER], "note", "note")
+    return [
+        *([section("Against the labels", *scored)] if rows else []),
+        section("Quality without labels", said, _compared(of.quality, of.somebody)),
+    ]
+
+
+def _poses(before, after, skeleton) -> dict[str, np.ndarray]:
+    """Return both as float64 [T, K, 2]; raise ValueError for other shapes."""
+    before, after = (np.asarray(each, np.float64) for each in (before, after))
+    if before.shape != after.shape or before.shape[1:] != (skeleton.size, 2):
+        raise ValueError(
+            f"got all_before {before.shape} and all_after {after.shape}, expected both "
+            f"[T, {skeleton.size}, 2] for {skeleton.name}."
+        )
+    return {"before": before, "after": after}
+
+
+def _confidences(confidence, shape) -> dict[str, np.ndarray]:
+    """Return confidences [T, K] by pose; nothing where they aren't known."""
+    if confidence is None:
+        return {}
+    both = [np.asarray(each, np.float64) for each in confidence]
+    if [each.shape for each in both] != [shape] * 2:
+        raise ValueError(
+            f"got confidence {' and '.join(str(each.shape) for each in both)}, expected {shape} "
+            "before and after."
+        )
+    return dict(zip(("before", "after"), both, strict=True))
+
+
+def _found(found: Mapping | None) -> str:
+    """Return the first line of the report."""
+    if found is None:
+        return ""
+    kind = {True: "yes", False: "no"}.get(found["found"], "note")
+    return notice([str(found["words"])], kind, "whether a person was found")
+
+
+def _pair(*pieces: str) -> str:
+    """Return pieces side by side where there is room."""
+    return f'<div class="pair">{"".join(f"<div>{piece}</div>" for piece in pieces)}</div>\n'
+
+
+# --- What changed --------------------------------------------------------------------------------
+
+
+def _changes(moved, numbers, skeleton) -> tuple[list[str], int]:
+    """Return what to say and draw of movement [T, K], and the joint that moved most."""
+    if not (moved > 0).any():
+        return [paragraph("No joint moved in any frame where it is known before and after.")], 0
+    over_joints, over_frames = _mean(moved, 1), _mean(moved, 0)
+    joint, frame = int(np.nanargmax(over_frames)), np.nanargmax(over_joints)
+    summary = (
+        f"Adaptation moved the joints by {_mean(moved, None):.2f} px on average: the "
+        f"{spoken(skeleton.joints[joint])} most ({over_frames[joint]:.2f} px), and most of all in "
+        f"frame {numbers[frame]} ({over_joints[frame]:.2f} px). This says where and when the pose "
+        "changed, not whether it got better."
+    )
+    plot = line_plot(
+        {"mean of the joints": (numbers, over_joints)},
+        bands={"mean of the joints": (np.fmin.reduce(moved, 1), np.fmax.reduce(moved, 1))},
+        x_label="frame",
+        y_label="movement (px)",
+        title="Movement in each frame: mean of the joints; shaded from the least to the most moved",
+    )
+    return [paragraph(summary), _pair(plot, _bars(skeleton.joints, over_frames))], joint
+
+
+def _mean(values, axis) -> np.ndarray:
+    """Return the mean of what is finite, NaN of nothing."""
+    known = np.isfinite(values)
+    total, count = np.where(known, values, 0).sum(axis), known.sum(axis)
+    return np.where(count, total / np.maximum(count, 1), np.nan)
+
+
+def _bars(names, values) -> str:
+    """Return movement by joint, a bar each."""
+    longest = max(float(np.nanmax(values)), np.finfo(float).tiny)
+    rows = "\n".join(
+        f"<tr><th>{escape(spoken(name))}</th>"
+        f'<td><span style="width:{100 * value / longest:.1f}%"></span></td>'
+        f'<td class="number">{value:.2f}</td></tr>'
+        for name, value in zip(names, np.nan_to_num(values), strict=True)
+    )
+    caption = "<figcaption>Movement of each joint, mean of the frames (px)</figcaption>"
+    drawn = f'<figure>{caption}<table class="bars"><tbody>\n{rows}\n</tbody></table></figure>\n'
+    return folded(drawn, len(names), "Movement")
+
+
+# --- Better or worse -----------------------------------------------------------------------------
+
+
+def _compared(rows: Sequence[tuple], somebody: bool) -> str:
+    """Return a table of measures before and after, and what each of them means."""
+    cells, meanings = [], []
+    for name, before, after, unit, better, explanation in rows:
+        if better not in BETTER:
+            raise ValueError(f"{name}: got better={better!r}, expected one of {list(BETTER)}.")
+        before, after = float(before), float(after)
+        change = after - before
+        share = f" ({change / abs(before):+.0%})" if before and math.isfinite(change) else ""
+        shown = f"{change:+.3g}{share}" if math.isfinite(change) else DASH
+        measure = f"{name} ({unit})" if unit else name
+        cells.append([measure, _verdict(before, after, better, somebody), before, after, shown])
+        aim = f" {better.capitalize()} is better." if better else ""
+        meaning = explanation.rstrip(".") + "." + aim
+        meanings.append(f"<div><dt>{escape(name)}</dt><dd>{escape(meaning)}</dd></div>")
+    # The verdict stands second, so that a phone shows it first.
+    header = ["measure", "verdict", "before", "after", "change"]
+    rule = f"No change: before and after differ by less than {NO_CHANGE:.0%}."
+    below = f'<p class="muted">{rule}</p>' if somebody else ""
+    meant = f'<dl class="meanings">{"".join(meanings)}</dl>\n'
+    return table(header, cells, narrow="stack") + below + meant
+
+
+def _verdict(before: float, after: float, better: str, somebody: bool) -> str:
+    """Return the word for a change of a measure."""
+    change = after - before
+    if not BETTER[better] or not math.isfinite(change):
+        return DASH
+    if not somebody:
+        return NOBODY
+    if abs(change) <= NO_CHANGE * max(abs(before), abs(after)):
+        return VERDICTS[0]
+    return VERDICTS[int(np.sign(change * BETTER[better]))]

@@ -1,0 +1,95 @@
+"""Each joint over time, before and after: where it is, and how sure the network is of it."""
+
+from html import escape
+
+import numpy as np
+
+from ttp_jax.report.page import table
+from ttp_jax.report.plots import Panel, draw, key, limits_of, line
+from ttp_jax.report.viewer import spoken
+
+# All lines of all joints together hold at most so many points, about 2 MB; one line at most
+# MOST_POINTS, and at least FEWEST_POINTS.
+ALL_POINTS, MOST_POINTS, FEWEST_POINTS = 60_000, 500, 50
+MANY = 20  # rows of a table, beyond which it is folded
+
+
+def timelines(
+    numbers, poses: dict, confidences: dict, skeleton, *, chosen: int, pcutoff: float, unit: str
+) -> str:
+    """Return a chooser of joints and, for each, x, y and confidence over time.
+
+    Of long videos the mean of each stretch of frames is drawn, from the least to the most shaded.
+
+    Args:
+      numbers: [T] what to draw over, ascending.
+      poses: "before" and "after" -> joints [T, K, 2] in pixels.
+      confidences: likewise -> [T, K]; empty if they aren't known.
+      skeleton: of the joints.
+      chosen: the joint to show first.
+      pcutoff: marked among the confidences if above 0.
+      unit: of `numbers`, such as "frame".
+    """
+    count = 2 * (2 + bool(confidences)) * skeleton.size
+    most = int(np.clip(ALL_POINTS // count, FEWEST_POINTS, MOST_POINTS))
+
+    def lines(values):
+        return [
+            line(name, numbers, values[name], name, dashed=name == "before", most=most)
+            for name in ("before", "after")
+        ]
+
+    options, drawings = [], []
+    for k, joint in enumerate(skeleton.joints):
+        panels = []
+        for axis, label in enumerate(("x (px)", "y (px)")):
+            values = {name: of[:, k, axis] for name, of in poses.items()}
+            limits = limits_of(values.values())
+            panels.append(Panel(label, lines(values), down=axis == 1, limits=limits))
+        if confidences:
+            values = {name: of[:, k] for name, of in confidences.items()}
+            top = max(1.0, *(float(np.nanmax(v, initial=0)) for v in values.values()))
+            panels.append(
+                Panel("confidence", lines(values), level=pcutoff or None, limits=(0.0, top))
+            )
+        shown = "" if k == chosen else " hidden"
+        drawing = draw(panels, unit, f"{spoken(joint)} over time, before and after")
+        drawings.append(f'<div class="choice"{shown}>{drawing}</div>')
+        mark = " selected" if k == chosen else ""
+        options.append(f"<option{mark}>{escape(spoken(joint))}</option>")
+    legend = "".join(key(name, f"--{name}", name == "before") for name in ("before", "after"))
+    return f"""<figure class="plot chooser">
+<label>Joint <select>{"".join(options)}</select></label>
+<ul class="legend">{legend}</ul>
+{"".join(drawings)}</figure>
+"""
+
+
+def confidence_table(confidences: dict, skeleton, pcutoff: float) -> str:
+    """Return the mean confidence of each joint, and how often it is below the p-cutoff."""
+    header = ["joint", "before", "after"]
+    means = [_mean(confidences[name]) for name in ("before", "after")]
+    columns = [[f"{value:.2f}" if np.isfinite(value) else None for value in each] for each in means]
+    if pcutoff:
+        header.append(f"below {pcutoff:g}")
+        known = np.isfinite(confidences["after"])
+        below = _mean(np.where(known, confidences["after"] < pcutoff, np.nan))
+        columns.append([f"{share:.0%}" if np.isfinite(share) else None for share in below])
+    rows = list(zip(map(spoken, skeleton.joints), *columns, strict=True))
+    return folded(
+        table(header, rows, "Mean confidence of each joint", narrow="wrap"), len(rows), "Confidence"
+    )
+
+
+def folded(html: str, rows: int, name: str) -> str:
+    """Return a table as it is, or behind a line to open where it is long."""
+    if rows <= MANY:
+        return html
+    return f"<details><summary>{escape(name)} of all {rows} joints</summary>{html}</details>\n"
+
+
+def _mean(values) -> np.ndarray:
+    """Return the mean [K] over frames of what is finite, NaN of nothing."""
+    known = np.isfinite(values)
+    total, count = np.where(known, values, 0).sum(0), known.sum(0)
+    return np.where(count, total / np.maximum(count, 1), np.nan)

@@ -1,0 +1,70 @@
+"""Settings as a reader of a report says them, who need not know the names of config fields."""
+
+import numpy as np
+
+SCENARIOS = {
+    "online": "online: frame by frame, each predicted after the update on the frames so far",
+    "offline": "offline: the model adapts to all frames first, then predicts them",
+}
+TRAINS = {
+    "reference": "all convolutions but the named joints' decoder; normalisation layers stay",
+    "paper": "encoder and self-supervised head",
+    "norms": "scales and shifts of the normalisation layers",
+}
+METHODS = {
+    "ttp": "test-time personalization by the self-supervised task",
+    "bn": "batch statistics of the subject",
+    "entropy": "least entropy of the heatmaps, which normalisation layers adapt to",
+    "teacher": "mean teacher: confident joints of an averaged model are the targets",
+}
+BOXES = {
+    "moving": "the moving region of the video",
+    "people": "the person that OpenCV's detector follows",
+    "whole": "the whole picture",
+}
+
+
+def scenario(name: str) -> str:
+    """Say "online", "offline" or "person-NAME"."""
+    if name.startswith("person-"):
+        return f"the kept model of {name.removeprefix('person-')}, which adapts no further"
+    return SCENARIOS.get(name, name)
+
+
+def model(base: str) -> str:
+    """Say which model adapts: "shipped", or a file's or training's name."""
+    return "the included one, trained on rendered people" if base == "shipped" else base
+
+
+def updates(ttp) -> dict[str, str]:
+    """Say how the model adapts, name -> value.
+
+    Args:
+      ttp: has `method`, `iterations`, `batch_size`, `learning_rate` and `rules`, as `config.ttp`.
+    """
+    trains = {"parts that train": TRAINS.get(ttp.rules, str(ttp.rules))}
+    return {
+        "adaptation method": METHODS.get(ttp.method, str(ttp.method)),
+        "updates": f"{ttp.iterations} a frame, of {ttp.batch_size} frames or pairs each",
+        "learning rate": f"{ttp.learning_rate:g}",
+        **(trains if ttp.method == "ttp" else {}),
+    }
+
+
+def boxes(data, places, picture_size: tuple[int, int]) -> dict[str, str]:
+    """Say in which boxes the person was looked at, name -> value.
+
+    Args:
+      data: has `boxes`, `fit` and `refine`, as `config.data`.
+      places: the boxes [T, 4] in picture pixels.
+      picture_size: height and width.
+    """
+    where = BOXES.get(data.boxes, f"given: {data.boxes}")
+    if data.fit:
+        where += ", at the scale of which the model is most confident"
+    if data.refine:
+        where += f", then {data.refine} time(s) around the predicted joints"
+    low, high = np.asarray(places, np.float64).reshape(-1, 2, 2).swapaxes(0, 1)
+    width, height = np.median(high - low, axis=0)
+    size = f"{width:.0f} x {height:.0f} px (median), in pictures of "
+    return {"box": where, "size of the box": f"{size}{picture_size[1]} x {picture_size[0]} px"}

@@ -1,0 +1,112 @@
+"""How to personalize: the settings that the fields of `config.ttp` describe."""
+
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from ttp_jax import augment, state
+
+
+class Settings(NamedTuple):
+    """How to personalize; hashable, so that it can be static under `jit`.
+
+    Attributes:
+      scenario: "online" or "offline".
+      iterations: updates per frame, on the same pairs (paper Table 2).
+      batch_size: pairs per update.
+      learning_rate: of Adam, constant.
+      reset_every: online only: begin anew, with nothing remembered, after every n frames, with the
+        first that is valid; 0 never within a subject. Subjects always start from what the caller
+        hands over.
+      keep_normalisers: beginning anew leaves the running means of the loss as they are.
+      rules: freeze rules of the method "ttp", a key of `state.RULES`.
+      ranges: of the augmentation.
+      image_size: crop pixels.
+      bgr: channel order, see `normalize`.
+      method: of adaptation, a key of `methods.METHODS`.
+      bn_weight: "bn" and "entropy": share of the subject's batch statistics, 0 to 1.
+      confidence: "entropy" and "teacher": joints whose heatmap peaks lower are left out.
+      teacher_decay: "teacher": share of the averaged model that stays at an update.
+      flip_order: "teacher": permutation of the joints of a mirrored picture
+        (`Skeleton.flip_order`); () if pictures must not be mirrored.
+      equivariance: "ttp": weight of `tasks.Equivariance` beside the network's own task.
+    """
+
+    scenario: str = "online"
+    iterations: int = 1
+    batch_size: int = 32
+    learning_rate: float = 1e-4
+    reset_every: int = 0
+    keep_normalisers: bool = False
+    rules: str = "reference"
+    ranges: augment.Ranges = augment.Ranges()
+    image_size: int = 128
+    bgr: bool = False
+    method: str = "ttp"
+    bn_weight: float = 0.5
+    confidence: float = 0.3
+    teacher_decay: float = 0.99
+    flip_order: tuple[int, ...] = ()
+    equivariance: float = 0.0
+
+
+# Fields that files of earlier versions lack: they get the default.
+OPTIONAL = ("method", "bn_weight", "confidence", "teacher_decay")
+
+
+def settings_from(
+    fields: Mapping[str, Any],
+    scenario: str,
+    *,
+    image_size: int,
+    bgr: bool,
+    flip_order=(),
+    equivariance: float = 0.0,
+) -> Settings:
+    """The settings that the fields of `config.ttp` describe.
+
+    Args:
+      fields: `config.ttp`.
+      scenario: "online" or "offline".
+      image_size: crop pixels.
+      bgr: channel order.
+      flip_order: of the skeleton.
+      equivariance: `config.loss.equivariance`.
+
+    Raises ValueError for unknown rules, another reset than "subject", "never" or a number, other
+    normalisers than "reset" or "carried", and numbers out of range.
+    """
+    if fields["rules"] not in state.RULES:
+        raise ValueError(f"config.ttp.rules must be one of {', '.join(state.RULES)}.")
+    reset = str(fields["reset"])
+    if not (reset in ("subject", "never") or reset.isdigit()):
+        raise ValueError('config.ttp.reset must be "subject", "never" or a number of frames.')
+    if fields["normalisers"] not in ("reset", "carried"):
+        raise ValueError('config.ttp.normalisers must be "reset" or "carried".')
+    moves = fields["rotation"], fields[f"{scenario}_rotation_prob"]
+    found = Settings(
+        scenario=scenario,
+        iterations=fields["iterations"],
+        batch_size=fields["batch_size"],
+        learning_rate=fields["learning_rate"],
+        reset_every=int(reset) if reset.isdigit() else 0,
+        keep_normalisers=fields["normalisers"] == "carried",
+        rules=fields["rules"],
+        ranges=augment.Ranges(*moves, fields["scale"], fields["flip_prob"]),
+        image_size=image_size,
+        bgr=bgr,
+        flip_order=tuple(map(int, flip_order)),
+        equivariance=equivariance,
+    )
+    found = found._replace(**{name: fields[name] for name in OPTIONAL if name in fields})
+    _check_ranges(found)
+    return found
+
+
+def _check_ranges(settings: Settings) -> None:
+    limits = {"bn_weight": 1.0, "teacher_decay": 1.0, "confidence": math.inf}
+    for name, most in limits.items():
+        value = getattr(settings, name)
+        if not 0 <= value <= most or math.isinf(value):
+            expected = f"0 to {most:g}" if most < math.inf else "0 or more"
+            raise ValueError(f"config.ttp.{name} is {value}, expected {expected}.")

@@ -1,0 +1,285 @@
+"""Self-supervised tasks as values: what each needs, its loss in training and at test time.
+
+`of` gives the task of a network. A task whose heads `PoseNet` has already is one class here; one
+with heads of its own also adds them to `models.pose.Heads`.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from ttp_jax import losses
+from ttp_jax.models.pose import METHODS, Output, PoseNet
+from ttp_jax.models.vgg import VGG16
+from ttp_jax.settings import Settings
+
+
+class Inputs(NamedTuple):
+    """What a self-supervised loss may read.
+
+    Attributes:
+      target: pictures [B, H, W, 3] in the network's colours.
+      source: another frame of each target's person, cut alike; None if the task needs none.
+      features: of the perceptual loss; None if the task needs none.
+      normalisers: running means of the reconstruction loss [levels + 1].
+      bgr: channel order, see `models.pose.normalize`.
+    """
+
+    target: jax.Array
+    source: jax.Array | None
+    features: VGG16 | None
+    normalisers: jax.Array
+    bgr: bool
+
+
+class Task:
+    """What every self-supervised task offers.
+
+    Attributes:
+      needs_source: whether the loss reads `Inputs.source`.
+      needs_features: whether the loss reads `Inputs.features`.
+      needs_upright: whether pictures must not be turned at random at test time.
+      probe: function (variables, target, source, other, *, model) -> errors by name that show
+        whether the task has learned anything, see `probe_keypoints`; None if there is none.
+    """
+
+    needs_source: bool = False
+    needs_features: bool = False
+    needs_upright: bool = False
+    probe: Callable[..., dict[str, jax.Array]] | None = None
+
+    def check(self, settings: Settings) -> None:
+        """Raise ValueError if the loss can't be minimised at test time by these settings."""
+
+    def training_loss(
+        self, model: PoseNet, variables: dict, output: Output, inputs: Inputs
+    ) -> tuple[jax.Array, Any, jax.Array]:
+        """The loss beside the supervised one.
+
+        Args:
+          model: the network.
+          variables: its parameters, and batch statistics as the supervised pass left them.
+          output: of the supervised pass, in training mode.
+          inputs: what the loss reads.
+
+        Returns:
+          Loss, batch statistics and normalisers; the last two as given, or updated.
+        """
+        raise NotImplementedError
+
+    def test_loss(
+        self, model: PoseNet, variables: dict, inputs: Inputs
+    ) -> tuple[jax.Array, jax.Array]:
+        """The loss at test time, in evaluation mode, and the normalisers."""
+        raise NotImplementedError
+
+
+class Nothing(Task):
+    """No self-supervised task: the network learns the joints only."""
+
+    def check(self, settings):
+        """There is nothing to minimise at test time."""
+        raise ValueError(
+            "a baseline has no self-supervised task: it can't be personalized by the method "
+            '"ttp"; "bn", "entropy" and "teacher" (config.ttp.method) need none.'
+        )
+
+    def training_loss(self, model, variables, output, inputs):
+        """Zero."""
+        return jnp.zeros(()), variables["batch_stats"], inputs.normalisers
+
+
+def probe_keypoints(
+    variables: dict, target: jax.Array, source: jax.Array, other: jax.Array, *, model: PoseNet
+) -> dict[str, jax.Array]:
+    """Is the keypoint bottleneck alive? Mean squared errors of the target's picture.
+
+    Args:
+      variables: params and batch_stats.
+      target, source, other: three frames of one person each [B, H, W, 3], cut by the target's box,
+        in the network's colours.
+      model: the network.
+
+    Returns:
+      "own": reconstruction with the target's own keypoints; "other": with another frame's; "copy":
+      of taking the source as it is. Own and other alike mean a dead bottleneck.
+    """
+    keypoints: Any = functools.partial(model.apply, variables, method="keypoints")
+    (_, maps, points), (_, _, elsewhere) = keypoints(target), keypoints(other)
+
+    def render(points):
+        return model.apply(variables, source, points, maps.shape[1:3], method="reconstruct")
+
+    pictures = {"own": render(points), "other": render(elsewhere), "copy": source}
+    return {name: jnp.mean(jnp.square(p - target)) for name, p in pictures.items()}
+
+
+class Keypoints(Task):
+    """Paint the target from a source through 30 keypoints (paper section 3.1.1)."""
+
+    needs_source = True
+    needs_features = True
+    probe = staticmethod(probe_keypoints)
+
+    def training_loss(self, model, variables, output, inputs):
+        """Reconstruction loss of the supervised pass's picture."""
+        loss, normalisers = self._compare(output.reconstruction, inputs)
+        return loss, variables["batch_stats"], normalisers
+
+    def test_loss(self, model, variables, inputs):
+        """Reconstruction loss; nothing but the reconstruction is computed."""
+        picture: Any = model.apply(
+            variables, inputs.target, inputs.source, method="adaptation_view"
+        )
+        return self._compare(picture, inputs)
+
+    def _compare(self, picture, inputs):
+        return losses.reconstruction(
+            inputs.features, picture, inputs.target, inputs.normalisers, bgr=inputs.bgr
+        )
+
+
+class Rotation(Task):
+    """Tell by how many quarters the target is turned (Sun et al. 2020; the paper's ablation)."""
+
+    needs_upright = True  # a quarter turn can't be told from a random one
+
+    def check(self, settings):
+        """Pictures must be upright."""
+        if settings.ranges.rotation_prob > 0:
+            raise ValueError(
+                "quarter turns can't be told in pictures that are turned at random: the method "
+                f'"rotation" needs --config.ttp.{settings.scenario}_rotation_prob=0 (for a '
+                "model's file, when it is exported)."
+            )
+
+    def training_loss(self, model, variables, output, inputs):
+        """Cross-entropy on turned pictures, which see the supervised pass's statistics."""
+        turned, turns = losses.quarter_turns(inputs.target)
+        seen, updates = model.apply(variables, turned, train=True, mutable=["batch_stats"])
+        statistics = _updated(variables, updates)
+        return losses.rotation(seen.turns, turns), statistics, inputs.normalisers
+
+    def test_loss(self, model, variables, inputs):
+        """Cross-entropy on turned pictures."""
+        turned, turns = losses.quarter_turns(inputs.target)
+        output: Any = model.apply(variables, turned)
+        return losses.rotation(output.turns, turns), inputs.normalisers
+
+
+class Equivariance(Task):
+    """Self-supervised maps turn with the picture, by 90, 180 and 270 degrees.
+
+    The maps of the turned picture are compared with the turned maps of the upright one, which get
+    no gradient. Constant maps would do, too: combine it with another task (`Sum`).
+    """
+
+    def training_loss(self, model, variables, output, inputs):
+        """Compare with the supervised pass's maps; the turned pictures see its statistics."""
+        turned, quarters = self._turned(inputs.target)
+        (_, maps, _), updates = model.apply(
+            variables, turned, train=True, mutable=["batch_stats"], method="keypoints"
+        )
+        upright: Any = output.self_heatmaps
+        loss = losses.equivariance(maps, upright, quarters)
+        return loss, _updated(variables, updates), inputs.normalisers
+
+    def test_loss(self, model, variables, inputs):
+        """Compare the maps of upright and turned pictures."""
+        keypoints: Any = functools.partial(model.apply, variables, method="keypoints")
+        turned, quarters = self._turned(inputs.target)
+        (_, upright, _), (_, maps, _) = keypoints(inputs.target), keypoints(turned)
+        return losses.equivariance(maps, upright, quarters), inputs.normalisers
+
+    def _turned(self, pictures):
+        # The pairs of a batch are random already, so which picture is turned how need not be.
+        quarters = 1 + jnp.arange(len(pictures)) % 3
+        return losses.turn(pictures, quarters), quarters
+
+
+@dataclasses.dataclass(frozen=True)
+class Sum(Task):
+    """A network's own task plus `weight` times another on the same maps."""
+
+    own: Task
+    other: Task
+    weight: float
+
+    @property
+    def needs_source(self):
+        """Whether either does."""
+        return self.own.needs_source or self.other.needs_source
+
+    @property
+    def needs_features(self):
+        """Whether either does."""
+        return self.own.needs_features or self.other.needs_features
+
+    @property
+    def needs_upright(self):
+        """Whether either does."""
+        return self.own.needs_upright or self.other.needs_upright
+
+    @property
+    def probe(self):
+        """That of the network's own task."""
+        return self.own.probe
+
+    def check(self, settings):
+        """Both must do."""
+        self.own.check(settings)
+        self.other.check(settings)
+
+    def training_loss(self, model, variables, output, inputs):
+        """One after the other; the second sees the first's statistics and normalisers."""
+        first, statistics, normalisers = self.own.training_loss(model, variables, output, inputs)
+        variables = {**variables, "batch_stats": statistics}
+        second, *rest = self.other.training_loss(
+            model, variables, output, inputs._replace(normalisers=normalisers)
+        )
+        return first + self.weight * second, *rest
+
+    def test_loss(self, model, variables, inputs):
+        """One after the other."""
+        first, normalisers = self.own.test_loss(model, variables, inputs)
+        second, normalisers = self.other.test_loss(
+            model, variables, inputs._replace(normalisers=normalisers)
+        )
+        return first + self.weight * second, normalisers
+
+
+def _updated(variables, updates):
+    """Batch statistics after a pass; blocks that did not run keep theirs."""
+    return {**variables["batch_stats"], **updates.get("batch_stats", {})}
+
+
+NOTHING = Nothing()
+TASKS = {"keypoints": Keypoints(), "rotation": Rotation(), "none": NOTHING}
+EQUIVARIANCE = Equivariance()  # of no network alone
+
+
+def of(method: str, equivariance: float = 0.0) -> Task:
+    """The self-supervised task of a network.
+
+    Args:
+      method: of `PoseNet`.
+      equivariance: weight of `Equivariance` beside the network's own task, `config.loss`.
+
+    Raises ValueError for a weight that is negative, or above 0 for a network without
+    self-supervised maps.
+    """
+    own = TASKS[METHODS[method].task]
+    if equivariance == 0:
+        return own
+    if not 0 < equivariance < float("inf"):
+        raise ValueError(f"config.loss.equivariance is {equivariance}, expected a number from 0.")
+    if not METHODS[method].keypoints:
+        raise ValueError(
+            f"config.loss.equivariance is {equivariance}, but a network of the method {method!r} "
+            "has no self-supervised maps to turn: leave it at 0."
+        )
+    return Sum(own, EQUIVARIANCE, equivariance)

@@ -1,0 +1,102 @@
+"""One subject's predictions, as `exports` writes them."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from ttp_jax.skeletons import Skeleton
+
+
+class Track(NamedTuple):
+    """Predictions of one subject.
+
+    Attributes:
+      name: stem of the files.
+      joints: float [T, K, 2] in picture pixels, pixel centres at integers; NaN where there is none.
+      likelihood: float [T, K], the peaks of the heatmaps; written clipped to 0..1, and as missing
+        where the joint is.
+      skeleton: of the K joints.
+      frames_per_second: rows a second; 30 for pictures.
+      first_frame: number of the first row in the video, counted from 0.
+      picture_size: (width, height) in pixels, or None.
+      boxes: [T, 4] person boxes x1, y1, x2, y2 in picture pixels, or None.
+      step: number of frames from row to row in the video. SLEAP and OpenSim know no gaps: in their
+        files the frames between aren't counted.
+      times: [T] seconds from the video's first frame, or None; then rows are evenly spaced.
+      pictures: file names [T] of the rows' pictures, or None.
+      pcutoff: joints of a likelihood below it are written as missing, see `exports`; 0..1.
+    """
+
+    name: str
+    joints: np.ndarray
+    likelihood: np.ndarray
+    skeleton: Skeleton
+    frames_per_second: float = 30.0
+    first_frame: int = 0
+    picture_size: tuple[int, int] | None = None
+    boxes: np.ndarray | None = None
+    step: int = 1
+    times: np.ndarray | None = None
+    pictures: Sequence[str] | None = None
+    pcutoff: float = 0.0
+
+    @property
+    def frames(self) -> np.ndarray:
+        """Numbers [T] of the rows' frames in the video, counted from 0."""
+        return self.first_frame + self.step * np.arange(len(self.joints))
+
+    @property
+    def seconds(self) -> np.ndarray:
+        """Times [T] of the rows, counted from the video's first frame."""
+        if self.times is not None:
+            return np.asarray(self.times, np.float64)
+        return self.frames / (self.frames_per_second * self.step)
+
+    @property
+    def first_row(self) -> int:
+        """Number of the first row among all rows of the video."""
+        return self.first_frame // self.step
+
+    def values(self) -> np.ndarray:
+        """Return float64 [T, K, 3] of x, y and likelihood, all NaN where a joint is missing.
+
+        Of joints below the p-cutoff x and y are NaN, the likelihood is not.
+
+        Raises:
+          ValueError: the arrays don't fit the skeleton or each other, or hold what no file can say.
+        """
+        joints, likelihood = np.asarray(self.joints), np.asarray(self.likelihood)
+        rows = (len(joints), self.skeleton.size)
+        if joints.shape != (*rows, 2) or likelihood.shape != rows or not len(joints):
+            raise ValueError(
+                f"{self.name}: got joints {joints.shape} and likelihood {likelihood.shape}, "
+                f"expected [T, {rows[1]}, 2] and [T, {rows[1]}] for {self.skeleton.name}, T >= 1."
+            )
+        missing = np.isnan(joints).any(-1)
+        table = np.concatenate([joints, np.clip(likelihood, 0, 1)[..., None]], -1, dtype=np.float64)
+        table[missing] = np.nan
+        if not np.isfinite(table[~missing]).all():
+            bad = np.flatnonzero((~np.isfinite(table).all(-1) & ~missing).any(-1))[0]
+            raise ValueError(
+                f"{self.name}: row {bad} has an infinite joint, or a joint without a likelihood; "
+                "expected finite numbers. Set a joint to NaN if there is none."
+            )
+        lengths = {len(each) for each in (self.times, self.pictures) if each is not None}
+        if lengths - {len(joints)}:
+            raise ValueError(f"{self.name}: times or pictures are not one a row, {len(joints)}.")
+        if not (np.isfinite(self.frames_per_second) and self.frames_per_second > 0):
+            raise ValueError(
+                f"{self.name}: got {self.frames_per_second} frames per second, expected more than "
+                "0. Give 30 for pictures."
+            )
+        if not 0 <= self.pcutoff <= 1:
+            raise ValueError(f"{self.name}: got a p-cutoff of {self.pcutoff}, expected 0 to 1.")
+        table[table[..., 2] < self.pcutoff, :2] = np.nan
+        return table
+
+    def points(self) -> np.ndarray:
+        """Return `values` with the likelihood NaN, too, wherever x and y are."""
+        table = self.values()
+        table[np.isnan(table[..., 0])] = np.nan
+        return table
