@@ -15,12 +15,12 @@ import sys
 import tempfile
 
 import jax
-from ttp_jax.verbs.runner import Runner
 
 from data_pipelines import clips as clips_lib
 from data_pipelines.clips import Clip
 from ttp_jax import metrics, people, state
-from ttp_jax.verbs import evaluate, experiment
+from ttp_jax.runs import base_model, experiment, process, scoring, sources
+from ttp_jax.runs.batch import Runner
 
 FORMS = ("full", "fp16", "rank32", "rank16", "rank8", "rank4", "rank2")
 
@@ -51,21 +51,22 @@ def main(argv: list[str] | None = None) -> int:
     spec.loader.exec_module(module)
     config = module.get_config()
     config.data.root = options.root or config.data.root
-    experiment.use_compilation_cache()
+    process.use_compilation_cache()
 
-    base, step = experiment.load_base(config, options.workdir)
-    clips = clips_lib.by_subject(experiment.load_clips(config, "test"))
+    made = experiment.build(config)
+    base, step = base_model.load_base(made, options.workdir)
+    clips = clips_lib.by_subject(sources.load_clips(made.data, "test"))
     firsts = [part(clip, 0, clip.num_frames // 2) for clip in clips]
     seconds = [part(clip, clip.num_frames // 2, clip.num_frames) for clip in clips]
-    adapting = Runner(config, base, "offline")
+    adapting = Runner(made, base, "offline")
     deltas = [jax.device_get(adapting.one(clip).adaptation.delta) for clip in firsts]
 
     def scores(models: list[state.Base]) -> dict[str, list[metrics.Score]]:
         joints = [
-            Runner(config, model, "none").one(clip).joints
+            Runner(made, model, "none").one(clip).joints
             for model, clip in zip(models, seconds, strict=True)
         ]
-        return evaluate.scores_of(config, seconds, joints)
+        return scoring.scores_of(seconds, joints, made.skeleton, made.config.eval.pixels)
 
     before = scores([base] * len(clips))
     names = list(before)

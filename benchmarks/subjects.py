@@ -28,7 +28,7 @@ from data_pipelines.clips import Clip
 from data_pipelines.windows import SubjectFrames
 from ttp_jax import parallel, ttp
 from ttp_jax.memory import Frames
-from ttp_jax.verbs import experiment
+from ttp_jax.runs import base_model, experiment
 
 FRAMES, PAIRS = 4, 8  # of every subject
 COUNTS = (1, 2, 4, 8, 16, 32, 64)
@@ -127,7 +127,7 @@ def equality(workdir: str = "") -> list[dict]:
     """
     here, count = case(), 4
     if workdir:
-        base, _ = experiment.load_base(rendered.get_config(), workdir)
+        base, _ = base_model.load_base(experiment.build(rendered.get_config()), workdir)
         here = dataclasses.replace(here, base=jax.device_put(base))
     frames, keys = videos(here, count)
     valid = frames.valid.at[1, 3:].set(False).at[2, 2:].set(False)  # ragged

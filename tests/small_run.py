@@ -13,7 +13,7 @@ import numpy as np
 
 from configs import tiny
 from ttp_jax.checkpoint import Checkpoints
-from ttp_jax.verbs import experiment
+from ttp_jax.runs import base_model, experiment
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -48,8 +48,7 @@ def prepare(folder: pathlib.Path, lengths=(44, 37, 20)) -> list[str]:
             picture = rng.integers(0, 256, (6, 6, 3), np.uint8)
             large = cv2.resize(picture, (60, 50), interpolation=cv2.INTER_CUBIC)
             cv2.imwrite(str(place / f"{t:04}.png"), large)
-    config = get_config()
-    fresh = experiment.random_state(config, experiment.optimizer(config), np.ones(1, np.float32))
+    fresh = base_model.random_state(experiment.build(get_config()), np.ones(1, np.float32))
     checkpoints = Checkpoints(folder / "work/checkpoints")
     checkpoints.save(fresh)
     checkpoints.close()

@@ -7,15 +7,16 @@ import numpy as np
 import pytest
 import small_net
 import small_run
-from ttp_jax.verbs.runner import Runner, subject_key
 
 import ttp_jax
 from data_pipelines import windows
 from data_pipelines.clips import Clip
 from ttp_jax import api, people
 from ttp_jax.checkpoint import ModelFile, fingerprint, write_model
+from ttp_jax.runs import experiment
+from ttp_jax.runs.batch import Runner, subject_key
 from ttp_jax.skeletons import PENN13
-from ttp_jax.verbs import experiment, export
+from ttp_jax.verbs import export
 
 SIZE = 32  # of the network's crops
 COUNT = 10  # frames: a whole chunk and a part of one
@@ -29,14 +30,14 @@ NOISE = 2 * COUNT * small_run.get_config().ttp.learning_rate
 ONLINE = pytest.param("online", marks=pytest.mark.slow)  # it compiles longest
 
 
-def experiment_of():
+def config_of():
     config = small_run.get_config()
     config.model.depth, config.model.upsamplings = 18, 1  # which the fixture `shallow` cuts
     return config
 
 
 def written(path, config):
-    base = small_net.base(experiment.build_model(config), levels=0)
+    base = small_net.base(experiment.build(config).net, levels=0)
     write_model(path, ModelFile(base, export.needed(config), {"step": 0}))
     return path
 
@@ -44,7 +45,7 @@ def written(path, config):
 @pytest.fixture(scope="module")
 def path(tmp_path_factory, shallow):
     """A model's file: a tiny network with random weights."""
-    return written(tmp_path_factory.mktemp("model") / "tiny.npz", experiment_of())
+    return written(tmp_path_factory.mktemp("model") / "tiny.npz", config_of())
 
 
 @pytest.fixture(scope="module")
@@ -96,15 +97,15 @@ def test_an_unknown_name_is_an_attribute_error():
 
 def ran(model, frames, boxes, scenario):
     """What the verbs' runner makes of the same person."""
-    config = experiment_of()
+    made = experiment.build(config_of())
     clip = Clip("anna", "anna", "test", len(frames), lambda t: frames[t], np.float32(boxes))
-    return Runner(config, model.base, scenario).one(clip)
+    return Runner(made, model.base, scenario).one(clip)
 
 
 @pytest.mark.parametrize("scenario", [ONLINE, "offline"])
 def test_personalization_gives_the_numbers_of_the_verb(model, frames, boxes, scenario):
     expected = ran(model, frames, boxes, scenario)
-    key = subject_key(experiment_of().seed, "anna")
+    key = subject_key(config_of().seed, "anna")
     found = ttp_jax.personalize(model, frames, boxes, scenario=scenario, seed=key)
     np.testing.assert_allclose(found.joints, expected.joints, atol=1e-3)
     np.testing.assert_allclose(found.likelihood, expected.peaks, atol=NOISE)
@@ -323,7 +324,7 @@ def test_a_stream_must_remember_two_frames(model):
 
 
 def test_a_baseline_can_only_predict(tmp_path, shallow):
-    config = experiment_of()
+    config = config_of()
     config.model.method = "baseline"
     path = written(tmp_path / "baseline.npz", config)
     with pytest.raises(ValueError, match="baseline has no self-supervised task"):
@@ -331,7 +332,7 @@ def test_a_baseline_can_only_predict(tmp_path, shallow):
 
 
 def test_quarter_turns_are_not_told_in_turned_pictures(tmp_path, shallow):
-    config = experiment_of()
+    config = config_of()
     config.model.method = "rotation"
     path = written(tmp_path / "rotation.npz", config)
     with pytest.raises(ValueError, match="config.ttp.offline_rotation_prob=0"):
@@ -351,7 +352,7 @@ def test_a_file_that_is_no_model_is_named(tmp_path, path):
     damaged.write_bytes(path.read_bytes()[:-2000])
     with pytest.raises(ValueError, match="damaged.npz is no whole model file"):
         ttp_jax.load(damaged)
-    foreign = export.needed(experiment_of())
+    foreign = export.needed(config_of())
     foreign["data"]["skeleton"] = "dog20"
     write_model(tmp_path / "dog.npz", ModelFile(ttp_jax.load(path).base, foreign, {}))
     with pytest.raises(ValueError, match="dog.npz has joints of 'dog20', expected one of penn13"):

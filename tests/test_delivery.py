@@ -3,7 +3,6 @@
 import csv
 import json
 import re
-import types
 
 import av
 import cv2
@@ -17,8 +16,13 @@ from data_pipelines.video import Video
 from ttp_jax import smooth
 from ttp_jax.checkpoint import SHIPPED, read_model
 from ttp_jax.files import write_arrays
+from ttp_jax.runs import base_model, experiment, outputs, personalization
+from ttp_jax.runs.outcome import Outcome
+from ttp_jax.runs.outputs import OutputOptions, Outputs
+from ttp_jax.runs.overlay import overlay_video
+from ttp_jax.runs.personalization import RunOptions
 from ttp_jax.skeletons import PENN13
-from ttp_jax.verbs import delivery, experiment, export, personalize
+from ttp_jax.verbs import export
 
 FRAMES = 12
 
@@ -34,8 +38,8 @@ def delivered(tmp_path_factory):
         writer.write(cv2.imread(str(path)))
     writer.release()
     model = folder / "model.npz"
-    options = types.SimpleNamespace(model=str(model), torch=None)
-    assert export.run(small_run.get_config(), folder / "work", options) == 0
+    made = experiment.build(small_run.get_config())
+    assert export.run(made, folder / "work", export.Options(str(model), torch=None)) == 0
     labels = folder / "labels.csv"
     joints = ("left_knee", "right_knee", "head")
     rows = [["scorer", *["me"] * 6], ["bodyparts", *(j for j in joints for _ in range(2))]]
@@ -189,17 +193,18 @@ def test_other_formats_and_labels_need_no_second_adaptation(delivered):
 def test_results_are_of_the_frames_boxes_and_files_of_now(tmp_path, capsys):
     """A name alone says nothing: a subject is done if its frames, boxes and files are the same."""
     small_run.prepare(tmp_path, lengths=(8, 8))
-    options = {"keep": None, "person": None, "smooth": None, "formats": "npz", "labels": None}
-    options |= {"labels_first": 0, "keypoints": None}
     results = tmp_path / "work/results/online"
 
     def again(name="person0", deliver=False, **data):
         config = small_run.get_config()
         config.data.root, config.data.oversample = str(tmp_path / "people" / name), 2.0
         config.data.update(data)
-        own = {"overwrite": name == "person1", "deliver": deliver}
-        flags = types.SimpleNamespace(**{**options, **own})
-        assert personalize.run_scenario(config, tmp_path / "work", "online", flags) == 0
+        options = RunOptions(
+            "online",
+            overwrite=name == "person1",
+            outputs=OutputOptions(formats="npz") if deliver else None,
+        )
+        assert personalization.run(experiment.build(config), tmp_path / "work", options) == 0
         with np.load(results / f"{name}.npz") as stored:
             rows = stored["frames"].tolist()
         if deliver:
@@ -257,8 +262,8 @@ def test_the_overlay_draws_after_over_before_where_they_are(tmp_path):
     before[:, 0], after[:, 0] = (40, 100), (200, 150)
     poses = {"before": before, "after": after}
     peaks = (np.ones((3, 13)),) * 2
-    outcome = delivery.Outcome(clip_of(pictures), (200, 300), before, after, peaks, {}, {})
-    path = delivery.overlay_video(tmp_path / "o.mp4", outcome, poses, PENN13, 10.0)
+    outcome = Outcome(clip_of(pictures), (200, 300), before, after, peaks, {}, {})
+    path = overlay_video(tmp_path / "o.mp4", outcome, poses, PENN13, 10.0)
     picture = Video(path).read(1).astype(int)
     assert picture[100, 40, 0] > 150 > 100 > picture[100, 40, 2]  # orange, as the codec has it
     assert picture[150, 200, 2] > 150 > 100 > picture[150, 200, 0]  # blue
@@ -273,8 +278,8 @@ def test_pictures_of_several_sizes_lie_in_the_upper_left(tmp_path):
     joints = np.full((2, 13, 2), np.nan)
     joints[:, 0] = (50, 120)
     poses, peaks = {"before": joints, "after": joints}, (np.ones((2, 13)),) * 2
-    outcome = delivery.Outcome(clip, clip.largest, joints, joints, peaks, {}, {})
-    path = delivery.overlay_video(tmp_path / "o.mp4", outcome, poses, PENN13, 10.0)
+    outcome = Outcome(clip, clip.largest, joints, joints, peaks, {}, {})
+    path = overlay_video(tmp_path / "o.mp4", outcome, poses, PENN13, 10.0)
     for index, (down, right) in enumerate(sizes):
         picture = Video(path).read(index).astype(int)
         assert picture.shape == (300, 300, 3) and picture[120, 50, 2] > 150
@@ -287,19 +292,15 @@ def test_pictures_of_several_sizes_lie_in_the_upper_left(tmp_path):
 
 def test_labels_of_one_video_are_not_taken_for_another_s(tmp_path):
     (tmp_path / "labels.csv").write_text("x")
-    flags = {"formats": None, "smooth": None, "keypoints": None, "labels_first": 0}
-    options = types.SimpleNamespace(**flags, labels=str(tmp_path / "labels.csv"))
-    config = small_run.get_config()
+    options = OutputOptions(labels=str(tmp_path / "labels.csv"))
+    made = experiment.build(small_run.get_config())
     pair = [clip_of(np.zeros((2, 4, 4, 3), np.uint8))] * 2
     with pytest.raises(ValueError, match="--labels are those of one video"):
-        delivery.Delivery(config, "online", tmp_path, options).check(pair)
+        Outputs(made, "online", tmp_path, options).check(pair)
 
 
 def test_a_damaged_file_is_an_error_of_its_subject_that_says_what_to_do(tmp_path):
-    flags = {"formats": None, "smooth": None, "keypoints": None, "labels_first": 0, "labels": None}
-    made = delivery.Delivery(
-        small_run.get_config(), "online", tmp_path, types.SimpleNamespace(**flags)
-    )
+    made = Outputs(experiment.build(small_run.get_config()), "online", tmp_path, OutputOptions())
     clip, kept = clip_of(np.zeros((2, 4, 4, 3), np.uint8)), tmp_path / "delivery/a.npz"
     told = np.array(json.dumps({"figures": {}, "cost": {}, "inputs": "x"}))
     arrays = {"joints": np.zeros((2, 13, 2)), "peaks": np.zeros((2, 13))}
@@ -318,8 +319,8 @@ def test_a_damaged_file_is_an_error_of_its_subject_that_says_what_to_do(tmp_path
 
 def test_unknown_names_are_refused_before_the_work():
     with pytest.raises(ValueError, match="left_elbow_joint.*expected some of head"):
-        delivery.chosen_joints(PENN13, "head,left_elbow_joint")
-    skeleton, columns = delivery.chosen_joints(PENN13, "right_knee,right_hip,left_knee")
+        outputs.chosen_joints(PENN13, "head,left_elbow_joint")
+    skeleton, columns = outputs.chosen_joints(PENN13, "right_knee,right_hip,left_knee")
     assert skeleton.joints == ("right_knee", "right_hip", "left_knee")
     assert [PENN13.joints[i] for i in columns] == list(skeleton.joints)
     # The limb between hip and knee and the pair of knees stay.
@@ -354,7 +355,7 @@ def test_a_model_file_gives_back_the_model_to_half_precision(delivered):
     folder, _ = delivered
     config = small_run.get_config()
     model = read_model(folder.parents[2] / "model.npz")
-    base, _ = experiment.load_base(config, folder.parents[2] / "work")
+    base, _ = base_model.load_base(experiment.build(config), folder.parents[2] / "work")
     kernel = base.params["encoder"]["conv1"]["kernel"]
     np.testing.assert_array_equal(
         model.base.params["encoder"]["conv1"]["kernel"], np.float16(kernel).astype(np.float32)
@@ -363,10 +364,16 @@ def test_a_model_file_gives_back_the_model_to_half_precision(delivered):
     assert model.about["step"] == 0 and model.about["trained"]["seed"] == config.seed
 
 
+def with_model(name="shipped"):
+    """configs/own.py with the fields of a model's file, as the command line makes it."""
+    config = own.get_config(name)
+    experiment.take_model(config)
+    return config
+
+
 def test_a_file_that_is_written_again_keeps_what_was_told_of_it(tmp_path):
-    config = own.get_config("shipped")
-    options = types.SimpleNamespace(model=str(tmp_path / "again.npz"), torch=None)
-    assert export.run(config, tmp_path, options) == 0
+    options = export.Options(model=str(tmp_path / "again.npz"), torch=None)
+    assert export.run(experiment.build(with_model()), tmp_path, options) == 0
     told = read_model(tmp_path / "again.npz").about
     assert told.pop("exported")["commit"]
     assert told == read_model(SHIPPED).about
@@ -374,10 +381,10 @@ def test_a_file_that_is_written_again_keeps_what_was_told_of_it(tmp_path):
 
 @pytest.mark.parametrize(("field", "value"), [("features", "vgg16.pth"), ("levels", 2)])
 def test_a_model_goes_with_the_features_that_its_normalisers_are_of(tmp_path, field, value):
-    config = own.get_config("shipped")
+    config = with_model()
     config.loss[field] = value
     with pytest.raises(ValueError, match=f"config.loss.{field} is {value}, the model in shipped"):
-        experiment.load_base(config, tmp_path)
+        base_model.load_base(experiment.build(config), tmp_path)
 
 
 def test_a_damaged_model_file_says_so(tmp_path):

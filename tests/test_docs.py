@@ -19,7 +19,7 @@ from absl import flags
 
 import main
 from data_pipelines import labels
-from ttp_jax import checkpoint
+from ttp_jax import checkpoint, launch
 from ttp_jax.exports import FORMATS
 from ttp_jax.skeletons import SKELETONS
 from ttp_jax.verbs import personalize
@@ -94,7 +94,7 @@ def test_a_command_of_the_pages_exists(words, monkeypatch, capsys, no_flags_left
     if rest[:1] == ["VERB"]:
         return None
     # Up to the verb's work: flags are parsed, the config is loaded, each of its fields looked up.
-    monkeypatch.setattr(main, "told", lambda work: 0)
+    monkeypatch.setattr(launch, "reported", lambda work: 0)
     monkeypatch.setattr(sys, "argv", ["main.py", *rest])  # config_flags looks there, too
     assert main.main(sys.argv) == 0, capsys.readouterr().err
     for word in rest:

@@ -348,9 +348,9 @@ def test_frames_that_cannot_be_decoded_are_named(official):
 def test_one_subject_is_all_recordings_of_a_person(official):
     nine, eleven = clips_lib.by_subject(h36m.clips(official, "test"))
     assert (nine.name, nine.num_frames, eleven.name) == ("S9", 4, "S11")
-    windows = windows.SubjectFrames(nine, image_size=32).read(range(4))
-    assert windows.valid.all()
-    assert [number_in(f[:32, :160]) for f in windows.pictures] == [0, 0, 200, 400]
+    cut = windows.SubjectFrames(nine, image_size=32).read(range(4))
+    assert cut.valid.all()
+    assert [number_in(f[:32, :160]) for f in cut.pictures] == [0, 0, 200, 400]
 
 
 # --- mmpose's pictures ---------------------------------------------------------------------------

@@ -12,7 +12,7 @@ import small_run
 
 from ttp_jax import parallel
 from ttp_jax.checkpoint import Checkpoints
-from ttp_jax.verbs import experiment
+from ttp_jax.runs import base_model, experiment
 
 
 def free_port() -> int:
@@ -84,8 +84,8 @@ def test_training_by_two_processes_equals_training_by_one(tmp_path):
         processes = two if name == "two" else lambda *w: [small_run.command(*w)]
         for process in processes("train", *words, f"--workdir={tmp_path / name}"):
             small_run.done(process)
-    config = small_run.get_config()
-    template = experiment.random_state(config, experiment.optimizer(config), np.ones(1, np.float32))
+    made = experiment.build(small_run.get_config())
+    template = base_model.random_state(made, np.ones(1, np.float32))
     template = jax.tree.map(np.asarray, template)
     states = []
     for name in ("one", "two"):

@@ -9,11 +9,11 @@ import types
 import numpy as np
 import pytest
 import small_run
-from ttp_jax.verbs.runner import Runner
 
 from data_pipelines import clips as clips_lib
 from data_pipelines import media
-from ttp_jax.verbs import experiment, live
+from ttp_jax.runs import base_model, experiment, live
+from ttp_jax.runs.batch import Runner
 
 
 @pytest.fixture(scope="module")
@@ -22,13 +22,13 @@ def people(tmp_path_factory):
     return folder, small_run.prepare(folder, lengths=(24,))
 
 
-def config_of(folder, **changes):
+def experiment_of(folder, **changes):
     config = small_run.get_config()
     config.data.root, config.data.oversample = str(folder / "people"), 2.0
     config.ttp.memory = 24
     for name, value in changes.items():
         config.data[name] = value
-    return config
+    return experiment.build(config)
 
 
 def pictures_of(folder):
@@ -45,12 +45,12 @@ def paced(pictures, pause):
 @pytest.mark.slow
 def test_unhurried_frames_get_what_online_gives_them_on_a_file(people, monkeypatch):
     folder, _ = people
-    config = config_of(folder)
-    base, _ = experiment.load_base(config, folder / "work")
+    made = experiment_of(folder)
+    base, _ = base_model.load_base(made, folder / "work")
     pictures, clip = pictures_of(folder)
     # The key follows from the subject's name: the file's, for once.
     monkeypatch.setattr(live, "NAME", clip.name)
-    seen = live.Live(config, base, pictures[0])
+    seen = live.Live(made, base, pictures[0])
     turn = threading.Semaphore(1)  # a camera that waits for us
 
     def patient():
@@ -63,7 +63,7 @@ def test_unhurried_frames_get_what_online_gives_them_on_a_file(people, monkeypat
         found.append(frame)
         turn.release()
     assert all(frame.updated for frame in found) and seen.updates == len(pictures)
-    wanted = Runner(config, base, "online").one(clip)
+    wanted = Runner(made, base, "online").one(clip)
     joints = np.array([frame.joints for frame in found])
     np.testing.assert_allclose(joints, wanted.joints, atol=0.05)
     np.testing.assert_allclose([f.peaks for f in found], wanted.peaks, rtol=0.01, atol=1e-4)
@@ -71,18 +71,18 @@ def test_unhurried_frames_get_what_online_gives_them_on_a_file(people, monkeypat
 
 def test_a_fast_camera_gets_every_frame_predicted_and_fewer_updates(people):
     folder, _ = people
-    config = config_of(folder)
-    base, _ = experiment.load_base(config, folder / "work")
+    made = experiment_of(folder)
+    base, _ = base_model.load_base(made, folder / "work")
     pictures, _ = pictures_of(folder)
-    seen = live.Live(config, base, pictures[0])
+    seen = live.Live(made, base, pictures[0])
     slow = 0.1  # an update that takes so long, and a camera ten times as fast
-    learn = seen._learn
+    learn = seen._programs.step
 
     def learn_slowly(*args):
         time.sleep(slow)
         return learn(*args)
 
-    seen._learn = learn_slowly
+    seen._programs = seen._programs._replace(step=learn_slowly)
     found = list(live.follow(seen, paced(pictures * 4, slow / 10), threading.Event()))
     assert len(found) == 4 * len(pictures)
     assert all(np.isfinite(frame.joints).all() for frame in found)
@@ -95,19 +95,19 @@ def test_a_fast_camera_gets_every_frame_predicted_and_fewer_updates(people):
 
 def test_boxes_follow_the_keypoints_where_the_config_says_so(people):
     folder, _ = people
-    base, _ = experiment.load_base(config_of(folder), folder / "work")
+    base, _ = base_model.load_base(experiment_of(folder), folder / "work")
     pictures, _ = pictures_of(folder)
     boxes = []
     for refine in (0, 1):
-        seen = live.Live(config_of(folder, refine=refine, boxes="5,5,50,45"), base, pictures[0])
+        seen = live.Live(experiment_of(folder, refine=refine, boxes="5,5,50,45"), base, pictures[0])
         seen.see(pictures[0], update=False)
         boxes.append(seen._box)
     np.testing.assert_array_equal(boxes[0], [5, 5, 50, 45])
     assert np.abs(boxes[1] - boxes[0]).max() > 0.1
     with pytest.raises(clips_lib.DataError, match='"people".*one by one'):
-        live.Live(config_of(folder, boxes="people"), base, pictures[0])
+        live.Live(experiment_of(folder, boxes="people"), base, pictures[0])
     with pytest.raises(clips_lib.DataError, match="lies outside the first picture"):
-        live.Live(config_of(folder, boxes="900,900,950,950"), base, pictures[0])
+        live.Live(experiment_of(folder, boxes="900,900,950,950"), base, pictures[0])
 
 
 def ppm(pictures, comment=b""):
@@ -130,10 +130,9 @@ def test_a_broken_stream_costs_nothing_that_is_done(people, tmp_path, monkeypatc
     pictures, _ = pictures_of(folder)
     stream = io.BytesIO(ppm(pictures[:5]) + b"no picture")
     monkeypatch.setattr(live.sys, "stdin", types.SimpleNamespace(buffer=stream))
-    options = types.SimpleNamespace(scenario=None, stdin=True, camera=None)
     before = set((folder / "work/results").glob("live-*"))
     with pytest.raises(clips_lib.FrameError, match="picture 5 on standard input"):
-        live.run(config_of(folder), folder / "work", options)
+        live.run(experiment_of(folder), folder / "work", camera=None, stdin=True)
     (place,) = set((folder / "work/results").glob("live-*")) - before
     with np.load(place / "live.npz") as stored:
         assert 1 <= len(stored["joints"]) <= 5
@@ -142,7 +141,7 @@ def test_a_broken_stream_costs_nothing_that_is_done(people, tmp_path, monkeypatc
 
 def test_a_camera_that_is_not_there_says_what_to_check():
     with pytest.raises(clips_lib.DataError, match="'/no/camera' can't be opened"):
-        next(live.camera("/no/camera"))
+        next(live.camera_pictures("/no/camera"))
 
 
 @pytest.mark.slow

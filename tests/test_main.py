@@ -11,15 +11,17 @@ import jax
 import jax.numpy as jnp
 import pytest
 from absl import flags
-from ttp_jax.verbs.runner import Stopped
 
 import main
+from ttp_jax import command_line, launch
+from ttp_jax.runs import live
+from ttp_jax.runs.process import Stopped
 
 
 @pytest.fixture(autouse=True)
 def no_cache_of_the_user(monkeypatch):
     """Else every later test of this process would compile into the user's home."""
-    monkeypatch.setattr(main.experiment, "use_compilation_cache", lambda: None)
+    monkeypatch.setattr(launch.process, "use_compilation_cache", lambda: None)
 
 
 @pytest.fixture
@@ -72,7 +74,7 @@ def test_a_verb_shows_the_flags_that_it_takes(typed):
 
 
 def test_a_video_in_the_place_of_a_verb(typed, tmp_path):
-    assert "unknown verb 'my_video.mp4'" in typed("ttp", "my_video.mp4")[1]
+    assert "unknown command 'my_video.mp4'" in typed("ttp", "my_video.mp4")[1]
     assert "did you mean personalize?" in typed("ttp", "personlize", "my_video.mp4")[1]
     (tmp_path / "my video.mp4").touch()
     code, said = typed("ttp", "my video.mp4", "--every=2")
@@ -80,7 +82,7 @@ def test_a_video_in_the_place_of_a_verb(typed, tmp_path):
     assert said.strip() == "did you mean: ttp personalize 'my video.mp4' --every=2"
 
 
-@pytest.mark.parametrize("verb", main.ON_FILES)
+@pytest.mark.parametrize("verb", command_line.ON_FILES)
 def test_a_missing_video_is_said(typed, verb):
     code, said = typed("ttp", verb, "--overwrite")
     assert code == 2 and "name a video" in said and f"example: ttp {verb} my_video.mp4" in said
@@ -94,7 +96,7 @@ def test_a_missing_video_is_said(typed, verb):
         ("personalize v.mp4 --nodeliver --formats=coco", "without --nodeliver"),
         ("personalize v.mp4 --camera=0", "one of them at a time"),
         ("personalize --camera=0 --keep=fp16", "--keep is for videos and data sets"),
-        (f"personalize --config={main.OWN.parent}/tiny.py --frames=5-9", "for own videos"),
+        (f"personalize --config={launch.OWN.parent}/tiny.py --frames=5-9", "for own videos"),
     ],
 )
 def test_flags_that_would_do_nothing_are_refused(typed, words, expected):
@@ -110,11 +112,11 @@ def test_flags_that_would_do_nothing_are_refused(typed, words, expected):
         ("predict --camera=0", "--camera is for personalize and live"),
         ("live --keep=fp16", "--keep is for personalize, not for live"),
         (
-            f"evaluate --config={main.OWN.parent}/tiny.py --model=m.npz",
+            f"evaluate --config={launch.OWN.parent}/tiny.py --model=m.npz",
             "--model is for personalize",
         ),
-        (f"--config={main.OWN.parent}/tiny.py --scenario=offline", "not for train"),
-        (f"evaluate --config={main.OWN}", "personalize my_video.mp4 --labels=FILE"),
+        (f"--config={launch.OWN.parent}/tiny.py --scenario=offline", "not for train"),
+        (f"evaluate --config={launch.OWN}", "personalize my_video.mp4 --labels=FILE"),
     ],
 )
 def test_flags_of_other_verbs_are_refused(typed, words, expected):
@@ -124,20 +126,21 @@ def test_flags_of_other_verbs_are_refused(typed, words, expected):
 
 def test_a_camera_needs_no_config(typed, monkeypatch):
     seen = []
-    monkeypatch.setattr("ttp_jax.verbs.live.camera", lambda place: seen.append(place) or iter(()))
+    monkeypatch.setattr(live, "camera_pictures", lambda place: seen.append(place) or iter(()))
     code, said = typed("ttp", "live", "--device=cpu")
     assert code == 1 and "no picture came" in said and seen == ["0"]
 
 
 def test_flags_and_their_values_may_be_two_words():
     words = ["ttp", "personalize", "--model", "one.npz", "-model=two.npz", "--frames=1-2"]
-    assert main.given(words, "model") == "two.npz" and main.given(words[:4], "model") == "one.npz"
-    assert main.given(words, "config") is None
+    assert launch.given(words, "model") == "two.npz"
+    assert launch.given(words[:4], "model") == "one.npz"
+    assert launch.given(words, "config") is None
 
 
 def test_other_sources_need_no_video(typed, monkeypatch):
-    monkeypatch.setattr(main, "told", lambda work: 0)
-    config = f"--config={main.OWN.parent / 'tiny.py'}"
+    monkeypatch.setattr(launch, "reported", lambda work: 0)
+    config = f"--config={launch.OWN.parent / 'tiny.py'}"
     assert typed("ttp", "personalize", config)[0] == 0
     assert typed("ttp", "personalize", "--camera=0")[0] == 0
     assert typed("ttp", "personalize", "--config.data.root=my_video.mp4")[0] == 0
@@ -161,11 +164,11 @@ def test_errors_name_the_file_and_what_to_do(capsys, tmp_path):
     def missing():
         return len((tmp_path / "my_labels.csv").read_text())
 
-    assert main.told(missing) == 1
+    assert launch.reported(missing) == 1
     said = capsys.readouterr().err.strip()
     assert said.startswith(f"error: {tmp_path}/my_labels.csv: No such file or directory. Are its ")
-    assert main.in_words(FileNotFoundError("no model in x: train")) == "no model in x: train"
-    assert main.in_words(OSError(28, "No space left on device", "a.npz")) == (
+    assert launch.in_words(FileNotFoundError("no model in x: train")) == "no model in x: train"
+    assert launch.in_words(OSError(28, "No space left on device", "a.npz")) == (
         "a.npz: No space left on device."
     )
 
@@ -182,7 +185,7 @@ def test_warnings_are_lines_and_come_again_at_the_end(capsys):
     with warnings.catch_warnings():
         warnings.simplefilter("always")
         warnings.showwarning = usual
-        assert main.told(work) == 1
+        assert launch.reported(work) == 1
         assert warnings.showwarning is usual
     said = capsys.readouterr().err.split("done")
     assert said[0].splitlines() == ["warning: video 1 ends early", "warning: video 2 ends early"]
@@ -220,7 +223,7 @@ def test_sigterm_ends_with_all_that_is_to_be_done():
     usual = signal.signal(signal.SIGTERM, handler)
     try:
         with pytest.raises(SystemExit) as stopped:
-            main.told(work)
+            launch.reported(work)
         assert stopped.value.code == 143 and cleaned and not missed
         assert signal.getsignal(signal.SIGTERM) is handler
     finally:
@@ -231,7 +234,7 @@ def test_ctrl_c_is_told_without_a_traceback(capsys):
     def work():
         raise KeyboardInterrupt
 
-    assert main.told(work) == 130
+    assert launch.reported(work) == 130
     assert capsys.readouterr().err.strip() == "stopped: what is finished is kept"
 
 
@@ -239,7 +242,7 @@ def test_a_stop_that_no_verb_tells_of_is_told(capsys):
     def work():
         raise Stopped
 
-    assert main.told(work) == 143
+    assert launch.reported(work) == 143
     assert capsys.readouterr().err.strip() == "stopped: what is finished is kept"
 
 
@@ -247,7 +250,7 @@ def test_a_full_memory_is_one_line_with_a_remedy(capsys):
     def work():
         return jnp.zeros((1 << 20, 1 << 24)).block_until_ready()
 
-    assert main.told(work) == 1
+    assert launch.reported(work) == 1
     said = capsys.readouterr().err.strip()
     assert said.startswith("error: the device's memory is full (RESOURCE_EXHAUSTED: ")
     assert "config.train.batch_size" in said and "config.ttp.together=1" in said
@@ -256,4 +259,4 @@ def test_a_full_memory_is_one_line_with_a_remedy(capsys):
         raise jax.errors.JaxRuntimeError("INTERNAL: something else")
 
     with pytest.raises(jax.errors.JaxRuntimeError, match="something else"):
-        main.told(broken)
+        launch.reported(broken)

@@ -7,7 +7,6 @@ errors from growing through the layers, so tolerances here are those of single o
 import functools
 import itertools
 import re
-import types
 
 import flax.linen as nn
 import jax
@@ -24,7 +23,8 @@ from ttp_jax.checkpoint import read_model
 from ttp_jax.models.encoders import resnet
 from ttp_jax.models.pose import PoseNet, normalize
 from ttp_jax.models.vgg import VGG16
-from ttp_jax.verbs import experiment, export
+from ttp_jax.runs import base_model, experiment
+from ttp_jax.verbs import export
 
 # A network that has all kinds of layers of the full one; it compiles in a fraction of the time.
 # The fixture `short_trunk` goes with it.
@@ -149,8 +149,8 @@ def test_a_model_of_the_released_program_becomes_a_file(short_trunk, tmp_path):
     for field, value in SMALL.items():
         config.model[field] = value
     path = tmp_path / "released.npz"
-    options = types.SimpleNamespace(model=str(path), torch=str(tmp_path / "final_state.pth"))
-    assert export.run(config, tmp_path, options) == 0
+    options = export.Options(model=str(path), torch=str(tmp_path / "final_state.pth"))
+    assert export.run(experiment.build(config), tmp_path, options) == 0
     found = read_model(path)
     assert found.config["model"]["color_order"] == "bgr"
     assert found.base.normalisers.tolist() == pytest.approx(NORMALISERS[:1])
@@ -161,9 +161,9 @@ def test_a_model_of_the_released_program_becomes_a_file(short_trunk, tmp_path):
     )
     config.model.color_order, config.base = "rgb", str(path)
     with pytest.raises(ValueError, match="config.model.color_order is rgb, the model .* bgr"):
-        experiment.load_base(config, tmp_path)
+        base_model.load_base(experiment.build(config), tmp_path)
     config.model.color_order = "bgr"
-    experiment.load_base(config, tmp_path)
+    base_model.load_base(experiment.build(config), tmp_path)
 
 
 # --- Forward -------------------------------------------------------------------------------------

@@ -6,31 +6,32 @@ import jax
 import numpy as np
 import pytest
 import small_run
-from ttp_jax.verbs.runner import Result, Runner, TooLarge
 
 import ttp_jax
 from ttp_jax import state
-from ttp_jax.verbs import experiment, receipts
+from ttp_jax.runs import base_model, experiment, provenance, sources
+from ttp_jax.runs.batch import Runner, TooLarge
+from ttp_jax.runs.results import Result
 
 
 @pytest.fixture(scope="module")
 def people(tmp_path_factory):
-    """A config, a base, and three people of 4 frames."""
+    """An experiment, a base, and three people of 4 frames."""
     folder = tmp_path_factory.mktemp("people")
     small_run.prepare(folder, lengths=(4, 4, 4))
     config = small_run.get_config()
     config.data.root, config.data.oversample = str(folder / "people"), 2.0
-    base, _ = experiment.load_base(config, folder / "work")
-    return config, base, experiment.load_clips(config, "test")
+    made = experiment.build(config)
+    base, _ = base_model.load_base(made, folder / "work")
+    return made, base, sources.load_clips(made.data, "test")
 
 
 @pytest.mark.parametrize(("field", "value"), [("reset", "never"), ("normalisers", "carried")])
 def test_nothing_is_carried_from_a_subject_that_ran_away(people, field, value):
-    config, base, clips = people
-    config = config.copy_and_resolve_references()
-    config.ttp[field] = value
+    made, base, clips = people
+    made = made.changed({f"ttp.{field}": value})
     broken = jax.tree.map(lambda leaf: np.full_like(leaf, np.nan), base)
-    runner, other = Runner(config, base, "online"), Runner(config, base, "online")
+    runner, other = Runner(made, base, "online"), Runner(made, base, "online")
     runner.one(clips[0])
     runner.use(broken)
     with pytest.raises(state.NotFinite):
@@ -40,24 +41,24 @@ def test_nothing_is_carried_from_a_subject_that_ran_away(people, field, value):
     found, wanted = runner.one(clips[2]), other.one(clips[2])
     np.testing.assert_array_equal(found.joints, wanted.joints)
     np.testing.assert_array_equal(found.peaks, wanted.peaks)
-    alone = Runner(config, base, "online").one(clips[2]).adaptation
+    alone = Runner(made, base, "online").one(clips[2]).adaptation
     carried = found.adaptation.normalisers, alone.normalisers
     assert (carried[0] != carried[1]).any()  # from the first
 
 
 def test_a_subject_too_large_for_the_device_is_named_and_the_others_go_on(people):
-    config, base, clips = people
-    runner, calls = Runner(config, base, "online"), []
+    made, base, clips = people
+    runner, calls = Runner(made, base, "online"), []
 
-    def small(name, side_by_side, compiled=runner._program):
+    def small(name, *rest, compiled=runner._planner.program):
         calls.append(name)
         if len(calls) == 1:
             raise jax.errors.JaxRuntimeError(
                 "RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes."
             )
-        return compiled(name, side_by_side)
+        return compiled(name, *rest)
 
-    runner._program = small
+    runner._planner.program = small
     (clip, error), *others = runner.many(clips)
     assert isinstance(error, TooLarge) and str(error).startswith(f"{clip.name} alone doesn't fit")
     assert "config.ttp.batch_size (4) or config.ttp.memory" in str(error)
@@ -65,19 +66,19 @@ def test_a_subject_too_large_for_the_device_is_named_and_the_others_go_on(people
 
 
 def test_the_commit_of_another_project_around_us_is_not_ours(tmp_path):
-    assert receipts.commit_of(tmp_path) is None
+    assert provenance.commit_of(tmp_path) is None
     inside = tmp_path / ".venv/lib/site-packages"
     inside.mkdir(parents=True)
     (tmp_path / "a.txt").write_text("a")
     git = ("git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b.c")
     for words in (["init", "-q"], ["add", "a.txt"], ["commit", "-qm", "A file"]):
         subprocess.run([*git, *words], check=True)
-    commit = receipts.commit_of(tmp_path)
+    commit = provenance.commit_of(tmp_path)
     assert commit is not None and len(commit) == 12
-    assert receipts.commit_of(inside) is None
+    assert provenance.commit_of(inside) is None
     (tmp_path / "a.txt").write_text("b")
-    assert receipts.commit_of(tmp_path) == f"{commit}+"
+    assert provenance.commit_of(tmp_path) == f"{commit}+"
 
 
 def test_a_receipt_names_the_program_s_version():
-    assert receipts.made_with()["ttp_jax"] == ttp_jax.__version__
+    assert provenance.made_with()["ttp_jax"] == ttp_jax.__version__

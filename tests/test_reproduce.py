@@ -10,11 +10,12 @@ import types
 import numpy as np
 import pytest
 import small_run
-from ttp_jax.verbs.cells import Cell
 
 from configs import bbc_pose, h36m, penn, rendered, tiny
 from ttp_jax import checkpoint, state
-from ttp_jax.verbs import cells, experiment, published, reproduce, tables
+from ttp_jax.paper import controls, pages, published, records, reproduction, running, tables
+from ttp_jax.paper.records import Cell
+from ttp_jax.runs import experiment
 
 
 def small(root, seeds=(0,)):
@@ -38,15 +39,20 @@ def small(root, seeds=(0,)):
     return c
 
 
+def of(module, changes=None):
+    """The experiment of a config, with other values of some fields."""
+    return experiment.build(module.get_config()).changed(changes or {})
+
+
 # --- Which cells ---------------------------------------------------------------------------------
 
 
-def titles(config, what):
-    return [cell.title for cell in tables.wanted(config, what)]
+def titles(made, what):
+    return [cell.title for cell in tables.wanted(made, what)]
 
 
 def test_table1_has_every_method_scenario_and_seed():
-    found = titles(penn.get_config(), "table1")
+    found = titles(of(penn), "table1")
     assert found[:2] == ["transformer-seed0-mean-pose", "transformer-seed0-untrained"]
     assert {t for t in found if t.startswith("baseline")} == {
         f"baseline-seed{seed}-none" for seed in range(3)
@@ -58,44 +64,43 @@ def test_table1_has_every_method_scenario_and_seed():
 
 
 def test_a_change_that_changes_nothing_is_no_cell_of_its_own():
-    assert "transformer-seed0-online" in titles(penn.get_config(), "table2")
-    assert "transformer-seed0-online-iterations=4" in titles(penn.get_config(), "table2")
-    chosen = titles(rendered.get_config(), "choice")
+    assert "transformer-seed0-online" in titles(of(penn), "table2")
+    assert "transformer-seed0-online-iterations=4" in titles(of(penn), "table2")
+    chosen = titles(of(rendered), "choice")
     assert "transformer-seed0-offline-val" in chosen
     assert "transformer-seed0-offline-learning_rate=0.0003-iterations=4-val" in chosen
-    assert not titles(penn.get_config(), "choice")  # no validation people
+    assert not titles(of(penn), "choice")  # no validation people
 
 
 def test_extra_frames_are_for_the_data_set_that_has_them():
-    assert "transformer-seed1-online-extra=400" in titles(bbc_pose.get_config(), "figure4")
-    assert not [t for t in titles(h36m.get_config(), "figure4") if "extra" in t]
-    assert titles(h36m.get_config(), "table6") == []
+    assert "transformer-seed1-online-extra=400" in titles(of(bbc_pose), "figure4")
+    assert not [t for t in titles(of(h36m), "figure4") if "extra" in t]
+    assert titles(of(h36m), "table6") == []
 
 
 def test_a_model_is_trained_once_for_all_that_changes_at_test_time():
-    config = rendered.get_config()
+    made = of(rendered)
     plain = Cell("transformer", "online")
-    name = cells.model_name(config, plain)
+    name = records.model_name(made, plain)
     for other in (
         Cell("transformer", "offline", changes=(("ttp.iterations", 2),)),
         Cell("transformer", "none", split="val"),
         Cell("transformer", "online", transfer=True),
     ):
-        assert cells.model_name(config, other) == name
-        assert cells.cell_name(config, other) != cells.cell_name(config, plain)
+        assert records.model_name(made, other) == name
+        assert records.cell_name(made, other) != records.cell_name(made, plain)
     for other in (dataclasses.replace(plain, seed=1), dataclasses.replace(plain, method="shared")):
-        assert cells.model_name(config, other) != name
+        assert records.model_name(made, other) != name
     # Colours are the model's, test people and folders are not.
     swapped = dataclasses.replace(plain, changes=(("model.color_order", "bgr"),))
-    assert cells.model_name(config, swapped) != name
-    config.data.test, config.data.root = 99, "elsewhere"
-    assert cells.model_name(config, plain) == name
-    config.train.batch_size = 99
-    assert cells.model_name(config, plain) != name
+    assert records.model_name(made, swapped) != name
+    made = made.changed({"data.test": 99, "data.root": "elsewhere"})
+    assert records.model_name(made, plain) == name
+    assert records.model_name(made.changed({"train.batch_size": 99}), plain) != name
 
 
 def test_rotation_has_its_own_lambda_and_upright_pictures_at_test_time():
-    own = cells.config_of(penn.get_config(), Cell("rotation", "online"))
+    own = records.experiment_of(of(penn), Cell("rotation", "online")).config
     assert {stage[2] for stage in own.train.stages} == {1e-4}
     assert own.ttp.online_rotation_prob == own.ttp.offline_rotation_prob == 0
     assert own.train.rotation_prob == 0.6  # training is the same for all methods
@@ -119,13 +124,13 @@ def scored(people, seed=0, second=50.0, **more):
     }
 
 
-def rows_of(config, what, found):
-    table = tables.TABLES[what][1](config, lambda cell: found.get(cell.title))
+def rows_of(made, what, found):
+    table = tables.TABLES[what][1](made, lambda cell: found.get(cell.title))
     return {row[:2]: row for row in table.rows}, table
 
 
 def test_table1_gives_gains_over_people_beside_the_papers_numbers():
-    config = penn.get_config()
+    made = of(penn)
     found = {
         f"transformer-seed{seed}-{scenario}": scored(people, seed)
         for seed, scenario, people in (
@@ -135,7 +140,7 @@ def test_table1_gives_gains_over_people_beside_the_papers_numbers():
             (1, "offline", (24, 34, 38)),
         )
     }
-    rows, table = rows_of(config, "table1", found)
+    rows, table = rows_of(made, "table1", found)
     row = rows["Transformer (keypoint) (2 of 3 seeds)", "offline"]
     head = dict(zip(table.header, row, strict=True))
     assert head["score"] == "27.00 +- 7.07" and head["second score"] == "50.00"
@@ -144,12 +149,12 @@ def test_table1_gives_gains_over_people_beside_the_papers_numbers():
     assert head["s a frame"] == "0.250" and head["MiB"] == "100"
     assert rows["Transformer (keypoint)", "online"][2] == "missing"
     assert rows["Baseline", "w/o TTP"][-1] == "85.23"
-    assert "| Transformer (keypoint) | online | missing |" in tables.markdown(table)
-    assert "missing" in tables.html(table)
+    assert "| Transformer (keypoint) | online | missing |" in pages.markdown(table)
+    assert "missing" in pages.html(table)
 
 
 def test_claims_are_differences_between_cells_of_a_seed():
-    config = penn.get_config()
+    made = of(penn)
     found = {
         f"{method}-seed{seed}-{scenario}": scored(np.add(people, seed), seed)
         for method, scenario, people in (
@@ -160,7 +165,7 @@ def test_claims_are_differences_between_cells_of_a_seed():
         )
         for seed in (0, 1)
     }
-    rows, _ = rows_of(config, "claims", found)
+    rows, _ = rows_of(made, "claims", found)
     said = {claim: row for (claim, _), row in rows.items()}
     assert said["TTP offline helps"][1:] == ("+6.00 (+6.00 to +6.00)", "0 %", "+6.00, +6.00")
     assert said["offline, more than another person's model"][1] == "missing"  # it isn't in there
@@ -170,7 +175,7 @@ def test_claims_are_differences_between_cells_of_a_seed():
         )
         for seed in (0, 1)
     }
-    rows, _ = rows_of(config, "claims", found)
+    rows, _ = rows_of(made, "claims", found)
     row = rows["offline, more than another person's model", "+2.00 (+1.00 to +4.00)"]
     assert row[2:] == ("0 %", "+2.00, +2.00")
     row = said["the Transformer gains more offline than feature sharing"]
@@ -182,14 +187,14 @@ def test_claims_are_differences_between_cells_of_a_seed():
     "strange", [{"base": "other"}, {"people": ["a", "b", "d"]}], ids=["training", "people"]
 )
 def test_cells_of_two_trainings_or_of_other_people_are_not_compared(tmp_path, strange):
-    config = penn.get_config()
-    made = {"commit": "c", "date": "d", "seconds": 1.0, "machine": {"device": "cpu", "cores": 2}}
+    made = of(penn)
+    ran = {"commit": "c", "date": "d", "seconds": 1.0, "machine": {"device": "cpu", "cores": 2}}
     for scenario, more in (("none", {}), ("online", {}), ("offline", strange)):
         cell = Cell("transformer", scenario)
-        told = scored((10, 20, 30), by_frame=[[1.0]] * 3, cell=cell.title, **made, base="one")
-        name = cells.cell_name(config, cell)
-        cells.write(tmp_path / "cells", name, {**told, **more})
-    reproduce.write_report(config, tmp_path, tmp_path / "cells")
+        told = scored((10, 20, 30), by_frame=[[1.0]] * 3, cell=cell.title, **ran, base="one")
+        name = records.cell_name(made, cell)
+        records.write(tmp_path / "cells", name, {**told, **more})
+    reproduction.write_report(made, tmp_path, tmp_path / "cells")
     text = (tmp_path / "report.md").read_text()
     assert f"LEFT OUT, of another training or other people than the rest: {name}." in text
     assert "| Transformer (keypoint) (1 of 3 seeds) | online | 20.00 |" in text
@@ -197,24 +202,23 @@ def test_cells_of_two_trainings_or_of_other_people_are_not_compared(tmp_path, st
 
 
 def test_smoothing_and_the_control_have_their_own_scores():
-    config = penn.get_config()
-    config.reproduce.seeds = (0,)
+    made = of(penn, {"reproduce.seeds": (0,)})
     stranger = scored((5, 15, 25))["scores"]
     found = {
         "transformer-seed0-none": scored((10, 20, 30)),
         "transformer-seed0-offline": scored((11, 21, 31), stranger=stranger),
     }
-    rows, _ = rows_of(config, "table5", found)
+    rows, _ = rows_of(made, "table5", found)
     found_row = rows["Transformer (keypoint)", "offline"]
     gain = "+1.00 (+1.00 to +1.00)"  # of smoothed over smoothed
     assert found_row[2:] == ("21.00", "22.00", gain, "0 %", "0.250", "100", "89.51")
-    rows, _ = rows_of(config, "table1", found)
+    rows, _ = rows_of(made, "table1", found)
     control = rows["Transformer (keypoint)", "offline, by another person's model"]
     assert control[2:4] == ("15.00", "50.00") and control[4].startswith("-5.00")
 
 
 def test_rows_of_table2_are_of_the_same_seeds():
-    config = penn.get_config()
+    made = of(penn)
     found = {
         "transformer-seed0-none": scored((10, 20, 30)),
         "transformer-seed1-none": scored((10, 20, 30), 1),
@@ -222,32 +226,30 @@ def test_rows_of_table2_are_of_the_same_seeds():
         "transformer-seed1-online": scored((90, 90, 90), 1),
         "transformer-seed0-online-iterations=2": scored((13, 23, 33)),
     }
-    _, table = rows_of(config, "table2", found)
+    _, table = rows_of(made, "table2", found)
     assert [row[1] for row in table.rows] == ["22.00", "23.00", "missing", "missing"]
     assert table.rows[0][2] == "+2.00 (+2.00 to +2.00)"
     assert table.notes == ("Seeds: 0.",)
 
 
 def test_two_people_span_no_interval():
-    config = penn.get_config()
-    config.reproduce.seeds = (0,)
+    made = of(penn, {"reproduce.seeds": (0,)})
     found = {
         "transformer-seed0-none-transfer": scored((10, 20)),
         "transformer-seed0-offline-transfer": scored((12, 24)),
     }
-    rows, _ = rows_of(config, "table6", found)
+    rows, _ = rows_of(made, "table6", found)
     assert rows["Transformer (keypoint)", "offline"][4:6] == ("+3.00 (each: +2.00, +4.00)", "0 %")
 
 
 def test_figure3_is_the_mean_gain_at_each_index():
-    config = penn.get_config()
-    config.reproduce.seeds = (0,)
+    made = of(penn, {"reproduce.seeds": (0,)})
     late = [10.0, 10.0, *range(12, 18)]
     found = {  # the second person's video ends after two frames, one of them without labels
         "transformer-seed0-none": scored((1, 1), by_frame=[[10.0] * 8, [None, 20.0]]),
         "transformer-seed0-online": scored((1, 1), by_frame=[late, [None, 24.0]]),
     }
-    _, table = rows_of(config, "figure3", found)
+    _, table = rows_of(made, "figure3", found)
     gains = [float(row[1].split()[0]) for row in table.rows]
     # A quarter of the nine labelled frames each: 0; 1 and 2; 3 and 4; the rest.
     assert gains == [0.0, 2.5, 3.5, 6.0]
@@ -256,7 +258,7 @@ def test_figure3_is_the_mean_gain_at_each_index():
 
 
 def test_keypoints_before_and_after_personalization():
-    config = penn.get_config()  # no validation people
+    made = of(penn)  # no validation people
 
     def errors(own, other):
         return {"own": own, "other": other, "copy": 0.5}
@@ -273,7 +275,7 @@ def test_keypoints_before_and_after_personalization():
             },
         ),
     }  # fmt: skip
-    table = tables.TABLES["points"][1](config, lambda cell: found.get(cell.title))
+    table = tables.TABLES["points"][1](made, lambda cell: found.get(cell.title))
     rows = {row[1]: row[2:] for row in table.rows if row[0] == "Transformer (keypoint)"}
     name = "test people, after offline TTP"
     assert list(rows) == [
@@ -304,17 +306,17 @@ def test_the_control_is_the_person_before(monkeypatch):
         seen.append((clip.name, [delta.get("w") for delta in deltas]))
         return [{"own": 1.0} for _ in deltas]
 
-    monkeypatch.setattr(cells, "Runner", Predictor)
-    monkeypatch.setattr(cells.evaluate, "prober", lambda *_: probe)
+    monkeypatch.setattr(controls, "Runner", Predictor)
+    monkeypatch.setattr(controls.diagnostics, "prober", lambda *_: probe)
     base = state.Base({"w": 0}, {}, np.ones(2))
-    config, people = rendered.get_config(), [types.SimpleNamespace(name=n) for n in "abc"]
-    controls = cells.Controls(config, base, 3)
+    made, people = of(rendered), [types.SimpleNamespace(name=n) for n in "abc"]
+    found = controls.Controls(made, base, 3)
     for clip, change in zip(people, (1, 2, 3), strict=True):
-        controls.add(clip, {"w": change})
-    controls.finish()
-    assert controls.joints == {"a": ("a", 3), "b": ("b", 1), "c": ("c", 2)}
+        found.add(clip, {"w": change})
+    found.finish()
+    assert found.joints == {"a": ("a", 3), "b": ("b", 1), "c": ("c", 2)}
     assert sorted(seen) == [("a", [None, 1, 3]), ("b", [None, 2, 1]), ("c", [None, 3, 2])]
-    alone = cells.Controls(config, base, 1)
+    alone = controls.Controls(made, base, 1)
     alone.add(people[0], {"w": 1})
     alone.finish()
     assert not alone.joints and set(alone.errors) == {"before", "after"}
@@ -322,12 +324,12 @@ def test_the_control_is_the_person_before(monkeypatch):
 
 def test_every_table_says_what_is_missing():
     for module in (penn, h36m, bbc_pose, rendered):
-        config = module.get_config()
+        made = of(module)
         for what, (_, make) in tables.TABLES.items():
-            table = make(config, lambda cell: None)
-            assert tables.markdown(table) and tables.html(table)
-            if tables.wanted(config, what):
-                assert "missing" in tables.markdown(table), what
+            table = make(made, lambda cell: None)
+            assert pages.markdown(table) and pages.html(table)
+            if tables.wanted(made, what):
+                assert "missing" in pages.markdown(table), what
 
 
 def test_published_numbers_belong_to_configs():
@@ -339,104 +341,97 @@ def test_published_numbers_belong_to_configs():
 # --- Running -------------------------------------------------------------------------------------
 
 
-def options(what, folder, minutes=0.0):
-    return types.SimpleNamespace(what=what, cells=str(folder), minutes=minutes)
-
-
 def test_an_unknown_table_names_the_known_ones(tmp_path):
     with pytest.raises(ValueError, match="table9: expected some of table1"):
-        reproduce.run(rendered.get_config(), tmp_path, options("table9", tmp_path))
+        reproduction.run(of(rendered), tmp_path, "table9", str(tmp_path))
 
 
 def test_a_model_that_comes_along_needs_no_training(tmp_path, monkeypatch):
-    monkeypatch.setattr(cells.train, "train", lambda *_: pytest.fail("trained"))
-    config = rendered.get_config()
+    monkeypatch.setattr(running.training, "train", lambda *_: pytest.fail("trained"))
+    made = of(rendered)
     cell = Cell("transformer", "online")
     # The model of this very training, and of no other.
-    ((name, _),) = config.reproduce.given
-    assert cells.model_name(config, cell) == name
-    assert cells.train_model(config, cell, tmp_path, tmp_path, 1.0)
+    ((name, _),) = made.config.reproduce.given
+    assert records.model_name(made, cell) == name
+    assert running.train_model(made, cell, tmp_path, tmp_path, 1.0)
     shipped = checkpoint.read_model(experiment.model_path("shipped")).base
-    base = cells.base_of(config, cell, tmp_path)
+    base = running.base_of(made, cell, tmp_path)
     assert checkpoint.fingerprint(base) == checkpoint.fingerprint(shipped)
-    config.train.batch_size = 99
     with pytest.raises(FileNotFoundError, match="no trained model"):
-        cells.base_of(config, cell, tmp_path)
+        running.base_of(made.changed({"train.batch_size": 99}), cell, tmp_path)
 
 
 def test_a_training_whose_model_is_elsewhere_is_not_run_anew_among_its_cells(tmp_path):
-    config, cell = rendered.get_config(), Cell("baseline", "none")
-    name = f"training-{cells.model_name(config, cell)}"
-    cells.write(tmp_path, name, {"pieces": [{"to": 12000}], "seconds": 1.0})
+    made, cell = of(rendered), Cell("baseline", "none")
+    name = f"training-{records.model_name(made, cell)}"
+    records.write(tmp_path, name, {"pieces": [{"to": 12000}], "seconds": 1.0})
     with pytest.raises(ValueError, match=f"cells of the training {name.removeprefix('training-')}"):
-        cells.train_model(config, cell, tmp_path / "work", tmp_path, 0.0)
+        running.train_model(made, cell, tmp_path / "work", tmp_path, 0.0)
 
 
 def test_a_cell_that_fails_is_named_and_the_others_run(tmp_path, capsys):
     config = small(tmp_path / "people")
     config.transfer.source, config.transfer.root = "penn", str(tmp_path / "absent")
+    made = experiment.build(config)
     wanted = [Cell("transformer", "mean pose", transfer=transfer) for transfer in (True, False)]
     failed = {}
-    assert reproduce._run_all(config, wanted, tmp_path, tmp_path / "cells", 0.0, failed)
+    assert reproduction._run_all(made, wanted, tmp_path, tmp_path / "cells", 0.0, failed)
     assert list(failed) == ["transformer-seed0-mean-pose-transfer"]
     assert "absent" in failed["transformer-seed0-mean-pose-transfer"]
-    assert not cells.missing(config, wanted[1:], tmp_path / "cells")
+    assert not records.missing(made, wanted[1:], tmp_path / "cells")
     # Finished cells of other people are no neighbours of new ones.
-    kept = tmp_path / "cells" / f"{cells.cell_name(config, Cell('transformer', 'none'))}.json"
+    kept = tmp_path / "cells" / f"{records.cell_name(made, Cell('transformer', 'none'))}.json"
     kept.write_text(json.dumps({"people": ["somebody"]}))
     with pytest.raises(ValueError, match="cells of 1 people, the data now has 3"):
-        cells.check_people(config, Cell("transformer", "online"), tmp_path / "cells")
+        running.check_people(made, Cell("transformer", "online"), tmp_path / "cells")
 
 
 def test_a_cell_is_read_as_written_and_has_a_list_of_numbers_on_a_line(tmp_path):
     cell = {"by_frame": [[1.5, None], [2, 3]], "people": ["a [1   2]", "b"], "none": [], "seed": 0}
-    cells.write(tmp_path, "cell", cell)
-    assert cells.read(tmp_path, "cell") == cell
+    records.write(tmp_path, "cell", cell)
+    assert records.read(tmp_path, "cell") == cell
     lines = [line.strip() for line in (tmp_path / "cell.json").read_text().splitlines()]
     assert "[ 1.5, null ]," in lines and "[ 2, 3 ]" in lines and '"a [1   2]",' in lines
 
 
 def test_a_file_of_weights_counts_by_its_name_not_by_its_folder():
-    config, cell, names = penn.get_config(), Cell("transformer", "none"), set()
+    made, cell, names = of(penn), Cell("transformer", "none"), set()
     for path in ("/data/resnet50-19c8e357.pth", "resnet50-19c8e357.pth", "resnet50-11ad3fa6.pth"):
-        config.model.init = path
-        names.add(cells.model_name(config, cell))
+        names.add(records.model_name(made.changed({"model.init": path}), cell))
     assert len(names) == 2
 
 
 def test_a_cells_command_names_no_place_of_this_machine(monkeypatch):
     words = "main.py reproduce --workdir /home/me/x --what=table1 --cells=c --config.data.root /d"
     monkeypatch.setattr(sys, "argv", words.split())
-    assert cells.command() == "python main.py reproduce --what=table1 --config.data.root=DIR"
+    assert records.command() == "python main.py reproduce --what=table1 --config.data.root=DIR"
 
 
 def test_tables_of_one_method_want_cells_of_that_method_only():
-    config = rendered.get_config()
-    config.reproduce.methods = ("baseline",)
+    made = of(rendered, {"reproduce.methods": ("baseline",)})
     for name in ("table1", "table2", "figure3", "figure4", "ablations", "choice", "points"):
-        wanted = tables.wanted(config, name)
-        assert {c.method for c in wanted if c.scenario not in cells.WITHOUT_MODEL} <= {"baseline"}
+        wanted = tables.wanted(made, name)
+        assert {c.method for c in wanted if c.scenario not in records.WITHOUT_MODEL} <= {"baseline"}
 
 
 def test_the_page_of_the_benchmark_is_what_its_cells_say(tmp_path):
     docs = pathlib.Path(__file__).parents[1] / "docs"
-    config = rendered.get_config()
-    reproduce.run(config, tmp_path, options("report", docs / "results/cells"))
+    made = of(rendered)
+    reproduction.run(made, tmp_path, "report", str(docs / "results/cells"))
     made, kept = tmp_path / "report.md", docs / "benchmark.md"
     assert kept.read_text() == made.read_text(), "make it again, as CONTRIBUTING.md says"
 
 
 @pytest.mark.slow
 def test_every_table_from_nothing_stopped_and_gone_on_with(tmp_path, capsys):
-    config = small(tmp_path / "people")
+    made = experiment.build(small(tmp_path / "people"))
     folder = tmp_path / "cells"
     # A time that is over at the first checkpoint.
-    first = options("table1", folder, minutes=1e-6)
-    reproduce.run(config, tmp_path / "work", first)
+    reproduction.run(made, tmp_path / "work", "table1", str(folder), minutes=1e-6)
     assert "the same command goes on" in capsys.readouterr().out
     # Each cell compiles its programs: these are some of all.
     some = "table1,table5,table6,figure3,figure4,figure5,points,choice"
-    reproduce.run(config, tmp_path / "work", options(some, folder))
+    reproduction.run(made, tmp_path / "work", some, str(folder))
     text = (tmp_path / "work/report.md").read_text()
     table2, ablations = (text.index(title) for title in ("## Table 2", "## Ablations"))
     others = (text.index(title) for title in ("## Table 5", "## Learning rate"))
@@ -463,6 +458,6 @@ def test_every_table_from_nothing_stopped_and_gone_on_with(tmp_path, capsys):
     page = (tmp_path / "work/report.html").read_text()
     assert "Figures 5, 7, 8" in page and "data:image/png" in page
     capsys.readouterr()
-    reproduce.run(config, tmp_path / "work", options(some, folder))
+    reproduction.run(made, tmp_path / "work", some, str(folder))
     assert "0 cells to run" in capsys.readouterr().out
     assert {path: path.stat().st_mtime_ns for path in folder.glob("*.json")} == files

@@ -9,7 +9,6 @@ import random
 import shutil
 import signal
 import time
-import types
 
 import cv2
 import numpy as np
@@ -18,7 +17,10 @@ import small_run
 
 from ttp_jax import people as kept_models
 from ttp_jax.checkpoint import Unfinished
-from ttp_jax.verbs import experiment, people, personalize, predict, verify
+from ttp_jax.runs import experiment, identity, personalization, sources
+from ttp_jax.runs.personalization import RunOptions
+from ttp_jax.runs.process import STOPPED
+from ttp_jax.verbs import people, verify
 
 KINDS = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM)
 
@@ -98,7 +100,7 @@ def check_kills(untouched, tmp_path, scenario, kills):
 def test_a_stop_keeps_the_state_at_once(untouched, tmp_path, monkeypatch, capsys):
     """Also where states are kept once an hour only."""
     folder, _ = untouched
-    config, load = config_for(folder / "people/person1"), experiment.load_clips
+    config, load = config_for(folder / "people/person1"), sources.load_clips
     config.ttp.save_minutes = 60.0
     for name in ("stopped", "whole"):
         shutil.copytree(folder / "work", tmp_path / name)
@@ -114,13 +116,13 @@ def test_a_stop_keeps_the_state_at_once(untouched, tmp_path, monkeypatch, capsys
         return [dataclasses.replace(clip, read=read)]
 
     with monkeypatch.context() as patch:
-        patch.setattr(experiment, "load_clips", load_and_stop)
-        code = personalize.run(config, tmp_path / "stopped", options(scenario="online"))
-    assert code == personalize.STOPPED
+        patch.setattr(sources, "load_clips", load_and_stop)
+        code = run(config, tmp_path / "stopped")
+    assert code == STOPPED
     results = [tmp_path / name / "results/online" for name in ("stopped", "whole")]
     assert [path.name for path in (results[0] / "unfinished").iterdir()] == ["person1.npz"]
     for name in ("stopped", "whole"):
-        assert personalize.run(config, tmp_path / name, options(scenario="online")) == 0
+        assert run(config, tmp_path / name) == 0
     assert capsys.readouterr().out.count("person1 goes on in") == 1
     assert digests(results[0]) == digests(results[1])
 
@@ -146,9 +148,9 @@ def test_a_run_that_breaks_off_goes_on_to_the_same_bytes(
         patch.setattr(Unfinished, "save", save_then_break)
         for _ in range(2):
             with pytest.raises(KeyboardInterrupt):
-                personalize.run(config, tmp_path / "broken", options(scenario=scenario))
+                run(config, tmp_path / "broken", scenario=scenario)
     for name in ("broken", "whole"):
-        assert personalize.run(config, tmp_path / name, options(scenario=scenario)) == 0
+        assert run(config, tmp_path / name, scenario=scenario) == 0
     assert capsys.readouterr().out.count("person1 goes on in") == 2
     results = [tmp_path / name / "results" / scenario for name in ("broken", "whole")]
     assert len(digests(results[0])) == 1 and digests(results[0]) == digests(results[1])
@@ -159,7 +161,7 @@ def test_a_run_that_breaks_off_goes_on_to_the_same_bytes(
     unfinished.mkdir()
     for name in ("person1.npz", "person1.npz.123.tmp"):
         (unfinished / name).write_bytes(b"")
-    assert personalize.run(config, tmp_path / "broken", options(scenario=scenario)) == 0
+    assert run(config, tmp_path / "broken", scenario=scenario) == 0
     assert not unfinished.exists()
 
 
@@ -177,11 +179,9 @@ def config_for(people):
     return config
 
 
-def options(**flags):
-    plain = {"scenario": "online", "overwrite": False, "camera": None, "stdin": False}
-    return types.SimpleNamespace(
-        **{**plain, "keep": None, "person": None, "deliver": False, **flags}
-    )
+def run(config, workdir, **options) -> int:
+    """Personalize (online) or predict with these `RunOptions`."""
+    return personalization.run(experiment.build(config), workdir, RunOptions(**options))
 
 
 @pytest.mark.slow
@@ -191,7 +191,7 @@ def test_a_receipt_is_verified_and_every_changed_byte_is_found(untouched, tmp_pa
         shutil.copytree(folder / name, tmp_path / name)
     (tmp_path / "people/person2").rename(tmp_path / "anna")
     config = config_for(tmp_path / "anna")
-    assert personalize.run(config, tmp_path / "work", options(scenario="offline")) == 0
+    assert run(config, tmp_path / "work", scenario="offline") == 0
     results = tmp_path / "work/results/offline"
     receipt = json.loads((results / "run.json").read_text())
     assert set(receipt["subjects"]) == {"anna"} and receipt["subjects"]["anna"]["frames"] == 20
@@ -214,7 +214,7 @@ def test_a_receipt_is_verified_and_every_changed_byte_is_found(untouched, tmp_pa
     cv2.imwrite(str(picture), pixels)
     assert verify.run([str(results)]) == 1
     assert "anna: the frames or boxes are not those of the run" in capsys.readouterr().out
-    with pytest.raises(ValueError, match="no receipt of a run"):
+    with pytest.raises(ValueError, match="no record of a run"):
         verify.run([str(tmp_path)])
 
 
@@ -228,7 +228,7 @@ def test_after_a_kill_before_the_receipt_it_tells_of_the_results_on_disk(untouch
     def subject(boxes, code=0):
         config = config_for(person)
         config.data.boxes, config.data.frames = boxes, "0-3"
-        assert predict.run(config, tmp_path / "work", options()) == code
+        assert run(config, tmp_path / "work", scenario="none") == code
         return json.loads(path.read_text())["subjects"].get("person2")
 
     whole = subject("whole")
@@ -249,7 +249,7 @@ def test_after_a_kill_before_the_receipt_it_tells_of_the_results_on_disk(untouch
 def test_an_old_receipt_has_the_defaults_of_younger_fields():
     stages = [[5, 1e-3, 0, "cosine"]]
     stored = {"name": "old", "ttp": {"iterations": 2}, "train": {"stages": stages}}
-    config = experiment.stored_config(stored)
+    config = identity.stored_config(stored)
     assert config.ttp.iterations == 2 and config.ttp.held_out == 0 and not config.data.fit
     assert config.train.stages == ((5, 1e-3, 0, "cosine"),)
 
@@ -267,10 +267,10 @@ def test_a_kept_model_of_other_settings_stays(untouched, tmp_path, capsys):
     config = config_for(folder / "people/person2")
     config.data.frames = "0-3"
     for scenario in ("online", "offline"):
-        assert personalize.run(config, work, options(scenario=scenario, keep="fp16")) == 0
+        assert run(config, work, scenario=scenario, keep="fp16") == 0
     assert capsys.readouterr().out.count("is now in") == 1
-    personalize.run(config, work, options(scenario="offline", keep="fp16"))
-    personalize.run(config, work, options(scenario="offline", keep="fp16", overwrite=True))
+    run(config, work, scenario="offline", keep="fp16")
+    run(config, work, scenario="offline", keep="fp16", overwrite=True)
     said = capsys.readouterr().out
     assert "done already" in said and "is now in" not in said
     kept = {path.stem: kept_models.read(path).about for path in (work / "people").iterdir()}
@@ -283,9 +283,9 @@ def test_a_personalized_model_serves_another_video_of_the_person(untouched, tmp_
     folder, _ = untouched
     shutil.copytree(folder / "work", work := tmp_path / "work")
     first, second = (config_for(folder / "people" / name) for name in ("person2", "person1"))
-    personalize.run(first, work, options(keep="full"))
-    predict.run(second, work, options(person="person2"))
-    predict.run(second, work, options())
+    run(first, work, keep="full")
+    run(second, work, scenario="none", person="person2")
+    run(second, work, scenario="none")
 
     def joints(name):
         return np.load(work / "results" / name / "person1.npz")["joints"]
@@ -297,8 +297,8 @@ def test_a_personalized_model_serves_another_video_of_the_person(untouched, tmp_
     printed = capsys.readouterr().out
     assert "person2" in printed and "full" in printed and "20" in printed
     with pytest.raises(FileNotFoundError, match="keeps person2"):
-        predict.run(second, work, options(person="nobody"))
+        run(second, work, scenario="none", person="nobody")
     with pytest.raises(ValueError, match="fp16 or rankR"):
-        personalize.run(first, work, options(keep="small"))
+        run(first, work, keep="small")
     assert people.run(["delete", str(work), "person2"]) == 0
     assert not (work / "people/person2.npz").exists()

@@ -3,17 +3,18 @@
 import json
 import pathlib
 import signal
-import types
 
 import jax
 import numpy as np
 import pytest
 import small_run
-from ttp_jax.verbs.runner import Stopped
 
 from configs import tiny
 from ttp_jax.checkpoint import Checkpoints
-from ttp_jax.verbs import cells, personalize, train
+from ttp_jax.paper import records, running
+from ttp_jax.runs import experiment, training
+from ttp_jax.runs.process import STOPPED, Stopped
+from ttp_jax.verbs import train
 
 
 @pytest.fixture
@@ -31,14 +32,14 @@ def config(tmp_path):
 
 def stop_at(step, monkeypatch, number=signal.SIGTERM):
     """Have this process asked to stop while it does a step."""
-    add = train._Log.add
+    add = training._Log.add
 
     def add_and_stop(log, now, metrics):
         add(log, now, metrics)
         if now == step:
             signal.raise_signal(number)
 
-    monkeypatch.setattr(train._Log, "add", add_and_stop)
+    monkeypatch.setattr(training._Log, "add", add_and_stop)
 
 
 def losses(workdir: pathlib.Path) -> dict[int, float]:
@@ -50,11 +51,11 @@ def test_a_stopped_training_goes_on_where_it_was(config, tmp_path, monkeypatch, 
     stopped, whole = tmp_path / "stopped", tmp_path / "whole"
     with monkeypatch.context() as patch:
         stop_at(2, patch)
-        assert train.run(config, stopped, types.SimpleNamespace()) == personalize.STOPPED
+        assert train.run(experiment.build(config), stopped, None) == STOPPED
     assert "stopped after step 3 of 6: the same command goes on" in capsys.readouterr().out
     assert Checkpoints(stopped / "checkpoints").latest_step() == 3
     assert list(losses(stopped)) == [2, 3]
-    states = [train.train(config, workdir) for workdir in (stopped, whole)]
+    states = [training.train(experiment.build(config), workdir) for workdir in (stopped, whole)]
     for one, other in zip(*map(jax.tree.leaves, states), strict=True):
         np.testing.assert_array_equal(one, other)
     assert list(losses(stopped)) == [2, 3, 4, 6] and list(losses(whole)) == [2, 4, 6]
@@ -62,12 +63,12 @@ def test_a_stopped_training_goes_on_where_it_was(config, tmp_path, monkeypatch, 
 
 
 def test_a_stopped_training_is_no_finished_cell(config, tmp_path, monkeypatch):
-    cell, folder = cells.Cell("transformer", "none", 0), tmp_path / "cells"
+    cell, folder = records.Cell("transformer", "none", 0), tmp_path / "cells"
     config.reproduce.given = ()
     with monkeypatch.context() as patch:
         stop_at(1, patch, signal.SIGINT)
         with pytest.raises(Stopped):
-            cells.train_model(config, cell, tmp_path, folder, 0.0)
+            running.train_model(experiment.build(config), cell, tmp_path, folder, 0.0)
     assert not folder.exists()
     (pieces,) = tmp_path.glob("models/*/pieces.json")
     assert json.loads(pieces.read_text())["pieces"][0]["to"] == 2
@@ -77,5 +78,5 @@ def test_a_stopped_training_is_no_finished_cell(config, tmp_path, monkeypatch):
 def test_a_batch_that_cannot_be_cut_is_refused_before_data_is_read(config, tmp_path):
     config.train.accumulate = 3
     with pytest.raises(ValueError, match="accumulate is 3: config.train.batch_size, 4, can't"):
-        train.train(config, tmp_path / "work")
+        training.train(experiment.build(config), tmp_path / "work")
     assert not pathlib.Path(config.data.root).exists()

@@ -9,7 +9,6 @@ import pathlib
 import shutil
 import subprocess
 import sys
-import types
 
 import cv2
 import jax
@@ -18,35 +17,44 @@ import pytest
 import reference
 import small_run
 from PIL import Image
-from ttp_jax.verbs.runner import Runner
 
 from data_pipelines import clips as clips_lib
 from data_pipelines import locate, synthetic
 from ttp_jax import losses, visualize
 from ttp_jax.checkpoint import Checkpoints
 from ttp_jax.files import only_one
-from ttp_jax.verbs import (
-    evaluate,
+from ttp_jax.runs import (
+    base_model,
+    boxes,
+    diagnostics,
     experiment,
-    info,
-    personalize,
-    placing,
-    predict,
-    receipts,
-    train,
+    identity,
+    results,
+    sources,
+    training,
 )
+from ttp_jax.runs.batch import Runner
+from ttp_jax.state import NotFinite
+from ttp_jax.verbs import evaluate, info, personalize, predict
 
 ROOT = pathlib.Path(__file__).parents[1]
 
 
-def options_of(**flags):
-    """The command line's flags."""
-    rest = {"camera": None, "stdin": False, "keep": None, "person": None, "deliver": False}
-    plain = {"scenario": "online", "overwrite": False, "data": False, **rest}
-    return types.SimpleNamespace(**{**plain, **flags})
+# The command line's flags.
+MADE = {"formats": None, "smooth": None, "keypoints": None, "labels": None, "labels_first": 0}
+MANY = {"overwrite": False, "deliver": False, "strategy": None, "devices": None, **MADE}
+PREDICT = predict.Options(person=None, **MANY)
 
 
-OPTIONS = options_of()
+def personalized(config, workdir, scenario="online") -> int:
+    """Run `personalize`; return its exit code."""
+    options = personalize.Options(scenario=scenario, keep=None, camera=None, stdin=False, **MANY)
+    return personalize.run(experiment.build(config), workdir, options)
+
+
+def train(config, workdir):
+    """Train to the end; return the last state."""
+    return training.train(experiment.build(config), workdir)
 
 
 @pytest.fixture(scope="module")
@@ -74,12 +82,19 @@ def config(rendered):
 def trained(rendered, tmp_path_factory):
     """Workdir of one finished training, not to be changed."""
     workdir = tmp_path_factory.mktemp("trained")
-    train.train(config.__wrapped__(rendered), workdir)
+    training.train(experiment.build(config.__wrapped__(rendered)), workdir)
     return workdir
 
 
 def copy_of(trained, tmp_path):
     return pathlib.Path(shutil.copytree(trained, tmp_path / "work"))
+
+
+def loaded(config, workdir):
+    """The experiment of a config, its model, its test people."""
+    made = experiment.build(config)
+    base, _ = base_model.load_base(made, workdir)
+    return made, base, sources.load_clips(made.data, "test")
 
 
 def leaves_equal(a, b):
@@ -89,12 +104,11 @@ def leaves_equal(a, b):
 
 
 def test_the_whole_path_from_training_to_the_table(config, trained, tmp_path, capsys):
-    workdir = copy_of(trained, tmp_path)
+    workdir, made = copy_of(trained, tmp_path), experiment.build(config)
     for scenario in ("online", "offline"):
-        options = options_of(scenario=scenario)
-        assert personalize.run(config, workdir, options) == 0
-    assert predict.run(config, workdir, OPTIONS) == 0
-    assert evaluate.run(config, workdir, OPTIONS) == 0
+        assert personalized(config, workdir, scenario) == 0
+    assert predict.run(made, workdir, PREDICT) == 0
+    assert evaluate.run(made, workdir, None) == 0
     report = json.loads((workdir / "evaluation.json").read_text())
     assert list(report["rows"]) == [
         "mean training pose", "untrained network", "without TTP", "TTP online", "TTP offline",
@@ -102,7 +116,7 @@ def test_the_whole_path_from_training_to_the_table(config, trained, tmp_path, ca
     assert {"test", "training"} == set(report["bottleneck"]) == set(report["verdict"])
     for name, folder in (("TTP online", "online"), ("TTP offline", "offline")):
         assert report["rows"][name]["PCK@0.2"]["per_subject"] == pytest.approx(
-            scored_by_hand(config, workdir / "results" / folder)
+            scored_by_hand(made, workdir / "results" / folder)
         )
     assert all({"own", "other", "copy"} == set(e) for e in report["bottleneck"].values())
     printed = capsys.readouterr().out
@@ -115,10 +129,10 @@ def test_the_whole_path_from_training_to_the_table(config, trained, tmp_path, ca
     assert list((workdir / "tensorboard").iterdir())
 
 
-def scored_by_hand(config, folder):
+def scored_by_hand(made, folder):
     """PCK@0.2 of each person's table."""
-    skeleton, scores = experiment.skeleton_of(config), []
-    for clip in experiment.load_clips(config, "test"):
+    skeleton, scores = made.skeleton, []
+    for clip in sources.load_clips(made.data, "test"):
         table = np.genfromtxt(folder / f"{clip.name}.csv", delimiter=",", names=True)
         joints = np.stack([[table[f"{j}_x"], table[f"{j}_y"]] for j in skeleton.joints])
         found = np.moveaxis(joints, -1, 0)
@@ -130,15 +144,14 @@ def test_personalization_never_sees_a_label(config, trained, tmp_path, monkeypat
     def results(name, strip):
         workdir = copy_of(trained, tmp_path / name)
         if strip:
-            load = experiment.load_clips
+            load = sources.load_clips
             monkeypatch.setattr(
-                experiment,
+                sources,
                 "load_clips",
                 lambda *args: [clip.without_labels() for clip in load(*args)],
             )
         for scenario in ("online", "offline"):
-            options = options_of(scenario=scenario)
-            assert personalize.run(config, workdir, options) == 0
+            assert personalized(config, workdir, scenario) == 0
         return [p.read_bytes() for p in sorted(workdir.glob("results/*/*.csv"))]
 
     with_labels, without = results("with", False), results("without", True)
@@ -162,9 +175,11 @@ def test_a_stopped_and_resumed_training_equals_an_uninterrupted_one(
     with monkeypatch.context() as patch:
         patch.setattr(Checkpoints, "save", save_then_stop)
         with pytest.raises(Stop):
-            train.train(config, tmp_path)
-    resumed = train.train(config, tmp_path)
-    whole = train.train(config, trained)  # finished: restores the last checkpoint
+            train(config, tmp_path)
+    resumed = train(config, tmp_path)
+    whole = training.train(
+        experiment.build(config), trained
+    )  # finished: restores the last checkpoint
     assert int(resumed.step) == int(whole.step) == 8
     assert leaves_equal(resumed, whole)
     histories = [json.loads((place / "history.json").read_text()) for place in (tmp_path, trained)]
@@ -177,20 +192,20 @@ def test_a_stopped_and_resumed_training_equals_an_uninterrupted_one(
 @pytest.mark.slow
 def test_nan_stops_the_run_names_the_step_and_keeps_the_checkpoint(config, tmp_path):
     config.train.stages = ((4, 1e-3, 0.0, "constant"), (4, float("nan"), 0.0, "constant"))
-    with pytest.raises(train.NotFinite, match="step 6 is nan"):  # step 5 writes NaN, step 6 sees it
-        train.train(config, tmp_path)
+    with pytest.raises(NotFinite, match="step 6 is nan"):  # step 5 writes NaN, step 6 sees it
+        train(config, tmp_path)
     assert Checkpoints(tmp_path / "checkpoints").latest_step() == 4
     # The last update of all: no later loss would tell of it.
     config.train.stages = ((4, 1e-3, 0.0, "constant"), (1, float("nan"), 0.0, "constant"))
     (tmp_path / "config.json").unlink()
-    with pytest.raises(train.NotFinite, match="weights after step 5"):
-        train.train(config, tmp_path)
+    with pytest.raises(NotFinite, match="weights after step 5"):
+        train(config, tmp_path)
     assert Checkpoints(tmp_path / "checkpoints").latest_step() == 4
 
 
 def test_personalization_that_runs_away_is_no_result(config, trained, tmp_path, capsys):
     workdir, config.ttp.learning_rate = copy_of(trained, tmp_path), 1e30
-    assert personalize.run(config, workdir, OPTIONS) == 1
+    assert personalized(config, workdir) == 1
     said = capsys.readouterr().out
     assert "FAILED test-00000: personalization ran away to NaN" in said and "test-00001" in said
     assert not list(workdir.glob("results/online/*.npz"))
@@ -198,11 +213,11 @@ def test_personalization_that_runs_away_is_no_result(config, trained, tmp_path, 
 
 def test_finished_subjects_are_skipped(config, trained, tmp_path, capsys):
     workdir = copy_of(trained, tmp_path)
-    personalize.run(config, workdir, OPTIONS)
+    personalized(config, workdir)
     first = workdir / "results/online/test-00000.npz"
     (workdir / "results/online/test-00001.npz").unlink()
     before = first.stat().st_mtime_ns
-    personalize.run(config, workdir, OPTIONS)
+    personalized(config, workdir)
     assert "1 of 2 subjects are done already" in capsys.readouterr().out
     assert first.stat().st_mtime_ns == before
     assert (workdir / "results/online/test-00001.npz").exists()
@@ -211,14 +226,14 @@ def test_finished_subjects_are_skipped(config, trained, tmp_path, capsys):
 @pytest.mark.slow
 def test_results_of_other_settings_are_not_mixed_in(config, trained, tmp_path, capsys):
     workdir = copy_of(trained, tmp_path)
-    personalize.run(config, workdir, OPTIONS)
+    personalized(config, workdir)
     first = workdir / "results/online/test-00000.csv"
     before = first.read_bytes()
     config.ttp.learning_rate = 1e-2
-    evaluate.run(config, workdir, OPTIONS)
+    evaluate.run(experiment.build(config), workdir, None)
     printed = capsys.readouterr().out
     assert "left out" in printed and "TTP online" not in printed
-    personalize.run(config, workdir, OPTIONS)
+    personalized(config, workdir)
     assert "done already" not in capsys.readouterr().out
     assert first.read_bytes() != before
     assert (workdir / "results/online.old1/test-00000.csv").read_bytes() == before
@@ -227,7 +242,7 @@ def test_results_of_other_settings_are_not_mixed_in(config, trained, tmp_path, c
 def test_a_bad_subject_is_named_and_the_others_finish(
     config, trained, tmp_path, monkeypatch, capsys
 ):
-    workdir, load = copy_of(trained, tmp_path), experiment.load_clips
+    workdir, load = copy_of(trained, tmp_path), sources.load_clips
 
     def unreadable(index):
         raise clips_lib.FrameError(f"frame {index} of the bad video can't be read")
@@ -236,19 +251,19 @@ def test_a_bad_subject_is_named_and_the_others_finish(
         clips = load(*args)
         return [dataclasses.replace(clips[0], read=unreadable), *clips[1:]]
 
-    monkeypatch.setattr(experiment, "load_clips", broken)
-    assert personalize.run(config, workdir, OPTIONS) == 1
+    monkeypatch.setattr(sources, "load_clips", broken)
+    assert personalized(config, workdir) == 1
     printed = capsys.readouterr().out
     assert "FAILED test-00000" in printed and "bad video" in printed
     assert (workdir / "results/online/test-00001.npz").exists()
 
 
 def test_each_program_is_compiled_once(config, trained, caplog):
-    base, _ = experiment.load_base(config, trained)
-    clips = experiment.load_clips(config, "test")  # of more than one chunk of frames each
+    config.ttp.learning_rate = 2e-4  # no other test has compiled these
+    made, base, clips = loaded(config, trained)  # of more than one chunk of frames each
     with jax.log_compiles(), caplog.at_level(logging.WARNING):
         for scenario in ("online", "offline"):
-            runner = Runner(config, base, scenario)
+            runner = Runner(made, base, scenario)
             for clip in clips:
                 runner.one(clip)
     compiled = [m for m in caplog.messages if m.startswith("Finished XLA compilation")]
@@ -259,30 +274,28 @@ def test_each_program_is_compiled_once(config, trained, caplog):
 @pytest.mark.parametrize("scenario", ["online", pytest.param("offline", marks=pytest.mark.slow)])
 def test_frames_that_are_held_out_are_predicted_and_not_learned_from(config, trained, scenario):
     config.ttp.held_out = 3
-    base, _ = experiment.load_base(config, trained)
-    clip = experiment.load_clips(config, "test")[0]
+    made, base, (clip, *_) = loaded(config, trained)
 
     def read(index):
         return 255 - clip.read(index) if index % 3 == 2 else clip.read(index)
 
-    runner = Runner(config, base, scenario)
+    runner = Runner(made, base, scenario)
     one, other = runner.one(clip), runner.one(dataclasses.replace(clip, read=read))
     jax.tree.map(np.testing.assert_array_equal, one.adaptation.delta, other.adaptation.delta)
     learned = np.arange(clip.num_frames) % 3 != 2
     np.testing.assert_array_equal(one.joints[learned], other.joints[learned])
     assert np.isfinite(one.joints).all() and (one.joints[~learned] != other.joints[~learned]).any()
     assert int(one.adaptation.step) == learned.sum()
-    told = runner.figures(one.frames, (runner.variables(one), one.joints))
+    found = runner.variables(one), one.joints
+    told = diagnostics.before_and_after(made, base, one.frames, found)
     assert set(told) >= {"held-out reconstruction"} and "reconstruction" not in told
 
 
 def test_results_do_not_depend_on_who_else_is_personalized(config, trained, tmp_path):
-    workdir = copy_of(trained, tmp_path)
-    base, _ = experiment.load_base(config, workdir)
-    clips = experiment.load_clips(config, "test")
-    together = Runner(config, base, "online")
+    made, base, clips = loaded(config, copy_of(trained, tmp_path))
+    together = Runner(made, base, "online")
     together.one(clips[0])
-    alone = Runner(config, base, "online")
+    alone = Runner(made, base, "online")
     np.testing.assert_array_equal(together.one(clips[1]).joints, alone.one(clips[1]).joints)
 
 
@@ -290,17 +303,15 @@ def test_results_do_not_depend_on_who_else_is_personalized(config, trained, tmp_
 def test_subjects_side_by_side_get_what_they_get_alone(config, trained):
     """Two lengths and a broken subject, in pairs: the same joints, every subject once."""
     config.data.test, config.data.eval_frames = 5, 8
-    clips = experiment.load_clips(config, "test")
+    made, base, clips = loaded(config, trained)
     clips[1] = dataclasses.replace(clips[1], num_frames=7, **first_rows(clips[1], 7))
     clips[2] = dataclasses.replace(clips[2], read=broken)
-    base, _ = experiment.load_base(config, trained)
+    pairs, solo = (made.changed({"ttp.together": count}) for count in (2, 1))
     for scenario in ("online", "none"):
-        config.ttp.together = 2
-        found = {c.name: result for c, result in Runner(config, base, scenario).many(clips)}
+        found = {c.name: result for c, result in Runner(pairs, base, scenario).many(clips)}
         assert set(found) == {clip.name for clip in clips}
         assert isinstance(found.pop(clips[2].name), clips_lib.FrameError)
-        config.ttp.together = 1
-        alone = Runner(config, base, scenario)
+        alone = Runner(solo, base, scenario)
         for clip in clips:
             if clip.name in found:
                 joints, one = found[clip.name].joints, alone.one(clip)
@@ -314,27 +325,26 @@ def test_subjects_side_by_side_get_what_they_get_alone(config, trained):
 
 def test_groups_that_do_not_fit_into_the_memory_are_halved(config, trained, monkeypatch, capsys):
     config.data.test, config.ttp.together = 3, 4
-    clips = experiment.load_clips(config, "test")
-    base, _ = experiment.load_base(config, trained)
-    runner, sizes = Runner(config, base, "none"), []
+    made, base, clips = loaded(config, trained)
+    runner, sizes = Runner(made, base, "none"), []
 
-    def small(name, side_by_side, compiled=runner._program):
+    def small(name, subjects, *rest, compiled=runner._planner.program):
         def fail(base, vgg, subjects, frames):
             raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")
 
-        return fail if side_by_side else compiled(name, side_by_side)
+        side_by_side = len(subjects.frame) > 1
+        return fail if side_by_side else compiled(name, subjects, *rest)
 
     def run(group, *rest, run=runner._run):
         sizes.append(len(group))
         return run(group, *rest)
 
-    monkeypatch.setattr(runner, "_program", small)  # fails when the frames have been read
+    monkeypatch.setattr(runner._planner, "program", small)  # fails when the frames have been read
     monkeypatch.setattr(runner, "_run", run)
     found = {clip.name: result for clip, result in runner.many(clips)}
     assert sizes == [3, 1, 2, 1, 1]
     assert "don't fit into the memory" in capsys.readouterr().out
-    config.ttp.together = 1
-    for clip, alone in Runner(config, base, "none").many(clips):
+    for clip, alone in Runner(made.changed({"ttp.together": 1}), base, "none").many(clips):
         np.testing.assert_array_equal(found[clip.name].joints, alone.joints)
         assert found[clip.name].inputs == alone.inputs  # each frame counts once
 
@@ -348,31 +358,27 @@ def broken(index):
 
 
 def test_one_frame_is_only_predicted_and_said_so(config, trained, capsys):
-    base, _ = experiment.load_base(config, trained)
-    clip = experiment.load_clips(config, "test")[0]
+    made, base, (clip, *_) = loaded(config, trained)
     clip = dataclasses.replace(clip, num_frames=1, **first_rows(clip, 1))
-    joints = [Runner(config, base, scenario).one(clip).joints for scenario in ("online", "none")]
+    joints = [Runner(made, base, scenario).one(clip).joints for scenario in ("online", "none")]
     assert "one frame, personalization needs two: only predicted" in capsys.readouterr().out
     np.testing.assert_array_equal(*joints)
 
 
 def test_carried_state_makes_the_order_matter(config, trained, tmp_path):
-    base, _ = experiment.load_base(config, copy_of(trained, tmp_path))
-    clips = experiment.load_clips(config, "test")
     config.ttp.reset = "never"
-    runner = Runner(config, base, "online")
+    made, base, clips = loaded(config, copy_of(trained, tmp_path))
+    runner = Runner(made, base, "online")
     steps = [int(runner.one(clip).adaptation.step) for clip in clips]
     assert steps == [10, 20]
 
 
 @pytest.mark.slow
 def test_carried_normalisers_are_those_of_the_person_before(config, trained, tmp_path):
-    base, _ = experiment.load_base(config, copy_of(trained, tmp_path))
-    clips = experiment.load_clips(config, "test")
+    made, base, clips = loaded(config, copy_of(trained, tmp_path))
 
     def normalisers(how):
-        config.ttp.normalisers = how
-        runner = Runner(config, base, "online")
+        runner = Runner(made.changed({"ttp.normalisers": how}), base, "online")
         return [np.asarray(runner.one(clip).adaptation.normalisers) for clip in clips]
 
     (first, second), (same, other) = normalisers("reset"), normalisers("carried")
@@ -398,7 +404,7 @@ def test_carried_normalisers_are_those_of_the_person_before(config, trained, tmp
 def test_bad_configs_say_what_to_do(config, tmp_path, change, words):
     config.update_from_flattened_dict(change)
     with pytest.raises((ValueError, OSError)) as error:
-        train.train(config, tmp_path)
+        train(config, tmp_path)
     assert words in str(error.value)
 
 
@@ -406,9 +412,9 @@ def test_a_training_of_other_settings_is_not_gone_on_with(config, trained, tmp_p
     workdir = copy_of(trained, tmp_path)
     config.seed += 1
     with pytest.raises(ValueError, match="training of other settings .seed: 0 -> 1.: name another"):
-        train.train(config, workdir)
+        train(config, workdir)
     (workdir / "config.json").unlink()
-    assert int(train.train(config, workdir).step) == 8
+    assert int(train(config, workdir).step) == 8
 
 
 def test_one_command_at_a_time_writes_a_folder(config, trained, tmp_path):
@@ -417,37 +423,37 @@ def test_one_command_at_a_time_writes_a_folder(config, trained, tmp_path):
         only_one(workdir / "results/online"),
         pytest.raises(ValueError, match="another command is writing .*results/online: wait"),
     ):
-        personalize.run(config, workdir, OPTIONS)
+        personalized(config, workdir)
 
 
 def test_other_people_and_settings_of_the_same_name_are_not_done(config, trained, tmp_path, capsys):
     """A data set names its people alike, whatever they look like."""
-    base, _ = experiment.load_base(config, trained)
+    made, base, _ = loaded(config, trained)
 
     def clips():
-        return clips_lib.by_subject(experiment.load_clips(config, "test"))
+        return clips_lib.by_subject(sources.load_clips(config.data, "test"))
 
-    own, (clip, *_) = receipts.protocol(config, base, "online"), clips()
-    result = Runner(config, base, "none").one(clip)
-    receipts.write_result(tmp_path, clip, result, config)
+    own, (clip, *_) = identity.protocol(made.config, base, "online"), clips()
+    result = Runner(made, base, "none").one(clip)
+    results.write_result(tmp_path, clip, result, made.skeleton)
     path = tmp_path / f"{clip.name}.npz"
-    assert receipts.is_of(path, clip) and receipts.is_of(path, clips()[0])
+    assert results.is_of(path, clip) and results.is_of(path, clips()[0])
     config.data.seed += 1
-    assert clips()[0].name == clip.name and not receipts.is_of(path, clips()[0])
+    assert clips()[0].name == clip.name and not results.is_of(path, clips()[0])
     for field, value in (("train.precision", "bfloat16"), ("model.logit_scale", 2.0)):
         part, name = field.split(".")
         config[part][name] = value
-        assert receipts.protocol(config, base, "online") != own, field
+        assert identity.protocol(config, base, "online") != own, field
     path.write_bytes(b"")
     with pytest.raises(ValueError, match=r"test-00000.npz can't be read"):
-        receipts.read_results(tmp_path, [clip])
+        results.read_results(tmp_path, [clip])
 
 
 def test_a_checkpoint_of_other_shapes_is_refused(config, trained, tmp_path):
     config.model.feature_dim, workdir = 16, copy_of(trained, tmp_path)
     (workdir / "config.json").unlink()
     with pytest.raises(ValueError, match="Give the settings it was trained"):
-        experiment.load_base(config, workdir)
+        base_model.load_base(experiment.build(config), workdir)
 
 
 @pytest.mark.parametrize(
@@ -458,12 +464,12 @@ def test_a_model_is_used_as_it_was_trained(config, trained, part, field, value):
     """All these have the shapes of the trained one."""
     config[part][field] = value
     with pytest.raises(ValueError, match=rf"config.{part}.{field} is {value}, the model in .* was"):
-        experiment.load_base(config, trained)
+        base_model.load_base(experiment.build(config), trained)
 
 
 def test_no_checkpoint_is_an_error_with_the_command(config, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"python main\.py"):
-        experiment.load_base(config, tmp_path)
+        base_model.load_base(experiment.build(config), tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -472,7 +478,7 @@ def test_no_checkpoint_is_an_error_with_the_command(config, tmp_path):
 )
 def test_info_counts_the_papers_parameters(name, count, capsys):
     config = importlib.import_module(f"configs.{name}").get_config()
-    assert info.run(config, None, OPTIONS) == 0
+    assert info.run(experiment.build(config), pathlib.Path(), info.Options(data=False)) == 0
     assert f"{count:,}" in capsys.readouterr().out
 
 
@@ -483,13 +489,13 @@ def test_info_counts_the_papers_parameters(name, count, capsys):
 def test_info_counts_the_baselines_parameters(name, count, capsys):
     config = importlib.import_module(f"configs.{name}").get_config()
     config.model.method = "baseline"
-    info.run(config, None, OPTIONS)
+    info.run(experiment.build(config), pathlib.Path(), info.Options(data=False))
     assert f"{count:,}" in capsys.readouterr().out
 
 
 def test_tiny_is_small(capsys):
     config = importlib.import_module("configs.tiny").get_config()
-    model = experiment.build_model(config)
+    model = experiment.build(config).net
     picture = np.zeros((1, 64, 64, 3), np.float32)
     tree = jax.eval_shape(lambda: model.init(jax.random.key(0), picture, picture))["params"]
     assert sum(leaf.size for leaf in jax.tree.leaves(tree)) < 3_000_000
@@ -501,8 +507,7 @@ def main_py(*args):
 
 
 def test_info_of_data_counts_it_and_draws_training_pairs(config, tmp_path, capsys):
-    options = types.SimpleNamespace(data=True)
-    assert info.run(config, tmp_path, options) == 0
+    assert info.run(experiment.build(config), tmp_path, info.Options(data=True)) == 0
     printed = capsys.readouterr().out
     rows = {line.split()[0]: line.split()[1:4] for line in printed.splitlines() if line}
     assert rows["train"] == ["6", "6", "24"]
@@ -534,7 +539,7 @@ def test_own_videos_and_pictures_are_personalized(config, trained, own_pictures,
     workdir = copy_of(trained, tmp_path)
     config.data.source, config.data.root = "media", str(own_pictures)
     config.data.refine = 1
-    assert personalize.run(config, workdir, OPTIONS) == 0
+    assert personalized(config, workdir) == 0
     folder = workdir / "results" / "online"
     for name, count, unread in (("Ana María", 10, [3]), ("run", 4, [])):
         with np.load(folder / f"{name}.npz") as stored:
@@ -548,11 +553,10 @@ def test_own_videos_and_pictures_are_personalized(config, trained, own_pictures,
 @pytest.mark.filterwarnings("ignore:clip Ana")
 def test_refining_moves_the_boxes_towards_what_is_predicted(config, trained, own_pictures):
     config.data.source, config.data.root = "media", str(own_pictures)
-    clips, (base, _) = experiment.load_clips(config, "test"), experiment.load_base(config, trained)
-    predictor = Runner(config, base, "none")
+    made, base, clips = loaded(config, trained)
+    predictor = Runner(made, base, "none")
     predicted = predictor.one(clips[1]).joints
-    config.data.refine = 1
-    refined = placing.placed(clips[1], predictor, config)
+    refined = boxes.resolve(clips[1], predictor, made.changed({"data.refine": 1}).data)
     wanted = locate.boxes_from_joints(predicted, (48, 64), clips[1].boxes)
     np.testing.assert_array_equal(refined.boxes, wanted)
     assert np.abs(refined.boxes - clips[1].boxes).max() > 1
@@ -573,17 +577,19 @@ def test_a_small_person_somewhere_in_the_picture_is_found(tmp_path):
         video.write(wall[..., ::-1])
     video.release()
     config = importlib.import_module("configs.own").get_config()
+    experiment.take_model(config)
     config.data.source, config.data.root = "media", str(tmp_path / "a.avi")
-    (clip,), (base, _) = experiment.load_clips(config), experiment.load_base(config, tmp_path)
-    predictor = Runner(config, base, "none")
+    made = experiment.build(config)
+    (clip,), (base, _) = sources.load_clips(made.data), base_model.load_base(made, tmp_path)
+    predictor = Runner(made, base, "none")
 
-    def error(boxes):
-        joints = predictor.one(dataclasses.replace(clip, boxes=boxes)).joints
+    def error(places):
+        joints = predictor.one(dataclasses.replace(clip, boxes=places)).joints
         truth = (film.points + 0.5) * 1.5 - 0.5 + [60, 150]
         return np.median(np.linalg.norm(joints - truth, axis=-1))
 
     assert error(clip.whole) > 100
-    assert error(placing.placed(clip, predictor, config).boxes) < 8
+    assert error(boxes.resolve(clip, predictor, made.data).boxes) < 8
 
 
 def test_inputs_are_media_of_ones_own(own_pictures, tmp_path):

@@ -9,7 +9,7 @@ import jax
 from data_pipelines import clips as clips_lib
 from ttp_jax import report, visualize
 from ttp_jax.files import write_atomically
-from ttp_jax.paper import records, running, tables
+from ttp_jax.paper import pages, records, running, tables
 from ttp_jax.paper.records import Cell
 from ttp_jax.runs import diagnostics, provenance, sources
 from ttp_jax.runs.batch import Runner
@@ -172,19 +172,19 @@ def write_report(experiment: Experiment, workdir: pathlib.Path, folder: pathlib.
     there, strange = _comparable(experiment, {k: v for k, v in read.items() if v is not None})
     found = [tables.TABLES[name][1](experiment, there.get) for name in shown]
     trainings = _trainings(experiment, wanted, folder)
-    found += [tables.trainings(trainings), tables.ran(list(there.values()))]
+    found += [pages.trainings(trainings), pages.ran(list(there.values()))]
     about = _about(experiment, list(there.values()), trainings) + strange
     pictures = sorted(_figures(experiment, workdir).glob("*.png"))
     again = f"python main.py reproduce --config=configs/{experiment.name}.py --what=all"
     text = [f"# Reproduction: {experiment.name}", "", "```bash", again, "```", ""]
-    text += ["\n\n".join(about), "", *map(tables.markdown, found)]
+    text += ["\n\n".join(about), "", *map(pages.markdown, found)]
     if pictures:
         text += ["## Figures 5, 7, 8", ""]
         text += [f"![{path.stem}]({path.relative_to(workdir).as_posix()})" for path in pictures]
     page = "\n".join(text) + "\n"
     write_atomically(workdir / "report.md", lambda path: path.write_text(page))
     sections = [report.section("What this is", report.code(again), *map(report.paragraph, about))]
-    sections += map(tables.html, found)
+    sections += map(pages.html, found)
     if pictures:
         shown = (report.picture(path, path.stem, path.stem) for path in pictures)
         sections.append(report.section("Figures 5, 7, 8", *shown))
@@ -241,7 +241,7 @@ def _about(
     experiment: Experiment, there: list[dict], trainings: dict[str, dict | None]
 ) -> list[str]:
     """What a reader must know first."""
-    kinds = sorted(set(map(tables.machine, there)))
+    kinds = sorted(set(map(pages.machine, there)))
     pieces = (piece for told in trainings.values() for piece in (told or {}).get("pieces", ()))
     commits = sorted({str(made["commit"]) for made in (*there, *pieces)})
     data = (

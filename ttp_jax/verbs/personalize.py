@@ -35,7 +35,7 @@ another model or other settings are moved aside, to results/SCENARIO.old1, and k
 another video or other settings to people/NAME.old1.npz. Other --formats, --smooth, --keypoints or
 --labels need no adaptation. One command at a time writes a folder of results.
 Elsewhere subjects of similar length and size run side by side where memory allows it
-(experiment.config.ttp.together), and are equal up to rounding, which depends on how many do.
+(config.ttp.together), and are equal up to rounding, which depends on how many do.
 """
 
 import dataclasses
