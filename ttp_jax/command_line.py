@@ -143,8 +143,8 @@ GROUPS: dict[str, tuple[Flag, ...]] = {
         Flag(
             "--formats=NAMES",
             "what else to write the keypoints as: dlc-csv (the default), dlc-h5, coco, sleap, trc, "
-            "npz, parquet; eks adds these keypoints to those of the same command with another "
-            "--config.seed, for the Ensemble Kalman Smoother",
+            "npz, parquet, lightning-pose; eks adds these keypoints to those of the same command "
+            "with another --config.seed, for the Ensemble Kalman Smoother",
             ON_FILES,
         ),
         Flag("--keypoints=NAMES", "only these joints there, as left_knee,right_knee", ON_FILES),

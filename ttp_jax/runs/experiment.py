@@ -159,7 +159,7 @@ def take_model(config: Config) -> None:
     defaults = _flat(common.get_config())
     own = {k: v for k, v in _flat(config).items() if k not in defaults or v != defaults[k]}
     if "boxes" in kept["data"]:
-        own.pop("data.boxes", None)
+        own = {k: v for k, v in own.items() if k not in ("data.boxes", "data.fit")}
     with config.unlocked():
         config.update(kept)
         config.update_from_flattened_dict(own)
@@ -208,7 +208,7 @@ def _seen(data: Mapping[str, Any]) -> dict[str, Any]:
     """
     found = {"skeleton": data["skeleton"]}
     if data["source"] == "project" and data["boxes"] not in ("labels", "annotated"):
-        found |= {"boxes": data["boxes"], "zoom": data.get("zoom", 1.0)}
+        found |= {"boxes": data["boxes"], "zoom": data.get("zoom", 1.0), "fit": False}
     return found
 
 
