@@ -18,7 +18,8 @@ from torch import nn
 from ttp_jax import augment, convert, geometry, state, ttp
 from ttp_jax.memory import Frames, Memory
 from ttp_jax.models import vgg as vgg_lib
-from ttp_jax.models.pose import MEAN, STD, PoseNet
+from ttp_jax.models.colors import MEAN, STD
+from ttp_jax.models.pose import PoseNet
 from ttp_jax.models.vgg import VGG16
 
 # float32: full; tf32: float32 with the GPU's short products; bf16: the network in bfloat16, the

@@ -16,17 +16,29 @@ def get_config() -> Any:
     # A model's file, written by `export`, instead of the workdir's training; "shipped" is the one
     # that comes with the project.
     c.base = ""
+    # The joints, as `Skeleton.to_json` has them, where no key of SKELETONS names them: those of a
+    # labelled project, which fills this in. Empty: `data.skeleton`.
+    c.skeleton = ml_collections.ConfigDict()
 
     c.data = ml_collections.ConfigDict()
-    c.data.source = ""  # reader: "penn", "h36m", "bbc_pose", "synthetic"; "media": your own
-    c.data.root = ""  # folder of the data set; for "media" a video, a folder or a pattern
+    c.data.source = (
+        ""  # reader: "penn", "h36m", "bbc_pose", "synthetic"; "media": your own; "project"
+    )
+    # Folder of the data set; for "media" a video, a folder or a pattern; for "project" the folder
+    # or file of a labelled project (DeepLabCut, SLEAP, Lightning Pose, COCO).
+    c.data.root = ""
     # Folder of TensorFlow datasets built from that source (data_pipelines/builders.py): read these.
     c.data.tfds = ""
     c.data.skeleton = ""  # key of ttp_jax.skeletons.SKELETONS
-    # "media" only: "whole" frame, a region "x1,y1,x2,y2", a file of boxes, or a finder, "moving" or
-    # "people" (data_pipelines/locate.py).
+    # "media" and "project": "whole" frame or a region "x1,y1,x2,y2". "media": a file of boxes, or a
+    # finder, "moving" or "people" (data_pipelines/locate.py). "project": "labels", around the
+    # labelled joints, or "annotated".
     c.data.boxes = "whole"
-    c.data.extra = 0  # "bbc_pose" only: unlabelled frames to add to each test person (Figure 4)
+    # Boxes' sides are divided by it. "project": 0 takes as much of the picture as all labels of the
+    # training subjects need; whole pictures have a black margin at 1.
+    c.data.zoom = 1.0
+    # "bbc_pose" and "project": unlabelled frames to add to each test person (Figure 4).
+    c.data.extra = 0
     c.data.refine = 0  # rounds of predicting and taking the box of what was predicted
     c.data.fit = False  # of several sizes of the boxes take the one whose joints are likeliest
     # Test time: shrink a subject's frames until crops have this many times the network's pixels,
@@ -38,13 +50,38 @@ def get_config() -> Any:
     c.data.every = 1  # "media" only: of these every nth
     # Share of the training subjects held out for validation, where the source has no such split.
     c.data.validation = 0.0
+    # "project" only: what is read of it (`data_pipelines.projects.Options`), and who is held out.
+    c.data.subject = ""  # regular expression on "folder/file", whose first group is the subject
+    c.data.exclude = ""  # patterns of subjects, folders or videos: "*TESTSET*,File162"
+    c.data.individuals = ""  # names with commas; all if empty
+    c.data.scorer = ""
+    c.data.view = ""
+    c.data.category = ""
+    c.data.flip_pairs = "names"  # by left and right in them, or "leftLip:rightLip,a:b", or ""
+    c.data.hidden = False  # count joints that are labelled as hidden
+    c.data.margin = 0.3  # of boxes around labels, as a share of their longer side
+    c.data.media = ""  # folder of pictures or videos that aren't where the labels say
+    c.data.test_subjects = ""  # patterns of subjects; else a share of them, drawn by the seed
+    c.data.val_subjects = ""
+    c.data.test_share = 0.0
+    c.data.val_share = 0.0
+    c.data.labels = ""  # fingerprint of the labels, filled in
+    c.data.folds = 0  # above 0: subjects are split so often, each being a test subject once
+    c.data.fold = 0  # which of them, counted from 0
+    # Unlabelled frames of each training subject, spread over its videos, for the self-supervised
+    # task, and the share of labelled frames among the targets of training.
+    c.data.unlabelled = 0
+    c.data.labelled_share = 0.5
     c.data.workers = 0  # batches built at the same time; 0: one a CPU core
 
     c.model = ml_collections.ConfigDict()
     c.model.method = "transformer"  # or "shared", "rotation", "baseline"
-    c.model.init = ""  # torchvision ResNet file, or "random"
+    # What the encoder starts from: a torchvision ResNet file, a model's file of the same encoder
+    # (.npz), "blazepose" as `fetch` got it, or "random".
+    c.model.init = ""
     c.model.image_size = 128
     c.model.color_order = "rgb"  # "bgr" only for the released checkpoints
+    c.model.encoder = "resnet"  # or "blazepose", whose sizes are fixed (ttp_jax/models/encoders)
     c.model.depth = 18
     c.model.width = 64
     c.model.feature_dim = 256
@@ -60,11 +97,18 @@ def get_config() -> Any:
     c.model.appearance_widths = (32, 64, 128, 256)
     c.model.keypoint_widths = (32, 64, 128, 256)
     c.model.code_kernel = 7
-    c.model.decode = "quarter"  # or "parabola": finer, not the paper's
+    # Or "parabola": finer, not the paper's; or "centroid", for maps of logits, as BlazePose's.
+    c.model.decode = "quarter"
+    # Whether a map's cell stands for the middle of the pixels that it covers, or for the first.
+    c.model.half_pixel = False
 
     c.loss = ml_collections.ConfigDict()
     c.loss.features = "hed"  # or a torchvision vgg16-*.pth, or a Keras VGG16 .h5
     c.loss.levels = 5  # relu levels beside the picture itself
+    # Of the named joints: "mse" of Gaussian heatmaps, as in the paper, or "cross_entropy" of each
+    # map's softmax over places.
+    c.loss.supervised = "mse"
+    c.loss.temperature = 0.1  # "cross_entropy": what maps are divided by before the softmax
     # Weight of rotation equivariance of the self-supervised maps beside the reconstruction.
     c.loss.equivariance = 0.0
 
@@ -82,6 +126,13 @@ def get_config() -> Any:
     c.train.rotation_prob = 0.6
     c.train.scale = 0.25
     c.train.flip_prob = 0.5
+    # Strength of changes of brightness, contrast, colours, sharpness, noise, ...; 1 is a good one.
+    c.train.photometric = 0.0
+    c.train.weight_decay = 0.0  # above 0: AdamW
+    # Use the checkpoint of the last stage that scored best on validation subjects, not the last
+    # one; with `patience` above 0 stop after so many checkpoints that are no better.
+    c.train.best = False
+    c.train.patience = 0
     c.train.log_every = 100
     c.train.checkpoint_every = 5000
     c.train.keep = 3  # checkpoints
@@ -128,6 +179,11 @@ def get_config() -> Any:
 
     c.eval = ml_collections.ConfigDict()
     c.eval.pixels = 0.0  # above 0: accuracy at that many pixels at half resolution, not PCK
+    # PCK: shares of the length between two joints, "leftLip,rightLip"; if empty of the torso, or,
+    # where the joints have none, of the diagonal of the labelled joints' box.
+    c.eval.scale_joints = ""
+    c.eval.thresholds = (0.2, 0.5)  # the first is the headline
+    c.eval.distances = False  # also the root mean square distance in pixels
     c.eval.probe_frames = 512  # frames for the label-free figures and the linear readout
     c.eval.pictures = 4  # subjects drawn
     return c

@@ -41,6 +41,9 @@ class LastUsed:
             stale.close()
 
 
+UNLABELLED = "_unlabelled"  # ends the name of a clip of a labelled one's other frames
+
+
 @dataclasses.dataclass(frozen=True)
 class Clip:
     """Frames of ONE person, in order; augmentation and batching know nothing else of a source.

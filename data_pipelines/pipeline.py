@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, TypeVar
 import cv2
 import numpy as np
 
-from data_pipelines.clips import Clip, DataError, FrameError, nothing_readable
+from data_pipelines.clips import UNLABELLED, Clip, DataError, FrameError, nothing_readable
 from ttp_jax import geometry
 from ttp_jax.augment import Ranges
 from ttp_jax.skeletons import Skeleton
@@ -39,6 +39,7 @@ class Draw:
     scale: float
     degrees: float
     flip: bool
+    source_clip: int | None = None  # where that is another one
 
 
 def train_pairs(
@@ -48,6 +49,7 @@ def train_pairs(
     image_size: int,
     heatmap_size: int,
     sigma: float,
+    half_pixel: bool = False,
     batch_size: int,
     seed: int,
     start_step: int = 0,
@@ -57,6 +59,9 @@ def train_pairs(
     process_count: int = 1,
     num_steps: int | None = None,
     workers: int | None = None,
+    unlabelled: Sequence[Clip] = (),
+    labelled_share: float = 0.5,
+    oversample: float | None = None,
 ) -> "tf.data.Dataset":
     """Stream batches of augmented (source, target) pairs from labelled clips.
 
@@ -66,12 +71,18 @@ def train_pairs(
 
     Args:
       sigma: of the Gaussian targets, in heatmap pixels.
+      half_pixel: how the maps' cells lie in the crop, see `geometry.map_to_crop`.
       batch_size: rows of the global batch; this process gets its contiguous slice of it.
       start_step: first batch; the stream equals one from step 0 with that many batches skipped.
       ranges: how far pairs are moved.
       frames_per_epoch: targets an epoch, a new random choice each time; None for all frames.
       num_steps: batches to yield; None for no end.
       workers: batches that are built at the same time; None for one a CPU core.
+      unlabelled: other frames of these clips' people: clips named after theirs and `UNLABELLED`.
+        A pair may take its source from either, and all joints of such a target have weight 0.
+      labelled_share: with unlabelled ones, share of each batch that has labels.
+      oversample: shrink pictures by area first, until crops have at most so many times `image_size`
+        pixels a side, as at test time; None resamples the original pixels (published program).
 
     Returns:
       Dataset of dicts: "target" and "source" uint8 RGB [B, S, S, 3]; "heatmaps" float32
@@ -85,15 +96,27 @@ def train_pairs(
             f"{process_count}: it must be a multiple of the number of processes."
         )
     rows = batch_size // process_count
-    draw = draws([clip.num_frames for clip in clips], seed, ranges, frames_per_epoch)
+    if unlabelled:
+        clips = [*clips, *unlabelled]
+        draw = mixed_draws(clips, seed, ranges, frames_per_epoch, batch_size, labelled_share)
+    else:
+        draw = draws([clip.num_frames for clip in clips], seed, ranges, frames_per_epoch)
     read = _FrameReader()
+    most = math.inf if oversample is None else oversample * image_size
 
     def build(step):
         first = int(step) * batch_size + process_index * rows
         batch = [draw(n) for n in range(first, first + rows)]
-        target, source, joints, visible = _crop_pairs(clips, skeleton, batch, image_size, read)
+        target, source, joints, visible = _crop_pairs(
+            clips, skeleton, batch, image_size, read, most
+        )
         maps = heatmaps_of(
-            joints, visible, image_size=image_size, heatmap_size=heatmap_size, sigma=sigma
+            joints,
+            visible,
+            image_size=image_size,
+            heatmap_size=heatmap_size,
+            sigma=sigma,
+            half_pixel=half_pixel,
         )
         return target, source, *maps, joints.astype(np.float32)
 
@@ -109,13 +132,20 @@ def train_pairs(
 
 
 def draws(
-    lengths: Sequence[int], seed: int, ranges: Ranges, frames_per_epoch: int | None = None
+    lengths: Sequence[int],
+    seed: int | tuple[int, ...],
+    ranges: Ranges,
+    frames_per_epoch: int | None = None,
+    pools: Sequence[int] | None = None,
 ) -> Callable[[int], Draw]:
     """Return the function from a row's number in the global stream to its `Draw`.
 
     Args:
       lengths: frames of each clip.
+      pools: frames that each clip's targets have their sources from; its own if None.
     """
+    seeds = (seed,) if isinstance(seed, int) else seed
+    pools = lengths if pools is None else pools
     ends = np.cumsum(lengths)
     total = int(ends[-1])
     per_epoch = frames_per_epoch or total
@@ -125,14 +155,14 @@ def draws(
     # Place 0 of an epoch is its order, so that rows and order never share random numbers.
     @functools.lru_cache(maxsize=8)
     def order(epoch):
-        return np.random.default_rng([seed, epoch, 0]).permutation(total)
+        return np.random.default_rng([*seeds, epoch, 0]).permutation(total)
 
     def draw(row):
         epoch, place = divmod(row, per_epoch)
         frame = order(epoch)[place]
         clip = int(np.searchsorted(ends, frame, side="right"))
-        rng = np.random.default_rng([seed, epoch, place + 1])
-        source = int(rng.integers(lengths[clip]))
+        rng = np.random.default_rng([*seeds, epoch, place + 1])
+        source = int(rng.integers(pools[clip]))
         normal, (turn, mirror) = rng.standard_normal(2), rng.random(2)
         return Draw(
             clip=clip,
@@ -146,6 +176,50 @@ def draws(
     return draw
 
 
+def mixed_draws(
+    clips: Sequence[Clip],
+    seed: int,
+    ranges: Ranges,
+    frames_per_epoch: int | None,
+    batch_size: int,
+    labelled_share: float,
+) -> Callable[[int], Draw]:
+    """The same where some clips have no labels: each batch begins with so many labelled targets.
+
+    Both kinds have epochs of their own; `frames_per_epoch` is of labelled targets.
+    """
+    if not 0 < labelled_share <= 1:
+        raise ValueError(f"config.data.labelled_share is {labelled_share}, expected 0 to 1.")
+    count = min(max(round(labelled_share * batch_size), 1), batch_size)
+    people: dict[str, list[tuple[int, int]]] = {}  # (clip, frame)
+    for number, clip in enumerate(clips):
+        own = people.setdefault(clip.name.removesuffix(UNLABELLED), [])
+        own += [(number, frame) for frame in range(clip.num_frames)]
+    kinds = [[i for i, c in enumerate(clips) if (c.joints is None) == bare] for bare in (0, 1)]
+    pools = [people[clip.name.removesuffix(UNLABELLED)] for clip in clips]
+    streams = [
+        draws(
+            [clips[i].num_frames for i in kind],
+            (seed, bare),
+            ranges,
+            None if bare else frames_per_epoch,
+            [len(pools[i]) for i in kind],
+        )
+        for bare, kind in enumerate(kinds)
+    ]
+
+    def draw(row):
+        step, place = divmod(row, batch_size)
+        bare = place >= count
+        number = step * (batch_size - count) + place - count if bare else step * count + place
+        drawn = streams[bare](number)
+        clip = kinds[bare][drawn.clip]
+        source_clip, source = pools[clip][drawn.source]
+        return dataclasses.replace(drawn, clip=clip, source=source, source_clip=source_clip)
+
+    return draw
+
+
 def heatmaps_of(
     joints: np.ndarray,
     visible: np.ndarray,
@@ -153,6 +227,7 @@ def heatmaps_of(
     image_size: int,
     heatmap_size: int,
     sigma: float,
+    half_pixel: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draw Gaussian targets, peak 1 at the joint's nearest heatmap pixel (published program).
 
@@ -162,12 +237,14 @@ def heatmaps_of(
     Args:
       joints: [..., K, 2] in crop pixels.
       visible: bool [..., K].
+      half_pixel: where the maps' cells lie in the crop, see `geometry.crop_to_map`.
 
     Returns:
       Heatmaps float32 [..., h, w, K] and weights float32 [..., K]. A joint that is invisible, or
       whose whole window lies outside, has weight 0 and an empty map.
     """
-    centre = np.floor(joints * (heatmap_size / image_size) + 0.5)
+    stride = image_size / heatmap_size
+    centre = np.floor(geometry.crop_to_map(joints, stride, half_pixel) + 0.5)
     grid = np.arange(heatmap_size, dtype=np.float64)[:, None]
     offset_x, offset_y = grid - centre[..., None, :, 0], grid - centre[..., None, :, 1]
     radius = math.floor(3 * sigma)
@@ -218,8 +295,12 @@ def _crop_pairs(
     batch: Sequence[Draw],
     size: int,
     read: "_FrameReader",
+    most: float = math.inf,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Cut out targets and sources uint8 [B, S, S, 3], joints [B, K, 2] and visible bool [B, K]."""
+    """Cut out targets and sources uint8 [B, S, S, 3], joints [B, K, 2] and visible bool [B, K].
+
+    Pictures are shrunk first until a crop, before it is moved, has at most `most` pixels a side.
+    """
     target = np.empty((len(batch), size, size, 3), np.uint8)
     source = np.empty_like(target)
     affines = _affines(clips, batch, size)
@@ -229,12 +310,17 @@ def _crop_pairs(
         picture, used = read(clip, draw.target)
         if used != draw.target:
             affines[i] = _affines(clips, [dataclasses.replace(draw, target=used)], size)[0]
-        _warp(picture, affines[i], target[i])
-        picture = picture if draw.source == used else read(clip, draw.source)[0]
-        _warp(picture, affines[i], source[i])
+        side = geometry.box_to_crop(clip.boxes[used].astype(np.float64))[2]
+        zoom = min(1.0, most / side)
+        _warp(picture, affines[i], target[i], zoom)
+        other = clip if draw.source_clip is None else clips[draw.source_clip]
+        if (other.name, draw.source) != (clip.name, used):
+            picture = read(other, draw.source)[0]
+        _warp(picture, affines[i], source[i], zoom)
         frames.append((clip, used))
-    joints = geometry.transform_points(affines, np.stack([clip.joints[t] for clip, t in frames]))
-    visible = np.stack([clip.visible[t] for clip, t in frames])
+    labels = [_labels(clip, t, skeleton) for clip, t in frames]
+    joints = geometry.transform_points(affines, np.stack([joints for joints, _ in labels]))
+    visible = np.stack([visible for _, visible in labels])
     flipped = np.array([draw.flip for draw in batch])
     order = np.where(flipped[:, None], skeleton.flip_order, np.arange(skeleton.size))
     return (
@@ -245,6 +331,13 @@ def _crop_pairs(
     )
 
 
+def _labels(clip: Clip, frame: int, skeleton: Skeleton) -> tuple[np.ndarray, np.ndarray]:
+    """Joints [K, 2] and visible [K] of a frame; NaN and False where the clip has no labels."""
+    if clip.joints is None or clip.visible is None:
+        return np.full((skeleton.size, 2), np.nan, np.float32), np.zeros(skeleton.size, bool)
+    return clip.joints[frame], clip.visible[frame]
+
+
 def _affines(clips: Sequence[Clip], batch: Sequence[Draw], size: int) -> np.ndarray:
     """Return the affines [B, 2, 3] from the targets' picture pixels to crop pixels."""
     boxes = np.stack([clips[draw.clip].boxes[draw.target] for draw in batch]).astype(np.float64)
@@ -252,8 +345,11 @@ def _affines(clips: Sequence[Clip], batch: Sequence[Draw], size: int) -> np.ndar
     return geometry.crop_affine(geometry.box_to_crop(boxes), size, scale, degrees, flip > 0)
 
 
-def _warp(picture: np.ndarray, affine: np.ndarray, out: np.ndarray) -> None:
-    """Resample a picture into `out` [S, S, 3]: bilinear, zero outside."""
+def _warp(picture: np.ndarray, affine: np.ndarray, out: np.ndarray, zoom: float = 1.0) -> None:
+    """Resample a picture, shrunk by `zoom` first, into `out` [S, S, 3]: bilinear, zero outside."""
+    if zoom < 1:
+        picture = cv2.resize(picture, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_AREA)
+        affine = geometry.window_affine(affine, np.array([zoom, 0.0, 0.0]))
     cv2.warpAffine(
         picture, affine, out.shape[:2], dst=out, flags=cv2.INTER_LINEAR, borderValue=(0, 0, 0)
     )

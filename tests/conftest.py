@@ -13,7 +13,7 @@ os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 import jax
 import pytest
 
-from ttp_jax.models import resnet
+from ttp_jax.models.encoders import resnet
 
 # Equal programs are compiled once in a session: its processes share a folder, named by the first.
 if "TTP_JAX_TEST_CACHE" not in os.environ:

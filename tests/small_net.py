@@ -6,7 +6,7 @@ import numpy as np
 from flax import traverse_util
 
 from ttp_jax import state
-from ttp_jax.models import resnet
+from ttp_jax.models.encoders import resnet
 from ttp_jax.models.pose import PoseNet
 from ttp_jax.models.vgg import VGG16
 

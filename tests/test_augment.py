@@ -1,6 +1,7 @@
 """The random transforms of personalization; test_pipeline.py has those of training."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -30,3 +31,68 @@ def test_draws_have_the_stated_spread():
 def test_a_share_of_none_or_all_is_none_or_all(share):
     _, degrees, flip = drawn(rotation_prob=share, flip_prob=share)
     assert np.mean(degrees != 0) == np.mean(flip) == share
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    rng = np.random.default_rng(0)
+    small = rng.integers(0, 256, (16, 8, 8, 3)).astype(np.uint8)
+    return small.repeat(4, 1).repeat(4, 2)
+
+
+def test_photometric_changes_follow_from_the_key(pictures):
+    one = augment.photometric(jax.random.key(1), pictures)
+    again = augment.photometric(jax.random.key(1), pictures)
+    other = augment.photometric(jax.random.key(2), pictures)
+    np.testing.assert_array_equal(one, again)
+    assert np.abs(one - other).mean() > 5
+    assert one.shape == pictures.shape and one.dtype == np.float32
+    assert one.min() >= 0 and one.max() <= 255
+
+
+def test_photometric_strength_zero_is_the_picture(pictures):
+    same = augment.photometric(jax.random.key(1), pictures, 1e-6)
+    rest = np.abs(np.asarray(same) - pictures).max((1, 2, 3))
+    # Blur has a least width and cut-out is of no size: a picture that is blurred differs a little.
+    assert np.median(rest) < 0.1
+
+
+def test_two_pictures_of_a_pair_change_alike(pictures):
+    """What is the same in both stays the same: the source's light is the target's."""
+    target = pictures.copy()
+    target[:, :16] = 255 - target[:, :16]
+    key = jax.random.key(3)
+    changed = [np.asarray(augment.photometric(key, each)) for each in (pictures, target)]
+    still = np.abs(changed[0] - changed[1])[:, 20:]  # beyond the blur's reach
+    moved = np.abs(changed[0] - changed[1])[:, :16]
+    # Contrast turns about each picture's own mean, so alike up to that.
+    assert np.median(still) < 0.15 * np.median(moved)
+
+
+def test_each_photometric_change_is_what_it_is_called(pictures):
+    values = jnp.asarray(pictures, jnp.float32) / 255
+    key = jax.random.key(5)
+
+    def roughness(changed):
+        return np.abs(np.diff(np.asarray(changed), axis=1)).mean((1, 2, 3))
+
+    plain = roughness(values)
+    assert (roughness(augment._blur(key, values, 1.0)) < 0.99 * plain).sum() in range(1, 12)
+    grey = np.full_like(values, 0.5)
+    noisy = np.asarray(augment._noise(key, grey, 1.0)).std((1, 2, 3))
+    assert 0 < noisy.max() < 0.08 and (noisy == 0).any()
+    cut = np.asarray(augment._cut_out(key, values, 1.0)) == 0.5
+    share = cut.all(-1).mean((1, 2))
+    assert 0 < share.max() <= (1 / 3 + 0.05) ** 2
+
+
+def test_jpeg_keeps_a_picture_whose_waves_are_whole_steps(pictures):
+    values = jnp.asarray(pictures, jnp.float32) / 255
+    fine = augment._jpeg(jax.random.key(0), values, 1e-3)
+    np.testing.assert_allclose(fine, values, atol=1e-3)  # its transform undoes itself
+    coarse = np.asarray(augment._jpeg(jax.random.key(0), values, 3.0))
+    changed = np.abs(coarse - values).max((1, 2, 3)) > 1e-4
+    assert changed.any() and not changed.all()
+    blocks = values.reshape(16, 4, 8, 4, 8, 3).mean((2, 4))  # a block's mean is its first wave
+    kept = coarse.reshape(16, 4, 8, 4, 8, 3).mean((2, 4))
+    assert np.abs(blocks - kept).max() < 3 * 0.02 / 8

@@ -20,7 +20,7 @@ from benchmarks import data, machine, ours, report, speed, theirs, works
 from configs import h36m, tiny
 from data_pipelines import layouts, penn, pipeline, synthetic
 from ttp_jax import geometry, ttp
-from ttp_jax.models import resnet
+from ttp_jax.models.encoders import resnet
 from ttp_jax.models.pose import PoseNet
 from ttp_jax.skeletons import SKELETONS
 

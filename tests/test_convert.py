@@ -12,7 +12,7 @@ import torch
 import torch_reference
 
 from ttp_jax import convert
-from ttp_jax.models.resnet import Encoder
+from ttp_jax.models.encoders.resnet import Encoder
 
 ZIP = pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy pickle"])
 

@@ -84,6 +84,18 @@ def test_csv_has_three_header_rows_and_the_frames_numbers(tmp_path):
     np.testing.assert_allclose(table[..., 2], likelihood, **TEXT)
 
 
+def test_lightning_pose_gets_the_table_that_it_writes_itself(tmp_path):
+    path = written(tmp_path, "lightning-pose")
+    assert path.name.endswith(".lightning_pose.csv")
+    table = pandas.read_csv(path, header=[0, 1, 2], index_col=0)  # as Lightning Pose does
+    assert table.columns.get_level_values(0).unique().tolist() == ["heatmap_tracker"]
+    assert table.columns.get_level_values(1).unique().tolist() == list(PENN13.joints)
+    joints, likelihood = expected(example())
+    found = table.to_numpy().reshape(FRAMES, PENN13.size, 3)
+    np.testing.assert_allclose(found[..., :2], joints, **TEXT)
+    np.testing.assert_allclose(found[..., 2], likelihood, **TEXT)
+
+
 def test_h5_is_the_table_deeplabcut_stores(tmp_path):
     path = written(tmp_path, "dlc-h5")
     table = pandas.read_hdf(path, "df_with_missing")

@@ -1,6 +1,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 import reference
 import torch
 
@@ -100,3 +101,30 @@ def test_without_levels_the_loss_is_the_picture_s_error_over_its_mean():
     error = float(jnp.mean((a - b) ** 2))
     np.testing.assert_allclose(means, [1 + 0.01 * (error - 1)], rtol=1e-6)
     np.testing.assert_allclose(loss, error / means[0], rtol=1e-6)
+
+
+def test_cross_entropy_is_that_of_softmax_and_gaussian():
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(2, 5, 6, 3))
+    points = rng.uniform(0, 5, (2, 3, 2))
+    weights = np.array([[1, 0, 1], [1, 1, 0]])
+    points[1, 2] = np.nan  # not labelled
+    total = 0.0
+    for b, k in zip(*np.nonzero(weights), strict=True):
+        x, y = np.meshgrid(np.arange(6), np.arange(5))
+        px, py = points[b, k].clip(0, [5, 4])
+        truth = np.exp(-((x - px) ** 2 + (y - py) ** 2) / (2 * 1.3**2))
+        shares = np.exp(logits[b, ..., k]) / np.exp(logits[b, ..., k]).sum()
+        total -= (truth / truth.sum() * np.log(shares)).sum()
+    found = losses.joints_cross_entropy(*map(jnp.asarray, (logits, points, weights)), 1.3)
+    assert float(found) == pytest.approx(total / 4, rel=1e-5)
+
+
+def test_cross_entropy_of_nothing_labelled_moves_nothing():
+    logits, points = jnp.ones((2, 4, 4, 3)), jnp.full((2, 3, 2), jnp.nan)
+
+    def loss(logits):
+        return losses.joints_cross_entropy(logits, points, jnp.zeros((2, 3)), 1.0)
+
+    value, gradient = jax.value_and_grad(loss)(logits)
+    assert value == 0 and not np.any(gradient)

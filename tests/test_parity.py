@@ -20,7 +20,7 @@ from flax import traverse_util
 from configs import tiny
 from ttp_jax import convert, losses, state, steps
 from ttp_jax.checkpoint import read_model
-from ttp_jax.models import resnet
+from ttp_jax.models.encoders import resnet
 from ttp_jax.models.pose import PoseNet, normalize
 from ttp_jax.models.vgg import VGG16
 from ttp_jax.runs import base_model, experiment

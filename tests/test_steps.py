@@ -242,7 +242,7 @@ def test_accuracy_counts_visible_joints_within_five_percent():
 DATA_PARALLEL = """
 import jax, numpy as np
 import test_steps
-from ttp_jax.models import resnet
+from ttp_jax.models.encoders import resnet
 from ttp_jax.parallel import data_mesh, everywhere, split_batch
 
 resnet.STAGES[18] = (1, 1, 0, 0)

@@ -14,7 +14,6 @@ frame then takes 192 KiB of the device's memory, whatever the camera.
 import dataclasses
 import functools
 import math
-import pathlib
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -22,11 +21,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from ttp_jax import checkpoint, driver, inputs, state, ttp
+from ttp_jax import checkpoint, driver, inputs, skeletons, state, ttp
 from ttp_jax.driver import CHUNK
 from ttp_jax.inputs import CONTEXT, OVERSAMPLE
 from ttp_jax.models import pose, vgg
-from ttp_jax.skeletons import SKELETONS, Skeleton
+from ttp_jax.skeletons import Skeleton
 
 SCENARIOS = ("online", "offline")
 
@@ -116,20 +115,20 @@ def load(path=None) -> Model:
     """Load a model's file, as `python main.py export` writes it.
 
     Args:
-      path: of the file; None for the model that comes with the project.
+      path: of the file; None for the model that comes with the project, "blazepose" for MediaPipe's
+        pose network, which `python main.py fetch blazepose` gets.
 
     Raises:
       FileNotFoundError: there is no such file.
       ValueError: the file is damaged or holds something else.
     """
-    path = checkpoint.SHIPPED if path is None else pathlib.Path(path)
+    path = checkpoint.model_path("shipped" if path is None else path)
     base, config, about = checkpoint.read_model(path)
     base = jax.device_put(base)  # once, not at every call
-    name = config["data"]["skeleton"]
-    if name not in SKELETONS:
-        raise ValueError(f"{path} has joints of {name!r}, expected one of {', '.join(SKELETONS)}.")
-    skeleton = SKELETONS[name]
-    net = pose.from_config(config["model"], skeleton.size, config["train"]["precision"])
+    skeleton = skeletons.of_config(config)
+    net = pose.from_config(
+        config["model"], skeleton.size, config["train"]["precision"], config["loss"]
+    )
     return Model(base, net, skeleton, config, about)
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from flax import traverse_util
 
+from ttp_jax import fetch
 from ttp_jax.files import DAMAGED, read_arrays, write_arrays
 from ttp_jax.state import Base, TrainState
 
@@ -82,6 +83,41 @@ class Checkpoints:
             self._manager.wait_until_finished()
             self._manager.close()
         self._manager = None
+
+
+class Best:
+    """The model that scored best on validation subjects so far, one file beside the checkpoints."""
+
+    def __init__(self, folder: str | pathlib.Path):
+        self._path = pathlib.Path(folder).expanduser() / "best.npz"
+
+    def save(self, state: TrainState, score: float) -> None:
+        """Keep this one instead of what was kept."""
+        leaves = _by_path(jax.device_get(base_of(state)))
+        about = {"step": np.asarray(state.step), "score": np.array(score)}
+        write_arrays(self._path, {**leaves, **about}, compress=False)
+
+    def restore(self, template: Base) -> tuple[Base, int, float] | None:
+        """The model, its step and its score; None where none was kept.
+
+        Raises ValueError for one that is damaged or of another network than the template.
+        """
+        try:
+            found = read_arrays(self._path)
+        except FileNotFoundError:
+            return None
+        except DAMAGED as error:
+            raise ValueError(f"{self._path} can't be read: train again.") from error
+        step, score = int(found.pop("step")), float(found.pop("score"))
+        wanted = _by_path(template)
+        if {k: v.shape for k, v in wanted.items()} != {k: v.shape for k, v in found.items()}:
+            raise ValueError(f"{self._path} is not of the network that the config describes.")
+        structure = jax.tree.structure(template)
+        return structure.unflatten(found[path] for path in wanted), step, score
+
+    def forget(self) -> None:
+        """Delete it."""
+        self._path.unlink(missing_ok=True)
 
 
 class Unfinished:
@@ -163,6 +199,24 @@ def fingerprint(base: Base) -> str:
     for leaf in jax.tree.leaves(base):
         digest.update(np.ascontiguousarray(leaf).tobytes())
     return digest.hexdigest()
+
+
+def model_path(name: str | pathlib.Path) -> pathlib.Path:
+    """The file of a model by name: "shipped", "blazepose", or the file's own.
+
+    Raises FileNotFoundError where BlazePose wasn't fetched.
+    """
+    if name == "blazepose" and not blazepose_path().is_file():
+        raise FileNotFoundError(
+            f"{blazepose_path()} isn't there: `python main.py fetch blazepose` gets it."
+        )
+    named = {"shipped": SHIPPED, "blazepose": blazepose_path()}
+    return named.get(str(name)) or pathlib.Path(name).expanduser()
+
+
+def blazepose_path() -> pathlib.Path:
+    """Where `fetch blazepose` puts the model's file."""
+    return fetch.folder() / "blazepose" / "blazepose.npz"
 
 
 class ModelFile(NamedTuple):

@@ -18,10 +18,11 @@ T = TypeVar("T")
 
 VERBS = (
     *("personalize", "predict", "live", "train", "evaluate", "info", "export"),
-    *("people", "reproduce", "verify", "doctor"),
+    *("people", "reproduce", "verify", "fetch", "doctor"),
 )
-WORDS = ("people", "verify", "doctor")  # verbs that take words instead of a config
+WORDS = ("people", "verify", "fetch", "doctor")  # verbs that take words instead of a config
 WITH_A_MODEL = ("personalize", "predict", "live")  # verbs that a model's file is enough for
+WITH_A_PROJECT = ("train", "personalize", "predict", "evaluate", "info", "export")
 ON_FILES = ("personalize", "predict")  # of those: on videos, pictures and data sets
 # Fields of a config that are files or folders, or may be.
 PATH_FIELDS = tuple(
@@ -148,8 +149,8 @@ GROUPS: dict[str, tuple[Flag, ...]] = {
         Flag(
             "--formats=NAMES",
             "what else to write the keypoints as: dlc-csv (the default), dlc-h5, coco, sleap, trc, "
-            "npz, parquet; eks adds these keypoints to those of the same command with another "
-            "--config.seed, for the Ensemble Kalman Smoother",
+            "npz, parquet, lightning-pose; eks adds these keypoints to those of the same command "
+            "with another --config.seed, for the Ensemble Kalman Smoother",
             ON_FILES,
         ),
         Flag("--keypoints=NAMES", "only these joints there, as left_knee,right_knee", ON_FILES),
@@ -220,6 +221,44 @@ GROUPS: dict[str, tuple[Flag, ...]] = {
     ),
     "several machines": (
         Flag("--hosts=WHO", "one of several processes, docs/scaling.md", ("train", *ON_FILES)),
+    ),
+    "a labelled project": (
+        Flag(
+            "--project=PATH",
+            "a folder of DeepLabCut or Lightning Pose, SLEAP's .slp or COCO's .json; without a "
+            "--config the settings of configs/project.py",
+            WITH_A_PROJECT,
+        ),
+        Flag(
+            "--test=PATTERNS",
+            "test subjects, as 'anna,mouse_*'; default a fifth of them, drawn",
+            WITH_A_PROJECT,
+        ),
+        Flag("--val=PATTERNS", "validation subjects, likewise", WITH_A_PROJECT),
+        Flag(
+            "--folds=N",
+            "train N times, each subject being a test subject once",
+            ("train",),
+            int,
+        ),
+        Flag("--exclude=PATTERNS", "subjects, folders or videos to leave out", WITH_A_PROJECT),
+        Flag(
+            "--subject=REGEX",
+            "who is seen: the first group of a regular expression on a picture's folder/file; "
+            "default its folder or video",
+            WITH_A_PROJECT,
+        ),
+        Flag(
+            "--flip_pairs=A:B,C:D",
+            "joints that swap in a mirrored picture; default by left and right in their names",
+            WITH_A_PROJECT,
+        ),
+        Flag(
+            "--scale_joints=A,B",
+            "score by shares of the distance of these two joints; default the torso, or the "
+            "diagonal of the labelled joints' box",
+            WITH_A_PROJECT,
+        ),
     ),
     "tables and figures": (
         Flag("--what=NAMES", "which of them; default all", ("reproduce",), str, "all"),
@@ -331,6 +370,16 @@ def expand_paths(words: list[str]) -> list[str]:
         if equals and flag.lstrip("-") in paths:
             value = "\n".join(os.path.expanduser(line) for line in value.split("\n"))
         found.append(f"{flag}{equals}{value}")
+    return found
+
+
+def underscored(words: list[str]) -> list[str]:
+    """The words of a command line with --scale-joints=A,B as --scale_joints=A,B."""
+    found = []
+    for word in words:
+        flag, equals, value = word.partition("=")
+        name = flag.removeprefix("--").replace("-", "_")
+        found.append(f"--{name}{equals}{value}" if flag.startswith("--") else word)
     return found
 
 

@@ -1,9 +1,10 @@
-"""Weights in: torch state dicts to this project's trees, by one rule table.
+"""Weights in: torch state dicts to this project's trees, by one rule table; BlazePose's file.
 
 The table speaks the released program's names, of which torchvision's ResNet is the part without
 the prefix `pose_net.`.
 """
 
+import itertools
 import pathlib
 import re
 from collections.abc import Mapping
@@ -11,6 +12,8 @@ from collections.abc import Mapping
 import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
+
+from ttp_jax.models.encoders import blazepose
 
 # (torch module, our module); the leaf (weight, bias, running_mean, ...) follows from the shapes.
 RULES = (
@@ -104,6 +107,57 @@ def load_model(path: str | pathlib.Path, variables: Mapping) -> dict:
     # A model that was trained on several GPUs may have kept the name of its wrapper.
     plain = {name.removeprefix("module."): value for name, value in state.items()}
     return from_torch(plain, variables, source=str(path))
+
+
+def read_blazepose(path: str | pathlib.Path) -> dict:
+    """Read MediaPipe's `pose_landmark_full.tflite`: params of its encoder and supervised head.
+
+    Strict: the operators that lead to its heatmaps must be `blazepose.HEATMAPS`, with the shapes of
+    their weights. Of its 39 maps the first 33 are joints; the others locate the body as a whole.
+
+    Raises FileNotFoundError, ImportError without the package `tflite`, or ValueError for a file
+    that is damaged or of another network.
+    """
+    from ttp_jax import tflite  # on use only: it needs an extra
+
+    shape = (1, 64, 64, blazepose.MAPS)
+    names = [name for name, found in tflite.outputs(path).items() if found == shape]
+    if len(names) != 1:
+        raise ValueError(f'{path} has no heatmaps {list(shape)}: it is not BlazePose\'s "full".')
+    found = tflite.read(path, names[0])
+    expected = blazepose.HEATMAPS.nodes
+    params = {}
+    for node, own in itertools.zip_longest(found.graph.nodes, expected):
+        if node is None or own is None or node._replace(name="") != own._replace(name=""):
+            raise ValueError(f'{path}: expected {own} of BlazePose "full", got {node}.')
+        if own.name:
+            params[own.name] = found.params[node.name]
+    head = params.pop("heatmaps")
+    joints = {name: value[..., : blazepose.JOINTS] for name, value in head.items()}
+    return {"encoder": params, "supervised_head": joints}
+
+
+def put_encoder(encoder: Mapping, variables: Mapping, source: str) -> dict:
+    """Return `variables` with the encoder's leaves taken from another model's variables.
+
+    Raises ValueError naming the first leaf that one of the two lacks or has in another shape.
+    """
+    flat = traverse_util.flatten_dict(dict(variables), sep="/")
+    there = traverse_util.flatten_dict(dict(encoder), sep="/")
+    given, needed = (
+        {path: leaf for path, leaf in leaves.items() if path.split("/")[1] == "encoder"}
+        for leaves in (there, flat)
+    )
+    for path in sorted({*given, *needed}):
+        shapes = [np.shape(leaves[path]) if path in leaves else None for leaves in (given, needed)]
+        if shapes[0] != shapes[1]:
+            raise ValueError(
+                f"{source}: {path} is {shapes[0]}, this network's {shapes[1]}: its encoder is of "
+                "other sizes, or another one (config.model.encoder)."
+            )
+    taken = {path: jnp.asarray(given[path], flat[path].dtype) for path in needed}
+    filled = traverse_util.unflatten_dict({**flat, **taken}, sep="/")
+    return {kind: filled.get(kind, {}) for kind in variables}  # there may be no statistics
 
 
 def from_torch(

@@ -8,6 +8,7 @@
     trc      .trc            OpenSim                    NaN
     npz      .npz            NumPy                      NaN
     parquet  .parquet        pandas, polars, R, DuckDB  null
+    lightning-pose   .lightning_pose.csv   Lightning Pose, as its own predictions   NaN
 
 and, of one subject by several seeds, `write_eks`.
 
@@ -38,9 +39,17 @@ from ttp_jax.files import write_atomically
 from ttp_jax.track import Track
 
 SCORER = "ttp_jax"  # whom DeepLabCut's tables name as the source of the points
+LIGHTNING_POSE = "heatmap_tracker"  # and whom Lightning Pose's
 PERSON = 1  # COCO's category
 UNEVEN = 0.1  # of the mean step; containers that round to milliseconds stay below
-WITHOUT_TIMES = ("dlc-csv", "dlc-h5", "coco", "sleap", "eks")  # formats that count frames only
+WITHOUT_TIMES = (
+    "dlc-csv",
+    "dlc-h5",
+    "coco",
+    "sleap",
+    "eks",
+    "lightning-pose",
+)  # formats that count frames only
 
 
 def write(track: Track, folder, formats: Sequence[str], suffix: str = "") -> list[Path]:
@@ -124,9 +133,15 @@ def write_eks(tracks: Mapping[int, Track], folder) -> list[Path]:
 # --- The formats: writer(track, path without extension) -> path ----------------------------------
 
 
-def _dlc_csv(track: Track, stem: Path) -> Path:
+def _lightning_pose(track: Track, stem: Path) -> Path:
+    """Lightning Pose's predictions: DeepLabCut's table, whose scorer is its kind of network."""
+    return _dlc_csv(track, stem.with_name(f"{stem.name}.lightning_pose"), LIGHTNING_POSE)
+
+
+def _dlc_csv(track: Track, stem: Path, scorer: str = SCORER) -> Path:
     """DeepLabCut's table: three header rows, then the frame's number and x, y, likelihood."""
-    header = zip(*[("scorer", "bodyparts", "coords"), *_dlc_columns(track)], strict=True)
+    columns = _dlc_columns(track, scorer)
+    header = zip(*[("scorer", "bodyparts", "coords"), *columns], strict=True)
     rows = track.values().reshape(len(track.joints), -1)
     # Missing values are spelled out: pandas takes a first row of empty cells for a header.
     lines = [
@@ -158,9 +173,9 @@ def _dlc_h5(track: Track, stem: Path) -> Path:
     return _put(stem, ".h5", fill)
 
 
-def _dlc_columns(track: Track) -> list[tuple[str, str, str]]:
+def _dlc_columns(track: Track, scorer: str = SCORER) -> list[tuple[str, str, str]]:
     parts = ("x", "y", "likelihood")
-    return [(SCORER, joint, part) for joint in track.skeleton.joints for part in parts]
+    return [(scorer, joint, part) for joint in track.skeleton.joints for part in parts]
 
 
 def _coco(track: Track, stem: Path) -> Path:
@@ -335,6 +350,7 @@ FORMATS: dict[str, Callable[[Track, Path], Path]] = {
     "trc": _trc,
     "npz": _npz,
     "parquet": _parquet,
+    "lightning-pose": _lightning_pose,
 }
 
 

@@ -3,7 +3,8 @@
 x points right, y down, pixel centres lie at integers. A *box* is x1, y1, x2, y2 in picture pixels,
 width x2 - x1. A *crop* is cx, cy, side in picture pixels. An *affine* is a [2, 3] matrix that maps
 homogeneous picture points to crop pixels. Heatmap index h stands for crop pixel h * stride
-(published program), so nothing is shifted by half a pixel on the way.
+(published program), so nothing is shifted by half a pixel on the way. Networks that were trained
+elsewhere may have their cells' centres where they are in the picture: `map_to_crop`.
 
 Array functions take numpy or jax arrays and return the same kind.
 """
@@ -102,6 +103,20 @@ def invert_affine(affine):
     linear = xp.stack([xp.stack([d, -b], -1), xp.stack([-c, a], -1)], -2) / det[..., None, None]
     shift = -(linear * affine[..., None, :, 2]).sum(-1)
     return xp.concatenate([linear, shift[..., None]], -1)
+
+
+def map_to_crop(points, stride: float, half_pixel: bool = False):
+    """Turn points [..., 2] in cells of a map into crop pixels; `stride` pixels are one cell.
+
+    With `half_pixel` cell h covers pixels h * stride to (h + 1) * stride and stands for their
+    middle (h + 0.5) * stride - 0.5; without, for the first of them.
+    """
+    return points * stride + (stride - 1) / 2 if half_pixel else points * stride
+
+
+def crop_to_map(points, stride: float, half_pixel: bool = False):
+    """Undo `map_to_crop`."""
+    return (points - (stride - 1) / 2 if half_pixel else points) / stride
 
 
 def compose_affines(outer, inner):

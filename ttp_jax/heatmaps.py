@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-DECODERS = ("quarter", "parabola")
+DECODERS = ("quarter", "parabola", "centroid")
+CENTROID = 3  # cells on each side of the peak
 
 
 def soft_argmax(maps: jax.Array) -> jax.Array:
@@ -36,11 +37,22 @@ def gaussian_maps(points: jax.Array, height: int, width: int, sigma: float) -> j
     return profile(points[..., 1], height)[:, :, None] * profile(points[..., 0], width)[:, None]
 
 
+def likelihoods(logits: jax.Array, sigma: float) -> jax.Array:
+    """Softmax over places of maps [B, h, w, K], so scaled that a sure map's peak is about 1.
+
+    So maps trained by cross-entropy, with Gaussians of `sigma`, are decoded and read like those
+    trained by squared error.
+    """
+    flat = logits.reshape(logits.shape[0], -1, logits.shape[-1])
+    shares = jax.nn.softmax(flat, axis=1).reshape(logits.shape)
+    return shares * (2 * jnp.pi * sigma**2)
+
+
 def decode(maps: jax.Array, how: str = "quarter") -> tuple[jax.Array, jax.Array]:
-    """Return the peaks' positions [B, K, 2] and heights [B, K].
+    """Return the peaks' positions [B, K, 2] in cells and heights [B, K].
 
     First maximum in row-major order, moved a little in x and y where it is not at the border; a map
-    without a positive value decodes to (0, 0).
+    without a positive value decodes to (0, 0). "centroid" takes maps of logits.
 
     Args:
       maps: [B, h, w, K].
@@ -48,7 +60,9 @@ def decode(maps: jax.Array, how: str = "quarter") -> tuple[jax.Array, jax.Array]
         rule, whose strict `1 < p < size - 1` also leaves index 1 alone. "parabola" moves it to the
         top of the parabola through the logarithms of the three values, half a pixel at most: exact
         for a Gaussian, as the maps are trained to be (after Zhang et al., "Distribution-Aware
-        Coordinate Representation", CVPR 2020, without the cross term and the blur).
+        Coordinate Representation", CVPR 2020, without the cross term and the blur). "centroid" is
+        the mean of the 7 x 7 cells around it, weighted by the logistic function of their logits, as
+        MediaPipe refines its points; the height is that function of the largest logit.
     """
     if how not in DECODERS:
         raise ValueError(f"model.decode is {how!r}, expected one of {', '.join(DECODERS)}.")
@@ -56,6 +70,8 @@ def decode(maps: jax.Array, how: str = "quarter") -> tuple[jax.Array, jax.Array]
     flat = maps.reshape(batch, height * width, count)
     best, peak = flat.argmax(1), flat.max(1)
     x, y = best % width, best // width
+    if how == "centroid":
+        return _centroid(jax.nn.sigmoid(maps), x, y), jax.nn.sigmoid(peak)
 
     def value(dx, dy):
         index = jnp.clip(y + dy, 0, height - 1) * width + jnp.clip(x + dx, 0, width - 1)
@@ -71,6 +87,18 @@ def decode(maps: jax.Array, how: str = "quarter") -> tuple[jax.Array, jax.Array]
         shift = jnp.stack([along_x, along_y], -1)
     points = jnp.stack([x, y], -1) + shift
     return jnp.where((peak > 0)[..., None], points, 0.0), peak
+
+
+def _centroid(maps, x, y) -> jax.Array:
+    """Mean cell [B, K, 2] of maps [B, h, w, K], of the cells near (x, y) [B, K] alone."""
+    columns, rows = (jnp.arange(n)[:, None] for n in (maps.shape[2], maps.shape[1]))
+    near_x, near_y = (  # [B, n, K]
+        abs(cells - center[:, None]) <= CENTROID for cells, center in ((columns, x), (rows, y))
+    )
+    weights = jnp.where(near_y[:, :, None] & near_x[:, None], maps, 0.0)
+    total = jnp.maximum(weights.sum((1, 2)), jnp.finfo(maps.dtype).tiny)
+    sums = (weights.sum(1) * columns).sum(1), (weights.sum(2) * rows).sum(1)
+    return jnp.stack(sums, -1) / total[..., None]
 
 
 def _top(before, peak, after, inside) -> jax.Array:

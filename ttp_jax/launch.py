@@ -19,12 +19,13 @@ from ml_collections import config_flags
 from tqdm import tqdm
 
 from ttp_jax import command_line, parallel
-from ttp_jax.checkpoint import read_model
 from ttp_jax.command_line import ON_FILES, OUTPUTS, WITH_A_MODEL, WORDS, as_started
 from ttp_jax.runs import experiment, process
 from ttp_jax.runs.process import Stopped
 
-OWN = pathlib.Path(__file__).parents[1] / "configs" / "own.py"
+OWN, PROJECT = (
+    pathlib.Path(__file__).parents[1] / "configs" / name for name in ("own.py", "project.py")
+)
 # What ml_collections puts before the reason why a config or its model can't be read.
 NO_CONFIG = "Configuration is not available because of an earlier failure to load: "
 STOPPED = "\nstopped: what is finished is kept"
@@ -60,10 +61,12 @@ def run(argv: list[str], verb: str | None) -> int:
         print(as_started(f"{in_words(error)}\n{hint}"), file=sys.stderr)
         return 2
     options, config = flags.FLAGS, flags.FLAGS.config
-    workdir = pathlib.Path(options.workdir or f"runs/{config.name}")
+    workdir = workdir_of(options)
 
     def work():
         apply_flags(config, options, inputs, verb)
+        if config.data.source == "project":
+            read_project(config, workdir)
         if options.hosts:
             parallel.join_hosts(options.hosts)
         check_device(options.device)
@@ -71,6 +74,27 @@ def run(argv: list[str], verb: str | None) -> int:
         return module.run(experiment.build(config), workdir, chosen)
 
     return reported(work)
+
+
+def workdir_of(options) -> pathlib.Path:
+    """Where results go: --workdir, a training that --model names, or one of the config's name."""
+    if options.workdir:
+        return pathlib.Path(options.workdir)
+    trained = pathlib.Path(options.config.base)
+    if options.config.base and trained.is_dir():
+        return trained / "videos"  # the training's own results stay as they are
+    return pathlib.Path("runs") / options.config.name
+
+
+def read_project(config, workdir: pathlib.Path) -> None:
+    """Look into a labelled project, say what is there, and put its joints into the config."""
+    from ttp_jax.runs import base_model, labelled  # on use only: other commands read none
+
+    for line in labelled.describe(labelled.fill(config)):
+        process.say(line)
+    if told := base_model.choose_encoder(config, workdir):
+        process.say(told)
+    process.say(f"results: {workdir}\n")
 
 
 def check(verb: str, inputs: str) -> None:
@@ -96,6 +120,7 @@ def check(verb: str, inputs: str) -> None:
 def apply_flags(config, options, inputs: str, verb: str | None) -> None:
     """Put what the flags say into the config; refuse flags that would do nothing."""
     live = options.camera or options.stdin
+    put_project(config, options)
     if inputs:
         config.data.source, config.data.root, config.data.tfds = "media", inputs, ""
     if inputs or live:
@@ -127,6 +152,27 @@ def apply_flags(config, options, inputs: str, verb: str | None) -> None:
                 )
 
 
+def put_project(config, options) -> None:
+    """Put the flags that a labelled project is read by into the config."""
+    fields = {
+        "test": "data.test_subjects",
+        "val": "data.val_subjects",
+        "folds": "data.folds",
+        "exclude": "data.exclude",
+        "subject": "data.subject",
+        "flip_pairs": "data.flip_pairs",
+        "scale_joints": "eval.scale_joints",
+    }
+    given = {field: options[flag].value for flag, field in fields.items() if options[flag].present}
+    if options.project:
+        given |= {"data.source": "project", "data.root": options.project}
+    elif given and config.data.source != "project":
+        raise ValueError(
+            f"--{next(iter(given)).split('.')[1]} is for labelled projects: --project."
+        )
+    config.update_from_flattened_dict(given)
+
+
 def check_device(name: str | None) -> None:
     """Take the device that was asked for.
 
@@ -148,10 +194,14 @@ def parse(words: list[str], verb: str | None) -> str:
 
     Verbs that can do with a model's file need no --config.
     """
+    words = command_line.underscored(words)
     alone = verb in WITH_A_MODEL or (verb == "info" and "--data" in words)
-    if alone and given(words, "config") is None:
+    project = given(words, "project")
+    if project and given(words, "config") is None:
+        words = [words[0], f"--config={PROJECT}:{project}", *words[1:]]
+    elif alone and given(words, "config") is None:
         model = given(words, "model") or "shipped"
-        read_model(experiment.model_path(model))  # or absl would print a traceback about the file
+        experiment.kept_config(model)  # or absl would print a traceback about the file
         # First: changes of fields must come after it.
         own = f"--config={OWN}:{model}"
         words = [words[0], own, *words[1:]]

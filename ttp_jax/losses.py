@@ -18,6 +18,31 @@ def joints_mse(maps: jax.Array, truth: jax.Array, weights: jax.Array) -> jax.Arr
     return 0.5 * jnp.mean(jnp.square((maps - truth) * weights[:, None, None, :]))
 
 
+def joints_cross_entropy(
+    logits: jax.Array, points: jax.Array, weights: jax.Array, sigma: float
+) -> jax.Array:
+    """Mean cross-entropy, over visible joints, of each map's softmax over its places.
+
+    The truth is a Gaussian around the joint's exact place, cut off at the rim. Differs from the
+    paper, which takes the squared error of heatmaps (Eq. 9).
+
+    Args:
+      logits: [B, h, w, K].
+      points: [B, K, 2] in cells; those of invisible joints don't matter.
+      weights: [B, K] in {0, 1}.
+      sigma: of the Gaussians, in cells.
+    """
+    _, height, width, _ = logits.shape
+    last = jnp.array([width - 1, height - 1], points.dtype)
+    # Unknown places are NaN, and a Gaussian around a far one would be 0 everywhere.
+    points = jnp.where(weights[..., None] > 0, jnp.clip(points, 0, last), 0)
+    truth = heatmaps.gaussian_maps(points, height, width, sigma)
+    truth = truth / truth.sum((1, 2), keepdims=True)
+    logs = logits - jax.nn.logsumexp(logits, axis=(1, 2), keepdims=True)
+    each = -jnp.sum(truth * logs, axis=(1, 2))
+    return jnp.sum(each * weights) / jnp.maximum(weights.sum(), 1)
+
+
 def entropy(maps: jax.Array, confidence: float) -> jax.Array:
     """Mean entropy, in nats, of heatmaps [B, h, w, K] as distributions over their places.
 

@@ -7,8 +7,9 @@ labelled project, `to_json` and `from_json` store it whole.
 
 import colorsys
 import dataclasses
+import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -163,7 +164,86 @@ BBC7 = Skeleton(
     limbs=((1, 3), (3, 5), (5, 6), (6, 4), (4, 2)),
 )  # fmt: skip
 
-SKELETONS = {s.name: s for s in (PENN13, H36M16, BBC7)}
+# MediaPipe's pose network, in its own order and by its own names.
+BLAZEPOSE33 = Skeleton(
+    name="blazepose33",
+    joints=(
+        "nose",
+        "left_eye_inner", "left_eye", "left_eye_outer",
+        "right_eye_inner", "right_eye", "right_eye_outer",
+        "left_ear", "right_ear",
+        "mouth_left", "mouth_right",
+        "left_shoulder", "right_shoulder",
+        "left_elbow", "right_elbow",
+        "left_wrist", "right_wrist",
+        "left_pinky", "right_pinky",
+        "left_index", "right_index",
+        "left_thumb", "right_thumb",
+        "left_hip", "right_hip",
+        "left_knee", "right_knee",
+        "left_ankle", "right_ankle",
+        "left_heel", "right_heel",
+        "left_foot_index", "right_foot_index",
+    ),
+    flip_pairs=((1, 4), (2, 5), (3, 6), *((i, i + 1) for i in range(7, 33, 2))),
+    limbs=(
+        (0, 1), (1, 2), (2, 3), (3, 7), (0, 4), (4, 5), (5, 6), (6, 8), (9, 10),
+        (11, 12), (11, 23), (12, 24), (23, 24),
+        (11, 13), (13, 15), (15, 17), (15, 19), (15, 21), (17, 19),
+        (12, 14), (14, 16), (16, 18), (16, 20), (16, 22), (18, 20),
+        (23, 25), (25, 27), (27, 29), (29, 31), (27, 31),
+        (24, 26), (26, 28), (28, 30), (30, 32), (28, 32),
+    ),
+    torso=((11, 12), (23, 24)),
+)  # fmt: skip
+
+COCO17 = Skeleton(
+    name="coco17",
+    joints=(
+        "nose", "left_eye", "right_eye", "left_ear", "right_ear",
+        "left_shoulder", "right_shoulder",
+        "left_elbow", "right_elbow",
+        "left_wrist", "right_wrist",
+        "left_hip", "right_hip",
+        "left_knee", "right_knee",
+        "left_ankle", "right_ankle",
+    ),
+    flip_pairs=tuple((i, i + 1) for i in range(1, 17, 2)),
+    limbs=(
+        (0, 1), (0, 2), (1, 3), (2, 4), (5, 6), (11, 12), (5, 11), (6, 12),
+        (5, 7), (7, 9), (6, 8), (8, 10), (11, 13), (13, 15), (12, 14), (14, 16),
+    ),
+    torso=((5, 6), (11, 12)),
+)  # fmt: skip
+
+# OpenPose's.
+BODY25 = Skeleton(
+    name="body25",
+    joints=(
+        "nose", "neck",
+        "right_shoulder", "right_elbow", "right_wrist",
+        "left_shoulder", "left_elbow", "left_wrist",
+        "mid_hip",
+        "right_hip", "right_knee", "right_ankle",
+        "left_hip", "left_knee", "left_ankle",
+        "right_eye", "left_eye", "right_ear", "left_ear",
+        "left_big_toe", "left_small_toe", "left_heel",
+        "right_big_toe", "right_small_toe", "right_heel",
+    ),
+    flip_pairs=(
+        (2, 5), (3, 6), (4, 7), (9, 12), (10, 13), (11, 14), (15, 16), (17, 18),
+        (19, 22), (20, 23), (21, 24),
+    ),
+    limbs=(
+        (0, 1), (1, 2), (2, 3), (3, 4), (1, 5), (5, 6), (6, 7), (1, 8),
+        (8, 9), (9, 10), (10, 11), (8, 12), (12, 13), (13, 14),
+        (0, 15), (15, 17), (0, 16), (16, 18),
+        (14, 19), (19, 20), (14, 21), (11, 22), (22, 23), (11, 24),
+    ),
+    torso=((2, 5), (9, 12)),
+)  # fmt: skip
+
+SKELETONS = {s.name: s for s in (PENN13, H36M16, BBC7, BLAZEPOSE33, COCO17, BODY25)}
 
 
 # --- Skeletons of other projects -----------------------------------------------------------------
@@ -321,10 +401,47 @@ def _replaced(joint: str, left: str, right: str) -> Iterator[str]:
         yield (joint[: found.start()] + right + joint[found.end() :]).lower()
 
 
+def of_config(config: Mapping[str, Any]) -> Skeleton:
+    """Return the skeleton of an experiment, or of what a model's file keeps of one.
+
+    Args:
+      config: fields of a config: its own "skeleton" counts, else the key in "data".
+
+    Raises:
+      ValueError: no such key, or no skeleton.
+    """
+    own = config.get("skeleton")
+    if own:
+        # As JSON has it: a config may hold tuples where that has lists.
+        return from_json(json.loads(json.dumps(dict(own), default=dict)))
+    name = config["data"]["skeleton"]
+    if name not in SKELETONS:
+        raise ValueError(f"config.data.skeleton is {name!r}, expected one of {list(SKELETONS)}.")
+    return SKELETONS[name]
+
+
 # --- From one skeleton to another ----------------------------------------------------------------
 
 # Joints that one data set labels and another has only as the middle of two others.
 MIDDLES = {"pelvis": ("left_hip", "right_hip"), "thorax": ("left_shoulder", "right_shoulder")}
+# What BlazePose's joints give of others that it has not, as means. Heads are the middle between the
+# ears, which is some centimetres below Human3.6M's, the top of it; Human3.6M's neck is below the
+# chin, OpenPose's between the shoulders.
+_SHOULDERS, _EARS = ("left_shoulder", "right_shoulder"), ("left_ear", "right_ear")
+DERIVED = {
+    ("blazepose33", "penn13"): {"head": _EARS},
+    ("blazepose33", "bbc7"): {"head": _EARS},
+    ("blazepose33", "h36m16"): {
+        "head": _EARS,
+        "neck": ("mouth_left", "mouth_right", *_SHOULDERS),
+    },
+    ("blazepose33", "body25"): {
+        "neck": _SHOULDERS,
+        "mid_hip": ("left_hip", "right_hip"),
+        "left_big_toe": ("left_foot_index",),
+        "right_big_toe": ("right_foot_index",),
+    },
+}
 
 
 def joint_map(source: Skeleton, target: Skeleton) -> tuple[tuple[int, ...], ...]:
@@ -334,9 +451,10 @@ def joint_map(source: Skeleton, target: Skeleton) -> tuple[tuple[int, ...], ...]
     centimetres ("head" is the top of it in Human3.6M, its middle in the others). An empty tuple
     says that `source` has nothing for that joint ("neck" of Human3.6M).
     """
+    derived = DERIVED.get((source.name, target.name), {})
 
     def places(name):
-        for names in ((name,), MIDDLES.get(name, ())):
+        for names in ((name,), derived.get(name, ()), MIDDLES.get(name, ())):
             if names and set(names) <= set(source.joints):
                 return tuple(source.joints.index(each) for each in names)
         return ()

@@ -203,3 +203,14 @@ def schedule(stages: Sequence[Stage]) -> optax.Schedule:
 def adam(learning_rate: optax.ScalarOrSchedule) -> optax.GradientTransformation:
     """Adam as torch defines it, without weight decay (published program)."""
     return optax.adam(learning_rate, b1=0.9, b2=0.999, eps=1e-8)
+
+
+def adamw(learning_rate: optax.ScalarOrSchedule, decay: float) -> optax.GradientTransformation:
+    """The same with decoupled weight decay of kernels; biases, scales and queries stay free."""
+
+    def kernels(params):
+        flat = traverse_util.flatten_dict(params, sep="/")
+        decays = {path: path.endswith("kernel") for path in flat}
+        return traverse_util.unflatten_dict(decays, sep="/")
+
+    return optax.adamw(learning_rate, b1=0.9, b2=0.999, eps=1e-8, weight_decay=decay, mask=kernels)

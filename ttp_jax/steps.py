@@ -6,13 +6,14 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ttp_jax import heatmaps, losses, tasks
+from ttp_jax import augment, geometry, heatmaps, losses, tasks
 from ttp_jax.conv import CONV_OUTPUT
 from ttp_jax.models.pose import PoseNet, normalize
 from ttp_jax.models.vgg import VGG16
 from ttp_jax.state import Adaptation, Base, Flat, TrainState, adapted, parts
 
 Batch = dict[str, jax.Array]
+PHOTOMETRIC = 2**30  # folded into a step's key; its parts' numbers are small
 
 
 def init_state(
@@ -49,12 +50,14 @@ def train_step(
     accumulate: int = 1,
     remat: bool = False,
     bgr: bool = False,
+    photometric: float = 0.0,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
     """One update of joint training: L = L_sup + lambda L_self (Eq. 10).
 
     Args:
       state: current state.
-      batch: "target", "source" uint8 [B, H, W, 3]; "heatmaps" [B, h, w, K]; "weights" [B, K].
+      batch: "target", "source" uint8 [B, H, W, 3]; "heatmaps" [B, h, w, K]; "weights" [B, K];
+        "joints" [B, K, 2] in crop pixels where the network is trained by cross-entropy.
       key: of the run; the step's own key (dropout) is folded from it and the step number.
       vgg: features of the perceptual loss; None if the task needs none.
       self_weight: lambda.
@@ -64,6 +67,7 @@ def train_step(
       accumulate: parts the batch is cut into, one after the other, for the memory's sake.
       remat: see `rematerialised`.
       bgr: channel order, see `normalize`.
+      photometric: strength of `augment.photometric`; target and source of a pair change alike.
 
     Returns:
       The new state, and scalars: loss, supervised, self (the self-supervised loss), pixel_error
@@ -71,6 +75,8 @@ def train_step(
       side).
     """
     step_key = jax.random.fold_in(key, state.step)
+    if photometric:
+        batch = _recoloured(batch, jax.random.fold_in(step_key, PHOTOMETRIC), photometric)
     task = (task or tasks.of(model.method)) if reconstruct else tasks.NOTHING
 
     def loss_of(params, batch_stats, normalisers, number, piece):
@@ -110,6 +116,16 @@ def _over_parts(loss_of: Callable, state: TrainState, batch: Batch, accumulate: 
     return carry, jax.tree.map(jnp.mean, stacked)
 
 
+def _recoloured(batch: Batch, key: jax.Array, strength: float) -> Batch:
+    """The batch with each pair's pictures changed by one draw.
+
+    So what is reconstructed is the picture that the encoder sees, in the light of its source.
+    """
+    pictures = ("target", "source")
+    changed = {name: augment.photometric(key, batch[name], strength) for name in pictures}
+    return {**batch, **changed}
+
+
 def rematerialised(fn):
     """`fn` that keeps only what convolutions return for its backward pass.
 
@@ -125,8 +141,8 @@ def _joint_loss(variables, batch, key, vgg, normalisers, self_weight, *, model, 
     output, updates = model.apply(
         variables, target, source, train=True, mutable=["batch_stats"], rngs={"dropout": key}
     )
-    supervised = losses.joints_mse(output.heatmaps, batch["heatmaps"], batch["weights"])
-    # Blocks that did not run keep their statistics.
+    supervised = _supervised_loss(output, batch, model)
+    # Blocks that did not run keep their statistics; some networks have none.
     batch_stats = {**variables["batch_stats"], **updates.get("batch_stats", {})}
     seen = tasks.Inputs(target, source, vgg, normalisers, bgr)
     self_loss, batch_stats, normalisers = task.training_loss(
@@ -143,6 +159,14 @@ def _joint_loss(variables, batch, key, vgg, normalisers, self_weight, *, model, 
         "accuracy": _map_accuracy(output.heatmaps, batch["heatmaps"], batch["weights"]),
     }
     return loss, (batch_stats, normalisers, metrics)
+
+
+def _supervised_loss(output, batch, model):
+    if output.logits is None:
+        return losses.joints_mse(output.heatmaps, batch["heatmaps"], batch["weights"])
+    stride = batch["target"].shape[1] / output.logits.shape[1]
+    points = geometry.crop_to_map(batch["joints"], stride, model.half_pixel)
+    return losses.joints_cross_entropy(output.logits, points, batch["weights"], model.sigma)
 
 
 def _map_accuracy(maps, truth, weights):
@@ -222,4 +246,5 @@ def predict(variables: dict, pictures: jax.Array, *, model: PoseNet) -> tuple[ja
     """
     maps = model.apply(variables, pictures).heatmaps
     points, peaks = heatmaps.decode(maps, model.decode)
-    return points * (pictures.shape[1] / maps.shape[1]), peaks
+    stride = pictures.shape[1] / maps.shape[1]
+    return geometry.map_to_crop(points, stride, model.half_pixel), peaks

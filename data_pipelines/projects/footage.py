@@ -51,7 +51,7 @@ def _clip(film: Footage, labelled: Clip, count: int, boxes: str) -> Clip:
     chosen = clips.at(whole, [free[place] for place in places])
     return dataclasses.replace(
         chosen,
-        name=f"{labelled.name}_unlabelled",
+        name=f"{labelled.name}{clips.UNLABELLED}",
         subject=labelled.subject,
         split=labelled.split,
         boxes=np.tile(_box(boxes, labelled), (chosen.num_frames, 1)),

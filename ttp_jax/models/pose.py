@@ -8,14 +8,13 @@ import jax
 import jax.numpy as jnp
 
 from ttp_jax import heatmaps
+from ttp_jax.models import encoders
+from ttp_jax.models.colors import MEAN, STD
 from ttp_jax.models.layers import Conv, Linear, tiny_normal, torch_default_bias
 from ttp_jax.models.reconstruction import CodeEncoder, Renderer
-from ttp_jax.models.resnet import Encoder
 from ttp_jax.models.transformer import AffinityDecoder
 
-# ImageNet's colour statistics, RGB, of values in 0..1.
-MEAN = (0.485, 0.456, 0.406)
-STD = (0.229, 0.224, 0.225)
+SUPERVISED = ("mse", "cross_entropy")  # losses of the named joints
 
 
 class Parts(NamedTuple):
@@ -47,12 +46,13 @@ class Output(NamedTuple):
     """What one call returns; None where the network or the call has no such part.
 
     Attributes:
-      heatmaps: supervised maps H_sup [B, h, w, K].
+      heatmaps: supervised maps H_sup [B, h, w, K], with peaks of about 1.
       self_heatmaps: raw self-supervised maps H_self [B, h, w, M].
       points: self-supervised keypoints [B, M, 2] in heatmap pixels.
       affinity: W [B, K, M].
       reconstruction: [B, H, W, 3] in normalised colours (with a source only).
       turns: logits [B, 4] of the quarter turns that the target was turned by.
+      logits: [B, h, w, K], whose softmax over places the heatmaps are (trained by cross-entropy).
     """
 
     heatmaps: jax.Array
@@ -61,6 +61,7 @@ class Output(NamedTuple):
     affinity: jax.Array | None
     reconstruction: jax.Array | None
     turns: jax.Array | None = None
+    logits: jax.Array | None = None
 
 
 class PoseNet(nn.Module):
@@ -77,7 +78,8 @@ class PoseNet(nn.Module):
       logit_scale: factor on the maps whose soft-argmax the bottleneck takes. The supervised loss
         holds their peaks near 1, which pulls the points of maps smaller than 32 x 32 towards the
         centre unless the maps are scaled up; 1 in the paper.
-      depth, width, feature_dim, upsamplings, last_stride: of the encoder.
+      encoder_kind: a name in `encoders.ENCODERS`; BlazePose has no sizes to choose.
+      depth, width, feature_dim, upsamplings, last_stride: of the encoder "resnet".
       heads, ffn_dim, decoder_layers, dropout: of the Transformer decoder.
       appearance_widths: channels of the appearance code's blocks; each after the first halves the
         picture. The renderer mirrors them.
@@ -85,6 +87,9 @@ class PoseNet(nn.Module):
         that its code has the size of the appearance code.
       code_kernel: size of the first convolution of both code encoders.
       decode: how predictions find the peaks of the maps, see `heatmaps.decode`.
+      half_pixel: how the maps' cells lie in the picture, see `geometry.map_to_crop`.
+      temperature: what the supervised maps are divided by to be logits over places, for
+        cross-entropy; 0 for maps that are Gaussians themselves (squared error, as in the paper).
       dtype: of the computation; parameters and outputs stay float32.
     """
 
@@ -93,6 +98,7 @@ class PoseNet(nn.Module):
     num_maps: int = 30
     sigma: float = 2.0
     logit_scale: float = 1.0
+    encoder_kind: str = "resnet"
     depth: int = 18
     width: int = 64
     feature_dim: int = 256
@@ -106,6 +112,8 @@ class PoseNet(nn.Module):
     keypoint_widths: tuple[int, ...] = (32, 64, 128, 256)
     code_kernel: int = 7
     decode: str = "quarter"
+    half_pixel: bool = False
+    temperature: float = 0.0
     dtype: jnp.dtype = jnp.float32
 
     @property
@@ -116,16 +124,17 @@ class PoseNet(nn.Module):
         return METHODS[self.method]
 
     def setup(self):
-        self.encoder = Encoder(
-            self.depth,
-            self.width,
-            self.feature_dim,
-            self.upsamplings,
-            self.last_stride,
+        self.encoder = encoders.build(
+            self.encoder_kind,
             self.dtype,
+            depth=self.depth,
+            width=self.width,
+            feature_dim=self.feature_dim,
+            upsamplings=self.upsamplings,
+            last_stride=self.last_stride,
         )
         if self.parts.keypoints:
-            bias_init = torch_default_bias(self.feature_dim)
+            bias_init = torch_default_bias(self.encoder.features)
             self.self_head = Conv(self.num_maps, 1, bias_init=bias_init, dtype=self.dtype)
             self.appearance = CodeEncoder(self.appearance_widths, self.code_kernel, self.dtype)
             self.keypoint_encoder = CodeEncoder(self.keypoint_widths, self.code_kernel, self.dtype)
@@ -168,7 +177,11 @@ class PoseNet(nn.Module):
         turns = None
         if self.parts.turns:
             turns = self.rotation_head(_widen(features).mean((1, 2)))
-        return Output(maps, self_maps, points, affinity, picture, turns)
+        logits = None
+        if self.temperature:
+            logits = maps / self.temperature
+            maps = heatmaps.likelihoods(logits, self.sigma)
+        return Output(maps, self_maps, points, affinity, picture, turns, logits)
 
     def keypoints(self, target: jax.Array, *, train: bool = False) -> Any:
         """Features, raw self-supervised maps and their points; the path adaptation goes."""
@@ -203,10 +216,21 @@ class PoseNet(nn.Module):
         return self.reconstruct(source, points, self_maps.shape[1:3])
 
 
-def from_config(fields: Mapping[str, Any], num_joints: int, precision: str = "float32") -> PoseNet:
+def from_config(
+    fields: Mapping[str, Any],
+    num_joints: int,
+    precision: str = "float32",
+    loss: Mapping[str, Any] | None = None,
+) -> PoseNet:
     """The network that the fields of `config.model` describe.
 
-    Raises ValueError for an unknown method or precision ("float32", "bfloat16").
+    Args:
+      fields: of `config.model`.
+      num_joints: K.
+      precision: "float32" or "bfloat16".
+      loss: fields of `config.loss`, for how the maps of joints are trained; None: as in the paper.
+
+    Raises ValueError for an unknown method, precision or loss.
     """
     dtypes = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
     if fields["method"] not in METHODS:
@@ -217,7 +241,23 @@ def from_config(fields: Mapping[str, Any], num_joints: int, precision: str = "fl
     own: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
     for name in ("init", "image_size", "color_order"):  # not the network's
         own.pop(name, None)
+    own["encoder_kind"] = own.pop("encoder", "resnet")  # older files name none
+    if own["encoder_kind"] != "resnet" and is_bgr(fields):
+        raise ValueError('config.model.color_order="bgr" is for the encoder "resnet" only.')
+    own["temperature"] = _temperature(loss or {})
     return PoseNet(num_joints=num_joints, dtype=dtypes[precision], **own)
+
+
+def _temperature(loss: Mapping[str, Any]) -> float:
+    """Of the supervised maps; 0 where they are Gaussians themselves."""
+    kind = loss.get("supervised", "mse")  # older files name none
+    if kind not in SUPERVISED:
+        raise ValueError(f"config.loss.supervised is {kind!r}, expected one of {SUPERVISED}.")
+    if kind == "mse":
+        return 0.0
+    if not loss["temperature"] > 0:
+        raise ValueError(f"config.loss.temperature is {loss['temperature']}, expected above 0.")
+    return loss["temperature"]
 
 
 def is_bgr(fields: Mapping[str, Any]) -> bool:

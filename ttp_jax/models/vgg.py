@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ttp_jax.conv import conv, max_pool
-from ttp_jax.models.pose import MEAN, STD
+from ttp_jax.models.colors import to_unit
 
 # Convolutions of the five blocks, and which of a block's relus the loss reads: always the second.
 BLOCKS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
@@ -60,7 +60,7 @@ class VGG16(flax.struct.PyTreeNode):
         """
         x = pictures
         if self.caffe_mean is not None:
-            x = (x * jnp.array(STD, x.dtype) + jnp.array(MEAN, x.dtype)) * 255
+            x = to_unit(x) * 255
             x = (x if bgr else x[..., ::-1]) - jnp.array(self.caffe_mean, x.dtype)
         outputs = []
         for level, block in enumerate(self.layers):

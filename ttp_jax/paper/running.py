@@ -250,13 +250,13 @@ def _mapped(experiment: Experiment, clips, joints, skeleton):
 def scores(experiment: Experiment, clips, joints, skeleton: Skeleton) -> dict:
     """Per measure: mean, per joint, per person."""
     clips, joints = _mapped(experiment, clips, joints, skeleton)
-    return scoring.row(clips, joints, skeleton, experiment.config.eval.pixels)
+    return scoring.row(clips, joints, skeleton, scoring.measures_from(experiment.config.eval))
 
 
 def by_frame(experiment: Experiment, clips, joints, skeleton) -> list[list[float | None]]:
     """The first measure per person and frame (paper, Figure 3); None where nothing is labelled."""
     clips, joints = _mapped(experiment, clips, joints, skeleton)
-    pixels = experiment.config.eval.pixels
+    pixels = scoring.measures_from(experiment.config.eval)
 
     def at(clip, joints, t):
         alone = clips_lib.at(clip, [t])

@@ -1,5 +1,6 @@
 """The models that a run starts from: fresh ones, trained ones, files."""
 
+import contextlib
 import json
 import pathlib
 
@@ -8,13 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from data_pipelines import pipeline
-from ttp_jax import convert, losses, state, steps
-from ttp_jax.checkpoint import Checkpoints, base_of, read_model
+from ttp_jax import convert, fetch, losses, skeletons, state, steps
+from ttp_jax.checkpoint import Best, Checkpoints, base_of, blazepose_path, read_model
 from ttp_jax.models import vgg
 from ttp_jax.models.pose import normalize
 from ttp_jax.runs import identity, sources
-from ttp_jax.runs.experiment import Config, Experiment, model_path
+from ttp_jax.runs.experiment import Config, Experiment, build, model_path
 
+RESNETS = pathlib.Path("models/imagenet")  # where the paper's configs look for them
 NORMALISER_PAIRS = 256  # pairs that measure the loss normalisers' start values
 
 
@@ -22,13 +24,46 @@ def init_training(experiment: Experiment, normalisers) -> state.TrainState:
     """The state before the first step: random, or with the trunk from `config.model.init`."""
     init = experiment.config.model.init
     if not init:
-        raise ValueError("config.model.init must name a torchvision ResNet file, or be 'random'.")
+        raise ValueError(
+            "config.model.init must name a file to start from (torchvision's ResNet, or a model's "
+            "with the same encoder), or be 'blazepose' or 'random'."
+        )
     fresh = random_state(experiment, normalisers)
     if init == "random":
         return fresh
     variables = {"params": fresh.params, "batch_stats": fresh.batch_stats}
-    loaded = convert.load_resnet(init, variables)
+    if init == "blazepose" or init.endswith(".npz"):
+        found = read_model(model_path(init)).base
+        parts = {"params": found.params, "batch_stats": found.batch_stats}
+        loaded = convert.put_encoder(parts, variables, source=init)
+    else:
+        loaded = convert.load_resnet(init, variables)
     return fresh.replace(params=loaded["params"], batch_stats=loaded["batch_stats"])
+
+
+def choose_encoder(config: Config, workdir: pathlib.Path) -> str | None:
+    """Of a project's config take the best encoder whose weights are at hand; say which.
+
+    BlazePose's, if `fetch` got it, else torchvision's ResNet-18, else one from scratch. A training
+    that has begun keeps its own. None where there is nothing to choose.
+    """
+    fields = ("encoder", "init", "depth", "half_pixel")
+    stored = identity.training_config(workdir)
+    wanted = config.model.encoder, config.model.init
+    if stored is not None and wanted == ("blazepose", "blazepose"):
+        config.model.update({name: stored.model[name] for name in fields})
+        return None
+    if wanted != ("blazepose", "blazepose") or blazepose_path().is_file():
+        return None
+    name = fetch.PUBLISHED["resnet18"]
+    there = [path for path in (fetch.folder() / name, RESNETS / name) if path.is_file()]
+    init = str(there[0]) if there else "random"
+    config.model.update(dict(zip(fields, ("resnet", init, 18, False), strict=True)))
+    start = f"torchvision's {name}" if there else "random weights, which needs far more labels"
+    return (
+        f"BlazePose isn't here (`python main.py fetch blazepose` gets it): a ResNet-18 starts from "
+        f"{start}."
+    )
 
 
 def random_state(experiment: Experiment, normalisers) -> state.TrainState:
@@ -71,30 +106,48 @@ def normaliser_start(experiment: Experiment, features: vgg.VGG16, clips) -> np.n
 def load_base(experiment: Experiment, workdir: str | pathlib.Path) -> tuple[state.Base, int]:
     """The trained model under `workdir`, or that of `config.base`, and its step.
 
+    `config.base` may be a workdir, too. Where the training was told to, the model is not the last
+    one but that which scored best on validation subjects.
+
     Raises FileNotFoundError where there is none, ValueError where the file is damaged or the model
     was trained as another network than the experiment's.
     """
     config = experiment.config
-    if config.base:
+    if config.base and model_path(config.base).is_dir():
+        workdir = model_path(config.base)
+    elif config.base:
         found = read_model(model_path(config.base))
         check_network(config, found.config, config.base)
         return found.base, int(found.about.get("step", 0))
-    checkpoints = Checkpoints(pathlib.Path(workdir) / "checkpoints")
+    return _checkpoint(experiment, pathlib.Path(workdir))
+
+
+def _checkpoint(experiment: Experiment, workdir: pathlib.Path) -> tuple[state.Base, int]:
+    """The last checkpoint of a training, or the best one, and its step."""
+    checkpoints = Checkpoints(workdir / "checkpoints")
     if checkpoints.latest_step() is None:
         raise FileNotFoundError(
             f"no trained model in {workdir}: run `python main.py --config=... "
             f"--workdir={workdir}` first."
         )
-    if (trained_with := identity.training_config(workdir)) is not None:
-        check_network(config, trained_with.to_dict(), workdir)
-    net, tx = experiment.net, experiment.tx
-    normalisers = jnp.ones(config.loss.levels + 1)
+    trained_with = identity.training_config(workdir)
+    trained_as = experiment
+    if trained_with is not None:
+        check_network(experiment.config, trained_with.to_dict(), workdir)
+        trained_as = build(trained_with)  # own videos' configs have no optimizer
+    net, tx = experiment.net, trained_as.tx
+    normalisers = jnp.ones(experiment.config.loss.levels + 1)
     shapes = jax.eval_shape(
         lambda: steps.init_state(net, tx, jax.random.key(0), experiment.image_size, normalisers)
     )
     # As numpy arrays: where training had its devices does not matter here.
-    trained = checkpoints.restore(jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), shapes))
-    checkpoints.close()
+    empty = jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), shapes)
+    with contextlib.closing(checkpoints):
+        keeps = trained_as.config.train.best
+        best = Best(checkpoints.folder).restore(base_of(empty)) if keeps else None
+        if best is not None:
+            return best[:2]
+        trained = checkpoints.restore(empty)
     return base_of(trained), int(trained.step)
 
 
@@ -125,10 +178,17 @@ def check_network(config: Config, stored: dict, where: str | pathlib.Path) -> No
     """
     left_out = ("init", *identity.NOT_THE_MODEL["model"])
     fields = {
-        "data": ("skeleton",),
         "model": [k for k in stored["model"] if k not in left_out],
-        "loss": ("levels", "features"),
+        "loss": [
+            k for k in ("levels", "features", "supervised", "temperature") if k in stored["loss"]
+        ],
     }
+    joints = [skeletons.of_config(each).joints for each in (config, stored)]
+    if joints[0] != joints[1]:
+        raise ValueError(
+            f"the joints are {', '.join(joints[0])}, those of the model in {where} "
+            f"{', '.join(joints[1])}: give the project or config that it was trained with."
+        )
 
     def plain(value):  # files by their names, as in `trained_on`
         return pathlib.PurePath(value).name if isinstance(value, str) else value

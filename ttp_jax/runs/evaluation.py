@@ -8,7 +8,16 @@ import numpy as np
 from data_pipelines import clips as clips_lib
 from ttp_jax import metrics, visualize
 from ttp_jax.files import read_json, write_json
-from ttp_jax.runs import base_model, boxes, diagnostics, identity, results, scoring, sources
+from ttp_jax.runs import (
+    base_model,
+    boxes,
+    comparison,
+    diagnostics,
+    identity,
+    results,
+    scoring,
+    sources,
+)
 from ttp_jax.runs.batch import Runner
 from ttp_jax.runs.experiment import Experiment
 from ttp_jax.runs.process import progress_bar, say
@@ -48,9 +57,13 @@ def evaluate(experiment: Experiment, workdir: pathlib.Path) -> dict:
             found = _predict(predictor, test, "without TTP")
         if found is not None:
             predictions[name] = found
-    labels = experiment.skeleton, experiment.config.eval.pixels
+    labels = experiment.skeleton, scoring.measures_from(experiment.config.eval)
+    if NAMES["offline"] in predictions and experiment.data.source == "project":
+        found = comparison.strangers(experiment, workdir, base, test)
+        if found is not None:
+            predictions[comparison.STRANGER] = found
     rows = {name: scoring.row(test, joints, *labels) for name, joints in predictions.items()}
-    for name in (NAMES["online"], NAMES["offline"]):
+    for name in (NAMES["online"], NAMES["offline"], comparison.STRANGER):
         if name in rows:
             rows[name]["gain"] = scoring.gain(rows[NAMES["none"]], rows[name])
     report = {
@@ -60,6 +73,10 @@ def evaluate(experiment: Experiment, workdir: pathlib.Path) -> dict:
         "rows": rows,
     }
     _print_table(report)
+    if experiment.data.source == "project" and NAMES["offline"] in rows:
+        adapted = {scenario: NAMES[scenario] for scenario in ("online", "offline")}
+        report["recommended"] = comparison.recommendation(rows, adapted, len(test))
+        say(f"\n{report['recommended']}")
     _draw_overlays(experiment, workdir, test, predictions)
     if experiment.task.probe:
         report["bottleneck"] = {"test": diagnostics.bottleneck(experiment, base, test)}

@@ -3,16 +3,18 @@
 import dataclasses
 import functools
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 import optax
 from ml_collections import ConfigDict, FrozenConfigDict
 
 from configs import common
-from ttp_jax import checkpoint, state, tasks, ttp
+from ttp_jax import checkpoint, skeletons, state, tasks, ttp
+from ttp_jax.files import read_json
 from ttp_jax.models import pose, vgg
 from ttp_jax.models.pose import PoseNet
-from ttp_jax.skeletons import SKELETONS, Skeleton
+from ttp_jax.skeletons import Skeleton
 
 Config = Any  # ml_collections.ConfigDict, whose fields a type checker can't know
 
@@ -76,13 +78,14 @@ class Experiment:
 
     @functools.cached_property
     def tx(self) -> optax.GradientTransformation:
-        """Training's optimizer: Adam on the schedule.
+        """Training's optimizer: Adam on the schedule, or AdamW.
 
         Raises ValueError where the config has no schedule.
         """
         if not self.stages:
             raise ValueError("config.train.stages needs at least one stage of at least one step.")
-        return state.adam(state.schedule(self.stages))
+        rate, decay = state.schedule(self.stages), self.config.train.weight_decay
+        return state.adamw(rate, decay) if decay else state.adam(rate)
 
     @property
     def last_step(self) -> int:
@@ -127,12 +130,8 @@ def build(config: Config) -> Experiment:
 
     Raises ValueError for a field that has no such value.
     """
-    if config.data.skeleton not in SKELETONS:
-        raise ValueError(
-            f"config.data.skeleton is {config.data.skeleton!r}, expected one of {list(SKELETONS)}."
-        )
-    skeleton = SKELETONS[config.data.skeleton]
-    net = pose.from_config(config.model, skeleton.size, config.train.precision)
+    skeleton = skeletons.of_config(config)
+    net = pose.from_config(config.model, skeleton.size, config.train.precision, config.loss)
     stages = tuple(state.Stage(*stage) for stage in config.train.stages)
     if any(stage.steps < 1 for stage in stages):
         raise ValueError("config.train.stages needs at least one stage of at least one step.")
@@ -145,8 +144,8 @@ def thawed(config: Config) -> ConfigDict:
 
 
 def model_path(base: str) -> pathlib.Path:
-    """The file that `config.base` or --model names; "shipped" is the included one."""
-    return checkpoint.SHIPPED if base == "shipped" else pathlib.Path(base).expanduser()
+    """The file that `config.base` or --model names."""
+    return checkpoint.model_path(base)
 
 
 def take_model(config: Config) -> None:
@@ -156,12 +155,61 @@ def take_model(config: Config) -> None:
 
     Raises FileNotFoundError where there is no such file, ValueError where it is damaged.
     """
-    found = checkpoint.read_model(model_path(config.base))
+    kept = kept_config(config.base)
     defaults = _flat(common.get_config())
     own = {k: v for k, v in _flat(config).items() if k not in defaults or v != defaults[k]}
+    if "boxes" in kept["data"]:
+        own = {k: v for k, v in own.items() if k not in ("data.boxes", "data.fit")}
     with config.unlocked():
-        config.update(found.config)
+        config.update(kept)
         config.update_from_flattened_dict(own)
+
+
+def tuples(value: Any) -> Any:
+    """What JSON has, with tuples for lists: config fields must be hashable."""
+    if isinstance(value, dict):
+        return {key: tuples(inner) for key, inner in value.items()}
+    return tuple(map(tuples, value)) if isinstance(value, list) else value
+
+
+def kept_config(base: str) -> dict[str, Any]:
+    """The parts of an experiment that the model of a file or a workdir can't be used without.
+
+    Raises FileNotFoundError where neither is there, ValueError where it is damaged.
+    """
+    path = model_path(base)
+    if not path.is_dir():
+        return tuples(checkpoint.read_model(path).config)
+    stored = read_json(path / "config.json")
+    if stored is None:
+        raise FileNotFoundError(
+            f"{path} holds no training: name its --workdir, or a file that `export` wrote."
+        )
+    return needed(tuples(stored))
+
+
+def needed(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Of an experiment's fields those that its model can't be used without."""
+    own = {"skeleton": config["skeleton"]} if config.get("skeleton") else {}
+    return {
+        **own,
+        "data": _seen(config["data"]),
+        "model": config["model"],
+        "loss": config["loss"],
+        "ttp": config["ttp"],
+        "train": {"precision": config["train"]["precision"]},
+    }
+
+
+def _seen(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Of the data's fields which joints the model knows, and in which boxes it was trained.
+
+    Whole pictures and regions are there in new videos, too.
+    """
+    found = {"skeleton": data["skeleton"]}
+    if data["source"] == "project" and data["boxes"] not in ("labels", "annotated"):
+        found |= {"boxes": data["boxes"], "zoom": data.get("zoom", 1.0), "fit": False}
+    return found
 
 
 def _flat(config: Config) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from data_pipelines.rendered import renderer
 from ttp_jax import state
 from ttp_jax.checkpoint import fingerprint
 from ttp_jax.files import read_json, write_json
-from ttp_jax.runs.experiment import Config
+from ttp_jax.runs.experiment import Config, tuples
 
 # Fields that leave a trained model's numbers alone.
 NOT_THE_MODEL = {
@@ -19,7 +19,7 @@ NOT_THE_MODEL = {
         "root", "tfds", "workers", "val", "test", "eval_frames", "boxes", "refine", "fit",
         "extra", "oversample", "context",
     ),
-    "train": ("log_every", "checkpoint_every", "keep"),
+    "train": ("log_every", "checkpoint_every", "keep", "best", "patience"),
 }  # fmt: skip
 # Fields of config.ttp that leave the results alone: "together" up to rounding, which is another
 # where other numbers of subjects run side by side.
@@ -28,6 +28,7 @@ HOW = ("together", "save_minutes")
 # came later is part of one only with another value than its default. So a new field, whose default
 # changes nothing, leaves all identities as they were.
 FIRST_FIELDS = {
+    "eval": ("pixels",),
     "data": (
         "source", "root", "tfds", "skeleton", "boxes", "extra", "refine", "oversample", "context",
         "frames", "every", "workers",
@@ -86,6 +87,10 @@ def trained_on(config: Config) -> dict:
     # Files by their names, which say what they are (resnet50-19c8e357.pth), not by where they lie.
     for part, field in (("model", "init"), ("loss", "features")):
         parts[part][field] = pathlib.PurePath(parts[part][field]).name
+    if config.skeleton:
+        parts["skeleton"] = whole["skeleton"]
+    if config.data.source == "project":  # its boxes decide what is learned
+        parts["data"] |= {name: config.data[name] for name in ("boxes", "oversample")}
     if config.data.source == "synthetic":
         parts["renderer"] = renderer.RENDERER_VERSION
     return parts
@@ -107,6 +112,10 @@ def protocol(config: Config, base: state.Base, scenario: str) -> dict:
         "features": [config.loss.features, config.loss.levels],
         "ttp": identifying("ttp", whole["ttp"], HOW, ("held_out",)) if adapts else None,
     }
+    if config.data.zoom != 1:
+        found["zoom"] = config.data.zoom
+    if config.skeleton:
+        found["skeleton"] = whole["skeleton"]
     if adapts and config.loss.equivariance:  # a later field, see `identifying`
         found["equivariance"] = config.loss.equivariance
     return json.loads(json.dumps(found))  # tuples are lists there
@@ -131,12 +140,6 @@ def differences(before: dict, now: dict) -> list[str]:
 
 def stored_config(stored: dict) -> Config:
     """A config from its JSON, which knows no tuples; fields younger than it get their defaults."""
-
-    def tuples(value):
-        if isinstance(value, dict):
-            return {key: tuples(inner) for key, inner in value.items()}
-        return tuple(map(tuples, value)) if isinstance(value, list) else value
-
     config = common.get_config()
     with config.unlocked():
         config.update(tuples(stored))

@@ -1,6 +1,7 @@
 """Scores of predictions against labels."""
 
-import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -25,8 +26,31 @@ def mean_pose(training, test, size: int) -> list[np.ndarray]:
     ]
 
 
+class Measures(NamedTuple):
+    """What predictions are scored by; the first is the headline.
+
+    Attributes:
+      pixels: above 0 accuracy at so many pixels is the only one, else PCK.
+      scale_joints: the two joints whose distance PCK is a share of; without any the torso, or,
+        where the skeleton has none, the diagonal of the labelled joints' box.
+      thresholds: of PCK.
+      distances: also the root mean square distance in pixels.
+    """
+
+    pixels: float = 0.0
+    scale_joints: tuple[str, ...] = ()
+    thresholds: tuple[float, ...] = (0.2, 0.5)
+    distances: bool = False
+
+
+def measures_from(fields: Any) -> Measures:
+    """The measures that the fields of `config.eval` ask for."""
+    joints = tuple(name.strip() for name in fields.scale_joints.split(",") if name.strip())
+    return Measures(fields.pixels, joints, tuple(fields.thresholds), fields.distances)
+
+
 def scores_of(
-    clips, joints, skeleton: Skeleton, pixels: float = 0.0
+    clips, joints, skeleton: Skeleton, how: Measures = Measures()
 ) -> dict[str, list[metrics.Score]]:
     """Per measure, one score per clip.
 
@@ -34,41 +58,55 @@ def scores_of(
       clips: with labels.
       joints: predictions [T, K, 2] of each.
       skeleton: of labels and predictions.
-      pixels: above 0 the measure is accuracy at so many pixels (`config.eval.pixels`), else PCK.
+      how: the measures.
     """
-    if pixels:
-        accuracy = functools.partial(metrics.accuracy_px, pixels=pixels)
-        measures = {f"accuracy@{pixels:g}px": accuracy}
-    else:
-        measures = {
-            f"PCK@{t}": functools.partial(metrics.pck, skeleton=skeleton, threshold=t)
-            for t in (0.2, 0.5)
-        }
+
+    def accuracy(predicted, clip):
+        return metrics.accuracy_px(predicted, clip.joints, clip.visible, pixels=how.pixels)
+
+    def pck(threshold):
+        def score(predicted, clip):
+            length = metrics.lengths(clip.joints, skeleton, scale_joints=how.scale_joints).values
+            visible = clip.visible & ~np.isnan(length)[:, None]  # what measures it isn't labelled
+            return metrics.pck_of(predicted, clip.joints, visible, length, threshold)
+
+        return score
+
+    found: dict[str, Callable] = {f"PCK@{t}": pck(t) for t in how.thresholds}
+    if how.pixels:
+        found = {f"accuracy@{how.pixels:g}px": accuracy}
     return {
-        name: [
-            measure(predicted, clip.joints, clip.visible)
-            for clip, predicted in zip(clips, joints, strict=True)
-        ]
-        for name, measure in measures.items()
+        name: [measure(predicted, clip) for clip, predicted in zip(clips, joints, strict=True)]
+        for name, measure in found.items()
     }
 
 
-def headline(clips, joints, skeleton: Skeleton, pixels: float = 0.0) -> float:
+def headline(clips, joints, skeleton: Skeleton, how: Measures = Measures()) -> float:
     """The first measure over all clips: what a training is judged by."""
-    return metrics.merge(next(iter(scores_of(clips, joints, skeleton, pixels).values()))).mean
+    return metrics.merge(next(iter(scores_of(clips, joints, skeleton, how).values()))).mean
 
 
-def row(clips, joints, skeleton: Skeleton, pixels: float = 0.0) -> dict:
+def row(clips, joints, skeleton: Skeleton, how: Measures = Measures()) -> dict:
     """Per measure: mean over all joints and frames, per joint, per clip."""
     found = {}
-    for name, scores in scores_of(clips, joints, skeleton, pixels).items():
+    for name, scores in scores_of(clips, joints, skeleton, how).items():
         total = metrics.merge(scores)
-        found[name] = {
-            "mean": total.mean,
-            "per_joint": dict(zip(skeleton.joints, total.per_joint.tolist(), strict=True)),
-            "per_subject": [score.mean for score in scores],
-        }
+        found[name] = _named(skeleton, total, [score.mean for score in scores])
+    if how.distances:
+        each = [metrics.rmse(j, c.joints, c.visible) for c, j in zip(clips, joints, strict=True)]
+        stacked = [
+            np.concatenate(rows)
+            for rows in zip(
+                *((j, c.joints, c.visible) for c, j in zip(clips, joints, strict=True)), strict=True
+            )
+        ]
+        found["RMSE px"] = _named(skeleton, metrics.rmse(*stacked), [e.mean for e in each])
     return found
+
+
+def _named(skeleton: Skeleton, total, per_subject: list[float]) -> dict:
+    per_joint = dict(zip(skeleton.joints, total.per_joint.tolist(), strict=True))
+    return {"mean": total.mean, "per_joint": per_joint, "per_subject": per_subject}
 
 
 def gain(before: dict, after: dict) -> dict:

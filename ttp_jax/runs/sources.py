@@ -1,12 +1,15 @@
 """Where an experiment's people come from: clips, training pairs, frames of one subject."""
 
 import dataclasses
+import pathlib
 import warnings
 import zlib
+from collections.abc import Sequence
 
 from data_pipelines import bbc_pose, h36m, locate, media, penn, pipeline, synthetic, windows
 from data_pipelines import clips as clips_lib
 from ttp_jax.augment import Ranges
+from ttp_jax.runs import labelled
 from ttp_jax.runs.experiment import Config, Experiment
 
 SPEC_FIELDS = (
@@ -32,12 +35,15 @@ def load_clips(data: Config, split: str | None = None) -> list[clips_lib.Clip]:
         "bbc_pose": lambda: bbc_pose.clips(data.root, reads, data.extra),
         "synthetic": lambda: synthetic.clips(_spec(data), data.root),
         "media": lambda: _own(data),
+        "project": lambda: labelled.clips(data),
     }
     if data.source not in readers:
         raise clips_lib.DataError(
             f"config.data.source is {data.source!r}, expected one of {', '.join(readers)}."
         )
     found = _from_tfds(data, reads) if data.tfds else readers[data.source]()
+    if data.zoom != 1:
+        found = [labelled.zoomed(clip, data.zoom) for clip in found]
     if data.validation:
         found = _hold_out(found, data.validation)
     return found if split is None else clips_lib.select(found, split)
@@ -109,11 +115,33 @@ def training_pairs(
     start_step: int,
     num_steps: int | None,
     process: tuple[int, int] = (0, 1),
+    unlabelled: Sequence[clips_lib.Clip] = (),
 ):
     """The stream of augmented training batches from `start_step` on.
 
-    `process`, index and count: the stream has this process's rows only.
+    `process`, index and count: the stream has this process's rows only. `unlabelled` clips are part
+    of the stages that have a self-supervised half.
     """
+    if unlabelled:
+        return _by_stage(experiment, clips, start_step, num_steps, process, unlabelled)
+    return _pairs(experiment, clips, start_step, num_steps, process)
+
+
+def _by_stage(experiment, clips, start_step, num_steps, process, unlabelled):
+    """The streams of the stages, one after the other."""
+    stream, first = None, 0
+    end = experiment.last_step if num_steps is None else start_step + num_steps
+    for stage in experiment.stages:
+        begins, ends = max(first, start_step), min(first + stage.steps, end)
+        first += stage.steps
+        if begins < ends:
+            more = unlabelled if stage.self_weight else ()
+            part = _pairs(experiment, clips, begins, ends - begins, process, more)
+            stream = part if stream is None else stream.concatenate(part)
+    return _pairs(experiment, clips, start_step, 0, process) if stream is None else stream
+
+
+def _pairs(experiment, clips, start_step, num_steps, process, unlabelled=()):
     train = experiment.config.train
     total = sum(clip.num_frames for clip in clips)
     return pipeline.train_pairs(
@@ -122,6 +150,7 @@ def training_pairs(
         image_size=experiment.image_size,
         heatmap_size=experiment.heatmap_size,
         sigma=experiment.net.sigma,
+        half_pixel=experiment.net.half_pixel,
         batch_size=train.batch_size,
         seed=experiment.seed,
         start_step=start_step,
@@ -132,7 +161,23 @@ def training_pairs(
         process_count=process[1],
         num_steps=num_steps,
         workers=experiment.data.workers or None,
+        unlabelled=unlabelled,
+        labelled_share=experiment.data.labelled_share,
+        # The paper's sets are resampled as published.
+        oversample=experiment.data.oversample or None if _is_project(experiment) else None,
     )
+
+
+def _is_project(experiment: Experiment) -> bool:
+    return experiment.data.source == "project"
+
+
+def unlabelled(
+    experiment: Experiment, folder: pathlib.Path
+) -> tuple[list[clips_lib.Clip], list[str]]:
+    """A project's unlabelled frames (`labelled.unlabelled`), in boxes like the labelled ones'."""
+    found, left_out = labelled.unlabelled(experiment.data, folder)
+    return [labelled.zoomed(clip, experiment.data.zoom) for clip in found], left_out
 
 
 def subject_frames(experiment: Experiment, clip: clips_lib.Clip) -> windows.SubjectFrames:

@@ -14,9 +14,17 @@ from clu import metric_writers
 from data_pipelines import clips as clips_lib
 from data_pipelines import pipeline
 from ttp_jax import parallel, steps, visualize
-from ttp_jax.checkpoint import Checkpoints, base_of
+from ttp_jax.checkpoint import Best, Checkpoints, base_of
 from ttp_jax.files import read_json, write_json
-from ttp_jax.runs import base_model, diagnostics, identity, process, scoring, sources
+from ttp_jax.runs import (
+    base_model,
+    diagnostics,
+    identity,
+    plan,
+    process,
+    scoring,
+    sources,
+)
 from ttp_jax.runs.batch import Runner
 from ttp_jax.runs.experiment import Experiment
 from ttp_jax.runs.process import Stopped, progress_bar, say, stopping
@@ -56,15 +64,21 @@ def _train(
     features = experiment.features if experiment.task.needs_features else None
     mesh = parallel.data_mesh()
     state = _start(experiment, checkpoints, features, training, mesh)
+    if experiment.data.source == "project":
+        for line in plan.lines(experiment, clips):
+            say(line)
     if state.step:
         say(f"resuming at step {int(state.step)} of {last_step}")
     if jax.process_index() == 0:
         identity.save_config(experiment.config, workdir)
     features = jax.device_put(features, parallel.everywhere(mesh))
-    stream = _device_batches(experiment, training, int(state.step), last_step, mesh)
+    more = _unlabelled(experiment, workdir)
+    stream = _device_batches(experiment, training, int(state.step), last_step, mesh, more)
     programs = {reconstruct: _step(experiment, tx, reconstruct) for reconstruct in (False, True)}
     key = jax.random.key(experiment.seed + 1)
     log = _Log(workdir, fields.batch_size, schedule(experiment.stages), int(state.step), last_step)
+    chosen = _Best(experiment, checkpoints.folder, state)
+    pace = plan.Pace(experiment.stages, say if jax.process_index() == 0 else lambda _: None)
     stop = threading.Event()
     with _stopped_by(stop), contextlib.closing(log):
         for step in range(int(state.step), last_step):
@@ -77,16 +91,21 @@ def _train(
             due = done % fields.checkpoint_every == 0 or done == last_step
             if due or stops or done % fields.log_every == 0:
                 log.write()
+                pace.note(done)
             if due or stops:
                 _check_weights(state)
-                if due:
-                    _validate(experiment, state, held_out, log, done)
+                if due and held_out:
+                    chosen.add(state, _validate(experiment, state, held_out, log, done))
                 log.keep()  # first: what a kill in between leaves too much of is dropped
                 checkpoints.save(state)
+            if chosen.settled:
+                say(f"stopped at step {done}: {chosen.patience} checkpoints were no better")
+                break
             if stops or (due and minutes and time.monotonic() - began > 60 * minutes):
                 break
     if stop.is_set():
         raise Stopped(f"stopped after step {int(state.step)} of {last_step}")
+    chosen.say()
     return state
 
 
@@ -183,16 +202,34 @@ def _step(experiment: Experiment, tx, reconstruct: bool):
         accumulate=experiment.config.train.accumulate,
         remat=experiment.config.train.remat,
         bgr=experiment.bgr,
+        photometric=experiment.config.train.photometric,
     )
     return jax.jit(step, donate_argnums=0)
 
 
-def _device_batches(experiment: Experiment, clips, first, last, mesh):
+def _unlabelled(experiment: Experiment, workdir: pathlib.Path) -> list[clips_lib.Clip]:
+    """Clips of the training subjects' other frames, where the config asks for them."""
+    count = experiment.data.unlabelled
+    if not count or experiment.data.source != "project":
+        return []
+    say(f"up to {count} unlabelled frames of each training subject are decoded, once")
+    found, left_out = sources.unlabelled(experiment, workdir / "unlabelled")
+    frames, subjects = sum(c.num_frames for c in found), len({c.subject for c in found})
+    say(f"unlabelled: {frames} frames of {subjects} training subjects")
+    for sentence in left_out:
+        say(f"  left out: {sentence}")
+    return found
+
+
+def _device_batches(experiment: Experiment, clips, first, last, mesh, unlabelled=()):
     """Batches from `first` to `last`, copied to the devices ahead of use."""
     process = jax.process_index(), jax.process_count()
-    stream = sources.training_pairs(experiment, clips, first, max(last - first, 0), process)
+    stream = sources.training_pairs(
+        experiment, clips, first, max(last - first, 0), process, unlabelled
+    )
     sharding = parallel.split_batch(mesh)
-    wanted = ("target", "source", "heatmaps", "weights")
+    exact = ("joints",) if experiment.net.temperature else ()
+    wanted = ("target", "source", "heatmaps", "weights", *exact)
 
     def put(batch):  # this process's rows of the global batch
         own = {name: batch[name] for name in wanted}
@@ -201,20 +238,62 @@ def _device_batches(experiment: Experiment, clips, first, last, mesh):
     return pipeline.device_prefetch(pipeline.numpy_batches(stream), put)
 
 
-def _validate(experiment: Experiment, state, clips, log, step) -> None:
-    """Score on the validation split, for the history, where the data set has one."""
-    if not clips:
-        return
+class _Best:
+    """The checkpoint of the last stage that is best on validation subjects.
+
+    Earlier stages don't count: what adapts together must have been trained together.
+    """
+
+    def __init__(self, experiment: Experiment, folder: pathlib.Path, state: TrainState):
+        fields = experiment.config.train
+        self.patience = fields.patience
+        self._keeps, self._file = fields.best, Best(folder)
+        self._first = experiment.last_step - experiment.stages[-1].steps
+        self._since, self._best = 0, None
+        known = self._file.restore(base_of(state)) if self._keeps and state.step else None
+        if known is not None and known[1] > state.step:  # of a training that was begun again
+            self._file.forget()
+        elif known is not None:
+            self._best = known[1:]
+            self._since = (int(state.step) - known[1]) // fields.checkpoint_every
+
+    def add(self, state: TrainState, score: float) -> None:
+        """A checkpoint was scored."""
+        if state.step <= self._first or not np.isfinite(score):
+            return
+        if self._best is not None and score <= self._best[1]:
+            self._since += 1
+            return
+        self._since, self._best = 0, (int(state.step), score)
+        if self._keeps and jax.process_index() == 0:
+            self._file.save(state, score)
+
+    @property
+    def settled(self) -> bool:
+        """Whether more training isn't worth it."""
+        return 0 < self.patience <= self._since
+
+    def say(self) -> None:
+        """Tell which checkpoint is used."""
+        if self._keeps and self._best is not None:
+            step, score = self._best
+            say(f"used is the checkpoint of step {step}, best on validation subjects: {score:.2f}")
+
+
+def _validate(experiment: Experiment, state, clips, log, step) -> float:
+    """Score on the validation split, for the history."""
     base = parallel.local(base_of(state))
     predictor = Runner(experiment, base, "none")
     joints = predictor.joints_of(clips)
-    labels = experiment.skeleton, experiment.config.eval.pixels
-    log.scalars(step, {"val_score": scoring.headline(clips, joints, *labels)})
+    labels = experiment.skeleton, scoring.measures_from(experiment.config.eval)
+    score = scoring.headline(clips, joints, *labels)
+    log.scalars(step, {"val_score": score})
     if experiment.net.parts.affinity:
         variables = {"params": base.params, "batch_stats": base.batch_stats}
         frames = sources.subject_frames(experiment, clips[0])
         seen = variables, clips[0], frames, joints[0]
         log.picture(step, "figure5", diagnostics.figure5(experiment, *seen))
+    return score
 
 
 class _Log:

@@ -62,6 +62,7 @@ def run(words: list[str]) -> int:
         "VGG features": features,
         "video": video,
         "trained model": pretrained,
+        "BlazePose": blazepose,
         "TensorFlow": lambda: tensorflow(feeding),
     }
     findings = {}
@@ -245,6 +246,17 @@ def pretrained() -> Finding:
         except ValueError as error:
             return PROBLEM, str(error)
     return OK, f"{', '.join(path.name for path in paths)} in {PRETRAINED}"
+
+
+def blazepose() -> Finding:
+    """Whether MediaPipe's pose network was fetched."""
+    from ttp_jax import checkpoint
+
+    path = checkpoint.blazepose_path()
+    if not path.is_file():
+        return NOTE, "not here: `python main.py fetch blazepose` gets it, for real people"
+    checkpoint.read_model(path)
+    return OK, str(path)
 
 
 def tensorflow(feeding: subprocess.Popen) -> Finding:

@@ -25,7 +25,7 @@ from typing import Any
 
 from ttp_jax.checkpoint import ModelFile, read_model, write_model
 from ttp_jax.runs import base_model, identity, provenance
-from ttp_jax.runs.experiment import Config, Experiment, model_path
+from ttp_jax.runs.experiment import Experiment, model_path, needed
 from ttp_jax.runs.process import say
 
 
@@ -59,19 +59,7 @@ def run(experiment: Experiment, workdir: pathlib.Path, options: Options) -> int:
         trained_with = identity.training_config(workdir) or experiment.config
         about |= {"step": step, "trained": identity.trained_on(trained_with)}
     about["exported"] = provenance.where()
-    write_model(path, ModelFile(base, needed(experiment.config), about))
+    write_model(path, ModelFile(base, needed(experiment.config.to_dict()), about))
     size, digest = path.stat().st_size / 2**20, provenance.sha256(path)
     say(f"wrote {path}: {size:.1f} MiB, sha256 {digest}")
     return 0
-
-
-def needed(config: Config) -> dict:
-    """The parts of an experiment that its model can't be used without."""
-    whole = config.to_dict()
-    return {
-        "data": {"skeleton": config.data.skeleton},
-        "model": whole["model"],
-        "loss": whole["loss"],
-        "ttp": whole["ttp"],
-        "train": {"precision": config.train.precision},
-    }

@@ -2,6 +2,12 @@
 
     python main.py --config=configs/tiny.py
     python main.py train --config=configs/penn.py --config.data.root=DIR --workdir=runs/penn
+    python main.py train --project=path/to/project     (your own labels: docs/project.md)
+
+A labelled project (DeepLabCut, SLEAP, Lightning Pose, COCO keypoints) needs no config: it says what
+it found and what it will do, trains, and scores subjects it has never seen, without TTP, online,
+offline, and by another subject's model. --test and --val name who is held out; else a fifth each.
+--folds=5 trains five times, so that each subject is a test subject once (folds.json has them all).
 
 Stops and resumes at any time: the same command goes on. Ctrl-C (once) and SIGTERM end it after the
 step it is at, which is kept; exit code 143. What kills it at once, and every stop where several
@@ -16,7 +22,7 @@ import pathlib
 import jax
 
 from ttp_jax import parallel
-from ttp_jax.runs import evaluation, training
+from ttp_jax.runs import comparison, evaluation, folds, sources, training
 from ttp_jax.runs.experiment import Experiment
 from ttp_jax.runs.process import STOPPED, Stopped, say
 
@@ -29,7 +35,13 @@ class Options:
 
 
 def run(experiment: Experiment, workdir: pathlib.Path, options: Options) -> int:
-    """Train, then evaluate without personalization."""
+    """Train, then evaluate; a project with personalization, and in all its folds."""
+    if experiment.data.folds:
+        return folds.run(experiment, workdir, lambda each, place: _one(each, place, options))
+    return _one(experiment, workdir, options)
+
+
+def _one(experiment: Experiment, workdir: pathlib.Path, options: Options) -> int:
     try:
         training.train(experiment, workdir, extend=options.extend)
     except Stopped as stop:
@@ -39,5 +51,19 @@ def run(experiment: Experiment, workdir: pathlib.Path, options: Options) -> int:
         say("trained; score it with `python main.py evaluate`, in one process")
         parallel.wait_for_hosts()
         return 0
+    if experiment.data.source == "project":
+        return _score(experiment, workdir)
+    evaluation.evaluate(experiment, workdir)
+    return 0
+
+
+def _score(experiment: Experiment, workdir: pathlib.Path) -> int:
+    """Score a project's test subjects, with personalization and without."""
+    if not sources.load_clips(experiment.data, "test"):
+        say("there are no test subjects: --test=PATTERNS names some")
+        return 0
+    adapts = experiment.net.parts.task != "none"
+    if adapts and (code := comparison.personalize_all(experiment, workdir)):
+        return code
     evaluation.evaluate(experiment, workdir)
     return 0

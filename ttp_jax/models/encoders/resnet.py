@@ -68,6 +68,11 @@ class Encoder(nn.Module):
     last_stride: int = 2
     dtype: jnp.dtype = jnp.float32
 
+    @property
+    def features(self) -> int:
+        """Channels D of the features."""
+        return self.feature_dim
+
     @nn.compact
     def __call__(self, x, train: bool):
         block = Bottleneck if self.depth >= 50 else BasicBlock

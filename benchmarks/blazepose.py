@@ -1,0 +1,106 @@
+"""BlazePose as it is on labelled frames, and its speed: `python -m benchmarks.blazepose FOLDER`.
+
+FOLDER is in Penn Action's layout. Shown are PCK at 0.1, 0.2 and 0.5 of the torso of its 12 joints
+beside the head, by the maps of the crop alone and averaged with those of the mirrored crop; for the
+square of 1.25 times the box's longer side around its centre, and for the project's own crop, which
+lies lower (`geometry.box_to_crop`). Needs `python main.py fetch blazepose`.
+"""
+
+import argparse
+import functools
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from data_pipelines import penn
+from ttp_jax import api, geometry, heatmaps, metrics
+from ttp_jax.models.pose import normalize
+from ttp_jax.skeletons import BLAZEPOSE33, PENN13, map_joints
+
+THRESHOLDS = (0.1, 0.2, 0.5)
+BATCH = 8
+RUNS = 9
+SIDE = 256
+
+
+def main() -> None:
+    """Print scores and times."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder")
+    parser.add_argument("--videos", default="0001", help="names, joined by commas")
+    parser.add_argument("--every", type=int, default=1, help="of the frames every nth")
+    options = parser.parse_args()
+    model = api.load("blazepose")
+    names = options.videos.split(",")
+    for clip in penn.clips(options.folder):
+        if clip.name in names:
+            scores(model, clip, range(0, clip.num_frames, options.every))
+    speed(model)
+
+
+def scores(model: api.Model, clip, frames) -> None:
+    """Print PCK of one clip."""
+    boxes = clip.boxes[list(frames)]
+    lower = geometry.box_to_crop(boxes)
+    square = lower - [0, geometry.BOX_SHIFT, 0] * lower[:, 2:] / geometry.BOX_SCALE
+    pictures = np.stack([clip.read(t) for t in frames])
+    truth, visible = clip.joints[list(frames)], clip.visible[list(frames)].copy()
+    visible[:, PENN13.joints.index("head")] = False
+    print(f"{clip.name}, {len(pictures)} frames: PCK at {', '.join(map(str, THRESHOLDS))}")
+    for name, crops in (("square", square), ("project's", lower)):
+        for flip in (False, True):
+            found = predict(model, pictures, crops, flip)
+            joints = map_joints(found, BLAZEPOSE33, PENN13)
+            pck = (metrics.pck(joints, truth, visible, PENN13, at).mean for at in THRESHOLDS)
+            text = " / ".join(f"{value:.1f}" for value in pck)
+            print(f"  {name:10}{'flip average' if flip else '':14}{text}")
+
+
+def predict(model: api.Model, pictures, crops, flip: bool) -> np.ndarray:
+    """Joints [T, 33, 2] in pixels of the pictures, some frames at a time."""
+    program = jax.jit(functools.partial(_joints, model.net, flip))
+    found = [
+        program(model.base.params, pictures[t : t + BATCH], crops[t : t + BATCH].astype(np.float32))
+        for t in range(0, len(pictures), BATCH)
+    ]
+    return np.concatenate(found)
+
+
+def _joints(net, flip, params, pictures, crops):
+    affine = geometry.crop_affine(crops, SIDE)
+    x = normalize(jax.vmap(functools.partial(geometry.warp, size=SIDE))(pictures, affine))
+    maps = net.apply({"params": params}, x).heatmaps
+    if flip:
+        mirrored = net.apply({"params": params}, x[:, :, ::-1]).heatmaps[:, :, ::-1]
+        maps = (maps + mirrored[..., BLAZEPOSE33.flip_order]) / 2
+    points, _ = heatmaps.decode(maps, net.decode)
+    points = geometry.map_to_crop(points, SIDE / maps.shape[1], net.half_pixel)
+    return geometry.transform_points(geometry.invert_affine(affine), points)
+
+
+def speed(model: api.Model) -> None:
+    """Print milliseconds a frame, forward and with the gradient of all parameters."""
+    forward = jax.jit(lambda p, x: model.net.apply({"params": p}, x).heatmaps)
+    backward = jax.jit(jax.grad(lambda p, x: jnp.mean(forward(p, x) ** 2)))
+    for batch in (1, BATCH):
+        x = jax.random.normal(jax.random.key(0), (batch, SIDE, SIDE, 3))
+        for name, program in (("forward", forward), ("forward and backward", backward)):
+            spent = timed(lambda program=program, x=x: program(model.base.params, x)) / batch
+            print(f"{name}, batch {batch}: {1000 * spent:.0f} ms a frame of {SIDE} x {SIDE}")
+
+
+def timed(work) -> float:
+    """Median seconds of a program that is compiled first."""
+    jax.block_until_ready(work())
+    spent = []
+    for _ in range(RUNS):
+        began = time.perf_counter()
+        jax.block_until_ready(work())
+        spent.append(time.perf_counter() - began)
+    return float(np.median(spent))
+
+
+if __name__ == "__main__":
+    main()

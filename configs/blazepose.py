@@ -1,0 +1,25 @@
+"""BlazePose as MediaPipe trained it: 33 joints of real people, heatmaps of 64 x 64 logits.
+
+Command:   python main.py fetch blazepose   (once; 35 MB)
+           python main.py predict my_video.mp4 --model=blazepose
+What `fetch` writes the weights with, into a file that `--model=blazepose` reads. Its own last
+convolution is the supervised head, so the method is the baseline. To start a network for other
+joints from its encoder: config.model.encoder="blazepose", config.model.init="blazepose".
+"""
+
+from configs import common
+
+
+def get_config():
+    c = common.get_config()
+    c.name = "blazepose"
+    c.base = "blazepose"
+    c.data.skeleton = "blazepose33"
+    c.data.oversample = 2.0
+    c.model.method = "baseline"
+    c.model.encoder = "blazepose"
+    c.model.init = "blazepose"
+    c.model.image_size = 256
+    c.model.decode = "centroid"
+    c.model.half_pixel = True
+    return c

@@ -1,0 +1,231 @@
+"""A labelled project as the source of an experiment: joints, splits, unlabelled frames, scores."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import small_project
+
+from configs import project as project_config
+from data_pipelines import clips as clips_lib
+from data_pipelines import pipeline
+from data_pipelines.clips import UNLABELLED, DataError
+from ttp_jax import geometry, skeletons
+from ttp_jax.runs import experiment, identity, labelled, scoring, sources
+from ttp_jax.runs.scoring import Measures
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    return small_project.write(tmp_path_factory.mktemp("projects") / "mice")
+
+
+def config_of(root, **changes):
+    config = project_config.get_config(str(root))
+    config.model.image_size = 64
+    config.train.batch_size = 4
+    config.update_from_flattened_dict(changes)
+    labelled.fill(config)
+    return config
+
+
+def test_a_config_takes_name_and_joints_of_the_project(root):
+    found = experiment.build(config_of(root))
+    assert found.name == "mice"
+    assert found.skeleton.joints == small_project.JOINTS
+    assert found.skeleton.flip_pairs == ((0, 1),)
+    assert found.net.num_joints == 4
+
+
+def test_joints_of_a_config_come_back_from_its_json(root):
+    config = config_of(root)
+    again = identity.stored_config(config.to_dict())
+    assert skeletons.of_config(again) == experiment.build(config).skeleton
+    assert experiment.build(again).skeleton == experiment.build(config).skeleton
+
+
+def test_a_model_carries_its_joints_and_boxes(root):
+    kept = experiment.needed(config_of(root).to_dict())
+    assert skeletons.of_config(kept).joints == small_project.JOINTS
+    assert kept["data"]["boxes"] == "whole"
+    around = config_of(root, **{"data.boxes": "labels"}).to_dict()
+    assert "boxes" not in experiment.needed(around)["data"]
+
+
+def test_other_labels_are_another_training(root, tmp_path):
+    more = small_project.write(tmp_path / "mice", frames=36)
+    one, other = (identity.trained_on(config_of(each)) for each in (root, more))
+    assert one != other
+    assert one == identity.trained_on(config_of(root))
+
+
+def test_a_skeleton_changes_no_identity_of_the_paper():
+    from configs import penn, rendered
+
+    for each in (penn, rendered):
+        own = identity.trained_on(each.get_config())
+        assert "skeleton" not in own
+        later = ("subject", "unlabelled", "folds", "labels", "labelled_share")
+        assert not set(later) & set(own["data"])
+        assert not {"photometric", "weight_decay", "best", "patience"} & set(own["train"])
+        assert not {"supervised", "temperature"} & set(own["loss"])
+
+
+def subjects(clips, split):
+    return {clip.subject for clip in clips_lib.select(clips, split)}
+
+
+def test_named_subjects_are_held_out_and_the_rest_is_drawn(root):
+    data = config_of(root, **{"data.test_subjects": "mouse1,mouse2", "data.val_share": 0.3}).data
+    clips = sources.load_clips(data)
+    assert subjects(clips, "test") == {"mouse1", "mouse2"}
+    assert len(subjects(clips, "val")) == 1
+    assert len(subjects(clips, "train")) == 3
+    assert not subjects(clips, "val") & {"mouse1", "mouse2"}
+
+
+def test_folds_test_each_subject_once(root):
+    tested = []
+    for fold in range(3):
+        data = config_of(root, **{"data.folds": 3, "data.fold": fold}).data
+        clips = sources.load_clips(data)
+        assert not subjects(clips, "test") & subjects(clips, "train")
+        tested += sorted(subjects(clips, "test"))
+    assert sorted(tested) == [f"mouse{i}" for i in range(6)]
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"data.test_subjects": "cat"}, "no subject is called cat"),
+        ({"data.test_subjects": "mouse1", "data.val_subjects": "mouse*"}, "in two splits"),
+        ({"data.folds": 3, "data.fold": 3}, "expected 0 to 2"),
+        ({"data.boxes": "moving"}, "looks at whole videos"),
+    ],
+)
+def test_a_split_that_cannot_be_is_one_line(root, changes, told):
+    with pytest.raises(DataError, match=told):
+        config_of(root, **changes)
+
+
+def test_unlabelled_frames_are_of_training_subjects_only(root, tmp_path):
+    data = config_of(
+        root,
+        **{"data.unlabelled": 7, "data.test_subjects": "mouse0", "data.val_subjects": "mouse1"},
+    ).data
+    found, left_out = labelled.unlabelled(data, tmp_path)
+    assert {clip.subject for clip in found} == {f"mouse{i}" for i in range(2, 6)}
+    assert not left_out
+    for clip in found:
+        assert clip.num_frames == 7
+        assert not set(clip.frame_numbers) & {0, 6, 12, 18, 24}  # labelled ones
+        subject = int(clip.subject.removeprefix("mouse"))
+        for index, frame in enumerate(clip.frame_numbers):
+            truth = small_project.picture(subject, int(frame)).astype(int)
+            assert np.abs(clip.read(index).astype(int) - truth).mean() < 6  # MJPG and JPEG lose
+
+
+def test_decoded_frames_are_kept(root, tmp_path):
+    data = config_of(root, **{"data.unlabelled": 3}).data
+    labelled.unlabelled(data, tmp_path)
+    files = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.jpg")}
+    found, _ = labelled.unlabelled(data, tmp_path)
+    assert len(files) == sum(clip.num_frames for clip in found)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.jpg")} == files
+
+
+def pairs(root, tmp_path, start, count, **changes):
+    found = experiment.build(config_of(root, **{"data.unlabelled": 5, **changes}))
+    clips = sources.load_clips(found.data, "train")
+    more, _ = labelled.unlabelled(found.data, tmp_path)
+    stream = sources.training_pairs(found, clips, start, count, unlabelled=more)
+    return list(pipeline.numpy_batches(stream))
+
+
+STAGES = ((3, 1e-3, 0.0, "constant"), (5, 1e-3, 0.1, "constant"))
+
+
+def test_batches_hold_a_share_of_labelled_frames_where_both_tasks_train(root, tmp_path):
+    changes = {"train.stages": STAGES, "data.labelled_share": 0.25}
+    batches = pairs(root, tmp_path, 0, 8, **changes)
+    counts = [int((batch["weights"].max(1) > 0).sum()) for batch in batches]
+    assert counts == [4, 4, 4, 1, 1, 1, 1, 1]
+    assert all(
+        not batch["heatmaps"][batch["weights"] == 0].any()
+        for batch in ({**b, "heatmaps": np.moveaxis(b["heatmaps"], -1, 1)} for b in batches)
+    )
+
+
+def test_the_mixed_stream_starts_anywhere(root, tmp_path):
+    whole = pairs(root, tmp_path, 0, 8, **{"train.stages": STAGES})
+    later = pairs(root, tmp_path, 2, 6, **{"train.stages": STAGES})
+    for one, other in zip(whole[2:], later, strict=True):
+        for name in one:
+            np.testing.assert_array_equal(one[name], other[name])
+
+
+def test_sources_come_from_labelled_and_unlabelled_frames_of_one_recording():
+    def clip(name, count, bare):
+        return clips_lib.Clip(
+            name, name, "train", count, lambda i: np.zeros((8, 8, 3), np.uint8),
+            np.tile(np.array([0, 0, 8, 8], np.float32), (count, 1)),
+            None if bare else np.zeros((count, 2, 2), np.float32),
+            None if bare else np.ones((count, 2), bool),
+        )  # fmt: skip
+
+    clips = [clip("a", 4, False), clip("b", 4, False), clip(f"a{UNLABELLED}", 6, True)]
+    draw = pipeline.mixed_draws(clips, 0, pipeline.Ranges(), None, 4, 0.5)
+    rows = [draw(row) for row in range(400)]
+    assert [row.clip == 2 for row in rows] == [False, False, True, True] * 100
+    assert {row.source_clip for row in rows if row.clip == 1} == {1}
+    assert {row.source_clip for row in rows if row.clip == 0} == {0, 2}
+    assert {row.source_clip for row in rows if row.clip == 2} == {0, 2}
+    targets = [(row.clip, row.target) for row in rows if row.clip != 2]
+    assert all(sorted(targets[i : i + 8]) == sorted(set(targets)) for i in range(0, 200, 8))
+
+
+def test_scores_of_joints_without_a_torso():
+    skeleton = skeletons.build("mouse", ["left_ear", "right_ear", "tail"])
+    truth = np.array([[[0, 0], [10, 0], [5, 40]], [[0, 0], [np.nan, np.nan], [5, 40]]], np.float32)
+    clip = clips_lib.Clip(
+        "a", "a", "test", 2, lambda i: np.zeros((8, 8, 3), np.uint8),
+        np.array([[0, 0, 8, 8]] * 2, np.float32), truth, np.isfinite(truth).all(-1),
+    )  # fmt: skip
+    predicted = np.nan_to_num(truth) + np.array([1.5, 0])
+    between = Measures(
+        scale_joints=("left_ear", "right_ear"), thresholds=(0.1, 0.2), distances=True
+    )
+    row = scoring.row([clip], [predicted], skeleton, between)
+    # Ears are 10 apart in the first frame; in the second one of them isn't labelled.
+    assert row["PCK@0.1"]["mean"] == 0 and row["PCK@0.2"]["mean"] == 100
+    assert row["RMSE px"]["mean"] == pytest.approx(1.5)
+    diagonal = scoring.row([clip], [predicted], skeleton, Measures(thresholds=(0.03, 0.04)))
+    assert diagonal["PCK@0.04"]["mean"] == 100 and diagonal["PCK@0.03"]["mean"] == 0
+    with pytest.raises(ValueError, match="scale joints are left_ear, nose"):
+        wrong = between._replace(scale_joints=("left_ear", "nose"))
+        scoring.row([clip], [predicted], skeleton, wrong)
+
+
+def test_crops_are_as_tight_as_the_training_labels_allow(root):
+    loose, tight = (config_of(root, **{"data.zoom": zoom}) for zoom in (1.0, 0.0))
+    assert loose.data.zoom == 1 and 1 < tight.data.zoom <= 2.5
+    for clip in sources.load_clips(tight.data, "train"):
+        crops = geometry.box_to_crop(clip.boxes)
+        offsets = (clip.joints - crops[:, None, :2]) / crops[:, None, 2:]
+        assert np.abs(offsets).max() < 0.5 - labelled.ROOM
+    # What a model was trained in is what new videos are seen in.
+    kept = experiment.needed(tight.to_dict())["data"]
+    assert kept["zoom"] == tight.data.zoom and kept["boxes"] == "whole"
+
+
+def test_test_subjects_get_unlabelled_frames_in_the_videos_order(root):
+    data = config_of(root, **{"data.extra": 4, "data.test_subjects": "mouse3"}).data
+    (clip,) = sources.load_clips(data, "test")
+    assert clip.num_frames == 5 + 4
+    assert (np.diff(clip.frame_numbers) > 0).all()
+    scored = clip.visible.any(1)
+    assert clip.frame_numbers[scored].tolist() == [0, 6, 12, 18, 24]
+    for index, frame in enumerate(clip.frame_numbers):
+        truth = small_project.picture(3, int(frame)).astype(int)
+        assert np.abs(clip.read(index).astype(int) - truth).mean() < 6
+    assert dataclasses.replace(clip, name="x").joints[scored].shape == (5, 4, 2)

@@ -1,0 +1,194 @@
+"""A labelled project as a source of people: what is read of it, and who is held out."""
+
+import dataclasses
+import functools
+import hashlib
+import pathlib
+from collections.abc import Callable
+
+import numpy as np
+
+from data_pipelines import clips as clips_lib
+from data_pipelines import frame_cache, locate, projects
+from data_pipelines.clips import Clip
+from data_pipelines.projects import Options, Project, footage, splits
+from ttp_jax import geometry
+from ttp_jax.runs.experiment import Config, tuples
+
+ROOM = 0.06  # of a crop's side, around the labels
+FIELDS = ("scorer", "view", "category", "subject", "exclude", "hidden", "margin", "media", "boxes")
+
+
+def read(data: Config) -> Project:
+    """The project that the fields of `config.data` describe, its subjects split.
+
+    Raises DataError where it can't be read, or split like that.
+    """
+    if data.boxes in locate.FINDERS:
+        raise clips_lib.DataError(
+            f"config.data.boxes is {data.boxes!r}, which looks at whole videos: for labelled "
+            "pictures expected whole, labels, annotated or a region x1,y1,x2,y2."
+        )
+    flip_pairs = None if data.flip_pairs == "names" else data.flip_pairs
+    individuals = tuple(name for name in data.individuals.split(",") if name)
+    own = {field: data[field] for field in FIELDS}
+    options = Options(individuals=individuals, flip_pairs=flip_pairs, **own)
+    whole = _read(str(pathlib.Path(data.root).expanduser().resolve()), options)
+    return _split(whole, data)
+
+
+# Commands ask for each split: a project on a slow disk is read once.
+_read: Callable[[str, Options], Project] = functools.lru_cache(maxsize=2)(projects.read)
+
+
+def _split(project: Project, data: Config) -> Project:
+    """Part the subjects: in folds, by patterns, and by share where there are none."""
+    seed = data.get("split_seed", 0)
+    if data.folds:
+        if not 0 <= data.fold < data.folds:
+            raise clips_lib.DataError(
+                f"config.data.fold is {data.fold}, expected 0 to {data.folds - 1}."
+            )
+        return splits.folds(project, data.folds, val=data.val_share, seed=seed)[data.fold]
+    if not (data.test_subjects or data.val_subjects):
+        return splits.by_share(project, test=data.test_share, val=data.val_share, seed=seed)
+    named = splits.by_name(project, test=data.test_subjects, val=data.val_subjects)
+    shares = {
+        "test": 0 if data.test_subjects else data.test_share,
+        "val": 0 if data.val_subjects else data.val_share,
+    }
+    if not any(shares.values()):
+        return named
+    free = [i for i, clip in enumerate(named.clips) if clip.split == "train"]
+    others = {name: tuple(getattr(named, name)[i] for i in free) for name in _ROWS}
+    drawn = splits.by_share(dataclasses.replace(named, **others), **shares, seed=seed)
+    clips = list(named.clips)
+    for place, clip in zip(free, drawn.clips, strict=True):
+        clips[place] = clip
+    splits.check(clips)
+    return dataclasses.replace(named, clips=tuple(clips))
+
+
+_ROWS = ("clips", "recordings", "shared")  # of a project: one value a clip
+
+
+def fill(config: Config) -> Project:
+    """Put what only the project knows into a config: joints, fingerprint of the labels."""
+    project = read(config.data)
+    with config.unlocked():
+        config.skeleton = tuples(project.skeleton.to_json())
+        config.data.labels = fingerprint(project)
+        config.data.zoom = config.data.zoom or _zoom(project)
+    return project
+
+
+def _zoom(project: Project) -> float:
+    """How much boxes can shrink so that crops still hold all labels of the training subjects.
+
+    With room beside them, for others may be placed otherwise; 1 to 2.5.
+    """
+    for zoom in np.arange(2.5, 1.0, -0.05).round(2).tolist():
+        if all(_holds(clip, zoom) for clip in project.clips if clip.split == "train"):
+            return zoom
+    return 1.0
+
+
+def _holds(clip: Clip, zoom: float) -> bool:
+    crops = geometry.box_to_crop(zoomed(clip, zoom).boxes.astype(np.float64))
+    offsets = np.abs(clip.joints - crops[:, None, :2]) / crops[:, None, 2:]
+    return bool((offsets[clip.visible] < 0.5 - ROOM).all())
+
+
+def zoomed(clip: Clip, zoom: float) -> Clip:
+    """The clip with boxes of smaller sides, around the same centres."""
+    if zoom <= 0:
+        raise clips_lib.DataError(f"config.data.zoom is {zoom}, expected above 0.")
+    if zoom == 1:
+        return clip
+    low, high = clip.boxes[:, :2], clip.boxes[:, 2:]
+    centre, half = (low + high) / 2, (high - low) / (2 * zoom)
+    boxes = np.concatenate([centre - half, centre + half], -1).astype(np.float32)
+    origin = clip.origin and f"{clip.origin}, zoom {zoom}"
+    return dataclasses.replace(clip, boxes=boxes, origin=origin)
+
+
+def fingerprint(project: Project) -> str:
+    """First digits of the SHA-256 of all that is labelled, whatever it is used for."""
+    digest = hashlib.sha256("\n".join(project.skeleton.joints).encode())
+    for clip in project.clips:
+        assert clip.joints is not None and clip.visible is not None
+        digest.update(f"{clip.name}\n{clip.subject}\n".encode())
+        for rows in (clip.joints, clip.visible, clip.boxes):
+            digest.update(np.ascontiguousarray(rows).tobytes())
+    return digest.hexdigest()[:16]
+
+
+def clips(data: Config) -> list[Clip]:
+    """Labelled clips of all splits; test subjects with unlabelled frames of theirs (`extra`)."""
+    project = read(data)
+    if not data.extra:
+        return list(project.clips)
+    more = {
+        clip.name: clip for clip in footage.unlabelled(project, data.extra, boxes=data.boxes)[0]
+    }
+    return [
+        _extended(clip, more.get(f"{clip.name}{clips_lib.UNLABELLED}")) for clip in project.clips
+    ]
+
+
+def _extended(clip: Clip, more: Clip | None) -> Clip:
+    """A test clip with unlabelled frames between its own, in the video's order."""
+    if clip.split != "test" or more is None or clip.numbers is None:
+        return clip
+    assert clip.joints is not None and clip.visible is not None
+    numbers = np.concatenate([clip.numbers, more.frame_numbers])
+    order = np.argsort(numbers, kind="stable")
+    own = clip.num_frames
+
+    def read(index: int) -> np.ndarray:
+        place = int(order[index])
+        return clip.read(place) if place < own else more.read(place - own)
+
+    unknown = np.full((more.num_frames, *clip.joints.shape[1:]), np.nan, np.float32)
+    hidden = np.zeros((more.num_frames, clip.visible.shape[1]), bool)
+    return Clip(
+        name=clip.name,
+        subject=clip.subject,
+        split=clip.split,
+        num_frames=len(order),
+        read=read,
+        boxes=np.concatenate([clip.boxes, more.boxes])[order],
+        joints=np.concatenate([clip.joints, unknown])[order],
+        visible=np.concatenate([clip.visible, hidden])[order],
+        numbers=numbers[order],
+    )
+
+
+def unlabelled(data: Config, folder: pathlib.Path) -> tuple[list[Clip], list[str]]:
+    """Unlabelled frames of the training subjects, and what was left out, in sentences.
+
+    No frame of a validation or test subject is among them, and none of a video of which nothing is
+    labelled: nobody says whom it shows.
+
+    Args:
+      data: fields of `config.data`.
+      folder: where the frames are kept, decoded.
+    """
+    project = read(data)
+    training = {clip.name for clip in project.clips if clip.split == "train"}
+    boxes = data.boxes if data.boxes != "annotated" else "labels"
+    found, left_out = footage.unlabelled(project, data.unlabelled, boxes=boxes)
+    kept = [clip for clip in found if clip.name.removesuffix(clips_lib.UNLABELLED) in training]
+    return [frame_cache.cached(clip, folder) for clip in kept], left_out
+
+
+def describe(project: Project) -> list[str]:
+    """What was read, and who is for training, validation and test."""
+    lines = project.describe()
+    for split in splits.NAMES:
+        chosen = [clip for clip in project.clips if clip.split == split]
+        names = sorted({clip.subject for clip in chosen})
+        frames = sum(clip.num_frames for clip in chosen)
+        shown = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
+        lines.append(f"{split:6}{len(names):4} subjects, {frames:6} labelled frames: {shown}")
+    return lines

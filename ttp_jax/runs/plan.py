@@ -1,0 +1,72 @@
+"""What a training will do, said before it, and how long it takes, from its first timed steps."""
+
+import time
+from collections.abc import Callable, Sequence
+
+from data_pipelines.clips import Clip
+from ttp_jax.runs.experiment import Experiment
+from ttp_jax.state import Stage
+
+
+def lines(experiment: Experiment, clips: Sequence[Clip]) -> list[str]:
+    """The plan of a training on a labelled project."""
+    config, counts = experiment.config, {}
+    for split in ("train", "val", "test"):
+        counts[split] = len({clip.subject for clip in clips if clip.split == split})
+    encoder = config.model.encoder + f"-{config.model.depth}" * (config.model.encoder == "resnet")
+    found = [
+        f"Encoder: {encoder}, starting from {config.model.init}; crops of {experiment.image_size} "
+        f"pixels; boxes: {config.data.boxes}.",
+    ]
+    for stage in experiment.stages:
+        what = "both tasks" if stage.self_weight else "the named joints alone"
+        found.append(f"Train: {stage.steps} updates of {config.train.batch_size} pairs, {what}.")
+    if config.train.best and counts["val"]:
+        found.append(
+            f"Of the last stage the checkpoint is used that is best on the {counts['val']} "
+            "validation subjects."
+        )
+    if counts["test"]:
+        ways = "once" if config.model.method == "baseline" else "without TTP, online and offline"
+        found.append(f"Then score the {counts['test']} test subjects {ways}.")
+    return found
+
+
+class Pace:
+    """Says once a stage how long the rest of it takes.
+
+    The first window of steps compiles programs; the next one is what counts.
+    """
+
+    def __init__(self, stages: Sequence[Stage], say: Callable[[str], object]):
+        self._ends = [sum(stage.steps for stage in stages[: i + 1]) for i in range(len(stages))]
+        self._say = say
+        self._last: tuple[int, int, float] | None = None  # stage, steps done, seconds
+        self._told: set[int] = set()
+
+    def note(self, done: int) -> None:
+        """So many steps are done, and nothing waits on the device."""
+        stage = next((i for i, end in enumerate(self._ends) if done < end), None)
+        now, before = time.monotonic(), self._last
+        if stage is None:
+            return
+        self._last = stage, done, now
+        compiled = before is not None and before[0] == stage and before[1] > self._start(stage)
+        if before is None or not compiled or stage in self._told:
+            return
+        self._told.add(stage)
+        seconds = (now - before[2]) / (done - before[1])
+        left = self._ends[stage] - done
+        self._say(
+            f"stage {stage + 1} of {len(self._ends)}: {seconds:.2f} s an update, about "
+            f"{_duration(seconds * left)} for its other {left}"
+        )
+
+    def _start(self, stage: int) -> int:
+        return self._ends[stage - 1] if stage else 0
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"

@@ -1,0 +1,75 @@
+"""Get weights that don't come with the project: BlazePose, or torchvision's ImageNet networks.
+
+    python main.py fetch blazepose           (MediaPipe's pose network: 33 joints of real people)
+    python main.py fetch resnet50            (also resnet18, vgg16: for the paper's configs)
+    python main.py fetch blazepose --from pose_landmarker_full.task
+
+Asks the network for nothing that is there already. BlazePose comes out of a wheel of mediapipe
+(35 MB) by way of pip, and becomes a model's file for --model=blazepose; that needs the package
+tflite (`pip install '.[blazepose]'`). All is checked by its SHA-256.
+
+  --from FILE   a file of yours instead of a download: a wheel of mediapipe, a .task or .tflite file
+                of MediaPipe's pose landmarker ("full"), or torchvision's .pth
+  --to DIR      where to put it; default the folder that the environment variable TTP_JAX_WEIGHTS
+                names, or ~/.cache/ttp_jax/weights. --model=blazepose looks only there
+"""
+
+import argparse
+import pathlib
+
+from tqdm import tqdm
+
+from configs import blazepose as blazepose_config
+from ttp_jax import checkpoint, convert, fetch, state
+from ttp_jax.runs.experiment import needed
+from ttp_jax.runs.process import say
+
+NAMES = ("blazepose", *fetch.PUBLISHED)
+USES = {
+    "resnet18": "--config.model.init=",
+    "resnet50": "--config.model.init=",
+    "vgg16": "--config.loss.features=",
+}
+
+
+def run(words: list[str]) -> int:
+    """Fetch what the words name."""
+    parser = argparse.ArgumentParser("python main.py fetch", add_help=False, allow_abbrev=False)
+    parser.add_argument("name", choices=NAMES)
+    parser.add_argument("--from", dest="given", metavar="FILE")
+    parser.add_argument("--to", default=str(fetch.folder()), metavar="DIR")
+    options = parser.parse_args(words)
+    place = pathlib.Path(options.to).expanduser()
+    if options.name == "blazepose":
+        return fetch_blazepose(place / "blazepose", options.given)
+    with tqdm(unit="B", unit_scale=True, leave=False, delay=1) as bar:
+
+        def progress(done, total):
+            bar.total = total or None
+            bar.update(done - bar.n)
+
+        path = fetch.torchvision(options.name, place, options.given, progress=progress)
+    say(f"{path} (torchvision's, trained on ImageNet): {USES[options.name]}{path}")
+    return 0
+
+
+def fetch_blazepose(place: pathlib.Path, given: str | None) -> int:
+    """Fetch BlazePose, and write the model's file from it."""
+    for line in fetch.blazepose(place, given):
+        say(line)
+    source = place / fetch.LANDMARKS.name
+    params = convert.read_blazepose(source)
+    config = blazepose_config.get_config()
+    normalisers = [1.0] * (config.loss.levels + 1)  # it has no reconstruction whose loss they scale
+    about = {
+        "config": config.name,
+        "converted from": f"{source.name} of MediaPipe (Apache-2.0)",
+        "its sha256": fetch.sha256(source),
+    }
+    base = state.Base(params, {}, normalisers)  # pyright: ignore[reportArgumentType]
+    path = place / checkpoint.blazepose_path().name
+    checkpoint.write_model(path, checkpoint.ModelFile(base, needed(config.to_dict()), about))
+    by_name = path == checkpoint.blazepose_path()
+    say(f"wrote {path}: use it with --model={'blazepose' if by_name else path}")
+    say(f"\n{fetch.LICENCE.strip()}\nThe licence is kept in {place / 'LICENSE.txt'}.")
+    return 0
