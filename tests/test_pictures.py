@@ -23,8 +23,8 @@ def test_natural_order_and_mixed_sizes(tmp_path):
     assert [number_of(clip.read(i)) for i in range(8)] == list(range(8))
     assert [clip.read(i).shape for i in range(8)] == [(48 + i, 64, 3) for i in range(8)]
     np.testing.assert_array_equal(clip.boxes, [[-0.5, -0.5, 63.5, 47.5 + i] for i in range(8)])
-    windows = windows.SubjectFrames(clip, image_size=32).read(range(8))
-    assert windows.pictures.shape == (8, 64, 64, 3) and windows.valid.all()
+    cut = windows.SubjectFrames(clip, image_size=32).read(range(8))
+    assert cut.pictures.shape == (8, 64, 64, 3) and cut.valid.all()
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
