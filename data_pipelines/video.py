@@ -77,6 +77,7 @@ class Video:
         self._path = Path(os.path.abspath(os.path.expanduser(path)))
         self._lock = threading.Lock()
         self._container: Any = None
+        self._stream: Any = None
         self._frames: Iterator[av.VideoFrame] = iter(())
         self._next: int = 0  # place of the next frame that the decoder gives
         self._held: dict[int, av.VideoFrame] = {}  # decoded, not yet asked for
@@ -170,9 +171,7 @@ class Video:
             return False
         self._start(index)
         try:
-            self._container.seek(
-                int(self.index.stamps[key]), stream=self._container.streams.video[0]
-            )
+            self._container.seek(int(self.index.stamps[key]), stream=self._stream)
         except av.FFmpegError:
             return False
         # What is shown before a key frame may lack what it was predicted from.
@@ -190,10 +189,11 @@ class Video:
         try:
             if _state(self._path) != self._state:
                 raise DataError("the file is another one now.")
-            self._container, stream = video_index.open_file(self._path, ahead=self._ahead)
+            self._container, self._stream = video_index.open_file(self._path, ahead=self._ahead)
         except DataError as error:
             raise self._error(index, "the file was moved or changed") from error
-        self._frames, self._next = video_index.decode(self._container, stream), 0
+        self._frames = video_index.decode(self._container, self._stream)
+        self._next = 0
 
     def _advance(self, index: int) -> av.VideoFrame | None:
         """Decode on to a frame; None where the decoder passes over it."""
