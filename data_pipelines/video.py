@@ -295,7 +295,12 @@ def _device(place: str) -> tuple[str | None, str, dict[str, str]]:
         return "v4l2", f"/dev/video{place}" if place.isdigit() else place, {}
     if sys.platform == "darwin" and place.isdigit():
         return "avfoundation", place, {"framerate": "30"}
-    if sys.platform == "win32" and place.startswith("video="):  # by name: dshow knows no numbers
+    if sys.platform == "win32" and place.isdigit():
+        raise DataError(
+            f"camera {place!r}: Windows has names for cameras: give video=NAME, as `ffmpeg "
+            "-list_devices true -f dshow -i dummy` lists them."
+        )
+    if sys.platform == "win32" and place.startswith("video="):
         return "dshow", place, {}
     return None, place, {"rtsp_transport": "tcp"} if place.startswith("rtsp:") else {}
 

@@ -82,7 +82,7 @@ def read_index(path: Path) -> Index:
     with container:
         first = next(decode(container, stream), None)
         if first is None:
-            raise DataError(f"{path} has no frame that can be decoded: copy it again.")
+            raise _nothing(path)
         shape, time_base, announced = stream.sample_aspect_ratio, stream.time_base, stream.frames
         header = (stream.average_rate, stream.guessed_rate, stream.base_rate)
         if container.format.name == "asf":  # which says nothing; these are guesses
@@ -96,6 +96,8 @@ def read_index(path: Path) -> Index:
         found = sorted(found)
     else:
         found = [s for s in _decode_all(path, announced) if s is None or s != packets.broken]
+    if not found:
+        raise _nothing(path)
     count, stamps, keys = len(found), None, np.zeros(1, int)
     if None not in found and (np.diff(found) > 0).all():
         stamps = np.array(found, np.int64)
@@ -107,6 +109,10 @@ def read_index(path: Path) -> Index:
     size = squared(stored, shape)
     upright = (size[1], size[0]) if turn.swap else size
     return Index(count, stamps, keys, times, rate, upright, turn, _note(stored, size, shape))
+
+
+def _nothing(path: Path) -> DataError:
+    return DataError(f"{path} has no frame that can be decoded: copy it again.")
 
 
 def _warn_of_cut(path: Path, count: int, times: np.ndarray | None) -> None:
