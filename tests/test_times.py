@@ -114,7 +114,7 @@ def test_formats_that_count_frames_say_that_times_are_uneven():
     assert "10 to 900 ms apart" in note and f"{RATE:.4g} a second on average" in note
     assert "dlc-csv, sleap can't say so" in note and "column time of a.csv" in note
     assert exports.note_on_times(UNEVEN, ["npz", "trc", "parquet"], "a.csv") == []
-    even = np.round(np.arange(90) / 37.3, 3)  # as a container rounds
+    even = np.round(np.arange(90) / 137.3, 3)  # as a container rounds
     for times in (None, even, np.arange(9) / 30, UNEVEN[:2]):
         assert exports.note_on_times(times, formats, "a.csv") == []
 

@@ -39,7 +39,7 @@ from ttp_jax.track import Track
 
 SCORER = "ttp_jax"  # whom DeepLabCut's tables name as the source of the points
 PERSON = 1  # COCO's category
-UNEVEN = 0.1  # of the mean step; containers that round to milliseconds stay below
+UNEVEN, ROUNDED = 0.1, 1.1e-3  # share of the mean step, and seconds that containers round by
 WITHOUT_TIMES = ("dlc-csv", "dlc-h5", "coco", "sleap", "eks")  # formats that count frames only
 
 
@@ -63,7 +63,7 @@ def is_uneven(times: np.ndarray | None) -> bool:
     if times is None or len(times) < 3:
         return False
     steps = np.diff(times)
-    return bool(np.abs(steps - steps.mean()).max() > UNEVEN * steps.mean())
+    return bool(np.abs(steps - steps.mean()).max() > max(UNEVEN * steps.mean(), ROUNDED))
 
 
 def note_on_times(times: np.ndarray | None, formats: Sequence[str], table: str) -> list[str]:
