@@ -66,10 +66,14 @@ class Video:
     _KEEP = min(32, (os.cpu_count() or 1) + 4)
     _open_ones = LastUsed(OPEN_VIDEOS)
 
-    def __init__(self, path: str | os.PathLike):
+    def __init__(self, path: str | os.PathLike, *, square: bool = True):
         """Count the file's frames.
 
         Warns where the file is cut off.
+
+        Args:
+          path: of the file.
+          square: make pixels square; False for frames as they are stored.
 
         Raises:
           DataError: no video, or not one frame can be decoded.
@@ -84,7 +88,7 @@ class Video:
         self._bad: set[int] = set()
         self._ahead = True
         self._state = _state(self._path)
-        self.index = video_index.read_index(self._path)
+        self.index = video_index.read_index(self._path, square=square)
         self._keys = set(self.index.keys.tolist())
 
     def __len__(self) -> int:

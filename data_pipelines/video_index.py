@@ -67,10 +67,31 @@ class Index(NamedTuple):
     note: str
 
 
-def read_index(path: Path) -> Index:
+def picture_size(path: Path, *, square: bool = True) -> tuple[int, int]:
+    """Height and width of the upright pictures, by the first frame; see `read_index`."""
+    container, stream = open_file(path)
+    with container:
+        first, shape = _first(path, container, stream), stream.sample_aspect_ratio
+    size = squared((first.height, first.width), shape if square else None)
+    return (size[1], size[0]) if turn_of(first).swap else size
+
+
+def _first(path: Path, container, stream) -> av.VideoFrame:
+    """Decode the first frame; raises DataError where there is none."""
+    frame = next(decode(container, stream), None)
+    if frame is None:
+        raise _nothing(path)
+    return frame
+
+
+def read_index(path: Path, *, square: bool = True) -> Index:
     """Count the frames of a file; a progress bar shows if that takes long.
 
     Warns where the file is cut off.
+
+    Args:
+      path: of the file.
+      square: whether pixels are made square.
 
     Raises:
       DataError: no video, or not one frame can be decoded.
@@ -80,9 +101,7 @@ def read_index(path: Path) -> Index:
         packets = _packets(container, stream)
     container, stream = open_file(path)
     with container:
-        first = next(decode(container, stream), None)
-        if first is None:
-            raise _nothing(path)
+        first = _first(path, container, stream)
         shape, time_base, announced = stream.sample_aspect_ratio, stream.time_base, stream.frames
         header = (stream.average_rate, stream.guessed_rate, stream.base_rate)
         if container.format.name == "asf":  # which says nothing; these are guesses
@@ -106,7 +125,7 @@ def read_index(path: Path) -> Index:
     if packets.cut:
         _warn_of_cut(path, count, times)
     stored, turn = (first.height, first.width), turn_of(first)
-    size = squared(stored, shape)
+    size = squared(stored, shape if square else None)
     upright = (size[1], size[0]) if turn.swap else size
     return Index(count, stamps, keys, times, rate, upright, turn, _note(stored, size, shape))
 

@@ -325,6 +325,8 @@ def test_pixels_are_made_square(tmp_path, shape, degrees):
     assert picture.shape[:2] == upright and clip.sizes.tolist() == [[*upright]] * 3
     grey = picture[width // 8, :, 1] if degrees else picture[:, width // 8, 1]
     assert np.abs(grey.astype(int) - 200).max() < 12
+    stored = Video(path, square=False)
+    assert stored.size == stored.read(0).shape[:2] == (48, 48) and stored.index.note == ""
     (note,) = clip.notes
     assert f"aspect {shape}" in note and f"from 48 x 48 to {width} x 48 pixels" in note
 
