@@ -213,7 +213,10 @@ def test_mirrored_maps_come_back_to_where_the_coordinate_rule_has_them():
 def taught(shallow):
     """Three updates of a student: tools, base, the crops, and the states in their order."""
     net = small_net.model(method="baseline")
-    base, tools = small_net.base(net), ttp.tools(net, settings("teacher", teacher_decay=0.8))
+    base, tools = (
+        small_net.base(net),
+        ttp.tools(net, settings("teacher", teacher_decay=0.8, batch_size=5)),
+    )
     past = ttp.watch(
         ttp.start(base, KEY, tools=tools, capacity=T, shape=(HEIGHT, WIDTH)), frames()
     ).memory
