@@ -14,8 +14,8 @@ PIPELINES = list((ROOT / "data_pipelines").rglob("*.py"))
 ORDER = (
     "files", "skeletons", "palette", "geometry", "heatmaps", "augment", "smooth", "metrics",
     "presence", "conv", "models", "losses", "convert", "visualize", "track", "exports", "report",
-    "state", "settings", "tasks", "steps", "memory", "crops", "methods", "ttp", "parallel", "checkpoint",
-    "people", "api",
+    "state", "settings", "tasks", "steps", "memory", "crops", "methods", "ttp", "parallel",
+    "checkpoint", "people", "api",
 )  # fmt: skip
 
 
