@@ -332,6 +332,22 @@ def test_a_baseline_can_only_predict(tmp_path, shallow):
         ttp_jax.personalize(ttp_jax.load(path), np.zeros((2, 32, 32, 3), np.uint8))
 
 
+def test_a_baseline_is_adapted_by_a_method_that_needs_no_task(tmp_path, shallow):
+    config = experiment_of()
+    config.model.method = "baseline"
+    model = ttp_jax.load(written(tmp_path / "baseline.npz", config))
+    rng = np.random.default_rng(0)
+    frames = rng.integers(0, 256, (4, 32, 32, 3), np.uint8)
+    result = ttp_jax.personalize(model, frames, method="bn")
+    assert all(path.startswith("batch_stats/") for path in result.state) and result.updates == 4
+    assert not np.array_equal(result.likelihood, result.before_likelihood)
+    # The model of that person, from its state as from a file.
+    for adapted in (result.model, model.with_state(result.state)):
+        np.testing.assert_array_equal(adapted.predict(frames)[1], result.likelihood)
+    with pytest.raises(ValueError, match="a state fits the model"):
+        model.with_state({"batch_stats/encoder/bn1/mean": np.zeros(3)})
+
+
 def test_quarter_turns_are_not_told_in_turned_pictures(tmp_path, shallow):
     config = config_of()
     config.model.method = "rotation"
