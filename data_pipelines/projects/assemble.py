@@ -254,7 +254,7 @@ def _subjects(recording: Recording, options: Options) -> list[tuple[str, bool]]:
         elif not alone:
             seen[row.picture] += 1
             subject = f"{subject}_{names.stem(row.picture)}_{seen[row.picture]}"
-        subjects.append((media._fit(subject), not (row.individual or alone)))
+        subjects.append((media.fit_name(subject), not (row.individual or alone)))
     return subjects
 
 
@@ -298,7 +298,7 @@ def _clip(name: str, labels: list[_Label], options: Options) -> Clip:
     pictures = [label.picture for label in labels]
     numbers = [picture.frame for picture in pictures]
     return Clip(
-        name=media._fit(name),
+        name=media.fit_name(name),
         subject=labels[0].subject,
         split="train",
         num_frames=len(labels),
@@ -341,6 +341,8 @@ def _footage(
         shown = tuple(subject for name, subject in groups if name == recording)
         if not _excluded(video.stem, options) and (shown or not recording):
             found.append(
-                Footage(video, recording, shown or (media._fit(video.stem),), crops.get(video.stem))
+                Footage(
+                    video, recording, shown or (media.fit_name(video.stem),), crops.get(video.stem)
+                )
             )
     return tuple(found)

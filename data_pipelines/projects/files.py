@@ -1,15 +1,10 @@
 """Pictures and videos of a project, wherever they are."""
 
-import functools
 import os
-import threading
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-import cv2
-import numpy as np
-
-from data_pipelines import media
+from data_pipelines import media, pictures, video
 from data_pipelines.clips import DataError, FrameError
 from data_pipelines.projects import names
 from data_pipelines.projects.records import Picture, Row
@@ -59,8 +54,11 @@ def entries(folder: Path) -> list[Path]:
 
 def picture(path: Path, frame: int | None) -> Picture | None:
     """A picture from its own file; None where it isn't one that can be opened."""
-    size = media._picture_size(path)
-    return size and Picture(lambda: media.read_picture(path), size, frame, path)
+    try:
+        page, *_ = pictures.look(path)
+    except (FrameError, ValueError):
+        return None
+    return Picture(lambda: pictures.read(path, page.number, page.bits), page.size, frame, path)
 
 
 def finder(
@@ -73,8 +71,8 @@ def finder(
       beside: folders in which a picture's name without its folders counts first.
       below: folders that the picture's whole name, or an end of it, is looked for in; "" for none.
     """
-    pictures = list(dict.fromkeys(row.picture for row in rows))
-    frames = dict(zip(pictures, names.frame_numbers(pictures), strict=True))
+    labelled = list(dict.fromkeys(row.picture for row in rows))
+    frames = dict(zip(labelled, names.frame_numbers(labelled), strict=True))
     folders = [Path(folder).expanduser() for folder in below if folder]
 
     def find(row: Row) -> Picture | None:
@@ -86,34 +84,14 @@ def finder(
 
 
 class Film:
-    """A video whose frames are decoded when the first of them is read."""
+    """A video of labelled frames."""
 
     def __init__(self, path: Path):
-        self.path, self._video, self._lock = path, None, threading.Lock()
+        """Raises DataError where the video can't be opened."""
+        self.path, self._video = path, video.Video(path)
 
     def picture(self, frame: int) -> Picture | None:
-        """A frame; None where the video can't be opened. A frame beyond its end fails as read."""
-        return self.size and Picture(lambda: self.read(frame), self.size, frame)
-
-    @functools.cached_property
-    def size(self) -> tuple[int, int] | None:
-        """Height and width of the upright frames, None where the first can't be decoded."""
-        capture = cv2.VideoCapture(os.path.abspath(self.path), cv2.CAP_FFMPEG)
-        try:
-            good, frame = capture.read()
-        finally:
-            capture.release()
-        return frame.shape[:2] if good else None
-
-    def read(self, frame: int) -> np.ndarray:
-        """Decode one frame -> uint8 RGB [H, W, 3]; raises FrameError where that fails."""
-        with self._lock:
-            if self._video is None:
-                try:
-                    self._video = media.Video(self.path)
-                except DataError as error:
-                    raise FrameError(str(error)) from error
-        try:
-            return self._video.read(frame)
-        except IndexError as error:
-            raise FrameError(f"{error} Is it the video that was labelled?") from error
+        """A frame, None where the video has none of that number."""
+        if not 0 <= frame < len(self._video):
+            return None
+        return Picture(lambda: self._video.read(frame), self._video.size, frame)
