@@ -51,7 +51,7 @@ def test_deeplabcut_holds_what_pandas_wrote(tmp_path, kinds, three):
         assert clip.frame_numbers.tolist() == [3, 10, 21] and clip.split == "train"
         assert clip.sizes.tolist() == [list(SIZE)] * 3
         path = tmp_path / "labeled-data" / name / "img010.png"
-        assert clip.file(1) == path
+        assert clip.file(1) == path and clip.frame_names[1] == "img010.png"
         np.testing.assert_array_equal(clip.read(1), np.asarray(Image.open(path)))
 
 
@@ -148,6 +148,14 @@ def test_things_of_which_there_is_one_are_no_animal(tmp_path):
     np.testing.assert_array_equal(
         single.clips[0].joints, values(table["me"]["single"]).astype(np.float32)
     )
+
+
+def test_clips_have_names_of_their_own(tmp_path):
+    made.deeplabcut(tmp_path, ("a",), individuals=["x", "y"])
+    made.deeplabcut(tmp_path, ("a_x",))
+    project = read(tmp_path)
+    assert [clip.name for clip in project.clips] == ["a_x", "a_y", "a_x-2"]
+    assert project.subjects == {"a_x": 6, "a_y": 3}  # as the names say
 
 
 def test_an_individual_who_is_not_labelled_is_no_subject(tmp_path):
