@@ -206,16 +206,15 @@ def test_labels_of_a_folder_find_their_pictures_by_name(tmp_path):
             (r"labeled-data\a\img005.png", 5, 6),
             ("labeled-data/a/img009.png", 9, 6),
             ("labeled-data/a/img002.png", 2, 6),
-            ("img003_jpg.rf.0123abc.png", 3, 1),
         ],
     )
     found = user_labels.read(path, 0, PENN13, clip)
-    assert found.frames.tolist() == [2, 4, 7] and found.joints[:, 0, 0].tolist() == [3, 5, 9]
-    assert any("1 labelled pictures are not among the frames: img002.png" in n for n in found.notes)
+    assert found.frames.tolist() == [4, 7] and found.joints[:, 0, 0].tolist() == [5, 9]
+    assert any("img002.png" in note for note in found.notes)
     chosen = part(clip, "3-5")
     found = user_labels.read(path, 0, PENN13, chosen)
     assert found.frames.tolist() == [4] and found.joints[0, 0].tolist() == [5, 6]
-    with pytest.raises(ValueError, match=r"none of its pictures \(other1.png.*matched by name"):
+    with pytest.raises(ValueError, match="o.csv.*other1.png"):
         user_labels.read(label_csv(tmp_path / "o.csv", [("other1.png", 1, 1)]), 0, PENN13, clip)
     numbered = label_csv(tmp_path / "n.csv", [("2", 3, 4)])  # bare numbers stay numbers
     assert user_labels.read(numbered, 0, PENN13, clip).frames.tolist() == [2]

@@ -486,7 +486,7 @@ for path in sys.argv[1:]:
     paths = [str(tmp_path / f"{number}.avi") for number in range(2)]
     root = pathlib.Path(__file__).parents[1]
     done = subprocess.run(
-        [sys.executable, "-c", code, *paths], cwd=root, capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", code, *paths], cwd=root, capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("\n") == 2 and "MemoryError" not in done.stdout
@@ -535,7 +535,7 @@ def test_mutated_files_end_in_frames_or_in_an_error_of_ours(tmp_path, name):
             places = [*range(clip.num_frames)][:80]
             for i in (*places, *places[::-7]):
                 clip.read_or_none(i)
-        assert time.monotonic() - began < 20
+        assert time.monotonic() - began < 60  # half a second, on a machine that is free
 
 
 # Pictures as they come
