@@ -220,7 +220,7 @@ def taught(shallow):
     past = ttp.watch(
         ttp.start(base, KEY, tools=tools, capacity=T, shape=(HEIGHT, WIDTH)), frames()
     ).memory
-    drawn = crops.views(jax.random.key(1), past, None, tools.settings)
+    drawn = crops.views(jax.random.key(3), past, None, tools.settings)
     states = [tools.method.start(base, tools)]
     step = jax.jit(lambda now: tools.method.update(now, base, None, drawn, tools))
     for _ in range(3):

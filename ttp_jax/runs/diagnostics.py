@@ -132,7 +132,8 @@ def before_and_after(
       a few frames, each from another frame's look; "held-out reconstruction" in its place the
       same of held-out frames, where there are some. "agreement", of a Transformer, is the distance
       of the joints from the points that they are made of, weighted by the affinity, in sides of the
-      box. Nothing of a network without self-supervised keypoints.
+      box. Nothing of a network without self-supervised keypoints, and no reconstruction of
+      adaptation methods that do not minimise it: there a higher loss says nothing.
     """
     if not experiment.net.parts.keypoints:
         return {}
@@ -154,10 +155,11 @@ def before_and_after(
     for variables, joints in found:
         output: Any = see(variables, crops, looks)
         means, picture = base.normalisers, output.reconstruction
-        loss, _ = losses.reconstruction(
-            experiment.features, picture, crops, means, bgr=settings.bgr
-        )
-        told.setdefault(name, []).append(float(loss))
+        if settings.method == "ttp":
+            loss, _ = losses.reconstruction(
+                experiment.features, picture, crops, means, bgr=settings.bgr
+            )
+            told.setdefault(name, []).append(float(loss))
         if output.affinity is None:
             continue
         weights = jnp.abs(output.affinity)
