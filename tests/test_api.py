@@ -333,7 +333,7 @@ def test_a_baseline_can_only_predict(tmp_path, shallow):
 
 
 def test_a_baseline_is_adapted_by_a_method_that_needs_no_task(tmp_path, shallow):
-    config = experiment_of()
+    config = config_of()
     config.model.method = "baseline"
     model = ttp_jax.load(written(tmp_path / "baseline.npz", config))
     rng = np.random.default_rng(0)
