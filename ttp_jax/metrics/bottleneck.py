@@ -8,7 +8,7 @@ import numpy as np
 from ttp_jax.metrics.scores import mean_of
 
 # own / other of `bottleneck_verdict`. A net whose test-time updates made PCK worse had 0.93, one
-# that gained from them 0.79 (docs/design.md); the limits lie between.
+# that gained from them 0.79 (docs/notes.md); the limits lie between.
 DEAD_RATIO = 0.9
 WEAK_RATIO = 0.85
 

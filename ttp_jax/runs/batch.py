@@ -206,15 +206,8 @@ class Runner:
         for turn in range(group[0].turn, len(names)):
             first = group[0].place if turn == group[0].turn else 0
             name, last = names[turn], turn == len(names) - 1
-            places, every = range(first, longest, CHUNK), self._ttp.held_out
-            if name == "adapt":
-                chunks = ((None, None) for _ in places)
-            else:
-                digest = turn == 0
-                learns = name in ("step", "remember")
-                chunks = members.chunks(
-                    group, places, width, readers, every, digest=digest, learns=learns
-                )
+            places = range(first, longest, CHUNK)
+            chunks = members.inputs(group, turn, places, width, readers, self._ttp.held_out)
             waiting = None
 
             def note(place, valid, output, name=name, last=last):

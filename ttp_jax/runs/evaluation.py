@@ -40,28 +40,8 @@ def evaluate(experiment: Experiment, workdir: pathlib.Path) -> dict:
     predictor = Runner(experiment, base, "none")
     # All rows in the boxes that personalization used.
     test = [boxes.resolve(clip, predictor, experiment.data) for clip in test]
-    predictor.use(base_model.untrained(experiment, base.normalisers))
-    predictions = {"untrained network": _predict(predictor, test, "untrained")}
-    predictor.use(base)
-    if training:
-        mean = scoring.mean_pose(training, test, experiment.image_size)
-        predictions = {"mean training pose": mean, **predictions}
-    for scenario, name in NAMES.items():
-        folder, found = workdir / "results" / scenario, None
-        own = identity.protocol(experiment.config, base, scenario)
-        if read_json(folder / "protocol.json") == own:
-            found = results.read_results(folder, test)
-        elif folder.is_dir():
-            say(f"{folder} is of another model or other settings and left out: run it again")
-        if found is None and scenario == "none":
-            found = _predict(predictor, test, "without TTP")
-        if found is not None:
-            predictions[name] = found
+    predictions = _predictions(experiment, workdir, predictor, base, training, test)
     labels = experiment.skeleton, scoring.measures_from(experiment.config.eval)
-    if NAMES["offline"] in predictions and experiment.data.source == "project":
-        found = comparison.strangers(experiment, workdir, base, test)
-        if found is not None:
-            predictions[comparison.STRANGER] = found
     rows = {name: scoring.row(test, joints, *labels) for name, joints in predictions.items()}
     for name in (NAMES["online"], NAMES["offline"], comparison.STRANGER):
         if name in rows:
@@ -79,20 +59,53 @@ def evaluate(experiment: Experiment, workdir: pathlib.Path) -> dict:
         say(f"\n{report['recommended']}")
     _draw_overlays(experiment, workdir, test, predictions)
     if experiment.task.probe:
-        report["bottleneck"] = {"test": diagnostics.bottleneck(experiment, base, test)}
-        if training:
-            report["bottleneck"]["training"] = diagnostics.bottleneck(
-                experiment, base, diagnostics.some_of(training)
-            )
-            report["readout"] = diagnostics.readout(experiment, base, training, test)
-        report["verdict"] = {
-            people: metrics.bottleneck_verdict(**errors)
-            for people, errors in report["bottleneck"].items()
-        }
+        report |= _bottleneck(experiment, base, training, test)
         _print_bottleneck(report)
     write_json(workdir / "evaluation.json", report)
     say(f"\nwrote {workdir / 'evaluation.json'}")
     return report
+
+
+def _predictions(
+    experiment: Experiment, workdir: pathlib.Path, predictor: Runner, base, training, test
+) -> dict[str, list[np.ndarray]]:
+    """Joints of the test subjects, by the name of the row."""
+    predictor.use(base_model.untrained(experiment, base.normalisers))
+    predictions = {"untrained network": _predict(predictor, test, "untrained")}
+    predictor.use(base)
+    if training:
+        mean = scoring.mean_pose(training, test, experiment.image_size)
+        predictions = {"mean training pose": mean, **predictions}
+    for scenario, name in NAMES.items():
+        folder, found = workdir / "results" / scenario, None
+        own = identity.protocol(experiment.config, base, scenario)
+        if read_json(folder / "protocol.json") == own:
+            found = results.read_results(folder, test)
+        elif folder.is_dir():
+            say(f"{folder} is of another model or other settings and left out: run it again")
+        if found is None and scenario == "none":
+            found = _predict(predictor, test, "without TTP")
+        if found is not None:
+            predictions[name] = found
+    if NAMES["offline"] in predictions and experiment.data.source == "project":
+        found = comparison.strangers(experiment, workdir, base, test)
+        if found is not None:
+            predictions[comparison.STRANGER] = found
+    return predictions
+
+
+def _bottleneck(experiment: Experiment, base, training, test) -> dict:
+    """What evaluation.json says of the self-supervised half."""
+    found: dict = {"bottleneck": {"test": diagnostics.bottleneck(experiment, base, test)}}
+    if training:
+        some = diagnostics.some_of(training)
+        found["bottleneck"]["training"] = diagnostics.bottleneck(experiment, base, some)
+        found["readout"] = diagnostics.readout(experiment, base, training, test)
+    found["verdict"] = {
+        people: metrics.bottleneck_verdict(**errors)
+        for people, errors in found["bottleneck"].items()
+    }
+    return found
 
 
 def _draw_overlays(experiment: Experiment, workdir, clips, predictions, frames=3) -> None:

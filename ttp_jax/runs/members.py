@@ -128,6 +128,17 @@ def held_out(places: np.ndarray, every: int) -> np.ndarray:
     return places % every == every - 1 if every else np.zeros(len(places), bool)
 
 
+def inputs(
+    group: list[Member], turn: int, places: range, width: int, readers: ThreadPoolExecutor, every
+) -> Iterator[tuple[Frames | None, np.ndarray | None]]:
+    """What each call of a pass is given, see `chunks`; "adapt" draws from what is remembered."""
+    name = group[0].passes[turn]
+    if name == "adapt":
+        return ((None, None) for _ in places)
+    learns = name in ("step", "remember")
+    return chunks(group, places, width, readers, every, digest=turn == 0, learns=learns)
+
+
 def chunks(
     group: list[Member],
     places: range,

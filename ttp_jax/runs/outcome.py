@@ -1,10 +1,13 @@
 """What became of a subject, before and after: what its outputs are made of."""
 
 import dataclasses
+import json
+import pathlib
 
 import numpy as np
 
 from data_pipelines import clips as clips_lib
+from ttp_jax.files import DAMAGED, read_arrays
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,3 +33,39 @@ class Outcome:
     diagnostics: dict[str, list[float]]
     cost: dict[str, float]
     warnings: list[str] = dataclasses.field(default_factory=list)
+
+
+def read_outcome(clip: clips_lib.Clip, kept: pathlib.Path, results: pathlib.Path) -> Outcome:
+    """Read a subject's outcome.
+
+    Args:
+      clip: of the subject, in the boxes of its source.
+      kept: file of what `Outputs.keep` kept.
+      results: file of the results that it goes with.
+
+    Raises DataError where one is missing or damaged, or they are of different runs.
+    """
+    if not kept.exists():
+        raise clips_lib.DataError(
+            f"{kept} is missing (a run with --nodeliver?): --overwrite adapts again."
+        )
+    try:
+        then = read_arrays(kept)
+        about, boxes = json.loads(str(then["about"])), then["boxes"]
+        before, figures, cost = then["joints"], about["figures"], about["cost"]
+        now = read_arrays(results)
+        peaks = then["peaks"], now["peaks"]
+    except DAMAGED as error:
+        raise clips_lib.DataError(
+            f"{kept} or the results that it goes with can't be read ({error}): --overwrite "
+            "adapts again."
+        ) from error
+    if about.get("inputs") != str(now["inputs"]):
+        raise clips_lib.DataError(
+            f"{kept} is of other frames or boxes than the results beside it (a later run "
+            "with --nodeliver?): --overwrite adapts again."
+        )
+    # Older results have neither a region nor warnings.
+    clip = dataclasses.replace(clip, boxes=boxes, region=then.get("region"))
+    warnings = about.get("warnings", [])
+    return Outcome(clip, clip.largest, before, now["joints"], peaks, figures, cost, warnings)

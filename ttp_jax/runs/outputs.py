@@ -17,10 +17,10 @@ import numpy as np
 from data_pipelines import clips as clips_lib
 from data_pipelines.labels import Labels
 from ttp_jax import exports, presence, smooth
-from ttp_jax.files import DAMAGED, read_arrays, write_arrays, write_json
+from ttp_jax.files import write_arrays, write_json
 from ttp_jax.runs import personal_report, user_labels
 from ttp_jax.runs.experiment import Experiment
-from ttp_jax.runs.outcome import Outcome
+from ttp_jax.runs.outcome import Outcome, read_outcome
 from ttp_jax.runs.overlay import overlay_video
 from ttp_jax.runs.process import peak_mib, say
 from ttp_jax.runs.results import Result
@@ -139,7 +139,7 @@ class Outputs:
         Raises DataError where it can't be made from what is there, OSError from writing.
         """
         name, rate = clip.name, clip.frames_per_second or 30.0
-        outcome = self._outcome(clip)
+        outcome = read_outcome(clip, self._kept(name), self._folder / f"{name}.npz")
         poses = {"before": outcome.before, "after": outcome.after}
         if self._how:
             times = clip.times if exports.is_uneven(clip.times) else None
@@ -162,7 +162,7 @@ class Outputs:
         }
         settings = {"scenario": self._scenario, "smoothed": self._how or "no"}
         report = self.report(name)
-        found = self._presence(outcome)
+        found = _presence(outcome, self._experiment.data.boxes)
         personal_report.write(
             report,
             outcome,
@@ -180,14 +180,6 @@ class Outputs:
         done = {"wanted": self._wanted, "origin": clip.origin, "files": listed}
         write_json(self._kept(name, "json"), done)
         _tell(name, texts, files, found)
-
-    def _presence(self, outcome: Outcome) -> presence.Presence | None:
-        """Whether the joints lie on a person; None where nothing tells."""
-        given = self._experiment.data.boxes != "whole" and outcome.clip.region is None
-        region = outcome.clip.boxes if given else outcome.clip.region
-        if region is None:
-            return None
-        return presence.measure(outcome.after, region, picture_size=outcome.size, given=given)
 
     def report(self, name: str) -> pathlib.Path:
         """Where a subject's report is."""
@@ -209,35 +201,6 @@ class Outputs:
 
     def _kept(self, name: str, kind: str = "npz") -> pathlib.Path:
         return self._folder / "delivery" / f"{name}.{kind}"
-
-    def _outcome(self, clip) -> Outcome:
-        """Read a subject's outcome."""
-        path = self._kept(clip.name)
-        if not path.exists():
-            raise clips_lib.DataError(
-                f"{path} is missing (a run with --nodeliver?): --overwrite adapts again."
-            )
-        try:
-            then = read_arrays(path)
-            about, boxes = json.loads(str(then["about"])), then["boxes"]
-            before, figures, cost = then["joints"], about["figures"], about["cost"]
-            now = read_arrays(self._folder / f"{clip.name}.npz")
-            peaks = then["peaks"], now["peaks"]
-        except DAMAGED as error:
-            raise clips_lib.DataError(
-                f"{path} or the results that it goes with can't be read ({error}): --overwrite "
-                "adapts again."
-            ) from error
-        if about.get("inputs") != str(now["inputs"]):
-            raise clips_lib.DataError(
-                f"{path} is of other frames or boxes than the results beside it (a later run "
-                "with --nodeliver?): --overwrite adapts again."
-            )
-        clip, size = dataclasses.replace(clip, boxes=boxes), clip.largest
-        # Older results have neither.
-        clip = dataclasses.replace(clip, region=then.get("region"))
-        warnings = about.get("warnings", [])
-        return Outcome(clip, size, before, now["joints"], peaks, figures, cost, warnings)
 
     def _export(self, outcome: Outcome, poses, rate) -> list[pathlib.Path]:
         skeleton, columns = self._chosen
@@ -280,6 +243,15 @@ class Outputs:
                 f"{folder} has members of other settings than this run's: move it away."
             )
         return exports.write_eks({self._experiment.seed: track}, folder)
+
+
+def _presence(outcome: Outcome, boxes: str) -> presence.Presence | None:
+    """Whether the joints lie on a person; None where nothing tells. `boxes` of `config.data`."""
+    given = boxes != "whole" and outcome.clip.region is None
+    region = outcome.clip.boxes if given else outcome.clip.region
+    if region is None:
+        return None
+    return presence.measure(outcome.after, region, picture_size=outcome.size, given=given)
 
 
 def _remove_others(folder: pathlib.Path, stem: str, written: list[pathlib.Path]) -> None:

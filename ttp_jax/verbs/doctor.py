@@ -26,7 +26,7 @@ PRETRAINED = pathlib.Path(__file__).parents[1] / "pretrained"
 OLDEST_PYTHON = (3, 11)
 GIB = 2**30
 # Personalizing with the tiny network peaks below 2 GiB; a training step of the paper's size on CPU
-# has 8.0 GiB of intermediate arrays (docs/design.md).
+# has 8.0 GiB of intermediate arrays (docs/notes.md).
 LEAST_MEMORY, PAPER_MEMORY = 2 * GIB, 10 * GIB
 # Rendered people and checkpoints of the tiny config take well under 1 GiB, the data sets many.
 LEAST_DISK, ENOUGH_DISK = 1 * GIB, 10 * GIB
