@@ -34,6 +34,15 @@ def part(clip: Clip, first: int, last: int) -> Clip:
     )
 
 
+def config_in(path: pathlib.Path):
+    """The config of a file."""
+    spec = importlib.util.spec_from_file_location("experiment_config", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.get_config()
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run from the command line; return the exit code."""
     parser = argparse.ArgumentParser(
@@ -45,11 +54,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--workdir", type=pathlib.Path, required=True)
     parser.add_argument("--root", help="folder of the data set, where it isn't the config's")
     options = parser.parse_args(argv)
-    spec = importlib.util.spec_from_file_location("experiment_config", options.config)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    config = module.get_config()
+    config = config_in(options.config)
     config.data.root = options.root or config.data.root
     process.use_compilation_cache()
 

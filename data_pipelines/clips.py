@@ -63,9 +63,14 @@ class Clip:
       times: float64 [T], seconds from the video's first frame to each; None where unknown.
       numbers: int [T], the frames' numbers in the whole video; None: from 0 on.
       sizes: int [T, 2], heights and widths of the pictures, where the source knows them.
+      region: float64 [T, 4] boxes of where the person was found, NaN where nobody was; None where
+        nobody was looked for.
+      present: bool [T], whether the person is there; None: in every frame.
       notes: sentences for the reader of results.
       origin: fingerprint of files, boxes and chosen frames; results of another one are not this
         clip's. "" where the source makes none; `by_subject` then makes one of boxes and labels.
+      key: what the subject's random draws follow from: a fingerprint of its files, wherever they
+        lie and whatever they are called; "" for the name.
     """
 
     name: str
@@ -82,11 +87,15 @@ class Clip:
     times: np.ndarray | None = None
     numbers: np.ndarray | None = None
     sizes: np.ndarray | None = None
+    region: np.ndarray | None = None
+    present: np.ndarray | None = None
     notes: tuple[str, ...] = ()
     origin: str = ""
+    key: str = ""
 
     def __post_init__(self):
         ranks = {"boxes": 2, "joints": 3, "visible": 2, "times": 1, "numbers": 1, "sizes": 2}
+        ranks |= {"region": 2, "present": 1}
         for field, rank in ranks.items():
             value = getattr(self, field)
             if value is not None and (value.ndim != rank or len(value) != self.num_frames):
@@ -197,7 +206,7 @@ def read_text(path: pathlib.Path) -> str:
 
 def at(clip: Clip, places: Sequence[int]) -> Clip:
     """The frames of a clip at these places, in their order; a frame may come again."""
-    fields = ("boxes", "joints", "visible", "times", "sizes")
+    fields = ("boxes", "joints", "visible", "times", "sizes", "region", "present")
     given = {name: getattr(clip, name) for name in fields}
     rows = {k: None if v is None else v[list(places)] for k, v in given.items()}
     whole, file, names = clip.read, clip.file, clip.frame_names

@@ -175,7 +175,10 @@ def _read_poses(path: Path, axes: int) -> np.ndarray:
 
 
 def _read_sampled(opened: Callable[[], Video], frames: np.ndarray, index: int) -> np.ndarray:
-    return opened().read(int(frames[index]))
+    try:
+        return opened().read(int(frames[index]))
+    except IndexError as error:
+        raise FrameError(f"{error} Unpack this video again.") from error
 
 
 def _open_video(path: Path) -> Video:

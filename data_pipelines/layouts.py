@@ -24,6 +24,7 @@ from tqdm import tqdm
 from data_pipelines import bbc_pose, h36m, h36m_files, synthetic
 from data_pipelines.clips import DataError
 from data_pipelines.synthetic import Film, Spec
+from data_pipelines.video import announced
 from ttp_jax.skeletons import BBC7, PENN13
 
 JPEG_QUALITY = 95
@@ -158,10 +159,8 @@ def _write_video(path: Path, frames: np.ndarray, order: np.ndarray) -> None:
     for index in order:
         writer.write(np.ascontiguousarray(frames[index, ..., ::-1]))
     writer.release()
-    written = cv2.VideoCapture(os.fspath(path))  # the writer says nothing of a full disk
-    if int(written.get(cv2.CAP_PROP_FRAME_COUNT)) != len(order):
+    if announced(path) != len(order):  # the writer says nothing of a full disk
         raise DataError(f"{path} was not written as a whole: is the disk full?")
-    written.release()
 
 
 def _in_space(film: Film) -> np.ndarray:

@@ -108,7 +108,8 @@ def open_inputs(
         try:
             clip, files = _open(name, path)
             rows = rule(name, clip.sizes).astype(np.float32)
-            opened.append(dataclasses.replace(clip, boxes=rows, origin=_fingerprint(files, rows)))
+            own = {"origin": _fingerprint(files, rows), "key": _fingerprint(files)}
+            opened.append(dataclasses.replace(clip, boxes=rows, **own))
         except DataError as error:
             left_out.append(LeftOut(path, str(error)))
     if not opened:
@@ -197,16 +198,20 @@ def _look(path: Path) -> list[pictures.Page]:
         return []
 
 
-def _fingerprint(files: Sequence[Path], boxes: np.ndarray) -> str:
-    """Tell a subject's files and boxes from others, without reading long videos as a whole."""
-    digest = hashlib.sha256(boxes.astype(np.float32).tobytes())
+def _fingerprint(files: Sequence[Path], boxes: np.ndarray | None = None) -> str:
+    """Tell a subject's files and boxes from others, without reading long videos as a whole.
+
+    Without boxes of the content alone, whatever the files are called.
+    """
+    digest = hashlib.sha256(b"" if boxes is None else boxes.astype(np.float32).tobytes())
     for each in files:
         # Who reads the frame says what is wrong with its file.
         with contextlib.suppress(OSError), each.open("rb") as file:
             start = file.read(STAMP)
             size = file.seek(0, os.SEEK_END)
             file.seek(max(size - STAMP, 0))
-            digest.update(f"{each.name} {size} ".encode() + start + file.read())
+            name = "" if boxes is None else each.name
+            digest.update(f"{name} {size} ".encode() + start + file.read())
     return digest.hexdigest()[:16]
 
 

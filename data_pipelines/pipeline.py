@@ -120,15 +120,20 @@ def train_pairs(
         )
         return target, source, *maps, joints.astype(np.float32)
 
-    signature = {
-        "target": (np.uint8, (rows, image_size, image_size, 3)),
-        "source": (np.uint8, (rows, image_size, image_size, 3)),
-        "heatmaps": (np.float32, (rows, heatmap_size, heatmap_size, skeleton.size)),
-        "weights": (np.float32, (rows, skeleton.size)),
-        "joints": (np.float32, (rows, skeleton.size, 2)),
-    }
+    signature = _signature(rows, image_size, heatmap_size, skeleton.size)
     stop = np.iinfo(np.int64).max if num_steps is None else start_step + num_steps
     return _parallel_map(build, range(start_step, stop), signature, workers or os.cpu_count() or 1)
+
+
+def _signature(rows: int, image_size: int, heatmap_size: int, joints: int) -> dict:
+    """Types and shapes of a batch, by the names of its arrays."""
+    return {
+        "target": (np.uint8, (rows, image_size, image_size, 3)),
+        "source": (np.uint8, (rows, image_size, image_size, 3)),
+        "heatmaps": (np.float32, (rows, heatmap_size, heatmap_size, joints)),
+        "weights": (np.float32, (rows, joints)),
+        "joints": (np.float32, (rows, joints, 2)),
+    }
 
 
 def draws(

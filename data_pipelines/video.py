@@ -7,10 +7,11 @@ players show.
 
 import itertools
 import os
+import re
 import sys
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -28,6 +29,15 @@ OPEN_VIDEOS = 64  # as many as run side by side on a large device
 EXACT = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
 # First bytes of a picture, and FFmpeg's decoder for it.
 STREAMED = {b"P5": "pgm", b"P6": "ppm", b"\x89P": "png", b"\xff\xd8": "mjpeg", b"BM": "bmp"}
+JPEG_SCAN, JPEG_END = b"\xff\xda", b"\xff\xd9"
+NETPBM = re.compile(
+    rb"P(?P<kind>[56])GAP(?P<width>\d+)GAP(?P<height>\d+)GAP(?P<most>\d+)\s".replace(
+        b"GAP", rb"(?:\s+(?:#[^\n]*\n)*)+"
+    )
+)
+LONGEST_HEADER = 1024  # bytes, with comments
+MOST_BYTES = 6 * MOST_PIXELS  # of a picture
+AT_ONCE = 1 << 16  # bytes: what a pipe holds
 PIPE = "pipe them through `ffmpeg -i INPUT -f image2pipe -c:v ppm -`"
 PATIENCE = 10.0  # seconds that a camera may take to answer
 LEAST_DELAY = {"fflags": "nobuffer", "analyzeduration": "500000"}
@@ -56,10 +66,14 @@ class Video:
     _KEEP = min(32, (os.cpu_count() or 1) + 4)
     _open_ones = LastUsed(OPEN_VIDEOS)
 
-    def __init__(self, path: str | os.PathLike):
+    def __init__(self, path: str | os.PathLike, *, square: bool = True):
         """Count the file's frames.
 
         Warns where the file is cut off.
+
+        Args:
+          path: of the file.
+          square: make pixels square; False for frames as they are stored.
 
         Raises:
           DataError: no video, or not one frame can be decoded.
@@ -67,13 +81,14 @@ class Video:
         self._path = Path(os.path.abspath(os.path.expanduser(path)))
         self._lock = threading.Lock()
         self._container: Any = None
+        self._stream: Any = None
         self._frames: Iterator[av.VideoFrame] = iter(())
         self._next: int = 0  # place of the next frame that the decoder gives
         self._held: dict[int, av.VideoFrame] = {}  # decoded, not yet asked for
         self._bad: set[int] = set()
         self._ahead = True
         self._state = _state(self._path)
-        self.index = video_index.read_index(self._path)
+        self.index = video_index.read_index(self._path, square=square)
         self._keys = set(self.index.keys.tolist())
 
     def __len__(self) -> int:
@@ -160,9 +175,7 @@ class Video:
             return False
         self._start(index)
         try:
-            self._container.seek(
-                int(self.index.stamps[key]), stream=self._container.streams.video[0]
-            )
+            self._container.seek(int(self.index.stamps[key]), stream=self._stream)
         except av.FFmpegError:
             return False
         # What is shown before a key frame may lack what it was predicted from.
@@ -180,10 +193,11 @@ class Video:
         try:
             if _state(self._path) != self._state:
                 raise DataError("the file is another one now.")
-            self._container, stream = video_index.open_file(self._path, ahead=self._ahead)
+            self._container, self._stream = video_index.open_file(self._path, ahead=self._ahead)
         except DataError as error:
             raise self._error(index, "the file was moved or changed") from error
-        self._frames, self._next = video_index.decode(self._container, stream), 0
+        self._frames = video_index.decode(self._container, self._stream)
+        self._next = 0
 
     def _advance(self, index: int) -> av.VideoFrame | None:
         """Decode on to a frame; None where the decoder passes over it."""
@@ -285,7 +299,12 @@ def _device(place: str) -> tuple[str | None, str, dict[str, str]]:
         return "v4l2", f"/dev/video{place}" if place.isdigit() else place, {}
     if sys.platform == "darwin" and place.isdigit():
         return "avfoundation", place, {"framerate": "30"}
-    if sys.platform == "win32" and place.startswith("video="):  # by name: dshow knows no numbers
+    if sys.platform == "win32" and place.isdigit():
+        raise DataError(
+            f"camera {place!r}: Windows has names for cameras: give video=NAME, as `ffmpeg "
+            "-list_devices true -f dshow -i dummy` lists them."
+        )
+    if sys.platform == "win32" and place.startswith("video="):
         return "dshow", place, {}
     return None, place, {"rtsp_transport": "tcp"} if place.startswith("rtsp:") else {}
 
@@ -304,34 +323,75 @@ def pipe_pictures(stream: BinaryIO) -> Iterator[np.ndarray]:
 
 def _streamed(stream: BinaryIO) -> Iterator[av.VideoFrame]:
     read = getattr(stream, "read1", stream.read)  # what is there, without waiting for more
-    data = read(2)
-    while len(data) == 1 and (more := read(1)):
-        data += more
-    if not data:
+    head = read(AT_ONCE)
+    while len(head) == 1 and (more := read(1)):
+        head += more
+    if not head:
         return
-    if data[:2] not in STREAMED:
+    if head[:2] not in STREAMED:
         raise FrameError(f"there are no pictures on standard input that can be read: {PIPE}.")
-    kind, number, waiting = STREAMED[data[:2]], 0, 0
+    kind = STREAMED[head[:2]]
     decoder: Any = av.CodecContext.create(kind, "r")
     decoder.thread_count, decoder.options = 1, {"max_pixels": str(MOST_PIXELS)}
+    packets = _netpbm(read, head) if kind in ("pgm", "ppm") else _parsed(decoder, read, head)
+    bad = None
+    for number, packet in enumerate(packets):
+        if bad is not None:  # the last one may be unfinished
+            warnings.warn(f"picture {bad} can't be decoded: left out.", stacklevel=3)
+            bad = None
+        packet.is_keyframe = True  # else a PNG counts as the difference to the one before it
+        try:
+            yield from decoder.decode(packet)
+        except av.FFmpegError:
+            bad = number
+
+
+def _parsed(decoder, read: Callable[[int], bytes], data: bytes) -> Iterator[av.Packet]:
+    """Cut a stream into pictures where FFmpeg's parser of their kind sees one end."""
+    waiting = 0
     while True:
         waiting += len(data)
         packets = decoder.parse(data or None)
-        if kind == "mjpeg" and data.endswith(b"\xff\xd9"):  # else it waits for the next one's start
+        if data.endswith(JPEG_END):  # else it waits for the start of the next
             packets += decoder.parse(None)
         for packet in packets:
-            waiting = 0
-            try:
-                yield from decoder.decode(packet)
-            except av.FFmpegError:
-                if data:
-                    warnings.warn(f"picture {number} can't be decoded: left out.", stacklevel=3)
-            number += 1
-        if waiting > 6 * MOST_PIXELS:
-            raise FrameError(f"picture {number} has no end. If others follow it, {PIPE}.")
+            waiting, picture = 0, bytes(packet)
+            # Of an unfinished JPEG the decoder would make up the rest.
+            if decoder.name != "mjpeg" or picture.rfind(JPEG_END) > picture.rfind(JPEG_SCAN):
+                yield packet
+        if waiting > MOST_BYTES:
+            raise FrameError(
+                f"a picture on standard input has no end. If others follow it, {PIPE}."
+            )
         if not data:
             return
-        data = read(1 << 16)
+        data = read(AT_ONCE)
+
+
+def _netpbm(read: Callable[[int], bytes], data: bytes) -> Iterator[av.Packet]:
+    """The same of PPM and PGM: FFmpeg's parser loses one whose header comes in two pieces."""
+    for number in itertools.count():
+        while (
+            not (head := NETPBM.match(data)) and len(data) < LONGEST_HEADER and (more := read(64))
+        ):
+            data += more
+        if not head:
+            if not data or (len(data) < LONGEST_HEADER and data[:1] == b"P"):
+                return  # the sender stopped
+            raise FrameError(f"picture {number} on standard input is no PPM: {PIPE}.")
+        width, height, most = (int(head[name]) for name in ("width", "height", "most"))
+        length = width * height * (3 if head["kind"] == b"6" else 1) * (2 if most > 255 else 1)
+        if length > MOST_BYTES:
+            raise FrameError(f"picture {number} on standard input says it is {width} x {height}.")
+        parts, missing = [data], head.end() + length - len(data)
+        while missing > 0 and (more := read(min(missing, 1 << 20))):
+            parts.append(more)
+            missing -= len(more)
+        if missing > 0:
+            return
+        whole = b"".join(parts)
+        data = whole[head.end() + length :]
+        yield av.Packet(whole[: head.end() + length])
 
 
 def _upright(frame: av.VideoFrame) -> np.ndarray:

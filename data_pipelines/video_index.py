@@ -21,8 +21,7 @@ from data_pipelines.locate import BAR_DELAY
 
 # Containers that are read. Others that FFmpeg knows include playlists, which name further files.
 CONTAINERS = (
-    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,asf,flv,ogg,"
-    "mpegvideo,m4v,h264,hevc,av1,obu,ivf,mjpeg,dv,mxf,nut,rm,wtv,h263,h261"
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,mpegvideo,asf,flv,ogg,dv,mxf,nut"
 )
 MOST_PIXELS = 2**27  # of a frame, as many as 16K has; a header that claims more is damaged
 THREADS = min(4, os.cpu_count() or 1)  # of one decoder; each holds frames of its own
@@ -68,10 +67,31 @@ class Index(NamedTuple):
     note: str
 
 
-def read_index(path: Path) -> Index:
+def picture_size(path: Path, *, square: bool = True) -> tuple[int, int]:
+    """Height and width of the upright pictures, by the first frame; see `read_index`."""
+    container, stream = open_file(path)
+    with container:
+        first, shape = _first(path, container, stream), stream.sample_aspect_ratio
+    size = squared((first.height, first.width), shape if square else None)
+    return (size[1], size[0]) if turn_of(first).swap else size
+
+
+def _first(path: Path, container, stream) -> av.VideoFrame:
+    """Decode the first frame; raises DataError where there is none."""
+    frame = next(decode(container, stream), None)
+    if frame is None:
+        raise _nothing(path)
+    return frame
+
+
+def read_index(path: Path, *, square: bool = True) -> Index:
     """Count the frames of a file; a progress bar shows if that takes long.
 
     Warns where the file is cut off.
+
+    Args:
+      path: of the file.
+      square: whether pixels are made square.
 
     Raises:
       DataError: no video, or not one frame can be decoded.
@@ -81,11 +101,11 @@ def read_index(path: Path) -> Index:
         packets = _packets(container, stream)
     container, stream = open_file(path)
     with container:
-        first = next(decode(container, stream), None)
-        if first is None:
-            raise DataError(f"{path} has no frame that can be decoded: copy it again.")
+        first = _first(path, container, stream)
         shape, time_base, announced = stream.sample_aspect_ratio, stream.time_base, stream.frames
         header = (stream.average_rate, stream.guessed_rate, stream.base_rate)
+        if container.format.name == "asf":  # which says nothing; these are guesses
+            header = ()
         numbered = container.format.name == "avi"  # its packets, in the order of the file
         codec = stream.codec_context.codec
     found: list[Any] = packets.stamps
@@ -95,6 +115,8 @@ def read_index(path: Path) -> Index:
         found = sorted(found)
     else:
         found = [s for s in _decode_all(path, announced) if s is None or s != packets.broken]
+    if not found:
+        raise _nothing(path)
     count, stamps, keys = len(found), None, np.zeros(1, int)
     if None not in found and (np.diff(found) > 0).all():
         stamps = np.array(found, np.int64)
@@ -103,9 +125,13 @@ def read_index(path: Path) -> Index:
     if packets.cut:
         _warn_of_cut(path, count, times)
     stored, turn = (first.height, first.width), turn_of(first)
-    size = squared(stored, shape)
+    size = squared(stored, shape if square else None)
     upright = (size[1], size[0]) if turn.swap else size
     return Index(count, stamps, keys, times, rate, upright, turn, _note(stored, size, shape))
+
+
+def _nothing(path: Path) -> DataError:
+    return DataError(f"{path} has no frame that can be decoded: copy it again.")
 
 
 def _warn_of_cut(path: Path, count: int, times: np.ndarray | None) -> None:
@@ -140,25 +166,38 @@ def open_file(path: Path, *, ahead: bool = False) -> tuple[Any, Any]:
             container_options={"format_whitelist": CONTAINERS, "protocol_whitelist": "file"},
             metadata_errors="ignore",
         )
+        if not container.streams:
+            container.close()
+            raise ValueError("its index is missing.")
     except (av.FFmpegError, OSError, ValueError) as error:
         raise DataError(
             f"{path} is no video that FFmpeg can open, or its end is missing: copy it again, or "
             "convert it to mp4."
         ) from error
+    try:
+        stream = _pictures_of(path, container)
+    except DataError:
+        container.close()
+        raise
+    stream.thread_type, stream.codec_context.thread_count = "AUTO" if ahead else "SLICE", THREADS
+    return container, stream
+
+
+def _pictures_of(path: Path, container):
+    """The video stream of a container; raises DataError where it has none that can be decoded."""
     cover = av.stream.Disposition.attached_pic  # the picture of an album, say
-    streams = [s for s in container.streams.video if not s.disposition & cover]
-    wrong = "has no pictures, or of a kind that FFmpeg can't decode: convert it to mp4."
-    if streams and streams[0].codec_context is not None:
-        stream, codec = streams[0], streams[0].codec_context
-        if codec.width * codec.height <= MOST_PIXELS:
-            stream.thread_type, codec.thread_count = "AUTO" if ahead else "SLICE", THREADS
-            return container, stream
-        wrong = (
-            f"says that its frames have {codec.width} x {codec.height} pixels: it is damaged, or "
-            "too large to be read. Copy it again, or convert it to smaller frames."
+    streams = [stream for stream in container.streams.video if not stream.disposition & cover]
+    codec = streams[0].codec_context if streams else None
+    if codec is None:
+        raise DataError(
+            f"{path} has no pictures, or of a kind that FFmpeg can't decode: convert it to mp4."
         )
-    container.close()
-    raise DataError(f"{path} {wrong}")
+    if codec.width * codec.height > MOST_PIXELS:
+        raise DataError(
+            f"{path} says that its frames have {codec.width} x {codec.height} pixels: it is "
+            "damaged, or too large to be read. Copy it again, or convert it to smaller frames."
+        )
+    return streams[0]
 
 
 def _check_file(path: Path) -> None:
@@ -221,7 +260,7 @@ def _packets(container, stream) -> _Packets:
     kind, announced = container.format.name, (container.duration or 0) / av.time_base
     if "mov" in kind:  # whose header lists the frames
         cut |= stream.frames > len(stamps) + hidden
-    elif "matroska" in kind:
+    elif kind in ("matroska,webm", "flv"):
         cut |= announced - end > max(CUT_SECONDS, CUT_SHARE * announced)
     return _Packets(stamps, keys, stamps.pop() if broken else None, cut or broken)
 
@@ -251,22 +290,33 @@ def clock(
 
     Args:
       stamps: ascending int64 [T], in `unit` seconds; None where they tell nothing.
-      header: rates that the file claims, the most trusted first; may be wrong.
+      header: rates that the file claims, the most trusted first; some are estimates.
       count: T.
     """
-    claimed = [float(rate) for rate in header if rate]
+    common = [rate * slow for slow in (1.0, 1000 / 1001) for rate in COMMON_RATES]
+    claimed = [_common_or(float(rate), common) for rate in header if rate]
     places = np.arange(count)
     if stamps is None or count < 2:
         rate = claimed[0] if claimed else None
         return (places / rate if rate else None), rate
     seconds = (stamps - stamps[0]) * float(unit)
     mean = (count - 1) / seconds[-1]
-    common = [rate * slow for rate in COMMON_RATES for slow in (1.0, 1000 / 1001)]
-    common.sort(key=lambda rate: abs(rate - mean))
-    for rate in (*claimed, *common[:4]):
-        if np.abs(places / rate - seconds).max() <= 1.001 * float(unit):
-            return places / rate, rate
-    return seconds, mean
+    near = sorted(common, key=lambda rate: abs(rate - mean))[:4]
+    errors = {rate: places / rate - seconds for rate in (*claimed, *near)}
+    fit = [rate for rate, error in errors.items() if np.abs(error).max() <= 1.001 * float(unit)]
+    if not fit:
+        return seconds, mean
+    # What the file claims, if it fits. Else the best one; a few frames don't tell 30 from 29.97.
+    best = min(
+        fit, key=lambda r: (r not in claimed, round((errors[r] ** 2).mean() / float(unit) ** 2, 1))
+    )
+    return places / best, best
+
+
+def _common_or(rate: float, common: list[float]) -> float:
+    """The common rate that a rounded one (29.97) means, or the rate itself."""
+    nearest = min(common, key=lambda each: abs(each - rate))
+    return nearest if abs(nearest / rate - 1) < 1e-4 else rate
 
 
 def squared(stored: tuple[int, int], shape: Fraction | None) -> tuple[int, int]:

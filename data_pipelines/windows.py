@@ -16,6 +16,7 @@ from ttp_jax import geometry
 
 WINDOW_MULTIPLE = 64  # windows' sides are rounded up to this, so that jit meets few shapes
 NAMED_FRAMES = 5  # unreadable frames that one warning names
+KEPT_BYTES = 2**28  # of a subject's windows: 1,300 frames of 128 px crops at oversample 2
 
 
 class Windows(NamedTuple):
@@ -75,7 +76,8 @@ def window_shape(picture_size: tuple[int, ...], pixels: float, context: float) -
 class SubjectFrames:
     """The frames of a clip as personalization takes them: windows of one size, one after the other.
 
-    However long the clip is, only a few frames are held at a time.
+    Windows that were cut are kept, `KEPT_BYTES` of them at most: passes after the first decode
+    nothing again. However long the clip is, only a few whole pictures are held at a time.
 
     Attributes:
       clip: the clip, without its labels.
@@ -110,6 +112,7 @@ class SubjectFrames:
         self.errors: dict[int, FrameError] = {}
         self.digests: dict[int, bytes] = {}
         self._warned = False
+        self._kept: dict[int, tuple[np.ndarray, tuple[float, int, int]]] = {}
         self._crops = geometry.box_to_crop(clip.boxes.astype(np.float64)).astype(np.float32)
         self._pixels = math.inf if oversample is None else oversample * image_size
         self.shape = window_shape(self._first_picture().shape[:2], self._pixels, context)
@@ -150,6 +153,8 @@ class SubjectFrames:
 
     def _window(self, index: int) -> tuple[np.ndarray, tuple[float, int, int]] | None:
         """One frame's window and view; None if it can't be read."""
+        if index in self._kept:
+            return self._kept[index]
         try:
             picture = self.clip.read(index)
         except FrameError as error:
@@ -157,7 +162,10 @@ class SubjectFrames:
             return None
         if index not in self.digests:  # passes after the first needn't
             self.digests[index] = hashlib.sha256(np.ascontiguousarray(picture).data).digest()
-        return window_of(picture, self._crops[index], self.shape, self._pixels)
+        row = window_of(picture, self._crops[index], self.shape, self._pixels)
+        if (len(self._kept) + 1) * row[0].nbytes <= KEPT_BYTES:
+            self._kept[index] = row
+        return row
 
     def _stacked(self, indices: Sequence[int], rows: list, size: int | None) -> Windows:
         size = len(rows) if size is None else size

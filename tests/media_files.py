@@ -1,7 +1,9 @@
 """Videos and pictures for tests: drawn, turned, damaged."""
 
 import struct
+from fractions import Fraction
 
+import av
 import cv2
 import numpy as np
 from PIL import Image
@@ -87,3 +89,29 @@ def damaged(path, frames):
         (size,) = struct.unpack("<I", data[start - 4 : start])
         data[start : start + size] = bytes(size)
     path.write_bytes(data)
+
+
+def encode(path, pictures, rate=30, codec="libx264", stamps=None, unit=None, pix="yuv420p", **more):
+    """Write RGB pictures with FFmpeg; stamps are times of the frames in `unit` seconds."""
+    container = more.pop("container", {})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w", options=container) as file:
+        options = {name.replace("__", "-"): str(value) for name, value in more.items()}
+        stream = file.add_stream(codec, rate=Fraction(rate), options=options)
+        stream.height, stream.width = pictures[0].shape[:2]
+        stream.pix_fmt = pix
+        if unit:
+            stream.codec_context.time_base = unit
+        for i, picture in enumerate(pictures):
+            frame = av.VideoFrame.from_ndarray(picture, "rgb24")
+            if stamps is not None:
+                frame.pts, frame.time_base = int(stamps[i]), unit
+            file.mux(stream.encode(frame))
+        file.mux(stream.encode())
+    return path
+
+
+def noisy(count, size=SIZE):
+    """Painted pictures that differ from their neighbours all over."""
+    rng = np.random.default_rng(0)
+    return [painted(i, size) + rng.integers(0, 9, (*size, 3), np.uint8) for i in range(count)]

@@ -11,10 +11,11 @@ import small_run
 import ttp_jax
 from data_pipelines import windows
 from data_pipelines.clips import Clip
-from ttp_jax import api, people
+from ttp_jax import inputs, people
 from ttp_jax.checkpoint import ModelFile, fingerprint, write_model
 from ttp_jax.runs import experiment
-from ttp_jax.runs.batch import Runner, subject_key
+from ttp_jax.runs.batch import Runner
+from ttp_jax.runs.starts import subject_key
 from ttp_jax.skeletons import PENN13
 from ttp_jax.verbs import export
 
@@ -143,7 +144,7 @@ def test_windows_are_those_of_the_pipeline(picture_size):
         crop = np.float32([rng.uniform(0, width), rng.uniform(0, height), rng.uniform(20, 350)])
         expected, view = windows.window_of(picture, crop, shape, 2.0 * SIZE)
         window = np.zeros_like(expected)
-        assert api._cut(picture, crop, 2 * SIZE, out=window) == view
+        assert inputs.cut(picture, crop, 2 * SIZE, out=window) == view
         difference = np.abs(window.astype(int) - expected)
         assert difference.max() <= 1, crop
         assert (window.any(-1) == expected.any(-1)).all()
@@ -162,8 +163,8 @@ def test_joints_of_a_large_picture_are_those_of_the_small_one(model, frames):
 def test_a_large_video_takes_little_of_the_device():
     """A frame takes the window's bytes, whatever the camera; numpy's broadcasting makes a video."""
     video = np.broadcast_to(np.uint8(7), (9, 1080, 1920, 3))
-    pictures, crops = api._checked(video, [600, 100, 1000, 1000])
-    chunks = list(api._chunks(pictures, crops, SIZE))
+    pictures, crops = inputs.checked(video, [600, 100, 1000, 1000])
+    chunks = list(inputs.chunks(pictures, crops, SIZE, 8))
     assert [int(chunk.valid.sum()) for chunk in chunks] == [8, 1]
     for chunk in chunks:
         assert chunk.pictures.shape == (8, 4 * SIZE, 4 * SIZE, 3)
@@ -329,6 +330,22 @@ def test_a_baseline_can_only_predict(tmp_path, shallow):
     path = written(tmp_path / "baseline.npz", config)
     with pytest.raises(ValueError, match="baseline has no self-supervised task"):
         ttp_jax.personalize(ttp_jax.load(path), np.zeros((2, 32, 32, 3), np.uint8))
+
+
+def test_a_baseline_is_adapted_by_a_method_that_needs_no_task(tmp_path, shallow):
+    config = experiment_of()
+    config.model.method = "baseline"
+    model = ttp_jax.load(written(tmp_path / "baseline.npz", config))
+    rng = np.random.default_rng(0)
+    frames = rng.integers(0, 256, (4, 32, 32, 3), np.uint8)
+    result = ttp_jax.personalize(model, frames, method="bn")
+    assert all(path.startswith("batch_stats/") for path in result.state) and result.updates == 4
+    assert not np.array_equal(result.likelihood, result.before_likelihood)
+    # The model of that person, from its state as from a file.
+    for adapted in (result.model, model.with_state(result.state)):
+        np.testing.assert_array_equal(adapted.predict(frames)[1], result.likelihood)
+    with pytest.raises(ValueError, match="a state fits the model"):
+        model.with_state({"batch_stats/encoder/bn1/mean": np.zeros(3)})
 
 
 def test_quarter_turns_are_not_told_in_turned_pictures(tmp_path, shallow):

@@ -1,6 +1,7 @@
 """Boxes that users give: regions and files."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -32,7 +33,6 @@ def test_fixed_region(two):
         ("nan,2,10,12", 'boxes "nan,2,10,12": .* has no area'),
         ("0,0,99999,99999", "far larger than frame . of ., which is"),
         ("0.2,0.1,0.6,0.9", "less than 3 pixels wide or high in frame . of ., which is"),
-        ("30,2,60,12", "outside frame 1 of b, which is 20 x 20 pixels: give pixels of the upright"),
         (
             "1,2,3",
             'boxes is "1,2,3": expected "whole", a region "x1,y1,x2,y2" or',
@@ -45,6 +45,14 @@ def test_fixed_region(two):
 def test_unusable_boxes(two, boxes, message):
     with pytest.raises(DataError, match=message):
         media.clips(two, boxes=boxes)
+
+
+def test_a_region_outside_the_pictures_of_one_subject_is_that_one_s_error(two):
+    found, left_out = media.open_inputs(two, boxes="30,2,60,12")
+    assert [clip.name for clip in found] == ["a"]
+    assert [one.path.name for one in left_out] == ["b"]
+    message = "outside frame 1 of b, which is 20 x 20 pixels: give pixels of the upright picture"
+    assert message in left_out[0].reason
 
 
 def rows(*lines, header="subject,frame,x1,y1,x2,y2"):
@@ -94,19 +102,44 @@ def test_subject_and_further_columns_are_optional(two, tmp_path):
         ),
         (["a,0,0"], "line 2: expected five numbers, got frame '0', x1 '0', y1 None"),
         (["a,0,64,0,80,9"], "line 2: .* outside frame 0 of a, which is 64 x 48 pixels"),
-        (["a,0,0,0,9,9", "b,1,21,0,30,9"], "line 3: .* outside frame 1 of b.* 20 x 20"),
-        (["a,0,0,0,9,9", "c,0,0,0,9,9"], "line 3: no subject c: expected a, b"),
         ([",0,0,0,9,9"], "line 2 names no subject, but there are 2: .*with a, b"),
         (["a,1,0,0,9,9", "a,1,0,0,9,9"], "line 3: a second box for frame 1 of a"),
-        (["a,1,0,0,9,9"], "holds no box of b: add one row"),
         ([], "holds no box: expected columns frame"),
     ],
 )
 def test_unusable_row_names_file_and_row(two, tmp_path, lines, message):
     path = tmp_path / "boxes.csv"
     path.write_text(rows(*lines))
-    with pytest.raises(DataError, match=f"boxes.csv,? {message}"):
+    with pytest.raises(DataError, match=f"(?s)boxes.csv,? {message}"):
         media.clips(two, boxes=path)
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("b,1,21,0,30,9", "line 3: the box .* outside frame 1 of b, which is 20 x 20"),
+        ("b,2,0,0,9,9", "line 3: b has no frame 2: its 2 frames count from 0"),
+        ("b,0,0,,9,9", "line 3: expected five numbers"),
+        ("c,0,0,0,9,9", "holds no box of b, but of a, c: add one row"),
+        ("c,nonsense", "holds no box of b, but of a, c"),
+    ],
+)
+def test_what_is_wrong_with_one_subject_s_boxes_stops_no_other(two, tmp_path, row, message):
+    path = tmp_path / "boxes.csv"
+    path.write_text(rows("a,0,0,0,9,9", row))
+    (clip,), (left_out,) = media.open_inputs(two, boxes=path)
+    assert clip.name == "a" and clip.boxes[5].tolist() == [0, 0, 9, 9]
+    assert left_out.path.name == "b" and re.search(f"boxes.csv,? {message}", left_out.reason)
+
+
+def test_a_file_serves_some_of_its_subjects_whatever_became_of_the_others(two, tmp_path):
+    path = tmp_path / "boxes.csv"
+    path.write_text(rows("a,0,0,0,9,9", "b,0,1,1,9,9", "gone,0,broken,row"))
+    (clip,) = media.clips(two / "a.mp4", boxes=path)
+    assert clip.boxes[0].tolist() == [0, 0, 9, 9]
+    (two / "a.mp4").write_bytes(b"damaged")
+    (clip,), (left_out,) = media.open_inputs(two, boxes=path)
+    assert clip.name == "b" and "a.mp4 is no video" in left_out.reason
 
 
 @pytest.mark.parametrize(
@@ -124,10 +157,11 @@ def test_unusable_row_names_file_and_row(two, tmp_path, lines, message):
         ("b.json", b'{"frame": 0}', "b.json: expected a list of objects"),
         (
             "b.json",
-            b'[{"frame": 0, "x1": [1]}]',
+            b'[{"subject": "a", "frame": 0, "x1": [1]}]',
             r"entry 1: expected five numbers, got frame 0, x1 \[1\]",
         ),
         ("b.json", b"[]", "b.json holds no box"),
+        ("b.json", b"[" * 100_000, "b.json is no JSON"),
     ],
 )
 def test_unusable_file_of_boxes(two, tmp_path, name, content, message):

@@ -7,10 +7,10 @@ import shutil
 import subprocess
 import sys
 
-import cv2
 import jax
 import pytest
 
+from data_pipelines import video
 from ttp_jax.checkpoint import SHIPPED
 from ttp_jax.verbs import doctor
 
@@ -88,8 +88,8 @@ def test_the_features_are_found_and_read():
 
 def test_a_video_that_cannot_be_read_back_is_a_problem(monkeypatch):
     assert doctor.video()[0] == "ok"
-    opened = cv2.VideoCapture
-    monkeypatch.setattr(cv2, "VideoCapture", lambda path: opened(f"{path}.missing"))
+    opened = video.Video
+    monkeypatch.setattr(video, "Video", lambda path: opened(f"{path}.missing"))
     mark, text = doctor.video()
     assert mark == "PROBLEM" and "0 of 5 frames" in text
 

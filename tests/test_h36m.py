@@ -12,6 +12,7 @@ import pytest
 from data_pipelines import clips as clips_lib
 from data_pipelines import h36m, layouts, windows
 from data_pipelines.clips import DataError, FrameError, LastUsed
+from data_pipelines.video import Video
 from ttp_jax import geometry
 from ttp_jax.skeletons import H36M16
 
@@ -242,7 +243,8 @@ def test_missing_damaged_and_unlabelled_videos_are_named(official):
         h36m.clips(official, "test")
     for damage in (b"", b"no video", whole[:-200]):
         path.write_bytes(damage)
-        with pytest.raises(DataError, match="Walking 1.54138969.mp4 is cut off or no video.*again"):
+        wrong = "is (empty|no video that FFmpeg can open).* Unpack that video again"
+        with pytest.raises(DataError, match=f"Walking 1.54138969.mp4 {wrong}"):
             h36m.clips(official, "test")
     path.write_bytes(whole)
     (path.parent / "Walking 2.60457274.mp4").write_bytes(whole)
@@ -309,7 +311,7 @@ def test_frames_in_any_order_from_many_threads(official):
 
 
 def test_few_decoders_stay_open(official, monkeypatch):
-    monkeypatch.setattr(h36m._Video, "_open", LastUsed(2))
+    monkeypatch.setattr(Video, "_open_ones", LastUsed(2))
     clips = h36m.clips(official, "train")
 
     def turn():
@@ -319,23 +321,16 @@ def test_few_decoders_stay_open(official, monkeypatch):
 
     folder = pathlib.Path("/proc/self/fd")
     turn()
-    assert len(h36m._Video._open._used) == 2
+    assert len(Video._open_ones._used) == 2
     if folder.is_dir():
         targets = [os.path.realpath(p) for p in folder.iterdir()]
         here = os.path.realpath(official)
-        assert sum(t.endswith(".mp4") and t.startswith(here) for t in targets) == 2
+        assert sum(t.endswith(".mp4") and t.startswith(here) for t in targets) <= 2
 
 
 def test_frames_that_cannot_be_decoded_are_named(official):
-    clip = h36m.clips(official, "test")[1]
     path = official / "S9" / "Videos" / f"WalkDog.{CAMERA}.mp4"
-    whole = path.read_bytes()
-    write_video(path, 10)
-    assert number_in(clip.read(0)) == 0
-    with pytest.raises(
-        FrameError, match="WalkDog.54138969.mp4: frame 201 can't be decoded. Unpack"
-    ):
-        clip.read(1)
+    clip, whole = h36m.clips(official, "test")[1], path.read_bytes()
     path.unlink()
     with pytest.raises(
         FrameError, match="WalkDog.54138969.mp4 can't be read: No such file.*Unpack"
@@ -343,6 +338,13 @@ def test_frames_that_cannot_be_decoded_are_named(official):
         clip.read(1)
     path.write_bytes(whole)
     assert number_in(clip.read(1)) == 200
+    shorter = h36m.clips(official, "test")[1]
+    write_video(path, 10)
+    assert number_in(shorter.read(0)) == 0
+    with pytest.raises(
+        FrameError, match="WalkDog.54138969.mp4 has 10 frames, but no frame 200. Unpack"
+    ):
+        shorter.read(1)
 
 
 def test_one_subject_is_all_recordings_of_a_person(official):

@@ -18,7 +18,7 @@ ORDER = (
     "presence", "warning_signs", "fetch", "conv", "models", "losses", "tflite_file", "tflite",
     "convert", "visualize", "track",
     "exports", "report", "state", "settings", "tasks", "steps", "memory", "crops", "methods", "ttp",
-    "parallel", "checkpoint", "people", "driver", "api",
+    "parallel", "checkpoint", "people", "driver", "inputs", "api",
 )  # fmt: skip
 CORE = {*ORDER} - {"api"}  # which is for programs of others
 # What each floor may import of the project's own, beside itself.

@@ -7,7 +7,8 @@ import pytest
 from media_files import number_of, write_picture, write_video
 
 from data_pipelines import media
-from data_pipelines.clips import DataError, FrameError
+from data_pipelines.clips import DataError, FrameError, part
+from data_pipelines.video import Video
 
 
 def test_folder_of_subjects(tmp_path):
@@ -110,3 +111,67 @@ def test_without_permission(tmp_path):
             media.clips(tmp_path / "me")
     finally:
         (tmp_path / "me").chmod(0o700)
+
+
+def test_a_bad_file_among_several_is_left_out_and_named(tmp_path):
+    good, empty = write_video(tmp_path / "a.mp4", 3), tmp_path / "b.mp4"
+    empty.touch()
+    with pytest.warns(UserWarning, match="left out: .*b.mp4 is empty"):
+        (clip,) = media.clips(tmp_path)
+    assert clip.name == "a"
+    found, left_out = media.open_inputs(tmp_path)
+    assert [clip.name for clip in found] == ["a"] and [one.path for one in left_out] == [empty]
+    assert "b.mp4 is empty (0 bytes): copy it again" in left_out[0].reason
+    good.write_bytes(b"nothing")
+    with pytest.raises(DataError, match="(?s)none of the 2 inputs.*a.mp4 is no video.*b.mp4 is em"):
+        media.open_inputs(tmp_path)
+
+
+def test_everything_that_looks_like_media_is_a_subject_or_left_out(tmp_path):
+    """By name, by pattern and in folders: nothing is passed over in silence."""
+    write_video(tmp_path / "good.mp4", 3)
+    write_picture(tmp_path / "one.png")
+    write_picture(tmp_path / "mixed" / "1.png")
+    write_video(tmp_path / "mixed" / "a.mp4", 2)
+    (tmp_path / "empty folder").mkdir()
+    for name in ("raw.CR3", "film.braw", "notes.txt", "table.csv", "Thumbs.db"):
+        (tmp_path / name).write_bytes(b"something")
+    named = ["good.mp4", "one.png", "mixed", "empty folder", "raw.CR3", "notes.txt"]
+    found, left_out = media.open_inputs([tmp_path / name for name in named])
+    assert [clip.name for clip in found] == ["good"]
+    assert {one.path.name for one in left_out} == set(named) - {"good.mp4"}
+    reasons = {one.path.name: one.reason for one in left_out}
+    assert "is one picture: name its folder" in reasons["one.png"]
+    assert "holds pictures (1.png) beside other subjects" in reasons["mixed"]
+    assert "holds no video" in reasons["empty folder"]
+    assert "of a kind that isn't read: convert it" in reasons["raw.CR3"]
+    assert "notes.txt is no video by its name" in reasons["notes.txt"]
+    found, left_out = media.open_inputs(str(tmp_path / "*.*"))  # text and tables are no media
+    assert {one.path.name for one in left_out} == {"one.png", "raw.CR3", "film.braw"}
+    (tmp_path / "one.png").unlink()
+    (tmp_path / "mixed/a.mp4").unlink()
+    found, left_out = media.open_inputs(tmp_path)
+    assert [clip.name for clip in found] == ["good", "mixed"]
+    assert {one.path.name for one in left_out} == {"raw.CR3", "film.braw"}
+    found, left_out = media.open_inputs(tmp_path / "mixed")
+    assert len(found) == 1 and not left_out
+
+
+def test_frames_of_pictures_keep_their_files_names(tmp_path):
+    for number in (1, 3, 10, 12):
+        write_picture(tmp_path / f"img{number}.png", number)
+    (clip,) = media.clips(tmp_path)
+    assert clip.frame_names == ("img1.png", "img3.png", "img10.png", "img12.png")
+    assert clip.times is None and clip.frames_per_second is None
+    some = part(clip, "1-", 2)
+    assert some.frame_names == ("img3.png", "img12.png")
+    assert [number_of(some.read(i)) for i in range(2)] == [3, 12]
+
+
+def test_home_is_found(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write_video(tmp_path / "a.mp4", 2)
+    (tmp_path / "boxes.csv").write_text("frame,x1,y1,x2,y2\n0,1,2,30,40\n")
+    (clip,) = media.clips("~/a.mp4", boxes="~/boxes.csv")
+    assert clip.num_frames == 2 and clip.boxes[0].tolist() == [1, 2, 30, 40]
+    assert len(Video("~/a.mp4")) == 2

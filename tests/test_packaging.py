@@ -11,10 +11,12 @@ import tomllib
 
 import pytest
 from packaging.requirements import Requirement
+from setuptools import find_packages
 
 ROOT = pathlib.Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
-PACKAGES = PROJECT["tool"]["setuptools"]["packages"]
+SETUPTOOLS = PROJECT["tool"]["setuptools"]
+PACKAGES = find_packages(str(ROOT), include=SETUPTOOLS["packages"]["find"]["include"])
 TOPS = sorted({package.split(".")[0] for package in PACKAGES})
 
 
@@ -36,19 +38,23 @@ def test_every_package_goes_into_the_wheel():
     found = {
         str(path.parent.relative_to(ROOT)).replace(os.sep, ".")
         for top in TOPS
-        for path in (ROOT / top).rglob("__init__.py")
+        for path in (ROOT / top).rglob("*.py")
     }
-    assert found == set(PACKAGES)
+    assert found == set(PACKAGES) and {"ttp_jax", "data_pipelines", "configs"} <= found
 
 
 def test_every_file_beside_the_code_goes_into_the_wheel():
-    patterns = PROJECT["tool"]["setuptools"]["package-data"]
+    patterns = [
+        f"{package.replace('.', '/')}/{pattern}"
+        for package, each in SETUPTOOLS["package-data"].items()
+        for pattern in each
+    ]
     for top in TOPS:
         for path in (ROOT / top).rglob("*"):
             if path.is_dir() or path.suffix == ".py" or "__pycache__" in path.parts:
                 continue
-            name = str(path.relative_to(ROOT / top))
-            assert any(fnmatch.fnmatch(name, p) for p in patterns.get(top, [])), f"{top}/{name}"
+            name = path.relative_to(ROOT).as_posix()
+            assert any(fnmatch.fnmatch(name, pattern) for pattern in patterns), name
 
 
 def test_the_extras_ask_jax_for_what_it_has():
@@ -67,12 +73,11 @@ def test_importing_the_package_is_light():
 
 
 def test_the_container_gets_what_the_wheel_is_made_of():
-    setuptools = PROJECT["tool"]["setuptools"]
     needed = {"pyproject.toml", PROJECT["project"]["readme"], "requirements.txt", "LICENSE"}
-    needed |= {f"{name}.py" for name in setuptools["py-modules"]} | {f"{top}/" for top in TOPS}
+    needed |= {f"{name}.py" for name in SETUPTOOLS["py-modules"]} | {f"{top}/" for top in TOPS}
     lines = (ROOT / ".dockerignore").read_text().splitlines()
     assert needed <= {line[1:] for line in lines if line.startswith("!")}
-    assert setuptools["dynamic"]["dependencies"]["file"] == ["requirements.txt"]
+    assert SETUPTOOLS["dynamic"]["dependencies"]["file"] == ["requirements.txt"]
 
 
 @pytest.mark.slow

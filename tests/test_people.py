@@ -41,6 +41,15 @@ def test_low_rank_keeps_the_best_matrix_of_that_rank(tmp_path):
     np.testing.assert_allclose(kept, delta()["head/bias"], rtol=1e-3, atol=6e-8)
 
 
+@pytest.mark.parametrize("form", ["fp16", "rank2"])
+def test_batch_statistics_keep_every_bit_in_all_forms(tmp_path, form):
+    """A variance that falls from 1000.3 to 0.01 would be negative by half precision."""
+    path = "batch_stats/encoder/bn1/var"
+    wanted = np.array([-1000.29, 1e-9], np.float32)
+    people.write(tmp_path / "a.npz", {path: wanted}, form, {})
+    np.testing.assert_array_equal(people.read(tmp_path / "a.npz").delta[path], wanted)
+
+
 def test_smaller_forms_are_smaller(tmp_path):
     rng = np.random.default_rng(0)
     kernel = {"kernel": rng.normal(size=(3, 3, 64, 64)).astype(np.float32)}

@@ -1,12 +1,18 @@
 """Picture files of every kind, whole and damaged."""
 
+import io
+import pathlib
+import struct
+import subprocess
+import sys
 import warnings
+import zlib
 
 import cv2
 import numpy as np
 import pytest
 from media_files import SIZE, WHOLE, number_of, painted, write_picture
-from PIL import Image
+from PIL import Image, ImageOps, TiffImagePlugin, features
 
 from data_pipelines import media, pictures, windows
 from data_pipelines.clips import DataError, FrameError
@@ -114,3 +120,213 @@ def test_folder_without_a_readable_picture(tmp_path):
         (tmp_path / f"{i}.png").write_bytes(b"nothing")
     with pytest.raises(DataError, match="none of the 3 pictures in .* can be read. .*0.png"):
         media.clips(tmp_path)
+
+
+# What cameras store in 16 bits
+
+
+def write_deep(path, pixels):
+    assert pixels.dtype == np.uint16 and cv2.imwrite(str(path), pixels)
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
+def test_deep_pictures_are_scaled_by_the_bits_that_they_use(tmp_path, suffix, channels, bits):
+    rng = np.random.default_rng(0)
+    shape = SIZE if channels == 1 else (*SIZE, channels)
+    pixels = rng.integers(0, 1 << bits, shape).astype(np.uint16)
+    pixels.flat[0] = (1 << bits) - 1
+    if channels == 4:
+        pixels[..., 3] = (1 << bits) - 1  # opaque
+    path = write_deep(tmp_path / f"a{suffix}", pixels)
+    expected = (pixels >> (bits - 8)).astype(int)
+    expected = np.dstack([expected] * 3) if channels == 1 else expected[..., 2::-1]
+    np.testing.assert_array_equal(pictures.read(path), expected)
+    (page,) = pictures.look(path)
+    assert page.bits == bits and page.size == SIZE
+
+
+def test_all_pictures_of_a_folder_are_scaled_alike(tmp_path):
+    """A dark one doesn't become as bright as the others."""
+    for number, most in enumerate((4000, 700, 100)):
+        pixels = np.linspace(0, most, SIZE[0] * SIZE[1]).reshape(SIZE).astype(np.uint16)
+        write_deep(tmp_path / f"{number}.png", pixels)
+    (clip,) = media.clips(tmp_path)
+    assert [int(clip.read(i).max()) for i in range(3)] == [250, 43, 6]
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("channels", [1, 3])
+def test_deep_pictures_come_upright(tmp_path, orientation, channels):
+    rng = np.random.default_rng(0)
+    shape = (20, 30) if channels == 1 else (20, 30, 3)
+    pixels = rng.integers(0, 1 << 16, shape).astype(np.uint16)
+    path = write_deep(tmp_path / "a.png", pixels)
+    plain = pictures.read(path)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = path.read_bytes()
+    chunk = b"eXIf" + exif.tobytes().removeprefix(b"Exif\0\0")
+    noted = struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    path.write_bytes(data[:33] + noted + data[33:])  # behind the header
+    expected = ImageOps.exif_transpose(with_exif(Image.fromarray(plain), exif))
+    np.testing.assert_array_equal(pictures.read(path), np.asarray(expected))
+    assert pictures.look(path)[0].size == np.asarray(expected).shape[:2]
+
+
+def with_exif(picture, exif):
+    file = io.BytesIO()
+    picture.save(file, "PNG", exif=exif)
+    return Image.open(file)
+
+
+# Files of several pictures
+
+
+@pytest.mark.parametrize("name", ["stack.tif", "moving.gif", "moving.webp", "moving.png"])
+def test_every_page_of_a_file_is_a_frame(tmp_path, name):
+    pages = [Image.fromarray(painted(i)) for i in (1, 4, 2)]
+    exact = {"lossless": True} if name.endswith("webp") else {}
+    pages[0].save(tmp_path / name, save_all=True, append_images=pages[1:], **exact)
+    write_picture(tmp_path / "z.png", 7)
+    (clip,) = media.clips(tmp_path)
+    assert [number_of(clip.read(i)) for i in (0, 1, 2, 3)] == [1, 4, 2, 7]
+    assert number_of(clip.read(1)) == 4
+    assert clip.frame_names == (f"{name}#1", f"{name}#2", f"{name}#3", "z.png")
+    (alone,) = media.clips(tmp_path / name)  # one file is a subject if it holds several
+    assert alone.num_frames == 3 and alone.name == name.partition(".")[0]
+
+
+def test_deep_pages_are_read_by_their_number(tmp_path):
+    pages = [np.full(SIZE, 1000 * i + 95, np.uint16) for i in range(1, 4)]
+    assert cv2.imwritemulti(str(tmp_path / "a.tif"), pages)
+    colours = [np.dstack([page, page, page]) for page in pages]
+    assert cv2.imwritemulti(str(tmp_path / "b.tif"), colours)
+    for name in ("a.tif", "b.tif"):
+        (clip,) = media.clips(tmp_path / name)
+        assert [clip.read(i).max() for i in range(3)] == [1095 >> 4, 2095 >> 4, 3095 >> 4]
+
+
+def test_what_phones_store_beside_a_picture_is_no_frame(tmp_path):
+    """Depth and gain maps are further pages of a JPEG file (MPO); small copies, of a TIFF."""
+    first, second = Image.fromarray(painted(3)), Image.fromarray(painted(5, (24, 32)))
+    first.save(tmp_path / "a.jpg", "MPO", save_all=True, append_images=[second], quality=95)
+    small = TiffImagePlugin.ImageFileDirectory_v2()
+    small[254] = 1
+    file = io.BytesIO()
+    with TiffImagePlugin.AppendingTiffWriter(file, new=True) as writer:
+        first.save(writer, "TIFF")
+        writer.newFrame()
+        second.save(writer, "TIFF", tiffinfo=small)
+    (tmp_path / "b.tif").write_bytes(file.getvalue())
+    (clip,) = media.clips(tmp_path)
+    assert clip.frame_names == ("a.jpg", "b.tif")
+    assert [number_of(clip.read(i)) for i in range(2)] == [3, 3]
+
+
+# HEIC and AVIF
+
+
+@pytest.mark.parametrize("name", ["a.heic", "a.HEIF", "sent.jpg"])
+def test_heic_is_read_with_its_package(tmp_path, name):
+    pillow_heif = pytest.importorskip("pillow_heif", reason="pip install '.[heic]'")
+    upright = painted(7)
+    upright[:, :32] = 200
+    exif = Image.Exif()
+    exif[0x0112] = 6  # stored lying on its side
+    stored = np.ascontiguousarray(np.rot90(upright))
+    heif = pillow_heif.from_pillow(Image.fromarray(stored))
+    heif.save(str(tmp_path / name), quality=95, exif=exif.tobytes())
+    (clip,) = media.clips(tmp_path)
+    picture = clip.read(0)
+    assert picture.shape == upright.shape and clip.sizes.tolist() == [[*SIZE]]
+    assert np.abs(picture[5:-5, 5:27].astype(int) - 200).max() < 12
+    assert number_of(picture[:, 36:60]) == 7
+
+
+def test_heic_without_its_package_is_one_plain_line(tmp_path):
+    pillow_heif = pytest.importorskip("pillow_heif", reason="pip install '.[heic]'")
+    pillow_heif.from_pillow(Image.fromarray(painted(1))).save(str(tmp_path / "a.heic"))
+    code = (
+        "import sys; sys.modules['pillow_heif'] = None\n"
+        "from data_pipelines import clips, media\n"
+        "try: media.clips(sys.argv[1])\n"
+        "except clips.DataError as error: print(error)"
+    )
+    root = pathlib.Path(__file__).parents[1]
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], cwd=root, capture_output=True, text=True,
+        timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    said = done.stdout.strip()
+    assert "a.heic" in said and said.endswith("pip install '.[heic]'") and "\n" not in said
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="this Pillow reads no AVIF")
+def test_avif_is_read(tmp_path):
+    Image.fromarray(painted(5)).save(tmp_path / "a.avif", quality=95)
+    (clip,) = media.clips(tmp_path)
+    assert number_of(clip.read(0)) == 5
+
+
+# Damage
+
+
+def test_a_header_that_claims_too_much_takes_no_memory(tmp_path):
+    """A picture of 60,000 x 60,000 pixels, as PNG and as JPEG, with 3 GB of address space."""
+    for name, at in (("1.png", 16), ("2.jpg", None), ("3.bmp", 18)):
+        data = bytearray(write_picture(tmp_path / name).read_bytes())
+        if name == "2.jpg":
+            struct.pack_into(">2H", data, data.index(b"\xff\xc0") + 5, 60_000, 60_000)
+        elif name == "1.png":
+            struct.pack_into(">2I", data, at, 60_000, 60_000)
+            struct.pack_into(">I", data, 29, zlib.crc32(data[12:29]))
+        else:
+            struct.pack_into("<2i", data, at, 60_000, 60_000)
+        (tmp_path / name).write_bytes(data)
+    code = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_AS, (3 << 30, 3 << 30))
+from data_pipelines import pictures
+from data_pipelines.clips import FrameError
+for path in sys.argv[1:]:
+    for read in (pictures.look, pictures.read, pictures.read_jpeg):
+        try:
+            read(path)
+        except FrameError as error:
+            print("FrameError", error)
+"""
+    root = pathlib.Path(__file__).parents[1]
+    paths = [str(path) for path in sorted(tmp_path.iterdir())]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *paths], cwd=root, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) >= 6 and "MemoryError" not in done.stdout
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.png", "deep.png", "a.tif", "a.webp", "a.gif"])
+def test_mutated_pictures_end_in_pixels_or_in_an_error_of_ours(tmp_path, name):
+    rng, path = np.random.default_rng(0), tmp_path / name
+    noise = rng.integers(0, 256, (*SIZE, 3), np.uint8)
+    if name == "deep.png":
+        write_deep(path, noise.astype(np.uint16) * 257)
+    else:
+        Image.fromarray(noise).save(path)
+    whole = path.read_bytes()
+    for _ in range(150):
+        data = bytearray(whole)
+        for _ in range(int(rng.integers(1, 5))):
+            start, length = int(rng.integers(len(data))), int(rng.integers(1, 60))
+            data[start : start + length] = rng.bytes(int(rng.integers(length + 1)))
+        path.write_bytes(data)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's, about the damage
+            for read in (pictures.look, pictures.read):
+                try:
+                    read(path)
+                except FrameError as error:
+                    assert name in str(error)

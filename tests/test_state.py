@@ -1,3 +1,6 @@
+import re
+
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -6,7 +9,8 @@ import pytest
 from flax import traverse_util
 
 from ttp_jax import state
-from ttp_jax.models.pose import PoseNet
+from ttp_jax.models import layers
+from ttp_jax.models.pose import METHODS, PoseNet
 
 
 def shapes(**options):
@@ -95,6 +99,71 @@ def test_all_rule_freezes_nothing():
     assert state.split(params, ((r"", True),))[1] == {}
 
 
+NORM_LAYERS = (layers.BatchNorm, nn.BatchNorm, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
+
+
+def norm_layers(model, *inputs):
+    """Shapes of a network's parameters, and the paths of its normalisation layers, by type."""
+    found = set()
+
+    def note(call, args, kwargs, context):
+        if isinstance(context.module, NORM_LAYERS):
+            found.add("/".join(context.module.path))
+        return call(*args, **kwargs)
+
+    with nn.intercept_methods(note):
+        params = jax.eval_shape(model.init, jax.random.key(0), *inputs)["params"]
+    return params, found
+
+
+def of_norms(paths, norms):
+    return {path for path in paths if path.rpartition("/")[0] in norms}
+
+
+@pytest.mark.parametrize("depth", [10, 18, 50])
+@pytest.mark.parametrize("method", METHODS)
+def test_every_normalisation_layer_is_frozen_but_where_the_rule_trains_it(method, depth):
+    picture = jnp.zeros((1, 128, 128, 3))
+    model = PoseNet(num_joints=13, depth=depth, method=method)
+    params, norms = norm_layers(model, picture, picture)
+    assert len(norms) > 10
+    for rules in ("reference", "paper"):
+        trained, frozen = state.split(params, state.RULES[rules])
+        assert not of_norms(trained, norms)
+        assert len(of_norms(frozen, norms)) == 2 * len(norms)
+    trained, _ = state.split(params, state.RULES["norms"])
+    assert of_norms(trained, norms) == set(trained)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_rule_of_the_norms_finds_what_names_found(method):
+    """Files of earlier versions rely on it: the same parameters train as by the layers' names."""
+    names = r"(^|/)(bn|norm|deconv_bn|downsample_bn)\w*/"
+    params = shapes(depth=50, num_joints=13, method=method, decoder_layers=2)
+    paths = traverse_util.flatten_dict(params, sep="/")
+    assert {p for p in paths if state.norms(p, paths)} == {p for p in paths if re.search(names, p)}
+
+
+class Unnamed(nn.Module):
+    """Layers that flax names itself."""
+
+    @nn.compact
+    def __call__(self, x):
+        x = layers.BatchNorm()(nn.Conv(4, (1, 1))(x), False)
+        x = nn.BatchNorm(use_running_average=True)(x)
+        x = nn.GroupNorm(num_groups=2)(nn.LayerNorm(use_scale=False)(x))
+        return nn.Dense(2)(nn.LayerNorm(use_bias=False)(nn.RMSNorm()(x)))
+
+
+def test_flax_s_own_names_do_not_escape_the_rule_of_the_norms():
+    params, norms = norm_layers(Unnamed(), jnp.zeros((1, 8, 8, 3)))
+    assert {"BatchNorm_0", "BatchNorm_1", "LayerNorm_0", "GroupNorm_0", "RMSNorm_0"} <= norms
+    trained, frozen = state.split(params, state.RULES["reference"])
+    assert set(trained) == {"Conv_0/kernel", "Conv_0/bias", "Dense_0/kernel", "Dense_0/bias"}
+    assert of_norms(frozen, norms) == set(frozen)
+    assert set(state.split(params, state.RULES["norms"])[0]) == set(frozen)
+
+
 TREE = {"a": {"kernel": np.arange(3.0), "bias": np.zeros(2)}, "b": {"kernel": np.ones(4)}}
 
 
@@ -111,6 +180,22 @@ def test_a_delta_is_added_to_the_parameters_it_names():
     assert jax.tree.structure(got["params"]) == jax.tree.structure(TREE)
     np.testing.assert_array_equal(got["params"]["a"]["kernel"], [0.5, 1.0, 0.0])
     np.testing.assert_array_equal(got["params"]["b"]["kernel"], TREE["b"]["kernel"])
+
+
+def test_a_delta_may_change_batch_statistics():
+    statistics = {"a": {"bn": {"mean": jnp.zeros(2), "var": jnp.ones(2)}}}
+    base = state.Base(jax.tree.map(jnp.array, TREE), statistics, jnp.ones(1))
+    delta = {"a/bias": jnp.ones(2), "batch_stats/a/bn/var": jnp.array([0.5, -0.5])}
+    assert state.parts(delta) == ({"a/bias": delta["a/bias"]}, {k: delta[k] for k in [*delta][1:]})
+    assert set(delta) <= set(state.by_path(base))
+    now = state.adapted_base(base, delta)
+    np.testing.assert_array_equal(now.batch_stats["a"]["bn"]["var"], [1.5, 0.5])
+    np.testing.assert_array_equal(now.batch_stats["a"]["bn"]["mean"], [0, 0])
+    np.testing.assert_array_equal(now.params["a"]["bias"], [1, 1])
+    assert now.normalisers is base.normalisers
+    for path, change in delta.items():
+        difference = state.by_path(now)[path] - state.by_path(base)[path]
+        np.testing.assert_array_equal(difference, change)
 
 
 def test_a_parameter_without_rule_is_an_error_that_names_it():

@@ -15,22 +15,19 @@ import dataclasses
 import functools
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from ttp_jax import checkpoint, driver, geometry, skeletons, state, ttp
+from ttp_jax import checkpoint, driver, inputs, skeletons, state, ttp
 from ttp_jax.driver import CHUNK
-from ttp_jax.memory import Frames
+from ttp_jax.inputs import CONTEXT, OVERSAMPLE
 from ttp_jax.models import pose, vgg
 from ttp_jax.skeletons import Skeleton
 
 SCENARIOS = ("online", "offline")
-OVERSAMPLE = 2
-CONTEXT = 2
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -67,8 +64,8 @@ class Model:
         Returns joints float32 [T, K, 2] in pixels of the frames, and likelihood float32 [T, K], the
         peaks of the heatmaps.
         """
-        pictures, crops = _checked(frames, boxes)
-        predict, chunks = _predictor(self), _chunks(pictures, crops, self.image_size)
+        pictures, crops = inputs.checked(frames, boxes)
+        predict, chunks = _predictor(self), inputs.chunks(pictures, crops, self.image_size, CHUNK)
         found = [jax.device_get(predict(self.base, chunk)) for chunk in chunks]
         return _joined(found, len(pictures))
 
@@ -174,56 +171,83 @@ def personalize(
       NotFinite (`ttp_jax.state`): personalization ran away to NaN.
     """
     settings = _settings(model, scenario, method, iterations, batch_size, learning_rate)
-    pictures, crops = _checked(frames, boxes)
+    pictures, crops = inputs.checked(frames, boxes)
     began, count = time.monotonic(), len(pictures)
     if count < 2:
         joints, likelihood = model.predict(frames, boxes)
         note = "one frame, personalization needs two: only predicted"
-        spent = time.monotonic() - began
-        return Result(joints, likelihood, joints, likelihood, {}, model, 0, spent, (note,))
-    programs, predict = driver.programs(model.net, settings), _predictor(model)
-    base, features = model.base, _features(model, programs)
-    capacity = min(model.config["ttp"]["memory"], max(CHUNK, 1 << (count - 1).bit_length()))
-    subject = _start(programs, model, _key(seed), capacity)
-    before, after, done = [], [], 0
-    work = count if scenario == "online" else 3 * count
+        result = Result(joints, likelihood, joints, likelihood, {}, model, 0, 0.0, (note,))
+    else:
+        chunks = functools.partial(inputs.chunks, pictures, crops, model.image_size, CHUNK)
+        tell = _counter(progress, count if scenario == "online" else 3 * count)
+        run = _online if scenario == "online" else _offline
+        result = run(model, settings, chunks, count, _key(seed), tell)
+        ttp.check_finite(result.likelihood, settings)
+    return dataclasses.replace(result, seconds=time.monotonic() - began)
 
-    def tell(frames):
+
+def _counter(progress: Callable[[int, int], object] | None, work: int) -> Callable[[int], None]:
+    """Return a function that is told how many more frames are done, and reports it."""
+    done = 0
+
+    def tell(frames: int) -> None:
         nonlocal done
         done += frames
         if progress is not None:
             progress(done, work)
 
-    for chunk in _chunks(pictures, crops, model.image_size):
+    return tell
+
+
+def _online(model: Model, settings: ttp.Settings, chunks, count: int, key, tell) -> Result:
+    """Go frame by frame: an update on each, then its prediction."""
+    programs, predict = driver.programs(model.net, settings), _predictor(model)
+    base, features = model.base, _features(model, programs)
+    subject, before, after = _start(programs, model, key, _capacity(model, count)), [], []
+    for chunk in chunks():
         before.append(jax.device_get(predict(base, chunk)))
-        if scenario == "online":
-            subject, found = programs.step(base, features, subject, chunk)
-            after.append(jax.device_get(found))
-        else:
-            subject, _ = programs.remember(base, features, subject, chunk)
+        subject, found = programs.step(base, features, subject, chunk)
+        after.append(jax.device_get(found))
         tell(int(chunk.valid.sum()))
-    if scenario == "offline":
-        subject = ttp.again(subject)
-        for first in range(0, count, CHUNK):
-            subject, _ = programs.adapt(base, features, subject, None)
-            jax.block_until_ready(subject)
-            tell(min(CHUNK, count - first))
+    return _result(model, subject, before, after, count)
+
+
+def _offline(model: Model, settings: ttp.Settings, chunks, count: int, key, tell) -> Result:
+    """Remember all frames, make all updates, predict all frames."""
+    programs, predict = driver.programs(model.net, settings), _predictor(model)
+    base, features = model.base, _features(model, programs)
+    subject, before, after = _start(programs, model, key, _capacity(model, count)), [], []
+    for chunk in chunks():
+        before.append(jax.device_get(predict(base, chunk)))
+        subject, _ = programs.remember(base, features, subject, chunk)
+        tell(int(chunk.valid.sum()))
+    subject = ttp.again(subject)
+    for first in range(0, count, CHUNK):
+        subject, _ = programs.adapt(base, features, subject, None)
+        jax.block_until_ready(subject)
+        tell(min(CHUNK, count - first))
+    adapted = model.with_state(jax.device_get(subject.adaptation.delta))
+    for chunk in chunks():
+        after.append(jax.device_get(predict(adapted.base, chunk)))
+        tell(int(chunk.valid.sum()))
+    return _result(model, subject, before, after, count)
+
+
+def _capacity(model: Model, count: int) -> int:
+    """Frames that are remembered of `count`: few sizes, so that few programs compile."""
+    return min(model.config["ttp"]["memory"], max(CHUNK, 1 << (count - 1).bit_length()))
+
+
+def _result(model: Model, subject: ttp.Subject, before: list, after: list, count: int) -> Result:
+    """The result, from the chunks' predictions; `personalize` knows the seconds."""
     change = jax.device_get(subject.adaptation.delta)
-    adapted = model.with_state(change)
-    if scenario == "offline":
-        for chunk in _chunks(pictures, crops, model.image_size):
-            after.append(jax.device_get(predict(adapted.base, chunk)))
-            tell(int(chunk.valid.sum()))
-    joints, likelihood = _joined(after, count)
-    ttp.check_finite(likelihood, settings)
     return Result(
-        joints,
-        likelihood,
+        *_joined(after, count),
         *_joined(before, count),
         state=change,
-        model=adapted,
+        model=model.with_state(change),
         updates=int(subject.adaptation.step),
-        seconds=time.monotonic() - began,
+        seconds=0.0,
     )
 
 
@@ -286,9 +310,9 @@ class Adapter:
           update: learn from it first. Without, it is remembered and predicted, which is faster.
         """
         box = self._box if box is None else box
-        pictures, crops = _checked([frame], box)
+        pictures, crops = inputs.checked([frame], box)
         self._box = box
-        (chunk,) = _chunks(pictures, crops, self._model.image_size, size=1)
+        (chunk,) = inputs.chunks(pictures, crops, self._model.image_size, size=1)
         program = self._programs.step if update else self._programs.look
         self._subject, found = program(self._model.base, self._features, self._subject, chunk)
         joints, likelihood = jax.device_get(found)
@@ -358,100 +382,6 @@ _read_features = functools.lru_cache(maxsize=2)(vgg.load)
 
 def _key(seed: int | jax.Array) -> jax.Array:
     return seed if isinstance(seed, jax.Array) else jax.random.key(seed)
-
-
-# --- Frames --------------------------------------------------------------------------------------
-
-
-def _checked(frames, boxes) -> tuple[list[np.ndarray], np.ndarray]:
-    """The pictures, and float32 crops [T, 3] around the boxes; ValueError says what is wrong."""
-    if isinstance(frames, np.ndarray | jax.Array) and frames.ndim == 3:
-        raise ValueError(f"got frames {frames.shape}, expected [T, H, W, 3]; one is frames[None].")
-    pictures = [np.asarray(picture) for picture in frames]
-    if not pictures:
-        raise ValueError("got no frames, expected at least one.")
-    for t, picture in enumerate(pictures):
-        if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
-            raise ValueError(
-                f"frame {t} is {picture.shape} of {picture.dtype}, expected uint8 RGB [H, W, 3]."
-            )
-        if picture.shape != pictures[0].shape or not picture.size:
-            raise ValueError(
-                f"frame {t} is {picture.shape}, frame 0 {pictures[0].shape}, expected one size and "
-                "no empty picture."
-            )
-    height, width, _ = pictures[0].shape
-    if boxes is None:
-        whole = np.tile(geometry.whole_box((height, width)), (len(pictures), 1))
-        return pictures, geometry.box_to_crop(whole).astype(np.float32)
-    boxes = np.asarray(boxes, np.float64)
-    if boxes.shape not in ((4,), (len(pictures), 4)):
-        raise ValueError(f"got boxes {boxes.shape}, expected {(len(pictures), 4)} or (4,).")
-    boxes = np.broadcast_to(boxes, (len(pictures), 4))
-    wrong = ~(np.isfinite(boxes).all(1) & (boxes[:, :2] < boxes[:, 2:]).all(1))
-    if wrong.any():
-        t = int(np.flatnonzero(wrong)[0])
-        raise ValueError(
-            f"box of frame {t} is {boxes[t].tolist()}, expected finite x1, y1, x2, y2 in pixels "
-            "with x1 < x2 and y1 < y2."
-        )
-    for t, box in enumerate(boxes):
-        if fault := geometry.misplaced(box, (height, width), "the frame"):
-            raise ValueError(f"box of frame {t}, {box.tolist()}, {fault}")
-    return pictures, geometry.box_to_crop(boxes).astype(np.float32)
-
-
-def _chunks(
-    pictures: Sequence[np.ndarray], crops: np.ndarray, image_size: int, size: int = CHUNK
-) -> Iterator[Frames]:
-    """Yield `size` windows at a time; the last chunk is filled up with invalid ones."""
-    pixels = OVERSAMPLE * image_size
-    side = CONTEXT * pixels
-    for first in range(0, len(pictures), size):
-        here = range(first, min(first + size, len(pictures)))
-        windows = np.zeros((size, side, side, 3), np.uint8)
-        views = np.tile(np.array([1, 0, 0], np.float32), (size, 1))
-        for row, t in enumerate(here):
-            views[row] = _cut(pictures[t], crops[t], pixels, out=windows[row])
-        indices = np.minimum(np.arange(first, first + size), here[-1])
-        frames = windows, views, crops[indices], np.arange(size) < len(here)
-        yield Frames(*map(jnp.asarray, frames))
-
-
-def _cut(
-    picture: np.ndarray, crop: np.ndarray, pixels: int, out: np.ndarray
-) -> tuple[float, int, int]:
-    """Fill a window [S, S, 3] with the surroundings of a crop, shrunk to at most `pixels` a side.
-
-    Returns its view: zoom, x, y (`geometry.window_affine`). Beyond the picture's rim is black.
-    """
-    zoom, side = min(1.0, pixels / float(crop[2])), len(out)
-    corner, spans = [], []
-    for centre, length in zip(crop[:2], picture.shape[1::-1], strict=True):
-        own = round(length * zoom)
-        start = int(np.clip(round((centre + 0.5) * zoom - side / 2), 0, max(own - side, 0)))
-        corner.append(start)
-        spans.append((start, min(start + side, own)))
-    columns, rows = spans
-    if zoom < 1:
-        down = _shrink(picture, rows, zoom).swapaxes(0, 1)
-        part = np.rint(_shrink(down, columns, zoom)).swapaxes(0, 1)
-    else:
-        part = picture[slice(*rows), slice(*columns)]
-    out[: part.shape[0], : part.shape[1]] = part
-    return zoom, *corner
-
-
-def _shrink(rows: np.ndarray, span: tuple[int, int], zoom: float) -> np.ndarray:
-    """Rows `span` of a picture that is shrunk along its first axis: means of what each covers."""
-    edges = np.minimum(np.arange(span[0], span[1] + 1) / zoom, len(rows))
-    first, last = int(edges[0]), max(math.ceil(edges[-1]), 1)
-    sums = np.zeros((last - first + 1, *rows.shape[1:]), np.float32)
-    np.cumsum(rows[first:last], 0, np.float32, out=sums[1:])
-    whole = np.minimum(edges.astype(int), last - 1)
-    shares = (edges - whole).astype(np.float32)[:, None, None]  # of the row that an edge cuts
-    covered = np.diff(edges).astype(np.float32)[:, None, None]
-    return np.diff(sums[whole - first] + shares * rows[whole], axis=0) / covered
 
 
 def _joined(chunks: Iterable[tuple], count: int) -> tuple[np.ndarray, np.ndarray]:

@@ -36,7 +36,7 @@ PATH_FIELDS = tuple(
     for field in ("base", "data.root", "data.tfds", "data.boxes", "model.init", "loss.features")
 )
 ADAPTATIONS = ("ttp", "bn", "entropy", "teacher", "none")  # keys of `methods.METHODS`
-OUTPUTS = ("smooth", "keypoints", "formats", "labels")  # flags of what is made of own videos
+OUTPUTS = ("smooth", "keypoints", "formats", "labels", "pcutoff")  # made of own videos
 
 _WITH_CONFIG = tuple(verb for verb in VERBS if verb not in WORDS)
 _AS_IT_COMES = ("personalize", "live")
@@ -137,6 +137,12 @@ GROUPS: dict[str, tuple[Flag, ...]] = {
         Flag("--frames=A-B", "only these frames, counted from 0", ON_VIDEOS),
         Flag("--every=N", "only every Nth of them", ON_VIDEOS, int),
         Flag("--overwrite", "do these subjects again, if they are done already", ON_FILES, bool),
+        Flag(
+            "--allow_missing",
+            "exit with 0 even if some inputs can't be used; they are named all the same",
+            ON_FILES,
+            bool,
+        ),
     ),
     "what is made of them, before and after (of predict: with --person)": (
         Flag(
@@ -159,6 +165,13 @@ GROUPS: dict[str, tuple[Flag, ...]] = {
             "smooth what is shown and exported: savgol or one-euro",
             ON_FILES,
             ("savgol", "one-euro"),
+        ),
+        Flag(
+            "--pcutoff=P",
+            "confidence, 0 to 1, below which joints are hollow in pictures and missing in exports",
+            ON_FILES,
+            float,
+            0.0,
         ),
         Flag(
             "--nodeliver",

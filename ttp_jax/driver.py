@@ -107,14 +107,9 @@ def _programs(net: PoseNet, settings: ttp.Settings, layout: Layout) -> Programs:
 
 def _compiled(fn: Program, layout: Layout) -> Program:
     if layout.how != ONE:
-        mesh = parallel.subject_mesh(jax.local_devices()[: layout.devices])
-        fn = parallel.over_subjects(
-            fn,
-            how=layout.how,
-            chunk=layout.chunk,
-            shared=2,
-            mesh=mesh if layout.devices else None,
-        )
+        devices = jax.local_devices()[: layout.devices]
+        mesh = parallel.subject_mesh(devices) if devices else None
+        fn = parallel.over_subjects(fn, how=layout.how, chunk=layout.chunk, shared=2, mesh=mesh)
     return jax.jit(fn, donate_argnums=2)
 
 

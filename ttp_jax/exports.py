@@ -41,15 +41,9 @@ from ttp_jax.track import Track
 SCORER = "ttp_jax"  # whom DeepLabCut's tables name as the source of the points
 LIGHTNING_POSE = "heatmap_tracker"  # and whom Lightning Pose's
 PERSON = 1  # COCO's category
-UNEVEN = 0.1  # of the mean step; containers that round to milliseconds stay below
-WITHOUT_TIMES = (
-    "dlc-csv",
-    "dlc-h5",
-    "coco",
-    "sleap",
-    "eks",
-    "lightning-pose",
-)  # formats that count frames only
+UNEVEN, ROUNDED = 0.1, 1.1e-3  # share of the mean step, and seconds that containers round by
+# Formats that count frames only.
+WITHOUT_TIMES = ("dlc-csv", "dlc-h5", "coco", "sleap", "eks", "lightning-pose")
 
 
 def write(track: Track, folder, formats: Sequence[str], suffix: str = "") -> list[Path]:
@@ -72,7 +66,7 @@ def is_uneven(times: np.ndarray | None) -> bool:
     if times is None or len(times) < 3:
         return False
     steps = np.diff(times)
-    return bool(np.abs(steps - steps.mean()).max() > UNEVEN * steps.mean())
+    return bool(np.abs(steps - steps.mean()).max() > max(UNEVEN * steps.mean(), ROUNDED))
 
 
 def note_on_times(times: np.ndarray | None, formats: Sequence[str], table: str) -> list[str]:

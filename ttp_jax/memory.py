@@ -3,6 +3,9 @@
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
+
+SAME = 0.1  # mean difference of two pictures, of 255, below which nothing has changed
 
 
 class Frames(flax.struct.PyTreeNode):
@@ -64,6 +67,20 @@ def remember(memory: Memory, frame: Frames, key: jax.Array) -> Memory:
         memory.crops.at[place].set(frame.crops, mode="drop"),
         memory.seen + frame.valid,
     )
+
+
+def repeats(pictures: np.ndarray, before: np.ndarray | None) -> np.ndarray:
+    """Which windows uint8 [n, H, W, 3] show the same as the one before them, bool [n].
+
+    A frozen picture counts once in what is learned: pairs of equal frames teach copying. `before`
+    is the window before the first; None where there is none.
+    """
+    found = np.zeros(len(pictures), bool)
+    for i, picture in enumerate(pictures):
+        if before is not None and picture.shape == before.shape:
+            found[i] = np.abs(picture.astype(np.int16) - before).mean() < SAME
+        before = picture
+    return found
 
 
 def draw(memory: Memory, key: jax.Array, count: int) -> jax.Array:

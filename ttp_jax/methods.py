@@ -165,8 +165,8 @@ class BatchStatistics(Method):
                 {**variables, "subject": subject}, pictures, mutable=["batch_stats", "subject"]
             )
         mixed, source = map(_flat, (updates["batch_stats"], base.batch_stats))
-        changes = {state.STATISTICS + path: mixed[path] - source[path] for path in mixed}
         pool = _flat(updates["subject"])
+        changes = {state.STATISTICS + path: mixed[path] - source[path] for path in pool}
         return adaptation.replace(
             delta={**adaptation.delta, **changes}, kept={"count": count + 1, "subject": pool}
         )
@@ -189,8 +189,9 @@ def _mixing(count: jax.Array, weight: float):
         if context.method_name != "__call__" or not layer.has_variable("subject", "mean"):
             return call(*args, **kwargs)
         wide = args[0].astype(jnp.promote_types(jnp.float32, args[0].dtype))
-        axes = tuple(range(wide.ndim - 1))
-        mean, var = wide.mean(axes), wide.var(axes, ddof=1)  # the source's is unbiased, too
+        axes, values = tuple(range(wide.ndim - 1)), wide.size // wide.shape[-1]
+        # The source's variance is unbiased, too.
+        mean, var = wide.mean(axes), wide.var(axes) * (values / max(values - 1, 1))
         # Pooled with the updates before, all of them of one size (Chan et al. 1979).
         before, spread = (layer.get_variable("subject", name) for name in ("mean", "var"))
         step = (mean - before) / (count + 1)

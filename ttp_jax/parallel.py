@@ -49,7 +49,12 @@ def over_subjects(
         how = "map" if jax.default_backend() == "cpu" else side_by_side
     if how == "chunks" and (chunk is None or chunk < 1):
         raise ValueError('how="chunks" needs a chunk of at least one subject.')
-    width = {"map": 1, "chunks": chunk}.get(how)
+    lifted = _lifted(fn, {"map": 1, "chunks": chunk}.get(how), shared)
+    return lifted if mesh is None else _over_devices(lifted, shared, mesh)
+
+
+def _lifted(fn: Callable, width: int | None, shared: int) -> Callable:
+    """`fn` on subjects of one device, `width` of them side by side; None for all."""
 
     def lifted(*args):
         common, own = args[:shared], args[shared:]
@@ -70,8 +75,11 @@ def over_subjects(
         results = jax.lax.map(jax.vmap(one), split)
         return jax.tree.map(lambda a: a.reshape(count, *a.shape[2:]), results)
 
-    if mesh is None:
-        return lifted
+    return lifted
+
+
+def _over_devices(lifted: Callable, shared: int, mesh: Mesh) -> Callable:
+    """`lifted` on each device's own subjects."""
 
     def sharded(*args):
         alike, divided = PartitionSpec(), PartitionSpec("subject")

@@ -87,5 +87,5 @@ def _by_stretch(joints, apply: Callable[[np.ndarray, int], np.ndarray]) -> np.nd
         known = np.concatenate([[0], np.isfinite(column), [0]])
         starts, ends = (np.flatnonzero(np.diff(known) == step) for step in (1, -1))
         for start, end in zip(starts, ends, strict=True):
-            column[start:end] = apply(column[start:end], start)
+            column[start:end] = apply(column[start:end], int(start))
     return joints

@@ -79,22 +79,27 @@ def train_step(
         batch = _recoloured(batch, jax.random.fold_in(step_key, PHOTOMETRIC), photometric)
     task = (task or tasks.of(model.method)) if reconstruct else tasks.NOTHING
 
+    def loss_of(params, batch_stats, normalisers, number, piece):
+        variables = {"params": params, "batch_stats": batch_stats}
+        own = jax.random.fold_in(step_key, number), vgg, normalisers, self_weight
+        return _joint_loss(variables, piece, *own, model=model, task=task, bgr=bgr)
+
+    (batch_stats, normalisers, gradients), metrics = _over_parts(
+        loss_of, state, batch, accumulate, remat
+    )
+    updates, opt_state = tx.update(gradients, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    return TrainState(state.step + 1, params, batch_stats, opt_state, normalisers), metrics
+
+
+def _over_parts(loss_of: Callable, state: TrainState, batch: Batch, accumulate: int, remat: bool):
+    """Statistics, normalisers and mean gradients after all parts of a batch, and mean metrics."""
+
     def part(carry, inputs):
         batch_stats, normalisers, gradients = carry
-        number, piece = inputs
 
         def loss_fn(params):
-            return _joint_loss(
-                {"params": params, "batch_stats": batch_stats},
-                piece,
-                jax.random.fold_in(step_key, number),
-                vgg,
-                normalisers,
-                self_weight,
-                model=model,
-                task=task,
-                bgr=bgr,
-            )
+            return loss_of(params, batch_stats, normalisers, *inputs)
 
         loss = rematerialised(loss_fn) if remat else loss_fn
         (_, (batch_stats, normalisers, metrics)), new = jax.value_and_grad(loss, has_aux=True)(
@@ -105,21 +110,10 @@ def train_step(
 
     carry = (state.batch_stats, state.normalisers, jax.tree.map(jnp.zeros_like, state.params))
     if accumulate == 1:
-        carry, metrics = part(carry, (0, batch))
-    else:
-        pieces = jax.tree.map(lambda a: a.reshape(accumulate, -1, *a.shape[1:]), batch)
-        carry, stacked = jax.lax.scan(part, carry, (jnp.arange(accumulate), pieces))
-        metrics = jax.tree.map(jnp.mean, stacked)
-    batch_stats, normalisers, gradients = carry
-    updates, opt_state = tx.update(gradients, state.opt_state, state.params)
-    new_state = TrainState(
-        state.step + 1,
-        optax.apply_updates(state.params, updates),
-        batch_stats,
-        opt_state,
-        normalisers,
-    )
-    return new_state, metrics
+        return part(carry, (0, batch))
+    pieces = jax.tree.map(lambda a: a.reshape(accumulate, -1, *a.shape[1:]), batch)
+    carry, stacked = jax.lax.scan(part, carry, (jnp.arange(accumulate), pieces))
+    return carry, jax.tree.map(jnp.mean, stacked)
 
 
 def _recoloured(batch: Batch, key: jax.Array, strength: float) -> Batch:

@@ -92,27 +92,19 @@ def project(
         )
     counts = _LeftOut()
     skeleton = _skeleton(path, recordings, joint_names, options)
-    labels = [
-        (recording, label)
-        for recording in recordings
-        for label in _labels(recording, skeleton, options, counts)
-    ]
-    if not labels:
-        raise DataError(
-            f"{path}: none of its labels can be used; put their pictures where the labels say, or "
-            f"name their folder with --media. {' '.join([*left_out, *counts.sentences()])}"
-        )
     groups: dict[tuple[str, str], list[_Label]] = {}
-    for recording, label in labels:
-        groups.setdefault((recording.name, label.subject), []).append(label)
+    for recording in recordings:
+        for label in _labels(recording, skeleton, options, counts):
+            groups.setdefault((recording.name, label.subject), []).append(label)
+    if not groups:
+        raise _unusable(path, [*left_out, *counts.sentences()])
     many = collections.Counter(name for name, _ in groups)
     clips = [
         _clip(name if many[name] == 1 else _both(name, subject), group, options)
         for (name, subject), group in groups.items()
     ]
-    for recording in recordings:
-        if recording.unlabelled:
-            counts.add("pictures without labels", recording.name, recording.unlabelled)
+    for recording in (each for each in recordings if each.unlabelled):
+        counts.add("pictures without labels", recording.name, recording.unlabelled)
     sheets = [note for recording in recordings for note in recording.sheet.notes]
     return Project(
         path,
@@ -124,6 +116,14 @@ def project(
         _footage(videos, crops or {}, recordings, groups, options),
         (*left_out, *counts.sentences()),
         tuple(dict.fromkeys((*notes, *_unmatched(path, recordings, options), *sheets))),
+    )
+
+
+def _unusable(path: Path, left_out: Sequence[str]) -> DataError:
+    """Why nothing came of a project."""
+    return DataError(
+        f"{path}: none of its labels can be used; put their pictures where the labels say, or "
+        f"name their folder with --media. {' '.join(left_out)}"
     )
 
 

@@ -6,13 +6,13 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
 
-from data_pipelines import media
+from data_pipelines import media, pictures, video_index
 from data_pipelines.clips import DataError, FrameError
 from data_pipelines.projects import names
 from data_pipelines.projects.records import Picture, Row
+from data_pipelines.video import Video
 
 
 def locate(name: str, folders: Iterable[Path]) -> Path | None:
@@ -59,8 +59,11 @@ def entries(folder: Path) -> list[Path]:
 
 def picture(path: Path, frame: int | None) -> Picture | None:
     """A picture from its own file; None where it isn't one that can be opened."""
-    size = media._picture_size(path)
-    return size and Picture(lambda: media.read_picture(path), size, frame, path)
+    try:
+        size = pictures.look(path)[0].size
+    except FrameError:
+        return None
+    return Picture(lambda: pictures.read(path), size, frame, path)
 
 
 def finder(
@@ -73,8 +76,8 @@ def finder(
       beside: folders in which a picture's name without its folders counts first.
       below: folders that the picture's whole name, or an end of it, is looked for in; "" for none.
     """
-    pictures = list(dict.fromkeys(row.picture for row in rows))
-    frames = dict(zip(pictures, names.frame_numbers(pictures), strict=True))
+    named = list(dict.fromkeys(row.picture for row in rows))
+    frames = dict(zip(named, names.frame_numbers(named), strict=True))
     folders = [Path(folder).expanduser() for folder in below if folder]
 
     def find(row: Row) -> Picture | None:
@@ -86,7 +89,10 @@ def finder(
 
 
 class Film:
-    """A video whose frames are decoded when the first of them is read."""
+    """A video whose frames are decoded when the first of them is read.
+
+    Frames are as they are stored, for so they were labelled: pixels that aren't square stay so.
+    """
 
     def __init__(self, path: Path):
         self.path, self._video, self._lock = path, None, threading.Lock()
@@ -98,19 +104,17 @@ class Film:
     @functools.cached_property
     def size(self) -> tuple[int, int] | None:
         """Height and width of the upright frames, None where the first can't be decoded."""
-        capture = cv2.VideoCapture(os.path.abspath(self.path), cv2.CAP_FFMPEG)
         try:
-            good, frame = capture.read()
-        finally:
-            capture.release()
-        return frame.shape[:2] if good else None
+            return video_index.picture_size(self.path, square=False)
+        except DataError:
+            return None
 
     def read(self, frame: int) -> np.ndarray:
         """Decode one frame -> uint8 RGB [H, W, 3]; raises FrameError where that fails."""
         with self._lock:
             if self._video is None:
                 try:
-                    self._video = media.Video(self.path)
+                    self._video = Video(self.path, square=False)
                 except DataError as error:
                     raise FrameError(str(error)) from error
         try:

@@ -60,11 +60,8 @@ def score_labels(
     measured = np.isfinite(length.values)
     if measured.any():
         scored = predicted, joints, visible & measured[:, None], length.values
-        found["length"] = length.name
-        found |= {f"PCK@{t:g}": named(pck_of(*scored, t)) for t in thresholds}
-        found[f"PCK area@{AREA_LIMIT:g}"] = named(pck_area(*scored, AREA_LIMIT))
-        error = mean_error(*scored)
-        found["mean error %"] = named(error._replace(per_joint=100 * error.per_joint))
+        shares = _shares(scored, thresholds)
+        found |= {"length": length.name, **{name: named(score) for name, score in shares.items()}}
         found["mean error %"]["mean"] *= 100
     error = rmse(predicted, joints, visible)
     found["RMSE px"] = named(error)
@@ -73,11 +70,25 @@ def score_labels(
         likely = visible & (np.asarray(likelihood) >= pcutoff)
         found[f"RMSE px, p >= {pcutoff:g}"] = named(rmse(predicted, joints, likely))
         found[f"mean error px, p >= {pcutoff:g}"] = named(mean_error(predicted, joints, likely))
-    sigma = oks_lib.sigmas(skeleton)
-    if sigma is not None and boxes is not None:
-        areas = oks_lib.BOX_SHARE * np.prod(np.diff(np.reshape(boxes, (-1, 2, 2)), axis=1), (1, 2))
-        found["OKS"] = {"mean": mean_of(oks_lib.oks(predicted, joints, visible, areas, sigma))}
+    if boxes is not None and (sigma := oks_lib.sigmas(skeleton)) is not None:
+        found["OKS"] = {"mean": _oks(predicted, joints, visible, boxes, sigma)}
     return found | {"notes": _notes(length, measured, error.missing)}
+
+
+def _shares(scored: tuple[Any, Any, Any, Any], thresholds: Sequence[float]) -> dict[str, Any]:
+    """The scores that are shares of a length, by name."""
+    error = mean_error(*scored)
+    return {
+        **{f"PCK@{t:g}": pck_of(*scored, t) for t in thresholds},
+        f"PCK area@{AREA_LIMIT:g}": pck_area(*scored, AREA_LIMIT),
+        "mean error %": error._replace(per_joint=100 * error.per_joint),
+    }
+
+
+def _oks(predicted, joints, visible, boxes, sigma) -> float:
+    """Mean object keypoint similarity, the object's area being a share of its box."""
+    areas = oks_lib.BOX_SHARE * np.prod(np.diff(np.reshape(boxes, (-1, 2, 2)), axis=1), (1, 2))
+    return mean_of(oks_lib.oks(predicted, joints, visible, areas, sigma))
 
 
 def _notes(length: Lengths, measured: np.ndarray, missing: int) -> list[str]:

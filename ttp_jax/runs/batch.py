@@ -1,27 +1,26 @@
 """Subjects through the programs of one scenario: one at a time, or as many as the memory holds."""
 
-import dataclasses
-import threading
+import functools
 import time
-import zlib
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from data_pipelines import clips as clips_lib
 from data_pipelines.clips import Clip
-from ttp_jax import parallel, state, ttp
+from data_pipelines.windows import SubjectFrames
+from ttp_jax import state, ttp
 from ttp_jax.checkpoint import Unfinished
 from ttp_jax.driver import CHUNK
-from ttp_jax.runs import members, sources
+from ttp_jax.runs import members, sources, starts
 from ttp_jax.runs.experiment import Experiment
 from ttp_jax.runs.members import Member
 from ttp_jax.runs.process import Stopped, say
 from ttp_jax.runs.results import Result
+from ttp_jax.runs.saving import Saver
+from ttp_jax.runs.starts import Starts
 from ttp_jax.runs.strategy import Planner, Strategy
 
 
@@ -61,35 +60,40 @@ class Runner:
           unfinished: where states are kept on a timer and when the run is stopped.
           strategy: how subjects run side by side.
         """
-        self._experiment, self._scenario, self._unfinished = experiment, scenario, unfinished
-        self._ttp = experiment.config.ttp
-        self.carries = scenario != "none" and (
-            self._ttp.reset == "never" or self._ttp.normalisers == "carried"
-        )
+        self._experiment, self._scenario, self._ttp = experiment, scenario, experiment.config.ttp
         # What is carried from subject to subject makes them wait for each other.
+        self.carries = starts.carries(self._ttp, scenario)
         self._planner = Planner(experiment, scenario, Strategy() if self.carries else strategy)
         self._everywhere, self._split = self._planner.places
+        self._starts = Starts(experiment, scenario, self._planner.programs())
         wanted = scenario != "none" and self._planner.programs().tools.needs_features
-        self._features = experiment.features if wanted else None
+        features = experiment.features if wanted else None
+        self._features = jax.device_put(features, self._everywhere)
         self.use(base)
-        self._previous: state.Adaptation | None = None
-        self.stop = threading.Event()
-        self._saved = self._began = time.monotonic()
+        self._saver = Saver(None if self.carries else unfinished, self._ttp.save_minutes)
+        self.stop = self._saver.stop
+        self._began = time.monotonic()
 
     def use(self, base: state.Base) -> None:
         """Go on with another model of the same shape: nothing compiles again."""
         # Placed explicitly: a restored model lies on training's mesh, and an output that is placed
         # unlike its input would recompile the next step.
         self._base = jax.device_put(base, self._everywhere)
+        self._shared = self._base, self._features
 
-    def one(self, clip: Clip, bar=None) -> Result:
-        """Do one subject; raises what its frames raise."""
-        ((_, result),) = self.many([clip], bar)
+    def one(self, clip: Clip, bar=None, frames: SubjectFrames | None = None) -> Result:
+        """Do one subject; raises what its frames raise.
+
+        `frames` of an earlier pass over the same clip have windows that needn't be cut again.
+        """
+        ((_, result),) = self.many([clip], bar, frames)
         if isinstance(result, Exception):
             raise result
         return result
 
-    def many(self, clips: Iterable[Clip], bar=None) -> Iterator[tuple[Clip, Result | Exception]]:
+    def many(
+        self, clips: Iterable[Clip], bar=None, frames: SubjectFrames | None = None
+    ) -> Iterator[tuple[Clip, Result | Exception]]:
         """Do subjects and yield each as it is done.
 
         A subject whose frames can't be used, that doesn't fit into the memory, or whose model ran
@@ -102,7 +106,7 @@ class Runner:
                 if self.stop.is_set():
                     raise Stopped
                 try:
-                    member = self._member(clip)
+                    member = self._member(clip, frames)
                 except (clips_lib.FrameError, clips_lib.DataError) as error:
                     yield clip, error
                     continue
@@ -126,20 +130,12 @@ class Runner:
         """The network's variables that a subject's adaptation ended with."""
         return state.adapted(self._base, result.adaptation.delta)
 
-    def _member(self, clip: Clip) -> Member:
+    def _member(self, clip: Clip, frames: SubjectFrames | None = None) -> Member:
         """A subject at its start, or where an earlier run was stopped."""
-        frames = sources.subject_frames(self._experiment, clip)
+        frames = frames or sources.subject_frames(self._experiment, clip)
         joints, memory = self._experiment.skeleton.size, self._ttp.memory
         member = members.begin(clip, frames, self._scenario, joints=joints, memory=memory)
-        if self._unfinished and not self.carries:
-            like = jax.eval_shape(lambda: self._start(member))
-            member = members.resumed(member, like, self._unfinished)
-        return member
-
-    @property
-    def _shared(self) -> tuple[state.Base, Any]:
-        """What all subjects have in common."""
-        return self._base, self._features
+        return self._saver.resumed(member, lambda: self._start(member))
 
     def _width(self, member: Member) -> int:
         """How many subjects like this one run in one call."""
@@ -149,24 +145,7 @@ class Runner:
 
     def _start(self, member: Member) -> ttp.Subject:
         """The state that a subject starts from."""
-        if member.kept is not None:
-            return member.kept
-        key = subject_key(self._experiment.seed, member.clip.name)
-        start = self._planner.programs().start(
-            self._base, key, member.capacity, member.frames.shape
-        )
-        return start.replace(adaptation=self._carried(start.adaptation))
-
-    def _carried(self, fresh: state.Adaptation) -> state.Adaptation:
-        """The start of a subject, with what the config carries over from the subject before."""
-        before = self._previous
-        if before is None or self._scenario == "none":
-            return fresh
-        if self._ttp.reset == "never":
-            fresh = before
-        if self._ttp.normalisers == "carried":
-            return fresh.replace(normalisers=before.normalisers)
-        return fresh.replace(normalisers=self._base.normalisers)
+        return self._starts.of(member, self._base)
 
     def _together(self, group: list[Member], readers: ThreadPoolExecutor, bar):
         """Run a group; what is left of it in two halves where the memory turns out too small."""
@@ -179,8 +158,7 @@ class Runner:
                 handed_over = time.monotonic()
                 yield member.clip, result
                 self._began += time.monotonic() - handed_over
-                if self._unfinished:
-                    self._unfinished.forget(member.clip.name)
+                self._saver.forget(member.clip.name)
             return
         except jax.errors.JaxRuntimeError as error:
             if "RESOURCE_EXHAUSTED" not in str(error):
@@ -209,9 +187,8 @@ class Runner:
             )
         except state.NotFinite as error:
             return error
-        if self.carries and _is_finite(adaptation):
-            self._previous = adaptation
-        return Result(member.frames, *found)
+        self._starts.carry(adaptation)
+        return Result(member.frames, *found, repeated=member.repeated)
 
     def _spent(self, member: Member, group: list[Member]) -> float:
         """A subject's seconds so far: its share of its group's, and those before a stop."""
@@ -223,7 +200,7 @@ class Runner:
         Predictions are fetched while the device works on the next chunk.
         """
         width = self._planner.padded(len(group))
-        subjects = self._starts(group, width)
+        subjects = jax.device_put(self._starts.stacked(group, width, self._base), self._split)
         longest, names = max(len(m.frames) for m in group), group[0].passes
         progress = members.Progress(group, bar)
         for turn in range(group[0].turn, len(names)):
@@ -234,7 +211,10 @@ class Runner:
                 chunks = ((None, None) for _ in places)
             else:
                 digest = turn == 0
-                chunks = members.chunks(group, places, width, readers, every, digest=digest)
+                learns = name in ("step", "remember")
+                chunks = members.chunks(
+                    group, places, width, readers, every, digest=digest, learns=learns
+                )
             waiting = None
 
             def note(place, valid, output, name=name, last=last):
@@ -250,7 +230,7 @@ class Runner:
                 done = note(*waiting) if waiting else []
                 waiting = place, valid, output
                 at_end = place + CHUNK >= longest
-                saving = not (last and at_end) and self._must_save()
+                saving = not (last and at_end) and self._saver.due()
                 if saving or at_end:
                     done += note(*waiting)
                 for member in done:
@@ -259,36 +239,9 @@ class Runner:
                     yield member, jax.tree.map(lambda leaf, i=i: leaf[i], subjects.adaptation)
                 if saving:
                     waiting = None
-                    self._save(group, turn, place + CHUNK, subjects)
+                    spent = functools.partial(self._spent, group=group)
+                    self._saver.save(group, turn, place + CHUNK, subjects, spent)
             subjects = ttp.again(subjects)
-
-    def _starts(self, group: list[Member], width: int) -> ttp.Subject:
-        """The states that subjects start from [width, ...]."""
-        starts = [self._start(member) for member in group]
-        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *starts)
-        return jax.device_put(parallel.pad_subjects(stacked, width), self._split)
-
-    def _must_save(self) -> bool:
-        """Whether the states are to be kept now."""
-        if self._unfinished is None or self.carries:
-            if self.stop.is_set():
-                raise Stopped
-            return False
-        due = time.monotonic() - self._saved > 60 * self._ttp.save_minutes
-        return due or self.stop.is_set()
-
-    def _save(self, group: list[Member], turn: int, place: int, subjects: ttp.Subject) -> None:
-        """Keep the states of a group; raises Stopped if that was to be the last of it."""
-        assert self._unfinished is not None
-        for i, member in enumerate(group):
-            if turn == len(member.passes) - 1 and place >= len(member.frames):
-                continue  # done, and its results are written
-            subject = jax.tree.map(lambda leaf, i=i: leaf[i], subjects)
-            now = dataclasses.replace(member, turn=turn, spent=self._spent(member, group))
-            self._unfinished.save(member.clip.name, members.kept(now, subject))
-        self._saved = time.monotonic()
-        if self.stop.is_set():
-            raise Stopped
 
 
 def _too_large(clip: Clip, fields, scenario: str) -> TooLarge:
@@ -299,14 +252,3 @@ def _too_large(clip: Clip, fields, scenario: str) -> TooLarge:
         remedies.insert(0, f"lower {own}")
     words = ", or ".join(remedies)
     return TooLarge(f"{clip.name} alone doesn't fit into the device's memory: {words}.")
-
-
-def _is_finite(adaptation: state.Adaptation) -> bool:
-    """Whether another subject can start from here; the loss is NaN before the first update."""
-    parts = adaptation.delta, adaptation.opt_state, adaptation.normalisers
-    return all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(parts))
-
-
-def subject_key(seed: int, name: str) -> jax.Array:
-    """A subject's key, from the seed and its name: independent of who else is processed."""
-    return jax.random.fold_in(jax.random.key(seed), zlib.crc32(name.encode()))

@@ -6,6 +6,7 @@ import numpy as np
 
 from data_pipelines import clips as clips_lib
 from data_pipelines import locate
+from ttp_jax import presence
 from ttp_jax.runs.batch import Runner
 from ttp_jax.runs.experiment import Config
 from ttp_jax.runs.process import say
@@ -28,7 +29,7 @@ def resolve(clip, predictor: Runner, data: Config):
                 "little of it give --config.data.boxes a region or a file of boxes."
             )
         else:
-            clip = dataclasses.replace(clip, boxes=found.astype(np.float32))
+            clip = dataclasses.replace(clip, boxes=found.astype(np.float32), region=found)
     if data.fit:
         clip = surest(clip, predictor, found is not None)
     for _ in range(data.refine):
@@ -39,7 +40,7 @@ def resolve(clip, predictor: Runner, data: Config):
 
 
 def surest(clip, predictor: Runner, found: bool):
-    """The clip in those of `locate.placements` in which its joints are likeliest on average."""
+    """The clip in those of `locate.placements` that the network is most confident in."""
     read = {
         i: picture
         for i in locate.few(clip.num_frames)
@@ -51,7 +52,17 @@ def surest(clip, predictor: Runner, found: bool):
     # Each picture is read once, however many places are tried.
     trial = clips_lib.at(dataclasses.replace(clip, read=read.__getitem__), frames * len(tried))
     trial = dataclasses.replace(trial, boxes=np.concatenate([b[frames] for b in tried.values()]))
-    likelihood = predictor.one(trial).peaks.reshape(len(tried), -1).mean(1)
+    result = predictor.one(trial)
+    likelihood = result.peaks.reshape(len(tried), -1).mean(1)
+    if clip.region is not None:
+        # The network sees somebody everywhere: joints that lie beside what moves are nobody's.
+        region, joints = clip.region[frames], result.joints.reshape(len(tried), len(frames), -1, 2)
+        size = clip.largest
+        found_there = [presence.measure(each, region, picture_size=size).found for each in joints]
+        likelihood = np.where([each is False for each in found_there], -np.inf, likelihood)
+    if not np.isfinite(likelihood).any():
+        say(f"{clip.name}: in no size of the boxes do the joints follow the moving region: kept")
+        return clip
     name, boxes = list(tried.items())[int(likelihood.argmax())]
-    say(f"{clip.name}: the joints are likeliest to the model in {name}")
+    say(f"{clip.name}: the network is most confident in {name}")
     return dataclasses.replace(clip, boxes=boxes)

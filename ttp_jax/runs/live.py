@@ -23,9 +23,9 @@ from ttp_jax.checkpoint import fingerprint
 from ttp_jax.files import write_arrays, write_json
 from ttp_jax.memory import Frames
 from ttp_jax.runs import base_model, provenance, results
-from ttp_jax.runs.batch import subject_key
 from ttp_jax.runs.experiment import Experiment
 from ttp_jax.runs.process import say, stopping
+from ttp_jax.runs.starts import subject_key
 from ttp_jax.skeletons import Skeleton
 
 NAME = "live"  # of the subject

@@ -15,7 +15,7 @@ from data_pipelines.windows import SubjectFrames
 from ttp_jax import ttp
 from ttp_jax.checkpoint import Unfinished
 from ttp_jax.driver import CHUNK
-from ttp_jax.memory import Frames
+from ttp_jax.memory import Frames, repeats
 from ttp_jax.runs.process import say
 
 # What is done with a subject, one pass after the other; all but "adapt" go through its frames.
@@ -40,6 +40,8 @@ class Member:
     place: int = 0  # index of the next frame in that pass
     spent: float = 0.0  # seconds of earlier runs
     kept: ttp.Subject | None = None  # the state that an earlier run kept, on the host
+    last: np.ndarray | None = None  # the window before the next, uint8 [H, W, 3]
+    repeated: int = 0  # frames so far that show the same as the one before
     digest: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(32, np.uint8))
 
     @property
@@ -134,6 +136,7 @@ def chunks(
     every: int,
     *,
     digest: bool,
+    learns: bool,
 ) -> Iterator[tuple[Frames, np.ndarray]]:
     """Yield the group's next frames [N, CHUNK, ...] and which of them are valid [N, CHUNK].
 
@@ -145,6 +148,7 @@ def chunks(
       every: see `held_out`. Those frames are invalid for the programs, which learn from valid
         frames and predict all.
       digest: add the frames to the members' digests.
+      learns: the pass learns from them: those that repeat the one before are invalid as well.
     """
     streams = [member.frames.chunks(CHUNK, readers, places.start) for member in group]
     nothing = None
@@ -163,9 +167,25 @@ def chunks(
         rows += [nothing] * (width - len(rows))
         *rest, valid = (np.stack(leaves) for leaves in zip(*rows, strict=True))
         learned = valid & ~held_out(place + np.arange(CHUNK), every)
+        for i, member in enumerate(group):
+            if member.clip.present is not None:
+                there = member.clip.present[place : place + CHUNK]
+                learned[i, : len(there)] &= there
+        if learns:
+            for i, member in enumerate(group):
+                learned[i] &= ~_repeated(member, rest[0][i], valid[i], place)
         yield Frames(*map(jnp.asarray, (*rest, learned))), valid
     for stream in streams:  # past its end, where it names the frames that could not be read
         next(stream, None)
+
+
+def _repeated(member: Member, pictures, valid, place: int) -> np.ndarray:
+    """Which frames of the chunk at `place` show the same as the one before them."""
+    if member.last is None and 0 < place < len(member.frames):  # an earlier run was stopped here
+        member.last = member.frames.read([place - 1]).pictures[0]
+    found = repeats(pictures, member.last) & valid
+    member.last, member.repeated = pictures[-1].copy(), member.repeated + int(found.sum())
+    return found
 
 
 def _digest(member: Member, row, place: int) -> None:
@@ -180,7 +200,10 @@ def write(group: list[Member], place: int, valid, joints, peaks) -> None:
     """Write a chunk's predictions into the members."""
     for i, member in enumerate(group):
         here = min(CHUNK, max(0, len(member.frames) - place))
-        good = valid[i, :here, None]
+        there = valid[i, :here]
+        if member.clip.present is not None:
+            there = there & member.clip.present[place : place + here]
+        good = there[:, None]
         member.joints[place : place + here] = np.where(good[..., None], joints[i, :here], np.nan)
         member.peaks[place : place + here] = np.where(good, peaks[i, :here], np.nan)
 

@@ -19,6 +19,7 @@ class Outcome:
       peaks: [T, K] before and after.
       diagnostics: `diagnostics.before_and_after`.
       cost: what it took, name -> value.
+      warnings: signs of harm.
     """
 
     clip: clips_lib.Clip
@@ -28,3 +29,4 @@ class Outcome:
     peaks: tuple[np.ndarray, np.ndarray]
     diagnostics: dict[str, list[float]]
     cost: dict[str, float]
+    warnings: list[str] = dataclasses.field(default_factory=list)

@@ -16,7 +16,7 @@ import numpy as np
 
 from data_pipelines import clips as clips_lib
 from data_pipelines.labels import Labels
-from ttp_jax import exports, smooth
+from ttp_jax import exports, presence, smooth
 from ttp_jax.files import DAMAGED, read_arrays, write_arrays, write_json
 from ttp_jax.runs import personal_report, user_labels
 from ttp_jax.runs.experiment import Experiment
@@ -39,6 +39,7 @@ class OutputOptions:
       keypoints: names of the joints that are exported, with commas; None for all.
       labels: file of true keypoints.
       labels_first: number of the first picture in it.
+      pcutoff: confidence below which joints are hollow in pictures and missing in exports.
     """
 
     formats: str | None = None
@@ -46,6 +47,7 @@ class OutputOptions:
     keypoints: str | None = None
     labels: str | None = None
     labels_first: int = 0
+    pcutoff: float = 0.0
 
 
 class Outputs:
@@ -79,6 +81,7 @@ class Outputs:
             "formats": self._formats,
             "smooth": self._how,
             "keypoints": list(self._chosen[0].joints),
+            **({"pcutoff": options.pcutoff} if options.pcutoff else {}),
             "labels": options.labels and [user_labels.digest(options.labels), options.labels_first],
         }
 
@@ -96,7 +99,12 @@ class Outputs:
         self._labels = user_labels.read(path, first, self._skeleton, clips[0])
 
     def keep(
-        self, clip, result: Result, before: Result, diagnostics: dict[str, list[float]]
+        self,
+        clip,
+        result: Result,
+        before: Result,
+        diagnostics: dict[str, list[float]],
+        warnings: list[str],
     ) -> None:
         """Keep what the outputs need beside the results that every run keeps."""
         self._kept(clip.name, "json").unlink(missing_ok=True)  # what it tells of is of the past
@@ -107,7 +115,10 @@ class Outputs:
             "memory of the process, MiB": round(peak_mib()),
         }
         arrays = {"joints": before.joints, "peaks": before.peaks, "boxes": clip.boxes}
+        if clip.region is not None:
+            arrays["region"] = clip.region
         told = {"figures": diagnostics, "cost": cost, "inputs": result.inputs}
+        told["warnings"] = warnings
         about = np.array(json.dumps(told))
         write_arrays(self._kept(clip.name), {**arrays, "about": about})
 
@@ -137,7 +148,8 @@ class Outputs:
             }
         files = self._export(outcome, poses, rate)
         video = self._folder / f"{name}_overlay.mp4"
-        files.append(overlay_video(video, outcome, poses, self._skeleton, rate))
+        cutoff = self._options.pcutoff
+        files.append(overlay_video(video, outcome, poses, self._skeleton, rate, cutoff))
         about_times = exports.note_on_times(clip.times, self._formats, f"{name}.csv")
         texts = {
             "quality": personal_report.quality(outcome, poses, self._skeleton),
@@ -146,17 +158,36 @@ class Outputs:
                 *personal_report.notes(outcome, self._experiment, self._how),
                 *about_times,
             ],
+            "warnings": outcome.warnings,
         }
         settings = {"scenario": self._scenario, "smoothed": self._how or "no"}
         report = self.report(name)
-        personal_report.write(report, outcome, poses, self._experiment, settings, texts)
+        found = self._presence(outcome)
+        personal_report.write(
+            report,
+            outcome,
+            poses,
+            self._experiment,
+            settings,
+            texts,
+            found=None if found is None else found.to_dict(),
+            pcutoff=cutoff,
+        )
         files = [report, self._folder / f"{name}.csv", *files]
         if texts["scores"]:
             files.append(self._scores_file(name))
         listed = [os.path.relpath(path, self._folder) for path in files]
         done = {"wanted": self._wanted, "origin": clip.origin, "files": listed}
         write_json(self._kept(name, "json"), done)
-        _tell(name, texts, files)
+        _tell(name, texts, files, found)
+
+    def _presence(self, outcome: Outcome) -> presence.Presence | None:
+        """Whether the joints lie on a person; None where nothing tells."""
+        given = self._experiment.data.boxes != "whole" and outcome.clip.region is None
+        region = outcome.clip.boxes if given else outcome.clip.region
+        if region is None:
+            return None
+        return presence.measure(outcome.after, region, picture_size=outcome.size, given=given)
 
     def report(self, name: str) -> pathlib.Path:
         """Where a subject's report is."""
@@ -203,7 +234,10 @@ class Outputs:
                 "with --nodeliver?): --overwrite adapts again."
             )
         clip, size = dataclasses.replace(clip, boxes=boxes), clip.largest
-        return Outcome(clip, size, before, now["joints"], peaks, figures, cost)
+        # Older results have neither.
+        clip = dataclasses.replace(clip, region=then.get("region"))
+        warnings = about.get("warnings", [])
+        return Outcome(clip, size, before, now["joints"], peaks, figures, cost, warnings)
 
     def _export(self, outcome: Outcome, poses, rate) -> list[pathlib.Path]:
         skeleton, columns = self._chosen
@@ -221,17 +255,14 @@ class Outputs:
                 self._experiment.data.every,
                 times=clip.times,
                 pictures=clip.frame_names,
+                pcutoff=self._options.pcutoff,
             )
             suffix, place = f"_{when}_adapt", self._folder / "exports"
             formats = [name for name in self._formats if name != ENSEMBLE]
             written += exports.write(track, place, formats, suffix)
             if when == "after" and ENSEMBLE in self._formats:
                 written += self._join_ensemble(clip, track)
-            # Of an earlier wish: who finds both can't tell which belongs to the report.
-            for old in place.glob(f"{glob.escape(clip.name + suffix)}.*"):
-                if old not in written:
-                    old.unlink()
-                    say(f"  removed, as it isn't asked for any more: {old}")
+            _remove_others(place, clip.name + suffix, written)
         return written
 
     def _join_ensemble(self, clip, track: exports.Track) -> list[pathlib.Path]:
@@ -251,8 +282,23 @@ class Outputs:
         return exports.write_eks({self._experiment.seed: track}, folder)
 
 
-def _tell(name: str, texts: dict[str, list], files: list[pathlib.Path]) -> None:
+def _remove_others(folder: pathlib.Path, stem: str, written: list[pathlib.Path]) -> None:
+    """Remove exports of this stem that an earlier --formats left, which would be taken for ours."""
+    for old in folder.glob(f"{glob.escape(stem)}.*"):
+        if old not in written:
+            old.unlink()
+            say(f"  removed, as it isn't asked for any more: {old}")
+
+
+def _tell(
+    name: str,
+    texts: dict[str, list],
+    files: list[pathlib.Path],
+    found: presence.Presence | None,
+) -> None:
     """Print what came out, and where it is."""
+    if found is not None:
+        say(f"\n{name}: {found.words}")
     say(f"\n{name}: without labels, before -> after (this is no accuracy)")
     for row in texts["quality"]:
         say(f"  {row[0]:34}{row[1]:9.4g} -> {row[2]:.4g} {row[3]}")

@@ -9,7 +9,7 @@ import jax
 from jax.experimental import multihost_utils
 
 from data_pipelines import clips as clips_lib
-from ttp_jax import parallel, people, state, visualize
+from ttp_jax import parallel, people, state, visualize, warning_signs
 from ttp_jax.checkpoint import Unfinished, fingerprint
 from ttp_jax.files import DAMAGED
 from ttp_jax.runs import (
@@ -30,6 +30,8 @@ from ttp_jax.runs.process import STOPPED, Stopped, progress_bar, say, stopping
 from ttp_jax.runs.results import Result
 from ttp_jax.runs.strategy import DEFAULT, Strategy
 
+HELD_OUT = "held-out reconstruction"  # of `diagnostics.before_and_after`
+
 
 @dataclasses.dataclass(frozen=True)
 class RunOptions:
@@ -41,6 +43,7 @@ class RunOptions:
       person: name of the kept model to predict with instead of the base.
       overwrite: do subjects again that are done.
       outputs: what is made of own videos; None for keypoints only.
+      allow_missing: inputs that can't be used don't make the run a failed one.
       strategy: how subjects run side by side.
     """
 
@@ -49,6 +52,7 @@ class RunOptions:
     person: str | None = None
     overwrite: bool = False
     outputs: OutputOptions | None = None
+    allow_missing: bool = False
     strategy: Strategy = DEFAULT
 
 
@@ -76,7 +80,13 @@ def run(
 
 
 def _run(experiment: Experiment, workdir: pathlib.Path, work: "_Work", options: RunOptions) -> int:
-    clips = clips_lib.by_subject(sources.load_clips(experiment.data, "test"))
+    left_out: dict[str, str] = {}
+    if experiment.data.source == "media":
+        opened = sources.open_own(experiment.data)
+        left_out = {str(each.path): each.reason for each in opened.left_out}
+        clips = clips_lib.by_subject(opened.clips)
+    else:
+        clips = clips_lib.by_subject(sources.load_clips(experiment.data, "test"))
     if not clips:
         raise clips_lib.DataError(f"no test clips in {experiment.data.root}.")
     work.check(clips)
@@ -97,6 +107,9 @@ def _run(experiment: Experiment, workdir: pathlib.Path, work: "_Work", options: 
             "some subjects are done (or another process does them), but what is carried from "
             "subject to subject was not kept: start over with --overwrite, in one process."
         )
+    for reason in left_out.values():
+        say(f"left out: {reason}")
+    work.failed |= left_out
     try:
         for clip in done:
             work.unfinished.forget(clip.name)  # a kill may have left it
@@ -114,7 +127,8 @@ def _run(experiment: Experiment, workdir: pathlib.Path, work: "_Work", options: 
     for name, error in work.failed.items():
         say(f"FAILED {name}: {error}")
     parallel.wait_for_hosts()
-    return 1 if work.failed else 0
+    missing = work.failed.keys() - (left_out.keys() if options.allow_missing else set())
+    return 1 if missing else 0
 
 
 class _Work:
@@ -156,11 +170,13 @@ class _Work:
         self._predictor = Runner(experiment, base, "none")
         self._plain = Runner(experiment, trained, "none") if self._person else self._predictor
         self._outputs: Outputs | None = None
-        changed = scenario != "none" or self._person  # else there is no before and after
-        if options.outputs and changed and experiment.data.source == "media":
+        # Else there is no before and after.
+        self._changes = scenario != "none" or bool(self._person)
+        if options.outputs and self._changes and experiment.data.source == "media":
             self._outputs = Outputs(experiment, name, self.folder, options.outputs)
         self.seconds: dict[str, float] = {}
         self.failed: dict[str, str] = {}
+        self.warnings: dict[str, list[str]] = {}
         self._moved: dict[str, str] = {}
 
     def check(self, clips) -> None:
@@ -252,16 +268,36 @@ class _Work:
             seen = self.runner.variables(result), clip, result.frames, result.joints
             sheet = diagnostics.figure5(self._experiment, *seen)
             visualize.save(self.folder / f"{clip.name}.png", sheet)
-        if self._outputs:
-            before = self._plain.one(clip)
-            both = ((self._plain, before), (self.runner, result))
-            models = [(one.variables(found), found.joints) for one, found in both]
-            base, frames = self._base, result.frames
-            found = diagnostics.before_and_after(self._experiment, base, frames, *models)
-            self._outputs.keep(clip, result, before, found)
+        if self._changes:
+            self._compare(clip, result)
         results.write_result(self.folder, clip, result, self._experiment.skeleton)
         self.seconds[clip.name] = result.seconds
         self.deliver(clip)
+
+    def _compare(self, clip, result: Result) -> None:
+        """Predict without personalization, look for signs of harm, keep what the outputs need."""
+        before = self._plain.one(clip, frames=result.frames)
+        both = ((self._plain, before), (self.runner, result))
+        models = [(one.variables(found), found.joints) for one, found in both]
+        found = {}
+        if self._outputs:
+            base, frames = self._base, result.frames
+            found = diagnostics.before_and_after(self._experiment, base, frames, *models)
+        signs = warning_signs.signs(
+            warning_signs.Evidence(
+                before.joints,
+                result.joints,
+                (before.peaks, result.peaks),
+                clip.boxes,
+                tuple(found[HELD_OUT]) if HELD_OUT in found else None,  # pyright: ignore
+                result.repeated,
+            )
+        )
+        self.warnings[clip.name] = signs
+        for sign in signs:
+            say(f"WARNING {clip.name}: {sign}")
+        if self._outputs:
+            self._outputs.keep(clip, result, before, found, signs)
 
     def deliver(self, clip) -> None:
         """Make what an own video's user wants of results on disk, unless it is there."""
@@ -289,7 +325,8 @@ class _Work:
             "made_with": provenance.made_with(),
             "config": config.to_dict(),
         }
-        run_record.write(self.folder, names, run, self.seconds, self.failed, self._moved)
+        now = run_record.Now(self.seconds, self.failed, self.warnings, self._moved)
+        run_record.write(self.folder, names, run, now)
 
 
 def person_file(workdir: pathlib.Path, name: str) -> pathlib.Path:

@@ -25,6 +25,7 @@ class Result:
       adaptation: the model's last state.
       inputs: SHA-256 over the pixels of all whole pictures and the crops.
       seconds: its share of the time of its group, with what runs before a stop took.
+      repeated: number of frames that show the same as the one before, and were not learned from.
     """
 
     frames: SubjectFrames
@@ -33,6 +34,7 @@ class Result:
     adaptation: state.Adaptation
     inputs: str
     seconds: float = 0.0
+    repeated: int = 0
 
 
 def columns(skeleton) -> list[str]:

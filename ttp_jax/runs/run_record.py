@@ -2,43 +2,50 @@
 
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from ttp_jax.files import DAMAGED, only_one, read_arrays, read_json, write_json
 from ttp_jax.runs import provenance
 
 
-def write(
-    folder: pathlib.Path,
-    names: Sequence[str],
-    run: dict[str, Any],
-    seconds: Mapping[str, float],
-    failed: Mapping[str, str],
-    moved: Mapping[str, str],
-) -> None:
+class Now(NamedTuple):
+    """What became of this run's subjects, by name.
+
+    Attributes:
+      seconds: that those took which were done.
+      failed: why others were not; inputs that were left out among them, by path.
+      warnings: signs of harm, see `warning_signs`.
+      moved: folders that the files of earlier results of these names are in now.
+    """
+
+    seconds: Mapping[str, float]
+    failed: Mapping[str, str]
+    warnings: Mapping[str, list[str]]
+    moved: Mapping[str, str]
+
+
+def write(folder: pathlib.Path, names: Sequence[str], run: dict[str, Any], now: Now) -> None:
     """Write the record; several processes add their subjects to one file.
 
     Args:
       folder: of the results.
       names: subjects to record, if they have results.
       run: what is true of the whole run, its "config" among it.
-      seconds: that the subjects took which were done in this run.
-      failed: subjects that were not, and why.
-      moved: subjects of earlier runs whose files were moved aside -> folder that they are in now.
+      now: what became of the subjects.
     """
     path = folder / "run.json"
     with only_one(path, wait=True):
         before = read_json(path) or {}
-        subjects = _earlier(folder, before.get("subjects", {}), moved)
+        subjects = _earlier(folder, before.get("subjects", {}), now.moved)
         for name in names:
-            found = _subject(folder, name, subjects.get(name, {}), run, seconds)
+            found = _subject(folder, name, subjects.get(name, {}), run, now)
             if found is not None:
                 subjects.pop(name, None)  # those of this run come last
                 subjects[name] = found
         still = {k: v for k, v in before.get("failed", {}).items() if k not in subjects}
         config = run.pop("config")
         write_json(
-            path, {**run, "subjects": subjects, "failed": {**still, **failed}, "config": config}
+            path, {**run, "subjects": subjects, "failed": {**still, **now.failed}, "config": config}
         )
 
 
@@ -55,9 +62,7 @@ def _earlier(folder: pathlib.Path, subjects: dict, moved: Mapping[str, str]) -> 
     return found
 
 
-def _subject(
-    folder: pathlib.Path, name: str, old: dict, run: dict, seconds: Mapping[str, float]
-) -> dict | None:
+def _subject(folder: pathlib.Path, name: str, old: dict, run: dict, now: Now) -> dict | None:
     """What is recorded of a subject; None where it has no whole results."""
     files = {file: folder / file for file in (f"{name}.csv", f"{name}.npz")}
     if not all(path.exists() for path in files.values()):
@@ -69,12 +74,13 @@ def _subject(
     outputs = {file: provenance.sha256(path) for file, path in files.items()}
     if old.get("outputs") != outputs:
         old = {}  # of earlier results: a kill came between those on disk and their record
-    now = name in seconds or not old
+    new = name in now.seconds or not old
     return {
         "frames": len(stored["joints"]),
-        "seconds": seconds.get(name, old.get("seconds")),
-        "data": run["config"]["data"] if now else old["data"],
-        "made_with": run["made_with"] if now else old["made_with"],
+        "seconds": now.seconds.get(name, old.get("seconds")),
+        "data": run["config"]["data"] if new else old["data"],
+        "made_with": run["made_with"] if new else old["made_with"],
         "inputs": str(stored["inputs"]),
         "outputs": outputs,
+        "warnings": now.warnings.get(name, old.get("warnings", [])),
     }

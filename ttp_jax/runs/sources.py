@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+import warnings
 import zlib
 from collections.abc import Sequence
 
@@ -85,12 +86,22 @@ def _from_tfds(data: Config, split: str | None) -> list[clips_lib.Clip]:
 
 
 def _own(data: Config) -> list[clips_lib.Clip]:
-    """Own videos and pictures, one path or pattern a line of `root`."""
+    """Own videos and pictures; each input that is left out is a warning."""
+    opened = open_own(data)
+    for left_out in opened.left_out:
+        warnings.warn(f"left out: {left_out.reason}", stacklevel=2)
+    return opened.clips
+
+
+def open_own(data: Config) -> media.Opened:
+    """Own videos and pictures, one path or pattern a line of `root`, and what is left out."""
     looked_for = data.boxes in locate.FINDERS  # by `boxes.resolve`: it takes its time
-    found = media.clips(data.root.split("\n"), boxes="whole" if looked_for else data.boxes)
+    opened = media.open_inputs(data.root.split("\n"), boxes="whole" if looked_for else data.boxes)
+    found = opened.clips
     if looked_for:
         found = [dataclasses.replace(c, origin=f"{c.origin}, {data.boxes}") for c in found]
-    return [clips_lib.part(clip, data.frames, data.every) for clip in found]
+    found = [clips_lib.part(clip, data.frames, data.every) for clip in found]
+    return media.Opened(found, opened.left_out)
 
 
 def _spec(data: Config) -> synthetic.Spec:

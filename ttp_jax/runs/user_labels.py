@@ -30,10 +30,9 @@ def read(path: str, first: int, skeleton: Skeleton, clip: clips_lib.Clip) -> Lab
       clip: whose labels they are.
     """
     count = clip.num_frames if clip.numbers is None else None
-    pictures = clip.frame_names
-    names = (
-        None if pictures is None else dict(zip(pictures, clip.frame_numbers.tolist(), strict=True))
-    )
+    names = None
+    if clip.frame_names is not None:
+        names = dict(zip(clip.frame_names, clip.frame_numbers.tolist(), strict=True))
     known = labels_lib.read(
         path, skeleton, clip.name, clip.largest, count=count, first=first, names=names
     )
@@ -43,9 +42,8 @@ def read(path: str, first: int, skeleton: Skeleton, clip: clips_lib.Clip) -> Lab
 
 
 def digest(path: str) -> str:
-    """SHA-256 of a file of labels, or of those in a folder."""
-    files = labels_lib.files_of(pathlib.Path(path))
-    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+    """SHA-256 of a file of labels."""
+    return hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()
 
 
 def scores(known: Labels, outcome: Outcome, poses, skeleton: Skeleton) -> dict[str, dict]:

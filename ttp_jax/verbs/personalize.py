@@ -60,6 +60,8 @@ class Options:
     keypoints: str | None
     labels: str | None
     labels_first: int
+    pcutoff: float
+    allow_missing: bool
     camera: str | None
     stdin: bool
     strategy: str | None
@@ -71,13 +73,19 @@ def run(experiment: Experiment, workdir: pathlib.Path, options: Options) -> int:
     if options.camera is not None or options.stdin:
         return live.run(experiment, workdir, camera=options.camera, stdin=options.stdin)
     outputs = OutputOptions(
-        options.formats, options.smooth, options.keypoints, options.labels, options.labels_first
+        options.formats,
+        options.smooth,
+        options.keypoints,
+        options.labels,
+        options.labels_first,
+        options.pcutoff,
     )
     chosen = RunOptions(
         scenario=options.scenario or "online",
         keep=options.keep,
         overwrite=options.overwrite,
         outputs=outputs if options.deliver else None,
+        allow_missing=options.allow_missing,
         strategy=strategy.strategy(options.strategy, options.devices),
     )
     return personalization.run(experiment, workdir, chosen)

@@ -30,6 +30,8 @@ class Options:
     keypoints: str | None
     labels: str | None
     labels_first: int
+    pcutoff: float
+    allow_missing: bool
     strategy: str | None
     devices: str | None
 
@@ -37,13 +39,19 @@ class Options:
 def run(experiment: Experiment, workdir: pathlib.Path, options: Options) -> int:
     """Predict the test split."""
     outputs = OutputOptions(
-        options.formats, options.smooth, options.keypoints, options.labels, options.labels_first
+        options.formats,
+        options.smooth,
+        options.keypoints,
+        options.labels,
+        options.labels_first,
+        options.pcutoff,
     )
     chosen = RunOptions(
         scenario="none",
         person=options.person,
         overwrite=options.overwrite,
         outputs=outputs if options.deliver else None,
+        allow_missing=options.allow_missing,
         strategy=strategy.strategy(options.strategy, options.devices),
     )
     return personalization.run(experiment, workdir, chosen)

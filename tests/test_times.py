@@ -1,0 +1,254 @@
+"""Each frame's own time and name, from the file to every output."""
+
+import csv
+import json
+import math
+import types
+
+import av
+import numpy as np
+import pyarrow.parquet
+import pytest
+
+from data_pipelines.clips import Clip, part
+from data_pipelines.video import Video
+from ttp_jax import exports, smooth
+from ttp_jax.runs import overlay, results, user_labels
+from ttp_jax.runs.outcome import Outcome
+from ttp_jax.skeletons import PENN13
+
+SIZE = (48, 64)
+UNEVEN = np.array([0.0, 0.02, 0.5, 0.53, 0.563, 0.663, 1.563, 1.573])
+COUNT = len(UNEVEN)
+RATE = (COUNT - 1) / UNEVEN[-1]
+
+
+def clip_of(**more):
+    pictures = np.random.default_rng(0).integers(0, 255, (COUNT, *SIZE, 3), np.uint8)
+    boxes = np.tile(np.float32([0, 0, 20, 20]), (COUNT, 1))
+    return Clip("a", "a", "test", COUNT, lambda i: pictures[i], boxes, **more)
+
+
+def joints_of(count=COUNT):
+    return np.random.default_rng(1).uniform(0, 40, (count, PENN13.size, 2))
+
+
+def track(**more):
+    joints = joints_of()
+    given = exports.Track("a", joints, np.ones(joints.shape[:2]), PENN13, RATE, 0, (64, 48))
+    return given._replace(**more)
+
+
+def read_csv(path):
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+# Tables
+
+
+def write(folder, clip):
+    joints = joints_of(clip.num_frames).astype(np.float32)
+    result = types.SimpleNamespace(joints=joints, peaks=joints[..., 0] / 40, inputs="x")
+    results.write_result(folder, clip, result, PENN13)
+    return joints, read_csv(folder / "a.csv"), np.load(folder / "a.npz")
+
+
+def test_the_table_has_each_frame_s_time(tmp_path):
+    joints, rows, arrays = write(tmp_path, clip_of(times=UNEVEN, frames_per_second=RATE))
+    assert list(rows[0])[:3] == ["frame", "time", "head_x"]
+    np.testing.assert_allclose([float(row["time"]) for row in rows], UNEVEN, atol=1e-6)
+    np.testing.assert_allclose([float(row["head_y"]) for row in rows], joints[:, 0, 1], atol=1e-4)
+    np.testing.assert_array_equal(arrays["times"], UNEVEN)
+
+
+def test_the_table_of_a_folder_has_each_picture_s_name(tmp_path):
+    names = tuple(f'img{i}, "of me" é.png' for i in range(COUNT))
+    joints, rows, arrays = write(tmp_path, part(clip_of(frame_names=names), "2-", 2))
+    assert list(rows[0])[:3] == ["frame", "picture", "head_x"]
+    assert [row["picture"] for row in rows] == list(names[2::2])
+    assert [row["frame"] for row in rows] == ["2", "4", "6"]
+    assert arrays["pictures"].tolist() == list(names[2::2])
+    np.testing.assert_allclose([float(row["head_x"]) for row in rows], joints[:, 0, 0], atol=1e-4)
+
+
+def test_a_clip_that_knows_neither_has_neither(tmp_path):
+    _, rows, arrays = write(tmp_path, clip_of())
+    assert list(rows[0])[:2] == ["frame", "head_x"]
+    assert set(arrays.files) == {"joints", "peaks", "frames", "inputs", "origin"}
+
+
+# Exports
+
+
+def test_formats_with_times_have_each_frame_s_own(tmp_path):
+    names = [f"img{i}.png" for i in range(COUNT)]
+    uneven = track(times=UNEVEN, pictures=names)
+    trc, npz, parquet = exports.write(uneven, tmp_path, ["trc", "npz", "parquet"])
+    lines = [line.split("\t") for line in trc.read_text().splitlines()]
+    np.testing.assert_allclose([float(line[1]) for line in lines[6:]], UNEVEN, atol=1e-6)
+    assert float(lines[2][0]) == pytest.approx(RATE, rel=1e-7)
+    with np.load(npz) as arrays:
+        np.testing.assert_array_equal(arrays["times"], UNEVEN)
+        assert arrays["pictures"].tolist() == names
+        assert arrays["fps"] == RATE
+    table = pyarrow.parquet.read_table(parquet).to_pandas()
+    assert table.columns.tolist() == [
+        *("frame", "keypoint", "time", "picture", "x", "y", "likelihood")
+    ]
+    heads = table.query("keypoint == 'head'")
+    np.testing.assert_array_equal(heads.time, UNEVEN)
+    assert heads.picture.tolist() == names
+
+
+def test_evenly_spaced_rows_are_timed_by_the_rate(tmp_path):
+    (path,) = exports.write(track(frames_per_second=12.5, first_frame=4, step=2), tmp_path, ["trc"])
+    lines = [line.split("\t") for line in path.read_text().splitlines()]
+    expected = (4 + 2 * np.arange(COUNT)) / 25
+    np.testing.assert_allclose([float(line[1]) for line in lines[6:]], expected, atol=1e-6)
+
+
+def test_formats_that_count_frames_say_that_times_are_uneven():
+    formats = ["dlc-csv", "npz", "sleap"]
+    (note,) = exports.note_on_times(UNEVEN, formats, "a.csv")
+    assert "10 to 900 ms apart" in note and f"{RATE:.4g} a second on average" in note
+    assert "dlc-csv, sleap can't say so" in note and "column time of a.csv" in note
+    assert exports.note_on_times(UNEVEN, ["npz", "trc", "parquet"], "a.csv") == []
+    even = np.round(np.arange(90) / 137.3, 3)  # as a container rounds
+    for times in (None, even, np.arange(9) / 30, UNEVEN[:2]):
+        assert exports.note_on_times(times, formats, "a.csv") == []
+
+
+def test_times_and_pictures_that_are_not_one_a_row_are_refused(tmp_path):
+    for wrong in ({"times": UNEVEN[1:]}, {"pictures": ["a.png"]}):
+        with pytest.raises(ValueError, match=r"a: times or pictures are not one a row, 8"):
+            exports.write(track(**wrong), tmp_path, ["npz"])
+
+
+# Smoothing
+
+
+def plain_one_euro(values, times, cutoff=1.0, beta=0.05, speed_cutoff=1.0):
+    """As in the article's appendix, with the time since the last value."""
+
+    def alpha(frequency, step):
+        return 1 / (1 + 1 / (2 * math.pi * frequency * step))
+
+    held, slope, out = values[0], 0.0, [values[0]]
+    for value, step in zip(values[1:], np.diff(times), strict=True):
+        a = alpha(speed_cutoff, step)
+        slope = a * (value - held) / step + (1 - a) * slope
+        a = alpha(cutoff + beta * abs(slope), step)
+        held = a * value + (1 - a) * held
+        out.append(held)
+    return out
+
+
+def test_one_euro_follows_uneven_times():
+    joints = joints_of()
+    found = smooth.smooth(joints, "one-euro", RATE, UNEVEN)
+    np.testing.assert_allclose(found[:, 2, 1], plain_one_euro(joints[:, 2, 1], UNEVEN))
+    even = smooth.smooth(joints, "one-euro", 25.0, np.arange(COUNT) / 25)
+    np.testing.assert_allclose(even, smooth.smooth(joints, "one-euro", 25.0))
+    gap = joints.copy()
+    gap[3] = np.nan  # what follows begins anew, at its own times
+    found = smooth.smooth(gap, "one-euro", RATE, UNEVEN)
+    np.testing.assert_allclose(found[4:, 0, 0], plain_one_euro(joints[4:, 0, 0], UNEVEN[4:]))
+
+
+# The overlay
+
+
+def overlaid(folder, clip, rate):
+    joints = joints_of()
+    poses = {"before": joints, "after": joints + 1}
+    outcome = Outcome(clip, SIZE, joints, joints + 1, (np.ones((COUNT, 13)),) * 2, {}, {})
+    return overlay.overlay_video(folder / "o.mp4", outcome, poses, PENN13, rate)
+
+
+@pytest.mark.parametrize(
+    ("times", "rate"),
+    [
+        (None, 25.0),
+        (np.arange(COUNT) * 1001 / 30000, 30000 / 1001),
+        (np.arange(COUNT) / 120, 120.0),
+        (UNEVEN, RATE),
+        (UNEVEN + 2, RATE),  # of a part of a video
+    ],
+)
+def test_the_overlay_lasts_as_long_as_the_video(tmp_path, times, rate):
+    path = overlaid(tmp_path, clip_of(times=times, frames_per_second=rate), rate)
+    expected = np.arange(COUNT) / rate if times is None else times - times[0]
+    video = Video(path)
+    np.testing.assert_allclose(video.times, expected, atol=1e-5)
+    with av.open(str(path)) as file:
+        stream = file.streams.video[0]
+        lasts = float(stream.duration * stream.time_base)
+    assert lasts == pytest.approx(expected[-1] + 1 / rate, abs=2e-5)
+
+
+# Labels
+
+
+def label_csv(path, rows):
+    head = ["scorer,me,me", "bodyparts,head,head", "coords,x,y"]
+    path.write_text("\n".join([*head, *(f"{name},{x},{y}" for name, x, y in rows)]))
+    return str(path)
+
+
+def test_labels_of_a_folder_find_their_pictures_by_name(tmp_path):
+    """One that was deleted shifts no other; those that aren't there are named."""
+    names = tuple(f"img{i:03d}.png" for i in (0, 1, 3, 4, 5, 6, 7, 9))
+    clip = clip_of(frame_names=names, sizes=np.tile(SIZE, (COUNT, 1)))
+    path = label_csv(
+        tmp_path / "l.csv",
+        [
+            (r"labeled-data\a\img005.png", 5, 6),
+            ("labeled-data/a/img009.png", 9, 6),
+            ("labeled-data/a/img002.png", 2, 6),
+            ("img003_jpg.rf.0123abc.png", 3, 1),
+        ],
+    )
+    found = user_labels.read(path, 0, PENN13, clip)
+    assert found.frames.tolist() == [2, 4, 7] and found.joints[:, 0, 0].tolist() == [3, 5, 9]
+    assert any("1 labelled pictures are not among the frames: img002.png" in n for n in found.notes)
+    chosen = part(clip, "3-5")
+    found = user_labels.read(path, 0, PENN13, chosen)
+    assert found.frames.tolist() == [4] and found.joints[0, 0].tolist() == [5, 6]
+    with pytest.raises(ValueError, match=r"none of its pictures \(other1.png.*matched by name"):
+        user_labels.read(label_csv(tmp_path / "o.csv", [("other1.png", 1, 1)]), 0, PENN13, clip)
+    numbered = label_csv(tmp_path / "n.csv", [("2", 3, 4)])  # bare numbers stay numbers
+    assert user_labels.read(numbered, 0, PENN13, clip).frames.tolist() == [2]
+
+
+def test_names_without_numbers_find_their_pictures(tmp_path):
+    names = ("anna.png", "bert.png", *(f"c{i}.png" for i in range(COUNT - 2)))
+    content = {
+        "images": [{"id": 7, "file_name": "bert.jpg", "height": 48, "width": 64}],
+        "annotations": [{"id": 1, "image_id": 7, "category_id": 1, "keypoints": [3, 4, 2]}],
+        "categories": [{"id": 1, "name": "person", "keypoints": ["head"]}],
+    }
+    (tmp_path / "coco.json").write_text(json.dumps(content))
+    clip = clip_of(frame_names=names, sizes=np.tile(SIZE, (COUNT, 1)))
+    found = user_labels.read(str(tmp_path / "coco.json"), 0, PENN13, clip)
+    assert found.frames.tolist() == [1] and found.joints[0, 0].tolist() == [3, 4]
+
+
+@pytest.mark.parametrize(
+    ("names", "frames"),
+    [
+        (["frame_0004_cam1.png"], [4]),
+        (["frame_0004_cam1.png", "frame_0007_cam1.png"], [4, 7]),
+        (["0002_cam1.png", "0005_cam1.png"], [2, 5]),  # what differs
+        (["cam2_0003.png"], [3]),
+        (["0003_cam2.png"], [3]),
+        (["07me-img005.png"], [5]),
+        (["walk_20260512_0006.png"], [6]),
+        (["Frame 3 (copy 2).png"], [3]),
+        (["img0001.png", "img0003_2.png"], [1, 3]),
+    ],
+)
+def test_the_number_of_the_frame_is_told_from_others(tmp_path, names, frames):
+    path = label_csv(tmp_path / "l.csv", [(f"labeled-data/a/{name}", 1, 2) for name in names])
+    clip = clip_of(sizes=np.tile(SIZE, (COUNT, 1)))
+    assert user_labels.read(path, 0, PENN13, clip).frames.tolist() == frames

@@ -1,0 +1,83 @@
+"""States of unfinished subjects: kept on a timer, and when a run is asked to stop."""
+
+import dataclasses
+import threading
+import time
+from collections.abc import Callable
+
+import jax
+
+from ttp_jax import ttp
+from ttp_jax.checkpoint import Unfinished
+from ttp_jax.runs import members
+from ttp_jax.runs.members import Member
+from ttp_jax.runs.process import Stopped
+
+
+class Saver:
+    """Says when the states of a group are due to be kept, and keeps them.
+
+    Attributes:
+      stop: set it to stop the run as soon as its states are kept.
+    """
+
+    def __init__(self, unfinished: Unfinished | None, minutes: float):
+        """Begin to count.
+
+        Args:
+          unfinished: where states are kept; None keeps none, so that a stop loses them.
+          minutes: between two states of a subject.
+        """
+        self._unfinished, self._minutes = unfinished, minutes
+        self.stop = threading.Event()
+        self._saved = time.monotonic()
+
+    def due(self) -> bool:
+        """Whether the states are to be kept now; raises Stopped where they can't be."""
+        if self._unfinished is None:
+            if self.stop.is_set():
+                raise Stopped
+            return False
+        return time.monotonic() - self._saved > 60 * self._minutes or self.stop.is_set()
+
+    def save(
+        self,
+        group: list[Member],
+        turn: int,
+        place: int,
+        subjects: ttp.Subject,
+        spent: Callable[[Member], float],
+    ) -> None:
+        """Keep the states of a group; raises Stopped if that was to be the last of it.
+
+        Args:
+          group: the subjects.
+          turn: index of the pass that they are in.
+          place: index of the next frame in that pass.
+          subjects: their states [N, ...].
+          spent: a subject's seconds so far.
+        """
+        assert self._unfinished is not None
+        for i, member in enumerate(group):
+            if turn == len(member.passes) - 1 and place >= len(member.frames):
+                continue  # done, and its results are written
+            subject = jax.tree.map(lambda leaf, i=i: leaf[i], subjects)
+            now = dataclasses.replace(member, turn=turn, spent=spent(member))
+            self._unfinished.save(member.clip.name, members.kept(now, subject))
+        self._saved = time.monotonic()
+        if self.stop.is_set():
+            raise Stopped
+
+    def resumed(self, member: Member, start: Callable[[], ttp.Subject]) -> Member:
+        """The subject where an earlier run was stopped, or as it is where none was.
+
+        `start` makes its state at the start.
+        """
+        if self._unfinished is None:
+            return member
+        return members.resumed(member, jax.eval_shape(start), self._unfinished)
+
+    def forget(self, name: str) -> None:
+        """Delete what is kept of a subject that is done."""
+        if self._unfinished is not None:
+            self._unfinished.forget(name)

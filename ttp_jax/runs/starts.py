@@ -1,0 +1,77 @@
+"""The states that subjects start from, and what is carried from one subject to the next."""
+
+import zlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from ttp_jax import driver, parallel, state, ttp
+from ttp_jax.runs.experiment import Experiment
+from ttp_jax.runs.members import Member
+
+
+def carries(fields: Any, scenario: str) -> bool:
+    """Whether these fields of `config.ttp` carry something from subject to subject."""
+    anything = fields.reset == "never" or fields.normalisers == "carried"
+    return scenario != "none" and anything
+
+
+class Starts:
+    """Makes the state of each subject at its start."""
+
+    def __init__(self, experiment: Experiment, scenario: str, programs: driver.Programs):
+        """Get ready.
+
+        Args:
+          experiment: its seed and settings.
+          scenario: a key of `members.PASSES`.
+          programs: of one subject.
+        """
+        self._seed, self._ttp, self._programs = experiment.seed, experiment.config.ttp, programs
+        self.carries = carries(self._ttp, scenario)
+        self._previous: state.Adaptation | None = None
+
+    def of(self, member: Member, base: state.Base) -> ttp.Subject:
+        """A subject's state before its first frame, or where an earlier run was stopped."""
+        if member.kept is not None:
+            return member.kept
+        key = subject_key(self._seed, member.clip.key or member.clip.name)
+        start = self._programs.start(base, key, member.capacity, member.frames.shape)
+        return start.replace(adaptation=self._carried(start.adaptation, base))
+
+    def stacked(self, group: list[Member], width: int, base: state.Base) -> ttp.Subject:
+        """The states of a group [width, ...], filled up with subjects that have no frames."""
+        each = [self.of(member, base) for member in group]
+        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *each)
+        return parallel.pad_subjects(stacked, width)
+
+    def _carried(self, fresh: state.Adaptation, base: state.Base) -> state.Adaptation:
+        """The start of a subject, with what the config carries over from the subject before."""
+        before = self._previous
+        if before is None:
+            return fresh
+        if self._ttp.reset == "never":
+            fresh = before
+        if self._ttp.normalisers == "carried":
+            return fresh.replace(normalisers=before.normalisers)
+        return fresh.replace(normalisers=base.normalisers)
+
+    def carry(self, adaptation: state.Adaptation) -> None:
+        """Start the next subject from this state of the one before, as far as the config says so.
+
+        One that ran away to NaN is not carried.
+        """
+        if self.carries and _is_finite(adaptation):
+            self._previous = adaptation
+
+
+def _is_finite(adaptation: state.Adaptation) -> bool:
+    """Whether another subject can start from here; the loss is NaN before the first update."""
+    parts = adaptation.delta, adaptation.opt_state, adaptation.normalisers
+    return all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(parts))
+
+
+def subject_key(seed: int, name: str) -> jax.Array:
+    """A subject's key, from the seed and its name: independent of who else is processed."""
+    return jax.random.fold_in(jax.random.key(seed), zlib.crc32(name.encode()))
