@@ -229,7 +229,7 @@ GROUPS: dict[str, tuple[Flag, ...]] = {
         Flag("--hosts=WHO", "one of several processes, docs/scaling.md", ("train", *ON_FILES)),
     ),
     "what to label next": (
-        Flag("--count=N", "frames of each video", ("suggest",), int, 20),
+        Flag("--count=N", "frames of each video; default 20", ("suggest",), int),
         Flag("--scorer=NAME", "who labels them, for DeepLabCut", ("suggest",), str, "me"),
     ),
     "a labelled project": (

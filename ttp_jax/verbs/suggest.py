@@ -26,6 +26,7 @@ from ttp_jax.runs.batch import Runner
 from ttp_jax.runs.experiment import Experiment
 from ttp_jax.runs.process import progress_bar, say
 
+COUNT = 20  # frames of a video
 APART = 50  # chosen frames are at least a share of 1 / APART of the video apart
 
 
@@ -33,7 +34,7 @@ APART = 50  # chosen frames are at least a share of 1 / APART of the video apart
 class Options:
     """Flags of this command, see `command_line.GROUPS`."""
 
-    count: int
+    count: int | None
     scorer: str
 
 
@@ -51,7 +52,9 @@ def run(experiment: Experiment, workdir: pathlib.Path, options: Options) -> int:
         after = _personalized(workdir, clip)
         signs = suggestion.signs_of_doubt(found.joints, found.peaks, sides, after)
         doubtful = suggestion.doubt(signs)
-        chosen = suggestion.choose(doubtful, options.count, max(clip.num_frames // APART, 1))
+        chosen = suggestion.choose(
+            doubtful, options.count or COUNT, max(clip.num_frames // APART, 1)
+        )
         folder = suggestion.write_deeplabcut(
             root, clip, chosen, found.joints, experiment.skeleton, options.scorer
         )
