@@ -338,8 +338,8 @@ def _natural(path: Path) -> tuple:
 
 def _names(paths: Sequence[Path]) -> list[str]:
     """Name the subjects: unique, also where file systems ignore case, and fit for file names."""
-    plain = [_fit(path.name if path.is_dir() else path.stem) for path in paths]
-    full = [_fit(f"{path.parent.name}_{path.name}") for path in paths]
+    plain = [fit_name(path.name if path.is_dir() else path.stem) for path in paths]
+    full = [fit_name(f"{path.parent.name}_{path.name}") for path in paths]
     folded = [name.casefold() for name in plain]
     names, used = [], set()
     for i, name in enumerate(plain):
@@ -352,7 +352,7 @@ def _names(paths: Sequence[Path]) -> list[str]:
     return names
 
 
-def _fit(name: str) -> str:
+def fit_name(name: str) -> str:
     """Make a name fit for a file on any system; what letters it has stays."""
     name = re.sub(r'[\x00-\x1f\x7f<>:"/\\|?*]', "_", unicodedata.normalize("NFC", name))
     # File names end at 255 bytes; results add an ending, repeated names a number.

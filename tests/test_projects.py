@@ -51,7 +51,7 @@ def test_deeplabcut_holds_what_pandas_wrote(tmp_path, kinds, three):
         assert clip.frame_numbers.tolist() == [3, 10, 21] and clip.split == "train"
         assert clip.sizes.tolist() == [list(SIZE)] * 3
         path = tmp_path / "labeled-data" / name / "img010.png"
-        assert clip.file(1) == path
+        assert clip.file(1) == path and clip.frame_names[1] == "img010.png"
         np.testing.assert_array_equal(clip.read(1), np.asarray(Image.open(path)))
 
 
@@ -137,7 +137,8 @@ def test_individuals_are_subjects(tmp_path):
 
 def test_things_of_which_there_is_one_are_no_animal(tmp_path):
     (table,) = made.deeplabcut(tmp_path, ("a",), individuals=["one", "single"]).values()
-    table = table.drop(columns=[("me", "single", "nose"), ("me", "one", "tail")])
+    absent = [("me", "single", "nose"), ("me", "one", "tail")]
+    table = table[[column for column in table.columns if column[:3] not in absent]]
     table.to_csv(tmp_path / "labeled-data" / "a" / "CollectedData_me.csv")
     project = read(tmp_path)
     assert project.subjects == {"a_one": 3} and project.skeleton.joints == tuple(JOINTS[:3])
@@ -147,6 +148,14 @@ def test_things_of_which_there_is_one_are_no_animal(tmp_path):
     np.testing.assert_array_equal(
         single.clips[0].joints, values(table["me"]["single"]).astype(np.float32)
     )
+
+
+def test_clips_have_names_of_their_own(tmp_path):
+    made.deeplabcut(tmp_path, ("a",), individuals=["x", "y"])
+    made.deeplabcut(tmp_path, ("a_x",))
+    project = read(tmp_path)
+    assert [clip.name for clip in project.clips] == ["a_x", "a_y", "a_x-2"]
+    assert project.subjects == {"a_x": 6, "a_y": 3}  # as the names say
 
 
 def test_an_individual_who_is_not_labelled_is_no_subject(tmp_path):
@@ -519,9 +528,19 @@ def test_a_video_that_is_not_there_is_named(tmp_path):
     made.sleap(tmp_path / "labels.slp", [tmp_path / "mouse.mp4"])
     (tmp_path / "disk").mkdir()
     shutil.move(tmp_path / "mouse.mp4", tmp_path / "disk" / "mouse.mp4")
-    with pytest.raises(DataError, match=r"3 labels in mouse \(.*mouse.mp4\), which isn't there"):
+    with pytest.raises(
+        DataError, match=r"3 labels in mouse: .*mouse.mp4 isn't there: put it beside"
+    ):
         read(tmp_path / "labels.slp")
     assert read(tmp_path / "labels.slp", media=str(tmp_path / "disk")).subjects == {"mouse": 3}
+    (tmp_path / "mouse.mp4").write_bytes(b"damaged")
+    with pytest.raises(DataError, match=r"3 labels in mouse: .*mouse.mp4"):
+        read(tmp_path / "labels.slp")
+    made.video(tmp_path / "mouse.mp4", count=4)
+    project = read(tmp_path / "labels.slp")
+    assert project.subjects == {"mouse": 2} and "1 labels whose picture isn't there" in said(
+        project
+    )
 
 
 def test_a_sequence_of_pictures_is_a_recording(tmp_path):

@@ -158,12 +158,14 @@ def test_sleap_files_hold_what_sleap_io_reads(shared_data, name):
         assert clip.read(0).dtype == np.uint8 and clip.read(0).ndim == 3
 
 
+THERE = "isn't there: put it beside"
+MODELS = "sleap_project/models/240228_030818.centroid.n=25"
 OTHERS = {
-    "sleap/tests/data/slp_hdf5/minimal_instance.slp": "centered_pair_low_quality.mp4.*isn't there",
-    "sleap/tests/data/siv_format_v1/small_robot_siv.slp": "robot0.jpg and 2 more.*isn't there",
-    "sleap/tests/data/siv_format_v2/small_robot_siv_caching.slp": "robot0.jpg and 2 more",
+    "sleap/tests/data/slp_hdf5/minimal_instance.slp": f"centered_pair_low_quality.mp4 {THERE}",
+    "sleap/tests/data/siv_format_v1/small_robot_siv.slp": f"robot0.jpg .and 2 more. {THERE}",
+    "sleap/tests/data/siv_format_v2/small_robot_siv_caching.slp": f"robot0.jpg .* {THERE}",
     "sleap_project/labels.v001.slp": "no labels by a user",
-    "sleap_project/models/240228_030818.centroid.n=25/labels_gt.train.slp": "46 labels in mice ",
+    f"{MODELS}/labels_gt.train.slp": f"46 labels in mice: mice.mp4 {THERE}",
     "sleap/tests/data/mat/labels.mat": "LEAP's files can't be read: save it as .slp in SLEAP",
     "sleap/tests/data/slp_hdf5": r"several files of labels \(minimal_instance.slp, small_robot",
 }

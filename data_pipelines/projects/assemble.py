@@ -3,7 +3,7 @@
 import collections
 import fnmatch
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -92,38 +92,26 @@ def project(
         )
     counts = _LeftOut()
     skeleton = _skeleton(path, recordings, joint_names, options)
-    groups: dict[tuple[str, str], list[_Label]] = {}
-    for recording in recordings:
-        for label in _labels(recording, skeleton, options, counts):
-            groups.setdefault((recording.name, label.subject), []).append(label)
+    groups = _groups(recordings, skeleton, options, counts)
     if not groups:
-        raise _unusable(path, [*left_out, *counts.sentences()])
-    many = collections.Counter(name for name, _ in groups)
-    clips = [
-        _clip(name if many[name] == 1 else _both(name, subject), group, options)
-        for (name, subject), group in groups.items()
-    ]
-    for recording in (each for each in recordings if each.unlabelled):
-        counts.add("pictures without labels", recording.name, recording.unlabelled)
+        raise DataError(
+            f"{path}: none of its labels can be used; put their pictures where the labels say, or "
+            f"name their folder with --media. {' '.join([*left_out, *counts.sentences()])}"
+        )
+    for recording in recordings:
+        if recording.unlabelled:
+            counts.add("pictures without labels", recording.name, recording.unlabelled)
     sheets = [note for recording in recordings for note in recording.sheet.notes]
     return Project(
         path,
         tool,
         skeleton,
-        tuple(clips),
+        tuple(_clips(groups, options)),
         tuple(name for name, _ in groups),
         tuple(frozenset().union(*(label.shared for label in group)) for group in groups.values()),
         _footage(videos, crops or {}, recordings, groups, options),
         (*left_out, *counts.sentences()),
         tuple(dict.fromkeys((*notes, *_unmatched(path, recordings, options), *sheets))),
-    )
-
-
-def _unusable(path: Path, left_out: Sequence[str]) -> DataError:
-    """Why nothing came of a project."""
-    return DataError(
-        f"{path}: none of its labels can be used; put their pictures where the labels say, or "
-        f"name their folder with --media. {' '.join(left_out)}"
     )
 
 
@@ -156,6 +144,22 @@ def _pairs(options: Options) -> list[list[str]] | None:
 
 
 # --- Labels --------------------------------------------------------------------------------------
+
+Groups = dict[tuple[str, str], list[_Label]]
+
+
+def _groups(
+    recordings: Sequence[Recording],
+    skeleton: skeletons.Skeleton,
+    options: Options,
+    counts: _LeftOut,
+) -> Groups:
+    """The labels that can be used, by recording and subject."""
+    groups: Groups = {}
+    for recording in recordings:
+        for label in _labels(recording, skeleton, options, counts):
+            groups.setdefault((recording.name, label.subject), []).append(label)
+    return groups
 
 
 def _labels(
@@ -254,7 +258,7 @@ def _subjects(recording: Recording, options: Options) -> list[tuple[str, bool]]:
         elif not alone:
             seen[row.picture] += 1
             subject = f"{subject}_{names.stem(row.picture)}_{seen[row.picture]}"
-        subjects.append((media._fit(subject), not (row.individual or alone)))
+        subjects.append((media.fit_name(subject), not (row.individual or alone)))
     return subjects
 
 
@@ -286,9 +290,17 @@ def _by_pattern(pattern: str, recording: Recording, row: Row) -> str:
 # --- Clips ---------------------------------------------------------------------------------------
 
 
-def _both(recording: str, subject: str) -> str:
-    """A name of one subject's clip of a recording; subjects often begin with the recording's."""
-    return subject if subject.startswith(recording) else f"{recording}_{subject}"
+def _clips(groups: Groups, options: Options) -> list[Clip]:
+    """A clip for each subject in each recording, named after both where that has several."""
+    many = collections.Counter(name for name, _ in groups)
+    clips, used = [], collections.Counter()
+    for (name, subject), labels in groups.items():
+        if many[name] > 1:  # names of subjects often begin with the recording's
+            name = subject if subject.startswith(name) else f"{name}_{subject}"
+        name = media.fit_name(name)
+        used[name] += 1
+        clips.append(_clip(name if used[name] == 1 else f"{name}-{used[name]}", labels, options))
+    return clips
 
 
 def _clip(name: str, labels: list[_Label], options: Options) -> Clip:
@@ -297,8 +309,10 @@ def _clip(name: str, labels: list[_Label], options: Options) -> Clip:
     sizes = np.array([label.picture.size for label in labels])
     pictures = [label.picture for label in labels]
     numbers = [picture.frame for picture in pictures]
+    paths = [picture.file for picture in pictures if picture.file]
+    are_files = len(paths) == len(pictures)
     return Clip(
-        name=media._fit(name),
+        name=name,
         subject=labels[0].subject,
         split="train",
         num_frames=len(labels),
@@ -313,27 +327,21 @@ def _clip(name: str, labels: list[_Label], options: Options) -> Clip:
         ),
         joints=joints,
         visible=np.array([label.visible for label in labels]),
-        file=_files(pictures),
+        file=paths.__getitem__ if are_files else None,
+        frame_names=tuple(path.name for path in paths) if are_files else None,
         numbers=None if None in numbers else np.array(numbers),
         sizes=sizes,
     )
-
-
-def _files(pictures: Sequence[Picture]) -> Callable[[int], Path] | None:
-    """The function from a frame to its own file, None where a frame has none."""
-    paths = [picture.file for picture in pictures if picture.file]
-    return paths.__getitem__ if len(paths) == len(pictures) else None
 
 
 def _footage(
     videos: Iterable[Path],
     crops: Mapping[str, tuple[int, int, int, int]],
     recordings: Sequence[Recording],
-    groups: Iterable[tuple[str, str]],
+    groups: Groups,
     options: Options,
 ) -> tuple[Footage, ...]:
     """The videos, each with the recording and the subjects that it shows by its name."""
-    groups = list(groups)
     owner = {alias: r.name for r in recordings for alias in (*r.aliases, r.name)}
     found = []
     for video in videos:
@@ -341,6 +349,8 @@ def _footage(
         shown = tuple(subject for name, subject in groups if name == recording)
         if not _excluded(video.stem, options) and (shown or not recording):
             found.append(
-                Footage(video, recording, shown or (media._fit(video.stem),), crops.get(video.stem))
+                Footage(
+                    video, recording, shown or (media.fit_name(video.stem),), crops.get(video.stem)
+                )
             )
     return tuple(found)

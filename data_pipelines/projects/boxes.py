@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from data_pipelines.boxes import check_place
-from data_pipelines.boxes import region as region_of
+from data_pipelines import boxes as user_boxes
 from data_pipelines.clips import DataError
 from ttp_jax import geometry
 
@@ -44,7 +43,7 @@ def boxes(
             )
         found = np.array(annotated, np.float64)
     else:
-        region = region_of(rule)
+        region = user_boxes.region(rule)
         if region is None:
             raise DataError(
                 f'boxes is "{rule}": expected {", ".join(RULES)} or a region "x1,y1,x2,y2".'
@@ -53,7 +52,7 @@ def boxes(
     for frame, (box, size) in enumerate(zip(found, sizes, strict=True)):
         if not (np.isfinite(box).all() and (box[:2] < box[2:]).all()):
             raise DataError(f"{name}, label {frame + 1}: the box {box.tolist()} has no area.")
-        check_place(box, size, f"picture {frame + 1} of {name}", f'boxes "{rule}"')
+        user_boxes.check_place(box, size, f"picture {frame + 1} of {name}", f'boxes "{rule}"')
     return found.astype(np.float32)
 
 

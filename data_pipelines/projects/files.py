@@ -1,18 +1,13 @@
 """Pictures and videos of a project, wherever they are."""
 
-import functools
 import os
-import threading
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-import numpy as np
-
-from data_pipelines import media, pictures, video_index
+from data_pipelines import media, pictures, video
 from data_pipelines.clips import DataError, FrameError
 from data_pipelines.projects import names
 from data_pipelines.projects.records import Picture, Row
-from data_pipelines.video import Video
 
 
 def locate(name: str, folders: Iterable[Path]) -> Path | None:
@@ -60,10 +55,10 @@ def entries(folder: Path) -> list[Path]:
 def picture(path: Path, frame: int | None) -> Picture | None:
     """A picture from its own file; None where it isn't one that can be opened."""
     try:
-        size = pictures.look(path)[0].size
-    except FrameError:
+        page, *_ = pictures.look(path)
+    except (FrameError, ValueError):
         return None
-    return Picture(lambda: pictures.read(path), size, frame, path)
+    return Picture(lambda: pictures.read(path, page.number, page.bits), page.size, frame, path)
 
 
 def finder(
@@ -76,8 +71,8 @@ def finder(
       beside: folders in which a picture's name without its folders counts first.
       below: folders that the picture's whole name, or an end of it, is looked for in; "" for none.
     """
-    named = list(dict.fromkeys(row.picture for row in rows))
-    frames = dict(zip(named, names.frame_numbers(named), strict=True))
+    labelled = list(dict.fromkeys(row.picture for row in rows))
+    frames = dict(zip(labelled, names.frame_numbers(labelled), strict=True))
     folders = [Path(folder).expanduser() for folder in below if folder]
 
     def find(row: Row) -> Picture | None:
@@ -89,35 +84,14 @@ def finder(
 
 
 class Film:
-    """A video whose frames are decoded when the first of them is read.
-
-    Frames are as they are stored, for so they were labelled: pixels that aren't square stay so.
-    """
+    """A video of labelled frames."""
 
     def __init__(self, path: Path):
-        self.path, self._video, self._lock = path, None, threading.Lock()
+        """Raises DataError where the video can't be opened."""
+        self.path, self._video = path, video.Video(path)
 
     def picture(self, frame: int) -> Picture | None:
-        """A frame; None where the video can't be opened. A frame beyond its end fails as read."""
-        return self.size and Picture(lambda: self.read(frame), self.size, frame)
-
-    @functools.cached_property
-    def size(self) -> tuple[int, int] | None:
-        """Height and width of the upright frames, None where the first can't be decoded."""
-        try:
-            return video_index.picture_size(self.path, square=False)
-        except DataError:
+        """A frame, None where the video has none of that number."""
+        if not 0 <= frame < len(self._video):
             return None
-
-    def read(self, frame: int) -> np.ndarray:
-        """Decode one frame -> uint8 RGB [H, W, 3]; raises FrameError where that fails."""
-        with self._lock:
-            if self._video is None:
-                try:
-                    self._video = Video(self.path, square=False)
-                except DataError as error:
-                    raise FrameError(str(error)) from error
-        try:
-            return self._video.read(frame)
-        except IndexError as error:
-            raise FrameError(f"{error} Is it the video that was labelled?") from error
+        return Picture(lambda: self._video.read(frame), self._video.size, frame)

@@ -5,6 +5,7 @@ import dataclasses
 
 import numpy as np
 
+from data_pipelines import boxes as user_boxes
 from data_pipelines import clips, media
 from data_pipelines.clips import Clip, DataError
 from data_pipelines.projects.records import Footage, Project
@@ -82,7 +83,7 @@ def _box(rule: str, labelled: Clip) -> np.ndarray:
         return np.concatenate([low, high]).astype(np.float32)
     if rule == "whole":
         return geometry.whole_box(labelled.largest).astype(np.float32)
-    region = media.region(rule)
+    region = user_boxes.region(rule)
     if region is None:
         raise DataError(f'boxes is "{rule}": expected labels, whole or a region "x1,y1,x2,y2".')
     return region.astype(np.float32)

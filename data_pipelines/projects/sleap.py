@@ -5,7 +5,7 @@ Nodes that are marked as not visible count as not labelled, as SLEAP itself does
 """
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,6 +23,8 @@ from data_pipelines.projects.records import (
     Sheet,
     chosen,
 )
+
+Find = Callable[[Row], Picture | None]
 
 
 class _Video(NamedTuple):
@@ -54,12 +56,10 @@ def read(path: Path, options: Options) -> Project:
         rows = [row for row in whole.rows if row.picture in each.frames]
         if not rows:
             continue
-        find, film = _source(each, path, options)
-        if find is None:
-            left_out.append(
-                f"{len(rows)} labels in {each.title} ({_shown(each.video.filename)}), which isn't "
-                f"there: put it beside {path.name}, or name its folder with --media."
-            )
+        try:
+            find, film = _source(each, path, options)
+        except DataError as error:
+            left_out.append(f"{len(rows)} labels in {each.title}: {error}")
             continue
         films += [film] if film else []
         recordings.append(Recording(each.title, whole._replace(rows=rows), find))
@@ -160,22 +160,22 @@ def _titles(videos: Sequence[Any]) -> list[str]:
     return [f"{title}-{n + 1}" if n else title for title, n in zip(titles, same, strict=True)]
 
 
-def _shown(listed: str | list[str]) -> str:
-    return f"{listed[0]} and {len(listed) - 1} more" if isinstance(listed, list) else listed
-
-
 # --- Pictures ------------------------------------------------------------------------------------
 
 
-def _source(video: _Video, path: Path, options: Options) -> tuple[Any, Path | None]:
-    """The function from a row to its picture, and the whole video; None for what isn't there."""
+def _source(video: _Video, path: Path, options: Options) -> tuple[Find, Path | None]:
+    """The function from a row to its picture, and the whole video where there is one.
+
+    Raises DataError where nothing of the video is there, or it can't be opened.
+    """
     folders = [path.parent, path.parent / "videos", path.parent.parent]
     folders += [Path(options.media).expanduser()] if options.media else []
     listed = video.video.filename
+    remedy = f"isn't there: put it beside {path.name}, or name its folder with --media."
     if isinstance(listed, list):
         places = {picture: files.locate(listed[n], folders) for picture, n in video.frames.items()}
         if not any(places.values()):
-            return None, None
+            raise DataError(f"{listed[0]} (and {len(listed) - 1} more) {remedy}")
 
         def find_file(row: Row) -> Picture | None:
             place = places[row.picture]
@@ -187,7 +187,7 @@ def _source(video: _Video, path: Path, options: Options) -> tuple[Any, Path | No
         return lambda row: inside.picture(video.frames[row.picture]), None
     place = files.locate(listed, folders)
     if place is None:
-        return None, None
+        raise DataError(f"{listed} {remedy}")
     film = files.Film(place)
     return lambda row: film.picture(video.frames[row.picture]), place
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from ttp_jax.metrics import oks as oks_lib
 from ttp_jax.metrics.lengths import Lengths, lengths
-from ttp_jax.metrics.scores import checked, mean_error, mean_of, pck_area, pck_of, rmse
+from ttp_jax.metrics.oks import BOX_SHARE, oks, sigmas
+from ttp_jax.metrics.scores import Errors, checked, mean_error, mean_of, pck_area, pck_of, rmse
 from ttp_jax.skeletons import Skeleton
 
 AREA_LIMIT = 0.2  # of the frame's length: where the curve of PCK ends
@@ -50,45 +50,39 @@ def score_labels(
     """
     predicted, joints, visible = checked(predicted, joints, visible)
     visible = visible & np.isfinite(joints).all(-1)
-
-    def named(score):
-        by_name = dict(zip(skeleton.joints, score.per_joint.tolist(), strict=True))
-        return {"mean": score.mean, "per_joint": by_name}
-
-    found: dict[str, Any] = {"frames": int(visible.any(1).sum()), "joints": int(visible.sum())}
     length = lengths(joints, skeleton, scale_joints=scale_joints, boxes=boxes)
     measured = np.isfinite(length.values)
-    if measured.any():
-        scored = predicted, joints, visible & measured[:, None], length.values
-        shares = _shares(scored, thresholds)
-        found |= {"length": length.name, **{name: named(score) for name, score in shares.items()}}
-        found["mean error %"]["mean"] *= 100
-    error = rmse(predicted, joints, visible)
-    found["RMSE px"] = named(error)
-    found["mean error px"] = named(mean_error(predicted, joints, visible))
+    scores = _shares(predicted, joints, visible, length.values, thresholds)
+    scores["RMSE px"] = rmse(predicted, joints, visible)
+    scores["mean error px"] = mean_error(predicted, joints, visible)
     if likelihood is not None:
         likely = visible & (np.asarray(likelihood) >= pcutoff)
-        found[f"RMSE px, p >= {pcutoff:g}"] = named(rmse(predicted, joints, likely))
-        found[f"mean error px, p >= {pcutoff:g}"] = named(mean_error(predicted, joints, likely))
-    if boxes is not None and (sigma := oks_lib.sigmas(skeleton)) is not None:
-        found["OKS"] = {"mean": _oks(predicted, joints, visible, boxes, sigma)}
-    return found | {"notes": _notes(length, measured, error.missing)}
+        scores[f"RMSE px, p >= {pcutoff:g}"] = rmse(predicted, joints, likely)
+        scores[f"mean error px, p >= {pcutoff:g}"] = mean_error(predicted, joints, likely)
+    found: dict[str, Any] = {"frames": int(visible.any(1).sum()), "joints": int(visible.sum())}
+    found |= {"length": length.name} if measured.any() else {}
+    for name, score in scores.items():
+        by_name = dict(zip(skeleton.joints, score.per_joint.tolist(), strict=True))
+        found[name] = {"mean": score.mean, "per_joint": by_name}
+    sigma = sigmas(skeleton)
+    if sigma is not None and boxes is not None:
+        areas = BOX_SHARE * np.prod(np.diff(np.reshape(boxes, (-1, 2, 2)), axis=1), (1, 2))
+        found["OKS"] = {"mean": mean_of(oks(predicted, joints, visible, areas, sigma))}
+    return found | {"notes": _notes(length, measured, scores["RMSE px"].missing)}
 
 
-def _shares(scored: tuple[Any, Any, Any, Any], thresholds: Sequence[float]) -> dict[str, Any]:
-    """The scores that are shares of a length, by name."""
-    error = mean_error(*scored)
+def _shares(predicted, joints, visible, lengths, thresholds) -> dict[str, Any]:
+    """Scores relative to the frames' lengths [n], of frames that have one; none without any."""
+    measured = np.isfinite(lengths)
+    if not measured.any():
+        return {}
+    measurable = predicted, joints, visible & measured[:, None], lengths
+    error = mean_error(*measurable)
     return {
-        **{f"PCK@{t:g}": pck_of(*scored, t) for t in thresholds},
-        f"PCK area@{AREA_LIMIT:g}": pck_area(*scored, AREA_LIMIT),
-        "mean error %": error._replace(per_joint=100 * error.per_joint),
+        **{f"PCK@{threshold:g}": pck_of(*measurable, threshold) for threshold in thresholds},
+        f"PCK area@{AREA_LIMIT:g}": pck_area(*measurable, AREA_LIMIT),
+        "mean error %": Errors(100 * error.per_joint, 100 * error.mean, error.missing),
     }
-
-
-def _oks(predicted, joints, visible, boxes, sigma) -> float:
-    """Mean object keypoint similarity, the object's area being a share of its box."""
-    areas = oks_lib.BOX_SHARE * np.prod(np.diff(np.reshape(boxes, (-1, 2, 2)), axis=1), (1, 2))
-    return mean_of(oks_lib.oks(predicted, joints, visible, areas, sigma))
 
 
 def _notes(length: Lengths, measured: np.ndarray, missing: int) -> list[str]:
