@@ -8,6 +8,7 @@ import itertools
 import pathlib
 import re
 from collections.abc import Mapping
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -142,8 +143,8 @@ def put_encoder(encoder: Mapping, variables: Mapping, source: str) -> dict:
 
     Raises ValueError naming the first leaf that one of the two lacks or has in another shape.
     """
-    flat = traverse_util.flatten_dict(dict(variables), sep="/")
-    there = traverse_util.flatten_dict(dict(encoder), sep="/")
+    flat: Any = traverse_util.flatten_dict(dict(variables), sep="/")
+    there: Any = traverse_util.flatten_dict(dict(encoder), sep="/")
     given, needed = (
         {path: leaf for path, leaf in leaves.items() if path.split("/")[1] == "encoder"}
         for leaves in (there, flat)
