@@ -87,19 +87,20 @@ def speed(model: api.Model) -> None:
     for batch in (1, BATCH):
         x = jax.random.normal(jax.random.key(0), (batch, SIDE, SIDE, 3))
         for name, program in (("forward", forward), ("forward and backward", backward)):
-            spent = timed(lambda program=program, x=x: program(model.base.params, x)) / batch
-            print(f"{name}, batch {batch}: {1000 * spent:.0f} ms a frame of {SIDE} x {SIDE}")
+            spent = timed(lambda program=program, x=x: program(model.base.params, x))
+            wall, cpu = 1000 * spent / batch
+            print(f"{name}, batch {batch}: {wall:.0f} ms a frame, {cpu:.0f} of a CPU core")
 
 
-def timed(work) -> float:
-    """Median seconds of a program that is compiled first."""
+def timed(work) -> np.ndarray:
+    """Seconds [2] of a program that is compiled first, by the clock and of the CPU: medians."""
     jax.block_until_ready(work())
     spent = []
     for _ in range(RUNS):
-        began = time.perf_counter()
+        began = time.perf_counter(), time.process_time()
         jax.block_until_ready(work())
-        spent.append(time.perf_counter() - began)
-    return float(np.median(spent))
+        spent.append(np.subtract((time.perf_counter(), time.process_time()), began))
+    return np.median(spent, 0)
 
 
 if __name__ == "__main__":

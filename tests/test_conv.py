@@ -8,8 +8,9 @@ import small_net
 import torch
 import torch.nn.functional as F
 
+from ttp_jax import conv as conv_lib
 from ttp_jax import state, steps
-from ttp_jax.conv import conv, max_pool, upconv
+from ttp_jax.conv import conv, depthwise, max_pool, pointwise, upconv
 
 # kernel size, stride, padding, channels in and out, height, width
 SHAPES = {
@@ -120,6 +121,78 @@ def test_inside_scan(name):
     got = jax.jit(lambda *a: jax.lax.scan(lambda c, one: (c, run(*one)), 0, a)[1])(*arrays)
     for i in range(3):
         assert_close([a[i] for a in got], expected(SHAPES[name], *(a[i] for a in arrays)))
+
+
+# kernel size, stride, height, width, of pictures that are padded already
+DEPTHWISE = {
+    "3/1": (3, 1, 9, 12),
+    "3/2": (3, 2, 10, 13),
+    "5/1": (5, 1, 9, 8),
+    "5/2": (5, 2, 12, 11),
+}
+
+
+def depthwise_case(name, *lead):
+    """Pictures, kernel, cotangent, with leading axes; torch's result and gradients."""
+    size, stride, height, width = DEPTHWISE[name]
+    rng, out = np.random.default_rng(0), [(n - size) // stride + 1 for n in (height, width)]
+    shapes = (2, height, width, 6), (size, size, 6), (2, *out, 6)
+    arrays = [rng.normal(size=(*lead, *shape)).astype(np.float32) for shape in shapes]
+
+    def wanted(x, kernel, g):
+        own = in_torch(
+            x, kernel[:, :, None], g, lambda a, k: F.conv2d(a, k, stride=stride, groups=6)
+        )
+        return [*own[:2], own[2][:, :, 0]]
+
+    return arrays, wanted, with_gradients(lambda x, k: depthwise(x, k, stride))
+
+
+@pytest.mark.parametrize("how", ["fast", "xla"])
+@pytest.mark.parametrize("name", DEPTHWISE)
+def test_depthwise_and_its_gradients(name, how, monkeypatch):
+    monkeypatch.setenv("TTP_JAX_CONV", "xla" if how == "xla" else "")
+    arrays, wanted, run = depthwise_case(name)
+    assert_close(jax.jit(run)(*arrays), wanted(*arrays))
+
+
+@pytest.mark.parametrize("how", ["vmap", "scan"])
+def test_depthwise_of_subjects_that_each_have_their_kernel(how):
+    arrays, wanted, run = depthwise_case("5/2", 3)
+    lifted = jax.vmap(run)
+    if how == "scan":
+        lifted = lambda *a: jax.lax.scan(lambda c, one: (c, run(*one)), 0, a)[1]  # noqa: E731
+    got = jax.jit(lifted)(*arrays)
+    for i in range(3):
+        assert_close([a[i] for a in got], wanted(*(a[i] for a in arrays)))
+
+
+def test_the_two_sums_of_a_depthwise_kernel_s_gradient_are_one():
+    """The one that accelerators take, and the one that CPUs take."""
+    (x, kernel, g), wanted, _ = depthwise_case("5/2")
+    for form in (conv_lib._at_once, conv_lib._rowwise):
+        assert_close([form(2, x, g, jnp.asarray(kernel))], wanted(x, kernel, g)[2:])
+
+
+def test_a_depthwise_gradient_in_half_precision_is_summed_in_full():
+    (x, kernel, g), wanted, run = depthwise_case("3/1")
+    half = [jnp.asarray(a, jnp.bfloat16) for a in (x, kernel, g)]
+    got = jax.jit(run)(*half)
+    assert got[2].dtype == jnp.bfloat16
+    exact = wanted(*(np.asarray(a, np.float32) for a in half))
+    assert_close([got[2].astype(jnp.float32)], exact[2:], 2**-6)
+
+
+@pytest.mark.parametrize("subjects", [None, 2], ids=["one", "vmap"])
+def test_pointwise_is_a_convolution(subjects):
+    lead = () if subjects is None else (subjects,)
+    arrays = draw(SHAPES["1/1"], *lead, kernel_lead=lead)
+    run = with_gradients(pointwise)
+    got = jax.jit(run if subjects is None else jax.vmap(run))(*arrays)
+    for i in range(subjects or 1):
+        parts = (got, arrays) if subjects is None else ([a[i] for a in b] for b in (got, arrays))
+        one, drawn = parts
+        assert_close(one, expected(SHAPES["1/1"], *drawn))
 
 
 @pytest.mark.parametrize("subjects", [None, 2], ids=["one", "vmap"])

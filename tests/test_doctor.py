@@ -117,6 +117,18 @@ def test_models_that_come_along_are_listed(tmp_path, monkeypatch):
     assert mark == "PROBLEM" and "people.npz is no whole model file" in text
 
 
+def test_blazepose_is_told_where_it_was_fetched(tmp_path, monkeypatch):
+    monkeypatch.setenv("TTP_JAX_WEIGHTS", str(tmp_path))
+    mark, text = doctor.blazepose()
+    assert mark == "note" and "python main.py fetch blazepose" in text
+    path = tmp_path / "blazepose" / "blazepose.npz"
+    path.parent.mkdir()
+    shutil.copy(SHIPPED, path)
+    assert doctor.blazepose() == ("ok", str(path))
+    path.write_bytes(SHIPPED.read_bytes()[:1000])
+    assert doctor.checked(doctor.blazepose)[0] == "PROBLEM"
+
+
 def test_little_memory_or_disk_is_said(monkeypatch):
     monkeypatch.setattr(doctor, "LEAST_MEMORY", 2**60)
     monkeypatch.setattr(doctor, "LEAST_DISK", 2**60)

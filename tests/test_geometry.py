@@ -141,3 +141,18 @@ def test_heatmap_index_is_crop_pixel_over_stride_and_predictions_come_back():
     maps = np.array([[16.0, 16.0], [0.0, 31.0], [10.25, 3.75]])
     back = geometry.transform_points(geometry.invert_affine(affine), 4 * maps)
     np.testing.assert_allclose(back, (maps - 16) * CROP[2] / 32 + CROP[:2], atol=1e-9)
+
+
+@pytest.mark.parametrize("stride", [2, 4, 8])
+def test_cells_with_half_pixels_lie_in_the_middle_of_what_they_cover(stride):
+    cells = np.arange(5.0)[:, None].repeat(2, 1)
+    covered = np.arange(5 * stride).reshape(5, stride).mean(1)
+    found = geometry.map_to_crop(cells, stride, True)
+    np.testing.assert_array_equal(found, covered[:, None].repeat(2, 1))
+    np.testing.assert_array_equal(geometry.map_to_crop(cells, stride), stride * cells)
+    for half_pixel in (False, True):
+        there = geometry.map_to_crop(cells, stride, half_pixel)
+        np.testing.assert_array_equal(geometry.crop_to_map(there, stride, half_pixel), cells)
+    # A mirrored crop's map is the mirrored map.
+    mirrored = 5 * stride - 1 - found
+    np.testing.assert_array_equal(geometry.crop_to_map(mirrored, stride, True), 4 - cells)

@@ -250,6 +250,14 @@ def test_heatmaps_equal_a_plain_loop():
     assert 0 < weights.mean() < visible.mean()
 
 
+def test_targets_of_cells_with_half_pixels_are_those_of_shifted_joints():
+    joints = np.random.default_rng(2).uniform(0, 128, (4, 13, 2))
+    sizes = {"image_size": 128, "heatmap_size": 32, "sigma": 2.0}
+    maps, _ = heatmaps_of(joints, np.ones((4, 13), bool), half_pixel=True, **sizes)
+    shifted, _ = heatmaps_of(joints - 1.5, np.ones((4, 13), bool), **sizes)
+    np.testing.assert_array_equal(maps, shifted)
+
+
 def test_heatmap_windows_at_the_border():
     # x / 4 + 0.5: 7.9 -> 2; -0.1 -> 0 (0.475); -2.1 -> -1 (floor, where int() gives 0);
     # -26.0 -> -6, whose window just reaches pixel 0; -26.1 -> -7, whose window doesn't.

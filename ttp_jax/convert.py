@@ -8,6 +8,7 @@ import itertools
 import pathlib
 import re
 from collections.abc import Mapping
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -142,18 +143,20 @@ def put_encoder(encoder: Mapping, variables: Mapping, source: str) -> dict:
 
     Raises ValueError naming the first leaf that one of the two lacks or has in another shape.
     """
-    flat = traverse_util.flatten_dict(dict(variables), sep="/")
-    there = traverse_util.flatten_dict(dict(encoder), sep="/")
+    flat: Any = traverse_util.flatten_dict(dict(variables), sep="/")
+    there: Any = traverse_util.flatten_dict(dict(encoder), sep="/")
     given, needed = (
         {path: leaf for path, leaf in leaves.items() if path.split("/")[1] == "encoder"}
         for leaves in (there, flat)
     )
     for path in sorted({*given, *needed}):
-        shapes = [np.shape(leaves[path]) if path in leaves else None for leaves in (given, needed)]
-        if shapes[0] != shapes[1]:
+        there, here = (
+            np.shape(leaves[path]) if path in leaves else "missing" for leaves in (given, needed)
+        )
+        if there != here:
             raise ValueError(
-                f"{source}: {path} is {shapes[0]}, this network's {shapes[1]}: its encoder is of "
-                "other sizes, or another one (config.model.encoder)."
+                f"{path} is {there} in {source}, {here} in this network: its encoder has other "
+                "sizes, or is another one (config.model.encoder)."
             )
     taken = {path: jnp.asarray(given[path], flat[path].dtype) for path in needed}
     filled = traverse_util.unflatten_dict({**flat, **taken}, sep="/")

@@ -72,7 +72,7 @@ class File:
 
     def kind(self, number: int) -> str:
         """TFLite's name of an operator."""
-        code = self._model.OperatorCodes(self.operators[number].OpcodeIndex())
+        code: Any = self._model.OperatorCodes(self.operators[number].OpcodeIndex())
         # Files older than codes above 127 have the first of these only.
         found = max(code.DeprecatedBuiltinCode(), code.BuiltinCode())
         return self._names.get(found, f"number {found}")

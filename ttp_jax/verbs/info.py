@@ -49,7 +49,9 @@ def describe_model(experiment: Experiment) -> int:
     def count(tree):
         return sum(leaf.size for leaf in jax.tree.leaves(tree))
 
-    say(f"{experiment.name}: method {config.model.method}, ResNet-{config.model.depth}")
+    fields = config.model
+    encoder = "BlazePose" if fields.encoder == "blazepose" else f"ResNet-{fields.depth}"
+    say(f"{experiment.name}: method {fields.method}, {encoder}")
     say(f"picture {size} x {size}, heatmaps {maps} x {maps} x {skeleton.size} ({skeleton.name})")
     say(f"initialised from: {config.model.init}; features of the loss: {config.loss.features}")
     say(f"\nparameters {count(params):>14,}")
@@ -64,6 +66,8 @@ def describe_model(experiment: Experiment) -> int:
                 f" {mark}{name:<10}{count(trainable):>12,} in {len(trainable)} tensors, "
                 f"frozen {count(frozen):,} in {len(frozen)}"
             )
+    if not config.train.stages:
+        return 0
     say("\ntraining stages (updates, learning rate, lambda, decay):")
     for stage in experiment.stages:
         say(f"  {tuple(stage)}")

@@ -14,7 +14,7 @@ from ttp_jax.models.encoders import blazepose, resnet
 ENCODERS = ("resnet", "blazepose")
 
 
-def build(kind: str, dtype: jnp.dtype, **sizes: int) -> Any:
+def build(kind: str, dtype: jnp.dtype, **sizes: Any) -> Any:
     """The encoder of this name; `sizes` are those of `resnet.Encoder`.
 
     Raises ValueError for an unknown name.

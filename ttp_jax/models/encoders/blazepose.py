@@ -72,7 +72,8 @@ def _trunk() -> Graph:
     def depthwise(x, name, size=3, stride=1):
         padding = "SAME"
         if stride > 1:
-            x, padding = add(Pad((size // 2,) * 2, (size // 2,) * 2), x), "VALID"
+            edge = (size // 2, size // 2)
+            x, padding = add(Pad(edge, edge), x), "VALID"
         return add(Depthwise(size, stride, padding, "relu6"), x, name=f"{name}_depthwise")
 
     def lateral(x, name):

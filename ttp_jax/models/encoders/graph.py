@@ -6,7 +6,8 @@ are [B, h, w, C]; without RESHAPE a graph runs on pictures of any size that its 
 """
 
 import dataclasses
-from typing import NamedTuple, Protocol
+from collections.abc import Callable
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -19,12 +20,9 @@ ACTIVATIONS = {"none": lambda x: x, "relu": nn.relu, "relu6": nn.relu6}
 PADDINGS = ("SAME", "VALID")
 
 
-class Operator(Protocol):
-    """What a node of a graph does: a frozen dataclass of its options."""
-
-    def __call__(self, *inputs: jax.Array, name: str, dtype: jnp.dtype) -> jax.Array:
-        """Apply it; layers with parameters are called `name`."""
-        ...
+# What a node does: a frozen dataclass of its options, called with the node's inputs, the `name` of
+# the layer that holds its parameters, and the dtype to compute in.
+Operator = Callable[..., jax.Array]
 
 
 class Node(NamedTuple):
