@@ -22,6 +22,7 @@ from ttp_jax import api, checkpoint, convert, fetch, geometry, heatmaps, state, 
 from ttp_jax.models import encoders, pose
 from ttp_jax.models.colors import to_unit
 from ttp_jax.models.encoders import blazepose, graph
+from ttp_jax.runs import base_model, experiment
 from ttp_jax.skeletons import (
     BBC7,
     BLAZEPOSE33,
@@ -32,7 +33,6 @@ from ttp_jax.skeletons import (
     joint_map,
     map_joints,
 )
-from ttp_jax.verbs import experiment
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*tf.lite.Interpreter is deprecated")
 SHAPE = (1, 256, 256, 3)
@@ -317,23 +317,23 @@ def experiment_config(**fields):
     config.model.encoder, config.model.init = "blazepose", "blazepose"
     config.model.image_size, config.model.half_pixel = 64, True
     config.model.update(fields)
+    config.train.stages = ((1, 1e-3, 0.0, "constant"),)
     return config
 
 
 def test_a_network_for_other_joints_starts_from_its_encoder(fetched, params):
     config = experiment_config(method="baseline")
-    tx = optax.sgd(1.0)
-    started = experiment.init_training(config, tx, np.ones(6))
-    random = experiment.random_state(config, tx, np.ones(6))
+    started = base_model.init_training(experiment.build(config), np.ones(6))
+    random = base_model.random_state(experiment.build(config), np.ones(6))
     for name, layer in started.params["encoder"].items():
         for leaf, value in layer.items():
             np.testing.assert_array_equal(value, params[name][leaf])
     head, drawn = (s.params["supervised_head"] for s in (started, random))
     jax.tree.map(np.testing.assert_array_equal, head, drawn)
     assert jax.tree.structure(started) == jax.tree.structure(random)
-    assert experiment.heatmap_size(config) == 16
+    assert experiment.build(config).heatmap_size == 16
     with pytest.raises(ValueError, match="'blazepose' or 'random'"):
-        experiment.init_training(experiment_config(init=""), tx, np.ones(6))
+        base_model.init_training(experiment.build(experiment_config(init="")), np.ones(6))
 
 
 def zeros(**fields):
