@@ -18,15 +18,21 @@ TINY = (
 )
 
 
+MOST = 1800  # seconds of one command: a busy machine compiles for minutes
+
+
+def done(*words):
+    return small_run.done(small_run.command(*words), MOST)
+
+
 @pytest.mark.slow
 def test_a_project_is_trained_scored_and_used(tmp_path):
     root = small_project.write(tmp_path / "mice")
     work = tmp_path / "work"
-    flags = (f"--project={root}", f"--workdir={work}", "--test=mouse1,mouse4", *TINY)
-    printed = small_run.done(
-        small_run.command("train", *flags, "--config.data.unlabelled=5", "--config.data.extra=3")
-    )
-    assert "DeepLabCut project" in printed and "test       2 subjects" in printed
+    own = (f"--project={root}", "--test=mouse1,mouse4", *TINY)
+    frames = ("--config.data.unlabelled=5", "--config.data.extra=3")
+    printed = done("train", *own, *frames, f"--workdir={work}")
+    assert "DeepLabCut project" in printed and "test     2 subjects" in printed
     assert "unlabelled: 15 frames of 3 training subjects" in printed
     assert "best on validation subjects" in printed and "Recommended" in printed
     report = json.loads((work / "evaluation.json").read_text())
@@ -36,21 +42,17 @@ def test_a_project_is_trained_scored_and_used(tmp_path):
     assert list(rows["TTP offline"]["PCK@0.1"]["per_joint"]) == list(small_project.JOINTS)
     assert "RMSE px" in rows["without TTP"]
 
-    again = small_run.done(small_run.command("train", *flags[:3], *TINY,
-        "--config.data.unlabelled=5", "--config.data.extra=3"))  # fmt: skip
+    again = done("train", *own, *frames, f"--workdir={work}")
     assert "2 of 2 subjects are done already" in again
 
     video = str(root / "videos" / "mouse4.avi")
-    small_run.done(small_run.command("personalize", video, f"--model={work}", "--frames=0-5"))
+    done("personalize", video, f"--model={work}", "--frames=0-5")
     table = (work / "videos/results/online/mouse4.csv").read_text().splitlines()
     assert table[0].startswith("frame,left_ear_x") and len(table) == 1 + 6
     assert (work / "results/online/mouse4.npz").is_file()  # the training's own results stay
 
     exported = tmp_path / "mice.npz"
-    small_run.done(small_run.command("export", *flags, f"--model={exported}"))
-    small_run.done(
-        small_run.command("suggest", video, f"--model={exported}", "--count=3", "--scorer=me",
-                          f"--workdir={tmp_path / 'other'}")
-    )  # fmt: skip
-    suggested = tmp_path / "other/suggested/labeled-data/mouse4"
-    assert len(list(suggested.glob("*.png"))) == 3
+    done("export", *own, f"--workdir={work}", f"--model={exported}")
+    other = tmp_path / "other"
+    done("suggest", video, f"--model={exported}", "--count=3", f"--workdir={other}")
+    assert len(list((other / "suggested/labeled-data/mouse4").glob("*.png"))) == 3
