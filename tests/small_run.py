@@ -72,8 +72,8 @@ def command(*words: str, **options) -> subprocess.Popen:
     )
 
 
-def done(process: subprocess.Popen) -> str:
+def done(process: subprocess.Popen, seconds: float = 300) -> str:
     """Wait for a command that must succeed; return what it printed."""
-    printed, _ = process.communicate(timeout=300)
+    printed, _ = process.communicate(timeout=seconds)
     assert process.returncode == 0, printed[-3000:]
     return printed

@@ -18,12 +18,18 @@ T = TypeVar("T")
 
 VERBS = (
     *("personalize", "predict", "live", "train", "evaluate", "info", "export"),
-    *("people", "reproduce", "verify", "fetch", "doctor"),
+    *("suggest", "people", "reproduce", "verify", "fetch", "doctor"),
 )
 WORDS = ("people", "verify", "fetch", "doctor")  # verbs that take words instead of a config
-WITH_A_MODEL = ("personalize", "predict", "live")  # verbs that a model's file is enough for
+WITH_A_MODEL = (
+    "personalize",
+    "predict",
+    "live",
+    "suggest",
+)  # verbs that a model's file is enough for
 WITH_A_PROJECT = ("train", "personalize", "predict", "evaluate", "info", "export")
 ON_FILES = ("personalize", "predict")  # of those: on videos, pictures and data sets
+ON_VIDEOS = (*ON_FILES, "suggest")
 # Fields of a config that are files or folders, or may be.
 PATH_FIELDS = tuple(
     f"config.{field}"
@@ -107,29 +113,29 @@ GROUPS: dict[str, tuple[Flag, ...]] = {
         ),
     ),
     "own videos and pictures": (
-        Flag("VIDEO, FOLDER ...", "each is one person; or --inputs=PATTERN", ON_FILES),
-        Flag("--inputs=PATTERN", "the same in one word, as 'videos/*.mp4'", (*ON_FILES, "info")),
+        Flag("VIDEO, FOLDER ...", "each is one person; or --inputs=PATTERN", ON_VIDEOS),
+        Flag("--inputs=PATTERN", "the same in one word, as 'videos/*.mp4'", (*ON_VIDEOS, "info")),
         Flag(
             "--config.data.boxes=B",
             "where the person is: moving (what moves before a still camera), people (an upright "
             "person), whole (the frame), x1,y1,x2,y2 (a region in pixels), FILE.csv or FILE.json. "
             "Default: moving; whole with a --config",
-            ON_FILES,
+            ON_VIDEOS,
         ),
         Flag(
             "--config.data.fit=0",
             "keep to the size of these boxes. Without --config the model takes the size, up to "
             "twice, whose joints are likeliest to it; of what was found, also the region that it "
             "covers, or the whole frame",
-            ON_FILES,
+            ON_VIDEOS,
         ),
         Flag(
             "--config.data.refine=N",
             "predict and take the box of the prediction, N times over",
-            ON_FILES,
+            ON_VIDEOS,
         ),
-        Flag("--frames=A-B", "only these frames, counted from 0", ON_FILES),
-        Flag("--every=N", "only every Nth of them", ON_FILES, int),
+        Flag("--frames=A-B", "only these frames, counted from 0", ON_VIDEOS),
+        Flag("--every=N", "only every Nth of them", ON_VIDEOS, int),
         Flag("--overwrite", "do these subjects again, if they are done already", ON_FILES, bool),
         Flag(
             "--allow_missing",
@@ -221,6 +227,10 @@ GROUPS: dict[str, tuple[Flag, ...]] = {
     ),
     "several machines": (
         Flag("--hosts=WHO", "one of several processes, docs/scaling.md", ("train", *ON_FILES)),
+    ),
+    "what to label next": (
+        Flag("--count=N", "frames of each video; default 20", ("suggest",), int),
+        Flag("--scorer=NAME", "who labels them, for DeepLabCut", ("suggest",), str, "me"),
     ),
     "a labelled project": (
         Flag(

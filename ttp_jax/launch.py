@@ -19,7 +19,7 @@ from ml_collections import config_flags
 from tqdm import tqdm
 
 from ttp_jax import command_line, parallel
-from ttp_jax.command_line import ON_FILES, OUTPUTS, WITH_A_MODEL, WORDS, as_started
+from ttp_jax.command_line import ON_VIDEOS, OUTPUTS, WITH_A_MODEL, WORDS, as_started
 from ttp_jax.runs import experiment, process
 from ttp_jax.runs.process import Stopped
 
@@ -212,7 +212,7 @@ def parse(words: list[str], verb: str | None) -> str:
         take_model(options)
     if inputs and options.inputs:
         raise flags.Error(f"videos are named twice: {' '.join(inputs)} and --inputs.")
-    if inputs and verb not in (*ON_FILES, "info"):
+    if inputs and verb not in (*ON_VIDEOS, "info"):
         raise flags.Error(f"{' '.join(inputs)}: this verb takes flags only.")
     if options.model and verb in WITH_A_MODEL and options.config is not None:
         options.config.base = options.model

@@ -2,6 +2,7 @@
 
     python main.py info --config=configs/penn.py
     python main.py info --config=configs/penn.py --config.data.root=DIR --data
+    python main.py info --project=path/to/project
 
 Without --data no data set is needed. With it: subjects, frames, joints and visibility per split,
 and WORKDIR/training_pairs.png, augmented training pairs with their labels drawn over them. Look at
@@ -32,7 +33,7 @@ class Options:
 
 def run(experiment: Experiment, workdir: pathlib.Path, options: Options) -> int:
     """Print the description."""
-    if options.data or experiment.data.source == "media":
+    if options.data or experiment.data.source in ("media", "project"):
         return describe_data(experiment, workdir)
     return describe_model(experiment)
 

@@ -1,0 +1,63 @@
+"""What to label next."""
+
+import numpy as np
+import pandas
+import pytest
+import small_project
+
+from data_pipelines import media, projects
+from ttp_jax import skeletons
+from ttp_jax.runs import suggestion
+
+SKELETON = skeletons.build("mouse", small_project.JOINTS)
+
+
+def track(frames=40):
+    joints = np.stack([small_project.joints_at(0, frame) for frame in range(frames)])
+    return joints, np.full((frames, 4), 0.9), np.full(frames, 64.0)
+
+
+def test_doubt_is_largest_where_joints_jump_are_unlikely_and_are_moved():
+    joints, peaks, sides = track()
+    after = joints.copy()
+    joints[10, 2] += 20  # a jump
+    peaks[10] = 0.2
+    after[30] += 5  # personalization moves this frame, and the one that jumps
+    signs = suggestion.signs_of_doubt(joints, peaks, sides, after)
+    assert tuple(signs) == suggestion.SIGNS
+    found = suggestion.doubt(signs)
+    assert found.argmax() == 10 and found.max() == pytest.approx(1)
+    assert signs["change"].argsort()[-2:].tolist() in ([10, 30], [30, 10])
+
+
+def test_frames_that_could_not_be_read_are_never_chosen():
+    joints, peaks, sides = track()
+    joints[5], peaks[5] = np.nan, np.nan
+    found = suggestion.doubt(suggestion.signs_of_doubt(joints, peaks, sides))
+    assert np.isnan(found[5])
+    assert 5 not in suggestion.choose(found, 40, 1)
+
+
+def test_chosen_frames_are_the_most_doubtful_ones_apart():
+    doubtful = np.array([0.1, 0.9, 0.8, 0.2, 0.7, 0.3])
+    assert suggestion.choose(doubtful, 2, 1) == [1, 2]
+    assert suggestion.choose(doubtful, 2, 2) == [1, 4]
+    assert suggestion.choose(doubtful, 9, 3) == [1, 4]
+
+
+def test_the_folder_is_read_as_deeplabcut_s(tmp_path):
+    root = small_project.write(tmp_path / "mice", subjects=1)
+    (clip,) = media.clips([root / "videos" / "mouse0.avi"], boxes="whole")
+    joints, _, _ = track(clip.num_frames)
+    chosen = [3, 17]
+    folder = suggestion.write_deeplabcut(tmp_path / "new", clip, chosen, joints, SKELETON, "anna")
+    table = pandas.read_csv(
+        folder / "CollectedData_anna.csv", header=[0, 1, 2], index_col=[0, 1, 2]
+    )
+    assert table.columns.get_level_values(1).unique().tolist() == list(SKELETON.joints)
+    np.testing.assert_allclose(table.to_numpy().reshape(2, 4, 2), joints[chosen], atol=1e-3)
+    again = projects.read(tmp_path / "new")
+    (read,) = again.clips
+    np.testing.assert_allclose(read.joints, joints[chosen], atol=1e-3)
+    np.testing.assert_array_equal(read.frame_numbers, chosen)
+    np.testing.assert_array_equal(read.read(1), clip.read(17))

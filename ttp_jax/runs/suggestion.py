@@ -1,0 +1,99 @@
+"""What to label next: the frames of a new subject that the model is least sure of."""
+
+import pathlib
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from data_pipelines.clips import Clip
+from ttp_jax.files import write_atomically
+from ttp_jax.skeletons import Skeleton
+
+SIGNS = ("likelihood", "jump", "change")
+
+
+def signs_of_doubt(
+    joints: np.ndarray, peaks: np.ndarray, sides: np.ndarray, after: np.ndarray | None = None
+) -> dict[str, np.ndarray]:
+    """Signs [T] that need no labels; larger is more doubtful, NaN for frames without joints.
+
+    Args:
+      joints: predictions [T, K, 2] of consecutive frames, NaN where a frame couldn't be read.
+      peaks: their likelihoods [T, K].
+      sides: of the boxes [T], in the joints' unit.
+      after: predictions by the personalized model; without them there is no "change".
+
+    Returns:
+      "likelihood": what the mean one lacks to 1; "jump": mean acceleration, and "change": mean
+      distance to `after`, both as shares of the box's side.
+    """
+    padded = np.concatenate([joints[1:2], joints, joints[-2:-1]])  # the rim mirrored
+    bend = np.linalg.norm(padded[:-2] - 2 * joints + padded[2:], axis=-1).mean(-1)
+    found = {"likelihood": 1 - np.clip(peaks, 0, 1).mean(-1), "jump": bend / sides}
+    if after is not None:
+        found["change"] = np.linalg.norm(after - joints, axis=-1).mean(-1) / sides
+    return found
+
+
+def doubt(signs: dict[str, np.ndarray]) -> np.ndarray:
+    """Mean rank [T] of the signs, 0 (sure) to 1; NaN where none is known."""
+    ranks = []
+    for values in signs.values():
+        known = np.isfinite(values)
+        rank = np.full(len(values), np.nan)
+        order = np.argsort(np.argsort(values[known], kind="stable"), kind="stable")
+        rank[known] = order / max(known.sum() - 1, 1)
+        ranks.append(rank)
+    stacked = np.stack(ranks)
+    known = np.isfinite(stacked)
+    total, count = np.where(known, stacked, 0).sum(0), known.sum(0)
+    return np.divide(total, count, out=np.full(len(total), np.nan), where=count > 0)
+
+
+def choose(doubtful: np.ndarray, count: int, gap: int) -> list[int]:
+    """The most doubtful frames, in their order, each at least `gap` from the others."""
+    chosen: list[int] = []
+    for frame in np.argsort(-np.nan_to_num(doubtful, nan=-1), kind="stable").tolist():
+        if len(chosen) == count or not np.isfinite(doubtful[frame]):
+            break
+        if all(abs(frame - other) >= gap for other in chosen):
+            chosen.append(frame)
+    return sorted(chosen)
+
+
+def write_deeplabcut(
+    root: pathlib.Path,
+    clip: Clip,
+    frames: Sequence[int],
+    joints: np.ndarray,
+    skeleton: Skeleton,
+    scorer: str,
+) -> pathlib.Path:
+    """Write frames and predictions as a folder of DeepLabCut's, to be corrected there.
+
+    Args:
+      root: gets labeled-data/NAME with the pictures and CollectedData_SCORER.csv.
+      clip: whose frames.
+      frames: places in the clip.
+      joints: predictions [T, K, 2] of the whole clip.
+      skeleton: names of the joints.
+      scorer: who labels; the config.yaml of the project names one.
+    """
+    folder = root / "labeled-data" / clip.name
+    folder.mkdir(parents=True, exist_ok=True)
+    digits = len(str(int(clip.frame_numbers.max())))
+    rows = [
+        ["scorer", "", "", *[scorer] * 2 * skeleton.size],
+        ["bodyparts", "", "", *(name for joint in skeleton.joints for name in (joint, joint))],
+        ["coords", "", "", *["x", "y"] * skeleton.size],
+    ]
+    for frame in frames:
+        file = f"img{int(clip.frame_numbers[frame]):0{digits}}.png"
+        cv2.imwrite(str(folder / file), np.ascontiguousarray(clip.read(frame)[..., ::-1]))
+        places = (f"{value:.3f}" for value in joints[frame].ravel())
+        rows.append(["labeled-data", clip.name, file, *places])
+    text = "\n".join([",".join(row) for row in rows] + [""])
+    path = folder / f"CollectedData_{scorer}.csv"
+    write_atomically(path, lambda temporary: temporary.write_text(text))
+    return folder

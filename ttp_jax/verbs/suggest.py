@@ -1,0 +1,83 @@
+"""Choose the frames of new videos that are worth labelling next: where the model is least sure.
+
+    python main.py suggest new_mouse.mp4 --model=runs/NAME
+    python main.py suggest new_mouse.mp4 --model=runs/NAME --count=30 --scorer=anna
+
+Nothing is trained and no label is needed. Frames are ranked by the mean rank of two signs, of three
+where `personalize` was run on the video with this model: low likelihood, a jump of the joints
+between neighbouring frames, and how far personalization moved them. Chosen frames are at least a
+fiftieth of the video apart.
+
+Writes WORKDIR/suggested/: NAME_doubt.csv with the signs of each frame, and labeled-data/NAME/ as
+DeepLabCut has it, the pictures and the predictions in CollectedData_SCORER.csv. Copy that folder
+into the project, add the video to its config.yaml, run deeplabcut.convertcsv2h5, and correct the
+labels.
+"""
+
+import dataclasses
+import pathlib
+
+import numpy as np
+
+from data_pipelines import clips as clips_lib
+from ttp_jax.files import write_atomically
+from ttp_jax.runs import base_model, boxes, results, sources, suggestion
+from ttp_jax.runs.batch import Runner
+from ttp_jax.runs.experiment import Experiment
+from ttp_jax.runs.process import progress_bar, say
+
+COUNT = 20  # frames of a video
+APART = 50  # chosen frames are at least a share of 1 / APART of the video apart
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Flags of this command, see `command_line.GROUPS`."""
+
+    count: int | None
+    scorer: str
+
+
+def run(experiment: Experiment, workdir: pathlib.Path, options: Options) -> int:
+    """Rank the frames of each video, and write the chosen ones."""
+    base, _ = base_model.load_base(experiment, workdir)
+    predictor = Runner(experiment, base, "none")
+    clips = clips_lib.by_subject(sources.load_clips(experiment.data, "test"))
+    root = workdir / "suggested"
+    for clip in clips:
+        placed = boxes.resolve(clip, predictor, experiment.data)
+        with progress_bar(clip.num_frames, unit="frame", what=clip.name) as bar:
+            found = predictor.one(placed, bar)
+        sides = (placed.boxes[:, 2:] - placed.boxes[:, :2]).max(1)
+        after = _personalized(workdir, clip)
+        signs = suggestion.signs_of_doubt(found.joints, found.peaks, sides, after)
+        doubtful = suggestion.doubt(signs)
+        chosen = suggestion.choose(
+            doubtful, options.count or COUNT, max(clip.num_frames // APART, 1)
+        )
+        folder = suggestion.write_deeplabcut(
+            root, clip, chosen, found.joints, experiment.skeleton, options.scorer
+        )
+        _write_table(root / f"{clip.name}_doubt.csv", clip, {**signs, "doubt": doubtful}, chosen)
+        say(f"{folder}: {len(chosen)} of {clip.num_frames} frames, by {', '.join(signs)}")
+    return 0
+
+
+def _personalized(workdir: pathlib.Path, clip) -> np.ndarray | None:
+    """Joints of just these frames by the personalized model, if there are any."""
+    for scenario in ("offline", "online"):
+        try:
+            (joints,) = results.read_results(workdir / "results" / scenario, [clip]) or (None,)
+        except ValueError:  # of other frames or boxes
+            continue
+        if joints is not None:
+            return joints
+    return None
+
+
+def _write_table(path: pathlib.Path, clip, columns: dict[str, np.ndarray], chosen) -> None:
+    rows = [",".join(["frame", *columns, "chosen"])]
+    for place, number in enumerate(clip.frame_numbers):
+        values = (f"{column[place]:.5f}" for column in columns.values())
+        rows.append(",".join([str(number), *values, str(int(place in chosen))]))
+    write_atomically(path, lambda temporary: temporary.write_text("\n".join([*rows, ""])))
