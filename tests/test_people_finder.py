@@ -1,5 +1,7 @@
 """Finding people: the detector's numbers, people followed through time, the choice of one."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -15,6 +17,11 @@ def people_at(*places, side=100.0):
     hips = np.array(places, np.float64)
     regions = np.concatenate([hips - side / 2, hips + side / 2], -1)
     return People(regions, np.zeros(len(hips)), hips, np.full(len(hips), 0.9))
+
+
+def backwards(people):
+    parts = (people.regions, people.angles, people.hips, people.scores)
+    return People(*(part[::-1] for part in parts))
 
 
 def faked(boxes, scores):
@@ -89,7 +96,7 @@ def test_somebody_hidden_for_a_moment_goes_on_and_one_false_look_is_nobody():
 
 def test_the_choice_is_by_size_side_number_or_place():
     looks = [people_at((50, 90), (150, 90), (250, 90)) for _ in range(10)]
-    looks = [dataclasses_replace_sides(each, [60, 140, 100]) for each in looks]
+    looks = [of_sides(each, [60, 140, 100]) for each in looks]
     three = tracks.follow(looks)
     chosen = {
         which: tracks.choose(three, which, "a").place[0]
@@ -101,9 +108,11 @@ def test_the_choice_is_by_size_side_number_or_place():
             tracks.choose(three, wrong, "a")
 
 
-def dataclasses_replace_sides(people, sides):
+def of_sides(people, sides):
     half = np.array(sides, float)[:, None] / 2
-    return people._replace(regions=np.concatenate([people.hips - half, people.hips + half], -1))
+    return dataclasses.replace(
+        people, regions=np.concatenate([people.hips - half, people.hips + half], -1)
+    )
 
 
 def test_a_person_who_leaves_is_not_there_any_more():

@@ -5,9 +5,9 @@ points; the body's region follows from two of them, the middle of the hips and a
 around the whole body.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -20,7 +20,8 @@ ROOM = 1.25  # of the region by the circle around the body
 See = Callable[[np.ndarray], tuple]  # uint8 [n, 224, 224, 3] -> values [n, 2254, 12], logits
 
 
-class People(NamedTuple):
+@dataclasses.dataclass(frozen=True, eq=False)
+class People:
     """Those that were found in a picture, the most certain first.
 
     Attributes:
@@ -35,7 +36,7 @@ class People(NamedTuple):
     hips: np.ndarray
     scores: np.ndarray
 
-    def __len__(self) -> int:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def __len__(self) -> int:
         return len(self.scores)
 
 

@@ -123,6 +123,17 @@ def choose(tracks: Sequence[Track], which: str, name: str) -> Track:
     )
 
 
+def body_boxes(regions: np.ndarray) -> np.ndarray:
+    """Person boxes [n, 4], as data sets have them, from regions around whole bodies [n, 4].
+
+    The crop around such a box (`geometry.box_to_crop`) has the region's centre.
+    """
+    side = (regions[:, 2:] - regions[:, :2]) / ROOM
+    centre = (regions[:, 2:] + regions[:, :2]) / 2
+    centre[:, 1] -= geometry.BOX_SHIFT * side[:, 1]
+    return np.concatenate([centre - side / 2, centre + side / 2], -1)
+
+
 def boxes_of(track: Track, places: Sequence[int], count: int) -> tuple[np.ndarray, np.ndarray]:
     """Regions [count, 4] of a person in every frame, and in which the person is there [count].
 
