@@ -36,6 +36,14 @@ class Track:
     hips: list[np.ndarray]
     scores: list[float]
 
+    def expected(self, gap: int) -> np.ndarray:
+        """Where the hips (x, y) should be so many looks after the last: as they moved before."""
+        if len(self.looks) < 2:
+            return self.hips[-1]
+        steps = self.looks[-1] - self.looks[-2]
+        # Somebody out of sight may have stopped: one look's movement at most.
+        return self.hips[-1] + (self.hips[-1] - self.hips[-2]) / steps * min(gap, 1)
+
     @property
     def side(self) -> float:
         """Median side of the region, in pixels."""
@@ -83,7 +91,7 @@ def _cost(track: Track, people: People, i: int, gap: int) -> float | None:
     """How far a detection is from a track, in sides of the region; None for another person's."""
     side = track.regions[-1][2] - track.regions[-1][0]
     now = people.regions[i, 2] - people.regions[i, 0]
-    away = float(np.linalg.norm(people.hips[i] - track.hips[-1])) / side
+    away = float(np.linalg.norm(people.hips[i] - track.expected(gap))) / side
     if away > REACH * gap or not 1 / LARGER < now / side < LARGER:
         return None
     return away
