@@ -77,9 +77,7 @@ def test_overlapping_detections_become_their_mean_and_others_stay():
 def test_two_people_who_pass_each_other_stay_themselves():
     walks = [people_at((20 + 10 * t, 100), (220 - 10 * t, 104), side=90.0) for t in range(20)]
     # Both are found in either order.
-    walks = [
-        each if t % 2 else People(*(part[::-1] for part in each)) for t, each in enumerate(walks)
-    ]
+    walks = [each if t % 2 else backwards(each) for t, each in enumerate(walks)]
     found = tracks.follow(walks)
     assert [len(track.looks) for track in found] == [20, 20]
     for track in found:
