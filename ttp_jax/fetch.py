@@ -281,3 +281,8 @@ def _check(path: pathlib.Path, name: str = "") -> None:
             f"{path} has the SHA-256 {digest[:8]}..., expected {expected}...: it is damaged or "
             "another file. Delete it, and fetch it again."
         )
+
+
+def can_read() -> bool:
+    """Whether the package that reads TensorFlow Lite's files is installed."""
+    return importlib.util.find_spec("tflite") is not None

@@ -1,0 +1,1 @@
+"""Who is in a video, and where: detections, people followed through time, the choice of one."""
