@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ttp_jax import geometry
+from ttp_jax import files, geometry
 
 
 class Closable(Protocol):
@@ -77,6 +77,8 @@ class Clip:
     origin: str = ""
 
     def __post_init__(self):
+        for field in ("name", "subject"):  # files of results are named after them
+            files.plain_name(getattr(self, field), f"the {field} of a clip")
         ranks = {"boxes": 2, "joints": 3, "visible": 2, "numbers": 1, "sizes": 2}
         for field, rank in ranks.items():
             value = getattr(self, field)

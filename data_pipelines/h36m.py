@@ -36,6 +36,7 @@ from tqdm import tqdm
 from data_pipelines.bbc_pose import names_in
 from data_pipelines.clips import Clip, DataError, FrameError, LastUsed
 from data_pipelines.penn import read_frame
+from ttp_jax.files import inside, read_arrays
 
 SUBJECTS = {"train": (1, 5, 6, 7, 8), "test": (9, 11)}
 STRIDE = {"train": 5, "test": 200}
@@ -414,7 +415,7 @@ def _from_pictures(root: Path, split: str, skipped: list[str]) -> list[_Sequence
     listing = functools.cache(lambda folder: names_in(folder, LAYOUT))
     sequences = []
     for name, rows in _rows_by_recording(files, split, path).items():
-        pictures = [root / "images" / files[row] for row in rows]
+        pictures = [inside(root / "images", files[row]) for row in rows]
         if name in NO_VIDEO and not os.path.isdir(pictures[0].parent):
             skipped.append(name)
             continue
@@ -467,8 +468,8 @@ def _rows_by_recording(files: list[str], split: str, path: Path) -> dict[str, li
 def _read_npz(path: Path) -> tuple[list[str], np.ndarray, np.ndarray]:
     """Read pictures' names, points [N, 17, 2] in pixels and pelvis [N, 3] in millimetres."""
     try:
-        with open(path, "rb") as raw, np.load(raw) as file:
-            files, part, space = file["imgname"].tolist(), file["part"], file["S"][:, 0, :3]
+        file = read_arrays(path)
+        files, part, space = file["imgname"].tolist(), file["part"], file["S"][:, 0, :3]
     except Exception as error:  # what numpy raises depends on where the damage is
         raise _unreadable(path, error) from error
     if not len(files) == len(part) == len(space):

@@ -18,7 +18,6 @@ guessed beyond that: COCO's nose is no head.
 """
 
 import csv
-import json
 import os
 import re
 from collections.abc import Sequence
@@ -29,6 +28,7 @@ import numpy as np
 
 from data_pipelines import penn
 from data_pipelines.clips import DataError, read_text
+from ttp_jax.files import Damaged, parse_json
 from ttp_jax.skeletons import PENN13, Skeleton
 
 DLC_HEADERS = (["scorer", "bodyparts", "coords"], ["scorer", "individuals", "bodyparts", "coords"])
@@ -141,9 +141,11 @@ def _coco(path: Path) -> _Sheet:
     """Read COCO's keypoint annotations of one person."""
     text = read_text(path)
     try:
-        content = json.loads(text)
-    except ValueError as error:
-        raise DataError(f"{path} is no JSON, or cut off ({error}): export it again.") from error
+        content = parse_json(text, path)
+    except Damaged as error:
+        raise DataError(
+            f"{path} is no JSON, or cut off ({error.reason}): export it again."
+        ) from error
     try:
         pictures, sizes = _coco_images(content["images"])
         named = {

@@ -17,7 +17,6 @@ import csv
 import dataclasses
 import glob
 import hashlib
-import json
 import os
 import re
 import threading
@@ -36,6 +35,7 @@ from tqdm import tqdm
 from data_pipelines import locate
 from data_pipelines.clips import Clip, DataError, FrameError, LastUsed, read_text
 from ttp_jax import geometry
+from ttp_jax.files import Damaged, parse_json
 
 VIDEOS = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".flv")
 VIDEOS += (".3gp", ".ts", ".mts", ".m2ts", ".ogv")
@@ -591,9 +591,9 @@ def _csv_lines(path: Path, text: str) -> list[tuple[str, dict[str, Any]]]:
 
 def _json_entries(path: Path, text: str) -> list[tuple[str, dict[str, Any]]]:
     try:
-        entries = json.loads(text)
-    except ValueError as error:
-        raise DataError(f"{path} is no JSON: {error}.") from error
+        entries = parse_json(text, path)
+    except Damaged as error:
+        raise DataError(f"{path} is no JSON: {error.reason}.") from error
     if not (isinstance(entries, list) and all(isinstance(entry, dict) for entry in entries)):
         raise DataError(f"{path}: expected a list of objects with {', '.join(COLUMNS)}.")
     return [(f"{path}, entry {number}", entry) for number, entry in enumerate(entries, start=1)]

@@ -13,8 +13,8 @@ PIPELINES = list((ROOT / "data_pipelines").glob("*.py"))
 # The way imports point: a module may only import from those before it.
 ORDER = (
     "files", "skeletons", "geometry", "heatmaps", "augment", "smooth", "metrics", "conv", "models",
-    "losses", "convert", "visualize", "exports", "report", "state", "steps", "memory", "ttp",
-    "parallel", "checkpoint", "people", "api",
+    "losses", "convert", "visualize", "exports", "report", "state", "ranges", "claims", "steps",
+    "memory", "ttp", "parallel", "checkpoint", "people", "api",
 )  # fmt: skip
 
 

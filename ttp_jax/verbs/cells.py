@@ -13,6 +13,7 @@ import re
 import shlex
 import sys
 import time
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,7 +24,14 @@ from tqdm import tqdm
 from data_pipelines import clips as clips_lib
 from ttp_jax import checkpoint, smooth, state
 from ttp_jax.checkpoint import Checkpoints
-from ttp_jax.files import read_json, write_atomically, write_json
+from ttp_jax.files import (
+    Damaged,
+    inside,
+    move_aside,
+    read_json,
+    write_atomically,
+    write_json,
+)
 from ttp_jax.models.pose import WITH_KEYPOINTS
 from ttp_jax.skeletons import SKELETONS, map_joints
 from ttp_jax.verbs import evaluate, experiment, placing, receipts, train
@@ -32,6 +40,27 @@ from ttp_jax.verbs.runner import Runner, forget_peak, peak_mib
 # Fields younger than the first cells, with the values that those ran with: no part of a name so.
 YOUNGER = {"decode": "quarter", "fit": False, "held_out": 0}
 WITHOUT_MODEL = ("mean pose", "untrained")  # scenarios that need no training
+# What files hold at least, as patterns of `files.read_json`: where and when, trainings, the others.
+_MADE = {
+    "seconds": float,
+    "date": str,
+    "commit": (str, None),
+    "machine": {"device": str, "cores": (int, None)},
+}
+PIECES = {"pieces": [{**_MADE, "from": int, "to": int}]}
+_SCORES = {str: {"mean": float, "per_subject": [(float, None)]}}
+_ERRORS = {str: {"own": float, "other": float, "copy": float}}
+_RUN = {**_MADE, "cell": str, "seed": int, "base": (str, None)}
+CELL = (
+    {**PIECES, "cell": str, "seconds": float},
+    {**_RUN, "bottleneck": _ERRORS, "readout": {str: {"error": float, "mean_pose_error": float}}},
+    {
+        **_RUN,
+        **{"people": [str], "frames": int, "seconds_per_frame": float, "memory_mib": float},
+        **{"scores": _SCORES, "smoothed": _SCORES, "by_frame": [[(float, None)]]},
+        **{"stranger?": _SCORES, "bottleneck?": _ERRORS},
+    },
+)
 POINTS = "points"  # the scenario that predicts nobody: what the keypoints are worth
 
 
@@ -123,8 +152,24 @@ def cell_name(config, cell: Cell) -> str:
 
 
 def read(folder: pathlib.Path, name: str) -> dict | None:
-    """A finished cell; None if there is none."""
-    return read_json(folder / f"{name}.json")
+    """A finished cell; None if there is none, or a damaged one, which `write` moves aside."""
+    path = inside(folder, f"{name}.json")
+    try:
+        cell = read_json(path, CELL)
+        if cell is not None and "scores" in cell and not _is_whole(cell):
+            raise Damaged(path, "its parts are not of the same people")
+        return cell
+    except Damaged as error:
+        warnings.warn(f"{error} It counts as missing.", stacklevel=2)
+        return None
+
+
+def _is_whole(cell: dict) -> bool:
+    """Whether all scores of a cell are of the same measures and people."""
+    parts = [cell[part] for part in ("scores", "smoothed", "stranger") if part in cell]
+    lengths = {len(score["per_subject"]) for part in parts for score in part.values()}
+    same = all(part.keys() == parts[0].keys() for part in parts) and len(parts[0]) > 0
+    return same and lengths | {len(cell["by_frame"])} == {len(cell["people"])}
 
 
 def write(folder: pathlib.Path, name: str, cell: dict) -> None:
@@ -133,8 +178,11 @@ def write(folder: pathlib.Path, name: str, cell: dict) -> None:
     def joined(numbers):
         return " ".join(numbers[0].split())
 
+    path = inside(folder, f"{name}.json")
+    if path.exists() and read(folder, name) is None:
+        warnings.warn(f"the damaged {path} is now {move_aside(path, path.suffix)}", stacklevel=2)
     text = re.sub(r"\[\n[^\[\]{}\"]*\]", joined, json.dumps(cell, indent=1))
-    write_atomically(folder / f"{name}.json", lambda path: path.write_text(text + "\n"))
+    write_atomically(path, lambda temporary: temporary.write_text(text + "\n"))
 
 
 # --- Training ------------------------------------------------------------------------------------
@@ -160,7 +208,7 @@ def train_model(config, cell: Cell, workdir: pathlib.Path, cells: pathlib.Path, 
                 "there, or name another --cells folder, where all is run anew."
             )
     began, first = time.monotonic(), _step(folder)
-    pieces = read_json(folder / "pieces.json") or {"pieces": []}
+    pieces = read_json(folder / "pieces.json", PIECES) or {"pieces": []}
     try:
         train.train(own, folder, minutes)
     finally:  # also where it was stopped, or failed
@@ -192,7 +240,10 @@ def base_of(config, cell: Cell, workdir: pathlib.Path) -> state.Base:
     folder = workdir / "models" / name
     if not _step(folder):
         own.base = dict(config.reproduce.given).get(name, "")
-    return experiment.load_base(own, folder)[0]
+    base, step = experiment.load_base(own, folder)
+    if not own.base and step < _last_step(own):
+        raise ValueError(f"the training in {folder} is back at step {step}: run again to go on.")
+    return base
 
 
 def _step(folder: pathlib.Path) -> int:

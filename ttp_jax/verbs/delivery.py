@@ -23,9 +23,17 @@ import numpy as np
 from data_pipelines import clips as clips_lib
 from data_pipelines import labels as labels_lib
 from ttp_jax import exports, geometry, metrics, report, smooth
-from ttp_jax.files import DAMAGED, read_arrays, write_arrays, write_atomically, write_json
+from ttp_jax.files import (
+    DAMAGED,
+    parse_json,
+    read_arrays,
+    read_json,
+    write_arrays,
+    write_atomically,
+    write_json,
+)
 from ttp_jax.skeletons import Skeleton
-from ttp_jax.verbs import experiment
+from ttp_jax.verbs import experiment, receipts
 from ttp_jax.verbs.experiment import say
 from ttp_jax.verbs.runner import Result, peak_mib
 
@@ -41,6 +49,10 @@ SCORES = (  # of `metrics.score_labels`: key, name, unit, what is better, what i
     ("PCK@0.5", "PCK@0.5", "%", "higher", "likewise within 0.5 of the torso's length"),
     ("RMSE px", "RMSE", "px", "lower", "root mean square distance from the labels"),
 )  # fmt: skip
+
+# What `keep` writes, as patterns of `files.read_arrays` and `parse_json`.
+KEPT = {"joints": ("f", 3), "peaks": ("f", 2), "boxes": ("f", 2), "about": ("U", 0)}
+ABOUT = {"figures": {str: [float]}, "cost": {str: float, "updates": float}, "inputs": str}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,14 +132,15 @@ class Delivery:
 
     def is_done(self, clip) -> bool:
         """Whether all that is wanted of a subject is there, made of these very frames."""
+        like = {"wanted": dict, "files": [str], "origin": str}
         try:
-            done = json.loads(self._kept(clip.name, "json").read_text())
+            done = read_json(self._kept(clip.name, "json"), like)
         except (OSError, ValueError):
             return False
-        if not isinstance(done, dict) or done.get("wanted") != self._wanted:
+        if done is None or done["wanted"] != self._wanted:
             return False
         there = all((self._folder / file).exists() for file in done["files"])
-        return there and done.get("origin") == clip.origin
+        return there and done["origin"] == clip.origin
 
     def write(self, clip) -> None:
         """Write everything of a subject whose results are on disk, and say what and where.
@@ -204,11 +217,14 @@ class Delivery:
                 f"{path} is missing (a run with --nodeliver?): --overwrite adapts again."
             )
         try:
-            then = read_arrays(path)
-            about, boxes = json.loads(str(then["about"])), then["boxes"]
+            then = read_arrays(path, KEPT)
+            about, boxes = parse_json(str(then["about"]), path, ABOUT), then["boxes"]
             before, figures, cost = then["joints"], about["figures"], about["cost"]
-            now = read_arrays(self._folder / f"{clip.name}.npz")
+            now = read_arrays(self._folder / f"{clip.name}.npz", receipts.RESULTS)
             peaks = then["peaks"], now["peaks"]
+            shapes = {each.shape[:2] for each in (before, now["joints"], *peaks)}
+            if len(shapes) > 1 or len(boxes) != clip.num_frames or len(before) != clip.num_frames:
+                raise ValueError(f"shapes {shapes}, {clip.num_frames} frames")
         except DAMAGED as error:
             raise clips_lib.DataError(
                 f"{path} or the results that it goes with can't be read ({error}): --overwrite "
@@ -251,7 +267,7 @@ class Delivery:
 
     def _join_ensemble(self, clip, track: exports.Track) -> list[pathlib.Path]:
         """Write this seed's member beside those of other seeds, if nothing else sets them apart."""
-        own = json.loads((self._folder / "protocol.json").read_text())
+        own = read_json(self._folder / "protocol.json", {"seed": int})
         del own["seed"]
         own |= {"frames": clip.origin, "smooth": self._how, "keypoints": self._wanted["keypoints"]}
         # Not in the results' folder, which makes place for that of another seed.
@@ -259,7 +275,7 @@ class Delivery:
         common = folder / "common.json"
         if not common.exists():
             write_json(common, own)
-        elif json.loads(common.read_text()) != own:
+        elif read_json(common) != own:
             raise clips_lib.DataError(
                 f"{folder} has members of other settings than this run's: move it away."
             )

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from configs import common
 from data_pipelines import bbc_pose, h36m, locate, media, penn, pipeline, renderer, synthetic
 from data_pipelines import clips as clips_lib
-from ttp_jax import convert, losses, state, steps, ttp
+from ttp_jax import convert, losses, ranges, state, steps, ttp
 from ttp_jax.augment import Ranges
 from ttp_jax.checkpoint import SHIPPED, Checkpoints, base_of, read_model
 from ttp_jax.files import only_one, read_json, write_json
@@ -362,8 +362,12 @@ def trained_on(config: Config) -> dict:
     return parts
 
 
-def stored_config(stored: dict) -> Config:
-    """A config from its JSON, which knows no tuples; fields younger than it get their defaults."""
+def stored_config(stored: dict, where: str | os.PathLike = "the stored config") -> Config:
+    """A config from its JSON, which knows no tuples; fields younger than it get their defaults.
+
+    Raises ValueError where it holds what no config can; the message names `where`.
+    """
+    ranges.check(stored, f"{where}: config")
 
     def tuples(value):
         if isinstance(value, dict):
@@ -371,15 +375,19 @@ def stored_config(stored: dict) -> Config:
         return tuple(map(tuples, value)) if isinstance(value, list) else value
 
     config = common.get_config()
-    with config.unlocked():
-        config.update(tuples(stored))
+    try:
+        with config.unlocked():
+            config.update(tuples(stored))
+    except (AttributeError, KeyError, TypeError) as error:  # so ml_collections
+        raise ValueError(f"{where} holds no config ({error}).") from error
     return config
 
 
 def training_config(workdir: str | pathlib.Path) -> Config | None:
     """The config that the model under `workdir` was trained with; None where it wasn't kept."""
-    stored = read_json(pathlib.Path(workdir) / "config.json")
-    return None if stored is None else stored_config(stored)
+    path = pathlib.Path(workdir) / "config.json"
+    stored = read_json(path, dict)
+    return None if stored is None else stored_config(stored, path)
 
 
 def save_config(config: Config, workdir: pathlib.Path) -> None:

@@ -49,7 +49,16 @@ from tqdm import tqdm
 from data_pipelines import clips as clips_lib
 from ttp_jax import parallel, people, state, visualize
 from ttp_jax.checkpoint import Unfinished, fingerprint
-from ttp_jax.files import DAMAGED, only_one, read_arrays, read_json, write_json
+from ttp_jax.files import (
+    DAMAGED,
+    Damaged,
+    inside,
+    move_aside,
+    only_one,
+    read_arrays,
+    read_json,
+    write_json,
+)
 from ttp_jax.verbs import experiment, placing, receipts
 from ttp_jax.verbs.delivery import Delivery
 from ttp_jax.verbs.experiment import say
@@ -151,7 +160,8 @@ class _Work:
         trained = jax.device_put(found, jax.local_devices()[0])
         base, name = trained, scenario
         if self._person:
-            person = people.read(person_file(workdir, self._person), fingerprint(trained))
+            path = person_file(workdir, self._person)
+            person = people.read(path, fingerprint(trained), trained.params)
             base = trained.replace(params=state.adapted(trained, person.delta)["params"])
             name = f"person-{self._person}"
         self.word = "predict" if name == "none" else name
@@ -190,12 +200,14 @@ class _Work:
                 return False
             if not people.is_of(kept, self._about(clip)):
                 return False
+        path = self.folder / f"{clip.name}.npz"
         try:
-            same = receipts.is_of(self.folder / f"{clip.name}.npz", clip)
+            same = receipts.is_of(path, clip)
         except FileNotFoundError:
             return False
         except DAMAGED as error:
-            say(f"{clip.name}: its results can't be read ({error}): again")
+            aside = move_aside(path, path.suffix)
+            say(f"{clip.name}: its results can't be read ({error}), are now in {aside}: again")
             return False
         if not same:
             say(f"{clip.name}: the results in {self.folder} are of other frames or boxes: again")
@@ -282,7 +294,12 @@ class _Work:
         """
         path = self.folder / "run.json"
         with only_one(path, wait=True):
-            write_json(path, self._receipt(names, read_json(path) or {}))
+            try:
+                before = read_json(path, receipts.RECEIPT) or {}
+            except Damaged as error:
+                before, aside = {}, move_aside(path, path.suffix)
+                say(f"{error} It is now in {aside}, {path} begins anew.")
+            write_json(path, self._receipt(names, before))
 
     def _receipt(self, names: list[str], before: dict) -> dict:
         def files(name):
@@ -329,4 +346,4 @@ class _Work:
 
 def person_file(workdir: pathlib.Path, name: str) -> pathlib.Path:
     """Where a personalized model is kept."""
-    return workdir / "people" / f"{name}.npz"
+    return inside(workdir / "people", f"{name}.npz")

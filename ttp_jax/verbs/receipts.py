@@ -18,6 +18,7 @@ from ttp_jax import __version__, state
 from ttp_jax.checkpoint import fingerprint
 from ttp_jax.files import (
     DAMAGED,
+    Damaged,
     move_aside,
     read_arrays,
     read_json,
@@ -29,6 +30,22 @@ from ttp_jax.verbs import experiment
 from ttp_jax.verbs.experiment import say
 from ttp_jax.verbs.runner import Result
 
+# What run.json says, and the arrays of NAME.npz; patterns of `files.read_json` and `read_arrays`.
+RECEIPT = {
+    "scenario": str,
+    "subjects": {
+        str: {"data": dict, "made_with": dict, "inputs": str, "outputs": {str: str}, "frames": int}
+    },
+    "failed": {str: str},
+    "protocol": str,
+    "base": str,
+    "person": (str, None),
+    "config": dict,
+}
+RESULTS = {
+    "joints": ("f", 3), "peaks": ("f", 2), "frames": ("iu", 1), "inputs": ("U", 0),
+    "origin": ("U", 0),
+}  # fmt: skip
 # Fields of config.ttp that leave the results alone: "together" up to rounding, which is another
 # where other numbers of subjects run side by side.
 HOW = ("together", "save_minutes")
@@ -72,10 +89,14 @@ def differences(before: dict, now: dict) -> list[str]:
 
 def prepare(folder: pathlib.Path, own: dict) -> None:
     """Make the folder; one with results of another protocol is moved out of the way, whole."""
-    before = read_json(folder / "protocol.json")
+    why = ""
+    try:
+        before = read_json(folder / "protocol.json", dict)
+    except Damaged as error:  # then nobody knows of which settings the results are
+        before, why = {}, str(error)
     if before != own and (before is not None or any(folder.glob("*.npz"))):
         aside = move_aside(folder)
-        why = "; ".join(differences(before or {}, own))
+        why = why or "; ".join(differences(before or {}, own))
         say(f"{folder}: results of other settings ({why}) are now in {aside}")
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "protocol.json", own)
@@ -178,11 +199,11 @@ def write_result(folder: pathlib.Path, clip, result: Result, config) -> None:
 
 def is_of(path: pathlib.Path, clip) -> bool:
     """Whether the results in a file are of just these frames and boxes."""
-    return _are_of(read_arrays(path), clip)
+    return _are_of(read_arrays(path, RESULTS), clip)
 
 
 def _are_of(stored: dict[str, np.ndarray], clip) -> bool:
-    same = str(stored["origin"]) == clip.origin
+    same = str(stored["origin"]) == clip.origin and len(stored["joints"]) == clip.num_frames
     return same and np.array_equal(stored["frames"], clip.frame_numbers)
 
 
@@ -197,7 +218,7 @@ def read_results(folder: pathlib.Path, clips) -> list[np.ndarray] | None:
     joints = []
     for path, clip in zip(paths, clips, strict=True):
         try:
-            stored = read_arrays(path)
+            stored = read_arrays(path, RESULTS)
             same = _are_of(stored, clip)
             joints.append(stored["joints"])
         except DAMAGED as error:

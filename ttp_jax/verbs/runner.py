@@ -198,7 +198,7 @@ class Runner:
         if self._unfinished and not self.carries:
             like = jax.eval_shape(lambda: self._start(member))
             found = self._unfinished.restore(clip.name, _kept(member, like))
-            if found is not None and found["clip"] == _crc(clip):
+            if found is not None and found["clip"] == _crc(clip) and found["turn"] < len(passes):
                 member = dataclasses.replace(
                     member,
                     kept=found["subject"],

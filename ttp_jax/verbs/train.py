@@ -16,6 +16,7 @@ import json
 import pathlib
 import threading
 import time
+import warnings
 
 import jax
 import numpy as np
@@ -26,7 +27,7 @@ from data_pipelines import clips as clips_lib
 from data_pipelines import pipeline
 from ttp_jax import parallel, steps, visualize
 from ttp_jax.checkpoint import Checkpoints, base_of
-from ttp_jax.files import read_json, write_json
+from ttp_jax.files import Damaged, move_aside, read_json, write_json
 from ttp_jax.models.pose import WITH_KEYPOINTS
 from ttp_jax.state import NotFinite, TrainState, stage_at
 from ttp_jax.verbs import evaluate, experiment, receipts
@@ -200,6 +201,15 @@ def _validate(config, state, clips, log, step) -> None:
     log.scalars(step, {"val_score": score})
 
 
+def _history(path: pathlib.Path) -> list[dict]:
+    """Losses and scores so far; a damaged file of them is moved aside and costs no training."""
+    try:
+        return read_json(path, [{"step": int}]) or []
+    except Damaged as error:
+        warnings.warn(f"{error} It is now {move_aside(path, path.suffix)}.", stacklevel=2)
+        return []
+
+
 class _Log:
     """Progress bar, the history of losses and scores, and the check that every loss is finite."""
 
@@ -211,7 +221,7 @@ class _Log:
         self._workdir = workdir
         self._batch_size = config.train.batch_size
         self._waiting: list[tuple[int, dict]] = []
-        earlier = read_json(workdir / "history.json") or []  # up to the last checkpoint
+        earlier = _history(workdir / "history.json")  # up to the last checkpoint
         self._history = [record for record in earlier if record["step"] <= first]
         self._bar = tqdm(
             total=last, initial=first, unit="step", dynamic_ncols=True, disable=not self._first

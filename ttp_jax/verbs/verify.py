@@ -15,7 +15,7 @@ import tempfile
 import types
 
 from ttp_jax.checkpoint import fingerprint
-from ttp_jax.files import read_json
+from ttp_jax.files import inside, read_json
 from ttp_jax.verbs import experiment, personalize, receipts
 from ttp_jax.verbs.experiment import say
 
@@ -26,13 +26,13 @@ def run(words: list[str]) -> int:
         raise ValueError("expected one folder of results: verify WORKDIR/results/online")
     folder = pathlib.Path(words[0])
     path = folder / "run.json"
-    try:
-        receipt = json.loads(path.read_text())
-        config = experiment.stored_config(receipt["config"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is no receipt of a run ({error}).") from error
+    receipt = read_json(path, {"scenario": str, "config": dict})
+    if receipt is None:
+        raise ValueError(f"{path} isn't there: {folder} holds no receipt of a run.")
     if receipt["scenario"] == "live":
         raise ValueError("a camera's frames are gone: only runs on files can be done again.")
+    receipt = read_json(path, receipts.RECEIPT)
+    config = experiment.stored_config(receipt["config"], path)
     say(f"{folder}: {len(receipt['subjects'])} subjects, {receipt['protocol']}")
     wrong = stored_files(folder, receipt) or ["no subject is in it"] * (not receipt["subjects"])
     workdir = folder.resolve().parent.parent
@@ -62,10 +62,11 @@ def stored_files(folder: pathlib.Path, receipt: dict) -> list[str]:
     wrong = []
     for subject in receipt["subjects"].values():
         for name, digest in subject["outputs"].items():
-            if not (folder / name).exists():
-                wrong.append(f"{folder / name} is missing")
-            elif receipts.sha256(folder / name) != digest:
-                wrong.append(f"{folder / name} was changed after the run")
+            path = inside(folder, name)
+            if not path.is_file():
+                wrong.append(f"{path} is missing")
+            elif receipts.sha256(path) != digest:
+                wrong.append(f"{path} was changed after the run")
     return wrong
 
 
@@ -81,7 +82,7 @@ def done_again(config, workdir: pathlib.Path, receipt: dict) -> list[str] | None
         by_source.setdefault(json.dumps(subject["data"]), {})[name] = subject
     wrong = []
     for data, subjects in sorted(by_source.items()):
-        config.data = experiment.stored_config({"data": json.loads(data)}).data
+        config.data = experiment.stored_config({"data": json.loads(data)}, "run.json").data
         with tempfile.TemporaryDirectory() as place:
             again = pathlib.Path(place) / "again"
             code = personalize.run_scenario(config, workdir, receipt["scenario"], options, again)
