@@ -36,7 +36,7 @@ from tqdm import tqdm
 from data_pipelines.bbc_pose import names_in
 from data_pipelines.clips import Clip, DataError, FrameError, LastUsed
 from data_pipelines.penn import read_frame
-from ttp_jax.files import inside, read_arrays
+from ttp_jax.files import inside, read_arrays, reason_of
 
 SUBJECTS = {"train": (1, 5, 6, 7, 8), "test": (9, 11)}
 STRIDE = {"train": 5, "test": 200}
@@ -307,14 +307,36 @@ def _load_video(name: str, folder: Path, stem: str, stride: int) -> _Sequence:
     return _Sequence(name, read, points[frames][:, FROM_32], pelvis)
 
 
+class _Bounded:
+    """A CDF file that can't be read more often than it can have entries, of 16 bytes each.
+
+    cdflib believes the number of entries that a file claims: a flipped bit keeps it going for
+    hours, filling the memory.
+    """
+
+    def __init__(self, file: Any, size: int):
+        self._file, self._left = file, 10_000 + size // 16
+
+    def read(self, size: int = -1) -> bytes:
+        self._left -= 1
+        if self._left < 0:
+            raise ValueError("it claims more entries than it can hold")
+        return self._file.read(size)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+
 def _read_poses(path: Path, axes: int) -> np.ndarray:
     """Read a CDF file of poses -> float64 [frames, 32, axes]."""
     try:
         with cdflib.CDF(path) as file:
+            file._f = _Bounded(file._f, path.stat().st_size)
             poses = np.asarray(file.varget("Pose"), np.float64)
     except Exception as error:  # what cdflib raises depends on where the damage is
         raise DataError(
-            f"{path} can't be read as a CDF file of poses ({error!r}): unpack it again.\n{LAYOUT}"
+            f"{path} can't be read as a CDF file of poses ({reason_of(error)}): unpack it again.\n"
+            f"{LAYOUT}"
         ) from error
     if not poses.size or poses.shape[-1] != 32 * axes:
         raise DataError(
@@ -468,7 +490,7 @@ def _rows_by_recording(files: list[str], split: str, path: Path) -> dict[str, li
 def _read_npz(path: Path) -> tuple[list[str], np.ndarray, np.ndarray]:
     """Read pictures' names, points [N, 17, 2] in pixels and pelvis [N, 3] in millimetres."""
     try:
-        file = read_arrays(path)
+        file = read_arrays(path, {"imgname": ("U", 1), "part": ("fiu", 3), "S": ("fiu", 3)})
         files, part, space = file["imgname"].tolist(), file["part"], file["S"][:, 0, :3]
     except Exception as error:  # what numpy raises depends on where the damage is
         raise _unreadable(path, error) from error
@@ -502,8 +524,8 @@ def _read_json(path: Path) -> tuple[list[str], np.ndarray, np.ndarray | None]:
 
 def _unreadable(path: Path, error: Exception) -> DataError:
     return DataError(
-        f"{path} can't be read as an annotation file of mmpose ({error!r}): run preprocess_h36m.py "
-        f"again.\n{LAYOUT}"
+        f"{path} can't be read as an annotation file of mmpose ({reason_of(error)}): run "
+        f"preprocess_h36m.py again.\n{LAYOUT}"
     )
 
 

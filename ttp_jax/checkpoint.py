@@ -26,6 +26,7 @@ from ttp_jax.files import (
     named,
     parse_json,
     read_arrays,
+    reason_of,
     write_arrays,
 )
 from ttp_jax.state import Base, TrainState
@@ -172,8 +173,7 @@ class Checkpoints:
 
 
 def _damaged(step: int, error: Exception) -> Damaged:
-    reason = " ".join(str(error).split()) or type(error).__name__
-    return Damaged(f"step {step}", reason[:100])
+    return Damaged(f"step {step}", reason_of(error))
 
 
 @functools.cache  # once a process

@@ -37,8 +37,8 @@ class Damaged(ValueError):
     """
 
     def __init__(self, where: str | os.PathLike, reason: str, remedy: str = AGAIN):
-        self.reason = reason if len(reason) <= 160 else f"{reason[:160]}..."
-        super().__init__(f"{where} is damaged ({self.reason.rstrip('.')}): {remedy}.")
+        self.reason = reason
+        super().__init__(f"{where} is damaged ({reason}): {remedy}.")
 
 
 # What reading a file of ours, and taking from it what it should hold, can raise.
@@ -238,9 +238,14 @@ def read_hdf5(path: str | os.PathLike, remedy: str = AGAIN) -> dict[str, np.ndar
     return found
 
 
+def reason_of(error: BaseException) -> str:
+    """What an error of a library says, on one line and cut where it goes on for long."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 160 else f"{text[:160]}..."
+
+
 def _damaged(path: str | os.PathLike, error: Exception, remedy: str) -> Damaged:
-    """The error for a user, with a library's reason on one line."""
-    return Damaged(path, " ".join(str(error).split()) or type(error).__name__, remedy)
+    return Damaged(path, reason_of(error), remedy)
 
 
 # --- JSON ----------------------------------------------------------------------------------------

@@ -69,6 +69,9 @@ def unpack(packed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
     Raises ValueError for arrays that `pack` doesn't make.
     """
+    for name, array in packed.items():
+        if array.dtype.kind != ("i" if name.endswith("|shape") else "f"):
+            raise ValueError(f"{name} is {array.dtype}")
     delta = {k: v.astype(np.float32) for k, v in packed.items() if "|" not in k}
     for path in dict.fromkeys(k.partition("|")[0] for k in packed if "|" in k):
         left, right, shape = (packed.get(f"{path}|{part}") for part in ("left", "right", "shape"))

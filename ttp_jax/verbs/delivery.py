@@ -135,11 +135,11 @@ class Delivery:
         like = {"wanted": dict, "files": [str], "origin": str}
         try:
             done = read_json(self._kept(clip.name, "json"), like)
+            if done is None or done["wanted"] != self._wanted:
+                return False
+            there = all((self._folder / file).exists() for file in done["files"])
         except (OSError, ValueError):
             return False
-        if done is None or done["wanted"] != self._wanted:
-            return False
-        there = all((self._folder / file).exists() for file in done["files"])
         return there and done["origin"] == clip.origin
 
     def write(self, clip) -> None:
@@ -223,8 +223,9 @@ class Delivery:
             now = read_arrays(self._folder / f"{clip.name}.npz", receipts.RESULTS)
             peaks = then["peaks"], now["peaks"]
             shapes = {each.shape[:2] for each in (before, now["joints"], *peaks)}
-            if len(shapes) > 1 or len(boxes) != clip.num_frames or len(before) != clip.num_frames:
+            if len(shapes) > 1 or len(before) != clip.num_frames:
                 raise ValueError(f"shapes {shapes}, {clip.num_frames} frames")
+            predicted = dataclasses.replace(clip, boxes=boxes)
         except DAMAGED as error:
             raise clips_lib.DataError(
                 f"{path} or the results that it goes with can't be read ({error}): --overwrite "
@@ -235,8 +236,7 @@ class Delivery:
                 f"{path} is of other frames or boxes than the results beside it (a later run "
                 "with --nodeliver?): --overwrite adapts again."
             )
-        clip, size = dataclasses.replace(clip, boxes=boxes), clip.largest
-        return Outcome(clip, size, before, now["joints"], peaks, figures, cost)
+        return Outcome(predicted, clip.largest, before, now["joints"], peaks, figures, cost)
 
     def _export(self, outcome: Outcome, poses, rate) -> list[pathlib.Path]:
         skeleton, columns = self._chosen
