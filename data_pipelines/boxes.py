@@ -13,7 +13,6 @@ error of that subject only.
 
 import csv
 import dataclasses
-import json
 import os
 import unicodedata
 from collections.abc import Callable, Sequence
@@ -25,6 +24,7 @@ import numpy as np
 from data_pipelines import locate
 from data_pipelines.clips import DataError, read_text
 from ttp_jax import geometry
+from ttp_jax.files import Damaged, parse_json
 
 COLUMNS = ("frame", "x1", "y1", "x2", "y2")
 
@@ -154,9 +154,9 @@ def _csv_lines(path: Path, text: str) -> list[tuple[str, dict[str, Any]]]:
 
 def _json_entries(path: Path, text: str) -> list[tuple[str, dict[str, Any]]]:
     try:
-        entries = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path} is no JSON: {error}.") from error
+        entries = parse_json(text, path)
+    except Damaged as error:
+        raise DataError(f"{path} is no JSON: {error.reason}.") from error
     if not (isinstance(entries, list) and all(isinstance(entry, dict) for entry in entries)):
         raise DataError(f"{path}: expected a list of objects with {', '.join(COLUMNS)}.")
     return [(f"{path}, entry {number}", entry) for number, entry in enumerate(entries, start=1)]

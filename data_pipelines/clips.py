@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ttp_jax import geometry
+from ttp_jax import files, geometry
 
 
 class Closable(Protocol):
@@ -94,6 +94,8 @@ class Clip:
     key: str = ""
 
     def __post_init__(self):
+        for field in ("name", "subject"):  # files of results are named after them
+            files.plain_name(getattr(self, field), f"the {field} of a clip")
         ranks = {"boxes": 2, "joints": 3, "visible": 2, "times": 1, "numbers": 1, "sizes": 2}
         ranks |= {"region": 2, "present": 1}
         for field, rank in ranks.items():

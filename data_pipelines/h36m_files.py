@@ -18,6 +18,7 @@ from data_pipelines.bbc_pose import names_in
 from data_pipelines.clips import DataError, FrameError
 from data_pipelines.pictures import read_jpeg
 from data_pipelines.video import Video
+from ttp_jax.files import inside, read_arrays, reason_of
 
 SUBJECTS = {"train": (1, 5, 6, 7, 8), "test": (9, 11)}
 STRIDE = {"train": 5, "test": 200}
@@ -157,14 +158,36 @@ def _load_video(name: str, folder: Path, stem: str, stride: int) -> Recording:
     return Recording(name, read, points[frames][:, FROM_32], pelvis)
 
 
+class _Bounded:
+    """A CDF file that can't be read more often than it can have entries, of 16 bytes each.
+
+    cdflib believes the number of entries that a file claims: a flipped bit keeps it going for
+    hours, filling the memory.
+    """
+
+    def __init__(self, file: Any, size: int):
+        self._file, self._left = file, 10_000 + size // 16
+
+    def read(self, size: int = -1) -> bytes:
+        self._left -= 1
+        if self._left < 0:
+            raise ValueError("it claims more entries than it can hold")
+        return self._file.read(size)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+
 def _read_poses(path: Path, axes: int) -> np.ndarray:
     """Read a CDF file of poses -> float64 [frames, 32, axes]."""
     try:
         with cdflib.CDF(path) as file:
+            file._f = _Bounded(file._f, path.stat().st_size)
             poses = np.asarray(file.varget("Pose"), np.float64)
     except Exception as error:  # what cdflib raises depends on where the damage is
         raise DataError(
-            f"{path} can't be read as a CDF file of poses ({error!r}): unpack it again.\n{LAYOUT}"
+            f"{path} can't be read as a CDF file of poses ({reason_of(error)}): unpack it again.\n"
+            f"{LAYOUT}"
         ) from error
     if not poses.size or poses.shape[-1] != 32 * axes:
         raise DataError(
@@ -220,7 +243,7 @@ def from_pictures(root: Path, split: str, skipped: list[str]) -> list[Recording]
     listing = functools.cache(lambda folder: names_in(folder, LAYOUT))
     sequences = []
     for name, rows in _rows_by_recording(files, split, path).items():
-        pictures = [root / "images" / files[row] for row in rows]
+        pictures = [inside(root / "images", files[row]) for row in rows]
         if name in NO_VIDEO and not os.path.isdir(pictures[0].parent):
             skipped.append(name)
             continue
@@ -273,8 +296,8 @@ def _rows_by_recording(files: list[str], split: str, path: Path) -> dict[str, li
 def _read_npz(path: Path) -> tuple[list[str], np.ndarray, np.ndarray]:
     """Read pictures' names, points [N, 17, 2] in pixels and pelvis [N, 3] in millimetres."""
     try:
-        with open(path, "rb") as raw, np.load(raw) as file:
-            files, part, space = file["imgname"].tolist(), file["part"], file["S"][:, 0, :3]
+        file = read_arrays(path, {"imgname": ("U", 1), "part": ("fiu", 3), "S": ("fiu", 3)})
+        files, part, space = file["imgname"].tolist(), file["part"], file["S"][:, 0, :3]
     except Exception as error:  # what numpy raises depends on where the damage is
         raise _unreadable(path, error) from error
     if not len(files) == len(part) == len(space):
@@ -307,8 +330,8 @@ def _read_json(path: Path) -> tuple[list[str], np.ndarray, np.ndarray | None]:
 
 def _unreadable(path: Path, error: Exception) -> DataError:
     return DataError(
-        f"{path} can't be read as an annotation file of mmpose ({error!r}): run preprocess_h36m.py "
-        f"again.\n{LAYOUT}"
+        f"{path} can't be read as an annotation file of mmpose ({reason_of(error)}): run "
+        f"preprocess_h36m.py again.\n{LAYOUT}"
     )
 
 

@@ -155,6 +155,14 @@ def _content(paths: Sequence[Path]) -> str:
     return digest.hexdigest()[:16]
 
 
+# What `_store_labels` writes, a pattern of `files.read_arrays`.
+STORED = {
+    **dict.fromkeys(("video", "action", "split"), ("U", 1)),
+    **{"size": ("iu", 2), "num_frames": ("iu", 1)},
+    **{"boxes": ("f", 2), "joints": ("f", 3), "visible": ("b", 2)},
+}
+
+
 def _store_labels(file: Path, labels: list[Label]) -> None:
     """Write one file of all labels, frames one after the other; whole or not at all."""
     columns = {
@@ -172,10 +180,12 @@ def _store_labels(file: Path, labels: list[Label]) -> None:
 def _load_labels(file: Path) -> list[Label] | None:
     """Read what `_store_labels` wrote; None where it isn't there or damaged."""
     try:
-        rows = read_arrays(file)
+        rows = read_arrays(file, STORED)
     except DAMAGED:
         return None
     ends = np.cumsum(rows["num_frames"])
+    if any(len(rows[name]) != ends[-1] for name in ("boxes", "joints", "visible")):
+        return None
     return [
         Label(
             video=str(rows["video"][i]),

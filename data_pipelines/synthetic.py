@@ -26,9 +26,11 @@ from data_pipelines.rendered import bodies, renderer
 from data_pipelines.rendered.draws import Draw
 from data_pipelines.rendered.identities import Identity, sample_identity
 from data_pipelines.rendered.motions import SPLITS, Camera, Pose, sample_motion
-from ttp_jax.files import DAMAGED, read_arrays, write_arrays, write_atomically
+from ttp_jax.files import DAMAGED, map_array, read_arrays, write_arrays, write_atomically
 from ttp_jax.skeletons import PENN13
 
+# What a split's labels are, a pattern of `files.read_arrays`.
+LABELS = {"boxes": ("f", 3), "joints": ("f", 4), "visible": ("b", 3)}
 PRESETS = ("plain", "shifted", "varied", "wild")
 FRAMES_PER_BATCH = 64
 EVAL_FRAMES_PER_SECOND = 12.0
@@ -244,9 +246,9 @@ def _load_split(spec, split, frames_path, labels_path):
     """Memory-map a rendered split; None if a file is missing, cut short or of another shape."""
     shape = (getattr(spec, split), spec.frames(split))
     try:
-        frames = np.load(frames_path, mmap_mode="r")
-        rows = read_arrays(labels_path)
-        labels = {name: rows[name] for name in ("boxes", "joints", "visible")}
+        frames = map_array(frames_path)
+        rows = read_arrays(labels_path, LABELS)
+        labels = {name: rows[name] for name in LABELS}
     except DAMAGED:
         return None
     arrays = [frames, *labels.values()]

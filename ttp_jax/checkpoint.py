@@ -1,11 +1,16 @@
 """State on disk: of trainings (orbax), and of subjects whose personalization isn't done."""
 
 import contextlib
+import functools
 import glob
 import hashlib
 import json
+import logging
 import pathlib
+import re
+import sys
 import warnings
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -13,8 +18,17 @@ import numpy as np
 import orbax.checkpoint as ocp
 from flax import traverse_util
 
-from ttp_jax import fetch
-from ttp_jax.files import DAMAGED, read_arrays, write_arrays
+from ttp_jax import claims, fetch
+from ttp_jax.files import (
+    DAMAGED,
+    Damaged,
+    move_aside,
+    named,
+    parse_json,
+    read_arrays,
+    reason_of,
+    write_arrays,
+)
 from ttp_jax.state import Base, TrainState
 
 # The model that comes with the project.
@@ -24,7 +38,8 @@ SHIPPED = pathlib.Path(__file__).parent / "pretrained" / "rendered.npz"
 class Checkpoints:
     """The checkpoints of one training, under `folder`.
 
-    Saving is asynchronous; `close` waits for it.
+    Saving is asynchronous; `close` waits for it. Each comes with a digest of its numbers, so that
+    one that was changed since counts as damaged.
     """
 
     def __init__(self, folder: str | pathlib.Path, keep: int = 3):
@@ -34,55 +49,154 @@ class Checkpoints:
 
     def _open(self) -> ocp.CheckpointManager:
         if self._manager is None:
-            options = ocp.CheckpointManagerOptions(max_to_keep=self._keep)
-            self._manager = ocp.CheckpointManager(self.folder / "last", options=options)
+            _quiet_threads()
+            self._manager = ocp.CheckpointManager(
+                self.folder / "last",
+                options=ocp.CheckpointManagerOptions(max_to_keep=self._keep),
+                item_handlers=ocp.StandardCheckpointHandler(),
+            )
         return self._manager
 
     def save(self, state: TrainState) -> None:
-        """Save under the state's step."""
-        self._open().save(int(state.step), args=ocp.args.StandardSave(state))
+        """Save under the state's step.
+
+        Raises OSError that names the folder where the disk is full; it may be of the save before.
+        """
+        with self._named():
+            self._open().save(
+                int(state.step),
+                args=ocp.args.StandardSave(state),
+                custom_metadata={"sha256": fingerprint(state)},
+            )
 
     def latest_step(self) -> int | None:
-        """Number of the last whole checkpoint, None without any."""
+        """Number of the last checkpoint, None without any."""
         if not (self.folder / "last").is_dir():
             return None
         return self._open().latest_step()
 
     def restore(self, template: TrainState) -> TrainState:
-        """Read the last checkpoint; shapes must be those of `template`.
+        """Read the last whole checkpoint; shapes must be those of `template`.
 
-        Arrays come to the devices of the template's, or as numpy arrays where those are.
+        Arrays come to the devices of the template's, or as numpy arrays where those are. Damaged
+        checkpoints behind it are moved aside, with a warning.
 
-        Raises FileNotFoundError where there is none, ValueError where it is of another network.
+        Raises FileNotFoundError where there is none, ValueError where it is of another network or
+        none is whole.
         """
-        manager = self._open()
-        step = manager.latest_step()
-        if step is None:
-            raise FileNotFoundError(
-                f"no checkpoint in {self.folder / 'last'}: train first, or point --workdir at a "
-                "finished training."
-            )
-        abstract = jax.tree.map(_abstract, template)
-        try:
-            restored: Any = manager.restore(step, args=ocp.args.StandardRestore(abstract))
-            wanted = _by_path(template)
-            for path, leaf in _by_path(restored).items():  # orbax takes numpy arrays of any shape
-                if leaf.shape != wanted[path].shape:
-                    raise ValueError(f"{path} is {leaf.shape}, expected {wanted[path].shape}")
+        manager, damaged = self._open(), {}
+        for step in sorted(manager.all_steps(), reverse=True):
+            try:
+                restored = self._restore(step, template)
+            except Damaged as error:
+                damaged[step] = error
+                continue
+            for other in damaged:
+                self._set_aside(other, step)
             return restored
-        except (ValueError, KeyError, TypeError) as error:
+        if damaged:
+            reasons = "; ".join(f"step {step}: {error.reason}" for step, error in damaged.items())
             raise ValueError(
-                f"checkpoint {self.folder / 'last' / str(step)} is not of the network that the "
-                f"config describes ({str(error).splitlines()[0]}). Give the settings it was "
-                f"trained with, which are in {self.folder.parent / 'config.json'}."
-            ) from error
+                f"no checkpoint in {self.folder / 'last'} is whole ({reasons}): put a copy there, "
+                "or delete the folder and train again."
+            )
+        raise FileNotFoundError(
+            f"no checkpoint in {self.folder / 'last'}: train first, or point --workdir at a "
+            "finished training."
+        )
+
+    def _restore(self, step: int, template: TrainState) -> TrainState:
+        """One checkpoint; raises Damaged, or ValueError where it is of another network."""
+        manager = self._open()
+        try:
+            stored = {
+                leaf.name: leaf.shape for leaf in jax.tree.leaves(manager.item_metadata(step))
+            }
+            if not stored:
+                raise ValueError("its list of arrays is missing")
+        except Exception as error:  # what orbax raises depends on where the damage is
+            raise _damaged(step, error) from error
+        shapes = {name: leaf.shape for name, leaf in _by_name(template).items()}
+        for name in (*shapes, *stored):
+            if stored.get(name) != shapes.get(name):
+                has = f"{name} is {stored.get(name)}, expected {shapes.get(name)}"
+                raise ValueError(
+                    f"checkpoint {self.folder / 'last' / str(step)} is not of the network that the "
+                    f"config describes ({has}). Give the settings it was trained with, which are "
+                    f"in {self.folder.parent / 'config.json'}."
+                )
+        try:
+            abstract = jax.tree.map(_abstract, template)
+            restored: Any = manager.restore(step, args=ocp.args.StandardRestore(abstract))
+            told = (manager.metadata(step).custom_metadata or {}).get("sha256")
+            if told not in (None, fingerprint(restored)):
+                raise ValueError("its numbers were changed")
+        except Exception as error:  # likewise
+            raise _damaged(step, error) from error
+        return restored
+
+    def _set_aside(self, step: int, whole: int) -> None:
+        """Move a damaged checkpoint out of the way of the training that goes on."""
+        path = self.folder / "last" / str(step)
+        try:
+            place = f"it is now in {move_aside(path)}"
+        except OSError as error:  # others' files: it stays, and is passed over each time
+            place = f"it stays there ({error.strerror})"
+        self._open().reload()
+        warnings.warn(
+            f"checkpoint {path} is damaged: going on from step {whole}, the last whole one; "
+            f"{place}.",
+            stacklevel=4,
+        )
 
     def close(self) -> None:
-        """Wait until everything is on disk."""
-        if self._manager is not None:
-            self._manager.wait_until_finished()
-            self._manager.close()
-        self._manager = None
+        """Wait until everything is on disk; raises OSError where the disk is full."""
+        manager, self._manager = self._manager, None
+        if manager is not None:
+            with self._named():
+                manager.wait_until_finished()
+                manager.close()
+
+    @contextlib.contextmanager
+    def _named(self) -> Iterator[None]:
+        """Make one OSError that names the folder of what orbax raises where it can't write."""
+        place = self.folder / "last"
+        try:
+            yield
+        except OSError as error:
+            raise named(OSError(error.errno, error.strerror), place) from error
+        except ValueError as error:  # so tensorstore
+            code = re.search(r"os_error_code='(\d+)'", str(error))
+            if code is None:
+                raise
+            raise named(OSError(int(code[1]), ""), place) from error
+
+
+def _damaged(step: int, error: Exception) -> Damaged:
+    return Damaged(f"step {step}", reason_of(error))
+
+
+@functools.cache  # once a process
+def _quiet_threads() -> None:
+    """Keep out of the terminal what orbax raises here anyway, and logs in its threads, too.
+
+    A full disk or a damaged checkpoint was hundreds of tracebacks long: of each array's write or
+    read, and of each that came back to an event loop that was closed by then.
+    """
+
+    def tells(record: logging.LogRecord) -> bool:
+        text = f"{record.pathname} {record.getMessage()}"
+        return not re.search("orbax|tensorstore", text)
+
+    for name in ("absl", "asyncio"):
+        logging.getLogger(name).addFilter(tells)
+    usual = sys.unraisablehook
+
+    def show(unraisable) -> None:
+        if str(unraisable.exc_value) != "Event loop is closed":
+            usual(unraisable)
+
+    sys.unraisablehook = show
 
 
 class Best:
@@ -169,6 +283,12 @@ class Unfinished:
             self._folder.rmdir()
 
 
+def _by_name(tree: Any) -> dict[str, Any]:
+    """Leaves by orbax's names for them, "params.encoder.conv1.kernel"."""
+    leaves = jax.tree.leaves_with_path(tree)
+    return {jax.tree_util.keystr(p, simple=True, separator="."): leaf for p, leaf in leaves}
+
+
 def _by_path(tree: Any) -> dict[str, Any]:
     return {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree.leaves_with_path(tree)}
 
@@ -193,7 +313,7 @@ def base_of(state: TrainState) -> Base:
     return Base(state.params, state.batch_stats, state.normalisers)
 
 
-def fingerprint(base: Base) -> str:
+def fingerprint(base: Base | TrainState) -> str:
     """SHA-256 of a model's numbers: two models are the same if and only if these are."""
     digest = hashlib.sha256()
     for leaf in jax.tree.leaves(base):
@@ -252,25 +372,26 @@ def read_model(path: str | pathlib.Path) -> ModelFile:
 
     Raises:
       FileNotFoundError: there is no such file.
-      ValueError: the file is damaged or holds something else.
+      ValueError: the file is damaged, holds something else, or claims what can't be (`claims`).
     """
     path = pathlib.Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path} isn't there: name a model that `export` wrote.")
-    try:
-        arrays = read_arrays(path)
-        config, about = (json.loads(str(arrays.pop(name))) for name in ("config", "about"))
-        # Numpy: this is read with the config, before it is settled which device jax shall use.
-        normalisers = np.asarray(arrays.pop("normalisers"))
-        trees: dict[str, dict] = {"params": {}, "batch_stats": {}}
-        for name, value in arrays.items():
-            kind, _, place = name.partition("/")
-            trees[kind][place] = np.asarray(value, np.float32)
-    except DAMAGED as error:
-        # Not NumPy's own words: they suggest to load the file in a way that runs code from it.
-        raise ValueError(
-            f"{path} is no whole model file of `export`: get it, or write it, again."
-        ) from error
+    texts = {"config": ("U", 0), "about": ("U", 0)}
+    # Numpy: this is read with the config, before it is settled which device jax shall use.
+    arrays = read_arrays(path, {**texts, "normalisers": ("f", 1)}, claims.REMEDY)
+    config, about = (
+        parse_json(str(arrays.pop(name)), f"{path}: {name}", remedy=claims.REMEDY) for name in texts
+    )
+    claims.check_settings(config, about, path)
+    normalisers = arrays.pop("normalisers")
+    trees: dict[str, dict] = {"params": {}, "batch_stats": {}}
+    for name, value in arrays.items():
+        kind, _, place = name.partition("/")
+        if kind not in trees:
+            raise Damaged(path, f"it has {name[:60]!r}", claims.REMEDY)
+        trees[kind][place] = value.astype(np.float32) if value.dtype.kind == "f" else value
+    claims.check_arrays(trees["params"], trees["batch_stats"], normalisers, config, path)
     params, stats = (traverse_util.unflatten_dict(tree, sep="/") for tree in trees.values())
     base = Base(params, stats, normalisers)  # pyright: ignore[reportArgumentType]
     return ModelFile(base, config, about)

@@ -44,7 +44,7 @@ CONTAINERS = {
     "pose_encoder": "keypoint_encoder",
     "image_renderer": "renderer",
 }
-MEMBERS = {0: "conv0", 1: "bn0", 3: "conv1", 4: "bn1"}
+MEMBERS = {"0": "conv0", "1": "bn0", "3": "conv1", "4": "bn1"}
 TRUNK = re.compile(r"(params|batch_stats)/encoder/(conv1|bn1|layer\d)")  # torchvision's part
 
 
@@ -64,12 +64,20 @@ def read_torch(path: str | pathlib.Path) -> dict[str, np.ndarray]:
         ) from None
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
-        return {name: value.detach().numpy() for name, value in loaded.items()}
+        found = {str(name): value.detach() for name, value in loaded.items()}
+        # One number can be stored for any number of places, which a copy would fill.
+        if any(value.nbytes > path.stat().st_size for value in found.values()):
+            raise ValueError("a tensor claims to be larger than the file")
+        arrays = {name: value.numpy() for name, value in found.items()}
     except Exception as error:
         # Not torch's own words: they suggest to load the file in a way that runs code from it.
         raise ValueError(
             f"{path} is not a plain torch state dict: fetch it again, or save its tensors alone."
         ) from error
+    for name, array in arrays.items():
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise ValueError(f"{path} holds values that are not finite: fetch it again ({name}).")
+    return arrays
 
 
 def load_resnet(path: str | pathlib.Path, variables: Mapping) -> dict:
@@ -186,6 +194,8 @@ def from_torch(
         path, array = _translate(name, value)
         if path is None or path not in flat:
             raise ValueError(f"{source}: {name} has no place in this network.")
+        if path in filled:
+            raise ValueError(f"{source}: {name} is a second tensor for {path}.")
         if array.shape != flat[path].shape:
             raise ValueError(
                 f"{source}: {name} has shape {value.shape}, which makes {array.shape}; {path} "
@@ -199,12 +209,12 @@ def from_torch(
 
 
 def _translate(name: str, value: np.ndarray) -> tuple[str | None, np.ndarray]:
-    """Our path and axis order of one torch tensor."""
+    """Our path and axis order of one torch tensor; no path where the table has none for it."""
     packed = re.match(r"(.*)\.in_proj_(weight|bias)$", name)
     if packed:
         leaf = {"weight": "in_kernel", "bias": "in_bias"}[packed[2]]
         return f"params/{_module(packed[1])}/{leaf}", value.T
-    module, leaf = name.rsplit(".", 1)
+    module, _, leaf = name.rpartition(".")
     if leaf in ("running_mean", "running_var"):
         return f"batch_stats/{_module(module)}/{leaf.removeprefix('running_')}", value
     place = _module(module)
@@ -218,6 +228,8 @@ def _translate(name: str, value: np.ndarray) -> tuple[str | None, np.ndarray]:
         return f"params/{place}/scale", value
     if value.ndim == 2:
         return f"params/{place}/kernel", value.T
+    if value.ndim != 4:
+        return None, value
     # Convolutions are [out, in, kh, kw], transposed ones [in, out, kh, kw].
     axes = (2, 3, 0, 1) if "/deconv" in place else (2, 3, 1, 0)
     return f"params/{place}/kernel", value.transpose(axes)
@@ -227,13 +239,13 @@ def _module(name: str) -> str | None:
     for rule, place in RULES:
         if match := re.match(rule, name):
             return match.expand(place).replace(".out_proj", "/out")
-    if match := re.match(r"^(?:pose_net\.)?deconv_layers\.(\d+)$", name):
+    if match := re.match(r"^(?:pose_net\.)?deconv_layers\.(\d{1,3})$", name):
         number, member = divmod(int(match[1]), 3)
         return f"encoder/deconv{'_bn' if member else ''}{number}"
-    if match := re.match(r"^(\w+)\.layer(\d+)\.(\d+)$", name):
-        if match[1] not in CONTAINERS:
+    if match := re.match(r"^(\w+)\.layer(\d{1,3})\.(\d+)$", name):
+        if match[1] not in CONTAINERS or match[3] not in (*MEMBERS, "6"):
             return None
         if match[3] == "6":
             return f"{CONTAINERS[match[1]]}/output"
-        return f"{CONTAINERS[match[1]]}/block{int(match[2]) - 1}/{MEMBERS[int(match[3])]}"
+        return f"{CONTAINERS[match[1]]}/block{int(match[2]) - 1}/{MEMBERS[match[3]]}"
     return None

@@ -1,11 +1,18 @@
-"""Files that are there whole or not at all, and folders that one command at a time writes."""
+"""Files that are there whole or not at all, one reader a container, and names kept in a folder.
+
+Readers take nothing on trust: sizes are checked against the file's own before memory is taken,
+pickles are never loaded, and whatever is wrong is one `Damaged` that names the file.
+"""
 
 import contextlib
+import errno
 import json
+import math
 import os
 import pathlib
+import stat
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,8 +22,30 @@ try:
 except ImportError:  # Windows has none
     fcntl = None
 
-# What NumPy raises of an archive that is empty, cut off, another file or one without a key.
-DAMAGED = (EOFError, KeyError, OSError, ValueError, zipfile.BadZipFile)
+AGAIN = "delete it, or move it away, and run again"  # what to do about most damaged files
+PACKED = 64  # an archive may hold so many times its own size ...
+MOST_BYTES = 2**29  # ... and this much in any case: results of constant values shrink a lot
+MOST_NESTED = 100  # lists within lists of a JSON file
+BLOCK = 2**20  # bytes read at a time
+
+
+class Damaged(ValueError):
+    """A file that is cut off, changed, or something else; the message says which and what to do.
+
+    Attributes:
+      reason: what is wrong with it, for who has other words about the rest.
+    """
+
+    def __init__(self, where: str | os.PathLike, reason: str, remedy: str = AGAIN):
+        self.reason = reason
+        super().__init__(f"{where} is damaged ({reason}): {remedy}.")
+
+
+# What reading a file of ours, and taking from it what it should hold, can raise.
+DAMAGED = (KeyError, OSError, ValueError)
+
+
+# --- Writing -------------------------------------------------------------------------------------
 
 
 def write_atomically(
@@ -24,17 +53,38 @@ def write_atomically(
 ) -> pathlib.Path:
     """Call `write(temporary path)`, then put the file in place; a crash leaves `path` untouched.
 
-    Makes missing folders. Returns `path`. Raises what `write` raises, OSError of a full disk, say.
+    Makes missing folders. A symbolic link at `path` is replaced, and what it points to stays as it
+    is. Returns `path`. Raises what `write` raises; an OSError, of a full disk for example, names
+    `path`.
     """
     path = pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.unlink(missing_ok=True)
+        # Exclusively: a link planted under this name, which can be guessed, is not followed.
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
         write(temporary)
         os.replace(temporary, path)
+    except OSError as error:
+        raise named(error, path) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
     return path
+
+
+def named(error: OSError, path: pathlib.Path) -> OSError:
+    """The error with the name of what couldn't be written, and what to do about a full disk.
+
+    Of a write into an open file Python doesn't say which one it was.
+    """
+    own = (None, str(path), f"{path}.{os.getpid()}.tmp")
+    if error.errno is None or error.filename not in own:
+        return error
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    remedy = ": make room, and run the same command again" if full else ""
+    return OSError(error.errno, f"{os.strerror(error.errno)}{remedy}", str(path))
 
 
 def write_arrays(path: pathlib.Path, arrays: dict[str, Any], *, compress: bool = True) -> None:
@@ -48,10 +98,10 @@ def write_arrays(path: pathlib.Path, arrays: dict[str, Any], *, compress: bool =
     write_atomically(path, write)
 
 
-def read_arrays(path: str | os.PathLike) -> dict[str, np.ndarray]:
-    """All arrays of a NumPy archive without pickles. Raises one of DAMAGED where it is none."""
-    with np.load(path, allow_pickle=False) as stored:
-        return {name: stored[name] for name in stored.files}
+def write_json(path: str | pathlib.Path, value) -> None:
+    """Write `value` so that a crash leaves the old file or the new one, never half of it."""
+    text = json.dumps(value, indent=1, allow_nan=True)
+    write_atomically(path, lambda temporary: temporary.write_text(text))
 
 
 def move_aside(path: pathlib.Path, suffix: str = "") -> pathlib.Path:
@@ -65,25 +115,274 @@ def move_aside(path: pathlib.Path, suffix: str = "") -> pathlib.Path:
 def unused(path: pathlib.Path, suffix: str = "") -> pathlib.Path:
     """The first of NAME.old1, NAME.old2, ... that is free, see `move_aside`."""
     name, number = path.name.removesuffix(suffix), 1
-    while (aside := path.with_name(f"{name}.old{number}{suffix}")).exists():
+    while os.path.lexists(aside := path.with_name(f"{name}.old{number}{suffix}")):
         number += 1
     return aside
 
 
-def write_json(path: str | pathlib.Path, value) -> None:
-    """Write `value` so that a crash leaves the old file or the new one, never half of it."""
-    text = json.dumps(value, indent=1, allow_nan=True)
-    write_atomically(path, lambda temporary: temporary.write_text(text))
+# --- NumPy and HDF5 ------------------------------------------------------------------------------
 
 
-def read_json(path: str | os.PathLike) -> Any:
-    """What a JSON file holds; None if there is none. Raises ValueError where it is damaged."""
+def read_arrays(
+    path: str | os.PathLike, like: Mapping[str, tuple[str, int]] | None = None, remedy: str = AGAIN
+) -> dict[str, np.ndarray]:
+    """All arrays of a NumPy archive (.npz), every byte checked against its checksums.
+
+    Args:
+      path: of the archive.
+      like: what it must hold at least: name -> (kinds, axes), ("f", 3) for floats [., ., .];
+        kinds as in `numpy.dtype.kind`.
+      remedy: what the message of Damaged tells the user to do.
+
+    Raises FileNotFoundError or another OSError where the file can't be opened, Damaged otherwise.
+    """
+    path = pathlib.Path(path)
+    with path.open("rb") as raw:
+        size = os.fstat(raw.fileno()).st_size
+        try:
+            with zipfile.ZipFile(raw) as archive:
+                _check_members(archive, size)
+                names = archive.infolist()
+                found = {m.filename.removesuffix(".npy"): _member(archive, m) for m in names}
+                _check_arrays(found, like or {})
+                return found
+        # What zipfile, zlib and NumPy raise depends on where the damage is.
+        except Exception as error:
+            raise _damaged(path, error, remedy) from error
+
+
+def _check_members(archive: zipfile.ZipFile, size: int) -> None:
+    """Refuse an archive that claims more than its `size` in bytes can hold."""
+    members = archive.infolist()
+    if len({member.filename for member in members}) < len(members):
+        raise ValueError("two arrays have the same name")
+    if sum(member.compress_size for member in members) > size:
+        raise ValueError("its arrays overlap")
+    _check_size(sum(member.file_size for member in members), size)
+
+
+def _check_size(claimed: int, size: int) -> None:
+    if claimed > max(MOST_BYTES, PACKED * size):
+        raise ValueError(f"it claims to hold {claimed:,} bytes, but has {size:,}")
+
+
+def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
+    """One array, read once its header is known to tell of as many bytes as there are."""
+    name = member.filename.removesuffix(".npy")
+    readers = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }
+    with archive.open(member) as file:
+        shape, fortran, dtype = readers[np.lib.format.read_magic(file)](file)
+        if dtype.hasobject:
+            raise ValueError(f"{name} holds Python objects, which are never loaded")
+        size = math.prod(shape) * dtype.itemsize
+        if min(shape, default=0) < 0 or file.tell() + size != member.file_size:
+            raise ValueError(f"{name} can't be of shape {shape}")
+        data = bytearray(size)
+        view, place = memoryview(data), 0
+        while place < size:
+            count = file.readinto(view[place : place + BLOCK])
+            if not count:
+                raise EOFError(f"{name} is cut off")
+            place += count
+        file.read(1)  # behind the last byte zipfile compares the checksum
+    return np.ndarray(shape, dtype, data, order="F" if fortran else "C")
+
+
+def _check_arrays(found: dict[str, np.ndarray], like: Mapping[str, tuple[str, int]]) -> None:
+    for name, (kinds, axes) in like.items():
+        if name not in found:
+            raise ValueError(f"{name} is missing")
+        array = found[name]
+        if array.dtype.kind not in kinds or array.ndim != axes:
+            raise ValueError(f"{name} is {array.dtype} of shape {array.shape}")
+
+
+def map_array(path: str | os.PathLike) -> np.ndarray:
+    """An array of a NumPy file (.npy), left on disk and read where it is used.
+
+    Raises FileNotFoundError, or Damaged.
+    """
     try:
-        return json.loads(pathlib.Path(path).read_text())
+        return np.lib.format.open_memmap(path, mode="r")
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # what NumPy raises depends on where the damage is
+        raise _damaged(pathlib.Path(path), error, AGAIN) from error
+
+
+def read_hdf5(path: str | os.PathLike, remedy: str = AGAIN) -> dict[str, np.ndarray]:
+    """All arrays of numbers in an HDF5 file by their paths; those in other files are refused.
+
+    Raises FileNotFoundError or another OSError where the file can't be opened, Damaged otherwise.
+    """
+    import h5py  # on use only: most readers of this module do without
+
+    path, found = pathlib.Path(path), {}
+    size = path.stat().st_size
+
+    def collect(name, item):
+        if not isinstance(item, h5py.Dataset) or item.dtype.kind not in "fiub":
+            return
+        if item.external or item.is_virtual:
+            raise ValueError(f"{name} lies in another file")
+        _check_size(item.nbytes + sum(array.nbytes for array in found.values()), size)
+        found[name] = np.asarray(item)
+
+    try:
+        with path.open("rb"):
+            pass
+        with h5py.File(path) as file:
+            file.visititems(collect)
+    except PermissionError:
+        raise
+    except Exception as error:  # what h5py raises depends on where the damage is
+        raise _damaged(path, error, remedy) from error
+    return found
+
+
+def reason_of(error: BaseException) -> str:
+    """What an error of a library says, on one line and cut where it goes on for long."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 160 else f"{text[:160]}..."
+
+
+def _damaged(path: str | os.PathLike, error: Exception, remedy: str) -> Damaged:
+    return Damaged(path, reason_of(error), remedy)
+
+
+# --- JSON ----------------------------------------------------------------------------------------
+
+
+def read_json(path: str | os.PathLike, like: Any = None, remedy: str = AGAIN) -> Any:
+    """What a JSON file holds; None if there is none.
+
+    Args:
+      path: of the file.
+      like: what it must hold, a pattern of `unlike`.
+      remedy: what the message of Damaged tells the user to do.
+
+    Raises Damaged, or OSError where the file can't be opened.
+    """
+    try:
+        text = pathlib.Path(path).read_bytes().decode()
     except FileNotFoundError:
         return None
+    except UnicodeDecodeError as error:
+        raise _damaged(path, error, remedy) from error
+    return parse_json(text, path, like, remedy)
+
+
+def parse_json(text: str, where: str | os.PathLike, like: Any = None, remedy: str = AGAIN) -> Any:
+    """What a JSON text says; `where` is how the message of Damaged names it.
+
+    Refused are a key that comes twice, whole numbers beyond 64 bits, and deep nesting.
+    """
+    try:
+        value = json.loads(text, parse_int=_whole_number, object_pairs_hook=_without_doubles)
+        _check_depth(value)
+    except RecursionError as error:
+        raise Damaged(where, "nested too deeply", remedy) from error
     except ValueError as error:
-        raise ValueError(f"{path} is damaged ({error}): delete it, and run again.") from error
+        raise _damaged(where, error, remedy) from error
+    if like is not None and (wrong := unlike(value, like)):
+        raise Damaged(where, wrong, remedy)
+    return value
+
+
+def unlike(value: Any, like: Any, place: str = "it") -> str:
+    """What is not like a pattern, in words; "" where all is.
+
+    A pattern is a type (float: any number; None: null), a tuple of patterns of which one holds (the
+    words are about the last), [pattern] for a list of such, {str: pattern} for an object whose
+    every value is such, or {"key": pattern} for an object that has these keys and maybe others;
+    "key?" may be absent.
+    """
+    if isinstance(like, tuple):
+        wrong = [unlike(value, each, place) for each in like]
+        return "" if "" in wrong else wrong[-1]
+    if isinstance(like, list):
+        if not isinstance(value, list):
+            return _not_so(value, place)
+        inner = ((each, like[0], f"{place}[{i}]") for i, each in enumerate(value))
+    elif isinstance(like, dict):
+        if not isinstance(value, dict):
+            return _not_so(value, place)
+        if str in like:
+            inner = ((each, like[str], f"{place}.{key}") for key, each in value.items())
+        else:
+            named = {key.removesuffix("?"): pattern for key, pattern in like.items()}
+            missing = [key for key in named if key not in value and f"{key}?" not in like]
+            if missing:
+                return f"{place} has no {missing[0]}"
+            inner = ((value[key], p, f"{place}.{key}") for key, p in named.items() if key in value)
+    else:
+        return "" if _is_a(value, like) else _not_so(value, place)
+    return next((wrong for each in inner if (wrong := unlike(*each))), "")
+
+
+def _is_a(value: Any, kind: type | None) -> bool:
+    if kind is None:
+        return value is None
+    if isinstance(value, bool):  # which Python counts among the numbers
+        return kind is bool
+    return isinstance(value, (int, float) if kind is float else kind)
+
+
+def _not_so(value: Any, place: str) -> str:
+    shown = repr(value)
+    return f"{place} is {shown[:60]}{'...' * (len(shown) > 60)}"
+
+
+def _whole_number(digits: str) -> int:
+    if len(digits) > 20 or not -(2**63) <= int(digits) < 2**63:
+        raise ValueError(f"the number {digits[:20]}... is too large")
+    return int(digits)
+
+
+def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"the key {next(k for k in keys if keys.count(k) > 1)!r} comes twice")
+    return found
+
+
+def _check_depth(value: Any) -> None:
+    """Without recursion, which is what a deep file would break here and later on."""
+    level, depth = [value], 0
+    while level := [each for each in level if isinstance(each, dict | list)]:
+        depth += 1
+        if depth > MOST_NESTED:
+            raise ValueError("nested too deeply")
+        level = [e for each in level for e in (each.values() if isinstance(each, dict) else each)]
+
+
+# --- Folders -------------------------------------------------------------------------------------
+
+
+def plain_name(name: str, what: str = "a name") -> str:
+    """`name`, where it is one that a file in a folder can have: no path, nothing that leads out.
+
+    Raises ValueError, which calls it `what`.
+    """
+    if name in ("", ".", "..") or "\0" in name or pathlib.PurePath(name).parts != (name,):
+        raise ValueError(f"{what} is {name!r}, expected a plain one, without folders.")
+    return name
+
+
+def inside(folder: str | os.PathLike, name: str) -> pathlib.Path:
+    """`folder / name`, for a name, or a path of names, that comes from a user or a file.
+
+    Raises ValueError for one that could lead out of the folder: "../x", "/x".
+    """
+    parts = pathlib.PurePath(name).parts
+    try:
+        return pathlib.Path(folder).joinpath(*map(plain_name, parts or ("",)))
+    except ValueError:
+        raise ValueError(f"{name!r} leads out of {folder}: give a name within it.") from None
 
 
 @contextlib.contextmanager
@@ -94,7 +393,7 @@ def only_one(path: pathlib.Path, *, wait: bool = False) -> Iterator[None]:
     raises ValueError.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with (path.parent / f".{path.name}.lock").open("w") as file:
+    with os.fdopen(_open_lock(path.parent / f".{path.name}.lock"), "r+b") as file:
         if fcntl is not None:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
@@ -106,3 +405,19 @@ def only_one(path: pathlib.Path, *, wait: bool = False) -> Iterator[None]:
             except OSError:
                 pass  # some network file systems have no locks
         yield
+
+
+def _open_lock(path: pathlib.Path) -> int:
+    """Open a lock file, which stays as it is; what somebody else put there is not followed."""
+    # Not all systems have these two.
+    careful = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    try:
+        lock = os.open(path, os.O_RDWR | os.O_CREAT | careful, 0o666)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise ValueError(f"{path} is a symbolic link, expected a lock file: delete it.") from None
+    if not stat.S_ISREG(os.fstat(lock).st_mode):
+        os.close(lock)
+        raise ValueError(f"{path} is no plain file, expected a lock file: delete it.")
+    return lock

@@ -5,15 +5,19 @@ the base by its fingerprint.
 """
 
 import json
+import math
 import pathlib
 import re
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ttp_jax.files import DAMAGED, move_aside, read_arrays, write_arrays
+from ttp_jax import claims
+from ttp_jax.files import MOST_BYTES, Damaged, move_aside, parse_json, read_arrays, write_arrays
 from ttp_jax.state import STATISTICS
 
+ABOUT = {"base": str, "form": str, "scenario?": str, "updates?": int}
+REMEDY = "personalize again"
 FORMS = "full, fp16 or rankR, for example rank8"
 
 
@@ -63,11 +67,26 @@ def pack(delta: dict[str, Any], form: str) -> dict[str, np.ndarray]:
 
 
 def unpack(packed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Undo `pack`; float32."""
+    """Undo `pack`; float32.
+
+    Raises ValueError for arrays that `pack` doesn't make.
+    """
+    for name, array in packed.items():
+        if array.dtype.kind != ("i" if name.endswith("|shape") else "f"):
+            raise ValueError(f"{name} is {array.dtype}")
     delta = {k: v.astype(np.float32) for k, v in packed.items() if "|" not in k}
-    for path in (k.removesuffix("|shape") for k in packed if k.endswith("|shape")):
-        left, right = (packed[f"{path}|{part}"].astype(np.float32) for part in ("left", "right"))
-        delta[path] = (left @ right).reshape(packed[f"{path}|shape"])
+    for path in dict.fromkeys(k.partition("|")[0] for k in packed if "|" in k):
+        left, right, shape = (packed.get(f"{path}|{part}") for part in ("left", "right", "shape"))
+        if left is None or right is None or shape is None or (left.ndim, right.ndim) != (2, 2):
+            raise ValueError(f"{path} has not the two factors and the shape of a matrix")
+        shape = tuple(map(int, shape.ravel()))
+        if min(shape, default=0) < 1 or math.prod(shape) != len(left) * right.shape[1]:
+            raise ValueError(f"{path} can't be of shape {shape}")
+        numbers = math.prod(shape) + sum(known.size for known in delta.values())
+        if 4 * numbers > MOST_BYTES:
+            raise ValueError(f"it claims to hold {numbers:,} numbers")
+        with np.errstate(over="ignore", invalid="ignore"):  # infinities are found later
+            delta[path] = (left.astype(np.float32) @ right.astype(np.float32)).reshape(shape)
     return delta
 
 
@@ -77,12 +96,17 @@ def is_of(person: Person, about: dict[str, Any]) -> bool:
 
 
 def make_room(path: pathlib.Path, about: dict[str, Any]) -> pathlib.Path | None:
-    """Move a whole model that isn't of `about` aside, to NAME.old1.npz, and return where it is."""
+    """Move a model that isn't of `about` aside, to NAME.old1.npz, and return where it is.
+
+    So does a damaged one: whoever has a copy of a part may want to mend it.
+    """
     try:
         if is_of(read(path), about):
             return None
-    except (FileNotFoundError, ValueError):
-        return None  # nobody, or nothing that could still be used
+    except FileNotFoundError:
+        return None  # nobody
+    except ValueError:
+        pass
     return move_aside(path, path.suffix)
 
 
@@ -92,12 +116,13 @@ def write(path: pathlib.Path, delta: dict[str, Any], form: str, about: dict[str,
     write_arrays(path, {**pack(delta, form), "about": text})
 
 
-def read(path: pathlib.Path, base: str | None = None) -> Person:
+def read(path: pathlib.Path, base: str | None = None, params: Any = None) -> Person:
     """Read a personalized model.
 
     Args:
       path: file that `write` made.
       base: fingerprint of the model that it is to be added to; None doesn't check.
+      params: that model's parameters, nested, whose shapes the file must have; likewise.
 
     Raises:
       FileNotFoundError: there is none.
@@ -106,20 +131,21 @@ def read(path: pathlib.Path, base: str | None = None) -> Person:
     if not path.exists():
         known = ", ".join(sorted(p.stem for p in path.parent.glob("*.npz"))) or "nobody"
         raise FileNotFoundError(f"{path} isn't there; {path.parent} keeps {known}.")
+    packed = read_arrays(path, {"about": ("U", 0)}, REMEDY)
+    about = parse_json(str(packed.pop("about")), f"{path}: about", ABOUT, REMEDY)
     try:
-        packed = read_arrays(path)
-        about = json.loads(str(packed.pop("about")))
-        person = Person(unpack(packed), about)
-    except DAMAGED as error:
+        delta = unpack(packed)
+    except (TypeError, ValueError) as error:
+        raise Damaged(path, str(error), REMEDY) from error
+    claims.check_numbers(delta, path, REMEDY)
+    if base is not None and about["base"] != base:
         raise ValueError(
-            f"{path} is no whole personalized model ({error}): personalize again."
-        ) from error
-    if base is not None and about.get("base") != base:
-        raise ValueError(
-            f"{path} was personalized from model {str(about.get('base'))[:12]}, this one is "
+            f"{path} was personalized from model {about['base'][:12]}, this one is "
             f"{base[:12]}: a delta fits its own base only. Use the --workdir it was made in."
         )
-    return person
+    if params is not None:
+        claims.check_delta(delta, params, path, REMEDY)
+    return Person(delta, about)
 
 
 def compare(one: Person, other: Person) -> list[tuple[str, float, float, float]]:
@@ -132,6 +158,9 @@ def compare(one: Person, other: Person) -> list[tuple[str, float, float, float]]
     """
     if one.about.get("base") != other.about.get("base"):
         raise ValueError("the two were personalized from different models: nothing to compare.")
+    for path in set(one.delta) & set(other.delta):
+        if one.delta[path].shape != other.delta[path].shape:
+            raise ValueError(f"the two have other shapes of {path}: one of the files is damaged.")
     paths = sorted(set(one.delta) | set(other.delta))
     rows = []
     for part in [*dict.fromkeys(path.split("/")[0] for path in paths), "all"]:

@@ -181,6 +181,12 @@ class Stage(NamedTuple):
     decay: str = "constant"
 
 
+DECAYS = {
+    "constant": lambda stage: optax.constant_schedule(stage.learning_rate),
+    "cosine": lambda stage: optax.cosine_decay_schedule(stage.learning_rate, stage.steps),
+}
+
+
 def stage_at(stages: Sequence[Stage], step: int) -> Stage:
     """The stage of update number `step`, counted from 0."""
     ends = itertools.accumulate(stage.steps for stage in stages)
@@ -189,15 +195,11 @@ def stage_at(stages: Sequence[Stage], step: int) -> Stage:
 
 def schedule(stages: Sequence[Stage]) -> optax.Schedule:
     """Learning rate by step."""
-    decays = {
-        "constant": lambda stage: optax.constant_schedule(stage.learning_rate),
-        "cosine": lambda stage: optax.cosine_decay_schedule(stage.learning_rate, stage.steps),
-    }
     for stage in stages:
-        if stage.decay not in decays:
-            raise ValueError(f"decay is {stage.decay!r}, expected one of {tuple(decays)}.")
+        if stage.decay not in DECAYS:
+            raise ValueError(f"decay is {stage.decay!r}, expected one of {tuple(DECAYS)}.")
     ends = list(itertools.accumulate(stage.steps for stage in stages))
-    return optax.join_schedules([decays[stage.decay](stage) for stage in stages], ends[:-1])
+    return optax.join_schedules([DECAYS[stage.decay](stage) for stage in stages], ends[:-1])
 
 
 def adam(learning_rate: optax.ScalarOrSchedule) -> optax.GradientTransformation:

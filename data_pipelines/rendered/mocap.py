@@ -8,7 +8,6 @@ of 13 joints: quaternions (w, x, y, z), or one angle for knees and elbows. Its a
 front, y up, z to the person's right; ours are in `motions`.
 """
 
-import json
 import pathlib
 import sys
 
@@ -21,6 +20,7 @@ from data_pipelines.rendered.motions import (
     MOTIONS_FILE,
     MOTIONS_PER_SECOND,
 )
+from ttp_jax.files import parse_json
 
 # Ours from theirs: left = -right, up, front.
 _AXES = np.array([[0.0, 0.0, -1.0], [0.0, 1.0, 0.0], [1.0, 0.0, 0.0]])
@@ -57,7 +57,7 @@ def angles_of(rows: np.ndarray) -> np.ndarray:
 
 def read_clip(path: pathlib.Path) -> np.ndarray:
     """Read one clip as rows at `MOTIONS_PER_SECOND` [T, 44] (the nearest captured ones)."""
-    rows = np.array(json.loads(path.read_text())["Frames"])
+    rows = np.array(parse_json(path.read_text(), path, {"Frames": [[float]]})["Frames"])
     times = np.concatenate([[0.0], np.cumsum(rows[:-1, 0])])
     wanted = np.arange(0, times[-1], 1 / MOTIONS_PER_SECOND)
     return rows[np.abs(times - wanted[:, None]).argmin(1)]

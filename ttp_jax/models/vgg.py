@@ -14,12 +14,12 @@ import importlib.metadata
 import pathlib
 
 import flax.struct
-import h5py
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from ttp_jax.conv import conv, max_pool
+from ttp_jax.files import read_hdf5
 from ttp_jax.models.colors import to_unit
 
 # Convolutions of the five blocks, and which of a block's relus the loss reads: always the second.
@@ -123,11 +123,7 @@ def _read_torchvision(path):
 
 def _read_h5(path):
     """Convolutions and colour means of an HED file or of either Keras layout of VGG16."""
-    try:
-        with h5py.File(path) as file:
-            found = _datasets(file)
-    except OSError as error:
-        raise ValueError(f"{path} can't be read as HDF5 ({error}): fetch it again.") from None
+    found = read_hdf5(path, "fetch it again")
     names = [(block, i) for block, convs in enumerate(BLOCKS, 1) for i in range(len(convs))]
     flat, mean = [], KERAS_BGR_MEAN
     for index, (block, i) in enumerate(names):
@@ -144,17 +140,6 @@ def _read_h5(path):
                 f"{path} is no VGG-16: layer block{block}_conv{i + 1} not found in it."
             )
     return _group(flat), mean
-
-
-def _datasets(file) -> dict[str, np.ndarray]:
-    found = {}
-
-    def collect(name, item):
-        if isinstance(item, h5py.Dataset):
-            found[name] = np.asarray(item)
-
-    file.visititems(collect)
-    return found
 
 
 def _group(flat):

@@ -13,15 +13,38 @@ import pathlib
 import re
 import shlex
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
 from ttp_jax import tasks
-from ttp_jax.files import read_json, write_atomically
+from ttp_jax.files import Damaged, inside, move_aside, read_json, write_atomically
 from ttp_jax.runs import identity
 from ttp_jax.runs.experiment import Experiment
 
 WITHOUT_MODEL = ("mean pose", "untrained")  # scenarios that need no training
+POINTS = "points"  # the scenario that predicts nobody: what the keypoints are worth
+# What files hold at least, as patterns of `files.read_json`: where and when, trainings, the others.
+_MADE = {
+    "seconds": float,
+    "date": str,
+    "commit": (str, None),
+    "machine": {"device": str, "cores": (int, None)},
+}
+PIECES = {"pieces": [{**_MADE, "from": int, "to": int}]}
+_SCORES = {str: {"mean": float, "per_subject": [(float, None)]}}
+_ERRORS = {str: {"own": float, "other": float, "copy": float}}
+_RUN = {**_MADE, "cell": str, "seed": int, "base": (str, None)}
+CELL = (
+    {**PIECES, "cell": str, "seconds": float},
+    {**_RUN, "bottleneck": _ERRORS, "readout": {str: {"error": float, "mean_pose_error": float}}},
+    {
+        **_RUN,
+        **{"people": [str], "frames": int, "seconds_per_frame": float, "memory_mib": float},
+        **{"scores": _SCORES, "smoothed": _SCORES, "by_frame": [[(float, None)]]},
+        **{"stranger?": _SCORES, "bottleneck?": _ERRORS},
+    },
+)
 POINTS = "points"  # the scenario that predicts nobody: what the keypoints are worth
 
 
@@ -106,8 +129,24 @@ def cell_name(experiment: Experiment, cell: Cell) -> str:
 
 
 def read(folder: pathlib.Path, name: str) -> dict | None:
-    """A finished cell; None if there is none."""
-    return read_json(folder / f"{name}.json")
+    """A finished cell; None if there is none, or a damaged one, which `write` moves aside."""
+    path = inside(folder, f"{name}.json")
+    try:
+        cell = read_json(path, CELL)
+        if cell is not None and "scores" in cell and not _is_whole(cell):
+            raise Damaged(path, "its parts are not of the same people")
+        return cell
+    except Damaged as error:
+        warnings.warn(f"{error} It counts as missing.", stacklevel=2)
+        return None
+
+
+def _is_whole(cell: dict) -> bool:
+    """Whether all scores of a cell are of the same measures and people."""
+    parts = [cell[part] for part in ("scores", "smoothed", "stranger") if part in cell]
+    lengths = {len(score["per_subject"]) for part in parts for score in part.values()}
+    same = all(part.keys() == parts[0].keys() for part in parts) and len(parts[0]) > 0
+    return same and lengths | {len(cell["by_frame"])} == {len(cell["people"])}
 
 
 def write(folder: pathlib.Path, name: str, cell: dict) -> None:
@@ -117,7 +156,10 @@ def write(folder: pathlib.Path, name: str, cell: dict) -> None:
         return " ".join(numbers[0].split())
 
     text = re.sub(r"\[\n[^\[\]{}\"]*\]", joined, json.dumps(cell, indent=1))
-    write_atomically(folder / f"{name}.json", lambda path: path.write_text(text + "\n"))
+    path = inside(folder, f"{name}.json")
+    if path.exists() and read(folder, name) is None:
+        warnings.warn(f"the damaged {path} is now {move_aside(path, path.suffix)}", stacklevel=2)
+    write_atomically(path, lambda temporary: temporary.write_text(text + "\n"))
 
 
 def command() -> str:

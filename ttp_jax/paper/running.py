@@ -15,6 +15,7 @@ from ttp_jax.checkpoint import Checkpoints
 from ttp_jax.files import read_json, write_json
 from ttp_jax.paper.controls import Controls
 from ttp_jax.paper.records import (
+    PIECES,
     POINTS,
     WITHOUT_MODEL,
     Cell,
@@ -58,7 +59,7 @@ def train_model(
                 "there, or name another --cells folder, where all is run anew."
             )
     began, first = time.monotonic(), _step(folder)
-    pieces = read_json(folder / "pieces.json") or {"pieces": []}
+    pieces = read_json(folder / "pieces.json", PIECES) or {"pieces": []}
     try:
         training.train(own, folder, minutes)
     finally:  # also where it was stopped, or failed
@@ -90,7 +91,10 @@ def base_of(experiment: Experiment, cell: Cell, workdir: pathlib.Path) -> state.
     folder = workdir / "models" / name
     if not _step(folder):
         own = own.changed({"base": dict(experiment.config.reproduce.given).get(name, "")})
-    return base_model.load_base(own, folder)[0]
+    base, step = base_model.load_base(own, folder)
+    if not own.config.base and step < own.last_step:
+        raise ValueError(f"the training in {folder} is back at step {step}: run again to go on.")
+    return base
 
 
 def _step(folder: pathlib.Path) -> int:

@@ -2,12 +2,13 @@
 
 import functools
 import json
+import os
 import pathlib
 from typing import Any
 
 from configs import common
 from data_pipelines.rendered import renderer
-from ttp_jax import state
+from ttp_jax import ranges, state
 from ttp_jax.checkpoint import fingerprint
 from ttp_jax.files import read_json, write_json
 from ttp_jax.runs.experiment import Config, tuples
@@ -138,18 +139,26 @@ def differences(before: dict, now: dict) -> list[str]:
     ]
 
 
-def stored_config(stored: dict) -> Config:
-    """A config from its JSON, which knows no tuples; fields younger than it get their defaults."""
+def stored_config(stored: dict, where: str | os.PathLike = "the stored config") -> Config:
+    """A config from its JSON, which knows no tuples; fields younger than it get their defaults.
+
+    Raises ValueError where it holds what no config can; the message names `where`.
+    """
+    ranges.check(stored, f"{where}: config")
     config = common.get_config()
-    with config.unlocked():
-        config.update(tuples(stored))
+    try:
+        with config.unlocked():
+            config.update(tuples(stored))
+    except (AttributeError, KeyError, TypeError) as error:  # so ml_collections
+        raise ValueError(f"{where} holds no config ({error}).") from error
     return config
 
 
 def training_config(workdir: str | pathlib.Path) -> Config | None:
     """The config that the model under `workdir` was trained with; None where it wasn't kept."""
-    stored = read_json(pathlib.Path(workdir) / "config.json")
-    return None if stored is None else stored_config(stored)
+    path = pathlib.Path(workdir) / "config.json"
+    stored = read_json(path, dict)
+    return None if stored is None else stored_config(stored, path)
 
 
 def save_config(config: Config, workdir: pathlib.Path) -> None:

@@ -81,7 +81,7 @@ def resumed(member: Member, start: ttp.Subject, unfinished: Unfinished) -> Membe
     `start` has the shapes of the state at the start.
     """
     found = unfinished.restore(member.clip.name, kept(member, start))
-    if found is None or found["clip"] != _crc(member.clip):
+    if found is None or found["clip"] != _crc(member.clip) or found["turn"] >= len(member.passes):
         return member
     member = dataclasses.replace(
         member,

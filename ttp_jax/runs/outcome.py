@@ -1,13 +1,22 @@
 """What became of a subject, before and after: what its outputs are made of."""
 
 import dataclasses
-import json
 import pathlib
 
 import numpy as np
 
 from data_pipelines import clips as clips_lib
-from ttp_jax.files import DAMAGED, read_arrays
+from ttp_jax.files import DAMAGED, parse_json, read_arrays
+from ttp_jax.runs.results import RESULTS
+
+# What `Outputs.keep` writes, as patterns of `files.read_arrays` and `parse_json`.
+KEPT = {"joints": ("f", 3), "peaks": ("f", 2), "boxes": ("f", 2), "about": ("U", 0)}
+ABOUT = {
+    "figures": {str: [float]},
+    "cost": {str: float, "updates": float},
+    "inputs": str,
+    "warnings?": [str],
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,11 +59,16 @@ def read_outcome(clip: clips_lib.Clip, kept: pathlib.Path, results: pathlib.Path
             f"{kept} is missing (a run with --nodeliver?): --overwrite adapts again."
         )
     try:
-        then = read_arrays(kept)
-        about, boxes = json.loads(str(then["about"])), then["boxes"]
+        then = read_arrays(kept, KEPT)
+        about, boxes = parse_json(str(then["about"]), kept, ABOUT), then["boxes"]
         before, figures, cost = then["joints"], about["figures"], about["cost"]
-        now = read_arrays(results)
+        now = read_arrays(results, RESULTS)
         peaks = then["peaks"], now["peaks"]
+        shapes = {each.shape[:2] for each in (before, now["joints"], *peaks)}
+        if len(shapes) > 1 or len(before) != clip.num_frames:
+            raise ValueError(f"shapes {shapes}, {clip.num_frames} frames")
+        # Older results have no region.
+        predicted = dataclasses.replace(clip, boxes=boxes, region=then.get("region"))
     except DAMAGED as error:
         raise clips_lib.DataError(
             f"{kept} or the results that it goes with can't be read ({error}): --overwrite "
@@ -65,7 +79,5 @@ def read_outcome(clip: clips_lib.Clip, kept: pathlib.Path, results: pathlib.Path
             f"{kept} is of other frames or boxes than the results beside it (a later run "
             "with --nodeliver?): --overwrite adapts again."
         )
-    # Older results have neither a region nor warnings.
-    clip = dataclasses.replace(clip, boxes=boxes, region=then.get("region"))
-    warnings = about.get("warnings", [])
-    return Outcome(clip, clip.largest, before, now["joints"], peaks, figures, cost, warnings)
+    warnings = about.get("warnings", [])  # which older results lack, too
+    return Outcome(predicted, clip.largest, before, now["joints"], peaks, figures, cost, warnings)

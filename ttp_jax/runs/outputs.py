@@ -17,7 +17,7 @@ import numpy as np
 from data_pipelines import clips as clips_lib
 from data_pipelines.labels import Labels
 from ttp_jax import exports, presence, smooth
-from ttp_jax.files import write_arrays, write_json
+from ttp_jax.files import read_json, write_arrays, write_json
 from ttp_jax.runs import personal_report, user_labels
 from ttp_jax.runs.experiment import Experiment
 from ttp_jax.runs.outcome import Outcome, read_outcome
@@ -124,14 +124,15 @@ class Outputs:
 
     def is_done(self, clip) -> bool:
         """Whether all that is wanted of a subject is there, made of these very frames."""
+        like = {"wanted": dict, "files": [str], "origin": str}
         try:
-            done = json.loads(self._kept(clip.name, "json").read_text())
+            done = read_json(self._kept(clip.name, "json"), like)
+            if done is None or done["wanted"] != self._wanted:
+                return False
+            there = all((self._folder / file).exists() for file in done["files"])
         except (OSError, ValueError):
             return False
-        if not isinstance(done, dict) or done.get("wanted") != self._wanted:
-            return False
-        there = all((self._folder / file).exists() for file in done["files"])
-        return there and done.get("origin") == clip.origin
+        return there and done["origin"] == clip.origin
 
     def write(self, clip) -> None:
         """Write everything of a subject whose results are on disk, and say what and where.
@@ -230,7 +231,7 @@ class Outputs:
 
     def _join_ensemble(self, clip, track: exports.Track) -> list[pathlib.Path]:
         """Write this seed's member beside those of other seeds, if nothing else sets them apart."""
-        own = json.loads((self._folder / "protocol.json").read_text())
+        own = read_json(self._folder / "protocol.json", {"seed": int})
         del own["seed"]
         own |= {"frames": clip.origin, "smooth": self._how, "keypoints": self._wanted["keypoints"]}
         # Not in the results' folder, which makes place for that of another seed.
@@ -238,7 +239,7 @@ class Outputs:
         common = folder / "common.json"
         if not common.exists():
             write_json(common, own)
-        elif json.loads(common.read_text()) != own:
+        elif read_json(common) != own:
             raise clips_lib.DataError(
                 f"{folder} has members of other settings than this run's: move it away."
             )

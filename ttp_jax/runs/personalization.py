@@ -11,7 +11,7 @@ from jax.experimental import multihost_utils
 from data_pipelines import clips as clips_lib
 from ttp_jax import parallel, people, state, visualize, warning_signs
 from ttp_jax.checkpoint import Unfinished, fingerprint
-from ttp_jax.files import DAMAGED
+from ttp_jax.files import DAMAGED, inside, move_aside
 from ttp_jax.runs import (
     base_model,
     boxes,
@@ -158,7 +158,8 @@ class _Work:
         trained = jax.device_put(found, jax.local_devices()[0])
         base, name = trained, scenario
         if self._person:
-            person = people.read(person_file(workdir, self._person), fingerprint(trained))
+            path = person_file(workdir, self._person)
+            person = people.read(path, fingerprint(trained), trained.params)
             base = state.adapted_base(trained, person.delta)
             name = f"person-{self._person}"
         self.word = "predict" if name == "none" else name
@@ -198,12 +199,14 @@ class _Work:
 
         Results of another input of this name are moved aside.
         """
+        path = self.folder / f"{clip.name}.npz"
         try:
-            same = results.is_of(self.folder / f"{clip.name}.npz", clip)
+            same = results.is_of(path, clip)
         except FileNotFoundError:
             return False
         except DAMAGED as error:
-            say(f"{clip.name}: its results can't be read ({error}): again")
+            aside = move_aside(path, path.suffix)
+            say(f"{clip.name}: its results can't be read ({error}) and are now in {aside}: again")
             return False
         if not same and (aside := results.set_aside(self.folder, clip.name)):
             self._moved[clip.name] = aside.name
@@ -331,4 +334,4 @@ class _Work:
 
 def person_file(workdir: pathlib.Path, name: str) -> pathlib.Path:
     """Where a personalized model is kept."""
-    return workdir / "people" / f"{name}.npz"
+    return inside(workdir / "people", f"{name}.npz")

@@ -13,7 +13,7 @@ import cv2
 import jax
 
 from ttp_jax import __version__
-from ttp_jax.files import move_aside, read_json, write_json
+from ttp_jax.files import Damaged, move_aside, read_json, write_json
 from ttp_jax.runs import identity
 from ttp_jax.runs.experiment import Config
 from ttp_jax.runs.process import say
@@ -21,10 +21,14 @@ from ttp_jax.runs.process import say
 
 def prepare(folder: pathlib.Path, own: dict) -> None:
     """Make the folder; one with results of another protocol is moved out of the way, whole."""
-    before = read_json(folder / "protocol.json")
+    why = ""
+    try:
+        before = read_json(folder / "protocol.json", dict)
+    except Damaged as error:  # then nobody knows of which settings the results are
+        before, why = {}, str(error)
     if before != own and (before is not None or any(folder.glob("*.npz"))):
         aside = move_aside(folder)
-        why = "; ".join(identity.differences(before or {}, own))
+        why = why or "; ".join(identity.differences(before or {}, own))
         say(f"{folder}: results of other settings ({why}) are now in {aside}")
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "protocol.json", own)

@@ -13,6 +13,12 @@ from ttp_jax import state
 from ttp_jax.files import DAMAGED, read_arrays, unused, write_arrays, write_atomically
 from ttp_jax.skeletons import Skeleton
 
+# The arrays of NAME.npz, a pattern of `files.read_arrays`.
+RESULTS = {
+    "joints": ("f", 3), "peaks": ("f", 2), "frames": ("iu", 1), "inputs": ("U", 0),
+    "origin": ("U", 0),
+}  # fmt: skip
+
 
 @dataclasses.dataclass
 class Result:
@@ -94,11 +100,11 @@ def set_aside(folder: pathlib.Path, name: str) -> pathlib.Path | None:
 
 def is_of(path: pathlib.Path, clip) -> bool:
     """Whether the results in a file are of just these frames and boxes."""
-    return _are_of(read_arrays(path), clip)
+    return _are_of(read_arrays(path, RESULTS), clip)
 
 
 def _are_of(stored: dict[str, np.ndarray], clip) -> bool:
-    same = str(stored["origin"]) == clip.origin
+    same = str(stored["origin"]) == clip.origin and len(stored["joints"]) == clip.num_frames
     return same and np.array_equal(stored["frames"], clip.frame_numbers)
 
 
@@ -113,7 +119,7 @@ def read_results(folder: pathlib.Path, clips) -> list[np.ndarray] | None:
     joints = []
     for path, clip in zip(paths, clips, strict=True):
         try:
-            stored = read_arrays(path)
+            stored = read_arrays(path, RESULTS)
             same = _are_of(stored, clip)
             joints.append(stored["joints"])
         except DAMAGED as error:

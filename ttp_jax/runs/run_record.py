@@ -4,8 +4,30 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ttp_jax.files import DAMAGED, only_one, read_arrays, read_json, write_json
+from ttp_jax.files import (
+    DAMAGED,
+    Damaged,
+    move_aside,
+    only_one,
+    read_arrays,
+    read_json,
+    write_json,
+)
 from ttp_jax.runs import provenance
+from ttp_jax.runs.process import say
+
+# What run.json holds at least, a pattern of `files.read_json`.
+RECORD = {
+    "scenario": str,
+    "subjects": {
+        str: {"data": dict, "made_with": dict, "inputs": str, "outputs": {str: str}, "frames": int}
+    },
+    "failed": {str: str},
+    "protocol": str,
+    "base": str,
+    "person": (str, None),
+    "config": dict,
+}
 
 
 class Now(NamedTuple):
@@ -35,7 +57,11 @@ def write(folder: pathlib.Path, names: Sequence[str], run: dict[str, Any], now: 
     """
     path = folder / "run.json"
     with only_one(path, wait=True):
-        before = read_json(path) or {}
+        try:
+            before = read_json(path, RECORD) or {}
+        except Damaged as error:
+            before, aside = {}, move_aside(path, path.suffix)
+            say(f"{error} It is now in {aside}, {path} begins anew.")
         subjects = _earlier(folder, before.get("subjects", {}), now.moved)
         for name in names:
             found = _subject(folder, name, subjects.get(name, {}), run, now)

@@ -6,6 +6,7 @@ import json
 import pathlib
 import threading
 import time
+import warnings
 
 import jax
 import numpy as np
@@ -15,7 +16,7 @@ from data_pipelines import clips as clips_lib
 from data_pipelines import pipeline
 from ttp_jax import parallel, steps, visualize
 from ttp_jax.checkpoint import Best, Checkpoints, base_of
-from ttp_jax.files import read_json, write_json
+from ttp_jax.files import Damaged, move_aside, read_json, write_json
 from ttp_jax.runs import (
     base_model,
     diagnostics,
@@ -296,6 +297,15 @@ def _validate(experiment: Experiment, state, clips, log, step) -> float:
     return score
 
 
+def _history(path: pathlib.Path) -> list[dict]:
+    """Losses and scores so far; a damaged file of them is moved aside and costs no training."""
+    try:
+        return read_json(path, [{"step": int}]) or []
+    except Damaged as error:
+        warnings.warn(f"{error} It is now {move_aside(path, path.suffix)}.", stacklevel=2)
+        return []
+
+
 class _Log:
     """Progress bar, the history of losses and scores, and the check that every loss is finite."""
 
@@ -307,7 +317,7 @@ class _Log:
         self._workdir = workdir
         self._batch_size, self._rate = batch_size, rate
         self._waiting: list[tuple[int, dict]] = []
-        earlier = read_json(workdir / "history.json") or []  # up to the last checkpoint
+        earlier = _history(workdir / "history.json")  # up to the last checkpoint
         self._history = [record for record in earlier if record["step"] <= first]
         self._bar = progress_bar(
             last, unit="step", what="training", initial=first, disable=not self._first

@@ -12,6 +12,7 @@ parameters of the model in the workdir and fits no other model.
 import pathlib
 
 from ttp_jax import people
+from ttp_jax.files import inside
 from ttp_jax.runs.process import say
 
 
@@ -25,7 +26,7 @@ def run(words: list[str]) -> int:
         case ["compare", workdir, one, other]:
             return compare(pathlib.Path(workdir) / "people", one, other)
         case ["delete", workdir, name]:
-            path = pathlib.Path(workdir) / "people" / f"{name}.npz"
+            path = inside(pathlib.Path(workdir) / "people", f"{name}.npz")
             if not path.exists():
                 people.read(path)  # says who is there
             path.unlink()  # a damaged one, too
@@ -52,14 +53,14 @@ def show(folder: pathlib.Path) -> int:
             continue
         say(
             f"{path.stem:24}{path.stat().st_size / 1024:8.0f}  {about['form']:8}"
-            f"{about['scenario']:10}{about['updates']:8}  {about['base'][:12]}"
+            f"{about.get('scenario', '?'):10}{about.get('updates', '?'):>8}  {about['base'][:12]}"
         )
     return 0
 
 
 def compare(folder: pathlib.Path, one: str, other: str) -> int:
     """Print how two people's models lie to each other."""
-    pair = [people.read(folder / f"{name}.npz") for name in (one, other)]
+    pair = [people.read(inside(folder, f"{name}.npz")) for name in (one, other)]
     say(f"{'part':24}{'|' + one[:12] + '|':>16}{'|' + other[:12] + '|':>16}{'cosine':>8}")
     for part, *lengths, cosine in people.compare(*pair):
         say(f"{part:24}{lengths[0]:16.4f}{lengths[1]:16.4f}{cosine:8.3f}")

@@ -14,8 +14,8 @@ import pathlib
 import tempfile
 
 from ttp_jax.checkpoint import fingerprint
-from ttp_jax.files import read_json
-from ttp_jax.runs import base_model, experiment, identity, personalization, provenance
+from ttp_jax.files import inside, read_json
+from ttp_jax.runs import base_model, experiment, identity, personalization, provenance, run_record
 from ttp_jax.runs.experiment import Experiment, model_path
 from ttp_jax.runs.personalization import RunOptions
 from ttp_jax.runs.process import STOPPED, say
@@ -27,13 +27,13 @@ def run(words: list[str]) -> int:
         raise ValueError("expected one folder of results: verify WORKDIR/results/online")
     folder = pathlib.Path(words[0]).expanduser()
     path = folder / "run.json"
-    try:
-        record = json.loads(path.read_text())
-        config = identity.stored_config(record["config"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is no record of a run ({error}).") from error
+    record = read_json(path, {"scenario": str, "config": dict})
+    if record is None:
+        raise ValueError(f"{path} isn't there: {folder} holds no record of a run.")
     if record["scenario"] == "live":
         raise ValueError("a camera's frames are gone: only runs on files can be done again.")
+    record = read_json(path, run_record.RECORD)
+    config = identity.stored_config(record["config"], path)
     say(f"{folder}: {len(record['subjects'])} subjects, {record['protocol']}")
     wrong = stored_files(folder, record) or ["no subject is in it"] * (not record["subjects"])
     workdir, base_file = folder.resolve().parent.parent, config.base
@@ -69,10 +69,11 @@ def stored_files(folder: pathlib.Path, record: dict) -> list[str]:
     wrong = []
     for subject in record["subjects"].values():
         for name, digest in subject["outputs"].items():
-            if not (folder / name).exists():
-                wrong.append(f"{folder / name} is missing")
-            elif provenance.sha256(folder / name) != digest:
-                wrong.append(f"{folder / name} was changed after the run")
+            path = inside(folder, name)
+            if not path.is_file():
+                wrong.append(f"{path} is missing")
+            elif provenance.sha256(path) != digest:
+                wrong.append(f"{path} was changed after the run")
     return wrong
 
 
@@ -85,7 +86,7 @@ def done_again(then: Experiment, workdir: pathlib.Path, record: dict) -> list[st
         by_source.setdefault(json.dumps(subject["data"]), {})[name] = subject
     wrong = []
     for data, subjects in sorted(by_source.items()):
-        of_then = identity.stored_config({"data": json.loads(data)}).data
+        of_then = identity.stored_config({"data": json.loads(data)}, "run.json").data
         own = then.changed({"eval.pictures": 0}).with_data(of_then)
         with tempfile.TemporaryDirectory() as place:
             again = pathlib.Path(place) / "again"

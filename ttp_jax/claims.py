@@ -1,0 +1,133 @@
+"""What a model's file claims of itself, checked before anything is built by it.
+
+Settings are checked by `ranges`; then names, shapes and numbers of the arrays by the network that
+these settings describe, which is only traced: nothing of its size takes memory.
+"""
+
+import functools
+import json
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import traverse_util
+
+from ttp_jax import ranges
+from ttp_jax.files import Damaged, unlike
+from ttp_jax.models import pose
+from ttp_jax.skeletons import SKELETONS
+
+REMEDY = "get the file again, or write it anew with `export`"
+# Fields that a model can't be used without; the others have defaults.
+NEEDED = {
+    "data": {"skeleton": str},
+    "model": {"method": str, "image_size": int, "color_order": str},
+    "loss": {"features": str, "levels": int},
+    "ttp": dict.fromkeys(
+        (
+            *("iterations", "batch_size", "learning_rate", "rules", "reset", "memory"),
+            *("normalisers", "rotation", "online_rotation_prob", "offline_rotation_prob"),
+            *("scale", "flip_prob"),
+        ),
+        (str, float),  # `ranges` knows more
+    ),
+    "train": {"precision": str},
+}
+ABOUT = {"step?": int}
+Flat = Mapping[str, Any]  # arrays, or their shapes, by path
+
+
+def check_settings(config: Any, about: Any, where: str | os.PathLike) -> None:
+    """Check what a model's file says beside its arrays.
+
+    Args:
+      config: as in `checkpoint.ModelFile`, from the file's JSON.
+      about: likewise.
+      where: the file, for messages.
+
+    Raises Damaged (a ValueError) where a part is missing or of another type; ValueError naming the
+    file and the field where a value is out of its range.
+    """
+    for value, like, name in ((config, NEEDED, "config"), (about, ABOUT, "about")):
+        if wrong := unlike(value, like, name):
+            raise Damaged(where, wrong, REMEDY)
+    ranges.check(config, f"{where}: config")
+    if (name := config["data"]["skeleton"]) not in SKELETONS:
+        raise ValueError(f"{where} has joints of {name!r}, expected one of {', '.join(SKELETONS)}.")
+
+
+def check_arrays(
+    params: Flat, stats: Flat, normalisers: np.ndarray, config: Mapping, where: str | os.PathLike
+) -> None:
+    """Check a model's arrays by its (checked) settings.
+
+    Raises Damaged naming the file and the first array that is missing, left over, of another shape
+    or not finite.
+    """
+    fields = json.dumps([config["model"], SKELETONS[config["data"]["skeleton"]].size])
+    wanted = {**shapes_of(fields), "normalisers": (config["loss"]["levels"] + 1,)}
+    found = {f"params/{path}": value for path, value in params.items()}
+    found |= {f"batch_stats/{path}": value for path, value in stats.items()}
+    found["normalisers"] = normalisers
+    _check_shapes(found, wanted, where, REMEDY)
+    check_numbers(found, where, REMEDY)
+
+
+def check_delta(delta: Flat, params: Any, where: str | os.PathLike, remedy: str) -> None:
+    """Check what a personalized model's file adds to the parameters (a nested dict) of its base.
+
+    Raises Damaged naming the file and the first array that has no place or another shape.
+    """
+    flat: dict[str, Any] = traverse_util.flatten_dict(params, sep="/")
+    own = {path: value.shape for path, value in flat.items()}
+    _check_shapes(delta, {path: own[path] for path in delta if path in own}, where, remedy)
+
+
+def check_numbers(found: Flat, where: str | os.PathLike, remedy: str) -> None:
+    """Raise Damaged naming the first array that can't be a model's: NaN, infinity, text."""
+    for path, value in found.items():
+        wrong = None
+        if value.dtype.kind != "f":
+            wrong = f"{path} is {value.dtype}"
+        elif not np.isfinite(value).all():
+            wrong = f"{path} holds NaN or infinity"
+        elif path.endswith("/var") and np.min(value, initial=0) < 0:
+            wrong = f"{path} holds negative variances"
+        if wrong:
+            raise Damaged(where, wrong, remedy)
+
+
+def _check_shapes(
+    found: Flat, wanted: Mapping[str, tuple], where: str | os.PathLike, remedy: str
+) -> None:
+    for path in (*wanted, *found):
+        if path not in found:
+            wrong = f"{path} is missing"
+        elif path not in wanted:
+            wrong = f"the network has no {path}"
+        elif (has := np.shape(found[path])) != wanted[path]:
+            wrong = f"{path} is {has}, the network's is {wanted[path]}"
+        else:
+            continue
+        raise Damaged(where, wrong, remedy)
+
+
+@functools.lru_cache(maxsize=8)
+def shapes_of(fields: str) -> dict[str, tuple[int, ...]]:
+    """Shapes of a network's parameters and statistics by path ("params/encoder/conv1/kernel").
+
+    `fields` is the JSON of [fields of config.model, number of joints], so that it can be a key.
+    """
+    model, joints = json.loads(fields)
+    net = pose.from_config(model, joints)
+    picture = jax.ShapeDtypeStruct((1, model["image_size"], model["image_size"], 3), jnp.float32)
+
+    def init(target, source):
+        return net.init(jax.random.key(0), target, source)
+
+    shapes = jax.eval_shape(init, picture, picture)
+    flat: dict[str, Any] = traverse_util.flatten_dict(dict(shapes), sep="/")
+    return {path: leaf.shape for path, leaf in flat.items()}
