@@ -67,15 +67,6 @@ class Index(NamedTuple):
     note: str
 
 
-def picture_size(path: Path, *, square: bool = True) -> tuple[int, int]:
-    """Height and width of the upright pictures, by the first frame; see `read_index`."""
-    container, stream = open_file(path)
-    with container:
-        first, shape = _first(path, container, stream), stream.sample_aspect_ratio
-    size = squared((first.height, first.width), shape if square else None)
-    return (size[1], size[0]) if turn_of(first).swap else size
-
-
 def _first(path: Path, container, stream) -> av.VideoFrame:
     """Decode the first frame; raises DataError where there is none."""
     frame = next(decode(container, stream), None)

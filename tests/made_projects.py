@@ -1,6 +1,7 @@
 """Small labelled projects, written as the tools write them: by pandas, sleap-io and json."""
 
 import json
+from fractions import Fraction
 
 import numpy as np
 import pandas
@@ -104,8 +105,8 @@ def coco(root, pictures=("a/img03.png", "a/img10.png", "b/img04.png"), **how):
     return path, content
 
 
-def video(path, count=6, size=SIZE):
-    """Write a short video; returns the frames that went in."""
+def video(path, count=6, size=SIZE, aspect=(1, 1)):
+    """Write a short video of such pixels; returns the frames that went in."""
     import av
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -114,6 +115,7 @@ def video(path, count=6, size=SIZE):
     with av.open(path, "w") as file:
         stream = file.add_stream("libx264", rate=10, options={"crf": "0"})
         stream.height, stream.width, stream.pix_fmt = *size, "yuv444p"
+        stream.codec_context.sample_aspect_ratio = Fraction(*aspect)
         for frame in frames:
             file.mux(stream.encode(av.VideoFrame.from_ndarray(frame, "rgb24")))
         file.mux(stream.encode())

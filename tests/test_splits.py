@@ -148,6 +148,13 @@ def test_videos_are_cropped_as_the_pictures_were(tmp_path):
     )
 
 
+def test_pixels_that_are_not_square_stay_as_they_were_labelled(tmp_path):
+    made.deeplabcut(tmp_path, ("a",), frames=(0,))
+    made.video(tmp_path / "videos" / "a.mp4", aspect=(2, 1))
+    (clip,), _ = footage.unlabelled(projects.read(tmp_path), 2)
+    assert clip.read(1).shape[:2] == clip.largest == made.SIZE
+
+
 def test_a_video_of_several_subjects_is_left_out(tmp_path):
     made.deeplabcut(tmp_path, ("a",), individuals=["x", "y"])
     made.video(tmp_path / "videos" / "a.mp4")

@@ -84,11 +84,14 @@ def finder(
 
 
 class Film:
-    """A video of labelled frames."""
+    """A video of labelled frames.
+
+    They are as they are stored, for so they were labelled: pixels that aren't square stay so.
+    """
 
     def __init__(self, path: Path):
         """Raises DataError where the video can't be opened."""
-        self.path, self._video = path, video.Video(path)
+        self._video = video.Video(path, square=False)
 
     def picture(self, frame: int) -> Picture | None:
         """A frame, None where the video has none of that number."""

@@ -6,9 +6,10 @@ import dataclasses
 import numpy as np
 
 from data_pipelines import boxes as user_boxes
-from data_pipelines import clips, media
+from data_pipelines import clips
 from data_pipelines.clips import Clip, DataError
 from data_pipelines.projects.records import Footage, Project
+from data_pipelines.video import Video
 from ttp_jax import geometry
 
 
@@ -43,19 +44,31 @@ def unlabelled(
 
 def _clip(film: Footage, labelled: Clip, count: int, boxes: str) -> Clip:
     """Frames of one video; raises DataError where they can't be used."""
-    whole = _cropped(media.clips([film.path])[0], film, labelled.largest)
+    whole = _cropped(_whole(film, labelled), film, labelled.largest)
     known = set(labelled.frame_numbers.tolist())
     free = [frame for frame in range(whole.num_frames) if frame not in known]
     if not free:
         raise DataError("all its frames are labelled.")
     places = np.linspace(0, len(free) - 1, min(count, len(free))).round().astype(int)
     chosen = clips.at(whole, [free[place] for place in places])
-    return dataclasses.replace(
-        chosen,
+    box = np.tile(_box(boxes, labelled), (chosen.num_frames, 1))
+    return dataclasses.replace(chosen, boxes=box)
+
+
+def _whole(film: Footage, labelled: Clip) -> Clip:
+    """All frames of a video, as they are stored: so were the labelled ones."""
+    video = Video(film.path, square=False)
+    sizes = np.tile(video.size, (len(video), 1))
+    return Clip(
         name=f"{labelled.name}{clips.UNLABELLED}",
         subject=labelled.subject,
         split=labelled.split,
-        boxes=np.tile(_box(boxes, labelled), (chosen.num_frames, 1)),
+        num_frames=len(video),
+        read=video.read,
+        boxes=geometry.whole_box(sizes).astype(np.float32),
+        frames_per_second=video.rate,
+        times=video.times,
+        sizes=sizes,
     )
 
 
