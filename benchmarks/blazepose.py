@@ -16,8 +16,9 @@ import numpy as np
 
 from data_pipelines import penn
 from ttp_jax import api, geometry, heatmaps, metrics
+from ttp_jax.joint_maps import map_joints
 from ttp_jax.models.pose import normalize
-from ttp_jax.skeletons import BLAZEPOSE33, PENN13, map_joints
+from ttp_jax.skeletons import BLAZEPOSE33, PENN13
 
 THRESHOLDS = (0.1, 0.2, 0.5)
 BATCH = 8

@@ -19,6 +19,7 @@ import main
 from configs import blazepose as blazepose_config
 from configs import common
 from ttp_jax import api, checkpoint, convert, fetch, geometry, heatmaps, state, steps, tflite
+from ttp_jax.joint_maps import joint_map, map_joints
 from ttp_jax.models import encoders, pose
 from ttp_jax.models.colors import to_unit
 from ttp_jax.models.encoders import blazepose, graph
@@ -31,8 +32,6 @@ from ttp_jax.skeletons import (
     COCO17,
     H36M16,
     PENN13,
-    joint_map,
-    map_joints,
 )
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*tf.lite.Interpreter is deprecated")

@@ -14,7 +14,8 @@ TTP_JAX, PIPELINES = ROOT / "ttp_jax", list((ROOT / "data_pipelines").rglob("*.p
 UPSTAIRS = ("runs", "paper", "verbs", "command_line", "launch")
 # The way imports point in the core: a module may only import from those before it.
 ORDER = (
-    "files", "skeletons", "palette", "geometry", "heatmaps", "augment", "smooth", "metrics",
+    "files", "skeletons", "joint_maps", "palette", "geometry", "heatmaps", "augment", "smooth",
+    "metrics",
     "presence", "warning_signs", "fetch", "conv", "models", "losses", "tflite_file", "tflite",
     "detector", "convert", "visualize", "track", "exports", "report", "state", "settings", "tasks",
     "ranges", "claims", "steps", "memory", "crops", "methods", "ttp", "parallel", "checkpoint",

@@ -13,7 +13,7 @@ import pytest
 
 from data_pipelines import bbc_pose, h36m, layouts, penn, synthetic
 from data_pipelines.clips import DataError
-from ttp_jax import skeletons
+from ttp_jax import joint_maps
 from ttp_jax.skeletons import BBC7, H36M16, PENN13
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -61,7 +61,7 @@ def test_pictures_and_joints_come_back(read, name, split):
         # The codecs lose some of the grain, the video's most; another frame is far off.
         assert away[index] < 8
         assert away[index] < 0.7 * min(np.delete(away, index))
-    expected = skeletons.map_joints(film.points, PENN13, SKELETONS[name])
+    expected = joint_maps.map_joints(film.points, PENN13, SKELETONS[name])
     labelled = np.isfinite(expected).all(-1)
     if name == "h36m":
         # Its pelvis is the root, which lies in the middle of the hips in space, not in the picture.
@@ -88,7 +88,7 @@ def test_joints_of_one_person_agree_across_data_sets(read):
         for source in names:
             for target in names:
                 a, b = SKELETONS[source], SKELETONS[target]
-                mapped = skeletons.map_joints(read[source][place].joints, a, b)
+                mapped = joint_maps.map_joints(read[source][place].joints, a, b)
                 known = np.isfinite(mapped).all(-1)
                 away = np.linalg.norm(mapped - read[target][place].joints, axis=-1)[known]
                 assert known[0].sum() >= 7 and away.max() < 2  # 2 of 64 px: projected middles
@@ -97,7 +97,7 @@ def test_joints_of_one_person_agree_across_data_sets(read):
 
 def test_joint_map_names_what_is_missing():
     def missing(source, target):
-        places = skeletons.joint_map(source, target)
+        places = joint_maps.joint_map(source, target)
         return {name for name, at in zip(target.joints, places, strict=True) if not at}
 
     legs = {f"{side}_{joint}" for side in ("left", "right") for joint in ("hip", "knee", "ankle")}
@@ -106,7 +106,7 @@ def test_joint_map_names_what_is_missing():
     assert missing(BBC7, PENN13) == legs
     assert missing(BBC7, H36M16) == legs | {"neck", "pelvis"}
     joints = np.arange(26.0).reshape(13, 2)
-    mapped = skeletons.map_joints(joints, PENN13, H36M16)
+    mapped = joint_maps.map_joints(joints, PENN13, H36M16)
     np.testing.assert_array_equal(mapped[H36M16.joints.index("pelvis")], joints[[7, 8]].mean(0))
     assert np.isnan(mapped[H36M16.joints.index("neck")]).all()
     np.testing.assert_array_equal(mapped[H36M16.joints.index("right_wrist")], joints[6])

@@ -13,6 +13,7 @@ from data_pipelines.clips import Clip
 from ttp_jax import checkpoint, smooth, state
 from ttp_jax.checkpoint import Checkpoints
 from ttp_jax.files import read_json, write_json
+from ttp_jax.joint_maps import map_joints
 from ttp_jax.paper.controls import Controls
 from ttp_jax.paper.records import (
     PIECES,
@@ -30,7 +31,7 @@ from ttp_jax.runs import base_model, boxes, diagnostics, provenance, scoring, so
 from ttp_jax.runs.batch import Runner
 from ttp_jax.runs.experiment import Experiment
 from ttp_jax.runs.process import forget_peak, peak_mib, progress_bar
-from ttp_jax.skeletons import SKELETONS, Skeleton, map_joints
+from ttp_jax.skeletons import SKELETONS, Skeleton
 
 
 def train_model(
