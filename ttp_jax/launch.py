@@ -18,7 +18,7 @@ from absl import flags
 from ml_collections import config_flags
 from tqdm import tqdm
 
-from ttp_jax import command_line, parallel
+from ttp_jax import command_line, parallel, ranges
 from ttp_jax.command_line import ON_VIDEOS, OUTPUTS, WITH_A_MODEL, WORDS, as_started
 from ttp_jax.runs import experiment, process
 from ttp_jax.runs.process import Stopped
@@ -70,6 +70,7 @@ def run(argv: list[str], verb: str | None) -> int:
         if options.hosts:
             parallel.join_hosts(options.hosts)
         check_device(options.device)
+        ranges.check(config.to_dict())
         chosen = command_line.chosen(module.Options) if hasattr(module, "Options") else None
         return module.run(experiment.build(config), workdir, chosen)
 
