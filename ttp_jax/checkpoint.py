@@ -131,6 +131,8 @@ class Checkpoints:
             told = (manager.metadata(step).custom_metadata or {}).get("sha256")
             if told not in (None, fingerprint(restored)):
                 raise ValueError("its numbers were changed")
+        except (MemoryError, jax.errors.JaxRuntimeError):  # the machine's fault
+            raise
         except Exception as error:  # likewise
             raise _damaged(step, error) from error
         return restored
