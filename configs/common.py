@@ -36,6 +36,8 @@ def get_config() -> Any:
     c.data.boxes = "whole"
     # Boxes' sides are divided by it. "project": 0 takes as much of the picture as all labels of the
     # training subjects need; whole pictures have a black margin at 1.
+    # "people" only: who of several: "largest", "left", "right", a number from the left, or "x,y".
+    c.data.person = "largest"
     c.data.zoom = 1.0
     # "bbc_pose" and "project": unlabelled frames to add to each test person (Figure 4).
     c.data.extra = 0

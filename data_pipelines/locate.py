@@ -98,11 +98,16 @@ def find(clip: Clip, how: str) -> np.ndarray | None:
     Raises:
       DataError: this build of OpenCV lacks what the finder needs.
     """
-    step = max(1, round((clip.frames_per_second or USUAL_RATE) / LOOKS_A_SECOND))
-    step = min(step, max(1, (clip.num_frames - 1) // 2))  # three looks at least
-    places = sorted({*range(0, clip.num_frames, step), clip.num_frames - 1})
+    places = looks(clip)
     bar = tqdm(places, desc=f"looking for the person in {clip.name}", delay=BAR_DELAY)
     return follow(list(FINDERS[how](map(clip.read_or_none, bar))), places, clip.num_frames)
+
+
+def looks(clip: Clip) -> list[int]:
+    """The frames that a finder looks at: some of each second, first and last among them."""
+    step = max(1, round((clip.frames_per_second or USUAL_RATE) / LOOKS_A_SECOND))
+    step = min(step, max(1, (clip.num_frames - 1) // 2))  # three looks at least
+    return sorted({*range(0, clip.num_frames, step), clip.num_frames - 1})
 
 
 def follow(

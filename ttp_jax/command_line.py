@@ -113,20 +113,25 @@ GROUPS: dict[str, tuple[Flag, ...]] = {
         ),
     ),
     "own videos and pictures": (
+        Flag(
+            "--person=WHO",
+            "who of several people, with --config.data.boxes=people: largest (the default), left, "
+            "right, a number from the left, or a place x,y in pixels",
+            ("personalize",),
+        ),
         Flag("VIDEO, FOLDER ...", "each is one person; or --inputs=PATTERN", ON_VIDEOS),
         Flag("--inputs=PATTERN", "the same in one word, as 'videos/*.mp4'", (*ON_VIDEOS, "info")),
         Flag(
             "--config.data.boxes=B",
-            "where the person is: moving (what moves before a still camera), people (an upright "
-            "person), whole (the frame), x1,y1,x2,y2 (a region in pixels), FILE.csv or FILE.json. "
-            "Default: moving; whole with a --config",
+            "where the person is: moving (the moving region, for a still camera), people (found "
+            "by BlazePose's detector, once fetched), whole (the frame), x1,y1,x2,y2 (a region in "
+            "pixels), FILE.csv or FILE.json. Default: moving; whole with a --config",
             ON_VIDEOS,
         ),
         Flag(
-            "--config.data.fit=0",
-            "keep to the size of these boxes. Without --config the model takes the size, up to "
-            "twice, whose joints are likeliest to it; of what was found, also the region that it "
-            "covers, or the whole frame",
+            "--config.data.fit=1",
+            "take the size of these boxes, up to twice, that the network is most confident in, of "
+            "those whose joints follow the moving region",
             ON_VIDEOS,
         ),
         Flag(

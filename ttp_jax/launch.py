@@ -130,6 +130,8 @@ def apply_flags(config, options, inputs: str, verb: str | None) -> None:
         config.ttp.method = options.method
     if options.iterations:
         config.ttp.iterations = options.iterations
+    if options.person and verb != "predict":
+        config.data.boxes, config.data.person = "people", options.person
     if options.frames:
         config.data.frames = options.frames
     if options.every:

@@ -101,6 +101,7 @@ _DATA = {
     "tfds": TEXT,
     "skeleton": TEXT,
     "boxes": TEXT,
+    "person": TEXT,
     "extra": whole(0, 1_000_000),
     "refine": whole(0, 100),
     "fit": FLAG,

@@ -7,6 +7,7 @@ import numpy as np
 from data_pipelines import clips as clips_lib
 from data_pipelines import locate
 from ttp_jax import presence
+from ttp_jax.runs import finding
 from ttp_jax.runs.batch import Runner
 from ttp_jax.runs.experiment import Config
 from ttp_jax.runs.process import say
@@ -22,14 +23,14 @@ def resolve(clip, predictor: Runner, data: Config):
     """
     found = None
     if data.source == "media" and data.boxes in locate.FINDERS:
-        found = locate.find(clip, data.boxes)
+        found = finding.find(clip, data)
         if found is None:
             say(
                 f"{clip.name}: nobody found, so the whole frame is taken. Where the person fills "
                 "little of it give --config.data.boxes a region or a file of boxes."
             )
         else:
-            clip = dataclasses.replace(clip, boxes=found.astype(np.float32), region=found)
+            clip = found
     if data.fit:
         clip = surest(clip, predictor, found is not None)
     for _ in range(data.refine):

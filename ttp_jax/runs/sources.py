@@ -99,7 +99,8 @@ def open_own(data: Config) -> media.Opened:
     opened = media.open_inputs(data.root.split("\n"), boxes="whole" if looked_for else data.boxes)
     found = opened.clips
     if looked_for:
-        found = [dataclasses.replace(c, origin=f"{c.origin}, {data.boxes}") for c in found]
+        how = f"{data.boxes} {data.person}" if data.person != "largest" else data.boxes
+        found = [dataclasses.replace(c, origin=f"{c.origin}, {how}") for c in found]
     found = [clips_lib.part(clip, data.frames, data.every) for clip in found]
     return media.Opened(found, opened.left_out)
 
