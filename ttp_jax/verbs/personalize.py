@@ -47,7 +47,7 @@ from ttp_jax.runs.outputs import OutputOptions
 from ttp_jax.runs.personalization import RunOptions
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Options:
     """Flags of this command, see `command_line.GROUPS`."""
 
@@ -60,8 +60,8 @@ class Options:
     keypoints: str | None
     labels: str | None
     labels_first: int
-    pcutoff: float
-    allow_missing: bool
+    pcutoff: float = 0.0
+    allow_missing: bool = False
     camera: str | None
     stdin: bool
     strategy: str | None
