@@ -13,7 +13,7 @@ import pytest
 import tflite_files
 from flax import traverse_util
 from scipy import ndimage
-from test_tflite import params_of
+from test_tflite import check_gradients, params_of
 
 import main
 from configs import blazepose as blazepose_config
@@ -195,6 +195,7 @@ def test_it_wants_colours_as_they_are():
         net(33, encoder="vit").init(jax.random.key(0), jnp.zeros((1, 64, 64, 3)))
 
 
+@pytest.mark.slow
 def test_gradients_are_those_of_finite_differences(params, x64):
     rng = np.random.default_rng(0)
     weights = jax.tree.map(
@@ -202,23 +203,12 @@ def test_gradients_are_those_of_finite_differences(params, x64):
     )
     encoder = blazepose.BlazePose(jnp.float64)
     picture = jnp.asarray(rng.normal(size=(1, 64, 32, 3)))
-    direction = jax.tree.map(lambda a: jnp.asarray(rng.normal(size=a.shape)), (weights, picture))
 
     def loss(at):
         weights, picture = at
         return jnp.sum(jnp.sin(encoder.apply({"params": weights}, picture, False)))
 
-    at, step = (weights, picture), 1e-7
-    slope = jax.jit(jax.grad(loss))(at)
-    expected = sum(
-        jnp.vdot(a, b)
-        for a, b in zip(jax.tree.leaves(slope), jax.tree.leaves(direction), strict=True)
-    )
-    jitted = jax.jit(loss)
-    ahead, behind = (
-        jitted(jax.tree.map(lambda a, b, s=s: a + s * b, at, direction)) for s in (step, -step)
-    )
-    assert float(ahead - behind) / (2 * step) == pytest.approx(float(expected), rel=1e-4)
+    check_gradients(loss, (weights, picture))
 
 
 # --- As a model ----------------------------------------------------------------------------------
@@ -359,6 +349,7 @@ def test_an_encoder_goes_into_a_network_of_its_kind_only(params):
         convert.put_encoder(source, whole, "a.npz")
 
 
+@pytest.mark.slow
 def test_a_training_without_batch_statistics_learns_stops_and_goes_on(tmp_path):
     """The encoder alone has none, which networks here never were without."""
     model, tx = net(2, half_pixel=True), optax.adam(1e-3)

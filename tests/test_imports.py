@@ -15,9 +15,8 @@ UPSTAIRS = ("runs", "paper", "verbs", "command_line", "launch")
 # The way imports point in the core: a module may only import from those before it.
 ORDER = (
     "files", "skeletons", "joint_maps", "palette", "geometry", "heatmaps", "augment", "smooth",
-    "metrics",
-    "presence", "warning_signs", "fetch", "conv", "models", "losses", "tflite_file", "tflite",
-    "detector", "convert", "visualize", "track", "exports", "report", "state", "settings", "tasks",
+    "metrics", "presence", "warning_signs", "fetch", "conv", "models", "losses", "tflite_file",
+    "tflite", "detector", "convert", "visualize", "track", "exports", "report", "state", "settings", "tasks",
     "ranges", "claims", "steps", "memory", "crops", "methods", "ttp", "parallel", "checkpoint",
     "people", "driver", "inputs", "api",
 )  # fmt: skip

@@ -93,6 +93,32 @@ def test_weights_are_read_bit_by_bit_and_graphs_node_by_node(made, written):
             np.testing.assert_array_equal(network.params[node.name][leaf], params[own.name][leaf])
 
 
+def check_gradients(loss, at, step=1e-7):
+    """The slope along one random direction, in float64, against that of finite differences."""
+    rng = np.random.default_rng(1)
+    direction = jax.tree.map(lambda a: jnp.asarray(rng.normal(size=a.shape)), at)
+    jitted, slope = jax.jit(loss), jax.jit(jax.grad(loss))(at)
+    pairs = zip(jax.tree.leaves(slope), jax.tree.leaves(direction), strict=True)
+    expected = sum(float(jnp.vdot(a, b)) for a, b in pairs)
+    ahead, behind = (
+        float(jitted(jax.tree.map(lambda a, b, s=s: a + s * b, at, direction)))
+        for s in (step, -step)
+    )
+    assert expected and (ahead - behind) / (2 * step) == pytest.approx(expected, rel=1e-4)
+
+
+def test_gradients_of_all_operators_are_those_of_finite_differences(made, x64):
+    wide = jax.tree.map(lambda a: jnp.asarray(a, jnp.float64), made[0])
+    picture = jnp.asarray(np.random.default_rng(0).normal(size=SHAPE))
+    network = graph.Network(GRAPH, jnp.float64)
+
+    def loss(at):
+        found = network.apply({"params": at[0]}, at[1])
+        return sum(jnp.sum(jnp.sin(value)) for value in found)
+
+    check_gradients(loss, (wide, picture))
+
+
 def test_the_order_of_a_file_s_operators_does_not_matter():
     # The same network, its branches written in another order, and one that nothing needs.
     a, b = graph.Conv(4, 1), graph.Depthwise(3)
