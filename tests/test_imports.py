@@ -16,9 +16,9 @@ UPSTAIRS = ("runs", "paper", "verbs", "command_line", "launch")
 ORDER = (
     "files", "skeletons", "joint_maps", "palette", "geometry", "heatmaps", "augment", "smooth",
     "metrics", "presence", "warning_signs", "fetch", "conv", "models", "losses", "tflite_file",
-    "tflite", "detector", "convert", "visualize", "track", "exports", "report", "state", "settings", "tasks",
-    "ranges", "claims", "steps", "memory", "crops", "methods", "ttp", "parallel", "checkpoint",
-    "people", "driver", "inputs", "api",
+    "tflite", "detector", "convert", "visualize", "track", "exports", "report", "state", "settings",
+    "tasks", "ranges", "claims", "steps", "memory", "crops", "methods", "ttp", "parallel",
+    "checkpoint", "people", "driver", "inputs", "api",
 )  # fmt: skip
 CORE = {*ORDER} - {"api"}  # which is for programs of others
 # What each floor may import of the project's own, beside itself.
