@@ -14,7 +14,18 @@ import torch
 import torch_reference
 from flax import traverse_util
 
-from ttp_jax import command_line, convert, crops, geometry, heatmaps, methods, state, ttp
+from configs import common
+from ttp_jax import (
+    command_line,
+    convert,
+    crops,
+    geometry,
+    heatmaps,
+    methods,
+    ranges,
+    state,
+    ttp,
+)
 from ttp_jax.checkpoint import Unfinished
 from ttp_jax.memory import Frames
 from ttp_jax.models.encoders import resnet
@@ -574,20 +585,22 @@ def test_a_baseline_can_be_adapted_by_all_but_the_paper_s_method():
         ttp.check_method("baseline", settings("tent"))
 
 
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [("bn_weight", 1.5), ("bn_weight", -0.1), ("teacher_decay", 2.0), ("confidence", float("nan"))],
-)
-def test_numbers_out_of_range_are_refused(field, value):
+def test_settings_of_earlier_files_mean_the_paper_s_method():
     fields = {
         "rules": "reference", "reset": "subject", "normalisers": "reset", "rotation": 30.0,
         "online_rotation_prob": 1.0, "scale": 0.25, "flip_prob": 0.5, "iterations": 1,
         "batch_size": 8, "learning_rate": 1e-4,
     }  # fmt: skip
-    assert ttp.settings_from(fields, "online", image_size=64, bgr=False).method == "ttp"
-    with pytest.raises(ValueError, match=f"config.ttp.{field} is {value}, expected 0"):
-        ttp.settings_from({**fields, field: value}, "online", image_size=64, bgr=False)
+    given = functools.partial(ttp.settings_from, scenario="online", image_size=64, bgr=False)
+    assert given(fields).method == "ttp"
+    later = {"method": "teacher", "bn_weight": 0.1, "confidence": 0.2, "teacher_decay": 0.5}
+    found = given({**fields, **later}, flip_order=np.array([1, 0]), equivariance=0.3)._asdict()
+    assert {**later, "flip_order": (1, 0), "equivariance": 0.3}.items() <= found.items()
+    defaults = common.get_config().ttp
+    assert all(defaults[name] == ttp.Settings._field_defaults[name] for name in later)
 
 
-def test_the_command_line_knows_all_methods():
+def test_the_command_line_and_the_ranges_know_all_methods():
     assert set(command_line.ADAPTATIONS) == set(methods.METHODS)
+    for name in methods.METHODS:
+        ranges.check({"ttp": {"method": name}})

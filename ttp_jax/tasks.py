@@ -270,14 +270,11 @@ def of(method: str, equivariance: float = 0.0) -> Task:
       method: of `PoseNet`.
       equivariance: weight of `Equivariance` beside the network's own task, `config.loss`.
 
-    Raises ValueError for a weight that is negative, or above 0 for a network without
-    self-supervised maps.
+    Raises ValueError for a weight where the network has no self-supervised maps.
     """
     own = TASKS[METHODS[method].task]
-    if equivariance == 0:
+    if not equivariance:
         return own
-    if not 0 < equivariance < float("inf"):
-        raise ValueError(f"config.loss.equivariance is {equivariance}, expected a number from 0.")
     if not METHODS[method].keypoints:
         raise ValueError(
             f"config.loss.equivariance is {equivariance}, but a network of the method {method!r} "
