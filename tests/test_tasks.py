@@ -45,19 +45,13 @@ def test_tasks_say_what_they_need():
     assert tasks.of("rotation").probe is None
 
 
-@pytest.mark.parametrize(
-    ("method", "weight", "words"),
-    [
-        ("baseline", 0.1, "has no self-supervised maps to turn"),
-        ("rotation", 0.1, "has no self-supervised maps to turn"),
-        ("transformer", -1.0, "expected a number from 0"),
-        ("transformer", float("nan"), "expected a number from 0"),
-    ],
-)
-def test_a_weight_that_means_nothing_is_refused(method, weight, words):
-    settings = Settings(equivariance=weight, ranges=Settings().ranges._replace(rotation_prob=0))
-    with pytest.raises(ValueError, match=f"config.loss.equivariance is {weight}.*{words}"):
-        check_method(method, settings)
+@pytest.mark.parametrize("method", ["baseline", "rotation"])
+def test_a_network_without_self_supervised_maps_has_none_to_turn(method):
+    upright = Settings().ranges._replace(rotation_prob=0)
+    with pytest.raises(
+        ValueError, match="config.loss.equivariance is 0.1.*no self-supervised maps"
+    ):
+        check_method(method, Settings(equivariance=0.1, ranges=upright))
 
 
 # --- Equivariance --------------------------------------------------------------------------------
@@ -67,7 +61,7 @@ def test_arrays_turn_about_the_crop_s_centre_as_opencv_turns_them():
     """What the coordinate rule calls a turn of the crop by 90 degrees, without interpolation."""
     size = 12
     arrays = RNG.random((4, size, size, 2)).astype(np.float32)
-    turned = losses.turn(jnp.array(arrays), jnp.arange(4))
+    turned = heatmaps.turn(jnp.array(arrays), jnp.arange(4))
     centre = np.array([size / 2, size / 2, size])
     for quarters in range(4):
         # The region turns clockwise, so what it shows turns the other way, as np.rot90 does.
@@ -76,18 +70,30 @@ def test_arrays_turn_about_the_crop_s_centre_as_opencv_turns_them():
         np.testing.assert_allclose(turned[quarters, 1:, 1:], wanted[1:, 1:], atol=1e-4)
 
 
+def cells(pictures, stride, half_pixel):
+    """A network whose maps are what the picture shows at the places that their cells stand for."""
+    if not half_pixel:
+        return pictures[:, ::stride, ::stride]
+    count, size = len(pictures), pictures.shape[1] // stride
+    return pictures.reshape(count, size, stride, size, stride, 3).mean((2, 4))
+
+
+@pytest.mark.parametrize("half_pixel", [False, True])
 @pytest.mark.parametrize("stride", [2, 4])
-def test_maps_that_follow_the_picture_exactly_have_no_error(stride):
-    """Index h of a map stands for pixel h * stride: no map may be off by a part of a cell."""
+def test_maps_that_follow_the_picture_exactly_have_no_error(stride, half_pixel):
+    """Cells stand for certain pixels: no map may be off by a part of a cell."""
     pictures = jnp.array(RNG.normal(size=(3, 32, 32, 3)), jnp.float32)
     quarters = jnp.array([1, 2, 3])
-    upright, turned = (
-        x[:, ::stride, ::stride] for x in (pictures, losses.turn(pictures, quarters))
-    )
-    assert float(losses.equivariance(turned, upright, quarters)) == 0
-    assert float(losses.equivariance(turned, upright, quarters[::-1])) > 0.1
+    both = pictures, heatmaps.turn(pictures, quarters, half_pixel)
+    upright, turned = (cells(x, stride, half_pixel) for x in both)
+    error = functools.partial(losses.equivariance, half_pixel=half_pixel)
+    assert float(error(turned, upright, quarters)) < 1e-12
+    assert float(error(turned, upright, quarters[::-1])) > 0.02
     # A map that lies one cell beside has an error.
-    assert float(losses.equivariance(jnp.roll(turned, 1, 1), upright, quarters)) > 0.1
+    assert float(error(jnp.roll(turned, 1, 1), upright, quarters)) > 0.02
+    # So has one of the other convention.
+    other = cells(heatmaps.turn(pictures, quarters, not half_pixel), stride, half_pixel)
+    assert float(error(other, upright, quarters)) > 0.02
 
 
 def test_the_error_is_the_plain_mean_and_moves_the_turned_side_only():
@@ -118,7 +124,7 @@ def batch(count=3):
 
 def error(net, variables, pictures):
     """Equivariance error in evaluation mode, from its definition."""
-    turned = losses.turn(pictures, jnp.array([1, 2, 3]))
+    turned = heatmaps.turn(pictures, jnp.array([1, 2, 3]))
     maps = [net.apply(variables, p).self_heatmaps for p in (turned, pictures)]
     return float(losses.equivariance(maps[0], maps[1], jnp.array([1, 2, 3])))
 

@@ -70,18 +70,16 @@ def pairs(
 
 
 class Views(NamedTuple):
-    """The same B frames of a subject, seen in three ways; crops [B, S, S, 3] in network colours.
+    """The same B frames of a subject, seen in two ways; crops [B, S, S, 3] in network colours.
 
     Attributes:
       plain: as they are.
-      mirrored: about the crop's vertical middle, otherwise as they are.
       moved: turned, scaled, mirrored and recoloured at random.
       affines: [B, 2, 3] from pixels of `plain` to pixels of `moved`.
       flipped: bool [B], which of `moved` are mirrored.
     """
 
     plain: jax.Array
-    mirrored: jax.Array
     moved: jax.Array
     affines: jax.Array
     flipped: jax.Array
@@ -97,18 +95,16 @@ def plain(key: jax.Array, past: Memory, now: Frames | None, settings: Settings) 
 
 
 def views(key: jax.Array, past: Memory, now: Frames | None, settings: Settings) -> Views:
-    """The frames of `plain`, seen in three ways; arguments as of `pairs`."""
+    """The frames of `plain`, seen in two ways; arguments as of `pairs`."""
     frames, size = _drawn(key, past, now, settings), settings.image_size
     scale, degrees, flip = augment.draw(
         jax.random.fold_in(key, 1), settings.batch_size, settings.ranges
     )
     flip = flip & bool(settings.flip_order)
     upright = geometry.crop_affine(frames.crops, size)
-    mirrored = geometry.crop_affine(frames.crops, size, flip=True)
     moving = geometry.crop_affine(frames.crops, size, scale, degrees, flip)
     return Views(
         _cut_all(frames, upright, settings),
-        _cut_all(frames, mirrored, settings),
         augment.recolour(jax.random.fold_in(key, 3), _cut_all(frames, moving, settings)),
         geometry.compose_affines(moving, geometry.invert_affine(upright)),
         flip,

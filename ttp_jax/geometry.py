@@ -126,6 +126,14 @@ def compose_affines(outer, inner):
     return _namespace(outer, inner).concatenate([linear, shift[..., None]], -1)
 
 
+def map_affine(affine, stride: float, half_pixel: bool = False):
+    """Re-express affines [..., 2, 3] between crop pixels as such between cells of their maps."""
+    first = map_to_crop(np.zeros(2, np.float32), stride, half_pixel)
+    shift = (affine[..., :2] * first).sum(-1) + affine[..., 2]
+    shift = crop_to_map(shift, stride, half_pixel)
+    return _namespace(affine).concatenate([affine[..., :2], shift[..., None]], -1)
+
+
 def window_affine(affine, view):
     """Re-express affines [..., 2, 3] from picture pixels as such from pixels of a window.
 

@@ -3,8 +3,6 @@
 Maps are [B, h, w, C] float, points [B, C, 2] as (x, y) in heatmap pixels 0 .. w-1.
 """
 
-from collections.abc import Sequence
-
 import jax
 import jax.numpy as jnp
 
@@ -111,24 +109,39 @@ def _top(before, peak, after, inside) -> jax.Array:
     return jnp.where(inside, shift, 0.0)
 
 
-def mirror(maps: jax.Array, order: Sequence[int]) -> jax.Array:
-    """Bring maps [B, h, w, K] of mirrored crops back to the crops as they were.
+def mirror(arrays: jax.Array, half_pixel: bool = False) -> jax.Array:
+    """Mirror crops, or their maps, [B, h, w, C] left and right, alike whatever the maps' stride.
 
-    A crop is mirrored about its centre (`geometry.crop_affine`), so index i goes to w - i; index 0,
-    which has no partner, repeats its neighbour.
-
-    Args:
-      maps: of the mirrored crops.
-      order: permutation [K] of the joints, `Skeleton.flip_order`.
+    With `half_pixel` cells (`geometry.map_to_crop`) index i goes to w - 1 - i; else to w - i, and
+    index 0, which has no partner, repeats its neighbour.
     """
-    back = maps[:, :, :0:-1]
-    return jnp.concatenate([back[:, :, :1], back], 2)[..., jnp.asarray(order)]
+    if half_pixel:
+        return arrays[:, :, ::-1]
+    back = arrays[:, :, :0:-1]
+    return jnp.concatenate([back[:, :, :1], back], 2)
+
+
+def turn(arrays: jax.Array, quarters: jax.Array, half_pixel: bool = False) -> jax.Array:
+    """Turn square crops, or their maps, [B, n, n, C] by `quarters` [B], alike as in `mirror`.
+
+    Nothing is interpolated. Row and column 0, which have no partner, become 0.
+    """
+    first = 0 if half_pixel else 1
+    inner = arrays[:, first:, first:]
+    turned = jnp.stack([jnp.rot90(inner, k, (1, 2)) for k in range(4)], 1)
+    chosen = jnp.take_along_axis(turned, quarters[:, None, None, None, None], 1)[:, 0]
+    return jnp.pad(chosen, ((0, 0), (first, 0), (first, 0), (0, 0)))
+
+
+def readable(maps: jax.Array, how: str) -> jax.Array:
+    """Maps [B, h, w, K] whose values are confidences, 0 to about 1; `how` as in `decode`."""
+    return jax.nn.sigmoid(maps) if how == "centroid" else maps
 
 
 def distributions(maps: jax.Array) -> jax.Array:
-    """Maps [B, h, w, K] as distributions over their places, which sum to 1.
+    """Maps [B, h, w, K] as distributions over their places, which sum to 1; see `readable`.
 
-    What lies below 0 counts as 0; a map without a positive value is even.
+    Values below 0 count as 0; a map without a positive value is even.
     """
     least = jnp.finfo(maps.dtype).tiny ** 0.5
     mass = jnp.maximum(maps, 0.0) + least

@@ -43,16 +43,13 @@ def joints_cross_entropy(
     return jnp.sum(each * weights) / jnp.maximum(weights.sum(), 1)
 
 
-def entropy(maps: jax.Array, confidence: float) -> jax.Array:
-    """Mean entropy, in nats, of heatmaps [B, h, w, K] as distributions over their places.
+def entropy(shares: jax.Array, weights: jax.Array) -> jax.Array:
+    """Mean entropy, in nats, of distributions over places [B, h, w, K] (`heatmaps.distributions`).
 
-    Maps whose peak is lower than `confidence` don't count; 0 if none does (Wang et al. 2021, whose
-    distributions are over classes).
+    After Wang et al. 2021, whose distributions are over classes. Weights [B, K]; 0 if all are.
     """
-    shares = heatmaps.distributions(maps)
     each = -jnp.sum(shares * jnp.log(shares), (1, 2))
-    counts = jax.lax.stop_gradient(maps.max((1, 2)) >= confidence)
-    return jnp.sum(each * counts) / jnp.maximum(counts.sum(), 1)
+    return jnp.sum(each * weights) / jnp.maximum(weights.sum(), 1)
 
 
 def quarter_turns(pictures: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -70,27 +67,17 @@ def rotation(logits: jax.Array, turns: jax.Array) -> jax.Array:
     return optax.softmax_cross_entropy_with_integer_labels(logits, turns).mean()
 
 
-def turn(arrays: jax.Array, quarters: jax.Array) -> jax.Array:
-    """Turn square pictures or maps [B, n, n, C] by `quarters` [B] about (n / 2, n / 2).
-
-    That is a crop's centre by the coordinate rule (`geometry`), whose index h of a map stands for
-    pixel h * stride: index i goes to n - i, so pictures and maps of any stride turn alike, without
-    interpolation. Row and column 0 have no partner and become 0.
-    """
-    inner = arrays[:, 1:, 1:]
-    turned = jnp.stack([jnp.rot90(inner, k, (1, 2)) for k in range(4)], 1)
-    chosen = jnp.take_along_axis(turned, quarters[:, None, None, None, None], 1)[:, 0]
-    return jnp.pad(chosen, ((0, 0), (1, 0), (1, 0), (0, 0)))
-
-
-def equivariance(maps: jax.Array, upright: jax.Array, quarters: jax.Array) -> jax.Array:
+def equivariance(
+    maps: jax.Array, upright: jax.Array, quarters: jax.Array, half_pixel: bool = False
+) -> jax.Array:
     """Mean squared error of maps of turned pictures against the turned maps of upright ones.
 
-    Both [B, n, n, M], quarters [B]. No gradient goes to the upright side. Row and column 0, which
-    `turn` can't fill, do not count.
+    Both [B, n, n, M], quarters [B]. No gradient goes to the upright side. Cells that turns can't
+    fill (`heatmaps.turn`) do not count.
     """
-    wanted = jax.lax.stop_gradient(turn(upright, quarters))
-    return jnp.mean(jnp.square(maps - wanted)[:, 1:, 1:])
+    first = 0 if half_pixel else 1
+    wanted = jax.lax.stop_gradient(heatmaps.turn(upright, quarters, half_pixel))
+    return jnp.mean(jnp.square(maps - wanted)[:, first:, first:])
 
 
 def feature_errors(

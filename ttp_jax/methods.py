@@ -237,20 +237,23 @@ class Entropy(BatchStatistics):
 
         def loss_fn(delta):
             output: Any = tools.model.apply(state.adapted(base, delta), drawn)
-            loss = losses.entropy(output.heatmaps, tools.settings.confidence)
-            return loss, adaptation.normalisers
+            maps, how = output.heatmaps, tools.model.decode
+            counts = heatmaps.decode(maps, how)[1] >= tools.settings.confidence
+            shares = heatmaps.distributions(heatmaps.readable(maps, how))
+            return losses.entropy(shares, counts), adaptation.normalisers
 
         return steps.descend(adaptation, loss_fn, tx=tools.tx)
 
 
 class Teacher(Method):
-    """Learn joints from the confident ones of an averaged model (mean teacher).
+    """Follow the confident joints of an averaged model (mean teacher).
 
     Tarvainen and Valpola, "Mean teachers are better role models", NeurIPS 2017. The teacher, whose
-    parameters are running means of the student's, sees frames as they are and mirrored; its joints
-    are the labels of the student, which sees them turned, scaled, mirrored and recoloured. A joint
-    weighs as its confidence, one below `Settings.confidence` nothing. What leads from the picture
-    to the joints trains, but for normalisation layers. Predictions are the student's.
+    parameters are running means of the student's, sees frames as they are and mirrored; its maps,
+    averaged and moved, are the student's targets, who sees the frames turned, scaled, mirrored and
+    recoloured. A joint weighs as its confidence, one below `Settings.confidence` nothing. What
+    leads from the picture to the joints trains, but for normalisation layers. Predictions are the
+    student's.
 
     Keeps "teacher", its difference to the base.
     """
@@ -268,24 +271,20 @@ class Teacher(Method):
         return adaptation.replace(kept={"teacher": jax.tree.map(jnp.zeros_like, adaptation.delta)})
 
     def draw(self, key, past, now, settings):
-        """Frames as they are, mirrored, and moved."""
+        """Frames as they are, and moved."""
         return crops.views(key, past, now, settings)
 
     def update(self, adaptation, base, features, drawn, tools):
         """One step of Adam for the student, then the teacher's mean."""
         settings, before = tools.settings, adaptation.kept["teacher"]
-        points, confidence = _taught(state.adapted(base, before), drawn, tools)
+        targets, confidence = _taught(state.adapted(base, before), drawn, tools)
         weights = jnp.where(confidence >= settings.confidence, jnp.clip(confidence, 0, 1), 0.0)
 
         def loss_fn(delta):
             output: Any = tools.model.apply(state.adapted(base, delta), drawn.moved)
-            maps = output.heatmaps
-            places = points * (maps.shape[1] / settings.image_size)
-            height, width = maps.shape[1:3]
-            truth = heatmaps.gaussian_maps(places, height, width, tools.model.sigma)
+            maps = heatmaps.readable(output.heatmaps, tools.model.decode)
             # The loss squares its weights.
-            loss = losses.joints_mse(maps, truth, jnp.sqrt(weights))
-            return loss, adaptation.normalisers
+            return losses.joints_mse(maps, targets, jnp.sqrt(weights)), adaptation.normalisers
 
         adaptation = steps.descend(adaptation, loss_fn, tx=tools.tx)
         keep = settings.teacher_decay
@@ -294,20 +293,25 @@ class Teacher(Method):
 
 
 def _taught(variables, views: crops.Views, tools) -> tuple[jax.Array, jax.Array]:
-    """The teacher's joints [B, K, 2] in pixels of the moved crops, and confidence [B, K]."""
-    order = tools.settings.flip_order or tuple(range(tools.model.num_joints))
-    see = functools.partial(tools.model.apply, variables)
+    """The teacher's maps [B, h, w, K] as they lie in the moved crops, and its confidence [B, K]."""
+    settings, model = tools.settings, tools.model
+    order = jnp.array(settings.flip_order or range(model.num_joints))
+    see = functools.partial(model.apply, variables)
     maps = see(views.plain).heatmaps
-    if tools.settings.flip_order:
-        maps = (maps + heatmaps.mirror(see(views.mirrored).heatmaps, order)) / 2
-    points, confidence = heatmaps.decode(maps, tools.model.decode)
-    points = geometry.transform_points(
-        views.affines, points * (tools.settings.image_size / maps.shape[1])
-    )
+    if settings.flip_order:
+        other = see(heatmaps.mirror(views.plain, model.half_pixel)).heatmaps
+        maps = (maps + heatmaps.mirror(other, model.half_pixel)[..., order]) / 2
+    _, confidence = heatmaps.decode(maps, model.decode)
+    size = maps.shape[1]
+    affines = geometry.map_affine(views.affines, settings.image_size / size, model.half_pixel)
+    warp = jax.vmap(functools.partial(geometry.warp, size=size))
+    maps = warp(heatmaps.readable(maps, model.decode), affines)
     # The left wrist of a mirrored person is the right one.
-    swapped = points[:, jnp.array(order)], confidence[:, jnp.array(order)]
-    points = jnp.where(views.flipped[:, None, None], swapped[0], points)
-    return points, jnp.where(views.flipped[:, None], swapped[1], confidence)
+    flipped = views.flipped[:, None]
+    return (
+        jnp.where(flipped[:, None, None], maps[..., order], maps),
+        jnp.where(flipped, confidence[:, order], confidence),
+    )
 
 
 METHODS = {

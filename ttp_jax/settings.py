@@ -1,6 +1,5 @@
 """How to personalize: the settings that the fields of `config.ttp` describe."""
 
-import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -73,8 +72,8 @@ def settings_from(
       flip_order: of the skeleton.
       equivariance: `config.loss.equivariance`.
 
-    Raises ValueError for unknown rules, another reset than "subject", "never" or a number, other
-    normalisers than "reset" or "carried", and numbers out of range.
+    Raises ValueError for unknown rules, another reset than "subject", "never" or a number, or other
+    normalisers than "reset" or "carried". `ranges.check` checks the numbers.
     """
     if fields["rules"] not in state.RULES:
         raise ValueError(f"config.ttp.rules must be one of {', '.join(state.RULES)}.")
@@ -98,15 +97,4 @@ def settings_from(
         flip_order=tuple(map(int, flip_order)),
         equivariance=equivariance,
     )
-    found = found._replace(**{name: fields[name] for name in OPTIONAL if name in fields})
-    _check_ranges(found)
-    return found
-
-
-def _check_ranges(settings: Settings) -> None:
-    limits = {"bn_weight": 1.0, "teacher_decay": 1.0, "confidence": math.inf}
-    for name, most in limits.items():
-        value = getattr(settings, name)
-        if not 0 <= value <= most or math.isinf(value):
-            expected = f"0 to {most:g}" if most < math.inf else "0 or more"
-            raise ValueError(f"config.ttp.{name} is {value}, expected {expected}.")
+    return found._replace(**{name: fields[name] for name in OPTIONAL if name in fields})

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ttp_jax import losses
+from ttp_jax import heatmaps, losses
 from ttp_jax.models.pose import METHODS, Output, PoseNet
 from ttp_jax.models.vgg import VGG16
 from ttp_jax.settings import Settings
@@ -180,25 +180,26 @@ class Equivariance(Task):
 
     def training_loss(self, model, variables, output, inputs):
         """Compare with the supervised pass's maps; the turned pictures see its statistics."""
-        turned, quarters = self._turned(inputs.target)
+        turned, quarters = self._turned(inputs.target, model)
         (_, maps, _), updates = model.apply(
             variables, turned, train=True, mutable=["batch_stats"], method="keypoints"
         )
         upright: Any = output.self_heatmaps
-        loss = losses.equivariance(maps, upright, quarters)
+        loss = losses.equivariance(maps, upright, quarters, model.half_pixel)
         return loss, _updated(variables, updates), inputs.normalisers
 
     def test_loss(self, model, variables, inputs):
         """Compare the maps of upright and turned pictures."""
         keypoints: Any = functools.partial(model.apply, variables, method="keypoints")
-        turned, quarters = self._turned(inputs.target)
+        turned, quarters = self._turned(inputs.target, model)
         (_, upright, _), (_, maps, _) = keypoints(inputs.target), keypoints(turned)
-        return losses.equivariance(maps, upright, quarters), inputs.normalisers
+        loss = losses.equivariance(maps, upright, quarters, model.half_pixel)
+        return loss, inputs.normalisers
 
-    def _turned(self, pictures):
+    def _turned(self, pictures, model):
         # The pairs of a batch are random already, so which picture is turned how need not be.
         quarters = 1 + jnp.arange(len(pictures)) % 3
-        return losses.turn(pictures, quarters), quarters
+        return heatmaps.turn(pictures, quarters, model.half_pixel), quarters
 
 
 @dataclasses.dataclass(frozen=True)
@@ -269,14 +270,11 @@ def of(method: str, equivariance: float = 0.0) -> Task:
       method: of `PoseNet`.
       equivariance: weight of `Equivariance` beside the network's own task, `config.loss`.
 
-    Raises ValueError for a weight that is negative, or above 0 for a network without
-    self-supervised maps.
+    Raises ValueError for a weight where the network has no self-supervised maps.
     """
     own = TASKS[METHODS[method].task]
-    if equivariance == 0:
+    if not equivariance:
         return own
-    if not 0 < equivariance < float("inf"):
-        raise ValueError(f"config.loss.equivariance is {equivariance}, expected a number from 0.")
     if not METHODS[method].keypoints:
         raise ValueError(
             f"config.loss.equivariance is {equivariance}, but a network of the method {method!r} "
