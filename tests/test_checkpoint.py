@@ -15,8 +15,8 @@ import small_net
 import small_run
 
 from ttp_jax.checkpoint import Checkpoints
+from ttp_jax.runs import experiment
 from ttp_jax.state import TrainState
-from ttp_jax.verbs import experiment
 
 STEPS = (2, 4, 5)
 
@@ -25,11 +25,12 @@ STEPS = (2, 4, 5)
 def trained(tmp_path_factory):
     """Folder of three checkpoints, and the states that are in them, by step."""
     folder, config = tmp_path_factory.mktemp("training"), small_run.get_config()
-    drawn = small_net.variables(experiment.build_model(config), size=config.model.image_size)
+    built = experiment.build(config)
+    drawn = small_net.variables(built.net, size=built.image_size)
     checkpoints, states = Checkpoints(folder / "checkpoints"), {}
     for step in STEPS:
         params = jax.tree.map(lambda leaf: np.asarray(leaf + step), drawn["params"])  # noqa: B023
-        moments = experiment.optimizer(config).init(params)
+        moments = built.tx.init(params)
         fields = params, jax.device_get(drawn["batch_stats"]), jax.device_get(moments)
         states[step] = TrainState(np.int32(step), *fields, np.ones(1, np.float32))
         checkpoints.save(states[step])

@@ -10,14 +10,14 @@ import small_run
 
 import ttp_jax
 from ttp_jax import checkpoint, people, state
-from ttp_jax.verbs import experiment
+from ttp_jax.runs import experiment
 
 
 @pytest.fixture(scope="module")
 def parts():
     """The base and the config of a small model."""
     config = small_run.get_config()
-    drawn = small_net.variables(experiment.build_model(config), size=config.model.image_size)
+    drawn = small_net.variables(experiment.build(config).net, size=config.model.image_size)
     base = state.Base(drawn["params"], drawn["batch_stats"], np.ones(1, np.float32))
     whole = config.to_dict()
     kept = {part: whole[part] for part in ("model", "loss", "ttp")}

@@ -20,6 +20,7 @@ import cv2
 import damage
 import h5py
 import jax
+import made_projects
 import numpy as np
 import pytest
 import scipy.io
@@ -29,26 +30,31 @@ import torch
 
 import ttp_jax
 from configs import tiny
-from data_pipelines import h36m, labels, layouts, media, penn, synthetic
+from data_pipelines import h36m_files, labels, layouts, media, penn, projects, synthetic
 from ttp_jax import checkpoint, convert, files, people, state
 from ttp_jax.models import vgg
-from ttp_jax.skeletons import PENN13
-from ttp_jax.verbs import (
-    cells,
-    delivery,
+from ttp_jax.paper import records, reproduction
+from ttp_jax.runs import (
+    base_model,
     experiment,
-    personalize,
-    receipts,
-    reproduce,
-    train,
-    verify,
+    folds,
+    identity,
+    outcome,
+    outputs,
+    personalization,
+    provenance,
+    results,
+    run_record,
+    sources,
+    training,
 )
+from ttp_jax.skeletons import PENN13
 from ttp_jax.verbs import people as people_verb
+from ttp_jax.verbs import verify
 
 IN_WORDS = (ValueError, OSError, ImportError, ArithmeticError)  # as in main.py
 MOST_MIB, MOST_SECONDS = 1024, 10.0  # the machine may be busy
 QUICK, FULL = 40, 300  # mutations of a kind
-ROOT = pathlib.Path(__file__).parents[1]
 
 
 class House:
@@ -60,37 +66,33 @@ class House:
             (folder / "person0").mkdir(exist_ok=True)
             cv2.imwrite(str(folder / f"person0/{t:04}.png"), picture)
         self.config.data.root = str(folder / "person0")
-        net = experiment.build_model(self.config)
-        drawn = small_net.variables(net, size=self.config.model.image_size)
+        self.experiment = experiment.build(self.config)
+        drawn = small_net.variables(self.experiment.net, size=self.experiment.image_size)
         base = state.Base(drawn["params"], drawn["batch_stats"], np.ones(1, np.float32))
         self.base = jax.device_get(base)
-        self.clips = experiment.load_clips(self.config, "test")
+        self.clips = sources.load_clips(self.config.data, "test")
         self.results = self.work / "results/online"
-        protocol = receipts.protocol(self.config, self.base, "online")
-        receipts.prepare(self.results, protocol)
+        provenance.prepare(self.results, identity.protocol(self.config, self.base, "online"))
         joints = np.random.default_rng(0).normal(size=(4, 13, 2)).astype(np.float32)
         result = types.SimpleNamespace(joints=joints, peaks=joints[..., 0], inputs="abc")
-        receipts.write_result(self.results, self.clips[0], result, self.config)
-        self.run(self.results).write_receipt(["person0"])
+        results.write_result(self.results, self.clips[0], result, PENN13)  # pyright: ignore
+        self.write_record(self.results)
         delta = state.split(self.base.params, state.RULES["reference"])[0]
         about = {"base": checkpoint.fingerprint(self.base), "scenario": "online", "updates": 4}
-        people.write(personalize.person_file(self.work, "person0"), delta, "rank1", about)
-        experiment.save_config(self.config, self.work)
+        place = personalization.person_file(self.work, "person0")
+        people.write(place, delta, "rank1", about)
+        identity.save_config(self.config, self.work)
 
-    def run(self, folder):
-        """A run whose subjects are done."""
-        work = personalize._Work.__new__(personalize._Work)
-        vars(work).update(
-            folder=folder, own={"base": "abc"}, seconds={}, failed={}, _config=self.config,
-            _scenario="online", _person=None, _step=0,
-        )  # fmt: skip
-        return work
+    def write_record(self, folder):
+        run = {"protocol": "online", "scenario": "online", "base": "abc", "person": None}
+        run |= {"made_with": {"jax": "1"}, "config": self.config.to_dict()}
+        run_record.write(folder, ["person0"], run, run_record.Now({}, {}, {}, {}))
 
     # What each reader makes of its file, as something that can be compared.
 
     def model(self, path):
         loaded = ttp_jax.load(path)
-        assert experiment.config_of_model(str(path)).model.depth
+        assert experiment.kept_config(str(path))
         return loaded.base
 
     def person(self, path):
@@ -98,7 +100,7 @@ class House:
         return people.read(path, checkpoint.fingerprint(self.base), self.base.params)
 
     def result(self, path):
-        return receipts.read_results(path.parent, self.clips)
+        return results.read_results(path.parent, self.clips)
 
     def unfinished(self, path):
         with warnings.catch_warnings():
@@ -112,53 +114,65 @@ class House:
     def run_record(self, path):
         (path.parent / "person0.csv").unlink(missing_ok=True)  # else all would be run again
         verify.run([str(path.parent)])
-        self.run(path.parent).write_receipt(["person0"])
+        self.write_record(path.parent)
 
     def protocol(self, path):
-        receipts.prepare(path.parent, {"base": "another"})
+        provenance.prepare(path.parent, {"base": "another"})
 
     def workdir_config(self, path):
-        stored = experiment.training_config(path.parent)
-        experiment._check_network(self.config, stored.to_dict(), path.parent)
+        stored = identity.training_config(path.parent)
+        base_model.check_network(self.config, stored.to_dict(), path.parent)
+        experiment.kept_config(str(path.parent))
 
     def history(self, path):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)
-            train._history(path)
+            training._history(path)
 
     def pieces(self, path):
-        files.read_json(path, cells.PIECES)
+        files.read_json(path, records.PIECES)
 
     def record(self, path):
         config = tiny.get_config()
         config.reproduce.methods, config.reproduce.seeds = ("transformer",), (0,)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # it counts as missing, and says so
-            name = cells.cell_name(config, cells.Cell("transformer", "offline"))
+            built = experiment.build(config)
+            name = records.cell_name(built, records.Cell("transformer", "offline"))
             shutil.copy(path, path.parent / f"{name}.json")
-            reproduce.write_report(config, path.parent / "report", path.parent)
+            reproduction.write_report(built, path.parent / "report", path.parent)
+
+    def evaluation(self, path):
+        folds.merged([files.read_json(path, folds.EVALUATION)])
+
+    def best(self, path):
+        return checkpoint.Best(path.parent).restore(self.base)
 
     def outputs(self, path):
-        made = delivery.Delivery.__new__(delivery.Delivery)
-        made._folder, made._wanted = path.parents[1], {"formats": []}
+        made = outputs.Outputs(self.experiment, "online", path.parents[1], outputs.OutputOptions())
         made.is_done(self.clips[0])
 
     def kept_outputs(self, path):
-        made = delivery.Delivery.__new__(delivery.Delivery)
-        made._folder = path.parents[1]
-        return made._outcome(self.clips[0]).before
+        kept = path.parents[1] / "person0.npz"
+        return outcome.read_outcome(self.clips[0], path, kept).before
 
     def boxes(self, path):
-        media.clips([str(self.folder / "person0")], boxes=str(path))
+        media.open_inputs([str(self.folder / "person0")], boxes=str(path))
 
     def labels(self, path):
         labels.read(path, PENN13, "person0", (48, 64), count=4)
 
+    def project(self, path):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            alone = path.suffix in (".slp", ".json")
+            projects.read(path if alone else next(p for p in path.parents if p.name == "project"))
+
     def mmpose(self, path):
-        (h36m._read_json if path.suffix == ".json" else h36m._read_npz)(path)
+        (h36m_files._read_json if path.suffix == ".json" else h36m_files._read_npz)(path)
 
     def poses(self, path):
-        h36m._read_poses(path, 2)
+        h36m_files._read_poses(path, 2)
 
     def penn_cache(self, path):
         return [vars(label) for label in penn._load_labels(path) or []] or None
@@ -203,7 +217,7 @@ def copied(part):
     return write
 
 
-def run_record(house, folder):
+def a_run_record(house, folder):
     """The receipt, of a run whose model is a file."""
     path = copied("results/online/run.json")(house, folder)
     receipt = json.loads(path.read_text())
@@ -236,6 +250,42 @@ def kept_outputs(house, folder):
     text = np.array(json.dumps({**about, "inputs": inputs}))
     files.write_arrays(path, {**arrays, "about": text})
     return path
+
+
+def best(house, folder):
+    fields = house.base.params, house.base.batch_stats, (), house.base.normalisers
+    found = state.TrainState(np.int32(7), *fields)
+    checkpoint.Best(folder).save(found, 55.0)
+    return folder / "best.npz"
+
+
+def project(file, **how):
+    """A labelled project with pictures, and one file of it."""
+
+    def write(house, folder):
+        root = folder / "project"
+        made_projects.deeplabcut(root, recordings=("a",), frames=(3, 10), config=YAML, **how)
+        return root / file
+
+    return write
+
+
+def sleap(house, folder):
+    made_projects.video(folder / "a.mp4")
+    made_projects.sleap(folder / "project.slp", [folder / "a.mp4"])
+    return folder / "project.slp"
+
+
+def coco(house, folder):
+    made_projects.coco(folder / "project")
+    return next((folder / "project").glob("*.json"))
+
+
+def labels_h5(house, folder):
+    index = [f"labeled-data/person0/img{frame:03d}.png" for frame in (0, 2)]
+    table = made_projects.table(index, names=["head", "left_knee"])
+    table.to_hdf(folder / "labels.h5", key="df_with_missing", mode="w")
+    return folder / "labels.h5"
 
 
 def penn_label(house, folder):
@@ -319,6 +369,21 @@ bodyparts,head,head,left_knee,left_knee
 coords,x,y,x,y
 0,10.5,11.5,20.5,21.5
 2,10.5,11.5,20.5,21.5"""
+YAML = """Task: walk
+scorer: me
+multianimalproject: false
+bodyparts: [nose, ear_left, ear_right, tail]
+skeleton:
+- [nose, tail]
+- [ear_left, ear_right]
+video_sets:
+  /videos/a.mp4:
+    crop: 0, 64, 0, 48
+"""
+EVALUATION = {
+    "test_subjects": ["a"], "rows": {"without TTP": {"PCK@0.2": {"mean": 50.0,
+                                                             "per_subject": [50.0, None]}}},
+}  # fmt: skip
 BOXES = "frame,x1,y1,x2,y2,subject\n0,5,5,40,45,person0\n3,6,6,41,46,person0"
 BOXES_JSON = [{"frame": 0, "x1": 5, "y1": 5, "x2": 40, "y2": 45, "subject": "person0"}]
 DONE = {"wanted": {"formats": []}, "origin": "abc", "files": ["person0.csv"]}
@@ -329,7 +394,7 @@ KINDS = {
     "kept model": (copied("people/person0.npz"), House.person, damage.of_archive, True),
     "results": (copied("results/online/person0.npz"), House.result, damage.of_archive, True),
     "unfinished state": (unfinished, House.unfinished, damage.of_archive, True),
-    "run.json": (run_record, House.run_record, damage.of_json, False),
+    "run.json": (a_run_record, House.run_record, damage.of_json, False),
     "protocol.json": (copied("results/online/protocol.json"), House.protocol,
                       damage.of_json, False),
     "config.json": (copied("config.json"), House.workdir_config, damage.of_json, False),
@@ -340,6 +405,17 @@ KINDS = {
     "run record": (written("record.json", RECORD), House.record, damage.of_json, False),
     "outputs": (written("delivery/person0.json", DONE), House.outputs, damage.of_json, False),
     "kept outputs": (kept_outputs, House.kept_outputs, damage.of_archive, True),
+    "evaluation.json": (written("evaluation.json", EVALUATION), House.evaluation,
+                        damage.of_json, False),
+    "best model": (best, House.best, damage.of_archive, True),
+    "DeepLabCut .csv": (project("labeled-data/a/CollectedData_me.csv"), House.project,
+                        damage.of_table, False),
+    "DeepLabCut .h5": (project("labeled-data/a/CollectedData_me.h5", kinds=("h5",)),
+                       House.project, None, False),
+    "config.yaml": (project("config.yaml"), House.project, damage.of_table, False),
+    "SLEAP .slp": (sleap, House.project, None, False),
+    "COCO project": (coco, House.project, damage.of_json, False),
+    "labels.h5": (labels_h5, House.labels, None, False),
     "boxes.csv": (written("boxes.csv", BOXES), House.boxes, damage.of_table, False),
     "boxes.json": (written("boxes.json", BOXES_JSON), House.boxes, damage.of_json, False),
     "labels.csv": (written("labels.csv", DLC), House.labels, damage.of_table, False),

@@ -201,6 +201,9 @@ def _quiet_threads() -> None:
     sys.unraisablehook = show
 
 
+BEST_REMEDY = "delete it, which leaves the last checkpoint, or train again"
+
+
 class Best:
     """The model that scored best on validation subjects so far, one file beside the checkpoints."""
 
@@ -219,15 +222,14 @@ class Best:
         Raises ValueError for one that is damaged or of another network than the template.
         """
         try:
-            found = read_arrays(self._path)
+            found = read_arrays(self._path, {"step": ("i", 0), "score": ("f", 0)}, BEST_REMEDY)
         except FileNotFoundError:
             return None
-        except DAMAGED as error:
-            raise ValueError(f"{self._path} can't be read: train again.") from error
         step, score = int(found.pop("step")), float(found.pop("score"))
         wanted = _by_path(template)
         if {k: v.shape for k, v in wanted.items()} != {k: v.shape for k, v in found.items()}:
             raise ValueError(f"{self._path} is not of the network that the config describes.")
+        claims.check_numbers(found, self._path, BEST_REMEDY)
         structure = jax.tree.structure(template)
         return structure.unflatten(found[path] for path in wanted), step, score
 

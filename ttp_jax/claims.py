@@ -15,15 +15,15 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
-from ttp_jax import ranges
-from ttp_jax.files import Damaged, unlike
+from ttp_jax import ranges, skeletons
+from ttp_jax.files import Damaged, reason_of, unlike
 from ttp_jax.models import pose
-from ttp_jax.skeletons import SKELETONS
 
 REMEDY = "get the file again, or write it anew with `export`"
 # Fields that a model can't be used without; the others have defaults.
 NEEDED = {
     "data": {"skeleton": str},
+    "skeleton?": dict,
     "model": {"method": str, "image_size": int, "color_order": str},
     "loss": {"features": str, "levels": int},
     "ttp": dict.fromkeys(
@@ -48,15 +48,17 @@ def check_settings(config: Any, about: Any, where: str | os.PathLike) -> None:
       about: likewise.
       where: the file, for messages.
 
-    Raises Damaged (a ValueError) where a part is missing or of another type; ValueError naming the
-    file and the field where a value is out of its range.
+    Raises Damaged (a ValueError) where a part is missing or of another type, ValueError where a
+    value is out of its range; both name the file and the field.
     """
     for value, like, name in ((config, NEEDED, "config"), (about, ABOUT, "about")):
         if wrong := unlike(value, like, name):
             raise Damaged(where, wrong, REMEDY)
     ranges.check(config, f"{where}: config")
-    if (name := config["data"]["skeleton"]) not in SKELETONS:
-        raise ValueError(f"{where} has joints of {name!r}, expected one of {', '.join(SKELETONS)}.")
+    try:
+        skeletons.of_config(config)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
 
 
 def check_arrays(
@@ -67,8 +69,11 @@ def check_arrays(
     Raises Damaged naming the file and the first array that is missing, left over, of another shape
     or not finite.
     """
-    fields = json.dumps([config["model"], SKELETONS[config["data"]["skeleton"]].size])
-    wanted = {**shapes_of(fields), "normalisers": (config["loss"]["levels"] + 1,)}
+    fields = json.dumps([config["model"], skeletons.of_config(config).size, config["loss"]])
+    try:
+        wanted = {**shapes_of(fields), "normalisers": (config["loss"]["levels"] + 1,)}
+    except (KeyError, TypeError, ValueError) as error:  # fields that don't go together
+        raise Damaged(where, f"no network by its settings: {reason_of(error)}", REMEDY) from error
     found = {f"params/{path}": value for path, value in params.items()}
     found |= {f"batch_stats/{path}": value for path, value in stats.items()}
     found["normalisers"] = normalisers
@@ -119,10 +124,11 @@ def _check_shapes(
 def shapes_of(fields: str) -> dict[str, tuple[int, ...]]:
     """Shapes of a network's parameters and statistics by path ("params/encoder/conv1/kernel").
 
-    `fields` is the JSON of [fields of config.model, number of joints], so that it can be a key.
+    `fields` is the JSON of [fields of config.model, number of joints, fields of config.loss], so
+    that it can be a key.
     """
-    model, joints = json.loads(fields)
-    net = pose.from_config(model, joints)
+    model, joints, loss = json.loads(fields)
+    net = pose.from_config(model, joints, loss=loss)
     picture = jax.ShapeDtypeStruct((1, model["image_size"], model["image_size"], 3), jnp.float32)
 
     def init(target, source):

@@ -1,6 +1,5 @@
 """COCO's keypoint annotations (CVAT, Label Studio, COCO itself): one .json, pictures beside it."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,6 +9,7 @@ import numpy as np
 from data_pipelines.clips import DataError, read_text
 from data_pipelines.projects import assemble, files, names
 from data_pipelines.projects.records import Options, Project, Recording, Row, Sheet, chosen
+from ttp_jax.files import Damaged, parse_json
 
 FIELDS = {"person_id": True, "track_id": False}  # and whether one means the same in all folders
 WRONG = (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError)
@@ -94,9 +94,11 @@ def _open(path: Path) -> _File:
     """Parse a file, and check that its parts refer to each other."""
     text = read_text(path)
     try:
-        content = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path} is no JSON, or cut off ({error}): export it again.") from error
+        content = parse_json(text, path)
+    except Damaged as error:
+        raise DataError(
+            f"{path} is no JSON, or cut off ({error.reason}): export it again."
+        ) from error
     try:
         images = content["images"]
         names = {image["id"]: str(image["file_name"]) for image in images}

@@ -135,6 +135,8 @@ def _array(data: Any) -> np.ndarray:
     """A data set as an array; refuses Python objects and sizes that no table has."""
     if h5py.check_vlen_dtype(data.dtype) is not None or data.dtype.hasobject:
         raise ValueError(f"{data.name} holds pickled Python objects, which are never opened")
+    if data.external or data.is_virtual:
+        raise ValueError(f"{data.name} lies in another file")
     if data.size is None or data.size > MOST_CELLS:
         raise ValueError(f"{data.name} claims {data.size} cells")
     return data[()]

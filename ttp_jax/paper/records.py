@@ -45,7 +45,6 @@ CELL = (
         **{"stranger?": _SCORES, "bottleneck?": _ERRORS},
     },
 )
-POINTS = "points"  # the scenario that predicts nobody: what the keypoints are worth
 
 
 @dataclasses.dataclass(frozen=True)

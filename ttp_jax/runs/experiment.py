@@ -10,7 +10,7 @@ import optax
 from ml_collections import ConfigDict, FrozenConfigDict
 
 from configs import common
-from ttp_jax import checkpoint, skeletons, state, tasks, ttp
+from ttp_jax import checkpoint, ranges, skeletons, state, tasks, ttp
 from ttp_jax.files import read_json
 from ttp_jax.models import pose, vgg
 from ttp_jax.models.pose import PoseNet
@@ -180,11 +180,14 @@ def kept_config(base: str) -> dict[str, Any]:
     path = model_path(base)
     if not path.is_dir():
         return tuples(checkpoint.read_model(path).config)
-    stored = read_json(path / "config.json")
+    like = {"data": {"skeleton": str, "source": str, "boxes": str}, "train": {"precision": str}}
+    like |= dict.fromkeys(("model", "loss", "ttp"), dict)
+    stored = read_json(path / "config.json", like)
     if stored is None:
         raise FileNotFoundError(
             f"{path} holds no training: name its --workdir, or a file that `export` wrote."
         )
+    ranges.check(stored, f"{path / 'config.json'}: config")
     return needed(tuples(stored))
 
 

@@ -12,6 +12,8 @@ from ttp_jax.runs.experiment import Experiment
 from ttp_jax.runs.process import say
 
 BEFORE = "without TTP"
+# What evaluation.json holds at least, a pattern of `files.read_json`: by row, then by measure.
+EVALUATION = {"test_subjects": [str], "rows": {str: {str: {"mean": float}}}}
 
 
 def run(
@@ -29,7 +31,9 @@ def run(
         say(f"\nfold {fold + 1} of {count}")
         if code := one(experiment.changed({"data.fold": fold}), workdir / f"fold{fold}"):
             return code
-    report = merged(read_json(workdir / f"fold{fold}" / "evaluation.json") for fold in range(count))
+    report = merged(
+        read_json(workdir / f"fold{fold}" / "evaluation.json", EVALUATION) for fold in range(count)
+    )
     write_json(workdir / "folds.json", report)
     say(f"\nAll {len(report['test_subjects'])} subjects, each by a model that never saw it:")
     for line in table(report):
