@@ -113,8 +113,8 @@ def cell_name(experiment: Experiment, cell: Cell) -> str:
     own = experiment_of(experiment, cell).config
     parts: dict = {"model": model_name(experiment, cell), "cell": cell.title}
     parts |= {"eval": own.eval.pixels}
-    later = ("scale_joints", "thresholds", "distances")
-    parts |= identity.identifying("eval", {name: own.eval[name] for name in later})
+    elsewhere = ("pixels", "probe_frames", "pictures")  # a part of its own, or of none
+    parts |= identity.identifying("eval", own.eval, elsewhere)
     parts |= identity.identifying("model", {"decode": own.model.decode})
     where = ("root", "tfds", "workers")
     parts["data"] = identity.identifying("data", own.data, where)

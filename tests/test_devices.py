@@ -1,0 +1,122 @@
+"""Subjects over four devices, by every strategy, get what they get on one."""
+
+import os
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+import small_net
+import small_run
+
+from data_pipelines.clips import Clip, FrameError
+from ttp_jax.models.encoders import resnet
+from ttp_jax.runs import strategy
+from ttp_jax.runs.batch import Runner
+from ttp_jax.runs.experiment import build
+from ttp_jax.runs.strategy import Strategy
+
+DEVICES = 4
+LENGTHS = (9, 12, 10, 14, 11, 9)  # of the subjects: more than the devices, and no multiple
+# Two chunks of frames each; all subjects remember as many, or they were in groups of their own.
+MEMORY = 8
+RATE = 1e-3
+
+
+def made(together):
+    """A network whose heatmaps have clear peaks, and so many subjects a device in a call."""
+    config = small_run.get_config()
+    config.model.depth, config.model.upsamplings = 18, 1
+    config.ttp.memory, config.ttp.together, config.ttp.learning_rate = MEMORY, together, RATE
+    return build(config)
+
+
+def people():
+    """Subjects of several lengths, one of which has a frame that can't be read."""
+    clips = []
+    for number, length in enumerate(LENGTHS):
+        pictures = small_net.pictures(length, seed=number, height=40, width=48)
+
+        def read(index, pictures=pictures, lost=5 if number == 2 else None):
+            if index == lost:
+                raise FrameError(f"frame {index} can't be read")
+            return pictures[index]
+
+        boxes = np.tile(np.float32([3, 2, 40, 36]), (length, 1))
+        clips.append(Clip(f"p{number}", f"p{number}", "test", length, read, boxes))
+    return clips
+
+
+def run_all(scenario):
+    """In a process with four devices: compare every strategy on all of them with solo runs."""
+    assert jax.local_device_count() == DEVICES
+    resnet.STAGES[18] = (1, 1, 0, 0)
+    base = small_net.base(made(1).net, levels=0)
+    solo = Runner(made(1), base, scenario)
+    alone = {clip.name: solo.one(clip) for clip in people()}
+    for how in ("map", "vmap", "chunks"):
+        runner = Runner(made(2), base, scenario, strategy=Strategy(how, DEVICES))
+        groups, run = [], runner._run
+
+        def note(group, *rest, groups=groups, run=run):
+            groups.append(len(group))
+            return run(group, *rest)
+
+        runner._run = note
+        found = {clip.name: result for clip, result in runner.many(people())}
+        assert groups == [len(LENGTHS)], groups  # all at the same time
+        for name, one in alone.items():
+            compare(found[name], one, f"{scenario}, {how}, {name}")
+        print(f"{how} on {DEVICES} devices equals one", flush=True)
+
+
+def compare(found, one, what):
+    assert not isinstance(found, Exception), f"{what}: {found}"
+    assert found.inputs == one.inputs and int(found.adaptation.step) == int(one.adaptation.step)
+    np.testing.assert_allclose(found.joints, one.joints, atol=1e-2, err_msg=what)
+    # The gradient of a bias before a softmax is rounding, which Adam makes whole steps of.
+    noise = 2 * len(found.frames) * RATE
+    np.testing.assert_allclose(found.peaks, one.peaks, atol=noise, err_msg=what)
+    for path, change in one.adaptation.delta.items():
+        atol = noise if path == "self_head/bias" else 1e-4
+        mine = np.asarray(found.adaptation.delta[path])
+        np.testing.assert_allclose(mine, change, atol=atol, err_msg=f"{what}, {path}")
+
+
+@pytest.mark.parametrize(
+    "scenario",
+    [
+        "none",
+        pytest.param("online", marks=pytest.mark.slow),
+        pytest.param("offline", marks=pytest.mark.slow),
+    ],
+)
+def test_four_devices_by_every_strategy_equal_one(scenario):
+    flags = f"--xla_force_host_platform_device_count={DEVICES} --xla_backend_optimization_level=0"
+    environment = {
+        **os.environ,
+        "XLA_FLAGS": flags,
+        "JAX_PLATFORMS": "cpu",
+        "PYTHONPATH": os.pathsep.join(["tests", *filter(None, sys.path)]),
+    }
+    code = f"import test_devices; test_devices.run_all({scenario!r})"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=small_run.ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=840,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("on 4 devices equals one") == 3
+
+
+def test_as_many_devices_as_there_are_can_be_asked_for():
+    there = jax.local_device_count()
+    assert strategy.strategy(None, None) == Strategy("auto", 1)
+    assert strategy.strategy("vmap", "all") == Strategy("vmap", there)
+    for wrong in ("0", "-1", "some", str(there + 1)):
+        with pytest.raises(ValueError, match=f"--devices={wrong}: this machine has {there}"):
+            strategy.strategy(None, wrong)
