@@ -20,6 +20,7 @@ from benchmarks import data, machine, ours, report, speed, theirs, works
 from configs import h36m, tiny
 from data_pipelines import layouts, penn, pipeline, synthetic
 from ttp_jax import geometry, ttp
+from ttp_jax.models import pose
 from ttp_jax.models.encoders import resnet
 from ttp_jax.models.pose import PoseNet
 from ttp_jax.skeletons import SKELETONS
@@ -106,10 +107,8 @@ def test_importing_it_loads_no_tensorflow():
 @pytest.mark.parametrize("size, config", [(cases.TINY, tiny), (cases.R18, h36m)])
 def test_the_sizes_are_the_configs(size, config):
     c = config.get_config()
-    own = ("init", "image_size", "color_order")
-    fields = {name: value for name, value in c.model.items() if name not in own}
     joints = SKELETONS[c.data.skeleton].size
-    assert PoseNet(**size.network) == PoseNet(num_joints=joints, **fields)
+    assert PoseNet(**size.network) == pose.from_config(c.model, joints)
     assert (size.image_size, size.levels) == (c.model.image_size, c.loss.levels)
     assert (size.train_batch, size.ttp_batch) == (c.train.batch_size, c.ttp.batch_size)
     assert size.vgg_width == 64

@@ -30,7 +30,7 @@ def test_the_paper_s_settings(name):
     assert c.model.decode == "quarter" and c.model.num_maps == 30
 
 
-def test_own_videos_are_found_fitted_and_partly_held_out():
+def test_own_videos_are_found_and_partly_held_out():
     c = importlib.import_module("configs.own").get_config()
-    assert (c.data.boxes, c.data.fit, c.ttp.held_out) == ("moving", True, 10)
+    assert (c.data.boxes, c.data.fit, c.ttp.held_out) == ("moving", False, 10)
     assert c.data.source == "media" and c.base == "shipped"

@@ -389,7 +389,7 @@ def test_a_model_goes_with_the_features_that_its_normalisers_are_of(tmp_path, fi
 
 def test_a_damaged_model_file_says_so(tmp_path):
     (tmp_path / "bad.npz").write_bytes(b"PK\x03\x04 nothing")
-    with pytest.raises(ValueError, match=r"bad\.npz is no whole model file"):
+    with pytest.raises(ValueError, match=r"bad\.npz is damaged"):
         read_model(tmp_path / "bad.npz")
     with pytest.raises(FileNotFoundError, match="isn't there"):
         read_model(tmp_path / "none.npz")

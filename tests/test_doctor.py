@@ -114,7 +114,7 @@ def test_models_that_come_along_are_listed(tmp_path, monkeypatch):
     assert doctor.pretrained() == ("ok", f"people.npz in {tmp_path}")
     (tmp_path / "people.npz").write_bytes(SHIPPED.read_bytes()[:1000])
     mark, text = doctor.pretrained()
-    assert mark == "PROBLEM" and "people.npz is no whole model file" in text
+    assert mark == "PROBLEM" and "people.npz is damaged" in text
 
 
 def test_blazepose_is_told_where_it_was_fetched(tmp_path, monkeypatch):

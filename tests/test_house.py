@@ -16,7 +16,6 @@ MODULE, CLASS, FUNCTION = 450, 200, 60  # lines at most
 # Larger for now, at most so large: these are being split.
 ALLOWED = {
     "data_pipelines/pipeline.py train_pairs": 81,
-    "ttp_jax/skeletons.py": 475,
 }
 
 

@@ -361,10 +361,27 @@ def test_a_model_that_comes_along_needs_no_training(tmp_path, monkeypatch):
         running.base_of(made.changed({"train.batch_size": 99}), cell, tmp_path)
 
 
+MADE = {
+    "seconds": 1.0,
+    "date": "2026-11-22",
+    "commit": None,
+    "machine": {"device": "cpu: cpu", "cores": 2},
+}
+
+
+def whole_cell(people, by_frame):
+    """All that a cell's file must hold."""
+    scores = {"PCK@0.2": {"mean": 1.0, "per_subject": [1.0] * len(people)}}
+    cost = {"frames": 1, "seconds_per_frame": 1.0, "memory_mib": 1.0}
+    names = {"cell": "transformer-seed0-none", "seed": 0, "people": people, "by_frame": by_frame}
+    return {**MADE, **names, **cost, "scores": scores, "smoothed": scores}
+
+
 def test_a_training_whose_model_is_elsewhere_is_not_run_anew_among_its_cells(tmp_path):
     made, cell = of(rendered), Cell("baseline", "none")
     name = f"training-{records.model_name(made, cell)}"
-    records.write(tmp_path, name, {"pieces": [{"to": 12000}], "seconds": 1.0})
+    piece = {"from": 0, "to": 12000, **MADE}
+    records.write(tmp_path, name, {"cell": name, "pieces": [piece], "seconds": 1.0})
     with pytest.raises(ValueError, match=f"cells of the training {name.removeprefix('training-')}"):
         running.train_model(made, cell, tmp_path / "work", tmp_path, 0.0)
 
@@ -381,13 +398,13 @@ def test_a_cell_that_fails_is_named_and_the_others_run(tmp_path, capsys):
     assert not records.missing(made, wanted[1:], tmp_path / "cells")
     # Finished cells of other people are no neighbours of new ones.
     kept = tmp_path / "cells" / f"{records.cell_name(made, Cell('transformer', 'none'))}.json"
-    kept.write_text(json.dumps({"people": ["somebody"]}))
+    kept.write_text(json.dumps(whole_cell(["somebody"], [[1.0]])))
     with pytest.raises(ValueError, match="cells of 1 people, the data now has 3"):
         running.check_people(made, Cell("transformer", "online"), tmp_path / "cells")
 
 
 def test_a_cell_is_read_as_written_and_has_a_list_of_numbers_on_a_line(tmp_path):
-    cell = {"by_frame": [[1.5, None], [2, 3]], "people": ["a [1   2]", "b"], "none": [], "seed": 0}
+    cell = {**whole_cell(["a [1   2]", "b"], [[1.5, None], [2, 3]]), "none": []}
     records.write(tmp_path, "cell", cell)
     assert records.read(tmp_path, "cell") == cell
     lines = [line.strip() for line in (tmp_path / "cell.json").read_text().splitlines()]

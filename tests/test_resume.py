@@ -100,23 +100,24 @@ def check_kills(untouched, tmp_path, scenario, kills):
 def test_a_stop_keeps_the_state_at_once(untouched, tmp_path, monkeypatch, capsys):
     """Also where states are kept once an hour only."""
     folder, _ = untouched
-    config, load = config_for(folder / "people/person1"), sources.load_clips
+    config, load = config_for(folder / "people/person1"), sources.open_own
     config.ttp.save_minutes = 60.0
     for name in ("stopped", "whole"):
         shutil.copytree(folder / "work", tmp_path / name)
 
     def load_and_stop(*args):
-        (clip,) = load(*args)
+        opened = load(*args)
+        (clip,) = opened.clips
 
         def read(index):
             if index == 20:
                 signal.raise_signal(signal.SIGTERM)
             return clip.read(index)
 
-        return [dataclasses.replace(clip, read=read)]
+        return opened._replace(clips=[dataclasses.replace(clip, read=read)])
 
     with monkeypatch.context() as patch:
-        patch.setattr(sources, "load_clips", load_and_stop)
+        patch.setattr(sources, "open_own", load_and_stop)
         code = run(config, tmp_path / "stopped")
     assert code == STOPPED
     results = [tmp_path / name / "results/online" for name in ("stopped", "whole")]

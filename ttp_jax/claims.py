@@ -91,15 +91,20 @@ def check_delta(delta: Flat, params: Any, where: str | os.PathLike, remedy: str)
     _check_shapes(delta, {path: own[path] for path in delta if path in own}, where, remedy)
 
 
-def check_numbers(found: Flat, where: str | os.PathLike, remedy: str) -> None:
-    """Raise Damaged naming the first array that can't be a model's: NaN, infinity, text."""
+def check_numbers(
+    found: Flat, where: str | os.PathLike, remedy: str, *, differences: bool = False
+) -> None:
+    """Raise Damaged naming the first array that can't be a model's: NaN, infinity, text.
+
+    With `differences` they are added to a model's: a variance may become smaller.
+    """
     for path, value in found.items():
         wrong = None
         if value.dtype.kind != "f":
             wrong = f"{path} is {value.dtype}"
         elif not np.isfinite(value).all():
             wrong = f"{path} holds NaN or infinity"
-        elif path.endswith("/var") and np.min(value, initial=0) < 0:
+        elif not differences and path.endswith("/var") and np.min(value, initial=0) < 0:
             wrong = f"{path} holds negative variances"
         if wrong:
             raise Damaged(where, wrong, remedy)

@@ -137,7 +137,7 @@ def read(path: pathlib.Path, base: str | None = None, params: Any = None) -> Per
         delta = unpack(packed)
     except (TypeError, ValueError) as error:
         raise Damaged(path, str(error), REMEDY) from error
-    claims.check_numbers(delta, path, REMEDY)
+    claims.check_numbers(delta, path, REMEDY, differences=True)
     if base is not None and about["base"] != base:
         raise ValueError(
             f"{path} was personalized from model {about['base'][:12]}, this one is "

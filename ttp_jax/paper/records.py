@@ -34,14 +34,18 @@ _MADE = {
 PIECES = {"pieces": [{**_MADE, "from": int, "to": int}]}
 _SCORES = {str: {"mean": float, "per_subject": [(float, None)]}}
 _ERRORS = {str: {"own": float, "other": float, "copy": float}}
-_RUN = {**_MADE, "cell": str, "seed": int, "base": (str, None)}
+_RUN = {**_MADE, "cell": str, "seed": int, "base?": (str, None)}
 CELL = (
     {**PIECES, "cell": str, "seconds": float},
     {**_RUN, "bottleneck": _ERRORS, "readout": {str: {"error": float, "mean_pose_error": float}}},
     {
         **_RUN,
         **{"people": [str], "frames": int, "seconds_per_frame": float, "memory_mib": float},
-        **{"scores": _SCORES, "smoothed": _SCORES, "by_frame": [[(float, None)]]},
+        **{
+            "scores": _SCORES,
+            "smoothed": _SCORES,
+            "by_frame": ([(float, None)], [[(float, None)]]),
+        },
         **{"stranger?": _SCORES, "bottleneck?": _ERRORS},
     },
 )
@@ -145,7 +149,9 @@ def _is_whole(cell: dict) -> bool:
     parts = [cell[part] for part in ("scores", "smoothed", "stranger") if part in cell]
     lengths = {len(score["per_subject"]) for part in parts for score in part.values()}
     same = all(part.keys() == parts[0].keys() for part in parts) and len(parts[0]) > 0
-    return same and lengths | {len(cell["by_frame"])} == {len(cell["people"])}
+    if all(isinstance(row, list) for row in cell["by_frame"]):  # the first had means over people
+        lengths.add(len(cell["by_frame"]))
+    return same and lengths == {len(cell["people"])}
 
 
 def write(folder: pathlib.Path, name: str, cell: dict) -> None:

@@ -193,6 +193,7 @@ def kept_config(base: str) -> dict[str, Any]:
 
 def needed(config: Mapping[str, Any]) -> dict[str, Any]:
     """Of an experiment's fields those that its model can't be used without."""
+    config = config.to_dict() if isinstance(config, ConfigDict) else config
     own = {"skeleton": config["skeleton"]} if config.get("skeleton") else {}
     return {
         **own,
