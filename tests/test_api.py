@@ -367,10 +367,10 @@ def test_a_file_that_is_no_model_is_named(tmp_path, path):
         ttp_jax.load(tmp_path / "nothing.npz")
     damaged = tmp_path / "damaged.npz"
     damaged.write_bytes(path.read_bytes()[:-2000])
-    with pytest.raises(ValueError, match="damaged.npz is no whole model file"):
+    with pytest.raises(ValueError, match="damaged.npz is damaged"):
         ttp_jax.load(damaged)
     foreign = export.needed(config_of())
     foreign["data"]["skeleton"] = "dog20"
     write_model(tmp_path / "dog.npz", ModelFile(ttp_jax.load(path).base, foreign, {}))
-    with pytest.raises(ValueError, match="dog.npz has joints of 'dog20', expected one of penn13"):
+    with pytest.raises(ValueError, match="dog.npz.* is 'dog20', expected one of ..penn13"):
         ttp_jax.load(tmp_path / "dog.npz")

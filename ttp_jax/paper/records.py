@@ -24,7 +24,7 @@ from ttp_jax.runs.experiment import Experiment
 
 WITHOUT_MODEL = ("mean pose", "untrained")  # scenarios that need no training
 POINTS = "points"  # the scenario that predicts nobody: what the keypoints are worth
-# What files hold at least, as patterns of `files.read_json`: where and when, trainings, the others.
+# What files hold at least, patterns of `files.read_json`: where and when, trainings, the others.
 _MADE = {
     "seconds": float,
     "date": str,

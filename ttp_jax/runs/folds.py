@@ -13,7 +13,9 @@ from ttp_jax.runs.process import say
 
 BEFORE = "without TTP"
 # What evaluation.json holds at least, a pattern of `files.read_json`: by row, then by measure.
-EVALUATION = {"test_subjects": [str], "rows": {str: {str: {"mean": float}}}}
+_MEASURE = {"mean": float, "per_subject": [(float, None)]}
+_GAIN = {"mean": float, "standard_error": (float, None)}
+EVALUATION = {"test_subjects": [str], "rows": {str: {str: (_GAIN, _MEASURE)}}}
 
 
 def run(
@@ -65,7 +67,12 @@ def merged(reports: Iterable[dict | None]) -> dict:
 
 def _joined(reports: list[dict], name: str, measure: str) -> dict:
     """One measure of one row over the subjects of all folds."""
-    each = [value for r in reports for value in r["rows"][name][measure]["per_subject"]]
+    parts = [report["rows"][name].get(measure, {}).get("per_subject") for report in reports]
+    if any(part is None for part in parts):
+        raise clips_lib.DataError(
+            f"a fold's evaluation.json has no {measure} of {name!r}: delete it, and run again."
+        )
+    each = [value for part in parts if part is not None for value in part]
     return {"mean": float(np.nanmean(np.array(each, float))), "per_subject": each}
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from configs import common
 from data_pipelines.rendered import renderer
-from ttp_jax import ranges, state
+from ttp_jax import ranges, skeletons, state
 from ttp_jax.checkpoint import fingerprint
 from ttp_jax.files import read_json, write_json
 from ttp_jax.runs.experiment import Config, tuples
@@ -158,7 +158,12 @@ def training_config(workdir: str | pathlib.Path) -> Config | None:
     """The config that the model under `workdir` was trained with; None where it wasn't kept."""
     path = pathlib.Path(workdir) / "config.json"
     stored = read_json(path, dict)
-    return None if stored is None else stored_config(stored, path)
+    if stored is None:
+        return None
+    config = stored_config(stored, path)
+    if not config.skeleton and config.data.skeleton not in skeletons.SKELETONS:
+        raise ValueError(f"{path} names no known skeleton ({config.data.skeleton!r}): train again.")
+    return config
 
 
 def save_config(config: Config, workdir: pathlib.Path) -> None:
