@@ -7,6 +7,7 @@ in `data_pipelines.people.detections`.
 import functools
 import pathlib
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +16,7 @@ from ttp_jax import fetch
 from ttp_jax.models.encoders import graph
 
 SIZE = 224  # pixels of the (square) input
-See = Callable[[jax.Array], tuple[jax.Array, jax.Array]]
+See = Callable[[Any], tuple[jax.Array, jax.Array]]
 
 
 def path() -> pathlib.Path:
@@ -44,7 +45,7 @@ def load(file: pathlib.Path | None = None) -> See:
 
     @jax.jit
     def see(params, pictures):
-        found = module.apply({"params": params}, pictures.astype(jnp.float32) / 127.5 - 1)
+        found: Any = module.apply({"params": params}, pictures.astype(jnp.float32) / 127.5 - 1)
         values, logits = sorted(found, key=lambda array: -array.shape[-1])
         return values, logits[..., 0]
 
