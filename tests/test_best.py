@@ -12,7 +12,7 @@ from ttp_jax.state import Base, Stage, TrainState
 
 
 def state(step, value=0.0):
-    params = {"head": {"kernel": jnp.full((2, 3), value)}}
+    params = {"head": {"kernel": jnp.full((2, 3), float(value))}}
     return TrainState(jnp.asarray(step), params, {}, (), jnp.ones(2))
 
 

@@ -75,7 +75,7 @@ def test_a_model_comes_back_as_it_was_written(tmp_path, parts):
         ("loss.levels", 2, r"normalisers is \(1,\), the network's is \(3,\)"),
         ("train.precision", "float8", "config.train.precision is 'float8'"),
         ("data.skeleton", ["penn13"], r"config.data.skeleton is \['penn13'\]"),
-        ("data.skeleton", "centaur", "has joints of 'centaur', expected one of"),
+        ("data.skeleton", "centaur", "is 'centaur', expected one of"),
     ],
 )
 def test_what_a_file_claims_is_checked_by_name(tmp_path, parts, name, value, words):

@@ -234,7 +234,9 @@ def from_config(
     """
     dtypes = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
     if fields["method"] not in METHODS:
-        raise ValueError(f"config.model.method must be one of {tuple(METHODS)}.")
+        raise ValueError(
+            f"config.model.method is {fields['method']!r}, expected one of {tuple(METHODS)}."
+        )
     if precision not in dtypes:
         raise ValueError(f"config.train.precision must be one of {tuple(dtypes)}.")
     # JSON has lists where flax modules, which are hashed, need tuples.

@@ -111,10 +111,17 @@ class Experiment:
         return own
 
     def changed(self, changes: dict[str, Any]) -> "Experiment":
-        """The experiment with other values of some fields: {"ttp.iterations": 2}."""
+        """The experiment with other values of some fields: {"ttp.iterations": 2}.
+
+        Raises AttributeError for a field that it doesn't have.
+        """
         config = thawed(self.config)
-        with config.unlocked():
-            config.update_from_flattened_dict(changes)
+        for name, value in changes.items():
+            *path, field = name.split(".")
+            part = functools.reduce(getattr, path, config)
+            getattr(part, field)  # raises for an unknown one
+            with part.unlocked(), part.ignore_type():
+                part[field] = value
         return build(config)
 
     def with_data(self, data: Any) -> "Experiment":

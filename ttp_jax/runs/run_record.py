@@ -101,6 +101,7 @@ def _subject(folder: pathlib.Path, name: str, old: dict, run: dict, now: Now) ->
     if old.get("outputs") != outputs:
         old = {}  # of earlier results: a kill came between those on disk and their record
     new = name in now.seconds or not old
+    warnings = now.warnings.get(name, old.get("warnings", []))
     return {
         "frames": len(stored["joints"]),
         "seconds": now.seconds.get(name, old.get("seconds")),
@@ -108,5 +109,5 @@ def _subject(folder: pathlib.Path, name: str, old: dict, run: dict, now: Now) ->
         "made_with": run["made_with"] if new else old["made_with"],
         "inputs": str(stored["inputs"]),
         "outputs": outputs,
-        "warnings": now.warnings.get(name, old.get("warnings", [])),
+        **({"warnings": warnings} if warnings else {}),
     }
