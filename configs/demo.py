@@ -1,7 +1,7 @@
 """The model that comes with the project on eight rendered people it has never seen.
 
 Command:   ./run.sh   (personalize online and offline, evaluate)
-Takes:     about five minutes on two CPU cores; `./run.sh --train` trains a model first.
+Takes:     about three minutes on two CPU cores; `./run.sh --train` trains a model first.
 """
 
 from configs import rendered
