@@ -144,7 +144,7 @@ def get_config() -> Any:
     c.ttp.method = "ttp"
     c.ttp.bn_weight = 0.5  # "bn", "entropy": share of the subject's batch statistics, 0 to 1
     c.ttp.confidence = 0.3  # "entropy", "teacher": joints of lower heatmap peaks don't count
-    c.ttp.teacher_decay = 0.99  # "teacher": share of the averaged model kept at an update
+    c.ttp.teacher_decay = 0.97  # "teacher": share of the averaged model kept at an update
     c.ttp.iterations = 1  # updates per frame
     c.ttp.batch_size = 32
     c.ttp.learning_rate = 1e-4

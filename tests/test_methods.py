@@ -239,14 +239,12 @@ def test_affines_between_crops_are_affines_between_their_maps(half_pixel):
 # --- The teacher ---------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def taught(shallow):
+@pytest.fixture(scope="module", params=["quarter", "centroid"])
+def taught(shallow, request):
     """Three updates of a student: tools, base, the crops, and the states in their order."""
-    net = small_net.model(method="baseline")
-    base, tools = (
-        small_net.base(net),
-        ttp.tools(net, settings("teacher", teacher_decay=0.8, batch_size=5)),
-    )
+    net = small_net.model(method="baseline", decode=request.param)
+    chosen = settings("teacher", teacher_decay=0.8, batch_size=5)
+    base, tools = small_net.base(net), ttp.tools(net, chosen)
     past = ttp.watch(
         ttp.start(base, KEY, tools=tools, capacity=T, shape=(HEIGHT, WIDTH)), frames()
     ).memory
@@ -269,7 +267,7 @@ def test_the_teacher_is_the_running_mean_of_the_student(taught):
 
 
 def test_the_student_s_loss_equals_the_plain_version(taught):
-    """Flip-averaged maps of the teacher, moved by OpenCV, weighted by confidence."""
+    """Flip-averaged maps; Gaussians at their joints, or of logits the maps moved by OpenCV."""
     tools, base, drawn, states = taught
     before, after = states[1:3]
     see = jax.jit(lambda delta, x: tools.model.apply(state.adapted(base, delta), x).heatmaps)
@@ -281,18 +279,48 @@ def test_the_student_s_loss_equals_the_plain_version(taught):
     got = np.asarray(see(before.delta, drawn.moved))
     assert drawn.flipped.any() and not drawn.flipped.all()
     order, squares, size = tools.settings.flip_order, [], plain.shape[1]
+    ys, xs = np.mgrid[:size, :size]
+    of_logits = tools.model.decode == "centroid"
     for b in range(len(plain)):
         mean = np.zeros((size, size, 4), np.float32)
         for k in range(4):
             for x in range(size):
                 mean[:, x, k] = (plain[b, :, x, k] + other[b, :, size - max(x, 1), order[k]]) / 2
-        affine = np.asarray(drawn.affines[b]) * [1, 1, 0.25]  # four pixels a cell
-        moved = cv2.warpAffine(mean, affine, (size, size))
+        affine = np.asarray(drawn.affines[b], np.float64) * [1, 1, 0.25]  # four pixels a cell
+        points, peaks = heatmaps.decode(jnp.array(mean[None]), tools.model.decode)
+        moved = cv2.warpAffine(1 / (1 + np.exp(-mean)), affine, (size, size))
         for k in range(4):
             source = order[k] if drawn.flipped[b] else k
-            weight = float(np.clip(mean[..., source].max(), 0, 1))
-            squares.append(weight * np.square(got[b, :, :, k] - moved[..., source]))
+            x, y = affine @ np.array([*np.asarray(points[0, source]), 1.0])
+            gaussian = np.exp(-((xs - x) ** 2 + (ys - y) ** 2) / (2 * tools.model.sigma**2))
+            student = 1 / (1 + np.exp(-got[b, :, :, k])) if of_logits else got[b, :, :, k]
+            truth = moved[..., source] if of_logits else gaussian
+            weight = float(np.clip(peaks[0, source], 0, 1))
+            squares.append(weight * np.square(student - truth))
     assert float(after.loss) == pytest.approx(0.5 * np.mean(squares), rel=1e-2)
+
+
+def test_a_student_of_cross_entropy_learns_the_joints_inside_alone():
+    rng = np.random.default_rng(0)
+    logits = jnp.array(rng.normal(size=(1, 8, 8, 3)), jnp.float32)
+    points = jnp.array([[[2.0, 3.0], [9.0, 4.0], [5.5, 1.25]]])  # the second lies outside
+    output = types.SimpleNamespace(heatmaps=jnp.exp(logits), logits=logits)
+    model = types.SimpleNamespace(sigma=1.5, decode="parabola")
+    said = methods.Taught(points, logits, jnp.ones((1, 3)))
+    weights = jnp.array([[0.8, 1.0, 0.4]])
+    tools = ttp.Tools(model, None, settings("teacher"))
+    loss = methods._student_loss(output, said, weights, tools)
+    ys, xs = np.mgrid[:8, :8]
+    each = []
+    for k in range(3):
+        x, y = np.asarray(points[0, k])
+        truth = np.exp(-((xs - x) ** 2 + (ys - y) ** 2) / (2 * 1.5**2))
+        theirs = torch.nn.functional.cross_entropy(
+            torch.tensor(np.asarray(logits[0, ..., k])).reshape(1, -1),
+            torch.tensor((truth / truth.sum()).reshape(1, -1), dtype=torch.float32),
+        )
+        each.append(float(theirs))
+    assert float(loss) == pytest.approx((0.8 * each[0] + 0.4 * each[2]) / 1.2, rel=1e-5)
 
 
 def test_joints_that_the_teacher_is_unsure_of_teach_nothing(taught):
@@ -328,16 +356,17 @@ def test_targets_lie_where_the_joints_are_in_the_moved_crops(half_pixel):
     chosen = settings("teacher", batch_size=16)._replace(flip_order=(0, 1))  # colours stay
     past = remembered(video, chosen)
     drawn = crops.views(KEY, past, None, chosen)
-    maps, confidence = methods._taught({}, drawn, ttp.Tools(model, state.adam(0.1), chosen))
-    targets = heatmaps.decode(maps, "parabola")[0]
+    found = methods._taught({}, drawn, ttp.Tools(model, state.adam(0.1), chosen))
+    targets, moved = found.points, heatmaps.decode(found.maps, "parabola")[0]
     # Where the dots are, by their centres of mass in the full crop.
     mass = np.asarray(denormalize(drawn.moved)[..., :2] / 255) ** 4
     places = np.stack([mass.sum(axis) @ np.eye(2) for axis in (1, 2)], 1)  # [B, axis, cells, K]
     pixels = (places * np.arange(places.shape[2])[:, None]).sum(2) / places.sum(2)
     seen = pixels.swapaxes(1, 2) / 2 - (0.25 if half_pixel else 0)
     inside = np.asarray((targets > 4) & (targets < 27)).all(-1)
-    assert inside.mean() > 0.5 and drawn.flipped.any() and float(confidence.min()) > 0.8
-    assert np.abs(targets - seen)[inside].max() < 0.25  # cells
+    assert inside.mean() > 0.5 and drawn.flipped.any() and float(found.confidence.min()) > 0.8
+    for places in (targets, moved):
+        assert np.abs(places - seen)[inside].max() < 0.25  # cells
 
 
 def test_colours_change_and_places_do_not():

@@ -245,15 +245,28 @@ class Entropy(BatchStatistics):
         return steps.descend(adaptation, loss_fn, tx=tools.tx)
 
 
+class Taught(NamedTuple):
+    """What a teacher says of moved crops.
+
+    Attributes:
+      points: joints [B, K, 2] in cells of the moved crops' maps.
+      maps: the teacher's maps [B, h, w, K] as they lie there, `heatmaps.readable`.
+      confidence: [B, K].
+    """
+
+    points: jax.Array
+    maps: jax.Array
+    confidence: jax.Array
+
+
 class Teacher(Method):
-    """Follow the confident joints of an averaged model (mean teacher).
+    """Learn the confident joints of an averaged model (mean teacher).
 
     Tarvainen and Valpola, "Mean teachers are better role models", NeurIPS 2017. The teacher, whose
-    parameters are running means of the student's, sees frames as they are and mirrored; its maps,
-    averaged and moved, are the student's targets, who sees the frames turned, scaled, mirrored and
-    recoloured. A joint weighs as its confidence, one below `Settings.confidence` nothing. What
-    leads from the picture to the joints trains, but for normalisation layers. Predictions are the
-    student's.
+    parameters are running means of the student's, sees frames as they are and mirrored; its joints
+    are the labels of the student, who sees them turned, scaled, mirrored and recoloured. A joint
+    weighs as its confidence, one below `Settings.confidence` nothing. What leads from the picture
+    to the joints trains, but for normalisation layers. Predictions are the student's.
 
     Keeps "teacher", its difference to the base.
     """
@@ -277,14 +290,13 @@ class Teacher(Method):
     def update(self, adaptation, base, features, drawn, tools):
         """One step of Adam for the student, then the teacher's mean."""
         settings, before = tools.settings, adaptation.kept["teacher"]
-        targets, confidence = _taught(state.adapted(base, before), drawn, tools)
-        weights = jnp.where(confidence >= settings.confidence, jnp.clip(confidence, 0, 1), 0.0)
+        taught = _taught(state.adapted(base, before), drawn, tools)
+        sure = taught.confidence >= settings.confidence
+        weights = jnp.where(sure, jnp.clip(taught.confidence, 0, 1), 0.0)
 
         def loss_fn(delta):
             output: Any = tools.model.apply(state.adapted(base, delta), drawn.moved)
-            maps = heatmaps.readable(output.heatmaps, tools.model.decode)
-            # The loss squares its weights.
-            return losses.joints_mse(maps, targets, jnp.sqrt(weights)), adaptation.normalisers
+            return _student_loss(output, taught, weights, tools), adaptation.normalisers
 
         adaptation = steps.descend(adaptation, loss_fn, tx=tools.tx)
         keep = settings.teacher_decay
@@ -292,8 +304,7 @@ class Teacher(Method):
         return adaptation.replace(kept={"teacher": teacher})
 
 
-def _taught(variables, views: crops.Views, tools) -> tuple[jax.Array, jax.Array]:
-    """The teacher's maps [B, h, w, K] as they lie in the moved crops, and its confidence [B, K]."""
+def _taught(variables, views: crops.Views, tools: Tools) -> Taught:
     settings, model = tools.settings, tools.model
     order = jnp.array(settings.flip_order or range(model.num_joints))
     see = functools.partial(model.apply, variables)
@@ -301,17 +312,41 @@ def _taught(variables, views: crops.Views, tools) -> tuple[jax.Array, jax.Array]
     if settings.flip_order:
         other = see(heatmaps.mirror(views.plain, model.half_pixel)).heatmaps
         maps = (maps + heatmaps.mirror(other, model.half_pixel)[..., order]) / 2
-    _, confidence = heatmaps.decode(maps, model.decode)
     size = maps.shape[1]
+    points, confidence = heatmaps.decode(maps, model.decode)
     affines = geometry.map_affine(views.affines, settings.image_size / size, model.half_pixel)
     warp = jax.vmap(functools.partial(geometry.warp, size=size))
-    maps = warp(heatmaps.readable(maps, model.decode), affines)
-    # The left wrist of a mirrored person is the right one.
-    flipped = views.flipped[:, None]
-    return (
-        jnp.where(flipped[:, None, None], maps[..., order], maps),
-        jnp.where(flipped, confidence[:, order], confidence),
+    moved = (
+        geometry.transform_points(affines, points),
+        warp(heatmaps.readable(maps, model.decode), affines),
+        confidence,
     )
+    # The left wrist of a mirrored person is the right one.
+    swapped = moved[0][:, order], moved[1][..., order], moved[2][:, order]
+
+    def chosen(moved, swapped):
+        flipped = views.flipped.reshape(-1, *[1] * (moved.ndim - 1))
+        return jnp.where(flipped, swapped, moved)
+
+    return Taught(*map(chosen, moved, swapped))
+
+
+def _student_loss(output, taught: Taught, weights: jax.Array, tools: Tools) -> jax.Array:
+    """The loss that the network's joints were trained by, with the teacher's as the truth."""
+    maps, model = output.heatmaps, tools.model
+    height, width = maps.shape[1:3]
+    if output.logits is not None:
+        last = jnp.array([width - 1, height - 1])
+        inside = ((taught.points >= 0) & (taught.points <= last)).all(-1)
+        return losses.joints_cross_entropy(
+            output.logits, taught.points, weights * inside, model.sigma
+        )
+    if model.decode == "centroid":  # how wide its maps are is nowhere written down
+        truth = taught.maps
+    else:
+        truth = heatmaps.gaussian_maps(taught.points, height, width, model.sigma)
+    # The loss squares its weights.
+    return losses.joints_mse(heatmaps.readable(maps, model.decode), truth, jnp.sqrt(weights))
 
 
 METHODS = {

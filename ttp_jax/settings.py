@@ -44,7 +44,7 @@ class Settings(NamedTuple):
     method: str = "ttp"
     bn_weight: float = 0.5
     confidence: float = 0.3
-    teacher_decay: float = 0.99
+    teacher_decay: float = 0.97
     flip_order: tuple[int, ...] = ()
     equivariance: float = 0.0
 
