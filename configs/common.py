@@ -113,6 +113,9 @@ def get_config() -> Any:
     c.loss.temperature = 0.1  # "cross_entropy": what maps are divided by before the softmax
     # Weight of rotation equivariance of the self-supervised maps beside the reconstruction.
     c.loss.equivariance = 0.0
+    # Share of the source's blocks of 16 x 16 pixels that the appearance encoder doesn't see, in
+    # training and at test time, so that copying the source can't pay.
+    c.loss.source_masking = 0.0
 
     c.train = ml_collections.ConfigDict()
     c.train.batch_size = 32

@@ -33,6 +33,16 @@ def test_a_share_of_none_or_all_is_none_or_all(share):
     assert np.mean(degrees != 0) == np.mean(flip) == share
 
 
+def test_masking_hides_a_share_of_whole_blocks():
+    pictures = jnp.ones((64, 40, 48, 3))  # the last row of blocks is half as high
+    seen = np.asarray(augment.mask_blocks(jax.random.key(0), pictures, 0.8))
+    blocks = np.stack([seen[:, y : y + 16, x : x + 16].mean((1, 2, 3))
+                       for y in (0, 16, 32) for x in (0, 16, 32)])  # fmt: skip
+    assert set(np.unique(blocks)) == {0, 1} and abs(blocks.mean() - 0.2) < 0.05
+    assert len(np.unique(blocks, axis=1).T) > 25  # each picture has a mask of its own
+    np.testing.assert_array_equal(augment.mask_blocks(jax.random.key(0), pictures, 0.0), pictures)
+
+
 @pytest.fixture(scope="module")
 def pictures():
     rng = np.random.default_rng(0)

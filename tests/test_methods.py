@@ -626,7 +626,9 @@ def test_settings_of_earlier_files_mean_the_paper_s_method():
     given = functools.partial(ttp.settings_from, scenario="online", image_size=64, bgr=False)
     assert given(fields).method == "ttp"
     later = {"method": "teacher", "bn_weight": 0.1, "confidence": 0.2, "teacher_decay": 0.5}
-    found = given({**fields, **later}, flip_order=np.array([1, 0]), equivariance=0.3)._asdict()
+    found = given(
+        {**fields, **later}, flip_order=np.array([1, 0]), loss={"equivariance": 0.3}
+    )._asdict()
     assert {**later, "flip_order": (1, 0), "equivariance": 0.3}.items() <= found.items()
     defaults = common.get_config().ttp
     assert all(defaults[name] == ttp.Settings._field_defaults[name] for name in later)

@@ -101,6 +101,14 @@ def test_training_lowers_both_losses_on_one_batch():
         assert float(metrics["loss"]) == pytest.approx(float(total), rel=1e-6)
 
 
+def test_what_is_hidden_of_the_source_is_not_seen_in_training():
+    """With all of it hidden any source gives the same update."""
+    other = {**batch(), "source": batch(9)["source"]}
+    for run, alike in ((program(source_masking=1.0), True), (program(), False)):
+        one, two = (run(start(small_net.model(dropout=0.0)), b, KEY)[1] for b in (batch(), other))
+        assert (float(one["self"]) == float(two["self"])) == alike
+
+
 def test_rotation_trains_with_the_supervised_task_and_adapts_without_it():
     """Feat. shared (rotation), the paper's second ablation."""
     net = small_net.model(method="rotation")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import small_net
 
-from ttp_jax import geometry, memory, state, steps, ttp
+from ttp_jax import crops, geometry, memory, state, steps, ttp
 from ttp_jax.memory import Frames
 from ttp_jax.models.pose import denormalize, normalize
 from ttp_jax.parallel import over_subjects
@@ -250,6 +250,19 @@ def test_pairs_share_target_box_and_transform_and_only_the_first_is_clean():
     centres = geometry.transform_points(affines, boxes[:, None, :2])
     np.testing.assert_allclose(centres, np.full((8, 1, 2), 32.0), atol=1e-3)
     assert np.abs(affines - geometry.crop_affine(boxes, 64)).max((1, 2)).min() > 1e-3
+
+
+@pytest.mark.parametrize("scenario", ["online", "offline"])
+def test_blocks_of_the_source_are_hidden_and_the_target_is_whole(scenario):
+    video, past = frames(), remembered(frames())
+    now = part(video, 2, 3) if scenario == "online" else None
+    target, source = crops.pairs(KEY, past, now, settings(batch_size=8))
+    hidden = settings(batch_size=8, source_masking=0.5)
+    whole, masked = crops.pairs(KEY, past, now, hidden)
+    np.testing.assert_array_equal(whole, target)
+    gone = np.asarray((masked == 0).all(-1) & (source != 0).any(-1))
+    assert 0.3 < gone.mean() < 0.7
+    np.testing.assert_array_equal(masked[~gone], source[~gone])
 
 
 def test_sources_are_drawn_evenly_from_the_valid_frames_so_far():

@@ -364,7 +364,7 @@ def _settings(
         image_size=model.image_size,
         bgr=pose.is_bgr(model.config["model"]),
         flip_order=model.skeleton.flip_order,
-        equivariance=model.config["loss"].get("equivariance", 0.0),  # files before it lack it
+        loss=model.config["loss"],
     )
     ttp.check_method(model.net.method, found)
     return found._replace(**changes)

@@ -32,6 +32,22 @@ def draw(key: jax.Array, count: int, ranges: Ranges) -> tuple[jax.Array, jax.Arr
     return scale, jnp.where(rotated, degrees, 0.0), flip
 
 
+def mask_blocks(key: jax.Array, pictures: jax.Array, share: float, block: int = 16) -> jax.Array:
+    """Hide square blocks of each picture [B, H, W, 3] behind the mean colour.
+
+    Args:
+      key: of the draw.
+      pictures: in the network's colours, whose zero is the mean colour.
+      share: probability that a block is hidden.
+      block: its side in pixels.
+    """
+    count, height, width, _ = pictures.shape
+    grid = count, -(-height // block), -(-width // block)
+    seen = jax.random.uniform(key, grid) >= share
+    seen = jnp.repeat(jnp.repeat(seen, block, 1), block, 2)[:, :height, :width]
+    return jnp.where(seen[..., None], pictures, 0.0)
+
+
 # --- How pictures look ---------------------------------------------------------------------------
 
 CHANCE = 0.3  # of each change that isn't of light and colour

@@ -63,10 +63,14 @@ def pairs(
     """
     if now is None:
         targets, sources, affines = offline_pairs(key, past, settings)
-        return cut(past, targets, affines, settings), cut(past, sources, affines, settings)
-    sources, affines = online_pairs(key, past, now.crops[0], settings)
-    target = cut(now, jnp.zeros_like(sources), affines, settings)
-    return target, cut(past, sources, affines, settings)
+        target = cut(past, targets, affines, settings)
+    else:
+        sources, affines = online_pairs(key, past, now.crops[0], settings)
+        target = cut(now, jnp.zeros_like(sources), affines, settings)
+    source = cut(past, sources, affines, settings)
+    if settings.source_masking:
+        source = augment.mask_blocks(jax.random.fold_in(key, 4), source, settings.source_masking)
+    return target, source
 
 
 class Views(NamedTuple):

@@ -173,6 +173,7 @@ TABLE: dict[str, dict[str, Rule]] = {
         "supervised": one_of("mse", "cross_entropy"),
         "temperature": number(0, 1000, above=True),
         "equivariance": number(0, 1000),
+        "source_masking": number(0, 0.99),
     },
     "train": {
         "batch_size": whole(1, 65_536),

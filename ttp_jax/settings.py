@@ -29,6 +29,7 @@ class Settings(NamedTuple):
       flip_order: "teacher": permutation of the joints of a mirrored picture
         (`Skeleton.flip_order`); () if pictures must not be mirrored.
       equivariance: "ttp": weight of `tasks.Equivariance` beside the network's own task.
+      source_masking: "ttp": share of the source's blocks that are hidden (`augment.mask_blocks`).
     """
 
     scenario: str = "online"
@@ -47,10 +48,12 @@ class Settings(NamedTuple):
     teacher_decay: float = 0.97
     flip_order: tuple[int, ...] = ()
     equivariance: float = 0.0
+    source_masking: float = 0.0
 
 
 # Fields that files of earlier versions lack: they get the default.
 OPTIONAL = ("method", "bn_weight", "confidence", "teacher_decay")
+OF_THE_LOSS = ("equivariance", "source_masking")  # fields of `config.loss`, likewise
 
 
 def settings_from(
@@ -60,7 +63,7 @@ def settings_from(
     image_size: int,
     bgr: bool,
     flip_order=(),
-    equivariance: float = 0.0,
+    loss: Mapping[str, Any] | None = None,
 ) -> Settings:
     """The settings that the fields of `config.ttp` describe.
 
@@ -70,7 +73,7 @@ def settings_from(
       image_size: crop pixels.
       bgr: channel order.
       flip_order: of the skeleton.
-      equivariance: `config.loss.equivariance`.
+      loss: `config.loss`, for the self-supervised loss at test time; None: the paper's.
 
     Raises ValueError for unknown rules, another reset than "subject", "never" or a number, or other
     normalisers than "reset" or "carried". `ranges.check` checks the numbers.
@@ -95,6 +98,7 @@ def settings_from(
         image_size=image_size,
         bgr=bgr,
         flip_order=tuple(map(int, flip_order)),
-        equivariance=equivariance,
     )
-    return found._replace(**{name: fields[name] for name in OPTIONAL if name in fields})
+    found = found._replace(**{name: fields[name] for name in OPTIONAL if name in fields})
+    loss = loss or {}
+    return found._replace(**{name: loss[name] for name in OF_THE_LOSS if name in loss})

@@ -14,6 +14,7 @@ from ttp_jax.state import Adaptation, Base, Flat, TrainState, adapted, parts
 
 Batch = dict[str, jax.Array]
 PHOTOMETRIC = 2**30  # folded into a step's key; its parts' numbers are small
+MASKING = 2**30 + 1  # folded into the key of a step's part
 
 
 def init_state(
@@ -51,6 +52,7 @@ def train_step(
     remat: bool = False,
     bgr: bool = False,
     photometric: float = 0.0,
+    source_masking: float = 0.0,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
     """One update of joint training: L = L_sup + lambda L_self (Eq. 10).
 
@@ -68,6 +70,7 @@ def train_step(
       remat: see `rematerialised`.
       bgr: channel order, see `normalize`.
       photometric: strength of `augment.photometric`; target and source of a pair change alike.
+      source_masking: share of the source's blocks that are hidden, see `augment.mask_blocks`.
 
     Returns:
       The new state, and scalars: loss, supervised, self (the self-supervised loss), pixel_error
@@ -82,7 +85,8 @@ def train_step(
     def loss_of(params, batch_stats, normalisers, number, piece):
         variables = {"params": params, "batch_stats": batch_stats}
         own = jax.random.fold_in(step_key, number), vgg, normalisers, self_weight
-        return _joint_loss(variables, piece, *own, model=model, task=task, bgr=bgr)
+        how = {"model": model, "task": task, "bgr": bgr, "source_masking": source_masking}
+        return _joint_loss(variables, piece, *own, **how)
 
     (batch_stats, normalisers, gradients), metrics = _over_parts(
         loss_of, state, batch, accumulate, remat
@@ -135,9 +139,13 @@ def rematerialised(fn):
     return jax.checkpoint(fn, policy=jax.checkpoint_policies.save_only_these_names(CONV_OUTPUT))
 
 
-def _joint_loss(variables, batch, key, vgg, normalisers, self_weight, *, model, task, bgr):
+def _joint_loss(
+    variables, batch, key, vgg, normalisers, self_weight, *, model, task, bgr, source_masking
+):
     target = normalize(batch["target"], bgr=bgr)
     source = normalize(batch["source"], bgr=bgr) if task.needs_source else None
+    if source is not None and source_masking:
+        source = augment.mask_blocks(jax.random.fold_in(key, MASKING), source, source_masking)
     output, updates = model.apply(
         variables, target, source, train=True, mutable=["batch_stats"], rngs={"dropout": key}
     )

@@ -104,7 +104,7 @@ class Experiment:
             image_size=self.image_size,
             bgr=self.bgr,
             flip_order=self.skeleton.flip_order,
-            equivariance=self.config.loss.equivariance,
+            loss=self.config.loss,
         )
         if scenario != "none":
             ttp.check_method(self.net.method, own)

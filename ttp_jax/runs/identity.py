@@ -117,8 +117,9 @@ def protocol(config: Config, base: state.Base, scenario: str) -> dict:
         found["zoom"] = config.data.zoom
     if config.skeleton:
         found["skeleton"] = whole["skeleton"]
-    if adapts and config.loss.equivariance:  # a later field, see `identifying`
-        found["equivariance"] = config.loss.equivariance
+    for name in ("equivariance", "source_masking"):  # later fields, see `identifying`
+        if adapts and config.loss[name]:
+            found[name] = config.loss[name]
     return json.loads(json.dumps(found))  # tuples are lists there
 
 

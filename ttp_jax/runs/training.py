@@ -204,6 +204,7 @@ def _step(experiment: Experiment, tx, reconstruct: bool):
         remat=experiment.config.train.remat,
         bgr=experiment.bgr,
         photometric=experiment.config.train.photometric,
+        source_masking=experiment.config.loss.source_masking,
     )
     return jax.jit(step, donate_argnums=0)
 
