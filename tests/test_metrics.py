@@ -436,7 +436,7 @@ def test_without_a_torso_the_boxs_diagonal_counts():
         np.linalg.norm(high - low, axis=-1), 0.2,
     )  # fmt: skip
     assert tight["PCK@0.2"]["mean"] == expected.mean
-    with pytest.raises(ValueError, match=r"scale joints are leftLip, mid: expected two of leftLip"):
+    with pytest.raises(ValueError, match=r"scale joints are leftLip, mid: expected two different ones"):
         metrics.score_labels(predicted, joints, visible, LIPS, scale_joints=("leftLip", "mid"))
 
 

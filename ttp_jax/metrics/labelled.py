@@ -37,7 +37,7 @@ def score_labels(
       skeleton: of the joints.
       likelihood: [n, K] of the predictions; adds distances of the likely ones only.
       pcutoff: from which likelihood on a prediction is likely.
-      scale_joints: two joints, whose distance PCK and the like are shares of; see `lengths`.
+      scale_joints: joints whose distance PCK and the like are shares of; see `lengths`.
       boxes: [n, 4]; for skeletons without a torso, and for OKS.
       thresholds: of PCK, as shares of the length.
 

@@ -23,28 +23,33 @@ class Lengths(NamedTuple):
 
 
 def lengths(joints, skeleton: Skeleton, *, scale_joints: Sequence[str] = (), boxes=None) -> Lengths:
-    """Measure each frame: between two joints, along the torso, or across the box.
+    """Measure each frame: along some joints, along the torso, or across the box.
 
     Args:
       joints: true ones [T, K, 2], NaN where not labelled.
       skeleton: of the joints.
-      scale_joints: names of two joints. Without them, the torso where the skeleton has one, else
-        the diagonal of the box.
+      scale_joints: names of two joints, whose distance it is, or of more, whose line is measured
+        from the first to the last (a tongue's contour). Without them, the torso where the skeleton
+        has one, else the diagonal of the box.
       boxes: [T, 4] x1, y1, x2, y2; the box around the labelled joints of the frame if None.
 
     Raises:
-      ValueError: not two different joints of the skeleton.
+      ValueError: fewer than two, repeated or unknown joints.
     """
     joints = np.asarray(joints, np.float64)
     if len(scale_joints):
         known = [joint for joint in dict.fromkeys(scale_joints) if joint in skeleton.joints]
-        if len(known) != 2 or len(scale_joints) != 2:
+        if len(known) != len(scale_joints) or len(known) < 2:
             raise ValueError(
-                f"scale joints are {', '.join(scale_joints)}: expected two of "
-                f"{', '.join(skeleton.joints)}."
+                f"scale joints are {', '.join(scale_joints)}: expected two different ones, or more "
+                f"along a line, of {', '.join(skeleton.joints)}."
             )
-        a, b = (joints[:, skeleton.joints.index(joint)] for joint in known)
-        return Lengths(" to ".join(known), _positive(a - b), tuple(known))
+        line = joints[:, [skeleton.joints.index(joint) for joint in known]]
+        pieces = np.linalg.norm(np.diff(line, axis=1), axis=-1)
+        name = f"{known[0]} to {known[-1]}"
+        if len(known) > 2:
+            name += f" along {len(known)} joints"
+        return Lengths(name, _length(pieces.sum(-1)), tuple(known))
     if skeleton.torso:
         needs = tuple(skeleton.joints[k] for group in skeleton.torso for k in group)
         return Lengths("torso", skeleton.torso_length(joints), needs)
@@ -56,10 +61,9 @@ def lengths(joints, skeleton: Skeleton, *, scale_joints: Sequence[str] = (), box
     else:
         low, high = np.split(np.asarray(boxes, np.float64), 2, axis=-1)
         name = "diagonal of the box"
-    return Lengths(name, _positive(high - low), ())
+    return Lengths(name, _length(np.linalg.norm(high - low, axis=-1)), ())
 
 
-def _positive(differences: np.ndarray) -> np.ndarray:
-    """Lengths [T] of differences [T, 2]; NaN for what has none."""
-    length = np.linalg.norm(differences, axis=-1)
+def _length(length: np.ndarray) -> np.ndarray:
+    """Lengths [T]; NaN where there is none."""
     return np.where(np.isfinite(length) & (length > 0), length, np.nan)

@@ -31,7 +31,7 @@ class Measures(NamedTuple):
 
     Attributes:
       pixels: above 0 accuracy at so many pixels is the only one, else PCK.
-      scale_joints: the two joints whose distance PCK is a share of; without any the torso, or,
+      scale_joints: the joints whose distance PCK is a share of; without any the torso, or,
         where the skeleton has none, the diagonal of the labelled joints' box.
       thresholds: of PCK.
       distances: also the root mean square distance in pixels.

@@ -1,0 +1,56 @@
+"""Speakers' lips, 8 points: 24 speakers to train on, 4 to validate, 10 never seen to test.
+
+Command:   python main.py --config=configs/lips.py            BlazePose's encoder, 128 px
+           python main.py --config=configs/lips.py:scratch    a small network from scratch, 64 px
+Needs:     data/speech_dlc/Lips, a DeepLabCut project of Wrench and Balch-Tomes ("Beyond the edge:
+           markerless pose estimation of speech articulators from ultrasound and camera images",
+           Sensors 2022; its corpus TaL is CC BY-NC 4.0).
+Scores:    PCK at shares of the mouth's width, from corner to corner.
+
+Folders with TESTSET in their name show test speakers: nothing is trained on them or their videos.
+The scratch schedule follows configs/rendered.py, shortened.
+"""
+
+from configs import project, tiny
+
+VALIDATION = ("006_xaud", "047_aud", "052_aud", "082_aud")
+
+
+def get_config(base="pretrained"):
+    root = "data/speech_dlc/Lips"
+    c = project.get_config(root) if base == "pretrained" else from_scratch(root)
+    c.name = "lips" if base == "pretrained" else "lips_scratch"
+    # In the folder of test frames the file's name begins with the speaker: "07me-img055.png".
+    c.data.subject = r"^(?:LipTest_COMBINED_TEST/)?([^/]+?)(?:-img|/)"
+    c.data.exclude = "*TESTSET*,TaL_lips_training,File162"
+    c.data.test_subjects = "??me,??ms,??fs,??fe,??fo"
+    c.data.val_subjects = ",".join(VALIDATION)
+    c.data.test_share = c.data.val_share = 0.0
+    c.data.unlabelled = 60
+    c.eval.scale_joints = "leftLip,rightLip"
+    c.eval.thresholds = (0.1, 0.05, 0.2)
+    return c
+
+
+def from_scratch(root):
+    """The small network of rendered people on a labelled project."""
+    c = tiny.get_config()
+    for field in ("seed", "preset", "image_size", "train", "val", "test"):
+        del c.data[field]  # of rendered people
+    del c.data["train_frames"], c.data["eval_frames"]
+    c.data.root, c.data.source, c.data.skeleton = root, "project", ""
+    c.data.oversample = 2.0
+    c.data.zoom = 0.0
+    c.model.decode = "parabola"
+    c.train.stages = (
+        (1000, 2e-3, 0.0, "constant"),
+        (500, 2e-3, 1e-3, "constant"),
+        (2500, 2e-3, 1e-2, "cosine"),
+    )
+    c.train.rotation = 15.0
+    c.train.scale = 0.15
+    c.train.best = True
+    c.train.checkpoint_every = 250
+    c.ttp.rotation = 15.0
+    c.ttp.scale = 0.15
+    return c

@@ -1,0 +1,37 @@
+"""Tongues in ultrasound pictures, 14 points: 22 recordings to train on, 5 to validate, 25 unseen
+speakers to test.
+
+Command:   python main.py --config=configs/tongue.py            BlazePose's encoder, 128 px
+           python main.py --config=configs/tongue.py:scratch    a small network from scratch, 64 px
+Needs:     data/speech_dlc/Ultrasound, from where the project of configs/lips.py comes.
+Scores:    PCK at shares of the contour's length, from the vallecula along the tongue to its tip.
+
+Three machines, adults and children: the validation recordings are of all kinds in training.
+"""
+
+from configs import lips, project
+
+CONTOUR = (
+    *("vallecula", "tongueRoot1", "tongueRoot2", "tongueBody1", "tongueBody2", "tongueDorsum1"),
+    *("tongueDorsum2", "tongueBlade1", "tongueBlade2", "tongueTip1", "tongueTip2"),
+)
+VALIDATION = (
+    *("ArticulateAnonymized_03", "ArticulateAnonymized_08", "TaL_1to8005", "TaL_1to8010"),
+    "Ultrax_TD_002",
+)
+
+
+def get_config(base="pretrained"):
+    root = "data/speech_dlc/Ultrasound"
+    c = project.get_config(root) if base == "pretrained" else lips.from_scratch(root)
+    c.name = "tongue" if base == "pretrained" else "tongue_scratch"
+    c.data.subject = r"^(?:UTI_Test_Set_COMBINED_ALL/)?(UTI_test_set_\d+|[^/]+)[-/]"
+    c.data.test_subjects = "UTI_test_set_*"
+    c.data.val_subjects = ",".join(VALIDATION)
+    c.data.test_share = c.data.val_share = 0.0
+    c.data.flip_pairs = ""  # a tongue's tip is always on the same side
+    c.train.flip_prob = c.ttp.flip_prob = 0.0
+    c.data.unlabelled = 60
+    c.eval.scale_joints = ",".join(CONTOUR)
+    c.eval.thresholds = (0.1, 0.05, 0.2)
+    return c
