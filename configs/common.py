@@ -184,8 +184,8 @@ def get_config() -> Any:
 
     c.eval = ml_collections.ConfigDict()
     c.eval.pixels = 0.0  # above 0: accuracy at that many pixels at half resolution, not PCK
-    # PCK: shares of the length between two joints, "leftLip,rightLip", or along more of them; if
-    # empty of the torso, or, where the joints have none, of the diagonal of the labelled joints' box.
+    # PCK: shares of the length between two joints, "leftLip,rightLip", or along a line of more. If
+    # empty, of the torso; where the joints have none, of the diagonal of the labelled joints' box.
     c.eval.scale_joints = ""
     c.eval.thresholds = (0.2, 0.5)  # the first is the headline
     c.eval.distances = False  # also the root mean square distance in pixels

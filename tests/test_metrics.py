@@ -407,6 +407,18 @@ def test_shares_of_a_length_equal_plain_loops():
     assert found["PCK area@0.2"]["mean"] == pytest.approx(area, abs=1e-3)
 
 
+def test_a_line_of_joints_is_as_long_as_its_pieces():
+    _, joints, _, _ = labelled(30, LIPS)
+    line = ("leftLip", "top", "rightLip")
+    found = metrics.lengths(joints, LIPS, scale_joints=line)
+    places = [LIPS.joints.index(name) for name in line]
+    for frame, length in zip(joints, found.values, strict=True):
+        a, b, c = frame[places]
+        expected = math.dist(a, b) + math.dist(b, c)
+        assert length == pytest.approx(expected, nan_ok=True)
+    assert found.name == "leftLip to rightLip along 3 joints" and found.needs == line
+
+
 def test_deeplabcuts_numbers_equal_pandas():
     """deeplabcut's pairwisedistances: distances by bodypart, then the mean of all there are."""
     predicted, joints, visible, likelihood = labelled(40, LIPS)
@@ -436,7 +448,8 @@ def test_without_a_torso_the_boxs_diagonal_counts():
         np.linalg.norm(high - low, axis=-1), 0.2,
     )  # fmt: skip
     assert tight["PCK@0.2"]["mean"] == expected.mean
-    with pytest.raises(ValueError, match=r"scale joints are leftLip, mid: expected two different ones"):
+    unknown = r"scale joints are leftLip, mid: expected two different ones"
+    with pytest.raises(ValueError, match=unknown):
         metrics.score_labels(predicted, joints, visible, LIPS, scale_joints=("leftLip", "mid"))
 
 
