@@ -38,6 +38,8 @@ def get_config() -> Any:
     # training subjects need; whole pictures have a black margin at 1.
     # "people" only: who of several: "largest", "left", "right", a number from the left, or "x,y".
     c.data.person = "largest"
+    # "media" only: all videos and folders are recordings of this one subject; "": one each.
+    c.data.same_subject = ""
     c.data.zoom = 1.0
     # "bbc_pose" and "project": unlabelled frames to add to each test person (Figure 4).
     c.data.extra = 0

@@ -71,6 +71,7 @@ class Clip:
         clip's. "" where the source makes none; `by_subject` then makes one of boxes and labels.
       key: what the subject's random draws follow from: a fingerprint of its files, wherever they
         lie and whatever they are called; "" for the name.
+      recordings: the clips that this one joins, in their order, see `together`; else none.
     """
 
     name: str
@@ -92,6 +93,7 @@ class Clip:
     notes: tuple[str, ...] = ()
     origin: str = ""
     key: str = ""
+    recordings: tuple["Clip", ...] = ()
 
     def __post_init__(self):
         for field in ("name", "subject"):  # files of results are named after them
@@ -237,6 +239,56 @@ def by_subject(clips: Sequence[Clip]) -> list[Clip]:
     return [clip if clip.origin else dataclasses.replace(clip, origin=_of(clip)) for clip in joined]
 
 
+def together(clips: Sequence[Clip], subject: str) -> Clip:
+    """Join recordings of one subject, in their order, into one clip named after the subject.
+
+    What is learned of one recording is used for the others, so each recording's fingerprint tells
+    of all of them.
+
+    Args:
+      clips: with fingerprints and keys.
+      subject: a name fit for a file.
+
+    Raises ValueError for another name.
+    """
+    names = [clip.name for clip in clips]
+    whole = _join(subject, list(clips))
+    origin, key = (
+        hashlib.sha256("\n".join(getattr(clip, field) for clip in clips).encode()).hexdigest()[:16]
+        for field in ("origin", "key")
+    )
+    recordings = [
+        dataclasses.replace(
+            clip,
+            subject=subject,
+            origin=f"{clip.origin}, of {len(clips)} recordings {origin}",
+            notes=(*clip.notes, f"One model for the recordings of {subject}: {', '.join(names)}."),
+        )
+        for clip in clips
+    ]
+    whole = dataclasses.replace(whole, subject=subject, origin=origin, key=key)
+    return rejoined(whole, recordings)
+
+
+def rejoined(whole: Clip, recordings: Sequence[Clip]) -> Clip:
+    """The clip of `together` with the boxes, regions and presence of these recordings."""
+    rows = {field: _stacked(recordings, field) for field in ("boxes", "region", "sizes")}
+    present = None
+    if any(clip.present is not None for clip in recordings):
+        present = np.concatenate(
+            [
+                np.ones(clip.num_frames, bool) if clip.present is None else clip.present
+                for clip in recordings
+            ]
+        )
+    return dataclasses.replace(
+        whole,
+        recordings=tuple(recordings),
+        present=present,
+        **rows,  # pyright: ignore[reportArgumentType]
+    )
+
+
 def _of(clip: Clip) -> str:
     """A fingerprint of a clip's boxes and labels."""
     rows = (clip.boxes, clip.joints, clip.visible)
@@ -253,9 +305,12 @@ def _join(subject: str, group: list[Clip]) -> Clip:
         clip, i = places[index]
         return clip.read(i)
 
-    def stack(field):
-        values = [getattr(clip, field) for clip in group]
-        return None if any(value is None for value in values) else np.concatenate(values)
-
-    fields: dict[str, Any] = {field: stack(field) for field in ("boxes", "joints", "visible")}
+    rows = ("boxes", "joints", "visible", "sizes")
+    fields: dict[str, Any] = {field: _stacked(group, field) for field in rows}
     return Clip(subject, subject, group[0].split, len(places), read, **fields)
+
+
+def _stacked(clips: Sequence[Clip], field: str) -> np.ndarray | None:
+    """A field of all clips, one after the other; None where one of them has none."""
+    values = [getattr(clip, field) for clip in clips]
+    return None if any(value is None for value in values) else np.concatenate(values)

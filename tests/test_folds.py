@@ -3,7 +3,7 @@
 import pytest
 
 from data_pipelines.clips import DataError
-from ttp_jax.runs import folds
+from ttp_jax.runs import comparison, folds
 
 
 def report(subjects, before, after):
@@ -11,7 +11,8 @@ def report(subjects, before, after):
         return {"PCK@0.1": {"mean": -1.0, "per_subject": values, "per_joint": {}}, **more}
 
     rows = {"without TTP": row(before), "TTP offline": row(after, gain={"mean": 0.0})}
-    return {"test_subjects": subjects, "rows": rows}
+    seconds = {"without TTP": 0.01, "TTP offline": None}
+    return {"test_subjects": subjects, "rows": rows, "seconds_a_frame": seconds}
 
 
 def test_folds_are_one_report_over_all_subjects():
@@ -22,9 +23,22 @@ def test_folds_are_one_report_over_all_subjects():
     assert "gain" not in merged["rows"]["without TTP"]
     gain = merged["rows"]["TTP offline"]["gain"]
     assert gain["mean"] == pytest.approx(4) and gain["worse"] == 0
-    lines = folds.table(merged)
-    assert lines[1].split()[:3] == ["without", "TTP", "60.00"]
-    assert "+4.00 +- 3.06" in lines[2]
+    lines = comparison.table(merged["rows"], merged["seconds_a_frame"])
+    assert lines[1].split() == ["without", "TTP", "60.00", "0.010"]
+    assert "+4.00 (+0.00 to +10.00), 0% worse off" in lines[2]
+
+
+def test_folds_show_what_following_their_choices_gives():
+    first = report(["a", "b"], [50.0, 60.0], [52.0, 60.0])
+    second = report(["c"], [70.0], [80.0])
+    for each, scenario in ((first, "none"), (second, "offline")):
+        each["chosen"] = {"scenario": scenario, "measure": "", "means": {}, "subjects": []}
+    rows = folds.merged([first, second])["rows"]
+    assert rows[folds.CHOSEN]["PCK@0.1"]["per_subject"] == [50.0, 60.0, 80.0]
+    assert rows[folds.CHOSEN]["gain"]["mean"] == pytest.approx(10 / 3)
+    second["chosen"]["scenario"] = "online"
+    with pytest.raises(DataError, match="chose 'online', of which it has no row"):
+        folds.merged([first, second])
 
 
 def test_a_row_that_a_fold_lacks_is_left_out():

@@ -1,9 +1,6 @@
 """What a training on a labelled project says before it begins, and how long it takes."""
 
-import pytest
-
 from ttp_jax.runs import plan
-from ttp_jax.runs.comparison import recommendation
 from ttp_jax.state import Stage
 
 STAGES = (Stage(100, 1e-3, 0.0), Stage(400, 1e-3, 0.1))
@@ -21,27 +18,3 @@ def test_pace_is_told_once_a_stage_and_without_compiling(monkeypatch):
         now[0] = seconds
         pace.note(done)
     assert said[1:] == ["stage 2 of 2: 5.00 s an update, about 30 minutes for its other 360"]
-
-
-NAMES = {"online": "TTP online", "offline": "TTP offline"}
-
-
-def rows(online, offline, error=0.5):
-    def row(mean):
-        return {"gain": {"mean": mean, "standard_error": error, "worse": 0.1}}
-
-    return {"without TTP": {}, "TTP online": row(online), "TTP offline": row(offline)}
-
-
-@pytest.mark.parametrize(
-    ("found", "count", "told"),
-    [
-        (rows(0.4, 2.0), 5, "--scenario=offline"),
-        (rows(2.0, 0.4), 5, "--scenario=online"),
-        (rows(0.4, 0.7), 5, "don't show a clear gain"),
-        (rows(-1.0, -2.0), 5, "without personalization (online"),
-        (rows(3.0, 3.0), 1, "at least two test subjects"),
-    ],
-)
-def test_only_a_clear_gain_is_recommended(found, count, told):
-    assert told in recommendation(found, NAMES, count)

@@ -35,10 +35,17 @@ def test_a_project_is_trained_scored_and_used(tmp_path):
     assert "DeepLabCut project" in printed and "test     2 subjects" in printed
     assert "unlabelled: 15 frames of 3 training subjects" in printed
     assert "best on validation subjects" in printed and "Recommended" in printed
+    assert "choose without TTP, online or offline by the validation subjects (1)" in printed
     report = json.loads((work / "evaluation.json").read_text())
     rows = report["rows"]
     assert report["test_subjects"] == ["mouse1", "mouse4"]
-    assert {"without TTP", "TTP online", "TTP offline", "another's model"} <= set(rows)
+    control = "cross-subject control"
+    assert {"without TTP", "TTP online", "TTP offline", control} <= set(rows)
+    chosen = report["chosen"]
+    assert len(chosen["subjects"]) == 1 and not {"mouse1", "mouse4"} & set(chosen["subjects"])
+    assert set(chosen["means"]) == {"none", "online", "offline"}
+    assert report["seconds_a_frame"]["TTP online"] > 0
+    assert len(rows["TTP offline"]["gain"]["interval95"]) == 2
     assert list(rows["TTP offline"]["PCK@0.1"]["per_joint"]) == list(small_project.JOINTS)
     assert "RMSE px" in rows["without TTP"]
 

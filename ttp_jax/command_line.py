@@ -120,6 +120,12 @@ GROUPS: dict[str, tuple[Flag, ...]] = {
             ("personalize",),
         ),
         Flag("VIDEO, FOLDER ...", "each is one person; or --inputs=PATTERN", ON_VIDEOS),
+        Flag(
+            "--same_subject=NAME",
+            "all of them are recordings of this one subject, in the order given: one model is "
+            "personalized to all their frames, each recording keeps its own outputs",
+            ("personalize",),
+        ),
         Flag("--inputs=PATTERN", "the same in one word, as 'videos/*.mp4'", (*ON_VIDEOS, "info")),
         Flag(
             "--config.data.boxes=B",

@@ -18,7 +18,7 @@ from absl import flags
 from ml_collections import config_flags
 from tqdm import tqdm
 
-from ttp_jax import command_line, parallel, ranges
+from ttp_jax import command_line, files, parallel, ranges
 from ttp_jax.command_line import ON_VIDEOS, OUTPUTS, WITH_A_MODEL, WORDS, as_started
 from ttp_jax.runs import experiment, process
 from ttp_jax.runs.process import Stopped
@@ -132,6 +132,10 @@ def apply_flags(config, options, inputs: str, verb: str | None) -> None:
         config.ttp.iterations = options.iterations
     if options.person and verb != "predict":
         config.data.boxes, config.data.person = "people", options.person
+    if options.same_subject:
+        if live or config.data.source != "media":
+            raise ValueError("--same_subject is for videos and folders of pictures: name them.")
+        config.data.same_subject = files.plain_name(options.same_subject, "--same_subject")
     if options.frames:
         config.data.frames = options.frames
     if options.every:

@@ -102,6 +102,7 @@ _DATA = {
     "skeleton": TEXT,
     "boxes": TEXT,
     "person": TEXT,
+    "same_subject": TEXT,
     "extra": whole(0, 1_000_000),
     "refine": whole(0, 100),
     "fit": FLAG,

@@ -21,6 +21,9 @@ def resolve(clip, predictor: Runner, data: Config):
       predictor: of the model without personalization.
       data: fields of `config.data`.
     """
+    if clip.recordings:  # each has a place of its own
+        parts = [resolve(part, predictor, data) for part in clip.recordings]
+        return clips_lib.rejoined(clip, parts)
     found = None
     if data.source == "media" and data.boxes in locate.FINDERS:
         found = finding.find(clip, data)

@@ -1,32 +1,82 @@
-"""What personalization gives a project's test subjects, and whether to use it."""
+"""What personalization gives a project's subjects: chosen on some of them, reported on others.
 
+The setting for new subjects is chosen on the validation subjects; the test subjects only show what
+it gives, and decide nothing.
+"""
+
+import math
 import pathlib
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
+import numpy as np
 
 from data_pipelines.clips import Clip
 from ttp_jax import people, state
 from ttp_jax.checkpoint import fingerprint
-from ttp_jax.runs import personalization
+from ttp_jax.files import read_json
+from ttp_jax.runs import identity, personalization, results, scoring
 from ttp_jax.runs.batch import Runner
 from ttp_jax.runs.experiment import Experiment
 from ttp_jax.runs.personalization import RunOptions, person_file
+from ttp_jax.runs.process import say
 
-STRANGER = "another's model"
+CONTROL = "cross-subject control"
+NAMES = {"none": "without TTP", "online": "TTP online", "offline": "TTP offline"}
+FEW = 6  # subjects; an interval over fewer of them is rough
 
 
-def personalize_all(experiment: Experiment, workdir: pathlib.Path) -> int:
-    """Personalize to the test subjects, online and offline; return the exit code.
+def folder_of(workdir: pathlib.Path, split: str, scenario: str) -> pathlib.Path:
+    """Where a split's results of one scenario are."""
+    return workdir / ("results" if split == "test" else "validation") / scenario
 
-    Offline models are kept, for the control and for `predict --person`.
+
+def personalize_all(experiment: Experiment, workdir: pathlib.Path, split: str) -> int:
+    """Predict a split's subjects without TTP, online and offline; return the exit code.
+
+    Offline models of test subjects are kept, for the control and for `predict --person`.
     """
-    for options in (RunOptions("online"), RunOptions("offline", keep="fp16")):
-        if code := personalization.run(experiment, workdir, options):
+    for scenario in NAMES:
+        keep = "fp16" if split == "test" and scenario == "offline" else None
+        options = RunOptions(scenario, keep=keep, split=split)
+        where = folder_of(workdir, split, scenario)
+        if code := personalization.run(experiment, workdir, options, where):
             return code
     return 0
 
 
-def strangers(
+def stored(
+    experiment: Experiment, folder: pathlib.Path, base: state.Base, clips: Sequence[Clip]
+) -> list[np.ndarray] | None:
+    """Joints of each clip as a run left them in a folder named after its scenario.
+
+    None where not all are there, or they are of another model or other settings.
+    """
+    own = identity.protocol(experiment.config, base, folder.name)
+    if read_json(folder / "protocol.json") == own:
+        return results.read_results(folder, clips)
+    if folder.is_dir():
+        say(f"{folder} is of another model or other settings and left out: run it again")
+    return None
+
+
+def seconds_a_frame(folder: pathlib.Path) -> float:
+    """Median over the subjects of a run; NaN where nothing tells.
+
+    A median, because the first subject's seconds include the compilation of programs.
+    """
+    record = read_json(folder / "run.json") or {}
+    found = [
+        each["seconds"] / each["frames"]
+        for each in record.get("subjects", {}).values()
+        if each.get("seconds") is not None and each.get("frames")
+    ]
+    return statistics.median(found) if found else math.nan
+
+
+def control(
     experiment: Experiment, workdir: pathlib.Path, base: state.Base, clips: list[Clip]
 ) -> list | None:
     """Joints of each subject by the model that was personalized to the one before it.
@@ -48,25 +98,74 @@ def strangers(
     return joints
 
 
-def recommendation(rows: dict, names: dict[str, str], count: int) -> str:
-    """Which setting to use on new subjects, by the gains in the rows of an evaluation."""
-    gains = {
-        scenario: rows[name]["gain"]
-        for scenario, name in names.items()
-        if name in rows and "gain" in rows[name]
+def chosen(clips: Sequence[Clip], joints: Mapping[str, list], *labels) -> dict[str, Any]:
+    """The setting that is best on validation subjects, each weighing the same.
+
+    Args:
+      clips: the validation subjects.
+      joints: predictions of each, by scenario ("none", "online", "offline").
+      *labels: skeleton and measures, see `scoring.row`; the first measure decides.
+
+    Returns:
+      "scenario", the first in this order of equally good ones; "measure"; "means" by scenario;
+      "subjects".
+    """
+    means, measure = {}, ""
+    for scenario, predicted in joints.items():
+        measure, scores = next(iter(scoring.row(clips, predicted, *labels).items()))
+        means[scenario] = float(np.nanmean(scores["per_subject"]))
+    best = max(means, key=lambda scenario: means[scenario])
+    return {
+        "scenario": best,
+        "measure": measure,
+        "means": means,
+        "subjects": [clip.name for clip in clips],
     }
-    if not gains or count < 2:
-        return "Recommended: label at least two test subjects; so far nothing tells."
-    best = max(gains, key=lambda scenario: gains[scenario]["mean"])
-    gain = gains[best]
-    figures = (
-        f"{gain['mean']:+.2f} +- {gain['standard_error']:.2f} points, {gain['worse']:.0%} worse"
-    )
-    if gain["mean"] > 2 * gain["standard_error"]:
-        return f"Recommended for new subjects: --scenario={best} ({figures})."
-    if gain["mean"] > 0:
+
+
+def recommendation(choice: dict[str, Any] | None, rows: dict[str, Any]) -> str:
+    """Which setting to use on new subjects, and what it gives the test subjects.
+
+    Args:
+      choice: what `chosen` returned; None where no validation subject was personalized.
+      rows: of the test subjects' evaluation.
+    """
+    if choice is None:
         return (
-            f"Recommended for new subjects: `predict`, without personalization: {best} is best "
-            f"({figures}), but these {count} subjects don't show a clear gain."
+            "Recommended for new subjects: nothing, for a setting is chosen on validation subjects "
+            "and there are none with results: name some by --val, and run `train` again."
         )
-    return f"Recommended for new subjects: `predict`, without personalization ({best}: {figures})."
+    count, best = len(choice["subjects"]), choice["scenario"]
+    means = ", ".join(f"{NAMES[name]} {mean:.2f}" for name, mean in choice["means"].items())
+    why = f"({choice['measure']} of the {count} validation subject{'s' * (count > 1)}: {means})"
+    if best == "none":
+        return f"Recommended for new subjects: `predict`, without personalization {why}."
+    said = f"Recommended for new subjects: `personalize --scenario={best}` {why}."
+    gain = rows.get(NAMES[best], {}).get("gain")
+    if not gain:
+        return said
+    low, high = gain["interval95"]
+    verdict = "which is clear" if low > 0 else "which may be chance" if high > 0 else "a loss"
+    return f"{said} On the test subjects it gives {_gain(gain)}: {verdict}."
+
+
+def table(rows: dict[str, Any], seconds: Mapping[str, float]) -> list[str]:
+    """The rows of an evaluation in lines: means, time, gains with their 95 % intervals."""
+    measures = [measure for measure in next(iter(rows.values())) if measure != "gain"]
+    heads = "".join(f"{name:>10}" for name in measures)
+    lines = [f"{'':22}{heads}{'s/frame':>10}   gain in {measures[0]} (95 % over subjects)"]
+    for name, row in rows.items():
+        line = f"{name:22}" + "".join(f"{row[m]['mean']:10.2f}" for m in measures)
+        took = seconds.get(name, math.nan)
+        line += f"{took:10.3f}" if math.isfinite(took) else f"{'':10}"
+        gain = row.get("gain")
+        lines.append(f"{line}   {_gain(gain)}" if gain else line)
+    count = len(next(iter(rows.values()))[measures[0]]["per_subject"])
+    if count < FEW:
+        lines.append(f"{count} test subjects are few: the intervals are rough.")
+    return lines
+
+
+def _gain(gain: dict[str, Any]) -> str:
+    low, high = gain["interval95"]
+    return f"{gain['mean']:+.2f} ({low:+.2f} to {high:+.2f}), {gain['worse']:.0%} worse off"

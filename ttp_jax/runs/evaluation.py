@@ -7,22 +7,12 @@ import numpy as np
 
 from data_pipelines import clips as clips_lib
 from ttp_jax import metrics, visualize
-from ttp_jax.files import read_json, write_json
-from ttp_jax.runs import (
-    base_model,
-    boxes,
-    comparison,
-    diagnostics,
-    identity,
-    results,
-    scoring,
-    sources,
-)
+from ttp_jax.files import write_json
+from ttp_jax.runs import base_model, boxes, comparison, diagnostics, scoring, sources
 from ttp_jax.runs.batch import Runner
+from ttp_jax.runs.comparison import CONTROL, NAMES
 from ttp_jax.runs.experiment import Experiment
 from ttp_jax.runs.process import progress_bar, say
-
-NAMES = {"none": "without TTP", "online": "TTP online", "offline": "TTP offline"}
 
 
 def evaluate(experiment: Experiment, workdir: pathlib.Path) -> dict:
@@ -43,7 +33,7 @@ def evaluate(experiment: Experiment, workdir: pathlib.Path) -> dict:
     predictions = _predictions(experiment, workdir, predictor, base, training, test)
     labels = experiment.skeleton, scoring.measures_from(experiment.config.eval)
     rows = {name: scoring.row(test, joints, *labels) for name, joints in predictions.items()}
-    for name in (NAMES["online"], NAMES["offline"], comparison.STRANGER):
+    for name in (NAMES["online"], NAMES["offline"], CONTROL):
         if name in rows:
             rows[name]["gain"] = scoring.gain(rows[NAMES["none"]], rows[name])
     report = {
@@ -52,11 +42,9 @@ def evaluate(experiment: Experiment, workdir: pathlib.Path) -> dict:
         "test_subjects": [clip.name for clip in test],
         "rows": rows,
     }
+    if experiment.data.source == "project":
+        report |= _recommended(experiment, workdir, predictor, base, clips, rows)
     _print_table(report)
-    if experiment.data.source == "project" and NAMES["offline"] in rows:
-        adapted = {scenario: NAMES[scenario] for scenario in ("online", "offline")}
-        report["recommended"] = comparison.recommendation(rows, adapted, len(test))
-        say(f"\n{report['recommended']}")
     _draw_overlays(experiment, workdir, test, predictions)
     if experiment.task.probe:
         report |= _bottleneck(experiment, base, training, test)
@@ -77,21 +65,41 @@ def _predictions(
         mean = scoring.mean_pose(training, test, experiment.image_size)
         predictions = {"mean training pose": mean, **predictions}
     for scenario, name in NAMES.items():
-        folder, found = workdir / "results" / scenario, None
-        own = identity.protocol(experiment.config, base, scenario)
-        if read_json(folder / "protocol.json") == own:
-            found = results.read_results(folder, test)
-        elif folder.is_dir():
-            say(f"{folder} is of another model or other settings and left out: run it again")
+        folder = comparison.folder_of(workdir, "test", scenario)
+        found = comparison.stored(experiment, folder, base, test)
         if found is None and scenario == "none":
             found = _predict(predictor, test, "without TTP")
         if found is not None:
             predictions[name] = found
     if NAMES["offline"] in predictions and experiment.data.source == "project":
-        found = comparison.strangers(experiment, workdir, base, test)
+        found = comparison.control(experiment, workdir, base, test)
         if found is not None:
-            predictions[comparison.STRANGER] = found
+            predictions[CONTROL] = found
     return predictions
+
+
+def _recommended(
+    experiment: Experiment, workdir: pathlib.Path, predictor: Runner, base, clips, rows
+) -> dict:
+    """What evaluation.json says of a project beside the rows: times, choice, recommendation."""
+    found: dict = {}
+    for scenario, name in NAMES.items():
+        seconds = comparison.seconds_a_frame(comparison.folder_of(workdir, "test", scenario))
+        found.setdefault("seconds_a_frame", {})[name] = None if np.isnan(seconds) else seconds
+    if NAMES["offline"] not in rows:
+        return found
+    validation = clips_lib.by_subject(clips_lib.select(clips, "val"))
+    validation = [boxes.resolve(clip, predictor, experiment.data) for clip in validation]
+    joints, choice = {}, None
+    for scenario in NAMES if validation else ():
+        folder = comparison.folder_of(workdir, "val", scenario)
+        predicted = comparison.stored(experiment, folder, base, validation)
+        if predicted is not None:
+            joints[scenario] = predicted
+    if len(joints) == len(NAMES):
+        labels = experiment.skeleton, scoring.measures_from(experiment.config.eval)
+        choice = found["chosen"] = comparison.chosen(validation, joints, *labels)
+    return found | {"recommended": comparison.recommendation(choice, rows)}
 
 
 def _bottleneck(experiment: Experiment, base, training, test) -> dict:
@@ -138,6 +146,12 @@ def _print_table(report) -> None:
     rows, count = report["rows"], len(report["test_subjects"])
     measures = list(next(iter(rows.values())))
     say(f"\nTest split of {report['config']}: {count} subjects, step {report['checkpoint_step']}")
+    if (seconds := report.get("seconds_a_frame")) is not None:  # a labelled project
+        for line in comparison.table(rows, seconds):
+            say(line)
+        if "recommended" in report:
+            say(f"\n{report['recommended']}")
+        return
     heads = "".join(f"{m:>12}" for m in measures)
     say(f"{'':20}{heads}   gain per subject ({measures[0]}), +- standard error, share worse")
     for name, row in rows.items():

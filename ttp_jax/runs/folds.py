@@ -7,15 +7,20 @@ import numpy as np
 
 from data_pipelines import clips as clips_lib
 from ttp_jax.files import read_json, write_json
-from ttp_jax.runs import scoring
+from ttp_jax.runs import comparison, scoring
 from ttp_jax.runs.experiment import Experiment
 from ttp_jax.runs.process import say
 
-BEFORE = "without TTP"
+BEFORE, CHOSEN = "without TTP", "as chosen in each fold"
 # What evaluation.json holds at least, a pattern of `files.read_json`: by row, then by measure.
 _MEASURE = {"mean": float, "per_subject": [(float, None)]}
 _GAIN = {"mean": float, "standard_error": (float, None)}
-EVALUATION = {"test_subjects": [str], "rows": {str: {str: (_GAIN, _MEASURE)}}}
+EVALUATION = {
+    "test_subjects": [str],
+    "rows": {str: {str: (_GAIN, _MEASURE)}},
+    "chosen?": {"scenario": str, "measure": str, "means": {str: float}, "subjects": [str]},
+    "seconds_a_frame?": {str: (float, None)},
+}
 
 
 def run(
@@ -38,7 +43,7 @@ def run(
     )
     write_json(workdir / "folds.json", report)
     say(f"\nAll {len(report['test_subjects'])} subjects, each by a model that never saw it:")
-    for line in table(report):
+    for line in comparison.table(report["rows"], report["seconds_a_frame"]):
         say(line)
     say(f"\nwrote {workdir / 'folds.json'}")
     return 0
@@ -47,6 +52,9 @@ def run(
 def merged(reports: Iterable[dict | None]) -> dict:
     """The rows that all folds have, over the subjects of all: means over subjects, and gains.
 
+    One more row has, of each fold, what was chosen on its validation subjects: what to expect of
+    following the recommendation.
+
     Raises DataError where a fold has no evaluation.
     """
     found = list(reports)
@@ -54,6 +62,9 @@ def merged(reports: Iterable[dict | None]) -> dict:
         raise clips_lib.DataError("a fold has no evaluation.json: run the same command again.")
     reports = [report for report in found if report is not None]
     names = [name for name in reports[0]["rows"] if all(name in r["rows"] for r in reports)]
+    if all("chosen" in report for report in reports):
+        names.append(CHOSEN)
+        reports = [_with_chosen(report) for report in reports]
     rows: dict[str, dict] = {}
     for name in names:
         measures = [m for m in reports[0]["rows"][name] if m != "gain"]
@@ -62,7 +73,29 @@ def merged(reports: Iterable[dict | None]) -> dict:
         if name != BEFORE and all("gain" in report["rows"][name] for report in reports):
             row["gain"] = scoring.gain(rows[BEFORE], row)
     subjects = [subject for report in reports for subject in report["test_subjects"]]
-    return {"test_subjects": subjects, "rows": rows}
+    return {"test_subjects": subjects, "rows": rows, "seconds_a_frame": _seconds(reports, names)}
+
+
+def _with_chosen(report: dict) -> dict:
+    """A fold's report with a row of what its validation subjects chose."""
+    name = comparison.NAMES.get(report["chosen"]["scenario"], "")
+    if name not in report["rows"]:
+        raise clips_lib.DataError(
+            f"a fold's evaluation.json chose {report['chosen']['scenario']!r}, of which it has no "
+            "row: delete it, and run again."
+        )
+    row = {"gain": {}, **report["rows"][name]}
+    return {**report, "rows": {**report["rows"], CHOSEN: row}}
+
+
+def _seconds(reports: list[dict], names: list[str]) -> dict[str, float]:
+    """Seconds a frame of each row, the median over the folds."""
+    found = {}
+    for name in names:
+        each = [report.get("seconds_a_frame", {}).get(name) for report in reports]
+        if known := [value for value in each if value is not None]:
+            found[name] = float(np.median(known))
+    return found
 
 
 def _joined(reports: list[dict], name: str, measure: str) -> dict:
@@ -74,17 +107,3 @@ def _joined(reports: list[dict], name: str, measure: str) -> dict:
         )
     each = [value for part in parts if part is not None for value in part]
     return {"mean": float(np.nanmean(np.array(each, float))), "per_subject": each}
-
-
-def table(report: dict) -> list[str]:
-    """The report in lines: means over subjects, which weigh alike."""
-    rows = report["rows"]
-    measures = [measure for measure in next(iter(rows.values())) if measure != "gain"]
-    lines = [" " * 20 + "".join(f"{m:>12}" for m in measures) + f"   gain ({measures[0]})"]
-    for name, row in rows.items():
-        line = f"{name:20}" + "".join(f"{row[m]['mean']:12.2f}" for m in measures)
-        if gain := row.get("gain"):
-            line += f"   {gain['mean']:+.2f} +- {gain['standard_error']:.2f}"
-            line += f", {gain['worse']:.0%} worse"
-        lines.append(line)
-    return lines

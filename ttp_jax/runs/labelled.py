@@ -124,7 +124,7 @@ def fingerprint(project: Project) -> str:
 
 
 def clips(data: Config) -> list[Clip]:
-    """Labelled clips of all splits; test subjects with unlabelled frames of theirs (`extra`)."""
+    """Labelled clips of all splits; those held out with unlabelled frames of theirs (`extra`)."""
     project = read(data)
     if not data.extra:
         return list(project.clips)
@@ -137,8 +137,8 @@ def clips(data: Config) -> list[Clip]:
 
 
 def _extended(clip: Clip, more: Clip | None) -> Clip:
-    """A test clip with unlabelled frames between its own, in the video's order."""
-    if clip.split != "test" or more is None or clip.numbers is None:
+    """A clip not for training, with unlabelled frames between its own, in the video's order."""
+    if clip.split == "train" or more is None or clip.numbers is None:
         return clip
     assert clip.joints is not None and clip.visible is not None
     numbers = np.concatenate([clip.numbers, more.frame_numbers])

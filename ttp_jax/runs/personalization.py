@@ -19,6 +19,7 @@ from ttp_jax.runs import (
     identity,
     process,
     provenance,
+    recordings,
     results,
     run_record,
     sources,
@@ -45,6 +46,7 @@ class RunOptions:
       outputs: what is made of own videos; None for keypoints only.
       allow_missing: inputs that can't be used don't make the run a failed one.
       strategy: how subjects run side by side.
+      split: whose subjects, "test" or "val"; own videos are all test subjects.
     """
 
     scenario: str = "online"
@@ -54,6 +56,7 @@ class RunOptions:
     outputs: OutputOptions | None = None
     allow_missing: bool = False
     strategy: Strategy = DEFAULT
+    split: str = "test"
 
 
 def run(
@@ -62,7 +65,7 @@ def run(
     options: RunOptions,
     folder: pathlib.Path | None = None,
 ) -> int:
-    """Do this process's share of the test subjects in one scenario; return the exit code.
+    """Do this process's share of a split's subjects in one scenario; return the exit code.
 
     A subject that fails is named and skipped: the others finish, and the exit code is 1.
 
@@ -85,10 +88,12 @@ def _run(experiment: Experiment, workdir: pathlib.Path, work: "_Work", options: 
         opened = sources.open_own(experiment.data)
         left_out = {str(each.path): each.reason for each in opened.left_out}
         clips = clips_lib.by_subject(opened.clips)
+        if name := experiment.data.same_subject:
+            clips = [clips_lib.together(opened.clips, name)]
     else:
-        clips = clips_lib.by_subject(sources.load_clips(experiment.data, "test"))
+        clips = clips_lib.by_subject(sources.load_clips(experiment.data, options.split))
     if not clips:
-        raise clips_lib.DataError(f"no test clips in {experiment.data.root}.")
+        raise clips_lib.DataError(f"no {options.split} clips in {experiment.data.root}.")
     work.check(clips)
     if jax.process_index() == 0:
         provenance.prepare(work.folder, work.own)
@@ -113,16 +118,18 @@ def _run(experiment: Experiment, workdir: pathlib.Path, work: "_Work", options: 
     try:
         for clip in done:
             work.unfinished.forget(clip.name)  # a kill may have left it
-            work.deliver(clip)
-        work.do(todo, drawn={clip.name for clip in clips[: experiment.config.eval.pictures]})
+            for recording in recordings.parts([clip]):
+                work.deliver(recording)
+        drawn = recordings.parts(clips)[: experiment.config.eval.pictures]
+        work.do(todo, drawn={clip.name for clip in drawn})
     except Stopped:
         again = "the same command" + " without --overwrite" * bool(options.overwrite)
-        say(f"stopped after {len(work.seconds)} of {len(todo)} subjects: {again} goes on")
-        work.write_record([clip.name for clip in clips])
+        say(f"stopped after {work.finished} of {len(todo)} subjects: {again} goes on")
+        work.write_record(clips)
         return STOPPED
-    work.write_record([clip.name for clip in clips])
-    say(f"{work.folder}: {len(done) + len(work.seconds)} subjects ({work.word}), run.json says how")
-    if options.keep and work.seconds:
+    work.write_record(clips)
+    say(f"{work.folder}: {len(done) + work.finished} subjects ({work.word}), run.json says how")
+    if options.keep and work.finished:
         say(f"{person_file(workdir, '*').parent}: their models, for `predict --person=NAME`")
     for name, error in work.failed.items():
         say(f"FAILED {name}: {error}")
@@ -140,7 +147,8 @@ class _Work:
       own: what decides the results beside the pictures, `protocol`.
       unfinished: states of subjects under way.
       runner: the scenario's programs.
-      seconds: of the subjects done in this run.
+      finished: number of the subjects done in this run.
+      seconds: of each of them; of each recording where a subject has several.
       failed: subjects that failed in this run, and why.
     """
 
@@ -175,7 +183,7 @@ class _Work:
         self._changes = scenario != "none" or bool(self._person)
         if options.outputs and self._changes and experiment.data.source == "media":
             self._outputs = Outputs(experiment, name, self.folder, options.outputs)
-        self.seconds: dict[str, float] = {}
+        self.finished, self.seconds = 0, dict[str, float]()
         self.failed: dict[str, str] = {}
         self.warnings: dict[str, list[str]] = {}
         self._moved: dict[str, str] = {}
@@ -183,7 +191,7 @@ class _Work:
     def check(self, clips) -> None:
         """Refuse what can't be done before anything is done or replaced."""
         if self._outputs:
-            self._outputs.check(clips)
+            self._outputs.check(recordings.parts(clips))
 
     def forget(self, clips) -> None:
         """Count nothing of these subjects as done: NAME.npz goes, whose presence means just that.
@@ -191,14 +199,17 @@ class _Work:
         Their other files stay until there are new ones.
         """
         for clip in clips:
-            (self.folder / f"{clip.name}.npz").unlink(missing_ok=True)
+            for part in recordings.parts([clip]):
+                (self.folder / f"{part.name}.npz").unlink(missing_ok=True)
             self.unfinished.forget(clip.name)
 
     def is_done(self, clip) -> bool:
-        """Whether the results of just these frames are there, and the model where it is kept.
+        """Whether the results of just these frames are there, and the model where it is kept."""
+        there = [self._is_there(part) for part in recordings.parts([clip])]
+        return all(there) and self._is_kept(clip)
 
-        Results of another input of this name are moved aside.
-        """
+    def _is_there(self, clip) -> bool:
+        """Whether its results are; those of another input of this name are moved aside."""
         path = self.folder / f"{clip.name}.npz"
         try:
             same = results.is_of(path, clip)
@@ -211,7 +222,7 @@ class _Work:
         if not same and (aside := results.set_aside(self.folder, clip.name)):
             self._moved[clip.name] = aside.name
             say(f"{clip.name}: results of other frames or boxes of this name are now in {aside}")
-        return same and self._is_kept(clip)
+        return same
 
     def _is_kept(self, clip) -> bool:
         """Whether the personalized model is there, where it is to be kept."""
@@ -245,12 +256,8 @@ class _Work:
                     continue
                 if self._outputs:
                     bar.set_postfix_str(f"{clip.name}: adapted; now its report and video")
-                try:
-                    self._finish(clip, result, clip.name in drawn)
-                except OF_ONE as error:
-                    self.failed[clip.name] = str(error)
-                    continue
-                ready = f"{len(self.seconds)} of {len(clips)} subjects"
+                self._finish(clip, result, drawn)
+                ready = f"{self.finished} of {len(clips)} subjects"
                 bar.set_description_str(f"{self.word}, {ready}")
 
     def _boxed(self, clips):
@@ -260,14 +267,24 @@ class _Work:
             except OF_ONE as error:
                 self.failed[clip.name] = str(error)
 
-    def _finish(self, clip, result: Result, draw: bool) -> None:
+    def _finish(self, clip, result: Result, drawn: set[str]) -> None:
+        """Write what comes of a subject, recording by recording: one that fails costs no other."""
         if self._form:
             about = {**self._about(clip), "updates": int(result.adaptation.step)}
             target = person_file(self._workdir, clip.name)
             if aside := people.make_room(target, self._about(clip)):
                 say(f"{target}: the model of another run or video is now in {aside}")
             people.write(target, jax.device_get(result.adaptation.delta), self._form, about)
-        if draw and self._experiment.net.parts.affinity:
+        for each, part in recordings.apart(clip, result):
+            try:
+                self._write(each, recordings.with_frames(self._experiment, each, part), drawn)
+            except OF_ONE as error:
+                self.failed[each.name] = str(error)
+        self.finished += all(part.name in self.seconds for part in recordings.parts([clip]))
+
+    def _write(self, clip, result: Result, drawn: set[str]) -> None:
+        """Write what comes of a recording: its picture, comparison, results and outputs."""
+        if clip.name in drawn and self._experiment.net.parts.affinity:
             seen = self.runner.variables(result), clip, result.frames, result.joints
             sheet = diagnostics.figure5(self._experiment, *seen)
             visualize.save(self.folder / f"{clip.name}.png", sheet)
@@ -286,17 +303,7 @@ class _Work:
         if self._outputs:
             base, frames = self._base, result.frames
             found = diagnostics.before_and_after(self._experiment, base, frames, *models)
-        signs = warning_signs.signs(
-            warning_signs.Evidence(
-                before.joints,
-                result.joints,
-                (before.peaks, result.peaks),
-                clip.boxes,
-                tuple(found[HELD_OUT]) if HELD_OUT in found else None,  # pyright: ignore
-                result.repeated,
-            )
-        )
-        self.warnings[clip.name] = signs
+        signs = self.warnings[clip.name] = _signs(clip, before, result, found)
         for sign in signs:
             say(f"WARNING {clip.name}: {sign}")
         if self._outputs:
@@ -315,8 +322,9 @@ class _Work:
             # The keypoints are on disk: the same command tries again what is made of them.
             self.failed[clip.name] = f"its keypoints are written, but not all of the rest: {error}"
 
-    def write_record(self, names: list[str]) -> None:
+    def write_record(self, clips) -> None:
         """Write run.json, see `run_record.write`."""
+        together = {k: v for clip in clips for k, v in recordings.record(clip).items()}
         config = self._experiment.config
         run = {
             "protocol": provenance.protocol_line(config, self._scenario, self._person),
@@ -328,8 +336,22 @@ class _Work:
             "made_with": provenance.made_with(),
             "config": config.to_dict(),
         }
-        now = run_record.Now(self.seconds, self.failed, self.warnings, self._moved)
-        run_record.write(self.folder, names, run, now)
+        now = run_record.Now(self.seconds, self.failed, self.warnings, self._moved, together)
+        run_record.write(self.folder, [c.name for c in recordings.parts(clips)], run, now)
+
+
+def _signs(clip, before: Result, after: Result, found: dict[str, list[float]]) -> list[str]:
+    """Signs that personalization did harm; `found` is of `diagnostics.before_and_after`."""
+    held_out = tuple(found[HELD_OUT]) if HELD_OUT in found else None
+    evidence = warning_signs.Evidence(
+        before.joints,
+        after.joints,
+        (before.peaks, after.peaks),
+        clip.boxes,
+        held_out,  # pyright: ignore[reportArgumentType]
+        after.repeated,
+    )
+    return warning_signs.signs(evidence)
 
 
 def person_file(workdir: pathlib.Path, name: str) -> pathlib.Path:

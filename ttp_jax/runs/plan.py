@@ -26,8 +26,14 @@ def lines(experiment: Experiment, clips: Sequence[Clip]) -> list[str]:
             f"Of the last stage the checkpoint is used that is best on the {counts['val']} "
             "validation subjects."
         )
+    adapts = config.model.method != "baseline"
+    if adapts and counts["val"] and counts["test"]:
+        found.append(
+            "Then choose without TTP, online or offline by the validation subjects "
+            f"({counts['val']})."
+        )
     if counts["test"]:
-        ways = "once" if config.model.method == "baseline" else "without TTP, online and offline"
+        ways = "without TTP, online and offline" if adapts else "once"
         found.append(f"Then score the {counts['test']} test subjects {ways}.")
     return found
 

@@ -37,6 +37,8 @@ def prepare(folder: pathlib.Path, own: dict) -> None:
 def protocol_line(config: Config, scenario: str, person: str | None = None) -> str:
     """What a reader must know to compare a result with another, in words."""
     boxes = {"media": f"boxes: {config.data.boxes}"}.get(config.data.source, "boxes of the data")
+    if name := config.data.same_subject:
+        boxes += f"; all recordings are of {name}, whose model is one for all of them"
     if config.data.refine:
         boxes += f", refined {config.data.refine} times by the model itself"
     if config.data.fit:

@@ -38,12 +38,14 @@ class Now(NamedTuple):
       failed: why others were not; inputs that were left out among them, by path.
       warnings: signs of harm, see `warning_signs`.
       moved: folders that the files of earlier results of these names are in now.
+      together: of a recording that shares its subject's model with others, what to say of it.
     """
 
     seconds: Mapping[str, float]
     failed: Mapping[str, str]
     warnings: Mapping[str, list[str]]
     moved: Mapping[str, str]
+    together: Mapping[str, dict[str, Any]]
 
 
 def write(folder: pathlib.Path, names: Sequence[str], run: dict[str, Any], now: Now) -> None:
@@ -110,4 +112,5 @@ def _subject(folder: pathlib.Path, name: str, old: dict, run: dict, now: Now) ->
         "inputs": str(stored["inputs"]),
         "outputs": outputs,
         **({"warnings": warnings} if warnings else {}),
+        **now.together.get(name, {}),
     }

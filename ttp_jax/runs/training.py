@@ -58,7 +58,8 @@ def _train(
     began, fields = time.monotonic(), experiment.config.train
     tx, last_step = experiment.tx, experiment.last_step
     _check_parts(fields)
-    clips = sources.load_clips(experiment.data)
+    # Frames that are added for personalization have no labels to score.
+    clips = sources.load_clips(experiment.changed({"data.extra": 0}).data)
     training, held_out = (clips_lib.select(clips, split) for split in ("train", "val"))
     if not training:
         raise clips_lib.DataError(f"no training clips in {experiment.data.root}.")

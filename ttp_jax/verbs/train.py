@@ -5,8 +5,9 @@
     python main.py train --project=path/to/project     (your own labels: docs/project.md)
 
 A labelled project (DeepLabCut, SLEAP, Lightning Pose, COCO keypoints) needs no config: it says what
-it found and what it will do, trains, and scores subjects it has never seen, without TTP, online,
-offline, and by another subject's model. --test and --val name who is held out; else a fifth each.
+it found and what it will do, and trains. Then it chooses without TTP, online or offline on the
+validation subjects, and scores each once on the test subjects, beside a cross-subject control:
+another subject's model. --test and --val name who is held out; else a fifth each.
 --folds=5 trains five times, so that each subject is a test subject once (folds.json has them all).
 
 Stops and resumes at any time: the same command goes on. Ctrl-C (once) and SIGTERM end it after the
@@ -62,8 +63,10 @@ def _score(experiment: Experiment, workdir: pathlib.Path) -> int:
     if not sources.load_clips(experiment.data, "test"):
         say("there are no test subjects: --test=PATTERNS names some")
         return 0
-    adapts = experiment.net.parts.task != "none"
-    if adapts and (code := comparison.personalize_all(experiment, workdir)):
-        return code
+    if experiment.net.parts.task != "none":
+        splits = ("val", "test") if sources.load_clips(experiment.data, "val") else ("test",)
+        for split in splits:
+            if code := comparison.personalize_all(experiment, workdir, split):
+                return code
     evaluation.evaluate(experiment, workdir)
     return 0

@@ -1,0 +1,91 @@
+"""The setting that a project's table recommends, and the table itself."""
+
+import json
+
+import numpy as np
+import pytest
+
+from data_pipelines.clips import Clip
+from ttp_jax import skeletons
+from ttp_jax.runs import comparison, personalization
+from ttp_jax.runs.scoring import Measures
+
+SKELETON = skeletons.build("mouse", ["left_ear", "right_ear", "nose"])
+LABELS = SKELETON, Measures(scale_joints=("left_ear", "right_ear"), thresholds=(0.1,))
+TRUTH = np.tile(np.array([[0, 0], [10, 0], [5, 5]], np.float32), (4, 1, 1))
+
+
+def clip(name):
+    boxes = np.tile(np.array([0, 0, 8, 8], np.float32), (4, 1))
+    return Clip(name, name, "val", 4, lambda i: np.zeros((8, 8, 3), np.uint8), boxes, TRUTH,
+                np.ones((4, 3), bool))  # fmt: skip
+
+
+def predictions(right):
+    """Of one clip: in the first `right` frames all joints are right, in the others far off."""
+    joints = TRUTH.copy()
+    joints[right:] += 50
+    return joints
+
+
+def test_the_setting_is_the_one_that_is_best_on_validation_subjects():
+    clips = [clip("a"), clip("b")]
+    joints = {
+        "none": [predictions(2), predictions(2)],
+        "online": [predictions(3), predictions(2)],
+        "offline": [predictions(1), predictions(2)],
+    }
+    found = comparison.chosen(clips, joints, *LABELS)
+    assert found["scenario"] == "online" and found["measure"] == "PCK@0.1"
+    assert found["means"] == pytest.approx({"none": 50.0, "online": 62.5, "offline": 37.5})
+    assert found["subjects"] == ["a", "b"]
+    joints["online"] = joints["none"]
+    assert comparison.chosen(clips, joints, *LABELS)["scenario"] == "none"  # nothing gained
+
+
+def rows(low, high):
+    gain = {"mean": (low + high) / 2, "interval95": [low, high], "worse": 0.25}
+    return {"TTP online": {"gain": {**gain, "mean": 50.0}}, "TTP offline": {"gain": gain}}
+
+
+def choice(scenario):
+    means = {"none": 50.0, "online": 50.5, "offline": 51.0}
+    return {"scenario": scenario, "measure": "PCK@0.1", "means": means, "subjects": ["a", "b"]}
+
+
+@pytest.mark.parametrize(
+    ("chosen", "found", "told"),
+    [
+        (choice("offline"), rows(1.0, 3.0), "+2.00 (+1.00 to +3.00), 25% worse off: which is"),
+        (choice("offline"), rows(-1.0, 2.0), "which may be chance"),
+        (choice("offline"), rows(-2.0, -1.0), "a loss"),
+        (choice("none"), rows(1.0, 3.0), "`predict`, without personalization"),
+        (None, rows(1.0, 3.0), "name some by --val"),
+    ],
+)  # fmt: skip
+def test_test_subjects_never_choose(chosen, found, told):
+    said = comparison.recommendation(chosen, found)
+    assert told in said
+    assert "--scenario=online" not in said  # however large its gain on them is
+
+
+def test_seconds_are_the_median_over_subjects(tmp_path):
+    subjects = {f"mouse{i}": {"seconds": s, "frames": 10} for i, s in enumerate((90.0, 1.0, 2.0))}
+    (tmp_path / "run.json").write_text(json.dumps({"subjects": subjects}))
+    assert comparison.seconds_a_frame(tmp_path) == pytest.approx(0.2)
+    assert np.isnan(comparison.seconds_a_frame(tmp_path / "none"))
+
+
+def test_validation_subjects_have_a_folder_of_their_own(tmp_path, monkeypatch):
+    calls = []
+    monkeypatch.setattr(
+        personalization, "run", lambda e, w, options, folder: calls.append((options, folder)) or 0
+    )
+    for split in ("val", "test"):
+        assert comparison.personalize_all(None, tmp_path, split) == 0
+    assert [(o.scenario, o.split, bool(o.keep)) for o, _ in calls] == [
+        *((scenario, "val", False) for scenario in ("none", "online", "offline")),
+        *(("none", "test", False), ("online", "test", False), ("offline", "test", True)),
+    ]
+    assert {folder.parent.name for _, folder in calls[:3]} == {"validation"}
+    assert {folder.parent.name for _, folder in calls[3:]} == {"results"}
