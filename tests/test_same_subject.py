@@ -1,5 +1,6 @@
 """Several recordings of one subject: one model, outputs of each."""
 
+import dataclasses
 import json
 
 import cv2
@@ -10,7 +11,8 @@ import small_run
 from data_pipelines import clips as clips_lib
 from data_pipelines import media
 from ttp_jax import people
-from ttp_jax.runs import boxes, experiment, personalization, recordings, sources
+from ttp_jax.runs import base_model, experiment, personalization, recordings, sources
+from ttp_jax.runs.batch import Runner
 from ttp_jax.runs.personalization import RunOptions
 from ttp_jax.verbs import verify
 
@@ -52,12 +54,8 @@ def test_one_model_is_personalized_to_all_recordings(folder, tmp_path, scenario)
     assert found["person1"]["frames"].tolist() == list(range(6))
     kept = people.read(personalization.person_file(folder / "work", "anna"))
     assert kept.about["updates"] == 15  # as many as all frames
-    # The model of the first recording's last frame is the one that the second begins with.
     alone = run(folder, tmp_path / "alone", *BOTH, scenario=scenario, keep=None)
-    first = np.array_equal(found["person0"]["joints"], alone["person0"]["joints"])
-    # Online, the first recording can't know the second; offline it learns from it.
     assert not np.array_equal(found["person1"]["joints"], alone["person1"]["joints"])
-    assert first is False  # other draws, as the subject is another one
     lines = (work / "person1.csv").read_text().splitlines()
     assert len(lines) == 1 + 6
 
@@ -75,15 +73,12 @@ def test_the_joined_results_are_those_of_one_clip(folder, tmp_path):
     """What is written apart is what the program gave for all frames."""
     found = made(folder, *BOTH, **{"data.same_subject": "anna"})
     clip = clips_lib.together(sources.open_own(found.data).clips, "anna")
-    from ttp_jax.runs import base_model
-    from ttp_jax.runs.batch import Runner
-
     base, _ = base_model.load_base(found, folder / "work")
     whole = Runner(found, base, "offline").one(clip)
     written = run(folder, tmp_path / "r", *BOTH, **{"data.same_subject": "anna"})
     joints = np.concatenate([written[name]["joints"] for name in BOTH])
     np.testing.assert_array_equal(joints, whole.joints)
-    parts = dict((c.name, r) for c, r in recordings.apart(clip, whole))
+    parts = {part.name: own for part, own in recordings.apart(clip, whole)}
     assert parts["person1"].joints.shape == (6, *whole.joints.shape[1:])
     assert parts["person0"].seconds + parts["person1"].seconds == pytest.approx(whole.seconds)
 
@@ -114,7 +109,7 @@ def test_each_recording_keeps_its_own_place(folder):
     region = np.array([[3.0, 3, 30, 30]])
     parts = [
         whole.recordings[0],
-        clips_lib.dataclasses.replace(
+        dataclasses.replace(
             whole.recordings[1],
             boxes=np.tile(region, (6, 1)).astype(np.float32),
             present=np.arange(6) > 1,
@@ -123,11 +118,8 @@ def test_each_recording_keeps_its_own_place(folder):
     again = clips_lib.rejoined(whole, parts)
     np.testing.assert_array_equal(again.boxes[9:], np.tile(region, (6, 1)))
     np.testing.assert_array_equal(again.boxes[:9], whole.boxes[:9])
-    assert again.present.tolist() == [True] * 11 + [False] + [True] * 0 + [True] * 3 or (
-        again.present.sum() == 13
-    )
+    assert again.present.tolist() == [True] * 9 + [False] * 2 + [True] * 4
     np.testing.assert_array_equal(again.sizes[[0, -1]], [[50, 60], [70, 90]])
-    assert boxes.resolve(again, None, made(folder, *BOTH).data) is not None
 
 
 @pytest.mark.parametrize("name", ["a/b", "", ".."])
