@@ -63,6 +63,7 @@ def get_config() -> Any:
     c.data.category = ""
     c.data.flip_pairs = "names"  # by left and right in them, or "leftLip:rightLip,a:b", or ""
     c.data.hidden = False  # count joints that are labelled as hidden
+    c.data.predictions = False  # SLEAP: take predictions for labels where the user made none
     c.data.margin = 0.3  # of boxes around labels, as a share of their longer side
     c.data.media = ""  # folder of pictures or videos that aren't where the labels say
     c.data.test_subjects = ""  # patterns of subjects; else a share of them, drawn by the seed

@@ -142,7 +142,7 @@ def test_things_of_which_there_is_one_are_no_animal(tmp_path):
     table.to_csv(tmp_path / "labeled-data" / "a" / "CollectedData_me.csv")
     project = read(tmp_path)
     assert project.subjects == {"a_one": 3} and project.skeleton.joints == tuple(JOINTS[:3])
-    assert "--individuals=single reads them" in said(project)
+    assert "--config.data.individuals=single reads them" in said(project)
     single = read(tmp_path, individuals=["single"])
     assert single.skeleton.joints == tuple(JOINTS[1:])
     np.testing.assert_array_equal(
@@ -569,7 +569,7 @@ def test_only_predictions_are_no_labels_unless_asked_for(tmp_path):
     for frame in labels:
         frame.instances = frame.predicted_instances
     labels.save(str(tmp_path / "predicted.slp"))
-    with pytest.raises(DataError, match="no labels by a user: .* --predictions"):
+    with pytest.raises(DataError, match="no labels by a user: .* --config.data.predictions"):
         read(tmp_path / "predicted.slp")
     (clip,) = read(tmp_path / "predicted.slp", predictions=True).clips
     expected = [frame.predicted_instances[0].numpy() for frame in sio.load_slp(

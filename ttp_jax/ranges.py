@@ -122,6 +122,7 @@ _DATA = {
         TEXT,
     ),
     "hidden": FLAG,
+    "predictions": FLAG,
     "margin": number(0, 10),
     "test_share": number(0, 0.9),
     "val_share": number(0, 0.9),

@@ -18,6 +18,7 @@ from data_pipelines.projects.records import Footage, Options, Project
 
 __all__ = ["Footage", "Options", "Project", "read"]
 
+NAMED = 3  # projects that one message names
 Reader = Callable[[Path, Options], Project]
 EXPECTED = "expected a DeepLabCut or Lightning Pose project's folder, SLEAP's .slp or COCO's .json"
 
@@ -46,6 +47,8 @@ def read(path: str | Path, options: Options | None = None) -> Project:
 def _reader(path: Path) -> tuple[Path, Reader]:
     """The file or folder to read, and who reads it."""
     if path.is_file():
+        if path.name == "config.yaml":  # by which DeepLabCut itself names a project
+            return _reader(path.parent)
         suffix = path.suffix.lower()
         readers = {".slp": sleap.read, ".json": coco.read, ".csv": lightning_pose.read}
         readers[".h5"] = lightning_pose.read
@@ -58,6 +61,10 @@ def _reader(path: Path) -> tuple[Path, Reader]:
         return path, deeplabcut.read
     if lightning_pose.is_one(path):
         return path, lightning_pose.read
+    if path.name == deeplabcut.FOLDER and path.is_dir():  # one folder too deep
+        root = path.parent
+        if deeplabcut.is_one(root) or lightning_pose.is_one(root):
+            return _reader(root)
     inside = [each for each in files.entries(path) if each.suffix.lower() in (".slp", ".json")]
     slp = [each for each in inside if each.suffix.lower() == ".slp"]
     annotations = [] if slp else [each for each in inside if coco.is_one(each)]
@@ -66,4 +73,19 @@ def _reader(path: Path) -> tuple[Path, Reader]:
         raise DataError(f"{path} has several files of labels ({shown}): name one of them.")
     if slp + annotations:
         return _reader((slp + annotations)[0])
-    raise DataError(f"{path} holds no labelled project: {EXPECTED}.")
+    near = _below(path)
+    hint = f" Name the one in it: {', '.join(map(str, near))}." if near else ""
+    raise DataError(f"{path} holds no labelled project: {EXPECTED}.{hint}")
+
+
+def _below(path: Path, depth: int = 2) -> list[Path]:
+    """Projects of folders in a folder, as many as one message names."""
+    found: list[Path] = []
+    for each in files.entries(path):
+        if len(found) == NAMED or not each.is_dir():
+            continue
+        if deeplabcut.is_one(each) or lightning_pose.is_one(each):
+            found.append(each)
+        elif depth > 1:
+            found += _below(each, depth - 1)
+    return found[:NAMED]

@@ -1,6 +1,7 @@
 """From the labels of recordings to a project of clips: skeleton, subjects, boxes, summary."""
 
 import collections
+import dataclasses
 import fnmatch
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,6 +23,7 @@ from data_pipelines.projects.records import (
 )
 from ttp_jax import skeletons
 
+SHOWN = 3  # reasons that one message gives
 BEYOND = 0.5  # pixels outside the picture that a label may lie: some tools count from its edge
 
 
@@ -86,17 +88,20 @@ def project(
       DataError: nothing can be read, or a label can't be what it should be; names file and row.
     """
     if not any(recording.sheet.rows for recording in recordings):
+        remedy = "" if left_out else ": label some frames"
+        shown = [*left_out[:SHOWN], *[f"{len(left_out) - SHOWN} more."] * (len(left_out) > SHOWN)]
         raise DataError(
-            f"{path} has no labelled picture that can be used: label some frames. "
-            + " ".join(left_out)
+            f"{path} has no labelled picture that can be used{remedy}. {' '.join(shown)}".strip()
         )
     counts = _LeftOut()
+    recordings, nowhere = _without_unlabelled(recordings, options)
     skeleton = _skeleton(path, recordings, joint_names, options)
     groups = _groups(recordings, skeleton, options, counts)
     if not groups:
         raise DataError(
             f"{path}: none of its labels can be used; put their pictures where the labels say, or "
-            f"name their folder with --media. {' '.join([*left_out, *counts.sentences()])}"
+            "name their folder with --config.data.media. "
+            + " ".join([*left_out, *counts.sentences()])
         )
     for recording in recordings:
         if recording.unlabelled:
@@ -110,9 +115,38 @@ def project(
         tuple(name for name, _ in groups),
         tuple(frozenset().union(*(label.shared for label in group)) for group in groups.values()),
         _footage(videos, crops or {}, recordings, groups, options),
-        (*left_out, *counts.sentences()),
+        (*left_out, *nowhere, *counts.sentences()),
         tuple(dict.fromkeys((*notes, *_unmatched(path, recordings, options), *sheets))),
     )
+
+
+def _without_unlabelled(
+    recordings: Sequence[Recording], options: Options
+) -> tuple[list[Recording], list[str]]:
+    """The recordings without joints of which there is no label anywhere, and a sentence on them.
+
+    Nothing could be learned of one, and its predictions would mean nothing.
+    """
+    joints = dict.fromkeys(name for r in recordings for name in r.sheet.names)
+    seen = {
+        name
+        for r in recordings
+        if not _excluded(r.name, options)
+        for row in r.sheet.rows
+        for name in np.array(r.sheet.names)[~np.isnan(row.joints).any(-1)].tolist()
+    }
+    unseen = [name for name in joints if name not in seen]
+    if not unseen or not seen:
+        return list(recordings), []
+    kept = []
+    for recording in recordings:
+        sheet = recording.sheet
+        at = [i for i, name in enumerate(sheet.names) if name in seen]
+        rows = [row._replace(joints=row.joints[at], visible=row.visible[at]) for row in sheet.rows]
+        sheet = sheet._replace(names=[sheet.names[i] for i in at], rows=rows)
+        kept.append(dataclasses.replace(recording, sheet=sheet))
+    plural = "s" * (len(unseen) > 1)
+    return kept, [f"{len(unseen)} joint{plural} without a label anywhere: {', '.join(unseen)}."]
 
 
 # --- Skeleton ------------------------------------------------------------------------------------

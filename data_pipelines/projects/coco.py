@@ -152,7 +152,8 @@ def _category(file: _File, people: list[dict], wanted: str, path: Path) -> _Cate
         names = ", ".join(kind.name for kind in kinds)
         raise DataError(
             f"{path}: {len(kinds)} categories have labelled keypoints{f' ({names})' * bool(kinds)}"
-            ", expected one: label one kind, with one skeleton, or choose one with --category."
+            ", expected one: label one kind, with one skeleton, or choose one with "
+            "--config.data.category."
         )
     return kinds[0]
 
@@ -264,7 +265,10 @@ def read(path: Path, options: Options) -> Project:
         )
         for folder, rows in groups.items()
     ]
-    return assemble.project(path, "COCO", recordings, options)
+    notes = []
+    if not (options.media or root.resolve().is_relative_to(path.parent.resolve())):
+        notes.append(f"the pictures are those in {root.resolve()}, not beside {path.name}.")
+    return assemble.project(path, "COCO", recordings, options, notes=notes)
 
 
 def _root(listed: Sequence[str], path: Path, options: Options) -> Path:
@@ -280,6 +284,6 @@ def _root(listed: Sequence[str], path: Path, options: Options) -> Path:
         looked = options.media or f"{path.parent} and {path.parent.parent}"
         raise DataError(
             f"{path}: none of its {len(listed)} pictures ({', '.join(listed[:1])}, ...) lies in "
-            f"{looked} or a folder there: name their folder with --media."
+            f"{looked} or a folder there: name their folder with --config.data.media."
         )
     return folders[counts.index(best)]

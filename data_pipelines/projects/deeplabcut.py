@@ -48,13 +48,17 @@ def read(path: Path, options: Options) -> Project:
     folders = [folder for folder in files.entries(path / FOLDER) if folder.is_dir()] or [path]
     recordings, left_out = [], []
     for folder in folders:
+        if _is_drawn(folder):
+            if labels_in(folder):
+                left_out.append(f"{folder.name}: a copy of another folder with its labels drawn.")
+            continue
         sheet = sheet_of(folder, options, str(config.get("scorer") or ""))
         if sheet is not None:
             limbs = _limbs(config)
             identity = config.get("identity") is True
             sheet = sheet._replace(limbs=limbs, identity=identity)
             recordings.append(_recording(folder, root, sheet, options))
-        elif pictures := _not_drawn(folder):
+        elif pictures := files.pictures_in(folder):
             why = f"no labels by {options.scorer}" if labels_in(folder) else "no file of labels"
             left_out.append(f"{len(pictures)} pictures of {folder.name}: {why}.")
     return assemble.project(
@@ -84,13 +88,13 @@ def sheet_of(folder: Path, options: Options, usual: str = "") -> Sheet | None:
     if not scorer and len(found) > 1:
         raise DataError(
             f"{folder} has labels of {len(found)} scorers ({', '.join(found)}): choose one with "
-            "--scorer, or move the others away."
+            "--config.data.scorer, or move the others away."
         )
     scorer = scorer or next(iter(found))
     sheet = _compared(found[scorer], options.individuals)
     others = [name for name in found if name != scorer]
     if others:
-        note = f"{folder.name}: labels by {', '.join(others)} are left out, {scorer}'s are read."
+        note = f"labels by {', '.join(others)} are left out where there are {scorer}'s."
         sheet = sheet._replace(notes=[*sheet.notes, note])
     return sheet
 
@@ -141,12 +145,11 @@ def _recording(folder: Path, root: Path, sheet: Sheet, options: Options) -> Reco
     )
 
 
-def _not_drawn(folder: Path) -> list[Path]:
-    """The pictures of a folder that are of its own, not copies with labels drawn on them."""
-    drawn = (
-        folder.name.endswith(DRAWN) and folder.with_name(folder.name.removesuffix(DRAWN)).is_dir()
+def _is_drawn(folder: Path) -> bool:
+    """Whether its pictures are copies of another folder's, with the labels drawn on them."""
+    return folder.name.endswith(DRAWN) and bool(
+        labels_in(folder.with_name(folder.name.removesuffix(DRAWN)))
     )
-    return [] if drawn else files.pictures_in(folder)
 
 
 def _videos(root: Path, config: dict[str, Any], options: Options) -> list[Path]:

@@ -38,6 +38,12 @@ def read(path: Path, options: Options) -> Project:
         name: (table, tables.sheet(table, scorer=options.scorer, individuals=options.individuals))
         for name, table in found.items()
     }
+    for table, sheet in sheets.values():
+        if sheet.rows and all(names.is_bare(row.picture) for row in sheet.rows):
+            raise DataError(
+                f"{table}: its rows are numbers of frames, as in a file of predictions: expected "
+                f"labels of pictures, {LABELS}.csv."
+            )
     chosen, left_out = _views(root, sheets, options)
     recordings = [
         recording

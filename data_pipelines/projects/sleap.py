@@ -127,7 +127,7 @@ def _skeleton(instances: Sequence[Any], path: Path) -> Any:
     if not instances:
         raise DataError(
             f"{path} has no labels by a user: label frames in SLEAP, or take its predicted "
-            "instances for labels with --predictions."
+            "instances for labels with --config.data.predictions=True."
         )
     kinds = {tuple(instance.skeleton.node_names): instance.skeleton for instance in instances}
     if len(kinds) > 1:
@@ -171,7 +171,7 @@ def _source(video: _Video, path: Path, options: Options) -> tuple[Find, Path | N
     folders = [path.parent, path.parent / "videos", path.parent.parent]
     folders += [Path(options.media).expanduser()] if options.media else []
     listed = video.video.filename
-    remedy = f"isn't there: put it beside {path.name}, or name its folder with --media."
+    remedy = f"isn't there: put it beside {path.name}, or name its folder with --config.data.media."
     if isinstance(listed, list):
         places = {picture: files.locate(listed[n], folders) for picture, n in video.frames.items()}
         if not any(places.values()):

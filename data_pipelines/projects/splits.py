@@ -67,9 +67,11 @@ def by_share(project: Project, *, test: float = 0.2, val: float = 0.2, seed: int
         for split, share in (("test", test), ("val", val))
     }
     if sum(counts.values()) >= len(units):
+        parts = 1 + sum(count > 0 for count in counts.values())
         raise DataError(
-            f"{_units(units)} can't be split into {1 + sum(count > 0 for count in counts.values())}"
-            " parts: label more subjects, or tell them apart by --subject."
+            f"{_units(units)} can't be split into {parts} parts: label more subjects, tell them "
+            "apart by --subject, name some by --test and --val, or train on all of them with "
+            "--config.data.test_share=0 --config.data.val_share=0."
         )
     order = ["test"] * counts["test"] + ["val"] * counts["val"]
     splits = {subject: split for unit, split in zip(units, order, strict=False) for subject in unit}
@@ -156,8 +158,9 @@ def _shuffled(project: Project, seed: int) -> list[tuple[str, ...]]:
 def _units(units: Sequence[tuple[str, ...]]) -> str:
     """Say how many groups of subjects there are."""
     subjects = sum(len(unit) for unit in units)
-    together = f" in {len(units)} groups that share pictures" * (subjects > len(units))
-    return f"{subjects} subjects{together}"
+    groups = f"{len(units)} group{'s' * (len(units) > 1)}"
+    together = f" in {groups} that share pictures" * (subjects > len(units))
+    return f"{subjects} subject{'s' * (subjects > 1)}{together}"
 
 
 def _some(names: Iterable[str]) -> str:

@@ -18,6 +18,7 @@ from data_pipelines.projects.records import Row, Sheet
 
 HEADERS = (["scorer", "bodyparts", "coords"], ["scorer", "individuals", "bodyparts", "coords"])
 COORDS = ("x", "y", "visible", "likelihood")
+SHOWN = 20  # letters of a damaged file's cell that a message shows
 UNIQUE = "single"  # DeepLabCut's individual that stands for things of which there is one
 
 
@@ -55,7 +56,7 @@ def sheet(path: Path, *, scorer: str = "", individuals: Sequence[str] = ()) -> S
     if len(scorers) > 1 and not scorer:
         raise DataError(
             f"{path} has labels of {len(scorers)} scorers ({', '.join(scorers)}): choose one with "
-            "--scorer, or keep one scorer's columns."
+            "--config.data.scorer, or keep one scorer's columns."
         )
     columns = _columns(table.header, scorer, path)
     wanted, notes = _wanted(list(columns), individuals, path)
@@ -87,7 +88,10 @@ def _wanted(
     if individuals:
         return list(individuals), []
     if UNIQUE in everyone and len(everyone) > 1:
-        note = f"left out, things of which there is one: --individuals={UNIQUE} reads them."
+        note = (
+            "left out, things of which there is one: "
+            f"--config.data.individuals={UNIQUE} reads them."
+        )
         return [who for who in everyone if who != UNIQUE], [note]
     return everyone, []
 
@@ -148,10 +152,13 @@ def _from_csv(path: Path) -> _Table:
     lines = [(number, line) for number, line in lines if any(line)]
     titles = [line[0] for _, line in lines[:4]]
     titles = titles[: titles.index("coords") + 1] if "coords" in titles else titles
+    if not lines:
+        raise DataError(f"{path} is empty: export it again, or delete it.")
     if titles not in HEADERS:
+        found = ", ".join(title[:SHOWN] for title in titles)
         raise DataError(
-            f"{path} is no DeepLabCut table: lines begin with {', '.join(titles) or 'nothing'}, "
-            "expected scorer, (individuals,) bodyparts, coords. Export it again, with commas."
+            f"{path} is no DeepLabCut table: lines begin with {found}, expected scorer, "
+            f"(individuals,) bodyparts, coords. {_remedy(titles)}"
         )
     header = {title: line for title, (_, line) in zip(titles, lines, strict=False)}
     width = len(header["coords"])
@@ -182,11 +189,20 @@ def _from_csv(path: Path) -> _Table:
     )
 
 
+def _remedy(titles: list[str]) -> str:
+    """What to do about lines that begin otherwise than a table's."""
+    for sign, name in ((";", "semicolons"), ("\t", "tabs")):
+        if any(sign in title for title in titles):
+            return f"Its cells are parted by {name}: save it with commas."
+    return "Export it again, with commas."
+
+
 def _cells(cells: list[str], where: str) -> list[float]:
     try:
         return [float(cell or "nan") for cell in cells]
     except ValueError as error:
-        raise DataError(f"{where}: {error}: expected numbers, or empty cells.") from error
+        remedy = " with decimal points" * any("," in cell for cell in cells)
+        raise DataError(f"{where}: {error}: expected numbers{remedy}, or empty cells.") from error
 
 
 def _from_h5(path: Path) -> _Table:

@@ -17,6 +17,7 @@ from ttp_jax.runs.experiment import Config, tuples
 
 ROOM = 0.06  # of a crop's side, around the labels
 FIELDS = ("scorer", "view", "category", "subject", "exclude", "hidden", "margin", "media", "boxes")
+FIELDS += ("predictions",)
 
 
 def read(data: Config) -> Project:
