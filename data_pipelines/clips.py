@@ -58,6 +58,8 @@ class Clip:
       joints: float32 [T, K, 2] in picture pixels, pixel centres at integers; None without labels.
       visible: bool [T, K]; None without labels.
       file: frame index -> the picture's own file, where frames are files; None otherwise.
+      source: path of the video, or of the folder of pictures, that frames are read from; "" where
+        there is not one.
       frame_names: file names [T] of own pictures ("img005.png"); None where frames have none.
       frames_per_second: their mean rate, where it is known.
       times: float64 [T], seconds from the video's first frame to each; None where unknown.
@@ -83,6 +85,7 @@ class Clip:
     joints: np.ndarray | None = None
     visible: np.ndarray | None = None
     file: Callable[[int], str | os.PathLike] | None = None
+    source: str = ""
     frame_names: tuple[str, ...] | None = None
     frames_per_second: float | None = None
     times: np.ndarray | None = None

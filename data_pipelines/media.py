@@ -145,6 +145,7 @@ def _open(name: str, path: Path) -> tuple[Clip, Sequence[Path]]:
         name,
         sizes,
         video.read,
+        source=str(path),
         frames_per_second=video.rate,
         times=video.times,
         notes=(video.index.note,) if video.index.note else (),
@@ -182,7 +183,7 @@ def _pictures(name: str, path: Path, files: Sequence[Path]) -> tuple[Clip, Seque
         except FrameError as error:
             raise FrameError(f"frame {index}: {error}") from error
 
-    return _clip(name, np.array(sizes), read, frame_names=tuple(names)), files
+    return _clip(name, np.array(sizes), read, source=str(path), frame_names=tuple(names)), files
 
 
 def _clip(name: str, sizes: np.ndarray, read: Callable[[int], np.ndarray], **more) -> Clip:

@@ -282,6 +282,51 @@ def test_sleap_io_reads_sleap(tmp_path):
         assert person.score == pytest.approx(np.nanmean(likelihood[t]))
 
 
+def test_sleap_io_reads_predictions_in_their_video(tmp_path):
+    import made_projects
+    import sleap_io
+
+    video = tmp_path / "video.1.mp4"
+    shown = made_projects.video(video, FIRST + FRAMES)
+    track = example(video=str(video))
+    path = written(tmp_path / "exports", "slp", track)
+    assert path.name == "video.1.predictions.slp"
+    labels = sleap_io.load_file(str(path))
+    joints, likelihood = expected(track)
+    rows = [row for row in range(FRAMES) if row not in EMPTY]
+    assert [frame.frame_idx for frame in labels] == [FIRST + row for row in rows]
+    assert labels.skeleton.node_names == list(PENN13.joints)
+    assert [tuple(edge) for edge in labels.skeleton.edge_inds] == list(PENN13.limbs)
+    assert not any(frame.user_instances for frame in labels)  # predictions, to be corrected
+    for row, frame in zip(rows, labels, strict=True):
+        (instance,) = frame.predicted_instances
+        np.testing.assert_allclose(instance.numpy(), joints[row], atol=1e-4)
+        scores = instance.points["score"]
+        there = ~np.isnan(likelihood[row])
+        np.testing.assert_allclose(scores[there], likelihood[row][there], atol=1e-6)
+        assert instance.score == pytest.approx(np.nanmean(likelihood[row]))
+        assert instance.track.name == "video.1"
+    assert labels.video.filename == str(video)
+    np.testing.assert_array_equal(np.asarray(labels[0].image).shape[:2], shown[0].shape[:2])
+
+
+def test_sleap_io_reads_predictions_of_pictures(tmp_path):
+    import made_projects
+    import sleap_io
+
+    names = [f"img{i}.png" for i in range(FRAMES)]
+    for number, name in enumerate(names):
+        made_projects.picture(tmp_path / "video.1" / name, seed=number)
+    track = example(video=str(tmp_path / "video.1"), pictures=names)
+    labels = sleap_io.load_file(str(written(tmp_path, "slp", track)))
+    assert [frame.frame_idx for frame in labels] == [1, 2, 3, 5]
+    assert labels.video.filename == [str(tmp_path / "video.1" / name) for name in names]
+    from PIL import Image
+
+    own = np.asarray(Image.open(tmp_path / "video.1/img2.png"))
+    np.testing.assert_array_equal(labels[1].image, own)
+
+
 def test_sleap_has_the_datasets_and_axes_of_its_own_export(tmp_path):
     total, size, limbs = FIRST + FRAMES, PENN13.size, len(PENN13.limbs)
     with h5py.File(written(tmp_path, "sleap")) as file:

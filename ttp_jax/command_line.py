@@ -165,9 +165,9 @@ GROUPS: dict[str, tuple[Flag, ...]] = {
         Flag("--labels_first=1", "if the labels' pictures are numbered from 1", ON_FILES, int, 0),
         Flag(
             "--formats=NAMES",
-            "what else to write the keypoints as: dlc-csv (the default), dlc-h5, coco, sleap, trc, "
-            "npz, parquet, lightning-pose; eks adds these keypoints to those of the same command "
-            "with another --config.seed, for the Ensemble Kalman Smoother",
+            "what else to write the keypoints as: dlc-csv (the default), dlc-h5, coco, sleap, slp, "
+            "trc, npz, parquet, lightning-pose; eks adds these keypoints to those of the same "
+            "command with another --config.seed, for the Ensemble Kalman Smoother",
             ON_FILES,
         ),
         Flag("--keypoints=NAMES", "only these joints there, as left_knee,right_knee", ON_FILES),

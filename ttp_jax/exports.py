@@ -5,6 +5,7 @@
     dlc-h5   .h5             DeepLabCut, movement       NaN
     coco     .json           pycocotools, as results    0, 0, 0; the frame is left out
     sleap    .analysis.h5    SLEAP, sleap-io, movement  NaN; track_occupancy 0
+    slp      .predictions.slp    SLEAP, sleap-io, movement  NaN; the frame is left out
     trc      .trc            OpenSim                    NaN
     npz      .npz            NumPy                      NaN
     parquet  .parquet        pandas, polars, R, DuckDB  null
@@ -43,7 +44,7 @@ LIGHTNING_POSE = "heatmap_tracker"  # and whom Lightning Pose's
 PERSON = 1  # COCO's category
 UNEVEN, ROUNDED = 0.1, 1.1e-3  # share of the mean step, and seconds that containers round by
 # Formats that count frames only.
-WITHOUT_TIMES = ("dlc-csv", "dlc-h5", "coco", "sleap", "eks", "lightning-pose")
+WITHOUT_TIMES = ("dlc-csv", "dlc-h5", "coco", "sleap", "slp", "eks", "lightning-pose")
 
 
 def write(track: Track, folder, formats: Sequence[str], suffix: str = "") -> list[Path]:
@@ -235,6 +236,40 @@ def _sleap(track: Track, stem: Path) -> Path:
     return _put(stem, ".analysis.h5", fill)
 
 
+def _slp(track: Track, stem: Path) -> Path:
+    """SLEAP's own file of predictions, to be opened and corrected there, written by sleap-io.
+
+    One instance a frame, with the joints' likelihoods as its points' scores, in the video that it
+    was predicted on; of a folder of pictures, in these very pictures.
+    """
+    sleap_io = _optional("slp")
+    nodes = list(track.skeleton.joints)
+    edges = [(nodes[a], nodes[b]) for a, b in track.skeleton.limbs]
+    skeleton = sleap_io.Skeleton(nodes, edges=edges, name=track.skeleton.name)
+    video, numbers = _sleap_video(track, sleap_io), track.frames
+    if isinstance(video.filename, list):  # SLEAP counts the pictures of its list
+        numbers = np.arange(len(track.joints))
+    values, who, frames = track.points(), sleap_io.Track(track.name), []
+    for number, row, score in zip(numbers, values, _scores(values), strict=True):
+        if np.isnan(score):
+            continue
+        instance = sleap_io.PredictedInstance.from_numpy(
+            row[:, :2], skeleton=skeleton, point_scores=row[:, 2], score=float(score), track=who
+        )
+        frame = sleap_io.LabeledFrame(video=video, frame_idx=int(number), instances=[instance])
+        frames.append(frame)
+    labels = sleap_io.Labels(frames, videos=[video], skeletons=[skeleton], tracks=[who])
+    return _put(stem, ".predictions.slp", lambda path: sleap_io.save_slp(labels, str(path)))
+
+
+def _sleap_video(track: Track, sleap_io):
+    """The video of a track as SLEAP knows it; a name alone where nobody knows the file."""
+    if track.pictures is not None and not any("#" in name for name in track.pictures):
+        files = [str(Path(track.video) / name) for name in track.pictures]
+        return sleap_io.Video.from_filename(files)
+    return sleap_io.Video(filename=track.video or track.name, open_backend=False)
+
+
 def _trc(track: Track, stem: Path) -> Path:
     """OpenSim's marker file: one pixel is one millimetre, y is up, z is 0.
 
@@ -341,6 +376,7 @@ FORMATS: dict[str, Callable[[Track, Path], Path]] = {
     "dlc-h5": _dlc_h5,
     "coco": _coco,
     "sleap": _sleap,
+    "slp": _slp,
     "trc": _trc,
     "npz": _npz,
     "parquet": _parquet,
@@ -361,7 +397,11 @@ def _write_lines(path: Path, lines: Sequence[str]) -> None:
 
 
 # Modules of packages that only these formats need.
-NEEDS = {"dlc-h5": ("pandas", "tables"), "parquet": ("pyarrow", "pyarrow.parquet")}
+NEEDS = {
+    "dlc-h5": ("pandas", "tables"),
+    "slp": ("sleap_io",),
+    "parquet": ("pyarrow", "pyarrow.parquet"),
+}
 
 
 def _optional(kind: str):
@@ -372,4 +412,5 @@ def _optional(kind: str):
         return first
     except ImportError as error:
         packages = " ".join(dict.fromkeys(name.split(".")[0] for name in modules))
+        packages = packages.replace("_", "-")
         raise ImportError(f"format {kind!r}: {error}. Run: pip install {packages}") from error

@@ -26,6 +26,7 @@ class Track(NamedTuple):
       times: [T] seconds from the video's first frame, or None; then rows are evenly spaced.
       pictures: file names [T] of the rows' pictures, or None.
       pcutoff: joints of a likelihood below it are written as missing, see `exports`; 0..1.
+      video: path of the video, or of the folder of `pictures`; "" where nobody knows.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Track(NamedTuple):
     times: np.ndarray | None = None
     pictures: Sequence[str] | None = None
     pcutoff: float = 0.0
+    video: str = ""
 
     @property
     def frames(self) -> np.ndarray:

@@ -220,6 +220,7 @@ class Outputs:
                 times=clip.times,
                 pictures=clip.frame_names,
                 pcutoff=self._options.pcutoff,
+                video=clip.source,
             )
             suffix, place = f"_{when}_adapt", self._folder / "exports"
             formats = [name for name in self._formats if name != ENSEMBLE]
