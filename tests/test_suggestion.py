@@ -5,6 +5,8 @@ import pandas
 import pytest
 import small_project
 
+from benchmarks import suggestion as benchmark
+from data_pipelines import clips as clips_lib
 from data_pipelines import media, projects
 from ttp_jax import skeletons
 from ttp_jax.runs import suggestion
@@ -61,3 +63,57 @@ def test_the_folder_is_read_as_deeplabcut_s(tmp_path):
     np.testing.assert_allclose(read.joints, joints[chosen], atol=1e-3)
     np.testing.assert_array_equal(read.frame_numbers, chosen)
     np.testing.assert_array_equal(read.read(1), clip.read(17))
+
+
+def test_the_folder_opens_in_deeplabcut_and_sleap(tmp_path):
+    import sleap_io
+
+    root = small_project.write(tmp_path / "mice", subjects=1)
+    (clip,) = media.clips([root / "videos" / "mouse0.avi"], boxes="whole")
+    joints, peaks, _ = track(clip.num_frames)
+    joints[17, 1] = np.nan
+    chosen = [3, 17]
+    new = tmp_path / "new"
+    folder = suggestion.write_deeplabcut(new, clip, chosen, joints, SKELETON, "anna")
+    table = pandas.read_hdf(folder / "CollectedData_anna.h5", "df_with_missing")
+    assert table.columns.names == ["scorer", "bodyparts", "coords"]
+    assert table.index[1] == ("labeled-data", "mouse0", "img17.png")
+    np.testing.assert_allclose(table.to_numpy().reshape(2, 4, 2), joints[chosen])
+    assert not projects.read(new).notes  # .csv and .h5 agree
+    imported = sleap_io.load_file(str(folder / "CollectedData_anna.csv"))
+    assert len(imported) == 2 and set(imported.skeleton.node_names) == set(SKELETON.joints)
+    nose = imported.skeleton.node_names.index("nose")
+    np.testing.assert_allclose(imported[0].instances[0].numpy()[nose], joints[3, 2], atol=1e-3)
+
+    path = suggestion.write_sleap(new, clip, chosen, joints, peaks, SKELETON)
+    labels = sleap_io.load_file(str(path))
+    assert [frame.frame_idx for frame in labels] == chosen
+    np.testing.assert_allclose(labels[0].instances[0].numpy(), joints[3], atol=1e-4)
+    assert labels.video.filename == clip.source
+
+
+def test_doubt_is_compared_with_the_true_error():
+    rng = np.random.default_rng(0)
+    errors = rng.uniform(size=50)
+    errors[3] = np.nan  # no label
+    signs = {"likelihood": np.nan_to_num(errors), "jump": rng.uniform(size=50)}
+    found = benchmark.measure(errors, signs)
+    assert found["frames"] == 49
+    assert found["likelihood"] == pytest.approx(1)
+    assert abs(found["jump"]) < 0.35 < found["doubt"] < 1
+    assert found["ranked"] > found["random"] == pytest.approx(np.nanmean(errors))
+    lines = benchmark.table({"a": found, "b": benchmark.measure(errors[:2], {"jump": errors[:2]})})
+    assert lines[2].startswith("| a | 49 |") and lines[3].count("| - ") == 6
+    assert lines[-1].startswith("| mean (95 % over subjects) | 51 |")
+
+
+def test_errors_are_shares_of_the_box():
+    joints, _, _ = track(4)
+    visible = np.ones((4, 4), bool)
+    visible[2] = False
+    boxes = np.tile(np.array([0, 0, 64, 48], np.float32), (4, 1))
+    clip = clips_lib.Clip(
+        "a", "a", "test", 4, lambda i: np.zeros((48, 64, 3), np.uint8), boxes, joints, visible
+    )
+    found = benchmark.true_errors(clip, joints + np.array([6.4, 0]))
+    np.testing.assert_allclose(found, [0.1, 0.1, np.nan, 0.1], atol=1e-6)

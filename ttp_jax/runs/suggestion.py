@@ -1,5 +1,8 @@
 """What to label next: the frames of a new subject that the model is least sure of."""
 
+import contextlib
+import csv
+import io
 import pathlib
 from collections.abc import Sequence
 
@@ -7,9 +10,11 @@ import cv2
 import numpy as np
 
 from data_pipelines.clips import Clip
+from ttp_jax import exports
 from ttp_jax.files import write_atomically
 from ttp_jax.skeletons import Skeleton
 
+LEVELS = ["scorer", "bodyparts", "coords"]  # of DeepLabCut's tables
 SIGNS = ("likelihood", "jump", "change")
 
 
@@ -73,7 +78,8 @@ def write_deeplabcut(
     """Write frames and predictions as a folder of DeepLabCut's, to be corrected there.
 
     Args:
-      root: gets labeled-data/NAME with the pictures and CollectedData_SCORER.csv.
+      root: gets labeled-data/NAME with the pictures and CollectedData_SCORER.csv, and .h5 where
+        pandas and PyTables are installed, which DeepLabCut's labelling tool opens.
       clip: whose frames.
       frames: places in the clip.
       joints: predictions [T, K, 2] of the whole clip.
@@ -83,17 +89,74 @@ def write_deeplabcut(
     folder = root / "labeled-data" / clip.name
     folder.mkdir(parents=True, exist_ok=True)
     digits = len(str(int(clip.frame_numbers.max())))
-    rows = [
-        ["scorer", "", "", *[scorer] * 2 * skeleton.size],
-        ["bodyparts", "", "", *(name for joint in skeleton.joints for name in (joint, joint))],
-        ["coords", "", "", *["x", "y"] * skeleton.size],
-    ]
+    index, columns = [], [(scorer, joint, axis) for joint in skeleton.joints for axis in "xy"]
     for frame in frames:
         file = f"img{int(clip.frame_numbers[frame]):0{digits}}.png"
         cv2.imwrite(str(folder / file), np.ascontiguousarray(clip.read(frame)[..., ::-1]))
-        places = (f"{value:.3f}" for value in joints[frame].ravel())
-        rows.append(["labeled-data", clip.name, file, *places])
-    text = "\n".join([",".join(row) for row in rows] + [""])
+        index.append(("labeled-data", clip.name, file))
+    values = joints[list(frames)].reshape(len(index), -1).astype(np.float64)
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    for title, words in zip(LEVELS, zip(*columns, strict=True), strict=True):
+        table.writerow([title, "", "", *words])
+    for picture, row in zip(index, values, strict=True):
+        places = ("" if np.isnan(value) else f"{value:.3f}" for value in row)
+        table.writerow([*picture, *places])
     path = folder / f"CollectedData_{scorer}.csv"
-    write_atomically(path, lambda temporary: temporary.write_text(text))
+    write_atomically(path, lambda temporary: temporary.write_text(text.getvalue(), "utf-8"))
+    with contextlib.suppress(ImportError):
+        exports.check(["dlc-h5"])
+        _write_h5(path.with_suffix(".h5"), index, columns, values)
     return folder
+
+
+def _write_h5(path: pathlib.Path, index: list, columns: list, values: np.ndarray) -> None:
+    """The same table as DeepLabCut stores it."""
+    import pandas
+
+    table = pandas.DataFrame(
+        values,
+        index=pandas.MultiIndex.from_tuples(index),
+        columns=pandas.MultiIndex.from_tuples(columns, names=LEVELS),
+    )
+    write_atomically(
+        path, lambda temporary: table.to_hdf(temporary, key="df_with_missing", mode="w")
+    )
+
+
+def write_sleap(
+    root: pathlib.Path,
+    clip: Clip,
+    frames: Sequence[int],
+    joints: np.ndarray,
+    peaks: np.ndarray,
+    skeleton: Skeleton,
+    every: int = 1,
+) -> pathlib.Path:
+    """Write the predictions of these frames as NAME.predictions.slp, to be corrected in SLEAP.
+
+    Args:
+      root: gets the file.
+      clip: whose frames, of a video or a folder of pictures.
+      frames: places in the clip.
+      joints: predictions [T, K, 2] of the whole clip.
+      peaks: their likelihoods [T, K].
+      skeleton: names of the joints.
+      every: number of the video's frames from one of the clip's to the next.
+
+    Raises ImportError where sleap-io isn't installed.
+    """
+    chosen = np.full_like(joints, np.nan)
+    chosen[list(frames)] = joints[list(frames)]
+    track = exports.Track(
+        clip.name,
+        chosen,
+        peaks,
+        skeleton,
+        first_frame=int(clip.frame_numbers[0]),
+        step=every,
+        pictures=clip.frame_names,
+        video=clip.source,
+    )
+    (path,) = exports.write(track, root, ["slp"])
+    return path

@@ -8,12 +8,19 @@ where `personalize` was run on the video with this model: low likelihood, a jump
 between neighbouring frames, and how far personalization moved them. Chosen frames are at least a
 fiftieth of the video apart.
 
-Writes WORKDIR/suggested/: NAME_doubt.csv with the signs of each frame, and labeled-data/NAME/ as
-DeepLabCut has it, the pictures and the predictions in CollectedData_SCORER.csv. Copy that folder
-into the project, add the video to its config.yaml, run deeplabcut.convertcsv2h5, and correct the
-labels.
+Writes WORKDIR/suggested/:
+
+    NAME_doubt.csv         the signs of each frame, and which are chosen
+    labeled-data/NAME/     for DeepLabCut: pictures, and CollectedData_SCORER.csv, .h5: predictions.
+                           Copy the folder into the project, add the video to its config.yaml, and
+                           correct the labels. Without pandas and PyTables there is no .h5: run
+                           deeplabcut.convertcsv2h5
+    NAME.predictions.slp   for SLEAP, where sleap-io is installed: the predictions of these frames
+
+`python -m benchmarks.suggestion WORKDIR` tells whether the ranking is right, on labelled subjects.
 """
 
+import contextlib
 import dataclasses
 import pathlib
 
@@ -58,9 +65,17 @@ def run(experiment: Experiment, workdir: pathlib.Path, options: Options) -> int:
         folder = suggestion.write_deeplabcut(
             root, clip, chosen, found.joints, experiment.skeleton, options.scorer
         )
+        with contextlib.suppress(ImportError):  # sleap-io comes with an extra
+            say(f"{_sleap(root, clip, chosen, found, experiment)}")
         _write_table(root / f"{clip.name}_doubt.csv", clip, {**signs, "doubt": doubtful}, chosen)
         say(f"{folder}: {len(chosen)} of {clip.num_frames} frames, by {', '.join(signs)}")
     return 0
+
+
+def _sleap(root: pathlib.Path, clip, chosen, found, experiment: Experiment) -> pathlib.Path:
+    """Write the chosen frames for SLEAP."""
+    joints, every = experiment.skeleton, experiment.data.every
+    return suggestion.write_sleap(root, clip, chosen, found.joints, found.peaks, joints, every)
 
 
 def _personalized(workdir: pathlib.Path, clip) -> np.ndarray | None:

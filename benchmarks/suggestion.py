@@ -1,0 +1,116 @@
+"""Whether `suggest` ranks frames by their true error, on a labelled project's test subjects.
+
+    python -m benchmarks.suggestion runs/NAME
+
+Takes the folder of a project's training. Predicts each test subject, without personalization, and
+ranks its frames as `suggest` does: with `change` where the training's offline results are there.
+Prints a Markdown table, one row a subject: Spearman's correlation of doubt, and of each sign, with
+the true error of the labelled frames (mean distance of their joints, as a share of the box's side);
+mean error of the most doubtful fifth, and of all frames, which is what random ones have. The last
+row has means over subjects and their 95 % intervals.
+
+Frames of a test subject are those that it was personalized on: with `config.data.extra` unlabelled
+ones lie between them, and a jump is one between neighbouring frames of these.
+"""
+
+import argparse
+import math
+import pathlib
+
+import numpy as np
+from scipy import stats
+
+from data_pipelines import clips as clips_lib
+from ttp_jax import metrics
+from ttp_jax.runs import base_model, comparison, experiment, identity, process, sources, suggestion
+from ttp_jax.runs.batch import Runner
+
+SHARE = 0.2  # of the frames: the most doubtful ones
+
+
+def true_errors(clip: clips_lib.Clip, joints: np.ndarray) -> np.ndarray:
+    """Mean distance [T] of the labelled joints, in sides of the box; NaN without a label."""
+    assert clip.joints is not None and clip.visible is not None
+    sides = (clip.boxes[:, 2:] - clip.boxes[:, :2]).max(1)
+    distances = np.where(clip.visible, np.linalg.norm(joints - clip.joints, axis=-1), 0.0)
+    count = clip.visible.sum(1)
+    return np.where(count > 0, distances.sum(1) / np.maximum(count, 1), np.nan) / sides
+
+
+def measure(errors: np.ndarray, signs: dict[str, np.ndarray]) -> dict[str, float]:
+    """How the ranking of one subject's frames agrees with their errors [T].
+
+    Returns the rank correlation of "doubt" and of each sign, the mean error of the most doubtful
+    ("ranked") and of all frames ("random"), and how many there are ("frames").
+    """
+    columns = {"doubt": suggestion.doubt(signs), **signs}
+    known = np.isfinite(errors) & np.isfinite(columns["doubt"])
+    errors, found = errors[known], {"frames": float(known.sum())}
+    if len(errors) < 3:
+        return found
+    for name, values in columns.items():
+        found[name] = float(stats.spearmanr(values[known], errors).statistic)
+    most = np.argsort(-columns["doubt"][known], kind="stable")[: math.ceil(SHARE * len(errors))]
+    return found | {"ranked": float(errors[most].mean()), "random": float(errors.mean())}
+
+
+def table(found: dict[str, dict[str, float]]) -> list[str]:
+    """The subjects' rows as Markdown, then means over them."""
+    names = ["frames", "doubt", *suggestion.SIGNS, "ranked", "random"]
+    heads = ["subject", "frames", *(f"rho of {name}" for name in ("doubt", *suggestion.SIGNS))]
+    lines = [
+        f"| {' | '.join([*heads, f'error of the top {SHARE:.0%}', 'of all'])} |",
+        "|" + "---|" * (1 + len(names)),
+    ]
+    for subject, row in found.items():
+        cells = [f"{row.get('frames', 0):.0f}", *(_cell(row.get(name)) for name in names[1:])]
+        lines.append(f"| {subject} | {' | '.join(cells)} |")
+    means = []
+    for name in names[1:]:
+        values = np.array([row[name] for row in found.values() if name in row])
+        values = values[np.isfinite(values)]
+        low, high = metrics.bootstrap_interval(values) if values.size else (math.nan, math.nan)
+        means.append(
+            f"{values.mean():.3f} ({low:.3f} to {high:.3f})" if values.size else _cell(None)
+        )
+    total = sum(row.get("frames", 0) for row in found.values())
+    return [*lines, f"| mean (95 % over subjects) | {total:.0f} | {' | '.join(means)} |"]
+
+
+def _cell(value: float | None) -> str:
+    return "-" if value is None or math.isnan(value) else f"{value:.3f}"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run from the command line; return the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.suggestion",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("workdir", type=pathlib.Path, help="of `main.py train --project=...`")
+    workdir = parser.parse_args(argv).workdir
+    config = identity.training_config(workdir)
+    if config is None:
+        parser.error(f"{workdir} holds no training: it has no config.json.")
+    process.use_compilation_cache()
+    made = experiment.build(config)
+    base, step = base_model.load_base(made, workdir)
+    predictor = Runner(made, base, "none")
+    found = {}
+    for clip in clips_lib.by_subject(sources.load_clips(made.data, "test")):
+        joints = predictor.one(clip)
+        sides = (clip.boxes[:, 2:] - clip.boxes[:, :2]).max(1)
+        folder = comparison.folder_of(workdir, "test", "offline")
+        after = comparison.stored(made, folder, base, [clip])
+        signs = suggestion.signs_of_doubt(
+            joints.joints, joints.peaks, sides, after[0] if after else None
+        )
+        found[clip.name] = measure(true_errors(clip, joints.joints), signs)
+    print(f"{made.name}, step {step}, {len(found)} test subjects, seed {made.seed}\n")
+    print("\n".join(table(found)))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
