@@ -97,3 +97,15 @@ def test_look_inside(tmp_path, monkeypatch):
     notebook = run("look_inside", tmp_path, monkeypatch)
     assert "rows add up to 1.000 to 1.000" in printed(notebook)
     assert len(shown(notebook, "image/png")) == 6
+
+
+@pytest.mark.slow
+def test_labelled_project(tmp_path, monkeypatch):
+    notebook = run("labelled_project", tmp_path, monkeypatch)
+    said = printed(notebook)
+    assert "DeepLabCut project mice: 6 subjects, 30 labelled frames" in said
+    assert "cross-subject control" in said and "Recommended for new subjects" in said
+    assert "mouse1_report.html" in said and "mouse4_report.html" in said
+    assert "labeled-data/mouse4/CollectedData_me.csv" in said
+    assert (tmp_path / "runs/mice/videos/people/newcomer.npz").is_file()
+    assert len(shown(notebook, "image/png")) == 2

@@ -84,7 +84,7 @@ def test_animals_in_one_picture_stay_together(cages):
 def test_one_subject_can_not_be_split(tmp_path):
     made.deeplabcut(tmp_path, ("a",))
     project = projects.read(tmp_path)
-    with pytest.raises(DataError, match="1 subjects can't be split into 2 parts: label more"):
+    with pytest.raises(DataError, match="1 subject can't be split into 2 parts: label more"):
         splits.by_share(project, val=0)
 
 

@@ -1,0 +1,178 @@
+"""What new users give instead of a clean project: read, with what is left out said, or refused."""
+
+import json
+import shutil
+
+import made_projects as made
+import numpy as np
+import pandas
+import pytest
+from made_projects import JOINTS
+
+from data_pipelines import projects
+from data_pipelines.clips import DataError
+from data_pipelines.projects import Options, splits
+
+
+def read(path, **options):
+    return projects.read(path, Options(**options))
+
+
+@pytest.mark.parametrize("named", ["", "labeled-data", "config.yaml"])
+def test_a_project_is_named_by_its_folder_its_config_or_its_labels(tmp_path, named):
+    made.deeplabcut(tmp_path, config="scorer: me\n")
+    assert read(tmp_path / named).subjects == {"a": 3, "b": 3}
+
+
+def test_the_folder_around_a_project_names_it(tmp_path):
+    made.deeplabcut(tmp_path / "deep/mice")
+    with pytest.raises(
+        DataError, match=r"holds no labelled project.*Name the one in it: .*/mice\."
+    ):
+        read(tmp_path)
+
+
+def test_joints_that_are_labelled_nowhere_are_left_out(tmp_path):
+    tables = made.deeplabcut(tmp_path)
+    for name, table in tables.items():
+        table.loc[:, (slice(None), "ear_left")] = np.nan
+        table.to_csv(tmp_path / "labeled-data" / name / "CollectedData_me.csv")
+    project = read(tmp_path)
+    assert project.skeleton.joints == ("nose", "ear_right", "tail")
+    assert project.skeleton.flip_pairs == ()
+    assert "1 joint without a label anywhere: ear_left." in project.left_out
+    wanted = tables["b"].to_numpy().reshape(3, 4, 2)[:, [0, 2, 3]]
+    np.testing.assert_allclose(project.clips[1].joints, wanted, rtol=1e-6)
+
+
+def test_copies_with_drawn_labels_are_no_other_animals(tmp_path):
+    made.deeplabcut(tmp_path)
+    shutil.copytree(tmp_path / "labeled-data/a", tmp_path / "labeled-data/a_labeled")
+    project = read(tmp_path)
+    assert set(project.subjects) == {"a", "b"}
+    assert "a_labeled: a copy of another folder with its labels drawn." in project.left_out
+
+
+def test_two_scorers_everywhere_are_one_note(tmp_path):
+    made.deeplabcut(tmp_path, config="scorer: me\n")
+    for name in "ab":
+        path = tmp_path / "labeled-data" / name / "CollectedData_me.csv"
+        text = path.read_text().replace(",me", ",anna")
+        path.with_name("CollectedData_anna.csv").write_text(text)
+    assert read(tmp_path).notes == ("labels by anna are left out where there are me's.",)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda text: "", "is empty: export it again, or delete it"),
+        (lambda text: text.replace(",", ";"), "parted by semicolons: save it with commas"),
+        (lambda text: text.replace(",", "\t"), "parted by tabs: save it with commas"),
+    ],
+)
+def test_tables_of_other_programs_are_refused_with_a_remedy(tmp_path, change, told):
+    made.deeplabcut(tmp_path)
+    path = tmp_path / "labeled-data/a/CollectedData_me.csv"
+    path.write_text(change(path.read_text()))
+    with pytest.raises(DataError, match=told) as error:
+        read(tmp_path)
+    assert str(path) in str(error.value) and len(str(error.value)) < 400 + len(str(path))
+
+
+def test_decimal_commas_are_named(tmp_path):
+    (table, _) = made.deeplabcut(tmp_path).values()
+    path = tmp_path / "labeled-data/a/CollectedData_me.csv"
+    table.to_csv(path, decimal=",")
+    with pytest.raises(DataError, match=r"a/CollectedData_me.csv, line 4: .*with decimal points"):
+        read(tmp_path)
+
+
+def test_one_animal_is_told_how_to_train_all_the_same(tmp_path):
+    made.deeplabcut(tmp_path, ("only",))
+    project = read(tmp_path)
+    with pytest.raises(DataError, match=r"1 subject can't .*--config.data.test_share=0"):
+        splits.by_share(project)
+    (clip,) = splits.by_share(project, test=0, val=0).clips
+    assert clip.split == "train"
+
+
+def test_animals_that_are_always_together_can_be_parted_by_name(tmp_path):
+    made.deeplabcut(tmp_path, individuals=["one", "two"], config="identity: true\n")
+    project = read(tmp_path)
+    with pytest.raises(DataError, match="2 subjects in 1 group that share pictures .*--test"):
+        splits.by_share(project)
+    named = splits.by_name(project, test="one", val="")
+    assert {clip.subject: clip.split for clip in named.clips} == {"one": "test", "two": "train"}
+
+
+def test_sessions_of_other_days_are_one_subject_by_pattern(tmp_path):
+    made.deeplabcut(tmp_path, ("m1_day1", "m1_day2", "m2_day1"))
+    assert read(tmp_path, subject=r"(m\d+)_").subjects == {"m1": 6, "m2": 3}
+
+
+def test_pictures_of_several_sizes_in_one_folder_are_read(tmp_path):
+    made.deeplabcut(tmp_path)
+    made.picture(tmp_path / "labeled-data/a/img010.png", size=(90, 120))
+    clip = read(tmp_path, boxes="whole").clips[0]
+    assert clip.sizes.tolist() == [[48, 64], [90, 120], [48, 64]]
+    np.testing.assert_allclose(clip.boxes[1], [-0.5, -0.5, 119.5, 89.5])
+
+
+def test_predictions_are_no_labels_of_lightning_pose(tmp_path):
+    made.lightning_pose(tmp_path)
+    columns = [("net", name, part) for name in JOINTS for part in ("x", "y", "likelihood")]
+    names = pandas.MultiIndex.from_tuples(columns, names=["scorer", "bodyparts", "coords"])
+    path = tmp_path / "predictions.csv"
+    pandas.DataFrame(np.full((5, 12), 9.0), columns=names).to_csv(path)
+    with pytest.raises(DataError, match="predictions.csv: its rows are numbers of frames"):
+        read(path)
+
+
+def test_moved_videos_are_all_named_with_one_remedy(tmp_path):
+    videos = [tmp_path / "videos" / f"v{i}.mp4" for i in range(5)]
+    for path in videos:
+        made.video(path)
+    made.sleap(tmp_path / "labels.slp", videos)
+    shutil.move(tmp_path / "videos", tmp_path / "disk")
+    with pytest.raises(DataError, match=r"v0.mp4 isn't there: .*--config.data.media.* 2 more\."):
+        read(tmp_path / "labels.slp")
+    assert len(read(tmp_path / "labels.slp", media=str(tmp_path / "disk")).subjects) == 5
+
+
+def test_a_skeleton_of_one_node_is_read(tmp_path):
+    import sleap_io as sio
+
+    made.video(tmp_path / "v.mp4")
+    skeleton = sio.Skeleton(["nose"])
+    point = sio.Instance.from_numpy(np.array([[9.0, 7.0]]), skeleton=skeleton)
+    video = sio.load_video(str(tmp_path / "v.mp4"))
+    frame = sio.LabeledFrame(video=video, frame_idx=2, instances=[point])
+    sio.Labels([frame]).save(str(tmp_path / "l.slp"))
+    (clip,) = read(tmp_path / "l.slp").clips
+    np.testing.assert_allclose(clip.joints, [[[9, 7]]])
+
+
+def test_pictures_found_in_another_folder_are_said(tmp_path):
+    path, _ = made.coco(tmp_path / "one")
+    made.coco(tmp_path / "two")  # another project with pictures of the same names
+    for name in "ab":
+        shutil.rmtree(tmp_path / "one" / name)
+    (note,) = read(path).notes
+    assert note == f"the pictures are those in {tmp_path / 'two'}, not beside labels.json."
+    assert not read(tmp_path / "two/labels.json").notes
+
+
+def test_a_whole_body_has_133_joints(tmp_path):
+    path, content = made.coco(tmp_path)
+    content["categories"][0] |= {"keypoints": [f"k{i}" for i in range(133)], "skeleton": []}
+    for number, label in enumerate(content["annotations"]):
+        label["keypoints"] = [v for i in range(133) for v in (5 + i % 40, 5 + number, 2)]
+    path.write_text(json.dumps(content))
+    project = read(path)
+    assert project.skeleton.size == 133
+    np.testing.assert_array_equal(project.clips[0].joints[0, 41], [6, 5])
+
+
+def test_individuals_may_be_named_by_words(tmp_path):
+    path, _ = made.coco(tmp_path, people=2, track_id=["anna b", "bob/x"])
+    assert set(read(path).subjects) == {"a_anna b", "a_bob_x", "b_anna b", "b_bob_x"}
