@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import cv2
 import numpy as np
@@ -36,71 +37,67 @@ def made(folder, *names, **changes):
 
 
 BOTH = ("person0", "person1")
+ANNA = {"data.same_subject": "anna"}
 
 
-def run(folder, work, *names, scenario="offline", keep="full", **changes):
+def run(folder, work, *names, scenario="offline", keep=None, **changes):
     found = made(folder, *names, **changes)
-    options = RunOptions(scenario, keep=keep)
-    assert personalization.run(found, folder / "work", options, work) == 0
+    assert personalization.run(found, folder / "work", RunOptions(scenario, keep=keep), work) == 0
     return {name: np.load(work / f"{name}.npz") for name in names}
 
 
-@pytest.mark.parametrize("scenario", ["online", "offline"])
-def test_one_model_is_personalized_to_all_recordings(folder, tmp_path, scenario):
-    work = tmp_path / "results" / scenario
-    shared = {"data.same_subject": "anna"}
-    found = run(folder, work, *BOTH, scenario=scenario, **shared)
-    assert [len(found[name]["joints"]) for name in BOTH] == [9, 6]
-    assert found["person1"]["frames"].tolist() == list(range(6))
+@pytest.fixture(scope="module")
+def offline(folder):
+    """The folder of the results of both recordings, as one subject."""
+    work = folder / "work/results/offline"
+    run(folder, work, *BOTH, keep="full", **ANNA)
+    return work
+
+
+def test_one_model_is_personalized_to_all_recordings(folder, offline):
+    """What is written apart is what the program gives for all frames as those of one clip."""
+    found = made(folder, *BOTH, **ANNA)
+    clip = clips_lib.together(sources.open_own(found.data).clips, "anna")
+    base, _ = base_model.load_base(found, folder / "work")
+    whole = Runner(found, base, "offline").one(clip)
+    written = [np.load(offline / f"{name}.npz") for name in BOTH]
+    assert [len(each["joints"]) for each in written] == [9, 6]
+    assert written[1]["frames"].tolist() == list(range(6))
+    joints = np.concatenate([each["joints"] for each in written])
+    np.testing.assert_array_equal(joints, whole.joints)
+    assert len((offline / "person1.csv").read_text().splitlines()) == 1 + 6
     kept = people.read(personalization.person_file(folder / "work", "anna"))
     assert kept.about["updates"] == 15  # as many as all frames
-    alone = run(folder, tmp_path / "alone", *BOTH, scenario=scenario, keep=None)
-    assert not np.array_equal(found["person1"]["joints"], alone["person1"]["joints"])
-    lines = (work / "person1.csv").read_text().splitlines()
-    assert len(lines) == 1 + 6
+    parts = {part.name: own for part, own in recordings.apart(clip, whole)}
+    assert parts["person0"].seconds + parts["person1"].seconds == pytest.approx(whole.seconds)
 
 
 def test_online_goes_through_the_recordings_in_the_order_given(folder, tmp_path):
-    one = run(folder, tmp_path / "a", *BOTH, scenario="online", **{"data.same_subject": "a"})
-    other = run(
-        folder, tmp_path / "b", *BOTH[::-1], scenario="online", **{"data.same_subject": "a"}
-    )
+    one = run(folder, tmp_path / "a", *BOTH, scenario="online", **ANNA)
+    other = run(folder, tmp_path / "b", *BOTH[::-1], scenario="online", **ANNA)
     for name in BOTH:
         assert not np.array_equal(one[name]["joints"], other[name]["joints"])
 
 
-def test_the_joined_results_are_those_of_one_clip(folder, tmp_path):
-    """What is written apart is what the program gave for all frames."""
-    found = made(folder, *BOTH, **{"data.same_subject": "anna"})
-    clip = clips_lib.together(sources.open_own(found.data).clips, "anna")
-    base, _ = base_model.load_base(found, folder / "work")
-    whole = Runner(found, base, "offline").one(clip)
-    written = run(folder, tmp_path / "r", *BOTH, **{"data.same_subject": "anna"})
-    joints = np.concatenate([written[name]["joints"] for name in BOTH])
-    np.testing.assert_array_equal(joints, whole.joints)
-    parts = {part.name: own for part, own in recordings.apart(clip, whole)}
-    assert parts["person1"].joints.shape == (6, *whole.joints.shape[1:])
-    assert parts["person0"].seconds + parts["person1"].seconds == pytest.approx(whole.seconds)
-
-
-def test_the_record_says_whose_recordings_they_are_and_verify_does_them_again(folder, tmp_path):
-    work = folder / "work/results/offline"
-    run(folder, work, *BOTH, keep=None, **{"data.same_subject": "anna"})
-    record = json.loads((work / "run.json").read_text())
+def test_the_record_says_whose_recordings_they_are_and_verify_does_them_again(offline):
+    record = json.loads((offline / "run.json").read_text())
     assert "all recordings are of anna" in record["protocol"]
     for name in BOTH:
         assert record["subjects"][name]["subject"] == "anna"
         assert record["subjects"][name]["recordings"] == list(BOTH)
-    assert verify.run([str(work)]) == 0
+    assert verify.run([str(offline)]) == 0
 
 
-def test_results_together_and_alone_are_told_apart(folder, tmp_path, capsys):
+def test_results_together_and_alone_are_told_apart(folder, offline, tmp_path, capsys):
     work = tmp_path / "work"
-    run(folder, work, *BOTH, keep=None, **{"data.same_subject": "anna"})
-    run(folder, work, *BOTH, keep=None, **{"data.same_subject": "anna"})
+    shutil.copytree(offline, work)
+    run(folder, work, *BOTH, **ANNA)
     assert "1 of 1 subjects are done already" in capsys.readouterr().out
-    run(folder, work, "person0", keep=None)
+    together = np.load(work / "person0.npz")["joints"]
+    alone = run(folder, work, "person0")["person0"]["joints"]
+    assert not np.array_equal(alone, together)
     assert (work / "person0.old1/person0.npz").is_file()
+    assert (work / "person1.npz").is_file()
 
 
 def test_each_recording_keeps_its_own_place(folder):
