@@ -229,3 +229,16 @@ def test_test_subjects_get_unlabelled_frames_in_the_videos_order(root):
         truth = small_project.picture(3, int(frame)).astype(int)
         assert np.abs(clip.read(index).astype(int) - truth).mean() < 6
     assert dataclasses.replace(clip, name="x").joints[scored].shape == (5, 4, 2)
+
+
+def test_joints_without_a_training_label_are_said(tmp_path):
+    root = small_project.write(tmp_path / "mice", subjects=4)
+    for mouse in (0, 1):
+        path = root / f"labeled-data/mouse{mouse}/CollectedData_lab.csv"
+        head, rows = path.read_text().splitlines()[:3], path.read_text().splitlines()[3:]
+        path.write_text(
+            "\n".join([*head, *(",".join([*r.split(",")[:-2], "", ""]) for r in rows), ""])
+        )
+    data = config_of(root, **{"data.test_subjects": "mouse2,mouse3", "data.val_share": 0.0}).data
+    said = labelled.describe(labelled.read(data))
+    assert "Note: no training subject has a label of tail: predictions of it mean nothing." in said

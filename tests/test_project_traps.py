@@ -32,6 +32,15 @@ def test_the_folder_around_a_project_names_it(tmp_path):
         read(tmp_path)
 
 
+def test_the_folder_around_annotations_names_them(tmp_path):
+    path, _ = made.coco(tmp_path / "images", pictures=("img0.png", "img1.png"))
+    (tmp_path / "annotations").mkdir()
+    path.rename(tmp_path / "annotations/train.json")
+    with pytest.raises(DataError, match=r"Name the one in it: .*annotations/train.json\."):
+        read(tmp_path)
+    assert read(tmp_path / "annotations/train.json").num_frames == 2
+
+
 def test_joints_that_are_labelled_nowhere_are_left_out(tmp_path):
     tables = made.deeplabcut(tmp_path)
     for name, table in tables.items():

@@ -79,12 +79,15 @@ def _reader(path: Path) -> tuple[Path, Reader]:
 
 
 def _below(path: Path, depth: int = 2) -> list[Path]:
-    """Projects of folders in a folder, as many as one message names."""
+    """Projects in the folders of a folder, as many as one message names."""
     found: list[Path] = []
     for each in files.entries(path):
-        if len(found) == NAMED or not each.is_dir():
-            continue
-        if deeplabcut.is_one(each) or lightning_pose.is_one(each):
+        if len(found) == NAMED:
+            break
+        if not each.is_dir():
+            deeper = depth == 1 and each.suffix.lower() in (".slp", ".json")
+            found += [each] * (deeper and (each.suffix.lower() == ".slp" or coco.is_one(each)))
+        elif deeplabcut.is_one(each) or lightning_pose.is_one(each):
             found.append(each)
         elif depth > 1:
             found += _below(each, depth - 1)

@@ -186,6 +186,14 @@ def unlabelled(data: Config, folder: pathlib.Path) -> tuple[list[Clip], list[str
 def describe(project: Project) -> list[str]:
     """What was read, and who is for training, validation and test."""
     lines = project.describe()
+    training = [clip for clip in project.clips if clip.split == "train"]
+    seen = np.concatenate([clip.visible for clip in training if clip.visible is not None]).any(0)
+    unseen = [name for name, there in zip(project.skeleton.joints, seen, strict=True) if not there]
+    if unseen:
+        lines.append(
+            f"Note: no training subject has a label of {', '.join(unseen)}: predictions of "
+            f"{'them mean' if len(unseen) > 1 else 'it mean'} nothing."
+        )
     for split in splits.NAMES:
         chosen = [clip for clip in project.clips if clip.split == split]
         names = sorted({clip.subject for clip in chosen})

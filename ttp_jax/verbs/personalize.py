@@ -5,8 +5,9 @@
     python main.py personalize videos/*.mp4 --scenario=offline --keep=fp16
     python main.py personalize --config=configs/penn.py --config.data.root=DIR --scenario=online
 
-Each video, and each folder of pictures, is one person. Without any, the test people of the config
-are taken. No label is needed, and none is used for learning.
+Each video, and each folder of pictures, is one person; with --same-subject=NAME all of them are
+recordings of one, whose model learns from all their frames. Without any, the test people of the
+config are taken. No label is needed, and none is used for learning.
 
 online: frame by frame, an update on the frames seen so far, then the frame's prediction.
 offline: as many updates as frames, on pairs of all frames, then all predictions.
