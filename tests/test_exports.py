@@ -12,7 +12,7 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from ttp_jax import exports
+from ttp_jax import exports, skeletons
 from ttp_jax.skeletons import BBC7, PENN13
 
 WIDTH, HEIGHT = 320, 240
@@ -280,6 +280,14 @@ def test_sleap_io_reads_sleap(tmp_path):
         np.testing.assert_array_equal(person.numpy(), joints[t])
         np.testing.assert_array_equal(person.points["score"], likelihood[t])
         assert person.score == pytest.approx(np.nanmean(likelihood[t]))
+
+
+def test_names_of_joints_may_hold_commas_and_quotes(tmp_path):
+    names = ["left, ear", 'the "tip"', "ö (x)"]
+    joints, likelihood = np.ones((2, 3, 2), np.float32), np.ones((2, 3), np.float32)
+    track = exports.Track("v", joints, likelihood, skeletons.build("mouse", names))
+    table = pandas.read_csv(written(tmp_path, "dlc-csv", track), header=[0, 1, 2], index_col=0)
+    assert table.columns.get_level_values(1)[::3].tolist() == names
 
 
 def test_sleap_io_reads_predictions_in_their_video(tmp_path):

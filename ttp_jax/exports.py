@@ -28,7 +28,9 @@ for one, adds 0.5 as it reads them and subtracts it as it writes them.
 Text formats keep four decimals, the others all digits.
 """
 
+import csv
 import importlib
+import io
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -140,13 +142,20 @@ def _dlc_csv(track: Track, stem: Path, scorer: str = SCORER) -> Path:
     rows = track.values().reshape(len(track.joints), -1)
     # Missing values are spelled out: pandas takes a first row of empty cells for a header.
     lines = [
-        *(",".join(row) for row in header),
+        *map(_cells, header),
         *(
             ",".join([str(frame), *("NaN" if np.isnan(v) else f"{v:.4f}" for v in row)])
             for frame, row in zip(track.frames, rows, strict=True)
         ),
     ]
     return _put(stem, ".csv", lambda path: _write_lines(path, lines))
+
+
+def _cells(words: Sequence[str]) -> str:
+    """A line of a CSV file; words that hold commas or quotes are quoted."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="").writerow(words)
+    return text.getvalue()
 
 
 def _dlc_h5(track: Track, stem: Path) -> Path:
