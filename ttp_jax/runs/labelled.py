@@ -187,8 +187,9 @@ def describe(project: Project) -> list[str]:
     """What was read, and who is for training, validation and test."""
     lines = project.describe()
     training = [clip for clip in project.clips if clip.split == "train"]
-    seen = np.concatenate([clip.visible for clip in training if clip.visible is not None]).any(0)
-    unseen = [name for name, there in zip(project.skeleton.joints, seen, strict=True) if not there]
+    seen = np.concatenate([clip.visible for clip in training if clip.visible is not None])
+    joints = project.skeleton.joints
+    unseen = [name for place, name in enumerate(joints) if not seen[:, place].any()]
     if unseen:
         lines.append(
             f"Note: no training subject has a label of {', '.join(unseen)}: predictions of "
