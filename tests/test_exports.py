@@ -527,7 +527,8 @@ def test_the_smoother_gets_every_joint(tmp_path):
 
 def test_files_are_named_after_the_track(tmp_path):
     paths = exports.write(example(), tmp_path / "new", list(exports.FORMATS), "_after_adapt")
-    endings = ["csv", "h5", "json", "analysis.h5", "trc", "npz", "parquet", "lightning_pose.csv"]
+    endings = ["csv", "h5", "json", "analysis.h5", "predictions.slp", "trc", "npz", "parquet"]
+    endings.append("lightning_pose.csv")
     assert [path.name for path in paths] == [f"video.1_after_adapt.{end}" for end in endings]
     assert sorted(paths) == sorted((tmp_path / "new").iterdir())
 

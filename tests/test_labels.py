@@ -366,7 +366,7 @@ BAD_CSV = {
     "two scorers": "two columns x of left_wrist",
     "no y": "left_wrist has columns x, likelihood, expected x and y",
     "boxes": "lines begin with frame, 0, expected scorer",
-    "empty": "lines begin with nothing",
+    "empty": "is empty: export it again, or delete it",
 }
 
 
