@@ -3,7 +3,7 @@
     python -m benchmarks.speed                    # everything; within half an hour on two cores
     python -m benchmarks.speed --quick            # the tiny network only; within 3 minutes
     python -m benchmarks.speed --only train,online --sizes r18 --json speed.json --plot speed.png
-    python -m benchmarks.speed --json speed.json --markdown docs/performance.md
+    python -m benchmarks.speed --json speed.json --markdown docs/performance_speed.md
 
 Lines are printed as they are done, progress goes to stderr. Time decides how often each line is
 repeated, and lines for which none is left say so. Ctrl-C keeps what is done in the JSON file.
@@ -291,7 +291,7 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=pathlib.Path, help="file for all raw timings")
     parser.add_argument("--plot", type=pathlib.Path, help="picture of the table")
-    parser.add_argument("--markdown", type=pathlib.Path, help="page, as docs/performance.md")
+    parser.add_argument("--markdown", type=pathlib.Path, help="page, as docs/performance_speed.md")
     return parser.parse_args(argv)
 
 

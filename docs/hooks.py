@@ -5,14 +5,35 @@ import pathlib
 import posixpath
 import re
 import sys
+import textwrap
 
 ROOT = pathlib.Path(__file__).parents[1]
+COMMON = ROOT / "configs" / "common.py"
+WIDE = ("benchmark.md", "performance_speed.md")  # their tables need the width of the contents
+FOLDED = ("Trainings", "Cells", "Run records")  # sections of the benchmark that few readers need
+SECTIONS = {
+    "": "The experiment",
+    "data": "Data",
+    "model": "Network",
+    "loss": "Losses",
+    "train": "Training",
+    "ttp": "Personalization",
+    "reproduce": "Tables and figures",
+    "eval": "Scores",
+}
 
 
 def on_page_markdown(markdown: str, page, **_) -> str:
-    """Put the verbs' help where verbs.md asks for it; name files outside docs/ without a link."""
-    if "<!-- verbs -->" in markdown:
-        markdown = markdown.replace("<!-- verbs -->", verbs())
+    """Fill in what a page asks for; name files outside docs/ without a link."""
+    for name, text in {"verbs": verbs, "configuration": configuration}.items():
+        mark = f"<!-- {name} -->"
+        if mark in markdown:
+            markdown = markdown.replace(mark, text())
+    markdown = re.sub(r"<!-- include (\S+) -->", lambda file: _included(file[1]), markdown)
+    if page.file.src_uri in WIDE:
+        page.meta["hide"] = ["toc"]
+    if page.file.src_uri == "benchmark.md":
+        markdown = folded(markdown)
     folder = posixpath.dirname(page.file.src_uri)
 
     def name_of(link: re.Match) -> str:
@@ -22,8 +43,30 @@ def on_page_markdown(markdown: str, page, **_) -> str:
     return re.sub(r"(?<!!)\[([^\]]+)\]\((\.\./[^)\s]+)\)", name_of, markdown)
 
 
+def _included(name: str) -> str:
+    """A file of the repository without its title; its links as seen from docs/."""
+    text = (ROOT / name).read_text().partition("\n")[2]
+    return re.sub(r"\]\(docs/", "](", text)
+
+
+def folded(markdown: str) -> str:
+    """The benchmark's lists of trainings and run records as sections to open."""
+    first, *parts = re.split(r"^## ", markdown, flags=re.M)
+    done = [first]
+    for part in parts:
+        title, _, body = part.partition("\n")
+        if title in FOLDED:
+            done.append(f'??? note "{title}"\n\n{textwrap.indent(body.strip(), "    ")}\n\n')
+        else:
+            done.append(f"## {part}")
+    return "".join(done)
+
+
+# --- The command line ----------------------------------------------------------------------------
+
+
 def verbs() -> str:
-    """A section for each verb of main.py: what its --help prints."""
+    """A section for each verb of main.py: what its --help prints, and its flags as lists."""
     sys.path.insert(0, str(ROOT))
     from ttp_jax import command_line
 
@@ -31,6 +74,103 @@ def verbs() -> str:
     for verb in command_line.VERBS:
         source = (ROOT / "ttp_jax" / "verbs" / f"{verb}.py").read_text()
         title, _, rest = (ast.get_docstring(ast.parse(source)) or "").partition("\n")
-        sections.append(f"## {verb}\n\n{title}\n\n```text\n{rest.strip(chr(10))}\n```")
-    flags = f"## Flags\n\n```text\n{command_line.explained().strip(chr(10))}\n```"
-    return "\n\n".join([*sections, flags])
+        flags = "\n\n".join(_flags(command_line, verb))
+        sections.append(f"## {verb}\n\n{title}\n\n{prose(rest)}\n\n{flags}")
+    return "\n\n".join(sections)
+
+
+def prose(text: str) -> str:
+    """A docstring as Markdown: indented lines are code, the others are paragraphs."""
+    blocks = []
+    for block in re.split(r"\n\s*\n", text.strip("\n")):
+        lines, code = [], []
+        for line in block.splitlines():
+            if line.startswith("  ") and not (lines and not code):
+                code.append(line)
+            elif code:  # a line of prose right below code
+                blocks.append(_code(code))
+                lines, code = [_plain(line)], []
+            else:
+                lines.append(_plain(line))
+        if lines:
+            blocks.append("\n".join(lines))
+        if code:
+            blocks.append(_code(code))
+    return "\n\n".join(blocks)
+
+
+def _code(lines: list[str]) -> str:
+    text = textwrap.dedent("\n".join(lines))
+    return f"```text\n{text}\n```"
+
+
+def _plain(line: str) -> str:
+    """What Markdown would take for something else, as it is; flags as code."""
+    line = re.sub(r"([*_<>])", r"\\\1", line)
+    return re.sub(r"`[^`]*`", lambda span: span[0].replace("\\", ""), line)
+
+
+def _flags(command_line, verb: str):
+    """The flags of a verb, a list for each group."""
+    for title, rows in command_line.GROUPS.items():
+        shown = [row for row in rows if verb in row.verbs]
+        if shown:
+            lines = [f"- `{row.shown}`: {_plain(row.text)}" for row in shown]
+            yield f"**{title[:1].upper()}{title[1:]}**\n\n" + "\n".join(lines)
+
+
+# --- The configuration ---------------------------------------------------------------------------
+
+
+def configuration() -> str:
+    """Tables of all fields of configs/common.py: default, what it may be, what it means."""
+    sys.path.insert(0, str(ROOT))
+    from ttp_jax import ranges
+
+    parts: dict[str, list[str]] = {}
+    for section, field, default, meaning in fields(COMMON.read_text()):
+        rule = ranges.TABLE.get(section, {}).get(field)
+        may_be = rule.words if rule is not None else ""
+        name = f"`config.{section}.{field}`" if section else f"`config.{field}`"
+        cells = (name, f"`{default}`", *map(_cell, (may_be, meaning)))
+        parts.setdefault(section, []).append(f"| {' | '.join(cells)} |")
+    head = "| field | default | may be | what it is |\n|---|---|---|---|\n"
+    return "\n\n".join(
+        f"## {SECTIONS[section]}\n\n{head}" + "\n".join(rows) for section, rows in parts.items()
+    )
+
+
+def _cell(text: str) -> str:
+    return re.sub(r"([|*_<>])", r"\\\1", text)
+
+
+def fields(source: str) -> list[tuple[str, str, str, str]]:
+    """Section, field, default and comment of each field that the source of a config sets.
+
+    A comment stands above its field, or behind it. Sections themselves are left out.
+    """
+    lines = source.splitlines()
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if not (isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Attribute)):
+            continue
+        default = ast.unparse(node.value)
+        if default.startswith("ml_collections."):
+            continue
+        _, *path = ast.unparse(node.targets[0]).split(".")
+        section = path[0] if len(path) > 1 else ""
+        found.append((node.lineno, (section, path[-1], default, _comment(lines, node))))
+    order = list(SECTIONS)
+    found.sort(key=lambda each: (order.index(each[1][0]), each[0]))
+    return [row for _, row in found]
+
+
+def _comment(lines: list[str], node: ast.Assign) -> str:
+    first, last = node.lineno - 1, (node.end_lineno or node.lineno)
+    behind = [re.search(r"  # (.*)", line) for line in lines[first:last]]
+    own = [match[1] for match in behind if match]
+    above = []
+    while lines[first - 1].lstrip().startswith("#"):
+        first -= 1
+        above.insert(0, lines[first].strip().removeprefix("#").strip())
+    return " ".join([*above, *own])

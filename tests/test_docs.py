@@ -3,6 +3,7 @@
 import hashlib
 import importlib
 import importlib.util
+import json
 import os
 import pathlib
 import re
@@ -25,6 +26,10 @@ from ttp_jax.skeletons import SKELETONS
 from ttp_jax.verbs import personalize
 
 ROOT = pathlib.Path(__file__).parents[1]
+spec = importlib.util.spec_from_file_location("hooks", ROOT / "docs" / "hooks.py")
+assert spec is not None and spec.loader is not None
+hooks = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(hooks)
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 STARTS = re.compile(r"python main\.py|\./run\.sh|python -m \S+|(?<=^)ttp(?= )")
 ENDS = re.compile(r'[|;&"]|\s#')  # of a command within its line
@@ -78,7 +83,9 @@ def no_flags_left():
 
 def test_commands_are_found():
     readme = commands(ROOT / "README.md")
-    assert ["./run.sh"] in readme and ["python", "-m", "benchmarks.speed"] in readme
+    assert ["./run.sh"] in readme
+    performance = commands(ROOT / "docs" / "performance.md")
+    assert any(words[:3] == ["python", "-m", "benchmarks.speed"] for words in performance)
     assert any({"personalize", "--scenario=offline"} <= set(words) for words in readme)
     assert len(COMMANDS) > 30
 
@@ -169,9 +176,37 @@ def test_every_page_is_in_the_navigation(page):
     assert f": {page.name}\n" in (ROOT / "mkdocs.yml").read_text()
 
 
+def test_every_field_of_a_config_is_explained_where_it_is_set():
+    """The page Configuration is made of these comments."""
+    rows = hooks.fields((ROOT / "configs" / "common.py").read_text())
+    config = importlib.import_module("configs.common").get_config()
+    known = {(part, name) for part in config for name in fields(config[part])}
+    known |= {("", name) for name in config if not hasattr(config[name], "keys")}
+    assert {row[:2] for row in rows} == known
+    assert not [row[:2] for row in rows if len(row[3].split()) < 2]
+
+
+def test_the_page_api_has_what_the_notebooks_and_the_pages_import():
+    page = (ROOT / "docs" / "api.md").read_text()
+    shown = set(re.findall(r"^::: ([\w.]+)$", page, re.M))
+    texts = [json.loads(path.read_text()) for path in (ROOT / "notebooks").glob("*.ipynb")]
+    lines = [line for text in texts for cell in text["cells"] for line in cell["source"]]
+    used = set()
+    for line in lines:
+        if found := re.match(r"from ((?:ttp_jax|data_pipelines)\S*) import ([\w, ]+)", line):
+            names = [name.strip() for name in found[2].split(",")]
+            modules = {f"{found[1]}.{name}" for name in names}
+            used |= {m for m in modules if (ROOT / f"{m.replace('.', '/')}.py").exists()}
+            used |= {found[1]} - {"ttp_jax", "data_pipelines"}
+    assert len(used) > 6 and used <= shown | {"ttp_jax.models"}
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_a_page_opens_with_a_command(page):
-    first = page.read_text().split("```")[1]
+    text = page.read_text()
+    if "<!-- include " in text:  # the page is another file, which is among the pages, or no manual
+        return
+    first = text.split("```")[1]
     assert STARTS.search(first) or "python -c" in first
 
 
@@ -189,7 +224,10 @@ def test_the_pages_build(tmp_path):
     verbs = (tmp_path / "site" / "verbs.html").read_text()
     for verb in main.VERBS:
         assert f'<h2 id="{verb}">' in verbs, verb
-    assert "over_subjects" in (tmp_path / "site" / "api.html").read_text()
+    api = (tmp_path / "site" / "api.html").read_text()
+    assert "over_subjects" in api and "Source code in" in api
+    assert "config.ttp.memory" in (tmp_path / "site" / "configuration.html").read_text()
+    assert not list((tmp_path / "site").rglob("*seed*.json"))  # run records stay in the repository
 
 
 def execute(words, folder):
