@@ -157,9 +157,9 @@ def interval(cell: str) -> tuple[float, float, float]:
 
 def plot(path: pathlib.Path, rows: dict[str, tuple[float, float, float]], label: str) -> None:
     """Points with intervals, a row each, the first on top; 0 is marked."""
-    height = 0.7 + 0.3 * len(rows)
+    height = 0.7 + 0.28 * len(rows)
     with rc_context({"svg.fonttype": "none", "font.family": "sans-serif", "svg.hashsalt": "0"}):
-        figure = Figure(figsize=(6.4, height), layout="constrained")
+        figure = Figure(figsize=(4.8, height), layout="constrained")
         axes = figure.subplots()
         axes.axvline(0, color="#888888", linewidth=1)
         for place, (mean, low, high) in enumerate(rows.values()):
@@ -177,11 +177,16 @@ def plot(path: pathlib.Path, rows: dict[str, tuple[float, float, float]], label:
 def plots(folder: pathlib.Path) -> None:
     """Gains of the methods, and the gain over a video's quarters."""
     page = (folder / "benchmark.md").read_text()
-    names = {"offline, by another person's model": "cross-subject control"}
+    names = {
+        "offline, by another person's model": "cross-subject control",
+        "Feat. shared (rotation)": "rotation",
+        "Feat. shared (keypoint)": "feature sharing",
+        "Transformer (keypoint)": "Transformer",
+    }
     gains = {
-        f"{method.removeprefix('Feat. shared ').strip('()')}, {names.get(how, how)}": interval(gain)
-        for method, how, *_, gain in (row[:5] for row in table(page, "Table 1"))
-        if "to" in gain
+        ", ".join(names.get(cell, cell) for cell in row[:2]): interval(row[4])
+        for row in table(page, "Table 1")
+        if "to" in row[4]
     }
     order = sorted(gains, key=lambda name: name.partition(",")[0], reverse=True)
     label = "gain in PCK@0.2 per person, 95 % interval"

@@ -1,6 +1,7 @@
 """What the built pages take from the program, so that they can't differ from it."""
 
 import ast
+import itertools
 import pathlib
 import posixpath
 import re
@@ -80,23 +81,32 @@ def verbs() -> str:
 
 
 def prose(text: str) -> str:
-    """A docstring as Markdown: indented lines are code, the others are paragraphs."""
-    blocks = []
+    """A docstring as Markdown: indented lines are code or a list, the others are paragraphs."""
+    blocks: list[str] = []
     for block in re.split(r"\n\s*\n", text.strip("\n")):
-        lines, code = [], []
-        for line in block.splitlines():
-            if line.startswith("  ") and not (lines and not code):
-                code.append(line)
-            elif code:  # a line of prose right below code
-                blocks.append(_code(code))
-                lines, code = [_plain(line)], []
+        for indented, group in itertools.groupby(
+            block.splitlines(), lambda line: line.startswith("  ")
+        ):
+            lines = list(group)
+            if indented:
+                blocks.append(_list(lines) or _code(lines))
             else:
-                lines.append(_plain(line))
-        if lines:
-            blocks.append("\n".join(lines))
-        if code:
-            blocks.append(_code(code))
+                blocks.append("\n".join(map(_plain, lines)))
     return "\n\n".join(blocks)
+
+
+def _list(lines: list[str]) -> str:
+    """Lines of two columns, "NAME.csv    the joints", as a list; nothing if they are no such."""
+    items: list[list[str]] = []
+    for line in lines:
+        columns = re.fullmatch(r" {2,6}(\S.*?) {2,}(\S.*)", line)
+        if columns:
+            items.append([columns[1], columns[2]])
+        elif items and line.startswith(" " * 8):  # the second column goes on
+            items[-1][1] += f" {line.strip()}"
+        else:
+            return ""
+    return "\n".join(f"- `{name}`: {_plain(text)}" for name, text in items)
 
 
 def _code(lines: list[str]) -> str:
@@ -131,7 +141,8 @@ def configuration() -> str:
     for section, field, default, meaning in fields(COMMON.read_text()):
         rule = ranges.TABLE.get(section, {}).get(field)
         may_be = rule.words if rule is not None else ""
-        name = f"`config.{section}.{field}`" if section else f"`config.{field}`"
+        name = f"config.<wbr>{section}.<wbr>{field}" if section else f"config.<wbr>{field}"
+        name = f"<code>{name.replace('_', '_<wbr>')}</code>"
         cells = (name, f"`{default}`", *map(_cell, (may_be, meaning)))
         parts.setdefault(section, []).append(f"| {' | '.join(cells)} |")
     head = "| field | default | may be | what it is |\n|---|---|---|---|\n"

@@ -226,7 +226,7 @@ def test_the_pages_build(tmp_path):
         assert f'<h2 id="{verb}">' in verbs, verb
     api = (tmp_path / "site" / "api.html").read_text()
     assert "over_subjects" in api and "Source code in" in api
-    assert "config.ttp.memory" in (tmp_path / "site" / "configuration.html").read_text()
+    assert "ttp.<wbr>memory" in (tmp_path / "site" / "configuration.html").read_text()
     assert not list((tmp_path / "site").rglob("*seed*.json"))  # run records stay in the repository
 
 
