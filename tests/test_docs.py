@@ -98,7 +98,7 @@ def test_a_command_of_the_pages_exists(words, monkeypatch, capsys, no_flags_left
     rest = words[2:] if words[0] == "python" else words[1:]
     if words[0] == "./run.sh" and (not rest or rest[0] in run_sh_words()):
         return None
-    if rest[:1] == ["VERB"]:
+    if rest[:1] == ["COMMAND"]:
         return None
     # Up to the verb's work: flags are parsed, the config is loaded, each of its fields looked up.
     monkeypatch.setattr(launch, "reported", lambda work: 0)
