@@ -46,6 +46,17 @@ setup() {
   touch "$stamp"
 }
 
+# MediaPipe's pose network, for videos of real people. Without it the included model, which has seen
+# rendered people only, does the work; main.py says so then.
+fetch_blazepose() {
+  local said weights=${TTP_JAX_WEIGHTS:-$HOME/.cache/ttp_jax/weights}
+  [ -f "$weights/blazepose/blazepose.npz" ] && return
+  echo "Fetching BlazePose, the model for real people (35 MB, once) ..."
+  if said=$(PIP_RETRIES=1 PIP_DEFAULT_TIMEOUT=15 "$venv/bin/python" main.py fetch blazepose 2>&1); then
+    echo "$said"
+  fi
+}
+
 case "${1:-}" in
   setup)
     setup requirements.txt
@@ -80,6 +91,10 @@ case "${1:-}" in
     ;;
   *)
     setup requirements.txt
+    case " $* " in
+      *" --model"* | *" --config="* | *" --project"* | *" --camera"* | *" --stdin"* | *" --help "*) ;;
+      " personalize "?* | " predict "?*) fetch_blazepose ;;
+    esac
     exec "$venv/bin/python" main.py "$@"
     ;;
 esac

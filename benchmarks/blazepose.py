@@ -2,8 +2,9 @@
 
 FOLDER is in Penn Action's layout. Shown are PCK at 0.1, 0.2 and 0.5 of the torso of its 12 joints
 beside the head, by the maps of the crop alone and averaged with those of the mirrored crop; for the
-square of 1.25 times the box's longer side around its centre, and for the project's own crop, which
-lies lower (`geometry.box_to_crop`). Needs `python main.py fetch blazepose`.
+square of 1.25 times the box's longer side around its centre, for the project's own crop, which lies
+lower (`geometry.box_to_crop`), and for the finder's regions, upright and turned with the person.
+Needs `python main.py fetch blazepose`.
 """
 
 import argparse
@@ -15,9 +16,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from data_pipelines import penn
+from data_pipelines.people import tracks
 from ttp_jax import api, geometry, heatmaps, metrics
 from ttp_jax.joint_maps import map_joints
 from ttp_jax.models.pose import normalize
+from ttp_jax.runs import finding
 from ttp_jax.skeletons import BLAZEPOSE33, PENN13
 
 THRESHOLDS = (0.1, 0.2, 0.5)
@@ -50,13 +53,22 @@ def scores(model: api.Model, clip, frames) -> None:
     truth, visible = clip.joints[list(frames)], clip.visible[list(frames)].copy()
     visible[:, PENN13.joints.index("head")] = False
     print(f"{clip.name}, {len(pictures)} frames: PCK at {', '.join(map(str, THRESHOLDS))}")
-    for name, crops in (("square", square), ("project's", lower)):
+    found = regions(clip)[list(frames)]
+    ways = {"square": square, "project's": lower, "found": found[:, :3], "turned": found}
+    for name, crops in ways.items():
         for flip in (False, True):
             found = predict(model, pictures, crops, flip)
             joints = map_joints(found, BLAZEPOSE33, PENN13)
             pck = (metrics.pck(joints, truth, visible, PENN13, at).mean for at in THRESHOLDS)
             text = " / ".join(f"{value:.1f}" for value in pck)
             print(f"  {name:10}{'flip average' if flip else '':14}{text}")
+
+
+def regions(clip) -> np.ndarray:
+    """Turned crops [T, 4] of the largest person that the finder finds."""
+    looks, people = finding.followed(clip)
+    person = tracks.choose(people, "largest", clip.name)
+    return tracks.places_of(person, looks, clip.num_frames).crops
 
 
 def predict(model: api.Model, pictures, crops, flip: bool) -> np.ndarray:

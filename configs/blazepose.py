@@ -1,7 +1,7 @@
 """BlazePose as MediaPipe trained it: 33 joints of real people, heatmaps of 64 x 64 logits.
 
 Command:   python main.py fetch blazepose   (once; 35 MB)
-           python main.py predict my_video.mp4 --model=blazepose
+           python main.py personalize my_video.mp4
 What `fetch` writes the weights with, into a file that `--model=blazepose` reads. Its own last
 convolution is the supervised head, so the method is the baseline. To start a network for other
 joints from its encoder: config.model.encoder="blazepose", config.model.init="blazepose".
@@ -22,4 +22,5 @@ def get_config():
     c.model.image_size = 256
     c.model.decode = "centroid"
     c.model.half_pixel = True
+    c.ttp.method = "teacher"  # there is no self-supervised task to adapt by
     return c

@@ -1,6 +1,7 @@
 """Own videos and pictures with the model of a file: what `personalize my_video.mp4` uses.
 
-Command:   python main.py personalize my_video.mp4   (the model that comes with the project)
+Command:   python main.py personalize my_video.mp4   (BlazePose once it was fetched, else the
+                                                       model that comes with the project)
            python main.py personalize my_video.mp4 --model=my_model.npz   (one of `export`)
            python main.py personalize --config=configs/own.py:my_model.npz my_video.mp4
 
@@ -17,7 +18,7 @@ def get_config(model="shipped"):
     c.name = pathlib.PurePath(model).stem
     c.base = model
     c.data.source = "media"
-    c.data.boxes = "moving"
+    c.data.boxes = "moving"  # "people" where BlazePose's networks are here
     c.data.oversample = 2.0
     c.ttp.held_out = 10
     return c

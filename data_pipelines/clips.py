@@ -67,6 +67,8 @@ class Clip:
       sizes: int [T, 2], heights and widths of the pictures, where the source knows them.
       region: float64 [T, 4] boxes of where the person was found, NaN where nobody was; None where
         nobody was looked for.
+      crops: float32 [T, 4] what the network sees, with degrees (`geometry.crop_affine`), where a
+        finder knows how the person lies; None: the squares around the boxes.
       present: bool [T], whether the person is there; None: in every frame.
       notes: sentences for the reader of results.
       origin: fingerprint of files, boxes and chosen frames; results of another one are not this
@@ -92,6 +94,7 @@ class Clip:
     numbers: np.ndarray | None = None
     sizes: np.ndarray | None = None
     region: np.ndarray | None = None
+    crops: np.ndarray | None = None
     present: np.ndarray | None = None
     notes: tuple[str, ...] = ()
     origin: str = ""
@@ -102,7 +105,7 @@ class Clip:
         for field in ("name", "subject"):  # files of results are named after them
             files.plain_name(getattr(self, field), f"the {field} of a clip")
         ranks = {"boxes": 2, "joints": 3, "visible": 2, "times": 1, "numbers": 1, "sizes": 2}
-        ranks |= {"region": 2, "present": 1}
+        ranks |= {"region": 2, "crops": 2, "present": 1}
         for field, rank in ranks.items():
             value = getattr(self, field)
             if value is not None and (value.ndim != rank or len(value) != self.num_frames):
@@ -134,6 +137,17 @@ class Clip:
         """Whole pictures as boxes float32 [T, 4]."""
         sizes = np.tile(self.largest, (self.num_frames, 1)) if self.sizes is None else self.sizes
         return geometry.whole_box(sizes).astype(np.float32)
+
+    @property
+    def network_crops(self) -> np.ndarray:
+        """What the network sees, float32 [T, 3] or [T, 4] (`geometry.crop_affine`)."""
+        if self.crops is not None:
+            return self.crops.astype(np.float32)
+        return geometry.box_to_crop(self.boxes.astype(np.float64)).astype(np.float32)
+
+    def in_boxes(self, boxes: np.ndarray) -> "Clip":
+        """The same frames in other boxes float32 [T, 4], which the network sees the squares of."""
+        return dataclasses.replace(self, boxes=boxes, crops=None)
 
     @property
     def largest(self) -> tuple[int, int]:
@@ -213,7 +227,7 @@ def read_text(path: pathlib.Path) -> str:
 
 def at(clip: Clip, places: Sequence[int]) -> Clip:
     """The frames of a clip at these places, in their order; a frame may come again."""
-    fields = ("boxes", "joints", "visible", "times", "sizes", "region", "present")
+    fields = ("boxes", "joints", "visible", "times", "sizes", "region", "crops", "present")
     given = {name: getattr(clip, name) for name in fields}
     rows = {k: None if v is None else v[list(places)] for k, v in given.items()}
     whole, file, names = clip.read, clip.file, clip.frame_names
@@ -274,8 +288,9 @@ def together(clips: Sequence[Clip], subject: str) -> Clip:
 
 
 def rejoined(whole: Clip, recordings: Sequence[Clip]) -> Clip:
-    """The clip of `together` with the boxes, regions and presence of these recordings."""
-    rows = {field: _stacked(recordings, field) for field in ("boxes", "region", "sizes")}
+    """The clip of `together` with the places and presence of these recordings."""
+    fields = ("boxes", "region", "crops", "sizes")
+    rows = {field: _stacked(recordings, field) for field in fields}
     present = None
     if any(clip.present is not None for clip in recordings):
         present = np.concatenate(

@@ -81,7 +81,7 @@ def boxes_from_joints(
     high = np.where(known, joints, -np.inf)[usable].max(1)
     pad = margin * (high - low)
     boxes = between(usable, np.concatenate([low - pad, high + pad], -1), count)
-    boxes = _smooth(boxes, smooth).reshape(count, 2, 2).clip(-0.5, whole[:, None, 2:])
+    boxes = smoothed(boxes, smooth).reshape(count, 2, 2).clip(-0.5, whole[:, None, 2:])
     least = LEAST_SHARE * sizes.max(-1)
     if previous is not None:
         least = np.maximum(least, LEAST_SHRINK * (previous[:, 2:] - previous[:, :2]).max(-1))
@@ -118,7 +118,7 @@ def follow(
     if not found:
         return None
     sampled = between(list(found), np.array(list(found.values())), len(places))
-    return between(places, _smooth(sampled, 1.0), count)
+    return between(places, smoothed(sampled, 1.0), count)
 
 
 def placements(boxes: np.ndarray, whole: np.ndarray, found: bool) -> dict[str, np.ndarray]:
@@ -157,8 +157,8 @@ def between(places: Sequence[int] | np.ndarray, boxes: np.ndarray, count: int) -
     return np.stack([np.interp(frames, places, column) for column in boxes.T], -1)
 
 
-def _smooth(boxes: np.ndarray, sigma: float) -> np.ndarray:
-    """Smooth boxes [T, 4] in time: a median of 5 frames against outliers, then a Gaussian."""
+def smoothed(boxes: np.ndarray, sigma: float) -> np.ndarray:
+    """Smooth boxes [T, n] in time: a median of 5 rows against outliers, then a Gaussian."""
     if sigma <= 0:
         return boxes
     steady = scipy.ndimage.median_filter(boxes, size=(5, 1), mode="nearest")

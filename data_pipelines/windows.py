@@ -12,7 +12,6 @@ import cv2
 import numpy as np
 
 from data_pipelines.clips import Clip, FrameError, nothing_readable
-from ttp_jax import geometry
 
 WINDOW_MULTIPLE = 64  # windows' sides are rounded up to this, so that jit meets few shapes
 NAMED_FRAMES = 5  # unreadable frames that one warning names
@@ -42,14 +41,14 @@ def window_of(
 
     Args:
       picture: uint8 RGB [H, W, 3].
-      crop: [3], see `geometry.box_to_crop`.
+      crop: [3] or [4], see `geometry.crop_affine`.
       shape: height and width of the window; it stays inside the picture where that is larger.
       pixels: the most that the crop may have.
 
     Returns:
       The window uint8 [height, width, 3] and its view: zoom, x, y (`geometry.window_affine`).
     """
-    *centre, side = crop
+    *centre, side = crop[:3]
     zoom = min(1.0, pixels / float(side))
     if zoom < 1:
         # With fx, fy (and no size) cv2 uses exactly this factor, whatever the sides round to.
@@ -113,12 +112,17 @@ class SubjectFrames:
         self.digests: dict[int, bytes] = {}
         self._warned = False
         self._kept: dict[int, tuple[np.ndarray, tuple[float, int, int]]] = {}
-        self._crops = geometry.box_to_crop(clip.boxes.astype(np.float64)).astype(np.float32)
+        self._crops = clip.network_crops
         self._pixels = math.inf if oversample is None else oversample * image_size
         self.shape = window_shape(self._first_picture().shape[:2], self._pixels, context)
 
     def __len__(self) -> int:
         return self.clip.num_frames
+
+    @property
+    def turned(self) -> bool:
+        """Whether the crops are turned with the person."""
+        return self._crops.shape[-1] == 4
 
     def read(self, indices: Iterable[int], size: int | None = None) -> Windows:
         """Read these frames, filled up to `size` rows with invalid ones."""

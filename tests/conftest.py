@@ -13,6 +13,7 @@ os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 import jax
 import pytest
 
+from ttp_jax import checkpoint, detector, fetch
 from ttp_jax.models.encoders import resnet
 
 # Equal programs are compiled once in a session: its processes share a folder, named by the first.
@@ -23,6 +24,20 @@ jax.config.update("jax_compilation_cache_dir", os.environ["TTP_JAX_TEST_CACHE"])
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
+
+# Commands take what the user fetched, where there is something: tests, and what they start, take
+# nothing unless they ask for `blazepose_here`, so that they do the same on every machine.
+_FETCHED = os.environ.setdefault("TTP_JAX_TEST_WEIGHTS", str(fetch.folder()))
+_NOTHING = tempfile.TemporaryDirectory(prefix="ttp_jax_nothing_fetched_")
+os.environ[fetch.FOLDER] = _NOTHING.name
+
+
+@pytest.fixture
+def blazepose_here(monkeypatch):
+    """BlazePose as this machine's user fetched it; skips where it isn't there."""
+    monkeypatch.setenv(fetch.FOLDER, _FETCHED)
+    if not (detector.is_here() and checkpoint.blazepose_path().is_file()):
+        pytest.skip(f"BlazePose isn't in {_FETCHED}: python main.py fetch blazepose")
 
 
 # Minutes each. Begun first, so that no process is left with one of them at the end.

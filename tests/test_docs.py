@@ -265,7 +265,7 @@ def test_commands_without_data_run(words):
 
 
 @pytest.mark.slow
-def test_the_example_of_the_page_api_runs(tmp_path):
+def test_the_example_of_the_page_api_runs(tmp_path, blazepose_here):
     writer = cv2.VideoWriter(
         str(tmp_path / "my_video.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 25.0, (64, 48)
     )
@@ -300,7 +300,7 @@ def test_the_page_your_video_works_from_top_to_bottom(tmp_path):
         if {"--camera=0", "videos/*.mp4"} & set(rest):
             continue
         rest = [w.replace("configs/rendered.py", str(ROOT / "tests/small_run.py")) for w in rest]
-        rest = [w.replace("runs/shipped", "runs/my_model") for w in rest]
+        rest = [w.replace("runs/blazepose", "runs/my_model") for w in rest]
         rest = [w for w in rest if not w.startswith("--model=")]
         if rest[0] != "people":
             rest.append("--model=my_model.npz")

@@ -124,9 +124,19 @@ def test_blazepose_is_told_where_it_was_fetched(tmp_path, monkeypatch):
     path = tmp_path / "blazepose" / "blazepose.npz"
     path.parent.mkdir()
     shutil.copy(SHIPPED, path)
-    assert doctor.blazepose() == ("ok", str(path))
+    mark, text = doctor.blazepose()
+    assert mark == "note" and "not the networks that find people" in text
+    for name in ("pose_detection.tflite", "pose_landmark_full.tflite"):
+        path.with_name(name).write_bytes(b"damaged")
+    mark, text = doctor.checked(doctor.blazepose)
+    assert mark == "PROBLEM" and "pose_detection.tflite" in text
     path.write_bytes(SHIPPED.read_bytes()[:1000])
     assert doctor.checked(doctor.blazepose)[0] == "PROBLEM"
+
+
+def test_blazepose_as_fetched_is_whole(blazepose_here):
+    mark, text = doctor.blazepose()
+    assert mark == "ok" and "find people" in text
 
 
 def test_little_memory_or_disk_is_said(monkeypatch):

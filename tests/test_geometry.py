@@ -156,3 +156,19 @@ def test_cells_with_half_pixels_lie_in_the_middle_of_what_they_cover(stride):
     # A mirrored crop's map is the mirrored map.
     mirrored = 5 * stride - 1 - found
     np.testing.assert_array_equal(geometry.crop_to_map(mirrored, stride, True), 4 - cells)
+
+
+@pytest.mark.parametrize(("scale", "degrees", "flip"), CASES)
+def test_a_crop_with_degrees_is_turned_by_them_before_anything_else(scale, degrees, flip):
+    turned = np.append(CROP, 25.0)
+    upright = geometry.crop_affine(turned, 64)
+    np.testing.assert_allclose(upright, geometry.crop_affine(CROP, 64, 1.0, 25.0))
+    # What is drawn at random moves the upright person, as it does one who stands upright anyway.
+    still = np.array([32.0, 32.0, 64.0])
+    moved = geometry.crop_affine(still, 64, scale, degrees, flip)
+    expected = geometry.compose_affines(moved, upright)
+    found = geometry.crop_affine(turned, 64, scale, degrees, flip)
+    np.testing.assert_allclose(found, expected, atol=1e-9)
+    np.testing.assert_allclose(
+        geometry.crop_affine(jnp.array(turned), 64, scale, degrees, flip), expected, atol=1e-4
+    )

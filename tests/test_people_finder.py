@@ -2,26 +2,29 @@
 
 import dataclasses
 
+import cv2
+import ml_collections
 import numpy as np
 import pytest
 
-from data_pipelines import penn
-from data_pipelines.clips import DataError
-from data_pipelines.people import detections, tracks
+from data_pipelines import clips, media, penn, windows
+from data_pipelines.clips import Clip, DataError
+from data_pipelines.people import detections, landmarks, tracks
 from data_pipelines.people.detections import NOBODY, People
-from ttp_jax import detector, geometry
+from ttp_jax import geometry
+from ttp_jax.runs import finding
 
 
-def people_at(*places, side=100.0):
+def people_at(*places, side=100.0, colour=200):
     """Detections of people whose hips are at these places."""
     hips = np.array(places, np.float64)
     regions = np.concatenate([hips - side / 2, hips + side / 2], -1)
-    return People(regions, np.zeros(len(hips)), hips, np.full(len(hips), 0.9))
+    boxes, colours = detections.body_boxes(regions), np.full((len(hips), 6), colour, float)
+    return People(regions, np.zeros(len(hips)), hips, np.full(len(hips), 0.9), boxes, colours)
 
 
 def backwards(people):
-    parts = (people.regions, people.angles, people.hips, people.scores)
-    return People(*(part[::-1] for part in parts))
+    return detections.some(people, range(len(people))[::-1])
 
 
 def faked(boxes, scores):
@@ -74,6 +77,29 @@ def test_overlapping_detections_become_their_mean_and_others_stay():
     assert not len(detections.detect(faked([one], [0.4]), np.zeros((224, 224, 3), np.uint8)))
 
 
+@pytest.mark.parametrize("size", [(480, 640), (1080, 1920), (1920, 1080), (40, 400)])
+@pytest.mark.parametrize("closely", [False, True])
+def test_squares_cover_the_picture_and_overlap(size, closely):
+    seen = np.zeros(size, int)
+    found = detections.squares(size, closely)
+    for x, y, side in found:
+        assert seen[y : y + side, x : x + side].shape == (side, side)
+        seen[y : y + side, x : x + side] += 1
+    assert seen.min() >= 1 and (seen > 1).mean() > 0.2
+    assert {side for *_, side in found} == {min(size) // 2 if closely else min(size)}
+    assert not detections.squares((500, 520))
+
+
+def test_people_found_in_a_part_come_back_in_pixels_of_the_picture():
+    small = picture_of((330, 150, 0))
+    whole = detections.search(Detector(works=(0,)), small)
+    part = detections.search(Detector(works=(2,)), small)  # the right one of two squares
+    assert len(whole) == len(part) == 1
+    np.testing.assert_allclose(part.hips, whole.hips, atol=2)
+    np.testing.assert_allclose(part.regions, whole.regions, atol=4)
+    assert len(detections.search(Detector(), small)) == 1  # seen twice, one person
+
+
 def test_two_people_who_pass_each_other_stay_themselves():
     walks = [people_at((20 + 10 * t, 100), (220 - 10 * t, 104), side=90.0) for t in range(20)]
     # Both are found in either order.
@@ -113,24 +139,214 @@ def of_sides(people, sides):
     )
 
 
-def test_a_person_who_leaves_is_not_there_any_more():
+def test_a_person_who_leaves_is_not_there_any_more_and_may_come_back():
     looks = [people_at((50 + 5 * t, 90)) if t < 10 else NOBODY for t in range(30)]
+    looks += [people_at((300, 90), colour=190) for _ in range(12)]
     (track,) = tracks.follow(looks)
-    regions, there = tracks.boxes_of(track, range(0, 150, 5), 150)
-    assert there[:46].all() and not there[50:].any()
-    np.testing.assert_allclose((regions[22, 0] + regions[22, 2]) / 2, 72)  # between two looks
-    crop = geometry.box_to_crop(tracks.body_boxes(regions))
-    np.testing.assert_allclose(crop[:, :2], (regions[:, :2] + regions[:, 2:]) / 2)
+    places = tracks.places_of(track, range(0, 210, 5), 210)
+    there = np.flatnonzero(places.there)
+    assert {*range(46), *range(150, 210)} <= {*there} and not places.there[50:146].any()
+    np.testing.assert_allclose(places.crops[22], [72, 90, 100, 0], atol=0.1)  # between two looks
+    np.testing.assert_allclose(places.crops[150], [300, 90, 100, 0], atol=0.1)
 
 
-def test_a_real_man_is_found_whole_in_every_frame(shared_data):
-    if not detector.is_here():
-        pytest.skip("no detector: python main.py fetch blazepose")
-    see = detector.load()
+def test_somebody_else_who_comes_later_is_somebody_else():
+    looks = [people_at((50, 90), colour=200) for _ in range(10)] + [NOBODY] * 10
+    looks += [people_at((50, 90), colour=90) for _ in range(10)]
+    assert [track.looks[0] for track in tracks.follow(looks)] == [0, 20]
+
+
+def test_who_comes_back_is_no_one_else_who_looks_much_the_same():
+    # One is lost from sight for a while; meanwhile another comes, dressed much alike.
+    lost = [people_at((50, 90), colour=100) for _ in range(5)] + [NOBODY] * 8
+    other = [people_at((400, 90), colour=110)] * 5
+    both = [
+        detections.joined(people_at((52, 90), colour=101), people_at((400, 90), colour=110))
+        for _ in range(9)
+    ]
+    one, two = tracks.follow(lost + other + both)
+    assert one.looks == [*range(5), *range(18, 27)] and two.looks == [*range(13, 27)]
+
+
+def test_photos_of_one_person_in_several_places_are_of_one_person():
+    photos = [people_at((50 + 200 * (t % 3), 90), colour=60 * t) for t in range(4)]
+    assert not tracks.follow(photos)  # in a video nobody jumps so
+    (track,) = tracks.follow(photos, stills=True)
+    assert track.looks == [0, 1, 2, 3]
+
+
+def test_angles_go_the_short_way_round():
+    looks = [people_at((50, 90)) for _ in range(12)]
+    for t, look in enumerate(looks):
+        look.angles[:] = 174 + t if t < 6 else t - 186  # over 180 degrees
+    (track,) = tracks.follow(looks)
+    degrees = tracks.places_of(track, range(0, 60, 5), 60).crops[:, 3]
+    assert (abs(degrees) > 172).all()
+
+
+# --- Landmarks -----------------------------------------------------------------------------------
+
+LONG = 40.0  # from the hips to the point on the circle around the body
+
+
+def picture_of(*people):
+    """People as dots: red at the hips (x, y), green where the circle is, turned by degrees."""
+    picture = np.zeros((300, 400, 3), np.uint8)
+    for x, y, degrees in people:
+        turn = np.radians(degrees)
+        around = (x + LONG * np.sin(turn), y - LONG * np.cos(turn))
+        for place, colour in (((x, y), (255, 0, 0)), (around, (0, 255, 0))):
+            cv2.circle(picture, np.round(place).astype(int).tolist(), 3, colour, -1)
+    return picture
+
+
+def dots(picture):
+    """Pairs [n, 2, 2] of hips and the green dot near them."""
+    found = []
+    for channel in (0, 1):
+        count, _, _, centres = cv2.connectedComponentsWithStats(
+            (picture[..., channel] > 100).astype(np.uint8)
+        )
+        found.append(centres[1:count])
+    reds, greens = found
+    if not len(reds) or not len(greens):
+        return np.empty((0, 2, 2))
+    return np.array([[r, greens[np.linalg.norm(greens - r, axis=1).argmin()]] for r in reds])
+
+
+class Detector:
+    """Finds dots, in the pictures whose numbers are in `works`; counts its calls."""
+
+    def __init__(self, works=range(1000)):
+        self.works, self.calls = works, 0
+
+    def __call__(self, canvas):
+        self.calls += 1
+        pairs = dots(canvas[0]) if self.calls - 1 in self.works else ()
+        values, logits = np.zeros((1, 2254, 12)), np.full((1, 2254), -20.0)
+        for place, (hips, around) in enumerate(pairs):
+            anchor = detections.anchors()[place]
+            values[0, place] = [
+                *(hips - anchor),
+                8,
+                8,
+                *(hips - anchor),
+                *(around - anchor),
+                *[0] * 4,
+            ]
+            logits[0, place] = 3.0
+        return values, logits
+
+
+def look(crops):
+    """Landmarks of the person nearest to the middle of each crop."""
+    rows = []
+    for crop in crops:
+        pairs, points = dots(crop), np.zeros((39, 2))
+        if len(pairs):
+            hips, around = pairs[np.linalg.norm(pairs[:, 0] - 128, axis=1).argmin()]
+            points = hips + np.linspace(-1, 1, 39)[:, None] * (around - hips)
+            points[landmarks.CENTRE], points[landmarks.AROUND] = hips, around
+        rows.append((points, np.full(39, 0.8), 0.9 if len(pairs) else 0.1))
+    return tuple(np.array(column) for column in zip(*rows, strict=True))
+
+
+def test_a_turned_region_stands_upright_in_the_crop():
+    hips = np.array([210.0, 140.0])
+    picture = picture_of((*hips, 70))
+    half = detections.ROOM * LONG
+    crop, affine = landmarks.cut(picture, np.array([*(hips - half), *(hips + half)]), 70.0)
+    ((seen, above),) = dots(crop)
+    np.testing.assert_allclose(seen, [128, 128], atol=2)
+    np.testing.assert_allclose(above, [128, 128 - 128 / detections.ROOM], atol=2)
+    np.testing.assert_allclose(geometry.transform_points(affine, hips[None])[0], [128, 128])
+
+
+@pytest.mark.parametrize("size", [3, 9])
+def test_large_people_are_shrunk_and_come_back_to_their_place(size):
+    picture = cv2.resize(picture_of((210, 140, 30)), None, fx=size, fy=size)
+    found = landmarks.found(look, picture, detections.detect(Detector(), picture))
+    np.testing.assert_allclose(found.hips[0], (np.array([210, 140]) + 0.5) * size, atol=size)
+    np.testing.assert_allclose(found.angles, 30, atol=2)
+
+
+def test_somebody_seen_once_is_followed_while_the_detector_sees_nobody():
+    walk = [picture_of((100 + 6 * t, 150, 3 * t)) for t in range(20)]
+    seen = list(landmarks.follow(Detector(works=(0,)), look, walk))
+    assert [len(people) for people in seen] == [1] * 20
+    np.testing.assert_allclose([p.hips[0, 0] for p in seen], 100 + 6 * np.arange(20), atol=1.5)
+    np.testing.assert_allclose([p.angles[0] for p in seen], 3 * np.arange(20), atol=3)
+
+
+def test_the_detector_rests_while_everybody_is_followed():
+    detector = Detector()
+    list(landmarks.follow(detector, look, [picture_of((100, 150, 0))] * 30))
+    assert detector.calls == 30 / landmarks.EVERY * (1 + len(detections.squares((300, 400))))
+
+
+def test_who_comes_in_is_found_and_who_leaves_is_gone():
+    alone, both = picture_of((100, 150, 0)), picture_of((100, 150, 0), (300, 150, 0))
+    video = [alone] * 5 + [both] * 8 + [alone] * 4 + [picture_of()] * 3
+    counts = [len(people) for people in landmarks.follow(Detector(), look, video)]
+    assert counts[:5] == [1] * 5 and counts[5 + landmarks.EVERY : 13] == [2] * (8 - landmarks.EVERY)
+    assert counts[13:] == [1] * 4 + [0] * 3
+
+
+def test_two_regions_of_one_person_are_one_person():
+    picture = picture_of((200, 150, 0))
+    one = detections.detect(Detector(), picture)
+    moved = dataclasses.replace(one, regions=one.regions + 9)
+    assert len(landmarks.found(look, picture, detections.joined(one, moved))) == 1
+
+
+def test_a_frame_that_cannot_be_read_loses_nobody():
+    picture = picture_of((200, 150, 0))
+    video = [picture, None, picture]
+    counts = [len(people) for people in landmarks.follow(Detector(works=(0,)), look, video)]
+    assert counts == [1, 0, 1]
+
+
+# --- The published networks ----------------------------------------------------------------------
+
+
+def test_a_real_man_is_found_whole_in_every_frame(blazepose_here, shared_data):
     (clip,) = (c for c in penn.clips(str(shared_data("penn_real"))) if c.name == "0001")
-    places = list(range(0, clip.num_frames, 8))
-    (track,) = tracks.follow([detections.detect(see, clip.read(t)) for t in places])
-    regions, there = tracks.boxes_of(track, places, clip.num_frames)
-    assert there.all()
-    inside = (clip.joints > regions[:, None, :2]) & (clip.joints < regions[:, None, 2:])
-    assert inside.all(-1)[clip.visible].all()
+    looks, (track,) = finding.followed(clip)
+    places = tracks.places_of(track, looks, clip.num_frames)
+    assert places.there.all()
+    pairs = zip(places.boxes, clip.boxes, strict=True)
+    overlap = [detections.overlaps(ours, theirs[None])[0] for ours, theirs in pairs]
+    assert np.mean(overlap) > 0.7 and min(overlap) > 0.5
+    affine = geometry.crop_affine(places.crops.astype(np.float64), 1)
+    inside = geometry.transform_points(affine, clip.joints)
+    assert ((inside > 0) & (inside < 1)).all(-1)[clip.visible].all()
+
+
+def test_a_picture_of_nobody_is_refused_with_what_to_do(blazepose_here, tmp_path):
+    for t in range(4):
+        noise = np.random.default_rng(t).integers(0, 255, (90, 120, 3), np.uint8)
+        cv2.imwrite(str(tmp_path / f"{t}.png"), noise)
+    (clip,) = media.clips(str(tmp_path))
+    data = ml_collections.ConfigDict({"boxes": "people", "person": "largest", "skeleton": "penn13"})
+    with pytest.raises(DataError, match=r"nobody is seen in it.*--config.data.boxes"):
+        finding.find(clip, data)
+
+
+# --- What a clip says of places ------------------------------------------------------------------
+
+
+def test_a_clips_crops_reach_the_network_until_it_gets_other_boxes():
+    crops = np.array([[30, 20, 40, 15.0], [31, 20, 40, 16.0]])
+    clip = Clip(
+        "a", "a", "test", 2, lambda t: np.full((40, 60, 3), t, np.uint8),
+        np.tile([[10, 5, 50, 35.0]], (2, 1)), crops=crops, key="a", origin="a",
+    )  # fmt: skip
+    frames = windows.SubjectFrames(clip, image_size=32)
+    assert frames.turned
+    np.testing.assert_allclose(frames.read([1]).crops, crops[1:])
+    np.testing.assert_allclose(clips.at(clip, [1]).network_crops, crops[1:])
+    both = clips.together([clip, dataclasses.replace(clip, name="b")], "c")
+    np.testing.assert_allclose(both.network_crops, np.tile(crops, (2, 1)))
+    other = clip.in_boxes(clip.boxes + 1)
+    np.testing.assert_allclose(other.network_crops, geometry.box_to_crop(clip.boxes + 1))
+    assert not windows.SubjectFrames(other, image_size=32).turned

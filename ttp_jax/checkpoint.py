@@ -338,6 +338,11 @@ def model_path(name: str | pathlib.Path) -> pathlib.Path:
     return named.get(str(name)) or pathlib.Path(name).expanduser()
 
 
+def default_model() -> str:
+    """The model for videos of people: "blazepose" where it was fetched, else "shipped"."""
+    return "blazepose" if blazepose_path().is_file() else "shipped"
+
+
 def blazepose_path() -> pathlib.Path:
     """Where `fetch blazepose` puts the model's file."""
     return fetch.folder() / "blazepose" / "blazepose.npz"

@@ -115,8 +115,8 @@ GROUPS: dict[str, tuple[Flag, ...]] = {
     "own videos and pictures": (
         Flag(
             "--person=WHO",
-            "who of several people, with --config.data.boxes=people: largest (the default), left, "
-            "right, a number from the left, or a place x,y in pixels",
+            "who of several people: largest (the default), left, right, a number from the left, or "
+            "a place x,y in pixels",
             ("personalize",),
         ),
         Flag("VIDEO, FOLDER ...", "each is one person; or --inputs=PATTERN", ON_VIDEOS),
@@ -129,9 +129,10 @@ GROUPS: dict[str, tuple[Flag, ...]] = {
         Flag("--inputs=PATTERN", "the same in one word, as 'videos/*.mp4'", (*ON_VIDEOS, "info")),
         Flag(
             "--config.data.boxes=B",
-            "where the person is: moving (the moving region, for a still camera), people (found "
-            "by BlazePose's detector, once fetched), whole (the frame), x1,y1,x2,y2 (a region in "
-            "pixels), FILE.csv or FILE.json. Default: moving; whole with a --config",
+            "where the person is: people (found by BlazePose, once fetched), moving (the moving "
+            "region, for a still camera), whole (the frame), x1,y1,x2,y2 (a region in pixels), "
+            "FILE.csv or FILE.json. Default: people, or moving without BlazePose; with a --config "
+            "whole",
             ON_VIDEOS,
         ),
         Flag(
@@ -223,7 +224,8 @@ GROUPS: dict[str, tuple[Flag, ...]] = {
     "the model": (
         Flag(
             "--model=FILE",
-            "one that `export` wrote; default the included one, or with a --config the workdir's",
+            "one that `export` wrote, blazepose or shipped (the included one). Default for own "
+            "videos: blazepose once fetched, else shipped; with a --config the workdir's",
             WITH_A_MODEL,
         ),
     ),

@@ -33,7 +33,7 @@ def online_pairs(
     )
     first = jnp.arange(settings.batch_size) == 0
     scale, degrees = jnp.where(first, 1.0, scale), jnp.where(first, 0.0, degrees)
-    crops = jnp.broadcast_to(crop, (settings.batch_size, 3))
+    crops = jnp.broadcast_to(crop, (settings.batch_size, *crop.shape))
     return sources, geometry.crop_affine(crops, settings.image_size, scale, degrees, flip & ~first)
 
 

@@ -1,22 +1,43 @@
-"""BlazePose's person detector: pictures of 224 x 224 -> raw boxes, points and scores.
+"""BlazePose's two networks for finding people: the detector, and landmarks with a sign of presence.
 
-The network of `pose_detection.tflite` (`python main.py fetch blazepose`); what its numbers mean is
-in `data_pipelines.people.detections`.
+Those of `pose_detection.tflite` and `pose_landmark_full.tflite` (`python main.py fetch blazepose`);
+what their numbers mean is in `data_pipelines.people`. The landmark network is the one that
+`--model=blazepose` adapts, with a second head: whether anybody is in the crop.
 """
 
 import functools
 import pathlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from ttp_jax import fetch
+from ttp_jax import fetch, geometry, heatmaps
 from ttp_jax.models.encoders import graph
 
 SIZE = 224  # pixels of the (square) input
+CROP = 256  # of the landmark network's
+MAPS, PRESENCE = "Identity_3", "Identity_1"  # outputs of the landmark network
 See = Callable[[Any], tuple[jax.Array, jax.Array]]
+
+
+class Landmarks(NamedTuple):
+    """What the landmark network says of n crops.
+
+    Attributes:
+      points: float32 [n, 39, 2] in pixels of the crops: 33 joints, then auxiliary points.
+      confidence: float32 [n, 39], 0 to 1.
+      presence: float32 [n], 0 to 1, whether somebody is there.
+    """
+
+    points: np.ndarray
+    confidence: np.ndarray
+    presence: np.ndarray
+
+
+Look = Callable[[np.ndarray], Landmarks]  # crops uint8 RGB [n, 256, 256, 3]
 
 
 def path() -> pathlib.Path:
@@ -24,12 +45,16 @@ def path() -> pathlib.Path:
     return fetch.folder() / "blazepose" / fetch.DETECTOR.name
 
 
+def landmarks_path() -> pathlib.Path:
+    """Where `fetch blazepose` puts the landmark network."""
+    return path().with_name(fetch.LANDMARKS.name)
+
+
 def is_here() -> bool:
-    """Whether it was fetched, and the package that reads it is installed."""
-    return path().is_file() and fetch.can_read()
+    """Whether both were fetched, and the package that reads them is installed."""
+    return path().is_file() and landmarks_path().is_file() and fetch.can_read()
 
 
-@functools.lru_cache(maxsize=1)
 def load(file: pathlib.Path | None = None) -> See:
     """The detector as a function (pictures uint8 RGB [n, 224, 224, 3]) -> values, logits.
 
@@ -37,11 +62,12 @@ def load(file: pathlib.Path | None = None) -> See:
 
     Raises FileNotFoundError where it wasn't fetched, ValueError where the file is damaged.
     """
-    from ttp_jax import tflite  # on use only: it needs an extra package
+    return _detector(path() if file is None else file)
 
-    network = tflite.read(path() if file is None else file)
-    module = graph.Network(network.graph)
-    params = jax.device_put(network.params)
+
+@functools.lru_cache(maxsize=1)
+def _detector(file: pathlib.Path) -> See:
+    module, params = _read(file)
 
     @jax.jit
     def see(params, pictures):
@@ -50,3 +76,35 @@ def load(file: pathlib.Path | None = None) -> See:
         return values, logits[..., 0]
 
     return lambda pictures: see(params, pictures)
+
+
+def load_landmarks(file: pathlib.Path | None = None) -> Look:
+    """The landmark network as a function of crops; raises as `load` does."""
+    return _landmarks(landmarks_path() if file is None else file)
+
+
+@functools.lru_cache(maxsize=1)
+def _landmarks(file: pathlib.Path) -> Look:
+    module, params = _read(file, MAPS, PRESENCE)
+
+    @jax.jit
+    def see(params, crops):
+        found: Any = module.apply({"params": params}, crops.astype(jnp.float32) / 255)
+        maps, presence = found
+        points, confidence = heatmaps.decode(maps, "centroid")
+        points = geometry.map_to_crop(points, crops.shape[1] / maps.shape[1], half_pixel=True)
+        return points, confidence, presence.reshape(len(crops))
+
+    def look(crops: np.ndarray) -> Landmarks:
+        # One crop a call: of each number of people a program would have to be compiled.
+        rows = [jax.device_get(see(params, crop[None])) for crop in crops]
+        return Landmarks(*(np.concatenate(column) for column in zip(*rows, strict=True)))
+
+    return look
+
+
+def _read(file: pathlib.Path, *outputs: str) -> tuple[graph.Network, Any]:
+    from ttp_jax import tflite  # on use only: it needs an extra package
+
+    network = tflite.read(file, *outputs)
+    return graph.Network(network.graph), jax.device_put(network.params)

@@ -65,10 +65,15 @@ class Programs(NamedTuple):
     look: Program
 
     def start(
-        self, base: state.Base, key: jax.Array, capacity: int, shape: tuple[int, int]
+        self,
+        base: state.Base,
+        key: jax.Array,
+        capacity: int,
+        shape: tuple[int, int],
+        turned: bool = False,
     ) -> ttp.Subject:
         """One subject before its first frame, see `ttp.start`."""
-        return ttp.start(base, key, tools=self.tools, capacity=capacity, shape=shape)
+        return ttp.start(base, key, tools=self.tools, capacity=capacity, shape=shape, turned=turned)
 
 
 def programs(net: PoseNet, settings: ttp.Settings, layout: Layout = Layout()) -> Programs:

@@ -1,8 +1,9 @@
 """The coordinate rule: person box -> square crop -> crop pixels -> heatmap pixels, and back.
 
 x points right, y down, pixel centres lie at integers. A *box* is x1, y1, x2, y2 in picture pixels,
-width x2 - x1. A *crop* is cx, cy, side in picture pixels. An *affine* is a [2, 3] matrix that maps
-homogeneous picture points to crop pixels. Heatmap index h stands for crop pixel h * stride
+width x2 - x1. A *crop* is cx, cy, side in picture pixels, and where it is turned with the person
+also its degrees, clockwise on the screen. An *affine* is a [2, 3] matrix that maps homogeneous
+picture points to crop pixels. Heatmap index h stands for crop pixel h * stride
 (published program), so nothing is shifted by half a pixel on the way. Networks that were trained
 elsewhere may have their cells' centres where they are in the picture: `map_to_crop`.
 
@@ -71,14 +72,17 @@ def crop_affine(
     crop_px = size / (side * scale) * R(-degrees) * mirror * (p - c) + size / 2
 
     Args:
-      crop: [..., 3], see `box_to_crop`.
+      crop: [..., 3], see `box_to_crop`, or [..., 4] with the degrees that the region is turned by.
       size: pixels of the (square) crop.
       scale: enlarges the region, so the person gets smaller.
-      degrees: rotation of the region, clockwise on the screen.
+      degrees: rotation of the region, clockwise on the screen, beside the crop's own.
       flip: mirror left and right about the crop's centre.
     """
     xp = _namespace(crop, scale, degrees, flip)
     zoom = size / (crop[..., 2] * scale)
+    if crop.shape[-1] == 4:
+        # A mirrored region is turned the other way before it is mirrored.
+        degrees = degrees + xp.where(flip, -crop[..., 3], crop[..., 3])
     radians = xp.deg2rad(degrees)
     cos, sin = xp.cos(radians) * zoom, xp.sin(radians) * zoom
     mirror = xp.where(flip, -1.0, 1.0)

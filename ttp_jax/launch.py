@@ -18,8 +18,8 @@ from absl import flags
 from ml_collections import config_flags
 from tqdm import tqdm
 
-from ttp_jax import command_line, files, parallel, ranges
-from ttp_jax.command_line import ON_VIDEOS, OUTPUTS, WITH_A_MODEL, WORDS, as_started
+from ttp_jax import checkpoint, command_line, detector, files, parallel, ranges
+from ttp_jax.command_line import ON_FILES, ON_VIDEOS, OUTPUTS, WITH_A_MODEL, WORDS, as_started
 from ttp_jax.runs import experiment, process
 from ttp_jax.runs.process import Stopped
 
@@ -71,6 +71,8 @@ def run(argv: list[str], verb: str | None) -> int:
             parallel.join_hosts(options.hosts)
         check_device(options.device)
         ranges.check(config.to_dict())
+        if note := note_on_people(config, verb):
+            process.say(as_started(note))
         chosen = command_line.chosen(module.Options) if hasattr(module, "Options") else None
         return module.run(experiment.build(config), workdir, chosen)
 
@@ -207,7 +209,8 @@ def parse(words: list[str], verb: str | None) -> str:
     if project and given(words, "config") is None:
         words = [words[0], f"--config={PROJECT}:{project}", *words[1:]]
     elif alone and given(words, "config") is None:
-        model = given(words, "model") or "shipped"
+        usual = checkpoint.default_model() if verb in ON_FILES else "shipped"
+        model = given(words, "model") or usual
         experiment.kept_config(model)  # or absl would print a traceback about the file
         # First: changes of fields must come after it.
         own = f"--config={OWN}:{model}"
@@ -231,6 +234,29 @@ def take_model(options) -> None:
     experiment.take_model(options.config)
     changed = config_flags.get_override_values(options["config"])
     options.config.update_from_flattened_dict(changed)
+    if "data.boxes" not in changed:
+        options.config.data.boxes = usual_boxes(options.config)
+
+
+def usual_boxes(config) -> str:
+    """Where people are looked for in own videos: by BlazePose's networks, where they are here."""
+    is_of_people = not config.skeleton  # a labelled project has joints of its own
+    if config.data.boxes == "moving" and is_of_people and detector.is_here():
+        return "people"
+    return config.data.boxes
+
+
+def note_on_people(config, verb: str | None) -> str | None:
+    """What to say where a video of people is done without BlazePose, which isn't here."""
+    own = config.data.source == "media" and verb in ON_FILES and not config.skeleton
+    chosen = "data.boxes" in config_flags.get_override_values(flags.FLAGS["config"])
+    if not own or chosen or config.data.boxes != "moving" or detector.is_here():
+        return None
+    seen = " has seen rendered people only, and" if config.base == "shipped" else ""
+    return (
+        f"BlazePose isn't here: the model{seen} takes the moving region for the person. For real "
+        "people: python main.py fetch blazepose"
+    )
 
 
 def given(words: list[str], name: str) -> str | None:

@@ -14,7 +14,8 @@ class Frames(flax.struct.PyTreeNode):
     Attributes:
       pictures: uint8 RGB [n, H, W, 3].
       views: float32 [n, 3], where the windows lie, see `geometry.window_affine`.
-      crops: float32 [n, 3] in pixels of the whole picture, see `geometry.box_to_crop`.
+      crops: float32 [n, 3] in pixels of the whole picture, see `geometry.box_to_crop`; [n, 4] where
+        they are turned with the person.
       valid: bool [n]; False for padding and for frames that could not be read.
     """
 
@@ -43,10 +44,13 @@ class Memory(flax.struct.PyTreeNode):
         return jnp.minimum(self.seen, len(self.pictures))
 
 
-def empty(capacity: int, shape: tuple[int, int]) -> Memory:
-    """A memory for `capacity` windows of this height and width."""
+def empty(capacity: int, shape: tuple[int, int], turned: bool = False) -> Memory:
+    """A memory for `capacity` windows of this height and width.
+
+    `turned`: crops come with their degrees.
+    """
     pictures = jnp.zeros((capacity, *shape, 3), jnp.uint8)
-    views, crops = jnp.zeros((2, capacity, 3))
+    views, crops = jnp.zeros((capacity, 3)), jnp.zeros((capacity, 3 + turned))
     return Memory(pictures, views, crops, jnp.zeros((), jnp.int32))
 
 

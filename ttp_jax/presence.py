@@ -31,7 +31,7 @@ class Presence:
       motion: of the joints inside the region by that of its edges, about 1 for a person and 0 for a
         skeleton that stands still; NaN where the region hardly moves.
       frames: number of frames that were judged.
-      region: what the region is, "moving region" or "given box".
+      region: what the region is, "moving region", "given box" or "box of the person found".
     """
 
     found: bool | None
@@ -66,7 +66,12 @@ class Presence:
 
 
 def measure(
-    joints, region, *, picture_size: tuple[int, int] | None = None, given: bool = False
+    joints,
+    region,
+    *,
+    picture_size: tuple[int, int] | None = None,
+    given: bool = False,
+    name: str = "",
 ) -> Presence:
     """Judge whether joints lie on what moves, and move with it.
 
@@ -79,7 +84,9 @@ def measure(
         nothing does (`boxes_of_masks`, `data_pipelines.locate.find`); or one box [4].
       picture_size: height and width; a region that nearly fills the picture tells no place, so its
         frames are left out.
-      given: whether the region was given by the user, who knows that the person is there.
+      given: whether the region was given by the user, who knows that the person is there, or by a
+        detector of people.
+      name: what the region is, in words.
 
     Raises:
       ValueError: arrays of other shapes.
@@ -96,7 +103,8 @@ def measure(
         height, width = picture_size
         judged &= _area(region) < WHOLE * height * width
     joints, region, known = joints[judged], region[judged], np.asarray(known)[judged]
-    name, count = "given box" if given else "moving region", int(judged.sum())
+    name = name or ("given box" if given else "moving region")
+    count = int(judged.sum())
     if count < min(FEWEST, max(1, len(judged))):
         return Presence(None, np.nan, np.nan, np.nan, count, name)
     within = _within(joints, region) & known

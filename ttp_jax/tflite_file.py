@@ -14,8 +14,7 @@ try:
     import tflite
 except ImportError:
     raise ImportError(
-        "TensorFlow Lite files are read by the package tflite: `pip install '.[blazepose]'` in the "
-        "checkout, or `pip install tflite`."
+        "TensorFlow Lite files are read by the package tflite: pip install tflite"
     ) from None
 
 MOST_OPERATORS = 10_000

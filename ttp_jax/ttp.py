@@ -58,7 +58,13 @@ def tools(model: PoseNet, settings: Settings) -> Tools:
 
 
 def start(
-    base: state.Base, key: jax.Array, *, tools: Tools, capacity: int, shape: tuple[int, int]
+    base: state.Base,
+    key: jax.Array,
+    *,
+    tools: Tools,
+    capacity: int,
+    shape: tuple[int, int],
+    turned: bool = False,
 ) -> Subject:
     """A subject before its first frame.
 
@@ -70,11 +76,13 @@ def start(
       tools: see `tools`.
       capacity: frames to remember.
       shape: height and width of the frames' windows.
+      turned: whether their crops are turned with the person.
     """
     adaptation = tools.method.start(base, tools)
     adaptation = adaptation.replace(normalisers=jnp.copy(base.normalisers))
     frame, period = (jnp.zeros((), jnp.int32) for _ in range(2))
-    return Subject(adaptation, memory.empty(capacity, shape), jnp.copy(key), frame, period)
+    past = memory.empty(capacity, shape, turned)
+    return Subject(adaptation, past, jnp.copy(key), frame, period)
 
 
 def online(
@@ -190,7 +198,8 @@ def personalize(
 ) -> tuple[Subject, tuple[jax.Array, jax.Array]]:
     """A whole subject in one call, in the settings' scenario: `over_subjects`' unit of work."""
     count, height, width, _ = frames.pictures.shape
-    subject = start(base, key, tools=tools, capacity=count, shape=(height, width))
+    turned = frames.crops.shape[-1] == 4
+    subject = start(base, key, tools=tools, capacity=count, shape=(height, width), turned=turned)
     if tools.settings.scenario == "online":
         return online(subject, base, vgg, frames, tools=tools)
     subject = again(watch(subject, frames))

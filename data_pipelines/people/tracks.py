@@ -3,38 +3,45 @@
 import dataclasses
 import re
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
+from data_pipelines import locate
 from data_pipelines.clips import DataError
 from data_pipelines.people.detections import People
-from ttp_jax import geometry
 
 REACH = 0.35  # of the region's side that the hips move at most from look to look
 LARGER = 1.8  # times as large, or as small, from look to look
+COLOUR = 25.0  # of 255, by which the median colours of one person's clothes differ at most
 PATIENCE = 6  # looks that somebody may be missing, behind something or undetected
 LEAST = 3  # looks that somebody must have been seen
 SHARE = 0.1  # of the looks, likewise: what is seen less often is a mistake, or a passer-by
-# Side of a region by the longer side of a labelled person's box: 1.46 to 1.66 on a real man.
-ROOM = 1.55
+STEADY = 1.0  # looks, standard deviation by which places are smoothed in time
 CHOICES = ("largest", "left", "right")
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(eq=False)
 class Track:
     """One person.
 
     Attributes:
       looks: numbers of the looks in which the person was seen, ascending.
       regions: [n, 4] then, in picture pixels.
+      angles: [n] degrees then.
       hips: [n, 2] then.
       scores: [n] then.
+      boxes: [n, 4] then, close around the joints.
+      colours: [n, 6] then, of torso and thighs.
     """
 
     looks: list[int]
     regions: list[np.ndarray]
+    angles: list[float]
     hips: list[np.ndarray]
     scores: list[float]
+    boxes: list[np.ndarray]
+    colours: list[np.ndarray]
 
     def expected(self, gap: int) -> np.ndarray:
         """Where the hips (x, y) should be so many looks after the last: as they moved before."""
@@ -55,10 +62,12 @@ class Track:
         return np.median(self.hips, axis=0)
 
 
-def follow(found: Sequence[People]) -> list[Track]:
+def follow(found: Sequence[People], stills: bool = False) -> list[Track]:
     """Join what was found in each look into people, from left to right in the picture.
 
-    The nearest pairs are joined first; nobody jumps or changes in size from look to look.
+    The nearest pairs are joined first; nobody jumps or changes in size from look to look. Somebody
+    who leaves and comes back is known by size and colours. Of `stills`, which need not be of one
+    scene, all are one person if there are never two at once.
     """
     tracks: list[Track] = []
     for look, people in enumerate(found):
@@ -80,11 +89,48 @@ def follow(found: Sequence[People]) -> list[Track]:
                 _add(tracks[number], look, people, i)
         for i in range(len(people)):
             if i not in taken:
-                tracks.append(Track([], [], [], []))
+                tracks.append(Track([], [], [], [], [], [], []))
                 _add(tracks[-1], look, people, i)
+    if stills and all(len(people) <= 1 for people in found):
+        tracks = [_everybody(found)] if any(map(len, found)) else []
+    tracks = _reunited(tracks)
     least = max(min(LEAST, len(found)), SHARE * len(found))
     kept = [track for track in tracks if len(track.looks) >= least]
     return sorted(kept, key=lambda track: track.place[0])
+
+
+def _everybody(found: Sequence[People]) -> Track:
+    """All that was seen as one person."""
+    track = Track([], [], [], [], [], [], [])
+    for look, people in enumerate(found):
+        for i in range(len(people)):
+            _add(track, look, people, i)
+    return track
+
+
+def _reunited(tracks: Sequence[Track]) -> list[Track]:
+    """Join tracks of one person who was away in between, the most alike first."""
+    left = list(tracks)
+    while True:
+        pairs = [(one, other) for one in left for other in left if one.looks[-1] < other.looks[0]]
+        costs = [_unlike(*pair) for pair in pairs]
+        if not costs or min(costs) >= 1:
+            return left
+        one, other = pairs[int(np.argmin(costs))]
+        for field in dataclasses.fields(Track):
+            getattr(one, field.name).extend(getattr(other, field.name))
+        left.remove(other)
+
+
+def _unlike(one: Track, other: Track) -> float:
+    """How unlike two people are, in looks and place: from 1 on they are two."""
+    if not 1 / LARGER < one.side / other.side < LARGER:
+        return np.inf
+    colours = np.abs(np.median(one.colours, 0) - np.median(other.colours, 0)).max() / COLOUR
+    away = np.linalg.norm(one.hips[-1] - other.hips[0]) / one.side
+    if not np.isfinite(colours) or (away > 1 and min(len(one.looks), len(other.looks)) < LEAST):
+        return np.inf
+    return float(max(colours, 0.5 * colours + 0.5 * min(away, 1.0)))
 
 
 def _cost(track: Track, people: People, i: int, gap: int) -> float | None:
@@ -100,8 +146,11 @@ def _cost(track: Track, people: People, i: int, gap: int) -> float | None:
 def _add(track: Track, look: int, people: People, i: int) -> None:
     track.looks.append(look)
     track.regions.append(people.regions[i])
+    track.angles.append(float(people.angles[i]))
     track.hips.append(people.hips[i])
     track.scores.append(float(people.scores[i]))
+    track.boxes.append(people.boxes[i])
+    track.colours.append(people.colours[i])
 
 
 def choose(tracks: Sequence[Track], which: str, name: str) -> Track:
@@ -131,37 +180,50 @@ def choose(tracks: Sequence[Track], which: str, name: str) -> Track:
     )
 
 
-def body_boxes(regions: np.ndarray) -> np.ndarray:
-    """Person boxes [n, 4], as data sets have them, from regions around whole bodies [n, 4].
+class Places(NamedTuple):
+    """Where a person is in each of T frames.
 
-    The crop around such a box (`geometry.box_to_crop`) has the region's centre.
+    Attributes:
+      boxes: float32 [T, 4] close around the joints, in picture pixels.
+      crops: float32 [T, 4] cx, cy, side, degrees of the turned regions (`geometry.crop_affine`).
+      there: bool [T], whether the person is in the picture; elsewhere the rest says nothing.
     """
-    side = (regions[:, 2:] - regions[:, :2]) / ROOM
-    centre = (regions[:, 2:] + regions[:, :2]) / 2
-    centre[:, 1] -= geometry.BOX_SHIFT * side[:, 1]
-    return np.concatenate([centre - side / 2, centre + side / 2], -1)
+
+    boxes: np.ndarray
+    crops: np.ndarray
+    there: np.ndarray
 
 
-def boxes_of(track: Track, places: Sequence[int], count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Regions [count, 4] of a person in every frame, and in which the person is there [count].
+def places_of(track: Track, looks: Sequence[int], count: int) -> Places:
+    """Where a person is in every frame.
 
     Args:
       track: the person.
-      places: frame indices of the looks, ascending.
+      looks: frame indices of the looks, ascending.
       count: T.
 
-    Between looks regions are interpolated; a person who is missing for more than `PATIENCE` looks
-    is gone in between, and so before the first look and after the last but for one look's time.
+    Places are smoothed in time, and interpolated between looks. A person who is missing for more
+    than `PATIENCE` looks, or then is elsewhere, is gone in between, and so before the first look
+    and after the last but for one look's time.
     """
-    seen = np.array([places[look] for look in track.looks])
+    seen = np.array([looks[look] for look in track.looks])
+    regions, turn = np.array(track.regions), np.radians(track.angles)
+    centre, side = (regions[:, :2] + regions[:, 2:]) / 2, (regions[:, 2] - regions[:, 0])[:, None]
+    # Directions, not degrees: from 179 to -179 is a small step.
+    rows = [np.array(track.boxes), centre, side, np.cos(turn)[:, None], np.sin(turn)[:, None]]
+    hips, waited = np.array(track.hips), np.diff(track.looks)
+    moved = np.linalg.norm(np.diff(hips, axis=0), axis=-1) > REACH * waited * side[1:, 0]
+    breaks = (waited > PATIENCE) | moved
+    parts = np.split(np.concatenate(rows, 1), np.flatnonzero(breaks) + 1)
+    rows = np.concatenate([locate.smoothed(part, STEADY) for part in parts])
     frames = np.arange(count)
-    regions = np.stack(
-        [np.interp(frames, seen, column) for column in np.array(track.regions).T], -1
-    )
-    step = float(np.median(np.diff(places))) if len(places) > 1 else 1.0
+    every = np.stack([np.interp(frames, seen, column) for column in rows.T], -1)
+    degrees = np.degrees(np.arctan2(every[:, 8:], every[:, 7:8]))
+    crops = np.concatenate([every[:, 4:7], degrees], 1)
+    step = float(np.median(np.diff(looks))) if len(looks) > 1 else 1.0
     following = np.searchsorted(seen, frames)
     before = np.where(following > 0, seen[np.maximum(following - 1, 0)], -np.inf)
     after = np.where(following < len(seen), seen[np.minimum(following, len(seen) - 1)], np.inf)
-    inside = np.isfinite(before) & np.isfinite(after) & (after - before <= PATIENCE * step)
+    inside = ~np.append(True, np.append(breaks, True))[following]
     near = np.minimum(frames - before, after - frames) < step
-    return regions, inside | near
+    return Places(every[:, :4].astype(np.float32), crops.astype(np.float32), inside | near)

@@ -19,7 +19,7 @@ METHODS = {
 }
 BOXES = {
     "moving": "the moving region of the video",
-    "people": "the person that OpenCV's detector follows",
+    "people": "the person found by a detector, and followed",
     "whole": "the whole picture",
 }
 

@@ -39,7 +39,7 @@ def resolve(clip, predictor: Runner, data: Config):
     for _ in range(data.refine):
         joints = predictor.one(clip).joints
         size = clip.largest if clip.sizes is None else clip.sizes
-        clip = dataclasses.replace(clip, boxes=locate.boxes_from_joints(joints, size, clip.boxes))
+        clip = clip.in_boxes(locate.boxes_from_joints(joints, size, clip.boxes))
     return surest(clip, predictor, False) if data.fit and data.refine else clip
 
 
@@ -55,7 +55,7 @@ def surest(clip, predictor: Runner, found: bool):
     tried, frames = locate.placements(clip.boxes, clip.whole, found), [*read]
     # Each picture is read once, however many places are tried.
     trial = clips_lib.at(dataclasses.replace(clip, read=read.__getitem__), frames * len(tried))
-    trial = dataclasses.replace(trial, boxes=np.concatenate([b[frames] for b in tried.values()]))
+    trial = trial.in_boxes(np.concatenate([b[frames] for b in tried.values()]))
     result = predictor.one(trial)
     likelihood = result.peaks.reshape(len(tried), -1).mean(1)
     if clip.region is not None:
@@ -69,4 +69,4 @@ def surest(clip, predictor: Runner, found: bool):
         return clip
     name, boxes = list(tried.items())[int(likelihood.argmax())]
     say(f"{clip.name}: the network is most confident in {name}")
-    return dataclasses.replace(clip, boxes=boxes)
+    return clip.in_boxes(boxes)

@@ -1,4 +1,4 @@
-"""People found in a video: by BlazePose's detector where it is here, else by `locate`'s finders."""
+"""People found in a video: by BlazePose's networks if they are here, else by `locate`."""
 
 import dataclasses
 
@@ -6,9 +6,9 @@ import numpy as np
 from tqdm import tqdm
 
 from data_pipelines import locate
-from data_pipelines.clips import Clip
-from data_pipelines.people import detections, tracks
-from ttp_jax import detector
+from data_pipelines.clips import Clip, DataError
+from data_pipelines.people import landmarks, tracks
+from ttp_jax import detector, skeletons
 from ttp_jax.runs.experiment import Config
 from ttp_jax.runs.process import say
 
@@ -16,34 +16,52 @@ from ttp_jax.runs.process import say
 def find(clip: Clip, data: Config) -> Clip | None:
     """The clip in the boxes of the person that `config.data.boxes` looks for; None for nobody.
 
-    Raises DataError for a choice among people that can't be made.
+    Raises DataError where BlazePose's networks see nobody, or for a choice among people that can't
+    be made.
     """
     if data.boxes == "people" and detector.is_here():
-        return _detected(clip, data.person)
+        return _detected(clip, data)
     found = locate.find(clip, data.boxes)
     if found is None:
         return None
-    return dataclasses.replace(clip, boxes=found.astype(np.float32), region=found)
+    found_clip = clip.in_boxes(found.astype(np.float32))
+    return dataclasses.replace(found_clip, region=found)
 
 
-def _detected(clip: Clip, which: str) -> Clip | None:
-    """The clip in the boxes of one of the people whom the detector follows through it."""
-    see, places = detector.load(), locate.looks(clip)
-    bar = tqdm(places, desc=f"looking for people in {clip.name}", delay=locate.BAR_DELAY)
-    pictures = map(clip.read_or_none, bar)
-    found = [detections.NOBODY if p is None else detections.detect(see, p) for p in pictures]
-    people = tracks.follow(found)
+def _detected(clip: Clip, data: Config) -> Clip:
+    """The clip in the boxes of one of the people who are followed through it."""
+    looks, people = followed(clip)
     if not people:
-        return None
-    chosen = tracks.choose(people, which, clip.name)
+        raise DataError(
+            f"{clip.name}: nobody is seen in it. Where somebody is, say where: "
+            "--config.data.boxes=x1,y1,x2,y2, a file of boxes, or whole."
+        )
+    chosen = tracks.choose(people, data.person, clip.name)
     if len(people) > 1:
         own = 1 + people.index(chosen)
         say(f"{clip.name}: {len(people)} people, number {own} from the left is taken (--person)")
         for number, track in enumerate(people, start=1):
             x, y = track.place
-            seen = f"seen in {len(track.looks)} of {len(places)} looks"
+            seen = f"seen in {len(track.looks)} of {len(looks)} looks"
             say(f"  {number}: hips at {x:.0f},{y:.0f}, {track.side:.0f} px large, {seen}")
-    regions, there = tracks.boxes_of(chosen, places, clip.num_frames)
-    boxes = tracks.body_boxes(regions)
-    region = np.where(there[:, None], boxes, np.nan)
-    return dataclasses.replace(clip, boxes=boxes.astype(np.float32), region=region, present=there)
+    places = tracks.places_of(chosen, looks, clip.num_frames)
+    region = np.where(places.there[:, None], places.boxes, np.nan).astype(np.float64)
+    # Networks that were trained otherwise have seen upright people in the squares of their boxes.
+    turned = data.skeleton == skeletons.BLAZEPOSE33.name
+    return dataclasses.replace(
+        clip,
+        boxes=places.boxes,
+        crops=places.crops if turned else None,
+        region=region,
+        present=places.there,
+    )
+
+
+def followed(clip: Clip) -> tuple[list[int], list[tracks.Track]]:
+    """The frames that were looked at, and the people seen in them, from left to right."""
+    # Pictures may be of different moments: what lies between two says nothing.
+    looks = list(range(clip.num_frames)) if clip.frame_names else locate.looks(clip)
+    bar = tqdm(looks, desc=f"looking for people in {clip.name}", delay=locate.BAR_DELAY)
+    pictures = map(clip.read_or_none, bar)
+    found = landmarks.follow(detector.load(), detector.load_landmarks(), pictures)
+    return looks, tracks.follow(list(found), stills=clip.frame_names is not None)

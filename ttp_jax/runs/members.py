@@ -52,7 +52,7 @@ class Member:
     @property
     def group(self) -> tuple:
         """What subjects that run side by side have in common."""
-        return self.memory, self.passes, self.turn, self.place
+        return self.memory, self.frames.turned, self.passes, self.turn, self.place
 
 
 def begin(clip: Clip, frames: SubjectFrames, scenario: str, *, joints: int, memory: int) -> Member:

@@ -67,8 +67,9 @@ def read_outcome(clip: clips_lib.Clip, kept: pathlib.Path, results: pathlib.Path
         shapes = {each.shape[:2] for each in (before, now["joints"], *peaks)}
         if len(shapes) > 1 or len(before) != clip.num_frames:
             raise ValueError(f"shapes {shapes}, {clip.num_frames} frames")
-        # Older results have no region.
-        predicted = dataclasses.replace(clip, boxes=boxes, region=then.get("region"))
+        # Older results have neither.
+        found = {name: then.get(name) for name in ("region", "crops")}
+        predicted = dataclasses.replace(clip, boxes=boxes, **found)
     except DAMAGED as error:
         raise clips_lib.DataError(
             f"{kept} or the results that it goes with can't be read ({error}): --overwrite "

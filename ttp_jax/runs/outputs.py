@@ -115,8 +115,9 @@ class Outputs:
             "memory of the process, MiB": round(peak_mib()),
         }
         arrays = {"joints": before.joints, "peaks": before.peaks, "boxes": clip.boxes}
-        if clip.region is not None:
-            arrays["region"] = clip.region
+        arrays |= {
+            name: rows for name in ("region", "crops") if (rows := getattr(clip, name)) is not None
+        }
         told = {"figures": diagnostics, "cost": cost, "inputs": result.inputs}
         told["warnings"] = warnings
         about = np.array(json.dumps(told))
@@ -250,10 +251,17 @@ class Outputs:
 def _presence(outcome: Outcome, boxes: str) -> presence.Presence | None:
     """Whether the joints lie on a person; None where nothing tells. `boxes` of `config.data`."""
     given = boxes != "whole" and outcome.clip.region is None
+    seen = boxes == "people" and not given
     region = outcome.clip.boxes if given else outcome.clip.region
     if region is None:
         return None
-    return presence.measure(outcome.after, region, picture_size=outcome.size, given=given)
+    return presence.measure(
+        outcome.after,
+        region,
+        picture_size=outcome.size,
+        given=given or seen,
+        name="box of the person found" if seen else "",
+    )
 
 
 def _remove_others(folder: pathlib.Path, stem: str, written: list[pathlib.Path]) -> None:

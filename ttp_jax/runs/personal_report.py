@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import cv2
 import numpy as np
 
-from ttp_jax import exports, geometry, metrics, report
+from ttp_jax import exports, metrics, report
 from ttp_jax.report import words
 from ttp_jax.runs.experiment import Experiment
 from ttp_jax.runs.outcome import Outcome
@@ -56,7 +56,7 @@ def notes(outcome: Outcome, experiment: Experiment, smoothed: str | None) -> lis
             "The included model has seen rendered people only and makes clear errors "
             "on real ones: research software, no medical device."
         )
-    cell = np.median(geometry.box_to_crop(clip.boxes)[:, 2]) / experiment.heatmap_size
+    cell = np.median(clip.network_crops[:, 2]) / experiment.heatmap_size
     notes.append(
         f"A cell of the network's map is {cell:.3g} px wide here: expect no joint to be placed "
         "much finer than a quarter of that, whatever its decimals."
@@ -69,7 +69,12 @@ def notes(outcome: Outcome, experiment: Experiment, smoothed: str | None) -> lis
             + " The filter takes frames for evenly spaced."
             * (smoothed == "savgol" and uneven)
         )
-    if unread := int(np.isnan(outcome.after).all((1, 2)).sum()):
+    empty, away = np.isnan(outcome.after).all((1, 2)), np.zeros(clip.num_frames, bool)
+    if clip.region is not None and experiment.data.boxes == "people":
+        away = np.isnan(clip.region).any(1)
+    if gone := int((empty & away).sum()):
+        notes.append(f"The person is not seen in {gone} frames: rows of NaN.")
+    if unread := int((empty & ~away).sum()):
         notes.append(f"{unread} frames could not be read: rows of NaN.")
     return notes
 

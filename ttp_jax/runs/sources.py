@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from data_pipelines import bbc_pose, h36m, locate, media, penn, pipeline, synthetic, windows
 from data_pipelines import clips as clips_lib
+from ttp_jax import detector
 from ttp_jax.augment import Ranges
 from ttp_jax.runs import labelled
 from ttp_jax.runs.experiment import Config, Experiment
@@ -100,6 +101,8 @@ def open_own(data: Config) -> media.Opened:
     found = opened.clips
     if looked_for:
         how = f"{data.boxes} {data.person}" if data.person != "largest" else data.boxes
+        if data.boxes == "people" and detector.is_here():
+            how += ", followed"  # other places than OpenCV's detector gives
         found = [dataclasses.replace(c, origin=f"{c.origin}, {how}") for c in found]
     found = [clips_lib.part(clip, data.frames, data.every) for clip in found]
     return media.Opened(found, opened.left_out)

@@ -37,7 +37,8 @@ class Starts:
         if member.kept is not None:
             return member.kept
         key = subject_key(self._seed, member.clip.key or member.clip.name)
-        start = self._programs.start(base, key, member.capacity, member.frames.shape)
+        frames = member.frames
+        start = self._programs.start(base, key, member.capacity, frames.shape, frames.turned)
         return start.replace(adaptation=self._carried(start.adaptation, base))
 
     def stacked(self, group: list[Member], width: int, base: state.Base) -> ttp.Subject:

@@ -251,14 +251,23 @@ def pretrained() -> Finding:
 
 
 def blazepose() -> Finding:
-    """Whether MediaPipe's pose network was fetched."""
-    from ttp_jax import checkpoint
+    """Whether MediaPipe's networks were fetched: the model, and those that find people."""
+    from ttp_jax import checkpoint, detector
 
     path = checkpoint.blazepose_path()
     if not path.is_file():
         return NOTE, "not here: `python main.py fetch blazepose` gets it, for real people"
     checkpoint.read_model(path)
-    return OK, str(path)
+    if not detector.is_here():
+        return (
+            NOTE,
+            f"{path}, but not the networks that find people: python main.py fetch blazepose",
+        )
+    from ttp_jax import tflite
+
+    for file in (detector.path(), detector.landmarks_path()):
+        tflite.outputs(file)
+    return OK, f"{path}, and the networks that find people"
 
 
 def tensorflow(feeding: subprocess.Popen) -> Finding:

@@ -5,8 +5,7 @@
     python main.py fetch blazepose --from pose_landmarker_full.task
 
 Asks the network for nothing that is there already. BlazePose comes out of a wheel of mediapipe
-(35 MB) by way of pip, and becomes a model's file for --model=blazepose; that needs the package
-tflite (`pip install '.[blazepose]'`). All is checked by its SHA-256.
+(35 MB) by way of pip, and becomes the model for videos of people. All is checked by its SHA-256.
 
   --from FILE   a file of yours instead of a download: a wheel of mediapipe, a .task or .tflite file
                 of MediaPipe's pose landmarker ("full"), or torchvision's .pth

@@ -5,14 +5,15 @@
     python main.py personalize videos/*.mp4 --scenario=offline --keep=fp16
     python main.py personalize --config=configs/penn.py --config.data.root=DIR --scenario=online
 
-Each video, and each folder of pictures, is one person; with --same-subject=NAME all of them are
-recordings of one, whose model learns from all their frames. Without any, the test people of the
-config are taken. No label is needed, and none is used for learning.
+Each video, and each folder of pictures, is one person, whom BlazePose finds and predicts once it
+was fetched (`fetch blazepose`), and the included model otherwise; with --same-subject=NAME all of
+them are recordings of one, whose model learns from all their frames. Without any, the test people
+of the config are taken. No label is needed, and none is used for learning.
 
 online: frame by frame, an update on the frames seen so far, then the frame's prediction.
 offline: as many updates as frames, on pairs of all frames, then all predictions.
 
-Writes WORKDIR/results/SCENARIO/ (of the included model: runs/shipped/results/SCENARIO/).
+Writes WORKDIR/results/SCENARIO/ (of BlazePose: runs/blazepose/results/SCENARIO/).
 NAME is the video's or the folder's:
 
     NAME_report.html    own videos: open this first, before and after with signs of quality

@@ -1,0 +1,152 @@
+"""Where the joints of found people lie, and the regions that follow from them: tracking.
+
+After MediaPipe's graphs `pose_landmark_by_roi_cpu` and `pose_landmarks_to_roi` (Apache-2.0). The
+landmark network says of a region whether somebody is in it, and where. Two of its points give the
+region of the next picture, so the detector is needed only now and then: for who comes in, and when
+somebody was lost.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import cv2
+import numpy as np
+
+from data_pipelines import locate
+from data_pipelines.people import detections
+from data_pipelines.people.detections import NOBODY, People
+from ttp_jax import geometry
+from ttp_jax.skeletons import BLAZEPOSE33
+
+SIZE = 256  # pixels of the network's input
+CENTRE, AROUND = 33, 34  # the middle of the hips, and a point on the circle around the body
+TORSO, THIGHS = [11, 12, 23, 24], [23, 24, 25, 26]  # between shoulders, hips and knees
+EARS = [7, 8]  # whose middle is Penn Action's head
+LIMBS = [*range(11, 17), *range(23, 29)]  # its other joints, shoulders to ankles
+LEAST_PRESENCE = 0.5
+LEAST_CONFIDENCE = 0.3  # of a joint that a box encloses
+EVERY = 3  # pictures from detection to detection, where nobody is lost
+CLOSELY = 6  # from search for small people to the next, where nobody is followed
+ALIKE = 0.6  # overlap of regions from which on a detection is of somebody who is followed
+SAME = 0.1  # mean distance of joints, in sides of the region, of one person found twice
+
+# Crops uint8 [n, 256, 256, 3] -> points [n, 39, 2] in their pixels, confidence, presence [n].
+Look = Callable[[np.ndarray], tuple[Any, Any, Any]]
+
+
+def follow(
+    see: detections.See, look: Look, pictures: Iterable[np.ndarray | None]
+) -> Iterator[People]:
+    """Yield the people in each picture of a video, in the order of time.
+
+    Args:
+      see: the detector.
+      look: the landmark network.
+      pictures: uint8 RGB [H, W, 3], some of each second; None for one that can't be read.
+    """
+    before = NOBODY
+    for number, picture in enumerate(pictures):
+        if picture is None:
+            yield NOBODY
+            continue
+        due = number % EVERY == 0 or not len(before)
+        now = NOBODY if due else found(look, picture, before)
+        if due or len(now) < len(before):
+            detected = detections.search(see, picture)
+            if not len(before) and not len(detected) and number % CLOSELY == 0:
+                detected = detections.search(see, picture, closely=True)
+            now = found(look, picture, detections.joined(before, _not_among(before, detected)))
+        yield now
+        before = now
+
+
+def found(look: Look, picture: np.ndarray, people: People) -> People:
+    """Those whom the landmark network finds in these regions, each once, with renewed regions."""
+    if not len(people):
+        return NOBODY
+    pairs = list(zip(people.regions, people.angles, strict=True))
+    crops, affines = zip(*(cut(picture, *pair) for pair in pairs), strict=True)
+    points, confidence, presence = (np.asarray(part, np.float64) for part in look(np.stack(crops)))
+    colours = np.array([_colours(*pair) for pair in zip(crops, points, strict=True)])
+    points = geometry.transform_points(geometry.invert_affine(np.stack(affines)), points)
+    there = np.flatnonzero(presence >= LEAST_PRESENCE)
+    sure = confidence[:, : BLAZEPOSE33.size].mean(1)
+    kept: list[int] = []
+    for i in there[np.argsort(-sure[there], kind="stable")]:
+        if all(_distance(points[i], points[j]) > SAME for j in kept):
+            kept.append(i)
+    points, confidence = points[kept], confidence[kept]
+    regions, angles = region_of(points[:, CENTRE], points[:, AROUND])
+    boxes = _boxes(points, confidence, regions)
+    return People(regions, angles, points[:, CENTRE], presence[kept], boxes, colours[kept])
+
+
+def region_of(centre: np.ndarray, around: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Regions [n, 4] and angles [n] from the hips' middle and a point around the body [n, 2]."""
+    away = around - centre
+    half = detections.ROOM * np.linalg.norm(away, axis=-1)[:, None]
+    angles = np.degrees(np.arctan2(away[:, 0], -away[:, 1]))
+    return np.concatenate([centre - half, centre + half], -1), angles
+
+
+def cut(picture: np.ndarray, region: np.ndarray, angle: float) -> tuple[np.ndarray, np.ndarray]:
+    """Cut a turned region out of a picture: the network's input, and the affine [2, 3] to it."""
+    side = region[2] - region[0]
+    crop = np.array([*(region[:2] + region[2:]) / 2, side, angle])
+    affine = geometry.crop_affine(crop, SIZE)
+    zoom = SIZE / side
+    to_small = affine
+    if zoom < 1:  # means of what each pixel covers, around the region only
+        height, width = picture.shape[:2]
+        low = np.floor(crop[:2] - 0.75 * side).clip(0, (width - 1, height - 1)).astype(int)
+        high = np.ceil(crop[:2] + 0.75 * side).clip(low + 1, (width, height)).astype(int)
+        picture = picture[low[1] : high[1], low[0] : high[0]]
+        picture = cv2.resize(picture, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_AREA)
+        to_small = geometry.window_affine(affine, np.array([zoom, *low * zoom]))
+    return cv2.warpAffine(picture, to_small, (SIZE, SIZE)), affine
+
+
+def _not_among(people: People, detected: People) -> People:
+    """The detections that are not of somebody who is followed already."""
+    new = [
+        i
+        for i, region in enumerate(detected.regions)
+        if not len(people) or detections.overlaps(region, people.regions).max() < ALIKE
+    ]
+    return detections.some(detected, new)
+
+
+def _distance(one: np.ndarray, other: np.ndarray) -> float:
+    """Mean distance of joints [39, 2] of two, in sides of the first one's region."""
+    side = 2 * detections.ROOM * np.linalg.norm(one[AROUND] - one[CENTRE])
+    joints = slice(11, BLAZEPOSE33.size)  # those of the face lie together
+    return float(np.linalg.norm(one[joints] - other[joints], axis=-1).mean() / max(side, 1e-9))
+
+
+def _colours(crop: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Median RGB of torso and thighs [6]."""
+    found = []
+    for corners in (TORSO, THIGHS):
+        mask = np.zeros(crop.shape[:2], np.uint8)
+        around = cv2.convexHull(points[corners].round().astype(np.int32))
+        cv2.fillConvexPoly(mask, around, 1)
+        inside = crop[mask > 0]
+        found.append(np.median(inside, 0) if len(inside) else np.full(3, np.nan))
+    return np.concatenate(found)
+
+
+def _boxes(points: np.ndarray, confidence: np.ndarray, regions: np.ndarray) -> np.ndarray:
+    """Boxes [n, 4] as Penn Action's are: around the joints, with a margin at each side.
+
+    Of less than half of the joints it is a part of the region.
+    """
+    joints = np.where(confidence[..., None] < LEAST_CONFIDENCE, np.nan, points)
+    joints = np.concatenate([joints[:, EARS].mean(1, keepdims=True), joints[:, LIMBS]], 1)
+    boxes = detections.body_boxes(regions)
+    for i, own in enumerate(joints):
+        known = own[np.isfinite(own).all(-1)]
+        if 2 * len(known) >= len(own):
+            low, high = known.min(0), known.max(0)
+            room = locate.MARGIN * (high - low)
+            boxes[i] = [*(low - room), *(high + room)]
+    return boxes
