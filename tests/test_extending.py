@@ -166,5 +166,6 @@ def test_the_files_and_tests_that_the_page_names_exist():
     own |= {"ttp_jax/models/encoders/strided.py"}
     named = set(re.findall(r"`?((?:ttp_jax|data_pipelines|configs|tests)/[\w/]+\.py)", PAGE))
     named = {name for name in named if "NAME" not in name} - own
+    named |= {f"tests/{name}" for name in re.findall(r"`(test_\w+\.py)`", PAGE)}
     assert len(named) > 12
     assert not [name for name in named if not (ROOT / name).exists()]
