@@ -178,7 +178,7 @@ def plots(folder: pathlib.Path) -> None:
     """Gains of the methods, and the gain over a video's quarters."""
     page = (folder / "benchmark.md").read_text()
     names = {
-        "offline, by another person's model": "cross-subject control",
+        "offline, cross-subject control": "cross-subject control",
         "Feat. shared (rotation)": "rotation",
         "Feat. shared (keypoint)": "feature sharing",
         "Transformer (keypoint)": "Transformer",

@@ -138,7 +138,7 @@ class House:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # it counts as missing, and says so
             built = experiment.build(config)
-            name = records.cell_name(built, records.Cell("transformer", "offline"))
+            name = records.record_name(built, records.RunSpec("transformer", "offline"))
             shutil.copy(path, path.parent / f"{name}.json")
             reproduction.write_report(built, path.parent / "report", path.parent)
 
@@ -347,9 +347,9 @@ MADE = {
 }  # fmt: skip
 SCORES = {"PCK@0.2": {"mean": 50.0, "per_joint": {"head": 1.0}, "per_subject": [40.0, 60.0]}}
 RECORD = {
-    **MADE, "cell": "transformer-seed0-offline", "seed": 0, "base": "abc", "people": ["a", "b"],
+    **MADE, "run": "transformer-seed0-offline", "seed": 0, "base": "abc", "people": ["a", "b"],
     "frames": 4, "seconds_per_frame": 0.5, "memory_mib": 100.0, "scores": SCORES,
-    "smoothed": SCORES, "stranger": SCORES, "by_frame": [[1.0, None], [2.0, 3.0]],
+    "smoothed": SCORES, "cross_subject_control": SCORES, "by_frame": [[1.0, None], [2.0, 3.0]],
     "bottleneck": {"before": {"own": 1.0, "other": 2.0, "copy": 3.0}},
 }  # fmt: skip
 COCO = {

@@ -13,7 +13,7 @@ import small_run
 
 from configs import common, rendered
 from ttp_jax.paper import records, tables
-from ttp_jax.paper.records import Cell
+from ttp_jax.paper.records import RunSpec
 from ttp_jax.runs import base_model, experiment, identity, personalization
 from ttp_jax.runs.personalization import RunOptions
 from ttp_jax.state import Base
@@ -46,9 +46,9 @@ def names_of(command):
     made = experiment.build(rendered.get_config()).changed(changes)
     names = tables.TABLES if what == "all" else what.split(",")
     drawn = (name for name in names if name in tables.TABLES)  # figure5 is pictures
-    wanted = [cell for name in drawn for cell in tables.wanted(made, name)]
-    trainings = {f"training-{records.model_name(made, cell)}" for cell in wanted}
-    return trainings | {records.cell_name(made, cell) for cell in wanted}
+    wanted = [spec for name in drawn for spec in tables.wanted(made, name)]
+    trainings = {f"training-{records.model_name(made, spec)}" for spec in wanted}
+    return trainings | {records.record_name(made, spec) for spec in wanted}
 
 
 def test_every_kept_record_is_one_that_its_command_makes():
@@ -63,13 +63,13 @@ def test_the_records_of_the_default_config_are_kept():
     made = experiment.build(rendered.get_config())
     for seed in made.config.reproduce.seeds:
         for scenario in ("none", "online", "offline"):
-            name = records.cell_name(made, Cell("transformer", scenario, seed))
+            name = records.record_name(made, RunSpec("transformer", scenario, seed))
             assert (KEPT / f"{name}.json").exists(), name
 
 
 # --- Fields of later versions --------------------------------------------------------------------
 
-ONLINE = Cell("transformer", "online")
+ONLINE = RunSpec("transformer", "online")
 NOBODY = Base({}, {}, np.ones(2))
 # What another value of a field of a part of the config is another of.
 ANOTHER = {
@@ -106,8 +106,8 @@ def identities(**changes):
     made = experiment.build(rendered.get_config()).changed(changes)
     return {
         "training": records.model_name(made, ONLINE),
-        "record": records.cell_name(made, ONLINE),
-        "transfer": records.cell_name(made, Cell("transformer", "offline", transfer=True)),
+        "record": records.record_name(made, ONLINE),
+        "transfer": records.record_name(made, RunSpec("transformer", "offline", transfer=True)),
         "protocol": identity.protocol(made.config, NOBODY, "online"),
     }
 

@@ -1,4 +1,4 @@
-"""Cells and tables of `reproduce`: what is run once, what the tables say of it."""
+"""Run records and tables of `reproduce`: what is run once, what the tables say of it."""
 
 import dataclasses
 import json
@@ -14,7 +14,7 @@ import small_run
 from configs import bbc_pose, h36m, penn, rendered, tiny
 from ttp_jax import checkpoint, state
 from ttp_jax.paper import controls, pages, published, records, reproduction, running, tables
-from ttp_jax.paper.records import Cell
+from ttp_jax.paper.records import RunSpec
 from ttp_jax.runs import experiment
 
 
@@ -44,7 +44,7 @@ def of(module, changes=None):
     return experiment.build(module.get_config()).changed(changes or {})
 
 
-# --- Which cells ---------------------------------------------------------------------------------
+# --- Which runs ----------------------------------------------------------------------------------
 
 
 def titles(made, what):
@@ -63,7 +63,7 @@ def test_table1_has_every_method_scenario_and_seed():
     assert len(found) == 2 + 3 + 3 * 9
 
 
-def test_a_change_that_changes_nothing_is_no_cell_of_its_own():
+def test_a_change_that_changes_nothing_is_no_run_of_its_own():
     assert "transformer-seed0-online" in titles(of(penn), "table2")
     assert "transformer-seed0-online-iterations=4" in titles(of(penn), "table2")
     chosen = titles(of(rendered), "choice")
@@ -80,15 +80,15 @@ def test_extra_frames_are_for_the_data_set_that_has_them():
 
 def test_a_model_is_trained_once_for_all_that_changes_at_test_time():
     made = of(rendered)
-    plain = Cell("transformer", "online")
+    plain = RunSpec("transformer", "online")
     name = records.model_name(made, plain)
     for other in (
-        Cell("transformer", "offline", changes=(("ttp.iterations", 2),)),
-        Cell("transformer", "none", split="val"),
-        Cell("transformer", "online", transfer=True),
+        RunSpec("transformer", "offline", changes=(("ttp.iterations", 2),)),
+        RunSpec("transformer", "none", split="val"),
+        RunSpec("transformer", "online", transfer=True),
     ):
         assert records.model_name(made, other) == name
-        assert records.cell_name(made, other) != records.cell_name(made, plain)
+        assert records.record_name(made, other) != records.record_name(made, plain)
     for other in (dataclasses.replace(plain, seed=1), dataclasses.replace(plain, method="shared")):
         assert records.model_name(made, other) != name
     # Colours are the model's, test people and folders are not.
@@ -100,7 +100,7 @@ def test_a_model_is_trained_once_for_all_that_changes_at_test_time():
 
 
 def test_rotation_has_its_own_lambda_and_upright_pictures_at_test_time():
-    own = records.experiment_of(of(penn), Cell("rotation", "online")).config
+    own = records.experiment_of(of(penn), RunSpec("rotation", "online")).config
     assert {stage[2] for stage in own.train.stages} == {1e-4}
     assert own.ttp.online_rotation_prob == own.ttp.offline_rotation_prob == 0
     assert own.train.rotation_prob == 0.6  # training is the same for all methods
@@ -110,7 +110,7 @@ def test_rotation_has_its_own_lambda_and_upright_pictures_at_test_time():
 
 
 def scored(people, seed=0, second=50.0, **more):
-    """A cell's file with these scores per person."""
+    """A run record with these scores per person."""
     score = {"mean": float(np.mean(people)), "per_subject": list(people)}
     return {
         "scores": {"PCK@0.2": score, "PCK@0.5": {**score, "mean": second}},
@@ -125,7 +125,7 @@ def scored(people, seed=0, second=50.0, **more):
 
 
 def rows_of(made, what, found):
-    table = tables.TABLES[what][1](made, lambda cell: found.get(cell.title))
+    table = tables.TABLES[what][1](made, lambda spec: found.get(spec.title))
     return {row[:2]: row for row in table.rows}, table
 
 
@@ -145,7 +145,7 @@ def test_table1_gives_gains_over_people_beside_the_papers_numbers():
     head = dict(zip(table.header, row, strict=True))
     assert head["score"] == "27.00 +- 7.07" and head["second score"] == "50.00"
     assert head["gain per person (95 %)"].startswith("+2.00 (")  # +4, +4, -2
-    assert head["worse"] == "33 %" and head["paper"] == "88.98"
+    assert head["worse off"] == "33 %" and head["paper"] == "88.98"
     assert head["s a frame"] == "0.250" and head["MiB"] == "100"
     assert rows["Transformer (keypoint)", "online"][2] == "missing"
     assert rows["Baseline", "w/o TTP"][-1] == "85.23"
@@ -153,7 +153,7 @@ def test_table1_gives_gains_over_people_beside_the_papers_numbers():
     assert "missing" in pages.html(table)
 
 
-def test_claims_are_differences_between_cells_of_a_seed():
+def test_claims_are_differences_between_runs_of_a_seed():
     made = of(penn)
     found = {
         f"{method}-seed{seed}-{scenario}": scored(np.add(people, seed), seed)
@@ -168,15 +168,15 @@ def test_claims_are_differences_between_cells_of_a_seed():
     rows, _ = rows_of(made, "claims", found)
     said = {claim: row for (claim, _), row in rows.items()}
     assert said["TTP offline helps"][1:] == ("+6.00 (+6.00 to +6.00)", "0 %", "+6.00, +6.00")
-    assert said["offline, more than another person's model"][1] == "missing"  # it isn't in there
+    assert said["offline, more than the cross-subject control"][1] == "missing"  # it isn't in there
     found |= {
         f"transformer-seed{seed}-offline": scored(
-            (16, 26, 36), seed, stranger=scored((12, 25, 35))["scores"]
+            (16, 26, 36), seed, cross_subject_control=scored((12, 25, 35))["scores"]
         )
         for seed in (0, 1)
     }
     rows, _ = rows_of(made, "claims", found)
-    row = rows["offline, more than another person's model", "+2.00 (+1.00 to +4.00)"]
+    row = rows["offline, more than the cross-subject control", "+2.00 (+1.00 to +4.00)"]
     assert row[2:] == ("0 %", "+2.00, +2.00")
     row = said["the Transformer gains more offline than feature sharing"]
     assert row[1].startswith("+3.00 (") and row[2:] == ("33 %", "+3.00, +3.00")  # +5, +5, -1
@@ -184,17 +184,17 @@ def test_claims_are_differences_between_cells_of_a_seed():
 
 
 @pytest.mark.parametrize(
-    "strange", [{"base": "other"}, {"people": ["a", "b", "d"]}], ids=["training", "people"]
+    "differs", [{"base": "other"}, {"people": ["a", "b", "d"]}], ids=["training", "people"]
 )
-def test_cells_of_two_trainings_or_of_other_people_are_not_compared(tmp_path, strange):
+def test_records_of_two_trainings_or_of_other_people_are_not_compared(tmp_path, differs):
     made = of(penn)
     ran = {"commit": "c", "date": "d", "seconds": 1.0, "machine": {"device": "cpu", "cores": 2}}
-    for scenario, more in (("none", {}), ("online", {}), ("offline", strange)):
-        cell = Cell("transformer", scenario)
-        told = scored((10, 20, 30), by_frame=[[1.0]] * 3, cell=cell.title, **ran, base="one")
-        name = records.cell_name(made, cell)
-        records.write(tmp_path / "cells", name, {**told, **more})
-    reproduction.write_report(made, tmp_path, tmp_path / "cells")
+    for scenario, more in (("none", {}), ("online", {}), ("offline", differs)):
+        spec = RunSpec("transformer", scenario)
+        record = scored((10, 20, 30), by_frame=[[1.0]] * 3, run=spec.title, **ran, base="one")
+        name = records.record_name(made, spec)
+        records.write(tmp_path / "records", name, {**record, **more})
+    reproduction.write_report(made, tmp_path, tmp_path / "records")
     text = (tmp_path / "report.md").read_text()
     assert f"LEFT OUT, of another training or other people than the rest: {name}." in text
     assert "| Transformer (keypoint) (1 of 3 seeds) | online | 20.00 |" in text
@@ -203,17 +203,17 @@ def test_cells_of_two_trainings_or_of_other_people_are_not_compared(tmp_path, st
 
 def test_smoothing_and_the_control_have_their_own_scores():
     made = of(penn, {"reproduce.seeds": (0,)})
-    stranger = scored((5, 15, 25))["scores"]
+    others = scored((5, 15, 25))["scores"]
     found = {
         "transformer-seed0-none": scored((10, 20, 30)),
-        "transformer-seed0-offline": scored((11, 21, 31), stranger=stranger),
+        "transformer-seed0-offline": scored((11, 21, 31), cross_subject_control=others),
     }
     rows, _ = rows_of(made, "table5", found)
     found_row = rows["Transformer (keypoint)", "offline"]
     gain = "+1.00 (+1.00 to +1.00)"  # of smoothed over smoothed
     assert found_row[2:] == ("21.00", "22.00", gain, "0 %", "0.250", "100", "89.51")
     rows, _ = rows_of(made, "table1", found)
-    control = rows["Transformer (keypoint)", "offline, by another person's model"]
+    control = rows["Transformer (keypoint)", "offline, cross-subject control"]
     assert control[2:4] == ("15.00", "50.00") and control[4].startswith("-5.00")
 
 
@@ -271,16 +271,17 @@ def test_keypoints_before_and_after_personalization():
         "transformer-seed0-offline": scored(
             (1,),
             bottleneck={
-                "before": errors(0.3, 0.3), "after": errors(0.2, 0.4), "stranger": errors(0.3, 0.4),
+                "before": errors(0.3, 0.3), "after": errors(0.2, 0.4),
+                "cross_subject_control": errors(0.3, 0.4),
             },
         ),
     }  # fmt: skip
-    table = tables.TABLES["points"][1](made, lambda cell: found.get(cell.title))
+    table = tables.TABLES["points"][1](made, lambda spec: found.get(spec.title))
     rows = {row[1]: row[2:] for row in table.rows if row[0] == "Transformer (keypoint)"}
     name = "test people, after offline TTP"
     assert list(rows) == [
         "training people", "test people, without TTP", name,
-        "test people, after that of another person",
+        "test people, cross-subject control",
     ]  # fmt: skip
     assert rows["training people"][:4] == ("0.1000", "0.2000", "0.5000", "0.500")
     assert rows["training people"][4:] == ("0.050 (0.090)", "1")
@@ -326,7 +327,7 @@ def test_every_table_says_what_is_missing():
     for module in (penn, h36m, bbc_pose, rendered):
         made = of(module)
         for what, (_, make) in tables.TABLES.items():
-            table = make(made, lambda cell: None)
+            table = make(made, lambda spec: None)
             assert pages.markdown(table) and pages.html(table)
             if tables.wanted(made, what):
                 assert "missing" in pages.markdown(table), what
@@ -349,16 +350,16 @@ def test_an_unknown_table_names_the_known_ones(tmp_path):
 def test_a_model_that_comes_along_needs_no_training(tmp_path, monkeypatch):
     monkeypatch.setattr(running.training, "train", lambda *_: pytest.fail("trained"))
     made = of(rendered)
-    cell = Cell("transformer", "online")
+    spec = RunSpec("transformer", "online")
     # The model of this very training, and of no other.
     ((name, _),) = made.config.reproduce.given
-    assert records.model_name(made, cell) == name
-    assert running.train_model(made, cell, tmp_path, tmp_path, 1.0)
+    assert records.model_name(made, spec) == name
+    assert running.train_model(made, spec, tmp_path, tmp_path, 1.0)
     shipped = checkpoint.read_model(experiment.model_path("shipped")).base
-    base = running.base_of(made, cell, tmp_path)
+    base = running.base_of(made, spec, tmp_path)
     assert checkpoint.fingerprint(base) == checkpoint.fingerprint(shipped)
     with pytest.raises(FileNotFoundError, match="no trained model"):
-        running.base_of(made.changed({"train.batch_size": 99}), cell, tmp_path)
+        running.base_of(made.changed({"train.batch_size": 99}), spec, tmp_path)
 
 
 MADE = {
@@ -369,69 +370,89 @@ MADE = {
 }
 
 
-def whole_cell(people, by_frame):
-    """All that a cell's file must hold."""
+def whole_record(people, by_frame):
+    """All that a run record must hold."""
     scores = {"PCK@0.2": {"mean": 1.0, "per_subject": [1.0] * len(people)}}
     cost = {"frames": 1, "seconds_per_frame": 1.0, "memory_mib": 1.0}
-    names = {"cell": "transformer-seed0-none", "seed": 0, "people": people, "by_frame": by_frame}
+    names = {"run": "transformer-seed0-none", "seed": 0, "people": people, "by_frame": by_frame}
     return {**MADE, **names, **cost, "scores": scores, "smoothed": scores}
 
 
-def test_a_training_whose_model_is_elsewhere_is_not_run_anew_among_its_cells(tmp_path):
-    made, cell = of(rendered), Cell("baseline", "none")
-    name = f"training-{records.model_name(made, cell)}"
+def test_a_training_whose_model_is_elsewhere_is_not_run_anew_among_its_records(tmp_path):
+    made, spec = of(rendered), RunSpec("baseline", "none")
+    name = f"training-{records.model_name(made, spec)}"
     piece = {"from": 0, "to": 12000, **MADE}
-    records.write(tmp_path, name, {"cell": name, "pieces": [piece], "seconds": 1.0})
-    with pytest.raises(ValueError, match=f"cells of the training {name.removeprefix('training-')}"):
-        running.train_model(made, cell, tmp_path / "work", tmp_path, 0.0)
+    records.write(tmp_path, name, {"run": name, "pieces": [piece], "seconds": 1.0})
+    with pytest.raises(
+        ValueError, match=f"a record of the training {name.removeprefix('training-')}"
+    ):
+        running.train_model(made, spec, tmp_path / "work", tmp_path, 0.0)
 
 
-def test_a_cell_that_fails_is_named_and_the_others_run(tmp_path, capsys):
+def test_a_run_that_fails_is_named_and_the_others_are_done(tmp_path, capsys):
     config = small(tmp_path / "people")
     config.transfer.source, config.transfer.root = "penn", str(tmp_path / "absent")
     made = experiment.build(config)
-    wanted = [Cell("transformer", "mean pose", transfer=transfer) for transfer in (True, False)]
+    wanted = [RunSpec("transformer", "mean pose", transfer=transfer) for transfer in (True, False)]
     failed = {}
-    assert reproduction._run_all(made, wanted, tmp_path, tmp_path / "cells", 0.0, failed)
+    assert reproduction._run_all(made, wanted, tmp_path, tmp_path / "records", 0.0, failed)
     assert list(failed) == ["transformer-seed0-mean-pose-transfer"]
     assert "absent" in failed["transformer-seed0-mean-pose-transfer"]
-    assert not records.missing(made, wanted[1:], tmp_path / "cells")
-    # Finished cells of other people are no neighbours of new ones.
-    kept = tmp_path / "cells" / f"{records.cell_name(made, Cell('transformer', 'none'))}.json"
-    kept.write_text(json.dumps(whole_cell(["somebody"], [[1.0]])))
-    with pytest.raises(ValueError, match="cells of 1 people, the data now has 3"):
-        running.check_people(made, Cell("transformer", "online"), tmp_path / "cells")
+    assert not records.missing(made, wanted[1:], tmp_path / "records")
+    # Records of other people stop a run.
+    kept = (
+        tmp_path / "records" / f"{records.record_name(made, RunSpec('transformer', 'none'))}.json"
+    )
+    kept.write_text(json.dumps(whole_record(["somebody"], [[1.0]])))
+    with pytest.raises(ValueError, match="records of 1 people, but the data now has 3"):
+        running.check_people(made, RunSpec("transformer", "online"), tmp_path / "records")
 
 
-def test_a_cell_is_read_as_written_and_has_a_list_of_numbers_on_a_line(tmp_path):
-    cell = {**whole_cell(["a [1   2]", "b"], [[1.5, None], [2, 3]]), "none": []}
-    records.write(tmp_path, "cell", cell)
-    assert records.read(tmp_path, "cell") == cell
-    lines = [line.strip() for line in (tmp_path / "cell.json").read_text().splitlines()]
+def test_a_record_is_read_as_written_and_has_a_list_of_numbers_on_a_line(tmp_path):
+    record = {**whole_record(["a [1   2]", "b"], [[1.5, None], [2, 3]]), "none": []}
+    records.write(tmp_path, "some", record)
+    assert records.read(tmp_path, "some") == record
+    lines = [line.strip() for line in (tmp_path / "some.json").read_text().splitlines()]
     assert "[ 1.5, null ]," in lines and "[ 2, 3 ]" in lines and '"a [1   2]",' in lines
 
 
+def test_records_of_the_version_before_have_todays_keys_and_stay_as_they_are(tmp_path):
+    kept = pathlib.Path(__file__).parents[1] / "docs" / "results" / "cells"
+    path = kept / "shared-seed0-offline-d890d051.json"
+    stored = json.loads(path.read_text())
+    record = records.read(kept, path.stem)
+    assert record and record["run"] == stored["cell"] == "shared-seed0-offline"
+    assert record["cross_subject_control"] == stored["stranger"]
+    assert record["bottleneck"]["cross_subject_control"] == stored["bottleneck"]["stranger"]
+    assert not {"cell", "stranger"} & (record.keys() | record["bottleneck"].keys())
+    # A workdir of that version goes on with the records that it has.
+    (tmp_path / "cells").mkdir()
+    assert reproduction._records_folder(tmp_path) == tmp_path / "cells"
+    (tmp_path / "records").mkdir()
+    assert reproduction._records_folder(tmp_path) == tmp_path / "records"
+
+
 def test_a_file_of_weights_counts_by_its_name_not_by_its_folder():
-    made, cell, names = of(penn), Cell("transformer", "none"), set()
+    made, spec, names = of(penn), RunSpec("transformer", "none"), set()
     for path in ("/data/resnet50-19c8e357.pth", "resnet50-19c8e357.pth", "resnet50-11ad3fa6.pth"):
-        names.add(records.model_name(made.changed({"model.init": path}), cell))
+        names.add(records.model_name(made.changed({"model.init": path}), spec))
     assert len(names) == 2
 
 
-def test_a_cells_command_names_no_place_of_this_machine(monkeypatch):
-    words = "main.py reproduce --workdir /home/me/x --what=table1 --cells=c --config.data.root /d"
+def test_a_records_command_names_no_place_of_this_machine(monkeypatch):
+    words = "main.py reproduce --workdir /home/me/x --what=table1 --records=c --config.data.root /d"
     monkeypatch.setattr(sys, "argv", words.split())
     assert records.command() == "python main.py reproduce --what=table1 --config.data.root=DIR"
 
 
-def test_tables_of_one_method_want_cells_of_that_method_only():
+def test_tables_of_one_method_want_runs_of_that_method_only():
     made = of(rendered, {"reproduce.methods": ("baseline",)})
     for name in ("table1", "table2", "figure3", "figure4", "ablations", "choice", "points"):
         wanted = tables.wanted(made, name)
         assert {c.method for c in wanted if c.scenario not in records.WITHOUT_MODEL} <= {"baseline"}
 
 
-def test_the_page_of_the_benchmark_is_what_its_cells_say(tmp_path):
+def test_the_page_of_the_benchmark_is_what_its_records_say(tmp_path):
     docs = pathlib.Path(__file__).parents[1] / "docs"
     made = of(rendered)
     reproduction.run(made, tmp_path, "report", str(docs / "results/cells"))
@@ -442,11 +463,11 @@ def test_the_page_of_the_benchmark_is_what_its_cells_say(tmp_path):
 @pytest.mark.slow
 def test_every_table_from_nothing_stopped_and_gone_on_with(tmp_path, capsys):
     made = experiment.build(small(tmp_path / "people"))
-    folder = tmp_path / "cells"
+    folder = tmp_path / "records"
     # A time that is over at the first checkpoint.
     reproduction.run(made, tmp_path / "work", "table1", str(folder), minutes=1e-6)
     assert "the same command goes on" in capsys.readouterr().out
-    # Each cell compiles its programs: these are some of all.
+    # Each run compiles its programs: these are some of all.
     some = "table1,table5,table6,figure3,figure4,figure5,points,choice"
     reproduction.run(made, tmp_path / "work", some, str(folder))
     text = (tmp_path / "work/report.md").read_text()
@@ -459,22 +480,22 @@ def test_every_table_from_nothing_stopped_and_gone_on_with(tmp_path, capsys):
     assert re.search(r"\| transformer, seed 0 \| \d+ \| \w+: ", text)  # its training
     files = {path: path.stat().st_mtime_ns for path in folder.glob("*.json")}
     (training,) = folder.glob("training-transformer-seed0-*.json")
-    told = json.loads(training.read_text())
-    assert told["pieces"][-1]["to"] == 4 and "command" in told
-    (cell,) = folder.glob("transformer-seed0-offline-????????.json")
-    told = json.loads(cell.read_text())
-    assert len(told["people"]) == 3 and told["frames"] == 27
-    assert [len(person) for person in told["by_frame"]] == [9, 9, 9]
-    assert {"PCK@0.2", "PCK@0.5"} == set(told["scores"]) == set(told["stranger"])
-    assert {"before", "after", "stranger"} == set(told["bottleneck"])
-    assert told["bottleneck"]["before"]["copy"] == told["bottleneck"]["after"]["copy"]
-    assert told["bottleneck"]["before"]["own"] != told["bottleneck"]["after"]["own"]
-    (cell,) = folder.glob("transformer-seed0-points-????????.json")
-    told = json.loads(cell.read_text())
-    assert {"training", "validation"} == set(told["bottleneck"]) == set(told["readout"])
+    record = json.loads(training.read_text())
+    assert record["pieces"][-1]["to"] == 4 and "command" in record
+    (path,) = folder.glob("transformer-seed0-offline-????????.json")
+    record = json.loads(path.read_text())
+    assert len(record["people"]) == 3 and record["frames"] == 27
+    assert [len(person) for person in record["by_frame"]] == [9, 9, 9]
+    assert {"PCK@0.2", "PCK@0.5"} == set(record["scores"]) == set(record["cross_subject_control"])
+    assert {"before", "after", "cross_subject_control"} == set(record["bottleneck"])
+    assert record["bottleneck"]["before"]["copy"] == record["bottleneck"]["after"]["copy"]
+    assert record["bottleneck"]["before"]["own"] != record["bottleneck"]["after"]["own"]
+    (path,) = folder.glob("transformer-seed0-points-????????.json")
+    record = json.loads(path.read_text())
+    assert {"training", "validation"} == set(record["bottleneck"]) == set(record["readout"])
     page = (tmp_path / "work/report.html").read_text()
     assert "Figures 5, 7, 8" in page and "data:image/png" in page
     capsys.readouterr()
     reproduction.run(made, tmp_path / "work", some, str(folder))
-    assert "0 cells to run" in capsys.readouterr().out
+    assert "0 runs to do" in capsys.readouterr().out
     assert {path: path.stat().st_mtime_ns for path in folder.glob("*.json")} == files

@@ -62,13 +62,13 @@ def test_a_stopped_training_goes_on_where_it_was(config, tmp_path, monkeypatch, 
     assert losses(stopped)[6] == losses(whole)[6]
 
 
-def test_a_stopped_training_is_no_finished_cell(config, tmp_path, monkeypatch):
-    cell, folder = records.Cell("transformer", "none", 0), tmp_path / "cells"
+def test_a_stopped_training_leaves_no_run_record(config, tmp_path, monkeypatch):
+    spec, folder = records.RunSpec("transformer", "none", 0), tmp_path / "records"
     config.reproduce.given = ()
     with monkeypatch.context() as patch:
         stop_at(1, patch, signal.SIGINT)
         with pytest.raises(Stopped):
-            running.train_model(experiment.build(config), cell, tmp_path, folder, 0.0)
+            running.train_model(experiment.build(config), spec, tmp_path, folder, 0.0)
     assert not folder.exists()
     (pieces,) = tmp_path.glob("models/*/pieces.json")
     assert json.loads(pieces.read_text())["pieces"][0]["to"] == 2

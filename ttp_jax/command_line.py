@@ -35,6 +35,7 @@ PATH_FIELDS = tuple(
     f"config.{field}"
     for field in ("base", "data.root", "data.tfds", "data.boxes", "model.init", "loss.features")
 )
+RENAMED = {"cells": "records"}  # flags of the version before: old name -> new name
 ADAPTATIONS = ("ttp", "bn", "entropy", "teacher", "none")  # keys of `methods.METHODS`
 OUTPUTS = ("smooth", "keypoints", "formats", "labels", "pcutoff")  # made of own videos
 
@@ -285,7 +286,11 @@ GROUPS: dict[str, tuple[Flag, ...]] = {
     ),
     "tables and figures": (
         Flag("--what=NAMES", "which of them; default all", ("reproduce",), str, "all"),
-        Flag("--cells=DIR", "where finished results are; default WORKDIR/cells", ("reproduce",)),
+        Flag(
+            "--records=DIR",
+            "run records: finished ones are read, new ones added; default WORKDIR/records",
+            ("reproduce",),
+        ),
         Flag("--minutes=N", "start nothing new after so many minutes", ("reproduce",), float, 0.0),
     ),
     "the model's file": (
@@ -397,11 +402,19 @@ def expand_paths(words: list[str]) -> list[str]:
 
 
 def underscored(words: list[str]) -> list[str]:
-    """The words of a command line with --scale-joints=A,B as --scale_joints=A,B."""
+    """The words of a command line with --scale-joints=A,B as --scale_joints=A,B.
+
+    Flags that were renamed get their new name, with a warning.
+    """
     found = []
     for word in words:
         flag, equals, value = word.partition("=")
         name = flag.removeprefix("--").replace("-", "_")
+        if flag.startswith("--") and name in RENAMED:
+            now = RENAMED[name]
+            note = f"--{name} is now called --{now}; the next version drops the old name"
+            print(f"warning: {note}.", file=sys.stderr)
+            name = now
         found.append(f"--{name}{equals}{value}" if flag.startswith("--") else word)
     return found
 

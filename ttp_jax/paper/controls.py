@@ -1,4 +1,4 @@
-"""The control beside offline personalization: another person's model."""
+"""The cross-subject control: each person predicted by the model adapted to another one."""
 
 import time
 from typing import Any
@@ -6,23 +6,25 @@ from typing import Any
 import numpy as np
 
 from ttp_jax import state
+from ttp_jax.paper.records import CONTROL
 from ttp_jax.runs import diagnostics
 from ttp_jax.runs.batch import Runner
 from ttp_jax.runs.experiment import Experiment
 
 
 class Controls:
-    """What stands beside offline personalization: each person by the model of the one before.
+    """Predicts each person by the model of the person who was personalized before.
 
-    Before in the order in which they come out: that of the clips where people run one at a time;
-    side by side, those of like length come together. Holds the first person's and the last one's
-    changes only, however many people there are.
+    People come in the order in which they finish: that of the clips when they run one at a time;
+    side by side, clips of similar length finish together. Only the first person's model and the
+    previous one's are held, so the memory does not grow with the number of people.
 
     Attributes:
-      joints: of each clip, by the model of the person before (of the last, for the first).
-      errors: of the reconstruction (`diagnostics.prober`), "before" personalization, "after" it,
-        and by the model of that "stranger"; networks with keypoints only.
-      seconds: that all this took.
+      joints: float32 [T, K, 2] in picture pixels per clip, by the previous person's model (the
+        first clip's by the last person's).
+      errors: reconstruction errors (`diagnostics.prober`) by the model "before" personalization,
+        "after" it, and by the other person's (`records.CONTROL`); networks with keypoints only.
+      seconds: time that the controls took.
     """
 
     def __init__(self, experiment: Experiment, base: state.Base, people: int):
@@ -36,15 +38,20 @@ class Controls:
         self._before = None
 
     def add(self, clip, delta) -> None:
-        """A person has been personalized: to this change of the base."""
+        """Add a personalized person.
+
+        Args:
+          clip: the person's clip.
+          delta: what personalization added to the base model, by path.
+        """
         if self._first is None:
-            self._first = clip, delta  # whom it is compared with comes last
+            self._first = clip, delta  # compared in `finish`, with the last person's model
         else:
             self._compare(clip, delta, self._before)
         self._before = delta
 
     def finish(self) -> None:
-        """All people have been added."""
+        """Predict the first person, once all people have been added."""
         if self._first is not None:
             clip, delta = self._first
             self._compare(clip, delta, self._before if self._before is not delta else None)
@@ -53,7 +60,7 @@ class Controls:
         began = time.monotonic()
         models = {"before": {}, "after": own}
         if other is not None:
-            models["stranger"] = other
+            models[CONTROL] = other
             self._plain.use(state.adapted_base(self._base, other))
             self.joints[clip.name] = self._plain.one(clip).joints
         if self._probe:

@@ -1,4 +1,4 @@
-"""The paper's figures of numbers: gain over time, gain against number of frames."""
+"""The paper's Figures 3 and 4: gain over time, gain against the number of frames."""
 
 import numpy as np
 
@@ -8,14 +8,15 @@ from ttp_jax.paper.pages import COST, Table
 from ttp_jax.paper.statistics import Find
 from ttp_jax.runs.experiment import Experiment
 
-SMOOTHED_FRAMES = 9  # of the curves over frames, for the eye
+SMOOTHED_FRAMES = 9  # the plotted curve is smoothed over so many
 
 
 def figure3(experiment: Experiment, find: Find) -> Table:
+    """Gain of online TTP by frame index, over quarters of the labelled frames."""
     title = "Figure 3: gain against frame index, online"
     header = ("frames", "gain (95 %)", "people")
     before, after = (
-        statistics.there(find, selection.each(experiment, "transformer", (scenario,)))
+        statistics.finished(find, selection.each(experiment, "transformer", (scenario,)))
         for scenario in ("none", "online")
     )
     found = [
@@ -30,7 +31,8 @@ def figure3(experiment: Experiment, find: Find) -> Table:
     width = min(SMOOTHED_FRAMES, len(mean))
     curve = np.convolve(mean, np.ones(width) / width, "valid")
     x = np.arange(len(curve)) + width // 2
-    # A quarter of all that is labelled each: of the longest video it could be a single person's.
+    # Each row has a quarter of all labelled frames. A quarter of the longest video could be a
+    # single person's.
     quarter = (4 * np.cumsum(counts) - 1) // counts.sum()
     rows = []
     for q in (np.flatnonzero(quarter == number) for number in range(4)):
@@ -50,15 +52,12 @@ def figure3(experiment: Experiment, find: Find) -> Table:
 
 
 def figure4(experiment: Experiment, find: Find) -> Table:
-    before, rows, x, y = (
-        statistics.there(find, selection.each(experiment, "transformer", ("none",))),
-        [],
-        [],
-        [],
-    )
+    """Gain of online TTP by the number of unlabelled frames: fewer by resets, or more added."""
+    before = statistics.finished(find, selection.each(experiment, "transformer", ("none",)))
+    rows, x, y = [], [], []
     all_changes = (*selection.lengths(experiment), ())
-    cells, seeds = statistics.online_with(experiment, find, all_changes)
-    for changes, found in zip(all_changes, cells, strict=True):
+    records, seeds = statistics.online_with(experiment, find, all_changes)
+    for changes, found in zip(all_changes, records, strict=True):
         name = "all frames"
         if changes:
             name = {"ttp.reset": "anew every {} frames", "data.extra": "and {} more frames"}[
@@ -74,9 +73,9 @@ def figure4(experiment: Experiment, find: Find) -> Table:
                 )
             )
             anew = [length for field, length in changes if field == "ttp.reset"]
-            frames = found[0]["frames"] / len(found[0]["people"])  # with those that are added
+            frames = found[0]["frames"] / len(found[0]["people"])  # including the added ones
             x.append(int(anew[0]) if anew else frames)
-            y.append(np.mean([c["scores"][statistics.measure(c)]["mean"] for c in found]))
+            y.append(np.mean([each["scores"][statistics.measure(each)]["mean"] for each in found]))
         else:
             rows.append((name, "missing", *["-"] * 4))
     title = "Figure 4: gain against number of unlabelled frames, online"
@@ -85,5 +84,5 @@ def figure4(experiment: Experiment, find: Find) -> Table:
         points = np.array(sorted(zip(x, y, strict=True))).T
         curve = {"online": (points[0], points[1])}
         plots = (report.line_plot(curve, x_label="frames", y_label="score", title=title),)
-    header = ("frames", "score", "gain per person (95 %)", "worse", *COST[:2])
+    header = ("frames", "score", "gain per person (95 %)", "worse off", *COST[:2])
     return Table(title, header, rows, (seeds,), plots)

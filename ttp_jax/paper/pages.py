@@ -19,46 +19,48 @@ class Table(NamedTuple):
 
 
 def machine(made: dict) -> str:
-    """What ran a cell, or a piece of a training."""
+    """The machine of a record, or of a piece of a training."""
     return f"{made['machine']['device']}, {made['machine']['cores']} cores"
 
 
 def trainings(found: dict[str, dict | None]) -> Table:
-    """What each training took."""
+    """The table of the trainings: minutes, machine and commit of each."""
     rows = []
-    for name, cell in found.items():
-        if cell is None:
+    for name, record in found.items():
+        if record is None:
             rows.append((name, "missing", "-", "-"))
             continue
-        if "given" in cell:
-            rows.append((name, "-", f"not here: included ({cell['given']})", "-"))
+        if "given" in record:
+            rows.append((name, "-", f"not here: included ({record['given']})", "-"))
             continue
-        if not cell["pieces"]:
-            rows.append((name, "-", "not told: its model was there", "-"))
+        if not record["pieces"]:
+            rows.append((name, "-", "unknown: its model was there", "-"))
             continue
-        minutes = f"{cell['seconds'] / 60:.0f}"
+        minutes = f"{record['seconds'] / 60:.0f}"
         machines, commits = (
-            "; ".join(dict.fromkeys(map(told, cell["pieces"])))
-            for told in (machine, lambda piece: str(piece["commit"]))
+            "; ".join(dict.fromkeys(map(describe, record["pieces"])))
+            for describe in (machine, lambda piece: str(piece["commit"]))
         )
         rows.append((name, minutes, machines, commits))
     return Table("Trainings", ("training", "minutes", "machine", "commit"), rows)
 
 
 def ran(found: Sequence[dict]) -> Table:
-    """Which machine ran each cell, when and at which commit."""
+    """The table of the run records: date, minutes, machine and commit of each."""
     rows = [
         (
-            cell["cell"],
-            cell["date"],
-            f"{cell['seconds'] / 60:.1f}",
-            machine(cell),
-            str(cell["commit"]),
+            record["run"],
+            record["date"],
+            f"{record['seconds'] / 60:.1f}",
+            machine(record),
+            str(record["commit"]),
         )
-        for cell in found
+        for record in found
     ]
-    header = ("cell", "date", "minutes", "machine", "commit")
-    return Table("Cells", header, rows, ("A + after a commit: the checkout had been changed.",))
+    header = ("run", "date", "minutes", "machine", "commit")
+    return Table(
+        "Run records", header, rows, ("A + after a commit: the checkout had been changed.",)
+    )
 
 
 def markdown(table: Table) -> str:

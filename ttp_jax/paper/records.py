@@ -1,7 +1,7 @@
-"""Cells of the paper's tables: one model, run once over the people of one split, on disk as JSON.
+"""Run records of `reproduce`: one model, run once over the people of one split, as a JSON file.
 
-A cell's file holds its scores per person and what it cost. Its name ends in a fingerprint of all
-that its numbers follow from, so a cell is computed once and never mistaken for another.
+A record holds the scores per person and what they cost. Its name ends in a fingerprint of all that
+its numbers depend on, so nothing is computed twice and no record is mistaken for another.
 """
 
 import dataclasses
@@ -18,13 +18,16 @@ from collections.abc import Sequence
 from typing import Any
 
 from ttp_jax import tasks
-from ttp_jax.files import Damaged, inside, move_aside, read_json, write_atomically
+from ttp_jax.files import Damaged, inside, move_aside, read_json, unlike, write_atomically
 from ttp_jax.runs import identity
 from ttp_jax.runs.experiment import Experiment
 
 WITHOUT_MODEL = ("mean pose", "untrained")  # scenarios that need no training
 POINTS = "points"  # the scenario that predicts nobody: what the keypoints are worth
-# What files hold at least, patterns of `files.read_json`: where and when, trainings, the others.
+CONTROL = "cross_subject_control"  # key of what each person's predecessor's model gives
+# Keys of records that earlier versions wrote. Kept records stay as they are; `read` renames these.
+RENAMED = {"cell": "run", "stranger": CONTROL}
+# What records hold at least, patterns of `files.unlike`: where and when, trainings, the others.
 _MADE = {
     "seconds": float,
     "date": str,
@@ -34,9 +37,9 @@ _MADE = {
 PIECES = {"pieces": [{**_MADE, "from": int, "to": int}]}
 _SCORES = {str: {"mean": float, "per_subject": [(float, None)]}}
 _ERRORS = {str: {"own": float, "other": float, "copy": float}}
-_RUN = {**_MADE, "cell": str, "seed": int, "base?": (str, None)}
-CELL = (
-    {**PIECES, "cell": str, "seconds": float},
+_RUN = {**_MADE, "run": str, "seed": int, "base?": (str, None)}
+RECORD = (
+    {**PIECES, "run": str, "seconds": float},
     {**_RUN, "bottleneck": _ERRORS, "readout": {str: {"error": float, "mean_pose_error": float}}},
     {
         **_RUN,
@@ -46,22 +49,22 @@ CELL = (
             "smoothed": _SCORES,
             "by_frame": ([(float, None)], [[(float, None)]]),
         },
-        **{"stranger?": _SCORES, "bottleneck?": _ERRORS},
+        **{f"{CONTROL}?": _SCORES, "bottleneck?": _ERRORS},
     },
 )
 
 
 @dataclasses.dataclass(frozen=True)
-class Cell:
-    """What is run.
+class RunSpec:
+    """What to run: which model, how, on whom. A record is what has come of it.
 
     Attributes:
       method: of `PoseNet`.
-      scenario: "none", "online", "offline"; "mean pose" and "untrained" are the rows below;
+      scenario: "none", "online", "offline"; "mean pose" and "untrained" need no training;
         "points" looks at the self-supervised keypoints.
       seed: of the training and of all that follows.
       changes: fields of the config that differ at test time: (("ttp.iterations", 2), ...).
-      split: "test"; "val" for what settings are chosen by.
+      split: "test"; "val" for the people that settings are chosen on.
       transfer: the people are those of `config.transfer` (paper, Table 6).
     """
 
@@ -82,20 +85,20 @@ class Cell:
 
 
 @functools.lru_cache(maxsize=1024)
-def experiment_of(experiment: Experiment, cell: Cell) -> Experiment:
-    """The experiment of a cell."""
+def experiment_of(experiment: Experiment, spec: RunSpec) -> Experiment:
+    """The experiment with the changes that this run makes to it."""
     config = experiment.config
-    changes: dict[str, Any] = {"seed": cell.seed, "model.method": cell.method}
-    if tasks.of(cell.method).needs_upright:
+    changes: dict[str, Any] = {"seed": spec.seed, "model.method": spec.method}
+    if tasks.of(spec.method).needs_upright:
         changes |= {f"ttp.{scenario}_rotation_prob": 0.0 for scenario in ("online", "offline")}
         changes["train.stages"] = tuple(
             (steps, rate, config.reproduce.rotation_lambda if weight else weight, decay)
             for steps, rate, weight, decay in config.train.stages
         )
-    if cell.transfer:  # how those people's frames are taken; the skeleton stays the model's
+    if spec.transfer:  # how those people's frames are taken; the skeleton stays the model's
         fields = ("oversample", "context", "refine", "fit")
         changes |= {f"data.{field}": config.transfer[field] for field in fields}
-    return experiment.changed(changes | dict(cell.changes))
+    return experiment.changed(changes | dict(spec.changes))
 
 
 def fingerprint(value) -> str:
@@ -103,64 +106,84 @@ def fingerprint(value) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:8]
 
 
-def model_name(experiment: Experiment, cell: Cell) -> str:
+def model_name(experiment: Experiment, spec: RunSpec) -> str:
     """Folder of a trained model: method, seed and a fingerprint of what it was trained on and how.
 
     What matters at test time only is no part of it.
     """
-    trained = identity.trained_on(experiment_of(experiment, cell).config)
-    return f"{cell.method}-seed{cell.seed}-{fingerprint(trained)}"
+    trained = identity.trained_on(experiment_of(experiment, spec).config)
+    return f"{spec.method}-seed{spec.seed}-{fingerprint(trained)}"
 
 
-def cell_name(experiment: Experiment, cell: Cell) -> str:
-    """Name of a cell's file without its suffix."""
-    own = experiment_of(experiment, cell).config
-    parts: dict = {"model": model_name(experiment, cell), "cell": cell.title}
+def record_name(experiment: Experiment, spec: RunSpec) -> str:
+    """Name of a run's record: the file without its suffix."""
+    own = experiment_of(experiment, spec).config
+    # The key "cell" stays: the names of all kept records follow from it.
+    parts: dict = {"model": model_name(experiment, spec), "cell": spec.title}
     parts |= {"eval": own.eval.pixels}
     elsewhere = ("pixels", "probe_frames", "pictures")  # a part of its own, or of none
     parts |= identity.identifying("eval", own.eval, elsewhere)
     parts |= identity.identifying("model", {"decode": own.model.decode})
     where = ("root", "tfds", "workers")
     parts["data"] = identity.identifying("data", own.data, where)
-    if cell.scenario in ("online", "offline"):
+    if spec.scenario in ("online", "offline"):
         parts["ttp"] = identity.identifying("ttp", own.ttp, identity.HOW)
-    if cell.transfer:
+    if spec.transfer:
         parts["transfer"] = identity.identifying("data", own.transfer, (*where, "about"))
-    if cell.scenario == POINTS or (cell.scenario == "offline" and tasks.of(cell.method).probe):
+    if spec.scenario == POINTS or (spec.scenario == "offline" and tasks.of(spec.method).probe):
         parts["probe"] = own.eval.probe_frames
-    return f"{cell.title}-{fingerprint(parts)}"
+    return f"{spec.title}-{fingerprint(parts)}"
 
 
 def read(folder: pathlib.Path, name: str) -> dict | None:
-    """A finished cell; None if there is none, or a damaged one, which `write` moves aside."""
+    """A finished run's record, earlier versions' too, under today's keys.
+
+    Returns None if there is none, or only a damaged one (with a warning), which `write` moves
+    aside.
+    """
     path = inside(folder, f"{name}.json")
     try:
-        cell = read_json(path, CELL)
-        if cell is not None and "scores" in cell and not _is_whole(cell):
+        record = read_json(path)
+        if record is None:
+            return None
+        record = _with_current_keys(record)
+        if wrong := unlike(record, RECORD):
+            raise Damaged(path, wrong)
+        if "scores" in record and not _is_whole(record):
             raise Damaged(path, "its parts are not of the same people")
-        return cell
+        return record
     except Damaged as error:
         warnings.warn(f"{error} It counts as missing.", stacklevel=2)
         return None
 
 
-def _is_whole(cell: dict) -> bool:
-    """Whether all scores of a cell are of the same measures and people."""
-    parts = [cell[part] for part in ("scores", "smoothed", "stranger") if part in cell]
+def _with_current_keys(record):
+    """Rename the keys of earlier versions, in the record and in its "bottleneck"."""
+    if not isinstance(record, dict):
+        return record  # the caller says what it should have been
+    record = {RENAMED.get(key, key): value for key, value in record.items()}
+    if isinstance(errors := record.get("bottleneck"), dict):
+        record["bottleneck"] = {RENAMED.get(key, key): value for key, value in errors.items()}
+    return record
+
+
+def _is_whole(record: dict) -> bool:
+    """Whether all scores of a record are of the same measures and people."""
+    parts = [record[part] for part in ("scores", "smoothed", CONTROL) if part in record]
     lengths = {len(score["per_subject"]) for part in parts for score in part.values()}
     same = all(part.keys() == parts[0].keys() for part in parts) and len(parts[0]) > 0
-    if all(isinstance(row, list) for row in cell["by_frame"]):  # the first had means over people
-        lengths.add(len(cell["by_frame"]))
-    return same and lengths == {len(cell["people"])}
+    if all(isinstance(row, list) for row in record["by_frame"]):  # the first had means over people
+        lengths.add(len(record["by_frame"]))
+    return same and lengths == {len(record["people"])}
 
 
-def write(folder: pathlib.Path, name: str, cell: dict) -> None:
-    """Write a cell, each list of numbers on one line."""
+def write(folder: pathlib.Path, name: str, record: dict) -> None:
+    """Write a record, each list of numbers on one line."""
 
     def joined(numbers):
         return " ".join(numbers[0].split())
 
-    text = re.sub(r"\[\n[^\[\]{}\"]*\]", joined, json.dumps(cell, indent=1))
+    text = re.sub(r"\[\n[^\[\]{}\"]*\]", joined, json.dumps(record, indent=1))
     path = inside(folder, f"{name}.json")
     if path.exists() and read(folder, name) is None:
         warnings.warn(f"the damaged {path} is now {move_aside(path, path.suffix)}", stacklevel=2)
@@ -168,7 +191,7 @@ def write(folder: pathlib.Path, name: str, cell: dict) -> None:
 
 
 def command() -> str:
-    """The command that makes a cell again, without the paths of this machine."""
+    """The command that repeats a run, without the paths of this machine."""
     given: list[str] = []
     for word in sys.argv[1:]:
         if given and re.fullmatch(r"--?[\w.]+", given[-1]) and not word.startswith("-"):
@@ -178,7 +201,7 @@ def command() -> str:
     words = []
     for word in given:
         flag, _, value = word.partition("=")
-        if flag.lstrip("-") in ("workdir", "cells", "minutes"):
+        if flag.lstrip("-") in ("workdir", "records", "cells", "minutes"):
             continue
         if flag.endswith(".root") and os.path.isabs(value):
             word = f"{flag}=DIR"
@@ -186,6 +209,8 @@ def command() -> str:
     return "python main.py " + shlex.join(words)
 
 
-def missing(experiment: Experiment, wanted: Sequence[Cell], folder: pathlib.Path) -> list[Cell]:
-    """Those of the cells that have no file yet."""
-    return [cell for cell in wanted if read(folder, cell_name(experiment, cell)) is None]
+def missing(
+    experiment: Experiment, wanted: Sequence[RunSpec], folder: pathlib.Path
+) -> list[RunSpec]:
+    """Those of the wanted runs that have no record yet."""
+    return [spec for spec in wanted if read(folder, record_name(experiment, spec)) is None]

@@ -10,31 +10,34 @@ from data_pipelines import clips as clips_lib
 from ttp_jax import report, visualize
 from ttp_jax.files import write_atomically
 from ttp_jax.paper import pages, records, running, tables
-from ttp_jax.paper.records import Cell
+from ttp_jax.paper.records import RunSpec
 from ttp_jax.runs import diagnostics, provenance, sources
 from ttp_jax.runs.batch import Runner
 from ttp_jax.runs.experiment import Experiment
 from ttp_jax.runs.process import say
 
 PICTURES = "figure5"
-MENDABLE = (ValueError, ArithmeticError, FileNotFoundError)  # fail one cell, not those after it
+MENDABLE = (ValueError, ArithmeticError, FileNotFoundError)  # fail one run, not those after it
 
 
 def run(
     experiment: Experiment,
     workdir: pathlib.Path,
     what: str,
-    cells: str | None = None,
+    kept: str | None = None,
     minutes: float = 0.0,
 ) -> int:
-    """Run missing cells, then write the report; return the exit code.
+    """Carry out the runs that have no record yet, then write the report; return the exit code.
 
     Args:
       experiment: whose tables they are.
       workdir: for models, figures and the report.
       what: names of tables and figures with commas, "all", or "report" to run nothing.
-      cells: folder of finished cells; None for the workdir's.
-      minutes: start nothing new after so many; 0 for no end.
+      kept: folder of run records; None for the workdir's.
+      minutes: start nothing new after so many; 0 for no limit.
+
+    Raises:
+      ValueError: no such table, a config that trains no model, or no folder of records to report.
     """
     known = (*tables.TABLES, PICTURES)
     names = known if what == "all" else tuple(what.split(","))
@@ -48,99 +51,105 @@ def run(
         base = experiment.config.base
         raise ValueError(f"{experiment.name} takes the model {base}: name a config that trains.")
     provenance.where()  # the commit of the code that runs now
-    folder = pathlib.Path(cells) if cells else workdir / "cells"
+    folder = pathlib.Path(kept) if kept else _records_folder(workdir)
     if what == "report" and not folder.is_dir():
-        raise ValueError(f"{folder} isn't there: name the folder of finished cells, --cells=DIR.")
+        raise ValueError(f"{folder} isn't there: name the folder of run records, --records=DIR.")
     wanted = [
-        cell for name in names if name != PICTURES for cell in tables.wanted(experiment, name)
+        spec for name in names if name != PICTURES for spec in tables.wanted(experiment, name)
     ]
     wanted = records.missing(experiment, list(dict.fromkeys(wanted)), folder)
     if names:
-        say(f"{len(wanted)} cells to run")
+        say(f"{len(wanted)} runs to do")
     failed: dict[str, str] = {}
     try:
         done = _run_all(experiment, wanted, workdir, folder, minutes, failed)
         if done and PICTURES in names:
             _draw(experiment, workdir)
-    finally:  # whatever stops it costs no table
+    finally:  # the tables are written however the runs end
         write_report(experiment, workdir, folder)
         for title, error in failed.items():
             say(f"FAILED {title}: {error}")
     return 1 if failed else 0
 
 
+def _records_folder(workdir: pathlib.Path) -> pathlib.Path:
+    """Where run records go by default; a workdir of an earlier version has them in `cells`."""
+    folder, earlier = workdir / "records", workdir / "cells"
+    return earlier if earlier.is_dir() and not folder.is_dir() else folder
+
+
 def _run_all(
-    experiment: Experiment, wanted: list[Cell], workdir, folder, minutes: float, failed: dict
+    experiment: Experiment, wanted: list[RunSpec], workdir, folder, minutes: float, failed: dict
 ) -> bool:
-    """Run cells, model by model, and note in `failed` why some can't; False if time ran out."""
+    """Carry out runs, model by model; note failures in `failed`. Return False if time ran out."""
     began = time.monotonic()
     wanted = _in_order(experiment, wanted)
-    checked: set[tuple[str, bool]] = set()  # whose people are those of the finished cells
+    checked: set[tuple[str, bool]] = set()  # whose people are those of the finished runs
     untrained: set[str] = set()  # models whose training failed
-    for number, cell in enumerate(wanted, 1):
-        if not records.missing(experiment, [cell], folder):
+    for number, spec in enumerate(wanted, 1):
+        if not records.missing(experiment, [spec], folder):
             continue  # another process has run it meanwhile
         left = minutes - (time.monotonic() - began) / 60 if minutes else 0.0
-        say(f"\n{number} of {len(wanted)}: {cell.title}")
+        say(f"\n{number} of {len(wanted)}: {spec.title}")
         try:
-            if cell.scenario != records.POINTS and (cell.split, cell.transfer) not in checked:
-                running.check_people(experiment, cell, folder)  # before hours of training
-                checked.add((cell.split, cell.transfer))
-            trained = not _needs_model(cell) or (
+            if spec.scenario != records.POINTS and (spec.split, spec.transfer) not in checked:
+                running.check_people(experiment, spec, folder)  # before hours of training
+                checked.add((spec.split, spec.transfer))
+            trained = not _needs_model(spec) or (
                 (not minutes or left > 0)
-                and _train(experiment, cell, workdir, folder, left, untrained)
+                and _train(experiment, spec, workdir, folder, left, untrained)
             )
             if not trained or (minutes and time.monotonic() - began > 60 * minutes):
                 some = len(wanted) - number + 1
-                say(f"time is up, {some} cells are left: the same command goes on")
+                say(f"time is up, {some} runs are left: the same command goes on")
                 return False
-            found = running.run(experiment, cell, workdir, folder)
+            found = running.run(experiment, spec, workdir, folder)
         except MENDABLE as error:
-            failed[cell.title] = str(error)
-            say(f"FAILED {cell.title}: {error}")
+            failed[spec.title] = str(error)
+            say(f"FAILED {spec.title}: {error}")
             continue
         measure, values = next(iter(found.get("scores", {}).items()), ("", None))
         score = f"{measure} {values['mean']:.2f}" if values else "done"
-        say(f"{cell.title}: {score} in {found['seconds']:.0f} s")
-        # Programs of one cell are of no use to the next, and hold memory.
+        say(f"{spec.title}: {score} in {found['seconds']:.0f} s")
+        # The compiled programs of one run are of no use to the next, and hold memory.
         jax.clear_caches()
     return True
 
 
 def _train(
-    experiment: Experiment, cell: Cell, workdir, folder, minutes: float, untrained: set[str]
+    experiment: Experiment, spec: RunSpec, workdir, folder, minutes: float, untrained: set[str]
 ) -> bool:
-    """`running.train_model`, but what failed once isn't tried again for the model's other cells."""
-    model = records.model_name(experiment, cell)
+    """`running.train_model`, but a training that failed is not tried again for other runs."""
+    model = records.model_name(experiment, spec)
     if model in untrained:
         raise ValueError("its model could not be trained")
     try:
-        return running.train_model(experiment, cell, workdir, folder, minutes)
+        return running.train_model(experiment, spec, workdir, folder, minutes)
     except MENDABLE:
         untrained.add(model)
         raise
 
 
-def _needs_model(cell: Cell) -> bool:
-    return cell.scenario not in records.WITHOUT_MODEL
+def _needs_model(spec: RunSpec) -> bool:
+    return spec.scenario not in records.WITHOUT_MODEL
 
 
-def _in_order(experiment: Experiment, wanted: list[Cell]) -> list[Cell]:
+def _in_order(experiment: Experiment, wanted: list[RunSpec]) -> list[RunSpec]:
     """What needs no model first, then model by model, as the tables come to them."""
-    models = list(dict.fromkeys(records.model_name(experiment, cell) for cell in wanted))
+    models = list(dict.fromkeys(records.model_name(experiment, spec) for spec in wanted))
 
-    def place(cell):
-        return _needs_model(cell), models.index(records.model_name(experiment, cell))
+    def place(spec):
+        return _needs_model(spec), models.index(records.model_name(experiment, spec))
 
     return sorted(wanted, key=place)
 
 
 def _draw(experiment: Experiment, workdir: pathlib.Path) -> None:
     """Figures 5, 7 and 8: the first people of the test split, after offline personalization."""
-    cell = _drawn(experiment)
-    own, folder = records.experiment_of(experiment, cell), _figures(experiment, workdir)
+    spec = _drawn(experiment)
+    own, folder = records.experiment_of(experiment, spec), _figures(experiment, workdir)
     try:
-        base = running.base_of(experiment, cell, workdir)
+        base = running.base_of(experiment, spec, workdir)
     except FileNotFoundError as error:
         say(f"no pictures, they are by the trained Transformer (--what=table1): {error}")
         return
@@ -154,36 +163,35 @@ def _draw(experiment: Experiment, workdir: pathlib.Path) -> None:
         visualize.save(folder / f"{clip.name}.png", diagnostics.figure5(own, *seen))
 
 
-def _drawn(experiment: Experiment) -> Cell:
-    return Cell("transformer", "offline", experiment.config.reproduce.seeds[0])
+def _drawn(experiment: Experiment) -> RunSpec:
+    return RunSpec("transformer", "offline", experiment.config.reproduce.seeds[0])
 
 
 def _figures(experiment: Experiment, workdir: pathlib.Path) -> pathlib.Path:
     """The folder of the pictures that are of these settings."""
-    return workdir / "figures" / records.cell_name(experiment, _drawn(experiment))
+    return workdir / "figures" / records.record_name(experiment, _drawn(experiment))
 
 
 def write_report(experiment: Experiment, workdir: pathlib.Path, folder: pathlib.Path) -> None:
-    """Write report.md and report.html of all tables, from what there is."""
-
+    """Write report.md and report.html with all tables, from the records that there are."""
     shown = {name: of for name in tables.TABLES if (of := tables.wanted(experiment, name))}
-    wanted = dict.fromkeys(cell for of in shown.values() for cell in of)
-    read = {cell: records.read(folder, records.cell_name(experiment, cell)) for cell in wanted}
-    there, strange = _comparable(experiment, {k: v for k, v in read.items() if v is not None})
+    wanted = dict.fromkeys(spec for of in shown.values() for spec in of)
+    read = {spec: records.read(folder, records.record_name(experiment, spec)) for spec in wanted}
+    there, excluded = _comparable(experiment, {k: v for k, v in read.items() if v is not None})
     found = [tables.TABLES[name][1](experiment, there.get) for name in shown]
     trainings = _trainings(experiment, wanted, folder)
     found += [pages.trainings(trainings), pages.ran(list(there.values()))]
-    about = _about(experiment, list(there.values()), trainings) + strange
+    about = _about(experiment, list(there.values()), trainings) + excluded
     pictures = sorted(_figures(experiment, workdir).glob("*.png"))
-    again = f"python main.py reproduce --config=configs/{experiment.name}.py --what=all"
-    text = [f"# Reproduction: {experiment.name}", "", "```bash", again, "```", ""]
+    command = f"python main.py reproduce --config=configs/{experiment.name}.py --what=all"
+    text = [f"# Reproduction: {experiment.name}", "", "```bash", command, "```", ""]
     text += ["\n\n".join(about), "", *map(pages.markdown, found)]
     if pictures:
         text += ["## Figures 5, 7, 8", ""]
         text += [f"![{path.stem}]({path.relative_to(workdir).as_posix()})" for path in pictures]
     page = "\n".join(text) + "\n"
     write_atomically(workdir / "report.md", lambda path: path.write_text(page))
-    sections = [report.section("What this is", report.code(again), *map(report.paragraph, about))]
+    sections = [report.section("What this is", report.code(command), *map(report.paragraph, about))]
     sections += map(pages.html, found)
     if pictures:
         shown = (report.picture(path, path.stem, path.stem) for path in pictures)
@@ -193,68 +201,69 @@ def write_report(experiment: Experiment, workdir: pathlib.Path, folder: pathlib.
 
 
 def _comparable(
-    experiment: Experiment, there: dict[Cell, dict]
-) -> tuple[dict[Cell, dict], list[str]]:
-    """The cells that may be compared, and a line about those that are left out.
+    experiment: Experiment, there: dict[RunSpec, dict]
+) -> tuple[dict[RunSpec, dict], list[str]]:
+    """The records that may be compared, and a line about those that are left out.
 
-    All of one model are of one training, and all of one split of the same people: what most of them
-    are of counts. A model that was trained again, or other data in the same folder, is another.
+    All records of one model must come from one training, and all records of one split from the
+    same people. If some disagree, because a model was trained again or the data changed, the
+    majority is kept.
     """
     rules = (
-        (lambda cell: records.model_name(experiment, cell), lambda told: told.get("base")),
-        (lambda cell: (cell.split, cell.transfer), lambda told: tuple(told.get("people", ()))),
+        (lambda spec: records.model_name(experiment, spec), lambda record: record.get("base")),
+        (lambda spec: (spec.split, spec.transfer), lambda record: tuple(record.get("people", ()))),
     )
-    strange: list[str] = []
+    excluded: list[str] = []
     for group_of, value_of in rules:
         votes: dict = collections.defaultdict(collections.Counter)
-        for cell, told in there.items():
-            if value := value_of(told):
-                votes[group_of(cell)][value] += 1
+        for spec, record in there.items():
+            if value := value_of(record):
+                votes[group_of(spec)][value] += 1
         usual = {group: counts.most_common(1)[0][0] for group, counts in votes.items()}
-        same = {c: t for c, t in there.items() if value_of(t) in (None, (), usual.get(group_of(c)))}
-        strange += [records.cell_name(experiment, cell) for cell in there if cell not in same]
+        same = {s: r for s, r in there.items() if value_of(r) in (None, (), usual.get(group_of(s)))}
+        excluded += [records.record_name(experiment, spec) for spec in there if spec not in same]
         there = same
-    if not strange:
+    if not excluded:
         return there, []
     return there, [
-        f"LEFT OUT, of another training or other people than the rest: {', '.join(strange)}. "
-        "Delete these files from the folder of cells, and run the command again."
+        f"LEFT OUT, of another training or other people than the rest: {', '.join(excluded)}. "
+        "Delete these files from the folder of run records, and run the command again."
     ]
 
 
 def _trainings(experiment: Experiment, wanted, folder: pathlib.Path) -> dict[str, dict | None]:
-    """The cells of the trainings of all models, None for those that are missing."""
+    """The records of the trainings of all models, None for those that are missing."""
     given, found = dict(experiment.config.reproduce.given), {}
-    for cell in wanted:
-        if cell.scenario != "none" or cell.split != "test" or cell.transfer:
+    for spec in wanted:
+        if spec.scenario != "none" or spec.split != "test" or spec.transfer:
             continue
-        name = records.model_name(experiment, cell)
-        told = records.read(folder, f"training-{name}")
-        if told is None and name in given:
-            told = {"given": given[name]}
-        changes = (f"{field.split('.')[-1]} {value}" for field, value in cell.changes)
-        found[", ".join((cell.method, f"seed {cell.seed}", *changes))] = told
+        name = records.model_name(experiment, spec)
+        record = records.read(folder, f"training-{name}")
+        if record is None and name in given:
+            record = {"given": given[name]}
+        changes = (f"{field.split('.')[-1]} {value}" for field, value in spec.changes)
+        found[", ".join((spec.method, f"seed {spec.seed}", *changes))] = record
     return found
 
 
 def _about(
     experiment: Experiment, there: list[dict], trainings: dict[str, dict | None]
 ) -> list[str]:
-    """What a reader must know first."""
+    """What a reader must know first, in sentences."""
     kinds = sorted(set(map(pages.machine, there)))
-    pieces = (piece for told in trainings.values() for piece in (told or {}).get("pieces", ()))
+    pieces = (piece for record in trainings.values() for piece in (record or {}).get("pieces", ()))
     commits = sorted({str(made["commit"]) for made in (*there, *pieces)})
     data = (
         "rendered (synthetic) people"
         if experiment.data.source == "synthetic"
         else experiment.data.source
     )
-    measures = sorted({measure for c in there for measure in c.get("scores", ())})
+    measures = sorted({measure for record in there for measure in record.get("scores", ())})
     return [
-        "The command runs what isn't there yet in the folder of finished cells, `--cells=DIR`; "
+        "The command carries out the runs that have no record yet in the folder `--records=DIR`; "
         "with `--what=report` it runs nothing.",
         f"Data: {data}, but for Table 6. Measures: {', '.join(measures) or 'none yet'}.",
-        "Seconds and memory are of the machine as it was, with what else ran on it.",
-        f"{len(there)} cells; machines: {'; '.join(kinds) or 'none'}; "
+        "Seconds and memory were measured while other programs may have run on the machine.",
+        f"{len(there)} run records; machines: {'; '.join(kinds) or 'none'}; "
         f"commits: {', '.join(commits) or 'none'}.",
     ]

@@ -1,4 +1,4 @@
-"""Running what a cell asks for: train its model, predict its people, score them."""
+"""Carrying out one run: train its model, predict its people, score them, write its record."""
 
 import dataclasses
 import pathlib
@@ -16,15 +16,16 @@ from ttp_jax.files import read_json, write_json
 from ttp_jax.joint_maps import map_joints
 from ttp_jax.paper.controls import Controls
 from ttp_jax.paper.records import (
+    CONTROL,
     PIECES,
     POINTS,
     WITHOUT_MODEL,
-    Cell,
-    cell_name,
+    RunSpec,
     command,
     experiment_of,
     model_name,
     read,
+    record_name,
     write,
 )
 from ttp_jax.runs import base_model, boxes, diagnostics, provenance, scoring, sources, training
@@ -36,28 +37,41 @@ from ttp_jax.skeletons import SKELETONS, Skeleton
 
 def train_model(
     experiment: Experiment,
-    cell: Cell,
+    spec: RunSpec,
     workdir: pathlib.Path,
-    cells: pathlib.Path,
+    kept: pathlib.Path,
     minutes: float,
 ) -> bool:
-    """Train the cell's model, or go on with it, for at most so many minutes (0: to its end).
+    """Train a run's model, or continue its training, for a limited time.
 
-    A training is a chain of such pieces; its cell, written at its end, adds up their seconds.
-    Returns whether it is done. Raises ValueError where the folder has the cell of a training whose
-    model isn't here: one trained again would be another, that its cells can't stand beside.
+    A training is a chain of such pieces; the record that is written at its end adds up their
+    seconds.
+
+    Args:
+      experiment: whose tables are made.
+      spec: the run that needs the model.
+      workdir: the model goes to `models` in it.
+      kept: folder of run records.
+      minutes: stop after so many; 0 for no limit.
+
+    Returns:
+      Whether the training is complete.
+
+    Raises:
+      ValueError: there is a record of this training, but its model is missing. A new training
+        would give another model, whose runs could not be compared with those on record.
     """
-    own, name = experiment_of(experiment, cell), model_name(experiment, cell)
+    own, name = experiment_of(experiment, spec), model_name(experiment, spec)
     folder = workdir / "models" / name
     if not _step(folder) and name in dict(experiment.config.reproduce.given):
         return True
-    if (told := read(cells, f"training-{name}")) is not None:
+    if (record := read(kept, f"training-{name}")) is not None:
         if _step(folder) == own.last_step:
             return True
-        if told["pieces"] and not _step(folder):
+        if record["pieces"] and not _step(folder):
             raise ValueError(
-                f"{cells} has cells of the training {name}, whose model isn't in {folder}: put it "
-                "there, or name another --cells folder, where all is run anew."
+                f"{kept} has a record of the training {name}, whose model isn't in {folder}: put "
+                "it there, or name another --records folder to run everything anew."
             )
     began, first = time.monotonic(), _step(folder)
     pieces = read_json(folder / "pieces.json", PIECES) or {"pieces": []}
@@ -73,22 +87,24 @@ def train_model(
     if last < own.last_step:
         return False
     found: dict[str, Any] = {
-        "cell": f"training-{name}",
+        "run": f"training-{name}",
         "config": own.name,
         "command": command(),
         "seconds": sum(piece["seconds"] for piece in pieces["pieces"]),
         **pieces,
     }
-    write(cells, f"training-{name}", found)
+    write(kept, f"training-{name}", found)
     return True
 
 
-def base_of(experiment: Experiment, cell: Cell, workdir: pathlib.Path) -> state.Base:
-    """The cell's model: what `train_model` has trained, else a file that is given for it.
+def base_of(experiment: Experiment, spec: RunSpec, workdir: pathlib.Path) -> state.Base:
+    """A run's model: the one that `train_model` has trained, else the included file given for it.
 
-    Raises FileNotFoundError where there is neither.
+    Raises:
+      FileNotFoundError: there is neither.
+      ValueError: the training has lost its last checkpoint.
     """
-    own, name = experiment_of(experiment, cell), model_name(experiment, cell)
+    own, name = experiment_of(experiment, spec), model_name(experiment, spec)
     folder = workdir / "models" / name
     if not _step(folder):
         own = own.changed({"base": dict(experiment.config.reproduce.given).get(name, "")})
@@ -105,15 +121,15 @@ def _step(folder: pathlib.Path) -> int:
     return step or 0
 
 
-def run(experiment: Experiment, cell: Cell, workdir: pathlib.Path, cells: pathlib.Path) -> dict:
-    """Run a cell whose model is trained, and write its file."""
-    own = experiment_of(experiment, cell)
-    base = None if cell.scenario in WITHOUT_MODEL else base_of(experiment, cell, workdir)
+def run(experiment: Experiment, spec: RunSpec, workdir: pathlib.Path, kept: pathlib.Path) -> dict:
+    """Carry out a run whose model is trained; write its record into the folder `kept`."""
+    own = experiment_of(experiment, spec)
+    base = None if spec.scenario in WITHOUT_MODEL else base_of(experiment, spec, workdir)
     forget_peak()
     began = time.monotonic()
-    results = points(own, base) if cell.scenario == POINTS else personalized(own, cell, base)
+    results = points(own, base) if spec.scenario == POINTS else personalized(own, spec, base)
     found = {
-        "cell": cell.title,
+        "run": spec.title,
         "config": own.name,
         "command": command(),
         "seed": own.seed,
@@ -122,15 +138,17 @@ def run(experiment: Experiment, cell: Cell, workdir: pathlib.Path, cells: pathli
         **provenance.where(),
         **results,
     }
-    write(cells, cell_name(experiment, cell), found)
+    write(kept, record_name(experiment, spec), found)
     return found
 
 
 def points(experiment: Experiment, base) -> dict:
-    """Do the 30 points move with the body, and stay on the same part from person to person?
+    """Measure whether the self-supervised keypoints follow the body, for any person.
 
-    Reconstruction errors of `diagnostics.bottleneck` and `diagnostics.readout`, on training people
-    and on validation people, where there are such.
+    Returns:
+      "bottleneck": reconstruction errors of `diagnostics.bottleneck`; "readout": errors of
+      `diagnostics.readout`. Both of training people and, where there are some, of validation
+      people.
     """
     clips = sources.load_clips(experiment.data)
     training, held_out = (clips_lib.select(clips, split) for split in ("train", "val"))
@@ -148,23 +166,23 @@ def points(experiment: Experiment, base) -> dict:
     return {"bottleneck": errors, "readout": reads}
 
 
-def personalized(experiment: Experiment, cell: Cell, base: state.Base | None) -> dict:
-    """What came out for the people of a cell, and what it cost."""
-    clips, skeleton = people(experiment, cell)
+def personalized(experiment: Experiment, spec: RunSpec, base: state.Base | None) -> dict:
+    """Predict and score the people of a run; return scores and costs, as the record has them."""
+    clips, skeleton = people(experiment, spec)
     controls = None
-    if base is not None and cell.scenario == "offline":
+    if base is not None and spec.scenario == "offline":
         controls = Controls(experiment, base, len(clips))
     began = time.monotonic()
-    joints = predict(experiment, cell, base, clips, controls)
+    joints = predict(experiment, spec, base, clips, controls)
     seconds, memory = time.monotonic() - began, peak_mib()
     if controls:
         seconds -= controls.seconds
     frames = sum(clip.num_frames for clip in clips)
-    named = cell.scenario in WITHOUT_MODEL
+    named = spec.scenario in WITHOUT_MODEL
     found = {
-        "protocol": cell.scenario
+        "protocol": spec.scenario
         if named
-        else provenance.protocol_line(experiment.config, cell.scenario),
+        else provenance.protocol_line(experiment.config, spec.scenario),
         "seconds_per_frame": seconds / frames,  # compiling is part of it
         "memory_mib": memory,
         "people": [clip.name for clip in clips],
@@ -174,8 +192,8 @@ def personalized(experiment: Experiment, cell: Cell, base: state.Base | None) ->
         "by_frame": by_frame(experiment, clips, joints, skeleton),
     }
     if controls and controls.joints:
-        strangers = [controls.joints[clip.name] for clip in clips]
-        found["stranger"] = scores(experiment, clips, strangers, skeleton)
+        by_others = [controls.joints[clip.name] for clip in clips]
+        found[CONTROL] = scores(experiment, clips, by_others, skeleton)
     if controls and controls.errors:
         found["bottleneck"] = {
             name: diagnostics.mean_errors(errors) for name, errors in controls.errors.items()
@@ -183,53 +201,59 @@ def personalized(experiment: Experiment, cell: Cell, base: state.Base | None) ->
     return found
 
 
-def people(experiment: Experiment, cell: Cell) -> tuple[list[Clip], Skeleton]:
-    """The labelled clips a cell runs on, and the skeleton of their labels."""
+def people(experiment: Experiment, spec: RunSpec) -> tuple[list[Clip], Skeleton]:
+    """The labelled clips of a run, and the skeleton of their labels.
+
+    Raises:
+      DataError (`data_pipelines.clips`): there are none, or the data can't be read.
+    """
     data, wanted = experiment.data, ()
-    if cell.transfer:
+    if spec.transfer:
         data, wanted = experiment.config.transfer, experiment.config.transfer.people
-    clips = sources.load_clips(data, None if wanted else cell.split)
+    clips = sources.load_clips(data, None if wanted else spec.split)
     clips = [clip for clip in clips if not wanted or clip.name in wanted]
     clips = clips_lib.by_subject(clips)
     if not clips or any(clip.joints is None for clip in clips):
-        raise clips_lib.DataError(f"no labelled {cell.split} clips in {data.root}.")
+        raise clips_lib.DataError(f"no labelled {spec.split} clips in {data.root}.")
     return clips, SKELETONS[data.skeleton]
 
 
-def check_people(experiment: Experiment, cell: Cell, folder: pathlib.Path) -> None:
-    """Refuse to run a cell on other people than those of the finished ones of its split.
+def check_people(experiment: Experiment, spec: RunSpec, folder: pathlib.Path) -> None:
+    """Check that a run's people are those of the finished runs of its split.
 
-    Raises ValueError where they differ, and what reading them raises.
+    Raises:
+      ValueError: they are others.
+      DataError (`data_pipelines.clips`): the data can't be read.
     """
-    names = [clip.name for clip in people(experiment_of(experiment, cell), cell)[0]]
-    plain = dataclasses.replace(cell, changes=(), scenario="none")
-    told = read(folder, cell_name(experiment, plain))
-    if told is not None and told["people"] != names:
+    names = [clip.name for clip in people(experiment_of(experiment, spec), spec)[0]]
+    plain = dataclasses.replace(spec, changes=(), scenario="none")
+    record = read(folder, record_name(experiment, plain))
+    if record is not None and record["people"] != names:
         raise ValueError(
-            f"{folder} has cells of {len(told['people'])} people, the data now has {len(names)}, "
-            "or others: name another --workdir, or another --cells folder."
+            f"{folder} has records of {len(record['people'])} people, but the data now has "
+            f"{len(names)}, or other ones: name another --workdir or another --records folder."
         )
 
 
 def predict(
     experiment: Experiment,
-    cell: Cell,
+    spec: RunSpec,
     base: state.Base | None,
     clips,
     controls: Controls | None = None,
 ) -> list[np.ndarray]:
-    """Joints per clip; `controls` is told of every person's model."""
-    if cell.scenario == "mean pose":
+    """Joints [T, K, 2] in picture pixels per clip; every person's model goes to `controls`."""
+    if spec.scenario == "mean pose":
         training = sources.load_clips(experiment.data, "train")
         return scoring.mean_pose(training, clips, experiment.image_size)
     if base is None:
         base = base_model.untrained(experiment, np.ones(experiment.config.loss.levels + 1))
         return Runner(experiment, base, "none").joints_of(clips)
-    runner, found = Runner(experiment, base, cell.scenario), {}
+    runner, found = Runner(experiment, base, spec.scenario), {}
     plain = Runner(experiment, base, "none")
     clips = [boxes.resolve(clip, plain, experiment.data) for clip in clips]
     total = sum(clip.num_frames for clip in clips)
-    with progress_bar(total, unit="frame", what=cell.title) as bar:
+    with progress_bar(total, unit="frame", what=spec.title) as bar:
         for clip, result in runner.many(clips, bar):
             if isinstance(result, Exception):
                 raise result

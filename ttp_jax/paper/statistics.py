@@ -6,30 +6,37 @@ import numpy as np
 
 from ttp_jax import metrics
 from ttp_jax.paper import selection
-from ttp_jax.paper.records import Cell
+from ttp_jax.paper.records import RunSpec
 from ttp_jax.runs.experiment import Experiment
 
 FEWEST = 3  # people that an interval is given for
-Find = Callable[[Cell], dict | None]
+Find = Callable[[RunSpec], dict | None]
 
 
-def measure(cell: dict) -> str:
-    return next(iter(cell["scores"]))
+def measure(record: dict) -> str:
+    """Name of a record's first measure, which the tables show."""
+    return next(iter(record["scores"]))
 
 
 def over_seeds(found: Sequence[dict], part: str = "scores") -> str:
     """Mean of the first measure, +- the standard deviation over seeds where there are some."""
-    means = [cell[part][measure(cell)]["mean"] for cell in found]
+    means = [record[part][measure(record)]["mean"] for record in found]
     if len(means) < 2:
         return f"{means[0]:.2f}"
     return f"{np.mean(means):.2f} +- {np.std(means, ddof=1):.2f}"
 
 
 def gain(before, after, part: str = "scores", over: str = "scores") -> tuple[str, str]:
-    """Mean gain with its interval over people and seeds, and the share of people made worse.
+    """Mean gain with its interval over people and seeds, and the share of people worse off.
 
-    Of a person the mean over seeds counts for that share. `part` of the cells after is compared
-    with the part `over` of those before.
+    Args:
+      before: run records without TTP.
+      after: run records with it.
+      part: scores of `after` that are compared: "scores", "smoothed", `records.CONTROL`.
+      over: scores of `before` that they are compared with.
+
+    Returns:
+      Two texts, "-" where no seed has both. A person counts as worse off by the mean over seeds.
     """
     found = deltas(before, after, part, over)
     return ("-", "-") if found is None else (with_interval(found), share_worse(found))
@@ -42,16 +49,17 @@ def deltas(before, after, part: str = "scores", over: str = "scores") -> np.ndar
 
 
 def pairs(before, after) -> list[tuple[dict, dict]]:
-    """Cells of one seed."""
+    """Records before and after that have the seed in common."""
     return [(b, a) for b in before for a in after if a["seed"] == b["seed"]]
 
 
 def known(deltas: np.ndarray) -> np.ndarray:
-    """Without the people who have no score: none of their joints is labelled."""
+    """Gains [seeds, people] without the people who have no score, for lack of labelled joints."""
     return deltas[:, np.isfinite(deltas).all(0)]
 
 
 def with_interval(deltas: np.ndarray) -> str:
+    """The mean of gains [seeds, people] with its 95 % interval; each gain if there are few."""
     deltas = known(deltas)
     if not deltas.size:
         return "-"
@@ -63,21 +71,25 @@ def with_interval(deltas: np.ndarray) -> str:
 
 
 def share_worse(deltas: np.ndarray) -> str:
+    """Share of people whose gain, the mean over seeds, is below 0."""
     deltas = known(deltas)
     return f"{100 * (deltas.mean(0) < 0).mean():.0f} %" if deltas.size else "-"
 
 
-def people(cell: dict, part: str) -> np.ndarray:
-    return np.array(cell[part][measure(cell)]["per_subject"], float)
+def people(record: dict, part: str) -> np.ndarray:
+    """The first measure of each person [people], NaN where nothing is labelled."""
+    return np.array(record[part][measure(record)]["per_subject"], float)
 
 
 def cost(found: Sequence[dict]) -> tuple[str, str]:
-    seconds = np.median([cell["seconds_per_frame"] for cell in found])
-    return f"{seconds:.3f}", f"{max(cell['memory_mib'] for cell in found):.0f}"
+    """Median seconds a frame and largest MiB over seeds, as texts."""
+    seconds = np.median([record["seconds_per_frame"] for record in found])
+    return f"{seconds:.3f}", f"{max(record['memory_mib'] for record in found):.0f}"
 
 
-def there(find: Find, cells: Sequence[Cell]) -> list[dict]:
-    return [cell for cell in map(find, cells) if cell is not None]
+def finished(find: Find, specs: Sequence[RunSpec]) -> list[dict]:
+    """The records of those runs that are finished."""
+    return [record for record in map(find, specs) if record is not None]
 
 
 def second(found: Sequence[dict], part: str = "scores") -> str:
@@ -85,11 +97,12 @@ def second(found: Sequence[dict], part: str = "scores") -> str:
     measures = list(found[0][part])
     if len(measures) < 2:
         return "-"
-    return f"{np.mean([cell[part][measures[1]]['mean'] for cell in found]):.2f}"
+    return f"{np.mean([record[part][measures[1]]['mean'] for record in found]):.2f}"
 
 
-def seeds(found, cells) -> str:
-    return "" if len(found) == len(cells) else f" ({len(found)} of {len(cells)} seeds)"
+def seeds(found: Sequence[dict], specs: Sequence[RunSpec]) -> str:
+    """How many of the runs are finished, in brackets; "" if all are."""
+    return "" if len(found) == len(specs) else f" ({len(found)} of {len(specs)} seeds)"
 
 
 def mean_of_labelled(gains: np.ndarray) -> np.ndarray:
@@ -98,23 +111,25 @@ def mean_of_labelled(gains: np.ndarray) -> np.ndarray:
     return np.nanmean(gains[:, known.any(-1).all(0)], -1)
 
 
-def by_frame(cell: dict) -> np.ndarray:
+def by_frame(record: dict) -> np.ndarray:
     """The first measure [people, frames], NaN where a person has no such frame or no label."""
-    longest = max(map(len, cell["by_frame"]))
-    rows = [row + [None] * (longest - len(row)) for row in cell["by_frame"]]
+    longest = max(map(len, record["by_frame"]))
+    rows = [row + [None] * (longest - len(row)) for row in record["by_frame"]]
     return np.array(rows, float)
 
 
 def errors(found: Sequence[dict], part: str) -> tuple[str, ...]:
+    """Mean errors of the reconstruction over seeds, and the ratio own / another frame's."""
     own, other, copy = (
-        np.mean([cell["bottleneck"][part][name] for cell in found])
+        np.mean([record["bottleneck"][part][name] for record in found])
         for name in ("own", "other", "copy")
     )
     return f"{own:.4f}", f"{other:.4f}", f"{copy:.4f}", f"{own / other:.3f}"
 
 
 def readout(found: Sequence[dict], part: str) -> str:
-    reads = [cell["readout"][part] for cell in found if part in cell.get("readout", ())]
+    """Mean error of the joints read from the points, and that of the mean pose in brackets."""
+    reads = [record["readout"][part] for record in found if part in record.get("readout", ())]
     if not reads:
         return "-"
     error, mean = (np.mean([read[name] for read in reads]) for name in ("error", "mean_pose_error"))
@@ -124,16 +139,16 @@ def readout(found: Sequence[dict], part: str) -> str:
 def online_with(
     experiment: Experiment, find: Find, changes: Sequence
 ) -> tuple[list[list[dict]], str]:
-    """Cells of the Transformer online per change, and a note that says of which seeds.
+    """Records of the Transformer online for each change, and a note that names their seeds.
 
-    They are of the seeds that all of them have, so that they can be compared; a change without any
-    cell doesn't count.
+    Only seeds that every change has are used, so that rows can be compared; a change without any
+    record doesn't count.
     """
     found = [
-        there(find, selection.each(experiment, "transformer", ("online",), changes=c))
+        finished(find, selection.each(experiment, "transformer", ("online",), changes=c))
         for c in changes
     ]
-    each = [{cell["seed"] for cell in cells} for cells in found if cells]
+    each = [{record["seed"] for record in records} for records in found if records]
     seeds = set.intersection(*each) if each else set()
-    kept = [[cell for cell in cells if cell["seed"] in seeds] for cells in found]
+    kept = [[record for record in records if record["seed"] in seeds] for records in found]
     return kept, f"Seeds: {', '.join(map(str, sorted(seeds))) or 'none'}."

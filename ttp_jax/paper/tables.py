@@ -1,11 +1,11 @@
-"""The paper's tables: what each shows of the cells that are there."""
+"""The paper's tables, each from the run records that are finished."""
 
 import numpy as np
 
 from ttp_jax import report, tasks
 from ttp_jax.paper import figures, published, selection, statistics
 from ttp_jax.paper.pages import COST, Table
-from ttp_jax.paper.records import POINTS, Cell
+from ttp_jax.paper.records import CONTROL, POINTS, RunSpec
 from ttp_jax.paper.selection import SCENARIOS
 from ttp_jax.paper.statistics import Find
 from ttp_jax.runs.experiment import Experiment
@@ -19,28 +19,30 @@ METHODS = {
 HOW = {"none": "w/o TTP", "online": "online", "offline": "offline"}
 
 
-def wanted(experiment: Experiment, what: str) -> list[Cell]:
-    """The cells of one of `TABLES`, each once."""
+def wanted(experiment: Experiment, what: str) -> list[RunSpec]:
+    """The runs of one of `TABLES`, each once."""
     return list(dict.fromkeys(TABLES[what][0](experiment)))
 
 
-def _lines(experiment: Experiment, find: Find, methods, theirs, *, part="scores", **options):
-    """Rows of the form of Table 1: method, TTP, score, other score, gain, worse, cost, paper."""
+def _lines(
+    experiment: Experiment, find: Find, methods, published_scores, *, part="scores", **options
+):
+    """Rows like those of Table 1: method, TTP, scores, gain, worse off, cost, paper."""
     for method in methods:
-        before = statistics.there(find, selection.each(experiment, method, ("none",), **options))
+        before = statistics.finished(find, selection.each(experiment, method, ("none",), **options))
         for scenario in SCENARIOS:
-            cells = selection.each(experiment, method, (scenario,), **options)
-            if not cells:
+            specs = selection.each(experiment, method, (scenario,), **options)
+            if not specs:
                 continue
-            found = statistics.there(find, cells)
-            paper = theirs.get((method, scenario))
+            found = statistics.finished(find, specs)
+            paper = published_scores.get((method, scenario))
             tail = ("-" if paper is None else f"{paper:.2f}",)
             if not found:
                 yield METHODS[method], HOW[scenario], *["missing"] * 2, *["-"] * 4, *tail
                 continue
             gain = statistics.gain(before, found, part, part) if scenario != "none" else ("", "")
             yield (
-                METHODS[method] + statistics.seeds(found, cells),
+                METHODS[method] + statistics.seeds(found, specs),
                 HOW[scenario],
                 statistics.over_seeds(found, part),
                 statistics.second(found, part),
@@ -50,47 +52,47 @@ def _lines(experiment: Experiment, find: Find, methods, theirs, *, part="scores"
             )
 
 
-def _untrained_line(name: str, cell: dict) -> tuple[str, ...]:
-    """A row of the form of Table 1 for what needs no training."""
-    return (name, "", statistics.over_seeds([cell]), statistics.second([cell]), *["-"] * 5)
+def _untrained_line(name: str, record: dict) -> tuple[str, ...]:
+    """A row like those of Table 1 of a run that needs no training."""
+    return (name, "", statistics.over_seeds([record]), statistics.second([record]), *["-"] * 5)
 
 
-HEAD = ("method", "TTP", "score", "second score", "gain per person (95 %)", "worse")
+HEAD = ("method", "TTP", "score", "second score", "gain per person (95 %)", "worse off")
 
 
 def _table1(experiment: Experiment, find: Find) -> Table:
     first, rows = experiment.config.reproduce.seeds[0], []
     for scenario in ("mean pose", "untrained"):
-        for cell in statistics.there(find, [Cell("transformer", scenario, first)]):
-            rows.append(_untrained_line(scenario, cell))
-    theirs = published.TABLE1.get(experiment.name, {})
-    rows += list(_lines(experiment, find, experiment.config.reproduce.methods, theirs))
+        for record in statistics.finished(find, [RunSpec("transformer", scenario, first)]):
+            rows.append(_untrained_line(scenario, record))
+    paper = published.TABLE1.get(experiment.name, {})
+    rows += list(_lines(experiment, find, experiment.config.reproduce.methods, paper))
     rows += list(_control_lines(experiment, find, experiment.config.reproduce.methods))
     return Table(
         "Table 1: methods and scenarios",
         (*HEAD, *COST),
         rows,
         ("Score +- standard deviation over seeds; gain: over that seed's own model without TTP, "
-         "paired bootstrap over people and seeds. Seconds: median over seeds, with compiling what "
-         "no cell before had compiled. MiB: the process's peak while the cell ran (on a GPU: so "
-         "far).",),
+         "paired bootstrap over people and seeds. Seconds: median over seeds, including the "
+         "compilation of what no earlier run had compiled. MiB: the process's peak during the run "
+         "(on a GPU: up to its end).",),
     )  # fmt: skip
 
 
 def _control_lines(experiment: Experiment, find: Find, methods, **options):
-    """Rows of the form of Table 1: each person by the model adapted to another one."""
+    """Rows like those of Table 1: each person by the model adapted to another one."""
     for method in methods:
-        cells = selection.each(experiment, method, ("offline",), **options)
-        found = [cell for cell in statistics.there(find, cells) if "stranger" in cell]
+        specs = selection.each(experiment, method, ("offline",), **options)
+        found = [record for record in statistics.finished(find, specs) if CONTROL in record]
         if not found:
             continue
-        before = statistics.there(find, selection.each(experiment, method, ("none",), **options))
-        gain = statistics.gain(before, found, "stranger")
+        before = statistics.finished(find, selection.each(experiment, method, ("none",), **options))
+        gain = statistics.gain(before, found, CONTROL)
         yield (
-            METHODS[method] + statistics.seeds(found, cells),
-            "offline, by another person's model",
-            statistics.over_seeds(found, "stranger"),
-            statistics.second(found, "stranger"),
+            METHODS[method] + statistics.seeds(found, specs),
+            "offline, cross-subject control",
+            statistics.over_seeds(found, CONTROL),
+            statistics.second(found, CONTROL),
             *gain,
             *["-"] * 3,
         )
@@ -106,9 +108,9 @@ CLAIMS = (  # what the paper claims: of what, over what; each (method, scenario[
     ("TTP online helps", (("transformer", "online"),), (("transformer", "none"),)),
     ("TTP offline helps", (("transformer", "offline"),), (("transformer", "none"),)),
     (
-        "offline, more than another person's model",
+        "offline, more than the cross-subject control",
         (("transformer", "offline"),),
-        (("transformer", "offline", "stranger"),),
+        (("transformer", "offline", CONTROL),),
     ),
     (
         "the Transformer gains more online than feature sharing",
@@ -164,11 +166,11 @@ def _claims(experiment: Experiment, find: Find) -> Table:
 
 
 def _difference(find: Find, seed: int, over, under) -> np.ndarray | None:
-    """Sum of the people's scores [people] in `over` less that in `under`; None if one misses."""
+    """Sum of the people's scores [people] in `over` minus `under`; None if a record is missing."""
 
     def scores(method, how, part="scores"):
-        cell = find(Cell(method, how, seed))
-        return None if cell is None or part not in cell else statistics.people(cell, part)
+        record = find(RunSpec(method, how, seed))
+        return None if record is None or part not in record else statistics.people(record, part)
 
     plus, minus = (
         [found for row in side if (found := scores(*row)) is not None] for side in (over, under)
@@ -179,12 +181,15 @@ def _difference(find: Find, seed: int, over, under) -> np.ndarray | None:
 
 
 def _table2(experiment: Experiment, find: Find) -> Table:
-    rows, before = [], statistics.there(find, selection.each(experiment, "transformer", ("none",)))
+    rows, before = (
+        [],
+        statistics.finished(find, selection.each(experiment, "transformer", ("none",))),
+    )
     counts = (1, 2, 3, 4)
-    cells, seeds = statistics.online_with(
+    records, seeds = statistics.online_with(
         experiment, find, [selection.iterations(experiment, count) for count in counts]
     )
-    for count, found in zip(counts, cells, strict=True):
+    for count, found in zip(counts, records, strict=True):
         paper = published.TABLE2.get(experiment.name, {}).get(count)
         head, tail = str(count), "-" if paper is None else f"{paper:.2f}"
         if found:
@@ -198,7 +203,7 @@ def _table2(experiment: Experiment, find: Find) -> Table:
         else:
             row = (head, "missing", *["-"] * 4, tail)
         rows.append(row)
-    header = ("updates a frame", "score", "gain per person (95 %)", "worse", *COST)
+    header = ("updates a frame", "score", "gain per person (95 %)", "worse off", *COST)
     return Table("Table 2: updates a frame, online", header, rows, (seeds,))
 
 
@@ -206,13 +211,13 @@ def _others(experiment: Experiment, find: Find) -> Table:
     rows = [(who, f"{score:.1f}") for who, score in published.OTHERS.get(experiment.name, ())]
     for method in ("baseline", "transformer"):
         found = [
-            statistics.there(find, selection.each(experiment, method, (scenario,)))
+            statistics.finished(find, selection.each(experiment, method, (scenario,)))
             for scenario in SCENARIOS
         ]
         means = [
-            np.mean([cell["scores"][statistics.measure(cell)]["mean"] for cell in cells])
-            for cells in found
-            if cells
+            np.mean([each["scores"][statistics.measure(each)]["mean"] for each in records])
+            for records in found
+            if records
         ]
         best = f"{max(means):.1f}" if means else "missing"
         rows.append((f"here, {METHODS[method]}, best scenario", best))
@@ -221,27 +226,27 @@ def _others(experiment: Experiment, find: Find) -> Table:
 
 
 def _table5(experiment: Experiment, find: Find) -> Table:
-    theirs = published.TABLE5.get(experiment.name, {})
+    paper = published.TABLE5.get(experiment.name, {})
     plain, smoothed = (
-        list(_lines(experiment, find, ("baseline", "transformer"), theirs, part=part))
+        list(_lines(experiment, find, ("baseline", "transformer"), paper, part=part))
         for part in ("scores", "smoothed")
     )
     rows = [(*a[:3], b[2], *b[4:]) for a, b in zip(plain, smoothed, strict=True)]
     header = ("method", "TTP", "score", "smoothed", *HEAD[4:], *COST[:2], "paper, smoothed")
     notes = (
-        "Savitzky-Golay, 7 frames, second order (ours: the paper names no settings). Gain: of "
-        "smoothed joints, over smoothed ones without TTP.",
+        "Savitzky-Golay, 7 frames, second order (our choice: the paper names no settings). Gain of "
+        "smoothed joints over smoothed joints without TTP.",
     )
     return Table("Table 5: with smoothing", header, rows, notes)
 
 
 def _table6(experiment: Experiment, find: Find) -> Table:
     rows = []
-    for cell in statistics.there(find, list(selection.transfer_cells(experiment))[:1]):
-        rows.append(_untrained_line("mean pose", cell))
-    theirs = published.TABLE6.get(experiment.name, {})
+    for record in statistics.finished(find, list(selection.transfer_runs(experiment))[:1]):
+        rows.append(_untrained_line("mean pose", record))
+    paper = published.TABLE6.get(experiment.name, {})
     if experiment.config.transfer.get("source"):
-        rows += list(_lines(experiment, find, ("baseline", "transformer"), theirs, transfer=True))
+        rows += list(_lines(experiment, find, ("baseline", "transformer"), paper, transfer=True))
         rows += list(_control_lines(experiment, find, ("transformer",), transfer=True))
     people = ", ".join(experiment.config.transfer.get("people", ())) or "the test split"
     about = experiment.config.transfer.get("about") or experiment.config.transfer.get(
@@ -256,9 +261,9 @@ def _table6(experiment: Experiment, find: Find) -> Table:
 def _ablation_table(experiment: Experiment, find: Find) -> Table:
     first, rows = experiment.config.reproduce.seeds[0], []
     for name, changes in (("as configured", ()), *selection.ablations()):
-        before = statistics.there(find, [selection.ablation_base(first, changes)])
+        before = statistics.finished(find, [selection.ablation_base(first, changes)])
         for scenario in SCENARIOS[1:]:
-            found = statistics.there(find, [Cell("transformer", scenario, first, changes)])
+            found = statistics.finished(find, [RunSpec("transformer", scenario, first, changes)])
             if found and before:
                 row = (
                     statistics.over_seeds(found),
@@ -268,22 +273,22 @@ def _ablation_table(experiment: Experiment, find: Find) -> Table:
             else:
                 row = ("missing", *["-"] * 4)
             rows.append((name, HOW[scenario], *row))
-    header = ("one change", "TTP", "score", "gain per person (95 %)", "worse", *COST[:2])
+    header = ("one change", "TTP", "score", "gain per person (95 %)", "worse off", *COST[:2])
     return Table("Ablations", header, rows, (f"Transformer, seed {first}.",))
 
 
 def _choice_table(experiment: Experiment, find: Find) -> Table:
     first, rows, maps = experiment.config.reproduce.seeds[0], [], []
     rates, counts = experiment.config.reproduce.rates, experiment.config.reproduce.iterations
-    before = statistics.there(find, [Cell("transformer", "none", first, split="val")])
+    before = statistics.finished(find, [RunSpec("transformer", "none", first, split="val")])
     for scenario in SCENARIOS[1:]:
         means = np.full((len(rates), len(counts)), np.nan)
         for i, rate in enumerate(rates):
             row = []
             for j, count in enumerate(counts):
                 changes = selection.choice(experiment, rate, count)
-                found = statistics.there(
-                    find, [Cell("transformer", scenario, first, changes, "val")]
+                found = statistics.finished(
+                    find, [RunSpec("transformer", scenario, first, changes, "val")]
                 )
                 deltas = statistics.deltas(before, found)
                 if deltas is not None:
@@ -294,27 +299,27 @@ def _choice_table(experiment: Experiment, find: Find) -> Table:
         labels = {"row_label": "learning rate", "column_label": "updates a frame"}
         maps.append(report.heat_map(means, *names, **labels, title=f"Gain per person, {scenario}"))
     header = ("TTP", "learning rate", *(f"{n} update(s) a frame" for n in counts))
-    notes = ("Gain per person (95 %) on VALIDATION people: what settings are chosen by.",)
+    notes = ("Gain per person (95 %) on VALIDATION people, on whom settings are chosen.",)
     return Table("Learning rate and updates a frame", header, rows, notes, tuple(maps))
 
 
 def _points_table(experiment: Experiment, find: Find) -> Table:
     rows = []
     for method in (m for m in experiment.config.reproduce.methods if tasks.of(m).probe):
-        probes = statistics.there(find, selection.each(experiment, method, (POINTS,)))
-        offline = statistics.there(find, selection.each(experiment, method, ("offline",)))
-        offline = [cell for cell in offline if "bottleneck" in cell]
-        for cells, part, people in (
+        probes = statistics.finished(find, selection.each(experiment, method, (POINTS,)))
+        offline = statistics.finished(find, selection.each(experiment, method, ("offline",)))
+        offline = [record for record in offline if "bottleneck" in record]
+        for records, part, people in (
             (probes, "training", "training people"),
             (probes, "validation", "validation people"),
             (offline, "before", "test people, without TTP"),
             (offline, "after", "test people, after offline TTP"),
-            (offline, "stranger", "test people, after that of another person"),
+            (offline, CONTROL, "test people, cross-subject control"),
         ):
-            if found := [cell for cell in cells if part in cell["bottleneck"]]:
+            if found := [record for record in records if part in record["bottleneck"]]:
                 errors, read = statistics.errors(found, part), statistics.readout(found, part)
                 rows.append((METHODS[method], people, *errors, read, str(len(found))))
-            elif not cells:
+            elif not records:
                 rows.append((METHODS[method], people, "missing", *["-"] * 4, "0"))
     header = (
         *("method", "people", "own points", "another frame's", "copying", "own / another's"),
@@ -330,15 +335,15 @@ def _points_table(experiment: Experiment, find: Find) -> Table:
 
 
 TABLES = {
-    "table1": (selection.table1_cells, _table1),
-    "claims": (selection.table1_cells, _claims),
-    "table2": (selection.table2_cells, _table2),
-    "table3": (selection.quoted_cells, _others),
-    "table5": (selection.smoothed_cells, _table5),
-    "table6": (selection.transfer_cells, _table6),
-    "figure3": (selection.transformer_cells, figures.figure3),
-    "figure4": (selection.length_cells, figures.figure4),
-    "ablations": (selection.ablation_cells, _ablation_table),
-    "points": (selection.points_cells, _points_table),
-    "choice": (selection.choice_cells, _choice_table),
+    "table1": (selection.table1_runs, _table1),
+    "claims": (selection.table1_runs, _claims),
+    "table2": (selection.table2_runs, _table2),
+    "table3": (selection.quoted_runs, _others),
+    "table5": (selection.smoothed_runs, _table5),
+    "table6": (selection.transfer_runs, _table6),
+    "figure3": (selection.transformer_runs, figures.figure3),
+    "figure4": (selection.length_runs, figures.figure4),
+    "ablations": (selection.ablation_runs, _ablation_table),
+    "points": (selection.points_runs, _points_table),
+    "choice": (selection.choice_runs, _choice_table),
 }

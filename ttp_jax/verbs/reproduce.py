@@ -11,15 +11,15 @@ figure3 (gain over time), figure4 (gain against number of frames), figure5 (5, 7
 ablations, points (are the keypoints alive), choice (learning rate and updates a frame, on
 validation people), all, or report.
 
-The work is cut into cells: one training, or one model run once over all people of a split. Each
-leaves a small JSON file in --cells (WORKDIR/cells) and is never computed twice; a training goes on
-from its last checkpoint. --minutes=N ends after about so many minutes: the same command goes on.
-Models are under WORKDIR/models, by a fingerprint of what they were trained on and how. Writes
-WORKDIR/report.md and WORKDIR/report.html, one file that opens anywhere; what has not been run is
-shown as missing. --config.reproduce.seeds="(0,)" and
+The work is cut into runs: one training, or one model run once over all people of a split. Each
+leaves a run record, a small JSON file, in --records (WORKDIR/records) and is never computed twice;
+a training continues from its last checkpoint. --minutes=N ends after about N minutes; the same
+command goes on. Models are under WORKDIR/models, by a fingerprint of what they were trained on and
+how. Writes WORKDIR/report.md and WORKDIR/report.html, one file that opens anywhere; runs without a
+record are shown as missing. --config.reproduce.seeds="(0,)" and
 --config.reproduce.methods="('transformer',)" do a part of it. config.reproduce.given names models
-that are included, so that these are not trained ("()": train them too). A cell that fails is named
-at the end, and the exit code is 1; the others run.
+that are included, so that these are not trained ("()": train them too). A run that fails is named
+at the end, and the exit code is 1; the others are carried out.
 """
 
 import dataclasses
@@ -34,10 +34,10 @@ class Options:
     """Flags of this command, see `command_line.GROUPS`."""
 
     what: str
-    cells: str | None
+    records: str | None
     minutes: float
 
 
 def run(experiment: Experiment, workdir: pathlib.Path, options: Options) -> int:
-    """Run missing cells, then write the report."""
-    return reproduction.run(experiment, workdir, options.what, options.cells, options.minutes)
+    """Carry out the runs that have no record yet, then write the report."""
+    return reproduction.run(experiment, workdir, options.what, options.records, options.minutes)
