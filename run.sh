@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # ./run.sh                 set up, then the main job: personalize the included model to people
 #                          it has never seen, online and offline; show the table
-# ./run.sh --train         the same with a tiny model of your own, trained first (a quarter of an hour)
+# ./run.sh --train         a check of the whole path, training included (a quarter of an hour): too
+#                          short a training for personalization to help
 # ./run.sh test [--slow]   set up, then the tests; further words go to pytest
 # ./run.sh setup           set up only
 # PYTHON=python3.12 ./run.sh  chooses the interpreter, VENV=DIR a folder for packages other than
@@ -84,6 +85,11 @@ case "${1:-}" in
     if [ "$name" = demo ]; then
       echo "These are 8 of the benchmark's 32 people. Over all of them and three seeds PCK@0.2 rises"
       echo "by 10.7 points offline (7.4 to 14.4) and 2.0 online (-0.1 to 4.1): docs/benchmark.md"
+    else
+      echo "This short training only checks that everything runs. Its self-supervised keypoints don't"
+      echo "follow the pose yet (see above), so personalization has nothing to learn from and may do"
+      echo "harm. configs/rendered.py trains the same network until it helps (two hours); ./run.sh"
+      echo "shows what such a model gains: it is the included one."
     fi
     echo "Pictures: runs/$name/results/online/*.png and runs/$name/results/offline/*.png"
     echo "Keypoints: runs/$name/results/*/*.csv"

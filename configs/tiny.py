@@ -1,6 +1,8 @@
-"""Rendered people, a small network on 64 px crops: the whole method on two CPU cores.
+"""Rendered people, a small network on 64 px crops: a check of the whole path on two CPU cores.
 
 Command:   ./run.sh --train   (train, personalize online and offline, evaluate)
+Expect:    no gain. 650 joint updates are too few for keypoints that follow the pose, and without
+           those personalization does harm; `configs/rendered.py` trains until it helps.
 Differs from the paper: 64 px pictures instead of 128, ResNet-10 at half width, its last stage
 without a stride (so that the last map is 4 x 4), heatmaps of 16 x 16 instead of 32 x 32 (hence the
 smaller sigma and `logit_scale`), one perceptual level, not five, a supervised stage before the

@@ -163,9 +163,9 @@ def test_joints_of_a_large_picture_are_those_of_the_small_one(model, frames):
 def test_a_large_video_takes_little_of_the_device():
     """A frame takes the window's bytes, whatever the camera; numpy's broadcasting makes a video."""
     video = np.broadcast_to(np.uint8(7), (9, 1080, 1920, 3))
-    pictures, crops = inputs.checked(video, [600, 100, 1000, 1000])
+    pictures, _, crops = inputs.checked(video, [600, 100, 1000, 1000])
     chunks = list(inputs.chunks(pictures, crops, SIZE, 8))
-    assert [int(chunk.valid.sum()) for chunk in chunks] == [8, 1]
+    assert [int(chunk.valid.sum()) for chunk in chunks] == [1, 0]  # all show the same
     for chunk in chunks:
         assert chunk.pictures.shape == (8, 4 * SIZE, 4 * SIZE, 3)
         assert chunk.pictures.nbytes == 8 * 16 * SIZE**2 * 3
@@ -302,6 +302,11 @@ def with_row(boxes, t, row):
         ({"iterations": 0}, "iterations is 0, expected a whole number"),
         ({"batch_size": 2.5}, "batch_size is 2.5, expected a whole number"),
         ({"learning_rate": math.nan}, "learning_rate is nan, expected a number above 0"),
+        ({"learning_rate": -1e-4}, "learning_rate is -0.0001, expected a number above 0, up to 1"),
+        ({"learning_rate": 2.0}, "learning_rate is 2.0, expected a number above 0, up to 1"),
+        ({"batch_size": True}, "batch_size is True, expected a whole number"),
+        ({"method": "magic"}, "method is 'magic', expected one of ttp"),
+        ({"seed": 1.5}, "seed is 1.5, expected a whole number"),
     ],
 )
 def test_wrong_input_is_named(model, frames, boxes, change, words):
@@ -320,8 +325,36 @@ def test_a_foreign_state_is_refused(model):
 
 
 def test_a_stream_must_remember_two_frames(model):
-    with pytest.raises(ValueError, match="capacity is 1, expected 2 or more"):
-        ttp_jax.Adapter(model, capacity=1)
+    for capacity in (1, 0, -3, 2.5, math.nan):
+        with pytest.raises(ValueError, match="capacity is .*, expected a whole number 2 to"):
+            ttp_jax.Adapter(model, capacity=capacity)
+    with pytest.raises(ValueError, match="iterations is 0, expected"):
+        ttp_jax.Adapter(model, iterations=0)
+
+
+@pytest.mark.parametrize("scenario", ["offline", ONLINE])
+def test_a_frozen_frame_is_learned_from_once_and_named(model, frames, boxes, scenario):
+    frozen = np.repeat(frames[:2], 5, 0)
+    box, told = boxes[0], []
+    found = ttp_jax.personalize(
+        model, frozen, box, scenario=scenario, progress=lambda done, work: told.append((done, work))
+    )
+    assert found.updates == 2 and np.isfinite(found.joints).all()
+    assert told[-1][0] == told[-1][1]
+    assert found.notes[0].startswith("8 of 10 frames repeat the one before.")
+    assert found.notes[-1].startswith("Lower learning_rate")
+    if scenario == "online":
+        live = ttp_jax.Adapter(model, box, capacity=16)
+        joints = np.array([live.step(picture)[0] for picture in frozen])
+        assert live.updates == 2
+        np.testing.assert_allclose(joints, found.joints, atol=0.05)
+
+
+def test_ruin_is_named(model, frames, boxes):
+    healthy = ttp_jax.personalize(model, frames, boxes)
+    ruined = ttp_jax.personalize(model, frames, boxes, learning_rate=0.3)
+    assert healthy.notes == ()
+    assert any("The joints moved by" in note or "confidence" in note for note in ruined.notes)
 
 
 def test_a_baseline_can_only_predict(tmp_path, shallow):

@@ -499,6 +499,15 @@ def test_a_damaged_file_is_read_or_refused_in_words(house, tmp_path, kind):
     assert found["refused"] > QUICK / 5 or kind in BEGIN_ANEW
 
 
+def test_a_record_that_no_experiment_can_be_built_of_names_its_file(house, tmp_path):
+    path = a_run_record(house, tmp_path)
+    record = json.loads(path.read_text())
+    del record["config"]["data"]["skeleton"]
+    path.write_text(json.dumps(record))
+    with pytest.raises(ValueError, match=rf"{path}: config.data.skeleton is ''"):
+        verify.run([str(path.parent)])
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("kind", KINDS)

@@ -1,19 +1,25 @@
 """Frames that come one by one: what a file gives, bounded waiting, every frame predicted."""
 
 import io
+import itertools
 import json
 import threading
 import time
 import types
+import urllib.request
 
+import cv2
 import numpy as np
 import pytest
 import small_run
 
 from data_pipelines import clips as clips_lib
 from data_pipelines import media
-from ttp_jax.runs import base_model, experiment, live
+from ttp_jax import people as people_lib
+from ttp_jax import state
+from ttp_jax.runs import base_model, experiment, live, mjpeg
 from ttp_jax.runs.batch import Runner
+from ttp_jax.skeletons import PENN13
 
 
 @pytest.fixture(scope="module")
@@ -115,33 +121,147 @@ def ppm(pictures, comment=b""):
     return b"".join(head + p.tobytes() for head, p in zip(heads, pictures, strict=True))
 
 
-def test_ppm_pictures_are_read_one_after_the_other():
-    pictures = [np.random.default_rng(i).integers(0, 256, (3 + i, 5, 3), np.uint8) for i in (0, 1)]
-    for data in (ppm(pictures), ppm(pictures, b"# by hand\n"), ppm(pictures) + ppm(pictures)[:20]):
-        found = list(live.ppm_pictures(io.BytesIO(data)))
-        for a, b in zip(found, pictures, strict=True):
-            np.testing.assert_array_equal(a, b)
-    with pytest.raises(clips_lib.FrameError, match="picture 2 .*ffmpeg"):
-        list(live.ppm_pictures(io.BytesIO(ppm(pictures) + b"\xff\xd8\xff\xe0 a JPEG picture")))
+def streamed(folder, data, monkeypatch, **options):
+    """Run on a stream of bytes; return the folder of its results, and what it raised."""
+    monkeypatch.setattr(live.sys, "stdin", types.SimpleNamespace(buffer=io.BytesIO(data)))
+    number = itertools.count(len([*folder.glob("work/results/live-*")]))
+    monkeypatch.setattr(live.time, "strftime", lambda form: f"live-{next(number)}")
+    before = set((folder / "work/results").glob("live-*"))
+    try:
+        live.run(experiment_of(folder), folder / "work", live.LiveOptions(stdin=True, **options))
+        error = None
+    except (ValueError, OSError) as raised:
+        error = raised
+    new = set((folder / "work/results").glob("live-*")) - before
+    return next(iter(new), None), error
 
 
-def test_a_broken_stream_costs_nothing_that_is_done(people, tmp_path, monkeypatch):
+def test_a_broken_stream_costs_nothing_that_is_done(people, monkeypatch):
     folder, _ = people
     pictures, _ = pictures_of(folder)
-    stream = io.BytesIO(ppm(pictures[:5]) + b"no picture")
-    monkeypatch.setattr(live.sys, "stdin", types.SimpleNamespace(buffer=stream))
-    before = set((folder / "work/results").glob("live-*"))
-    with pytest.raises(clips_lib.FrameError, match="picture 5 on standard input"):
-        live.run(experiment_of(folder), folder / "work", camera=None, stdin=True)
-    (place,) = set((folder / "work/results").glob("live-*")) - before
+    place, error = streamed(folder, ppm(pictures[:5]) + b"no picture", monkeypatch)
+    assert isinstance(error, clips_lib.FrameError) and "picture 5 on standard input" in str(error)
     with np.load(place / "live.npz") as stored:
         assert 1 <= len(stored["joints"]) <= 5
     assert (place / "run.json").exists()
 
 
-def test_a_camera_that_is_not_there_says_what_to_check():
+def test_a_person_is_kept_and_gone_on_with(people, monkeypatch):
+    folder, _ = people
+    pictures, _ = pictures_of(folder)
+    work, data = folder / "work", ppm(pictures[:4])
+    _, error = streamed(folder, data, monkeypatch, person="anna")
+    assert isinstance(error, FileNotFoundError) and "anna.npz isn't there" in str(error)
+    _, error = streamed(folder, data, monkeypatch, person="../anna", keep="full")
+    assert isinstance(error, ValueError) and not (work / "anna.npz").exists()
+    _, error = streamed(folder, data, monkeypatch, keep="half")
+    assert "kept as full, fp16 or rank" in str(error)
+    first, error = streamed(folder, data, monkeypatch, person="anna", keep="full")
+    assert error is None and json.loads((first / "run.json").read_text())["person"] is None
+    monday = people_lib.read(work / "people/anna.npz")
+    second, error = streamed(folder, data, monkeypatch, person="anna", keep="full")
+    assert error is None and json.loads((second / "run.json").read_text())["person"] == "anna"
+    friday = people_lib.read(work / "people/anna.npz")
+    kept = people_lib.read(work / "people/anna.old1.npz")
+    size = {name: sum(np.abs(v).sum() for v in p.delta.values())
+            for name, p in (("monday", monday), ("friday", friday), ("kept", kept))}  # fmt: skip
+    assert 0 < size["monday"] == size["kept"] < size["friday"]
+    # What is kept is what predicts: the base and all that was ever added to it.
+    plain, _ = streamed(folder, data, monkeypatch, person="anna")
+    base, _ = base_model.load_base(experiment_of(folder), work)
+    seen = live.Live(experiment_of(folder), state.adapted_base(base, friday.delta), pictures[0])
+    joints, _ = seen.see(pictures[0], update=False)
+    rows = np.genfromtxt(plain / "live.csv", delimiter=",", names=True)
+    if not rows["updated"][0]:
+        np.testing.assert_allclose(rows["head_x"][0], joints[0, 0], atol=0.01)
+
+
+def test_a_run_without_a_name_keeps_under_that_of_its_folder(people, monkeypatch):
+    folder, _ = people
+    pictures, _ = pictures_of(folder)
+    place, error = streamed(folder, ppm(pictures[:3]), monkeypatch, keep="fp16")
+    assert error is None and (folder / f"work/people/{place.name}.npz").exists()
+
+
+def test_frames_are_lines_of_json_and_nothing_else_is_on_standard_output(
+    people, monkeypatch, capsys
+):
+    folder, _ = people
+    pictures, _ = pictures_of(folder)
+    place, error = streamed(folder, ppm(pictures[:5]), monkeypatch, json=True)
+    assert error is None
+    printed, others = capsys.readouterr()
+    lines = [json.loads(line) for line in printed.splitlines()]
+    assert [line["frame"] for line in lines] == [0, 1, 2, 3, 4]
+    assert f"wrote {place}" in others
+    rows = np.genfromtxt(place / "live.csv", delimiter=",", names=True)
+    for line, row in zip(lines, rows, strict=True):
+        assert [*line["joints"]] == list(PENN13.joints)
+        found = [row[f"left_knee_{part}"] for part in ("x", "y", "likelihood")]
+        np.testing.assert_allclose(line["joints"]["left_knee"], found, atol=1e-4)
+        assert line["updated"] == bool(row["updated"])
+
+
+def test_a_reader_that_has_gone_ends_the_run_with_its_results(people, monkeypatch):
+    folder, _ = people
+    pictures, _ = pictures_of(folder)
+
+    class Closed(io.StringIO):
+        def write(self, text):
+            raise BrokenPipeError(32, "Broken pipe")
+
+    monkeypatch.setattr(live, "_write_line", lambda *args: Closed().write(""))
+    place, error = streamed(folder, ppm(pictures[:5]), monkeypatch, json=True)
+    assert error is None and (place / "live.csv").exists()
+
+
+def test_a_frozen_camera_teaches_nothing(people):
+    folder, _ = people
+    made = experiment_of(folder)
+    base, _ = base_model.load_base(made, folder / "work")
+    pictures, _ = pictures_of(folder)
+    seen = live.Live(made, base, pictures[0])
+    found = list(
+        live.follow(seen, paced([pictures[0]] * 4 + [pictures[1]], 0.3), threading.Event())
+    )
+    assert [frame.updated for frame in found] == [True, False, False, False, True]
+    assert (seen.updates, seen.repeated) == (2, 3)
+    assert all(np.isfinite(frame.joints).all() for frame in found)
+
+
+def test_a_browser_gets_the_frames_with_their_joints():
+    picture, joints = np.zeros((48, 64, 3), np.uint8), np.full((13, 2), np.nan)
+    joints[0] = 20, 30
+    with mjpeg.Screen(0, PENN13) as screen:
+        with urllib.request.urlopen(screen.address, timeout=10) as answer:
+            assert answer.headers["Content-Type"].startswith("multipart/x-mixed-replace")
+            screen.show(picture, joints)
+            heads = [answer.readline() for _ in range(4)]
+            assert heads[:2] == [b"--frame\r\n", b"Content-Type: image/jpeg\r\n"]
+            data = answer.read(int(heads[2].split()[1]))
+        assert not picture.any()  # drawn into a copy
+        shown = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+        assert shown.shape == picture.shape and shown[30, 20].any() and not shown[5, 60].any()
+        with pytest.raises(ValueError, match="port .* can't be had"):
+            mjpeg.Screen(int(screen.address.split(":")[-1].strip("/")), PENN13)
+    with pytest.raises(ValueError, match="port 99999 can't be had"):
+        mjpeg.Screen(99999, PENN13)
+
+
+@pytest.mark.parametrize("kind", [".jpg", ".png", ".bmp", ".ppm"])
+def test_a_pipe_may_hold_any_kind_of_picture(people, monkeypatch, kind):
+    folder, _ = people
+    pictures, _ = pictures_of(folder)
+    data = b"".join(cv2.imencode(kind, picture)[1].tobytes() for picture in pictures[:3])
+    place, error = streamed(folder, data, monkeypatch)
+    assert error is None and len((place / "live.csv").read_text().splitlines()) == 4
+
+
+def test_a_camera_that_is_not_there_says_what_to_check(people):
+    folder, _ = people
     with pytest.raises(clips_lib.DataError, match="'/no/camera' can't be opened"):
-        next(live.camera_pictures("/no/camera"))
+        chosen = live.LiveOptions(camera="/no/camera")
+        live.run(experiment_of(folder), folder / "work", chosen)
 
 
 @pytest.mark.slow

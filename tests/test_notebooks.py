@@ -62,13 +62,19 @@ def test_the_first_cell_installs_and_names_the_repository_once(path):
 
 def test_quickstart(tmp_path, monkeypatch):
     notebook = run("quickstart", tmp_path, monkeypatch)
-    assert "16 updates in" in printed(notebook) and "PCK@0.2" in printed(notebook)
-    (viewer,) = (page for page in shown(notebook, "text/html") if "iframe" in page)
-    assert "class=&quot;viewer&quot;" in viewer
+    told = printed(notebook)
+    assert told.count("24 updates in") == 8
+    # What a newcomer sees first is a gain beyond chance.
+    before, after, gain, error = map(float, re.search(
+        r"^mean +([\d.]+) +([\d.]+) +([+-][\d.]+) \+- ([\d.]+)$", told, re.M
+    ).groups())  # fmt: skip
+    assert after > before and gain > 2 * error
+    viewers = [page for page in shown(notebook, "text/html") if "iframe" in page]
+    assert len(viewers) == 2 and all("class=&quot;viewer&quot;" in page for page in viewers)
     assert len(shown(notebook, "image/png")) == 2
     with (tmp_path / "results" / "person.csv").open() as file:
         rows = list(csv.reader(file))
-    assert len(rows) == 3 + 16 and len(rows[0]) == 1 + 3 * PENN13.size
+    assert len(rows) == 3 + 24 and len(rows[0]) == 1 + 3 * PENN13.size
     assert (tmp_path / "results" / "person-model.npz").stat().st_size > 1e5
 
 

@@ -6,8 +6,9 @@ import pathlib
 
 import pytest
 
-from configs import common
-from ttp_jax import ranges
+from configs import common, tiny
+from ttp_jax import augment, ranges, ttp
+from ttp_jax.runs import experiment
 
 ROOT = pathlib.Path(__file__).parents[1]
 CONFIGS = [p.stem for p in sorted((ROOT / "configs").glob("*.py")) if p.stem != "__init__"]
@@ -110,3 +111,32 @@ def test_a_section_must_be_one_and_unknown_fields_are_an_experiment_s_own():
     ranges.check({"data": {"mine": object()}, "mine": 3, "my_part": {"x": 1}})
     with pytest.raises(ValueError, match="ttp has no field memroy"):
         ranges.check({"ttp": {"memroy": 3}})
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"iterations": 0}, "iterations is 0, expected a whole number"),
+        ({"batch_size": 0}, "batch_size is 0, expected a whole number"),
+        ({"learning_rate": math.nan}, "learning_rate is nan, expected a number above 0"),
+        ({"learning_rate": -1.0}, "learning_rate is -1.0, expected a number above 0"),
+        ({"reset_every": 1}, "reset_every is 1, expected 0 or a whole number 2"),
+        ({"scenario": "both"}, "scenario is 'both', expected one of online, offline"),
+        ({"rules": "all"}, "rules is 'all', expected one of"),
+        ({"teacher_decay": 1.5}, "teacher_decay is 1.5, expected a number 0 to 1"),
+        ({"ranges": augment.Ranges(rotation=math.nan)}, "rotation is nan, expected a number 0"),
+        ({"ranges": augment.Ranges(flip_prob=2)}, "flip_prob is 2, expected a number 0 to 1"),
+    ],
+)
+def test_settings_made_in_python_pass_the_same_table(changes, words):
+    net = experiment.build(tiny.get_config()).net
+    with pytest.raises(ValueError, match=words):
+        ttp.tools(net, ttp.Settings(**changes))
+    ttp.tools(net, ttp.Settings())
+
+
+def test_an_experiment_built_in_python_passes_it_too():
+    config = tiny.get_config()
+    config.ttp.held_out = 1
+    with pytest.raises(ValueError, match=r"config\.ttp\.held_out is 1, expected"):
+        experiment.build(config)

@@ -13,7 +13,6 @@ frame then takes 192 KiB of the device's memory, whatever the camera.
 
 import dataclasses
 import functools
-import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -21,13 +20,17 @@ from typing import Any
 import jax
 import numpy as np
 
-from ttp_jax import checkpoint, driver, inputs, skeletons, state, ttp
+from ttp_jax import checkpoint, driver, inputs, ranges, skeletons, state, ttp, warning_signs
 from ttp_jax.driver import CHUNK
 from ttp_jax.inputs import CONTEXT, OVERSAMPLE
 from ttp_jax.models import pose, vgg
 from ttp_jax.skeletons import Skeleton
 
 SCENARIOS = ("online", "offline")
+REMEDY = (
+    "Lower learning_rate or iterations, check that the frames show one person only, and compare "
+    "joints with before."
+)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -64,7 +67,7 @@ class Model:
         Returns joints float32 [T, K, 2] in pixels of the frames, and likelihood float32 [T, K], the
         peaks of the heatmaps.
         """
-        pictures, crops = inputs.checked(frames, boxes)
+        pictures, _, crops = inputs.checked(frames, boxes)
         predict, chunks = _predictor(self), inputs.chunks(pictures, crops, self.image_size, CHUNK)
         found = [jax.device_get(predict(self.base, chunk)) for chunk in chunks]
         return _joined(found, len(pictures))
@@ -97,7 +100,7 @@ class Result:
       model: the personalized model, for other frames of the same person.
       updates: how many were made.
       seconds: how long it took.
-      notes: sentences on what did not go as usual.
+      notes: sentences on what did not go as usual, signs of harm among them.
     """
 
     joints: np.ndarray
@@ -166,12 +169,14 @@ def personalize(
       seed: a number, or a key (`jax.random.key`).
       progress: called with the work done and all the work, in frames times passes.
 
+    A frame that repeats the one before is predicted, but not learned from.
+
     Raises:
       ValueError: frames, boxes or settings that can't be used.
       NotFinite (`ttp_jax.state`): personalization ran away to NaN.
     """
     settings = _settings(model, scenario, method, iterations, batch_size, learning_rate)
-    pictures, crops = inputs.checked(frames, boxes)
+    pictures, places, crops = inputs.checked(frames, boxes)
     began, count = time.monotonic(), len(pictures)
     if count < 2:
         joints, likelihood = model.predict(frames, boxes)
@@ -181,8 +186,11 @@ def personalize(
         chunks = functools.partial(inputs.chunks, pictures, crops, model.image_size, CHUNK)
         tell = _counter(progress, count if scenario == "online" else 3 * count)
         run = _online if scenario == "online" else _offline
-        result = run(model, settings, chunks, count, _key(seed), tell)
+        result, learned = run(model, settings, chunks, count, _key(seed), tell)
         ttp.check_finite(result.likelihood, settings)
+        result = dataclasses.replace(
+            result, notes=(*result.notes, *_signs(result, places, count - learned))
+        )
     return dataclasses.replace(result, seconds=time.monotonic() - began)
 
 
@@ -199,28 +207,36 @@ def _counter(progress: Callable[[int, int], object] | None, work: int) -> Callab
     return tell
 
 
-def _online(model: Model, settings: ttp.Settings, chunks, count: int, key, tell) -> Result:
-    """Go frame by frame: an update on each, then its prediction."""
+def _online(
+    model: Model, settings: ttp.Settings, chunks, count: int, key, tell
+) -> tuple[Result, int]:
+    """Go frame by frame: an update on each, then its prediction; frames learned from, too."""
     programs, predict = driver.programs(model.net, settings), _predictor(model)
     base, features = model.base, _features(model, programs)
-    subject, before, after = _start(programs, model, key, _capacity(model, count)), [], []
+    subject = _start(programs, model, key, _capacity(model, count))
+    before, after, learned = [], [], 0
     for chunk in chunks():
         before.append(jax.device_get(predict(base, chunk)))
         subject, found = programs.step(base, features, subject, chunk)
         after.append(jax.device_get(found))
-        tell(int(chunk.valid.sum()))
-    return _result(model, subject, before, after, count)
+        learned += int(chunk.valid.sum())
+        tell(min(CHUNK, count - CHUNK * (len(after) - 1)))
+    return _result(model, subject, before, after, count), learned
 
 
-def _offline(model: Model, settings: ttp.Settings, chunks, count: int, key, tell) -> Result:
-    """Remember all frames, make all updates, predict all frames."""
+def _offline(
+    model: Model, settings: ttp.Settings, chunks, count: int, key, tell
+) -> tuple[Result, int]:
+    """Remember all frames, make all updates, predict all frames; frames learned from, too."""
     programs, predict = driver.programs(model.net, settings), _predictor(model)
     base, features = model.base, _features(model, programs)
-    subject, before, after = _start(programs, model, key, _capacity(model, count)), [], []
+    subject = _start(programs, model, key, _capacity(model, count))
+    before, after, learned = [], [], 0
     for chunk in chunks():
         before.append(jax.device_get(predict(base, chunk)))
         subject, _ = programs.remember(base, features, subject, chunk)
-        tell(int(chunk.valid.sum()))
+        learned += int(chunk.valid.sum())
+        tell(min(CHUNK, count - CHUNK * (len(before) - 1)))
     subject = ttp.again(subject)
     for first in range(0, count, CHUNK):
         subject, _ = programs.adapt(base, features, subject, None)
@@ -229,8 +245,8 @@ def _offline(model: Model, settings: ttp.Settings, chunks, count: int, key, tell
     adapted = model.with_state(jax.device_get(subject.adaptation.delta))
     for chunk in chunks():
         after.append(jax.device_get(predict(adapted.base, chunk)))
-        tell(int(chunk.valid.sum()))
-    return _result(model, subject, before, after, count)
+        tell(min(CHUNK, count - CHUNK * (len(after) - 1)))
+    return _result(model, subject, before, after, count), learned
 
 
 def _capacity(model: Model, count: int) -> int:
@@ -239,7 +255,7 @@ def _capacity(model: Model, count: int) -> int:
 
 
 def _result(model: Model, subject: ttp.Subject, before: list, after: list, count: int) -> Result:
-    """The result, from the chunks' predictions; `personalize` knows the seconds."""
+    """The result, from the chunks' predictions; `personalize` knows seconds and signs of harm."""
     change = jax.device_get(subject.adaptation.delta)
     return Result(
         *_joined(after, count),
@@ -278,13 +294,13 @@ class Adapter:
           capacity: frames that updates draw from, at most; a uniform sample once there are more.
           method: and the others: see `personalize`.
         """
-        if capacity < 2:
-            raise ValueError(f"capacity is {capacity}, expected 2 or more.")
+        ranges.check_argument("capacity", capacity, ranges.TABLE["ttp"]["memory"])
         settings = _settings(model, "online", method, iterations, batch_size, learning_rate)
         self._settings = settings
         self._programs = driver.programs(model.net, settings)
         self._model, self._box, self._features = model, box, _features(model, self._programs)
         self._subject = _start(self._programs, model, _key(seed), capacity)
+        self._last: np.ndarray | None = None  # window of the frame before
 
     @property
     def state(self) -> dict[str, np.ndarray]:
@@ -308,11 +324,13 @@ class Adapter:
           frame: the picture; sizes may differ from frame to frame.
           box: of the person, for this frame and those after it; None for the last one given.
           update: learn from it first. Without, it is remembered and predicted, which is faster.
+            A frame that repeats the one before is only predicted.
         """
         box = self._box if box is None else box
-        pictures, crops = inputs.checked([frame], box)
-        self._box = box
-        (chunk,) = inputs.chunks(pictures, crops, self._model.image_size, size=1)
+        pictures, _, crops = inputs.checked([frame], box)
+        self._box, size = box, self._model.image_size
+        (chunk,) = inputs.chunks(pictures, crops, size, size=1, before=self._last)
+        self._last = np.asarray(chunk.pictures[0])
         program = self._programs.step if update else self._programs.look
         self._subject, found = program(self._model.base, self._features, self._subject, chunk)
         joints, likelihood = jax.device_get(found)
@@ -346,20 +364,16 @@ def _settings(
     if scenario not in SCENARIOS:
         raise ValueError(f"scenario is {scenario!r}, expected one of {', '.join(SCENARIOS)}.")
     given = {
-        "iterations": (int, iterations),
-        "batch_size": (int, batch_size),
-        "learning_rate": (float, learning_rate),
+        "method": method,
+        "iterations": iterations,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
     }
-    changes = {}
-    for name, (kind, value) in given.items():
-        if value is None:
-            continue
-        if not 0 < value < math.inf or value != kind(value):
-            expected = {int: "a whole number", float: "a number"}[kind]
-            raise ValueError(f"{name} is {value}, expected {expected} above 0.")
-        changes[name] = kind(value)
+    given = {name: value for name, value in given.items() if value is not None}
+    for name, value in given.items():
+        ranges.check_argument(name, value, ranges.TABLE["ttp"][name])
     found = ttp.settings_from(
-        {**model.config["ttp"], **({"method": method} if method else {})},
+        {**model.config["ttp"], **given},
         scenario,
         image_size=model.image_size,
         bgr=pose.is_bgr(model.config["model"]),
@@ -367,7 +381,7 @@ def _settings(
         loss=model.config["loss"],
     )
     ttp.check_method(model.net.method, found)
-    return found._replace(**changes)
+    return found
 
 
 def _features(model: Model, programs: driver.Programs) -> vgg.VGG16 | None:
@@ -381,7 +395,22 @@ _read_features = functools.lru_cache(maxsize=2)(vgg.load)
 
 
 def _key(seed: int | jax.Array) -> jax.Array:
-    return seed if isinstance(seed, jax.Array) else jax.random.key(seed)
+    if isinstance(seed, jax.Array):
+        return seed
+    ranges.check_argument("seed", seed, ranges.SEED)
+    return jax.random.key(seed)
+
+
+def _signs(result: Result, boxes: np.ndarray, repeated: int) -> list[str]:
+    """Sentences on harm that personalization may have done, without labels."""
+    evidence = warning_signs.Evidence(
+        result.before,
+        result.joints,
+        (result.before_likelihood, result.likelihood),
+        boxes,
+        repeated=repeated,
+    )
+    return warning_signs.signs(evidence, remedy=REMEDY)
 
 
 def _joined(chunks: Iterable[tuple], count: int) -> tuple[np.ndarray, np.ndarray]:

@@ -91,7 +91,7 @@ GROUPS: dict[str, tuple[Flag, ...]] = {
             ADAPTATIONS,
         ),
         Flag("--iterations=N", "updates a frame", _AS_IT_COMES, int),
-        Flag("--keep=FORM", "keep the personalized models: full, fp16 or rankN", ("personalize",)),
+        Flag("--keep=FORM", "keep the personalized models: full, fp16 or rankN", _AS_IT_COMES),
     ),
     "many subjects": (
         Flag(
@@ -109,8 +109,8 @@ GROUPS: dict[str, tuple[Flag, ...]] = {
     "which model": (
         Flag(
             "--person=NAME",
-            "the one that `personalize --keep` kept under this name",
-            ("predict",),
+            "the one that --keep kept under this name",
+            ("predict", "live"),
         ),
     ),
     "own videos and pictures": (
@@ -197,6 +197,8 @@ GROUPS: dict[str, tuple[Flag, ...]] = {
     "frames as they come": (
         Flag("--camera=N", "from a camera, see `live --help`", _AS_IT_COMES),
         Flag("--stdin", "from a pipe, see `live --help`", _AS_IT_COMES, bool),
+        Flag("--json", "a line of JSON for each frame on standard output", ("live",), bool),
+        Flag("--mjpeg=PORT", "show them with their joints in a browser here", ("live",), int),
     ),
     "all experiments": (
         Flag(

@@ -8,14 +8,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from ttp_jax import geometry
-from ttp_jax.memory import Frames
+from ttp_jax.memory import Frames, repeats
 
 OVERSAMPLE = 2  # pixels a side of a person's crop, in those of the network, at most
 CONTEXT = 2  # sides of a window, in those of the crop
 
 
-def checked(frames, boxes) -> tuple[list[np.ndarray], np.ndarray]:
-    """The pictures, and float32 crops [T, 3] around the boxes; ValueError says what is wrong."""
+def checked(frames, boxes) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
+    """The pictures, their boxes [T, 4], and float32 crops [T, 3] around these.
+
+    Raises ValueError, which says what is wrong.
+    """
     if isinstance(frames, np.ndarray | jax.Array) and frames.ndim == 3:
         raise ValueError(f"got frames {frames.shape}, expected [T, H, W, 3]; one is frames[None].")
     pictures = [np.asarray(picture) for picture in frames]
@@ -34,7 +37,7 @@ def checked(frames, boxes) -> tuple[list[np.ndarray], np.ndarray]:
     height, width, _ = pictures[0].shape
     if boxes is None:
         whole = np.tile(geometry.whole_box((height, width)), (len(pictures), 1))
-        return pictures, geometry.box_to_crop(whole).astype(np.float32)
+        return pictures, whole, geometry.box_to_crop(whole).astype(np.float32)
     boxes = np.asarray(boxes, np.float64)
     if boxes.shape not in ((4,), (len(pictures), 4)):
         raise ValueError(f"got boxes {boxes.shape}, expected {(len(pictures), 4)} or (4,).")
@@ -49,19 +52,26 @@ def checked(frames, boxes) -> tuple[list[np.ndarray], np.ndarray]:
     for t, box in enumerate(boxes):
         if fault := geometry.misplaced(box, (height, width), "the frame"):
             raise ValueError(f"box of frame {t}, {box.tolist()}, {fault}")
-    return pictures, geometry.box_to_crop(boxes).astype(np.float32)
+    return pictures, boxes, geometry.box_to_crop(boxes).astype(np.float32)
 
 
 def chunks(
-    pictures: Sequence[np.ndarray], crops: np.ndarray, image_size: int, size: int
+    pictures: Sequence[np.ndarray],
+    crops: np.ndarray,
+    image_size: int,
+    size: int,
+    before: np.ndarray | None = None,
 ) -> Iterator[Frames]:
     """Yield `size` windows at a time; the last chunk is filled up with invalid ones.
+
+    Frames that repeat the one before are invalid, too: nothing is learned from them.
 
     Args:
       pictures: uint8 [H, W, 3] each.
       crops: float32 [T, 3], of `checked`.
       image_size: side of the network's crops.
       size: frames of a chunk.
+      before: window before the first; None where there is none.
     """
     pixels = OVERSAMPLE * image_size
     side = CONTEXT * pixels
@@ -72,7 +82,9 @@ def chunks(
         for row, t in enumerate(here):
             views[row] = cut(pictures[t], crops[t], pixels, out=windows[row])
         indices = np.minimum(np.arange(first, first + size), here[-1])
-        frames = windows, views, crops[indices], np.arange(size) < len(here)
+        valid = (np.arange(size) < len(here)) & ~repeats(windows, before)
+        before = windows[-1]
+        frames = windows, views, crops[indices], valid
         yield Frames(*map(jnp.asarray, frames))
 
 

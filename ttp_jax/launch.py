@@ -18,7 +18,7 @@ from absl import flags
 from ml_collections import config_flags
 from tqdm import tqdm
 
-from ttp_jax import checkpoint, command_line, detector, files, parallel, ranges
+from ttp_jax import checkpoint, command_line, detector, files, parallel
 from ttp_jax.command_line import ON_FILES, ON_VIDEOS, OUTPUTS, WITH_A_MODEL, WORDS, as_started
 from ttp_jax.runs import experiment, process
 from ttp_jax.runs.process import Stopped
@@ -70,7 +70,6 @@ def run(argv: list[str], verb: str | None) -> int:
         if options.hosts:
             parallel.join_hosts(options.hosts)
         check_device(options.device)
-        ranges.check(config.to_dict())
         if note := note_on_people(config, verb):
             process.say(as_started(note))
         chosen = command_line.chosen(module.Options) if hasattr(module, "Options") else None
@@ -132,7 +131,12 @@ def apply_flags(config, options, inputs: str, verb: str | None) -> None:
         config.ttp.method = options.method
     if options.iterations:
         config.ttp.iterations = options.iterations
-    if options.person and verb != "predict":
+    if options.person and verb == "personalize":
+        if live:
+            raise ValueError(
+                "--person=WHO chooses among the people of a video, not of a camera or a pipe. To "
+                "go on with a kept model: live --person=NAME."
+            )
         config.data.boxes, config.data.person = "people", options.person
     if options.same_subject:
         if live or config.data.source != "media":
@@ -144,9 +148,8 @@ def apply_flags(config, options, inputs: str, verb: str | None) -> None:
         config.data.every = options.every
     if verb not in WITH_A_MODEL:
         return
-    for name in ("keep", "overwrite"):
-        if live and options[name].value:
-            raise ValueError(f"--{name} is for videos and data sets, not for --camera or --stdin.")
+    if live and options.overwrite:
+        raise ValueError("--overwrite is for videos and data sets, not for --camera or --stdin.")
     own = config.data.source == "media" and not live
     if inputs and live:
         raise ValueError("name a video, or --camera or --stdin: one of them at a time.")

@@ -14,6 +14,7 @@ from ttp_jax.models import encoders
 from ttp_jax.models.encoders.resnet import STAGES
 from ttp_jax.models.pose import METHODS
 from ttp_jax.models.vgg import MAX_LEVELS
+from ttp_jax.settings import Settings
 from ttp_jax.state import DECAYS, RULES
 
 
@@ -270,6 +271,28 @@ def check(fields_by_section: Mapping[str, Any], where: str = "--config") -> None
             _check_field(f"{where}.{name}", field, own, TABLE[name].get(field))
         if name == "model":
             _check_network(value, f"{where}.{name}")
+
+
+def check_argument(name: str, value: Any, rule: Rule) -> None:
+    """Check an argument of a function; ValueError names it, its value and what it may be."""
+    if not rule.fits(value):
+        raise ValueError(f"{name} is {_shown(value)}, expected {rule.words}.")
+
+
+def check_settings(settings: Settings) -> None:
+    """Check settings of personalization that a program made itself, field by field.
+
+    Raises ValueError naming the field, its value and what it may be.
+    """
+    table, moves = TABLE["ttp"], settings.ranges
+    rules = {name: table[name] for name in settings._fields if name in table}
+    rules |= {"equivariance": TABLE["loss"]["equivariance"], "image_size": whole(16, 512)}
+    rules |= {"scenario": one_of("online", "offline"), "reset_every": whole(2, 10**8, 0)}
+    for name, rule in rules.items():
+        check_argument(name, getattr(settings, name), rule)
+    named = {"rotation_prob": SHARE, **{n: table[n] for n in ("rotation", "scale", "flip_prob")}}
+    for name, rule in named.items():
+        check_argument(name, getattr(moves, name), rule)
 
 
 def _check_field(place: str, name: str, value: Any, rule: Rule | None) -> None:

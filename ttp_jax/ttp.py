@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ttp_jax import geometry, memory, methods, state, steps, tasks
+from ttp_jax import geometry, memory, methods, ranges, state, steps, tasks
 from ttp_jax.crops import cut as cut
 from ttp_jax.crops import offline_pairs as offline_pairs
 from ttp_jax.crops import online_pairs as online_pairs
@@ -53,7 +53,11 @@ def check_method(method: str, settings: Settings) -> None:
 
 
 def tools(model: PoseNet, settings: Settings) -> Tools:
-    """Bind network, optimizer and settings."""
+    """Bind network, optimizer and settings.
+
+    Raises ValueError for a setting outside its range (`ranges`).
+    """
+    ranges.check_settings(settings)
     return Tools(model, state.adam(settings.learning_rate), settings)
 
 

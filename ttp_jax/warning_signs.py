@@ -52,7 +52,7 @@ class Evidence(NamedTuple):
     repeated: int = 0
 
 
-def signs(evidence: Evidence, limits: Limits = LIMITS) -> list[str]:
+def signs(evidence: Evidence, limits: Limits = LIMITS, remedy: str = REMEDY) -> list[str]:
     """One sentence for each measure outside its range; the remedy last. Empty if all is well."""
     found = []
     if evidence.losses is not None:
@@ -83,4 +83,4 @@ def signs(evidence: Evidence, limits: Limits = LIMITS) -> list[str]:
             f"{evidence.repeated} of {frames} frames repeat the one before. They count once in "
             "what is learned, so little is learned here."
         )
-    return [*found, REMEDY] if found else []
+    return [*found, remedy] if found else []

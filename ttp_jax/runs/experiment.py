@@ -137,11 +137,10 @@ def build(config: Config) -> Experiment:
 
     Raises ValueError for a field that has no such value.
     """
+    ranges.check(config.to_dict())
     skeleton = skeletons.of_config(config)
     net = pose.from_config(config.model, skeleton.size, config.train.precision, config.loss)
     stages = tuple(state.Stage(*stage) for stage in config.train.stages)
-    if any(stage.steps < 1 for stage in stages):
-        raise ValueError("config.train.stages needs at least one stage of at least one step.")
     return Experiment(FrozenConfigDict(config), skeleton, net, stages)
 
 

@@ -106,4 +106,6 @@ def _joined(reports: list[dict], name: str, measure: str) -> dict:
             f"a fold's evaluation.json has no {measure} of {name!r}: delete it, and run again."
         )
     each = [value for part in parts if part is not None for value in part]
-    return {"mean": float(np.nanmean(np.array(each, float))), "per_subject": each}
+    known = np.array(each, float)
+    known = known[~np.isnan(known)]
+    return {"mean": float(known.mean()) if known.size else float("nan"), "per_subject": each}

@@ -1,29 +1,31 @@
 """One subject whose frames come as they are taken: predict each at once, learn in between."""
 
+import contextlib
 import dataclasses
 import itertools
+import json
 import pathlib
 import queue
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
-from typing import BinaryIO
+from collections.abc import Callable, Iterable, Iterator
 
-import cv2
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from data_pipelines import boxes as boxes_lib
 from data_pipelines import clips as clips_lib
-from data_pipelines import locate, windows
-from ttp_jax import driver, geometry, state, ttp
+from data_pipelines import locate, video, windows
+from ttp_jax import driver, geometry, people, state, ttp
 from ttp_jax.checkpoint import fingerprint
 from ttp_jax.files import write_arrays, write_json
-from ttp_jax.memory import Frames
+from ttp_jax.memory import Frames, repeats
 from ttp_jax.runs import base_model, provenance, results
 from ttp_jax.runs.experiment import Experiment
+from ttp_jax.runs.mjpeg import Screen
+from ttp_jax.runs.personalization import person_file
 from ttp_jax.runs.process import say, stopping
 from ttp_jax.runs.starts import subject_key
 from ttp_jax.skeletons import Skeleton
@@ -34,11 +36,32 @@ PATIENCE = 0.5  # seconds until a stop is noticed while no picture comes
 FOLLOW = 0.3  # weight of a new box where boxes follow the keypoints
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LiveOptions:
+    """Where frames come from and what is done beside predicting them.
+
+    Attributes:
+      camera: its number or address; None for the first.
+      stdin: read pictures from standard input instead.
+      person: name of the kept model to begin with.
+      keep: form in which the personalized model is kept (`people.pack`); None keeps none.
+      json: write a line of JSON for each frame to standard output, and all else to standard error.
+      mjpeg: port of this machine where the frames are shown, with their joints; None for nowhere.
+    """
+
+    camera: str | None = None
+    stdin: bool = False
+    person: str | None = None
+    keep: str | None = None
+    json: bool = False
+    mjpeg: int | None = None
+
+
 @dataclasses.dataclass
 class Seen:
     """One frame: when it came and was done (seconds), whether it was learned from, what was found.
 
-    joints [K, 2] in picture pixels, peaks [K].
+    joints [K, 2] in picture pixels, peaks [K]; the picture is let go once it has been shown.
     """
 
     came: float
@@ -46,6 +69,7 @@ class Seen:
     updated: bool
     joints: np.ndarray
     peaks: np.ndarray
+    picture: np.ndarray | None = None
 
 
 class Live:
@@ -68,19 +92,33 @@ class Live:
             trial = self._programs.start(self._base, key, capacity, self._shape)
             jax.block_until_ready(program(self._base, self._features, trial, frames))
         self._subject = self._programs.start(self._base, key, capacity, self._shape)
+        self._last: np.ndarray | None = None  # window of the frame before
+        self.repeated = 0  # frames so far that show the same as the one before
 
     @property
     def updates(self) -> int:
         """Updates made so far."""
         return int(self._subject.adaptation.step)
 
+    @property
+    def delta(self) -> state.Flat:
+        """What adaptation has added to the model so far."""
+        return jax.device_get(self._subject.adaptation.delta)
+
     def see(self, picture: np.ndarray, update: bool) -> tuple[np.ndarray, np.ndarray]:
         """Take the next frame, with an update on it or without; return its joints and peaks.
+
+        One that repeats the frame before is only predicted, see `memory.repeats`.
 
         Raises NotFinite where the updates ran away to NaN.
         """
         step = self._programs.step if update else self._programs.look
         frames = self._frames(picture)
+        now = np.asarray(frames.pictures)
+        if repeats(now, self._last)[0]:
+            self.repeated += 1
+            frames = frames.replace(valid=jnp.array([False]))
+        self._last = now[0]
         self._subject, found = step(self._base, self._features, self._subject, frames)
         joints, peaks = (part[0] for part in jax.device_get(found))
         ttp.check_finite(peaks, self._settings)
@@ -145,109 +183,146 @@ def follow(live: Live, pictures: Iterable[np.ndarray], stop: threading.Event) ->
             raise item
         came, picture = item
         newest = waiting.qsize() <= ended.is_set()  # the end waits behind the last picture
+        before = live.repeated
         joints, peaks = live.see(picture, update=newest)
-        yield Seen(came, time.monotonic(), newest, joints, peaks)
+        updated = newest and live.repeated == before
+        yield Seen(came, time.monotonic(), updated, joints, peaks, picture)
 
 
-def camera_pictures(place: str) -> Iterator[np.ndarray]:
-    """Frames of a camera (its number, or an address that OpenCV can open), uint8 RGB."""
-    capture = cv2.VideoCapture(int(place) if place.isdigit() else place)
-    if not capture.isOpened():
-        raise clips_lib.DataError(
-            f"camera {place!r} can't be opened: is it connected, used by nobody else, and may this "
-            "user read it?"
-        )
-    try:
-        while (taken := capture.read())[0]:
-            yield cv2.cvtColor(taken[1], cv2.COLOR_BGR2RGB)
-    finally:
-        capture.release()
-
-
-def ppm_pictures(stream: BinaryIO) -> Iterator[np.ndarray]:
-    """Pictures in binary PPM (P6, 8 bit), one after the other, uint8 RGB."""
-    for number in itertools.count():
-        head = stream.readline()
-        if not head:
-            return
-        words = head.split()
-        while len(words) < 4 and (line := stream.readline()):
-            words += line.split(b"#")[0].split()
-        try:
-            width, height, most = (int(word) for word in words[1:])
-        except ValueError:
-            width = height = most = 0
-        if words[:1] != [b"P6"] or most != 255 or width * height < 1:
-            raise clips_lib.FrameError(
-                f"picture {number} on standard input is no 8-bit PPM (P6): pipe it through `ffmpeg "
-                "-i INPUT -f image2pipe -c:v ppm -`."
-            )
-        pixels = stream.read(width * height * 3)
-        if len(pixels) < width * height * 3:
-            return  # the sender stopped in the middle of a picture
-        yield np.frombuffer(pixels, np.uint8).reshape(height, width, 3)
-
-
-def run(experiment: Experiment, workdir: pathlib.Path, *, camera: str | None, stdin: bool) -> int:
+def run(experiment: Experiment, workdir: pathlib.Path, options: LiveOptions) -> int:
     """Personalize to a camera or to standard input until it ends; return the exit code.
 
     Args:
       experiment: network and settings.
       workdir: where the model is, and where results go.
-      camera: its number or address; None for the first.
-      stdin: read pictures from standard input instead.
+      options: see `LiveOptions`.
     """
+    lines = sys.stdout
+    with contextlib.ExitStack() as stack:
+        if options.json:  # `say` writes beside it
+            stack.enter_context(contextlib.redirect_stdout(sys.stderr))
+        shown: list[Callable[[int, Seen], None]] = []
+        if options.json:
+            shown.append(lambda number, seen: _write_line(lines, experiment.skeleton, number, seen))
+        if options.mjpeg is not None:
+            screen = stack.enter_context(Screen(options.mjpeg, experiment.skeleton))
+            say(f"the frames with their joints: {screen.address}")
+            shown.append(lambda _, seen: screen.show(seen.picture, seen.joints))
+        return _run(experiment, workdir, options, shown)
+
+
+def _run(
+    experiment: Experiment,
+    workdir: pathlib.Path,
+    options: LiveOptions,
+    shown: list[Callable[[int, Seen], None]],
+) -> int:
     # A finder, and trying box sizes, look at frames all over a video: here nothing has come yet.
     where = "whole" if experiment.data.boxes in locate.FINDERS else experiment.data.boxes
     experiment = experiment.changed({"data.boxes": where, "data.fit": False, "ttp.held_out": 0})
+    if options.keep:
+        people.pack({}, options.keep)  # a wrong form shows before the work
     base, step = base_model.load_base(experiment, workdir)
-    pictures = ppm_pictures(sys.stdin.buffer) if stdin else camera_pictures(camera or "0")
+    known = _known(workdir, options, base)
+    pictures = video.pipe_pictures(sys.stdin.buffer) if options.stdin else None
+    pictures = pictures or video.camera(options.camera or "0")
     first = next(pictures, None)
     if first is None:
-        raise clips_lib.DataError("no picture came.")
+        raise clips_lib.DataError("no picture came: is the sender running?")
     say(f"pictures of {first.shape[1]} x {first.shape[0]}; compiling ...")
-    live = Live(experiment, base, first)
+    live = Live(experiment, state.adapted_base(base, known), first)
     folder = workdir / "results" / time.strftime("live-%Y%m%d-%H%M%S")
     folder.mkdir(parents=True)
     say("ready; Ctrl-C ends")
-    seen, broken = _record(live, itertools.chain([first], pictures), folder, experiment.skeleton)
+    pictures = itertools.chain([first], pictures)
+    seen, broken = _record(live, pictures, folder, experiment.skeleton, shown)
     if broken and not seen:
         raise broken
     if not seen:
         raise clips_lib.DataError("stopped before the first frame was predicted: no results.")
-    delays = [1000 * (frame.done - frame.came) for frame in seen]
-    joints, peaks = (np.array([getattr(f, name) for f in seen]) for name in ("joints", "peaks"))
-    write_arrays(folder / "live.npz", {"joints": joints, "peaks": peaks})
     record = {
         "protocol": "live: updates on the newest frame as fast as they go; "
         f"boxes: {experiment.data.boxes}",
         "scenario": "live",
         "base": fingerprint(base),
         "checkpoint_step": step,
+        "person": options.person if known else None,
         "seed": experiment.seed,
         "made_with": provenance.made_with(),
-        "frames": len(seen),
-        "updates": live.updates,
-        "latency_ms": {"median": float(np.median(delays)), "most": float(np.max(delays))},
-        "outputs": {name: provenance.sha256(folder / name) for name in ("live.csv", "live.npz")},
         "config": experiment.config.to_dict(),
     }
-    write_json(folder / "run.json", record)
-    say(
-        f"wrote {folder}: {len(seen)} frames, {live.updates} updates, predicted "
-        f"{np.median(delays):.0f} ms after they came (median; {np.max(delays):.0f} at most)"
-    )
+    _write(folder, live, seen, record)
     if broken:
         raise broken
+    if options.keep:
+        about = {"base": record["base"], "updates": live.updates, "origin": folder.name}
+        _keep(person_file(workdir, options.person or folder.name), live, known, options.keep, about)
     return 0
 
 
+def _known(workdir: pathlib.Path, options: LiveOptions, base: state.Base) -> state.Flat:
+    """What is known of the person before the first frame: the difference of a kept model.
+
+    Raises FileNotFoundError where there is none of this name, unless it is to be made.
+    """
+    if not options.person:
+        return {}
+    path = person_file(workdir, options.person)
+    if options.keep and not path.exists():
+        say(f"{options.person} has no kept model yet: begins with the model as it is")
+        return {}
+    return people.read(path, fingerprint(base), base.params).delta
+
+
+def _keep(path: pathlib.Path, live: Live, known: state.Flat, form: str, about: dict) -> None:
+    """Keep what is known of the person now; an earlier model of this name is moved aside."""
+    total = {key: known.get(key, 0) + np.asarray(value) for key, value in live.delta.items()}
+    about = {**about, "scenario": "live", "form": form}
+    if aside := people.make_room(path, about):
+        say(f"{path}: the model of before is now in {aside}")
+    people.write(path, {**known, **total}, form, about)
+    say(f"{path}: the personalized model, for --person={path.stem}")
+
+
+def _write(folder: pathlib.Path, live: Live, seen: list[Seen], record: dict) -> None:
+    """Write live.npz and run.json, and say what came of it."""
+    delays = [1000 * (frame.done - frame.came) for frame in seen]
+    joints, peaks = (np.array([getattr(f, name) for f in seen]) for name in ("joints", "peaks"))
+    write_arrays(folder / "live.npz", {"joints": joints, "peaks": peaks})
+    counts = {"frames": len(seen), "updates": live.updates, "repeated": live.repeated}
+    delay = {"median": float(np.median(delays)), "most": float(np.max(delays))}
+    made = {name: provenance.sha256(folder / name) for name in ("live.csv", "live.npz")}
+    write_json(folder / "run.json", {**record, **counts, "latency_ms": delay, "outputs": made})
+    say(
+        f"wrote {folder}: {len(seen)} frames, {live.updates} updates, predicted "
+        f"{delay['median']:.0f} ms after they came (median; {delay['most']:.0f} at most)"
+    )
+    if live.repeated:
+        say(f"{live.repeated} frames repeat the one before and were not learned from")
+
+
+def _write_line(lines, skeleton: Skeleton, number: int, seen: Seen) -> None:
+    """Write a frame as a line of JSON: each joint as x, y in pixels, and its confidence."""
+    found = np.concatenate([seen.joints, seen.peaks[:, None]], -1).astype(float).round(4)
+    line = {
+        "frame": number,
+        "latency_ms": round(1000 * (seen.done - seen.came), 1),
+        "updated": seen.updated,
+        "joints": dict(zip(skeleton.joints, found.tolist(), strict=True)),
+    }
+    print(json.dumps(line), file=lines, flush=True)
+
+
 def _record(
-    live: Live, pictures: Iterable[np.ndarray], folder: pathlib.Path, skeleton: Skeleton
+    live: Live,
+    pictures: Iterable[np.ndarray],
+    folder: pathlib.Path,
+    skeleton: Skeleton,
+    shown: list[Callable[[int, Seen], None]],
 ) -> tuple[list[Seen], Exception | None]:
     """Write live.csv as pictures come; return what was seen, and why it broke off if it did."""
     stop, seen = threading.Event(), []
-    began = shown = time.monotonic()
+    began = told = time.monotonic()
     try:
         with stopping(stop), (folder / "live.csv").open("w", buffering=1) as file:
             columns = "frame", "seconds", "latency_ms", "updated", *results.columns(skeleton)
@@ -256,10 +331,15 @@ def _record(
                 delay = 1000 * (frame.done - frame.came)
                 lead = f"{len(seen)},{frame.came - began:.4f},{delay:.1f},{int(frame.updated)}"
                 file.write(",".join([lead, *results.fields(frame.joints, frame.peaks)]) + "\n")
+                for show in shown:
+                    show(len(seen), frame)
+                frame.picture = None
                 seen.append(frame)
-                if frame.done - shown > 1:
-                    shown = frame.done
+                if frame.done - told > 1:
+                    told = frame.done
                     say(f"frame {len(seen)}, {live.updates} updates, {delay:.0f} ms after it came")
+    except BrokenPipeError:  # whoever reads the lines has enough
+        return seen, None
     except (clips_lib.FrameError, state.NotFinite) as error:
         return seen, error  # raised once what is finished has been written
     return seen, None

@@ -1,16 +1,26 @@
 """Personalize to frames as they come, and predict each at once.
 
     python main.py live --camera=0
-    ffmpeg -i rtsp://CAMERA -f image2pipe -c:v ppm - | python main.py live --stdin
+    ffmpeg -i INPUT -f image2pipe -c:v ppm - | python main.py live --stdin
+    python main.py live --camera=rtsp://CAMERA --person=anna --keep=fp16 --json --mjpeg=8080
 
---stdin takes pictures in PPM form, one after the other. --config.data.boxes=X1,Y1,X2,Y2 says where
+--camera takes a number, a device or an address. --stdin takes pictures one after the other: PPM,
+PGM, PNG, BMP or JPEG (motion JPEG). --config.data.boxes=X1,Y1,X2,Y2 says where
 the person is (default: whole pictures); --config.data.refine=1 makes the box follow the keypoints.
 Every frame is predicted. Updates are made on the newest frame whenever none is waiting: where they
 can't keep up with the camera, frames that wait are predicted without one, and the number of updates
 is printed. A frame waits for one update and the predictions of those before it at most.
+
+--person=NAME begins with the model that was kept under this name. --keep=FORM keeps the model
+afterwards, as WORKDIR/people/NAME.npz (without --person under the name of the results' folder); an
+earlier one of this name is moved aside. --json writes a line of JSON for each frame to standard
+output, and all other words to standard error. --mjpeg=PORT shows the frames with their joints at
+http://127.0.0.1:PORT/, for a browser or `ffplay`.
+
 Ends with the stream, or with Ctrl-C. Writes WORKDIR/results/live-DATE/: live.csv, line by line as
 frames come, live.npz and run.json. `online` on a file does the same, with an update on every frame
-that isn't held out (`config.ttp.held_out`; of a stream none is).
+that isn't held out (`config.ttp.held_out`; of a stream none is). A frame that repeats the one
+before is not learned from.
 """
 
 import dataclasses
@@ -27,10 +37,22 @@ class Options:
     scenario: str | None
     camera: str | None
     stdin: bool
+    person: str | None
+    keep: str | None
+    json: bool
+    mjpeg: int | None
 
 
 def run(experiment: Experiment, workdir: pathlib.Path, options: Options) -> int:
     """Personalize to a camera or to standard input until it ends."""
     if options.scenario == "offline":
         raise ValueError("frames that come one by one can't be seen first: --scenario=online.")
-    return live.run(experiment, workdir, camera=options.camera, stdin=options.stdin)
+    chosen = live.LiveOptions(
+        camera=options.camera,
+        stdin=options.stdin,
+        person=options.person,
+        keep=options.keep,
+        json=options.json,
+        mjpeg=options.mjpeg,
+    )
+    return live.run(experiment, workdir, chosen)

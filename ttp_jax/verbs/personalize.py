@@ -73,7 +73,8 @@ class Options:
 def run(experiment: Experiment, workdir: pathlib.Path, options: Options) -> int:
     """Personalize to the test split, or to what the flags name."""
     if options.camera is not None or options.stdin:
-        return live.run(experiment, workdir, camera=options.camera, stdin=options.stdin)
+        chosen = live.LiveOptions(camera=options.camera, stdin=options.stdin, keep=options.keep)
+        return live.run(experiment, workdir, chosen)
     outputs = OutputOptions(
         options.formats,
         options.smooth,

@@ -9,9 +9,11 @@ The same bytes can be expected on the same machine with the same versions and, o
 subjects run side by side, as many of them at a time; versions that differ are named.
 """
 
+import contextlib
 import json
 import pathlib
 import tempfile
+from collections.abc import Iterator
 
 from ttp_jax.checkpoint import fingerprint
 from ttp_jax.files import inside, read_json
@@ -37,14 +39,15 @@ def run(words: list[str]) -> int:
     say(f"{folder}: {len(record['subjects'])} subjects, {record['protocol']}")
     wrong = stored_files(folder, record) or ["no subject is in it"] * (not record["subjects"])
     workdir, base_file = folder.resolve().parent.parent, config.base
-    then = experiment.build(config)
+    with _naming(path):
+        then = experiment.build(config)
     base, _ = base_model.load_base(then, workdir)
     if record["person"] is None and fingerprint(base) != record["base"]:
         place = model_path(base_file) if base_file else workdir / "checkpoints"
         wrong.append(f"the model in {place} is not the one of the run")
     _compare_versions(record)
     if not wrong:
-        found = done_again(then, workdir, record)
+        found = done_again(then, workdir, record, path)
         if found is None:
             say("stopped: nothing can be said")
             return STOPPED
@@ -77,7 +80,18 @@ def stored_files(folder: pathlib.Path, record: dict) -> list[str]:
     return wrong
 
 
-def done_again(then: Experiment, workdir: pathlib.Path, record: dict) -> list[str] | None:
+@contextlib.contextmanager
+def _naming(path: pathlib.Path) -> Iterator[None]:
+    """Make what is wrong with a record's experiment name the record's file."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def done_again(
+    then: Experiment, workdir: pathlib.Path, record: dict, path: pathlib.Path
+) -> list[str] | None:
     """Run all subjects once more; what came out differently. None where that was stopped."""
     options = RunOptions(scenario=record["scenario"], person=record["person"])
     # Several commands may have added their subjects; one may name a subject of another, too.
@@ -86,8 +100,9 @@ def done_again(then: Experiment, workdir: pathlib.Path, record: dict) -> list[st
         by_source.setdefault(json.dumps(subject["data"]), {})[name] = subject
     wrong = []
     for data, subjects in sorted(by_source.items()):
-        of_then = identity.stored_config({"data": json.loads(data)}, "run.json").data
-        own = then.changed({"eval.pictures": 0}).with_data(of_then)
+        of_then = identity.stored_config({"data": json.loads(data)}, path).data
+        with _naming(path):
+            own = then.changed({"eval.pictures": 0}).with_data(of_then)
         with tempfile.TemporaryDirectory() as place:
             again = pathlib.Path(place) / "again"
             if personalization.run(own, workdir, options, again) == STOPPED:
