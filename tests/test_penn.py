@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 import scipy.io
 
+from configs import penn as penn_config
 from data_pipelines import penn, pictures
 from data_pipelines.clips import DataError, FrameError
 from ttp_jax import geometry
+from ttp_jax.runs import sources
 from ttp_jax.skeletons import PENN13
 
 
@@ -333,3 +335,21 @@ def test_without_a_place_for_the_cache_labels_are_still_read(many, tmp_path):
     with pytest.warns(UserWarning, match="can't be written"):
         labels = penn.read_labels(many)
     assert [label.num_frames for label in labels] == [1, 2, 4]
+
+
+def test_training_videos_are_held_out_for_validation(tmp_path):
+    names = [f"{number:04}" for number in range(1, 11)]
+    for name in names:
+        write_video(tmp_path, name, train=np.int32(-1 if name > "0008" else 1))
+    config = penn_config.get_config()
+    assert 0 < config.data.validation < 0.1  # the paper's training loses few
+    config.data.root, config.data.validation = str(tmp_path), 0.25
+
+    def split(name):
+        return {clip.name for clip in sources.load_clips(config.data, name)}
+
+    assert len(split("val")) == 2 and len(split("train")) == 6
+    assert split("val") | split("train") == set(names[:8]) and split("test") == set(names[8:])
+    assert split("val") == split("val")  # which ones follows from their names
+    config.data.validation = 0.0
+    assert len(split("train")) == 8

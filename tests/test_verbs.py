@@ -34,7 +34,7 @@ from ttp_jax.runs import (
     training,
 )
 from ttp_jax.runs.batch import Runner
-from ttp_jax.state import NotFinite
+from ttp_jax.state import NotFinite, Stage
 from ttp_jax.verbs import evaluate, info, personalize, predict
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -190,21 +190,44 @@ def test_a_stopped_and_resumed_training_equals_an_uninterrupted_one(
 
 
 @pytest.mark.slow
+def test_a_finished_training_is_extended(config, trained, tmp_path):
+    workdir = copy_of(trained, tmp_path)
+    config.train.stages = (*config.train.stages, (2, 5e-4, 1e-3, "constant"))
+    with pytest.raises(ValueError, match="training of other settings .*--extend goes on"):
+        train(config, workdir)
+    state = training.train(experiment.build(config), workdir, extend=True)
+    assert int(state.step) == 10
+    history = json.loads((workdir / "history.json").read_text())
+    rates = {record["step"]: record["learning_rate"] for record in history if "loss" in record}
+    assert list(rates) == [2, 4, 6, 8, 10] and rates[10] == pytest.approx(5e-4)
+    assert all(record["pictures_per_second"] > 0 for record in history if "loss" in record)
+    assert [r["step"] for r in history if "val_score" in r] == [4, 8, 10]
+    assert (workdir / "figure5.png").exists()
+    config.train.stages = ((4, 2e-3, 0.0, "cosine"), *config.train.stages[1:])
+    with pytest.raises(ValueError, match="--extend: .* differ from the old ones on update 1,"):
+        training.train(experiment.build(config), workdir, extend=True)
+
+
+@pytest.mark.slow
 def test_nan_stops_the_run_names_the_step_and_keeps_the_checkpoint(config, tmp_path):
-    config.train.stages = ((4, 1e-3, 0.0, "constant"), (4, float("nan"), 0.0, "constant"))
+    made, good = experiment.build(config), Stage(4, 1e-3, 0.0, "constant")
+
+    def run_away(steps):
+        stages = good, Stage(steps, float("nan"), 0.0, "constant")  # which no config may have
+        return training.train(dataclasses.replace(made, stages=stages), tmp_path)
+
     with pytest.raises(NotFinite, match="step 6 is nan"):  # step 5 writes NaN, step 6 sees it
-        train(config, tmp_path)
+        run_away(4)
     assert Checkpoints(tmp_path / "checkpoints").latest_step() == 4
     # The last update of all: no later loss would tell of it.
-    config.train.stages = ((4, 1e-3, 0.0, "constant"), (1, float("nan"), 0.0, "constant"))
-    (tmp_path / "config.json").unlink()
     with pytest.raises(NotFinite, match="weights after step 5"):
-        train(config, tmp_path)
+        run_away(1)
     assert Checkpoints(tmp_path / "checkpoints").latest_step() == 4
 
 
 def test_personalization_that_runs_away_is_no_result(config, trained, tmp_path, capsys):
-    workdir, config.ttp.learning_rate = copy_of(trained, tmp_path), 1e30
+    workdir, config.ttp.learning_rate = copy_of(trained, tmp_path), 1.0
+    config.ttp.iterations = 60
     assert personalized(config, workdir) == 1
     said = capsys.readouterr().out
     assert "FAILED test-00000: personalization ran away to NaN" in said and "test-00001" in said

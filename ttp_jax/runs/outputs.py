@@ -16,7 +16,7 @@ import numpy as np
 
 from data_pipelines import clips as clips_lib
 from data_pipelines.labels import Labels
-from ttp_jax import exports, presence, smooth
+from ttp_jax import exports, presence, ranges, smooth
 from ttp_jax.files import read_json, write_arrays, write_json
 from ttp_jax.runs import personal_report, user_labels
 from ttp_jax.runs.experiment import Experiment
@@ -64,6 +64,7 @@ class Outputs:
           folder: of the results.
           options: what is wanted.
         """
+        ranges.check_argument("--pcutoff", options.pcutoff, ranges.SHARE)
         self._experiment, self._scenario, self._folder = experiment, scenario, folder
         self._skeleton = experiment.skeleton
         self._formats = [name for name in (options.formats or "dlc-csv").split(",") if name]

@@ -25,6 +25,7 @@ at the end, and the exit code is 1; the others are carried out.
 import dataclasses
 import pathlib
 
+from ttp_jax import ranges
 from ttp_jax.paper import reproduction
 from ttp_jax.runs.experiment import Experiment
 
@@ -40,4 +41,5 @@ class Options:
 
 def run(experiment: Experiment, workdir: pathlib.Path, options: Options) -> int:
     """Carry out the runs that have no record yet, then write the report."""
+    ranges.check_argument("--minutes", options.minutes, ranges.number(0, 1_000_000))
     return reproduction.run(experiment, workdir, options.what, options.records, options.minutes)
