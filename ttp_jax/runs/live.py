@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import itertools
 import json
+import os
 import pathlib
 import queue
 import sys
@@ -310,7 +311,12 @@ def _write_line(lines, skeleton: Skeleton, number: int, seen: Seen) -> None:
         "updated": seen.updated,
         "joints": dict(zip(skeleton.joints, found.tolist(), strict=True)),
     }
-    print(json.dumps(line), file=lines, flush=True)
+    try:
+        print(json.dumps(line), file=lines, flush=True)
+    except BrokenPipeError:
+        # What is still to be written would raise again when Python ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), lines.fileno())
+        raise
 
 
 def _record(
