@@ -60,6 +60,7 @@ def test_the_first_cell_installs_and_names_the_repository_once(path):
     assert "REPOSITORY" not in later and not re.search(r"pip install|^[!%]", later, re.M)
 
 
+@pytest.mark.slow
 def test_quickstart(tmp_path, monkeypatch):
     notebook = run("quickstart", tmp_path, monkeypatch)
     told = printed(notebook)
