@@ -97,7 +97,8 @@ def test_a_missing_video_is_said(typed, verb):
         ("personalize --camera=0 --labels=l.csv", "--labels is of no use here"),
         ("personalize v.mp4 --nodeliver --formats=coco", "without --nodeliver"),
         ("personalize v.mp4 --camera=0", "one of them at a time"),
-        ("personalize --camera=0 --keep=fp16", "--keep is for videos and data sets"),
+        ("personalize --camera=0 --overwrite", "--overwrite is for videos and data sets"),
+        ("personalize --camera=0 --person=left", "go on with a kept model: live --person=NAME"),
         (f"personalize --config={launch.OWN.parent}/tiny.py --frames=5-9", "for own videos"),
     ],
 )
@@ -110,9 +111,10 @@ def test_flags_that_would_do_nothing_are_refused(typed, words, expected):
     ("words", "expected"),
     [
         ("predict v.mp4 --scenario=offline", "--scenario is for personalize and live, not for pr"),
-        ("predict v.mp4 --keep=fp16", "--keep is for personalize, not for predict"),
+        ("predict v.mp4 --keep=fp16", "--keep is for personalize and live, not for predict"),
         ("predict --camera=0", "--camera is for personalize and live"),
-        ("live --keep=fp16", "--keep is for personalize, not for live"),
+        ("personalize v.mp4 --json", "--json is for live, not for personalize"),
+        ("live --overwrite", "--overwrite is for personalize and predict, not for live"),
         (
             f"evaluate --config={launch.OWN.parent}/tiny.py --model=m.npz",
             "--model is for personalize",
@@ -128,7 +130,7 @@ def test_flags_of_other_verbs_are_refused(typed, words, expected):
 
 def test_a_camera_needs_no_config(typed, monkeypatch):
     seen = []
-    monkeypatch.setattr(live, "camera_pictures", lambda place: seen.append(place) or iter(()))
+    monkeypatch.setattr(live.video, "camera", lambda place: seen.append(place) or iter(()))
     code, said = typed("ttp", "live", "--device=cpu")
     assert code == 1 and "no picture came" in said and seen == ["0"]
 

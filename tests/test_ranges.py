@@ -8,7 +8,8 @@ import pytest
 
 from configs import common, tiny
 from ttp_jax import augment, ranges, ttp
-from ttp_jax.runs import experiment
+from ttp_jax.runs import experiment, outputs
+from ttp_jax.verbs import reproduce
 
 ROOT = pathlib.Path(__file__).parents[1]
 CONFIGS = [p.stem for p in sorted((ROOT / "configs").glob("*.py")) if p.stem != "__init__"]
@@ -133,6 +134,17 @@ def test_settings_made_in_python_pass_the_same_table(changes, words):
     with pytest.raises(ValueError, match=words):
         ttp.tools(net, ttp.Settings(**changes))
     ttp.tools(net, ttp.Settings())
+
+
+def test_numbers_of_flags_have_ranges_too(tmp_path):
+    made = experiment.build(tiny.get_config())
+    for value in (math.nan, -0.1, 1.1):
+        with pytest.raises(ValueError, match="--pcutoff is .*, expected a number 0 to 1"):
+            options = outputs.OutputOptions(pcutoff=value)
+            outputs.Outputs(made, "online", tmp_path, options)
+    for value in (math.nan, -1.0, math.inf):
+        with pytest.raises(ValueError, match="--minutes is .*, expected a number 0 to"):
+            reproduce.run(made, tmp_path, reproduce.Options(what="all", cells=None, minutes=value))
 
 
 def test_an_experiment_built_in_python_passes_it_too():
