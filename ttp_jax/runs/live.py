@@ -337,10 +337,10 @@ def _record(
                 delay = 1000 * (frame.done - frame.came)
                 lead = f"{len(seen)},{frame.came - began:.4f},{delay:.1f},{int(frame.updated)}"
                 file.write(",".join([lead, *results.fields(frame.joints, frame.peaks)]) + "\n")
-                for show in shown:
-                    show(len(seen), frame)
-                frame.picture = None
                 seen.append(frame)
+                for show in shown:
+                    show(len(seen) - 1, frame)
+                frame.picture = None
                 if frame.done - told > 1:
                     told = frame.done
                     say(f"frame {len(seen)}, {live.updates} updates, {delay:.0f} ms after it came")
