@@ -14,7 +14,7 @@ from ttp_jax.models import encoders
 from ttp_jax.models.encoders.resnet import STAGES
 from ttp_jax.models.pose import METHODS
 from ttp_jax.models.vgg import MAX_LEVELS
-from ttp_jax.settings import Settings
+from ttp_jax.settings import OF_THE_LOSS, Settings
 from ttp_jax.state import DECAYS, RULES
 
 
@@ -286,7 +286,8 @@ def check_settings(settings: Settings) -> None:
     """
     table, moves = TABLE["ttp"], settings.ranges
     rules = {name: table[name] for name in settings._fields if name in table}
-    rules |= {"equivariance": TABLE["loss"]["equivariance"], "image_size": whole(16, 512)}
+    rules |= {name: TABLE["loss"][name] for name in OF_THE_LOSS}
+    rules["image_size"] = TABLE["model"]["image_size"]
     rules |= {"scenario": one_of("online", "offline"), "reset_every": whole(2, 10**8, 0)}
     for name, rule in rules.items():
         check_argument(name, getattr(settings, name), rule)
