@@ -183,7 +183,12 @@ def _pictures(name: str, path: Path, files: Sequence[Path]) -> tuple[Clip, Seque
         except FrameError as error:
             raise FrameError(f"frame {index}: {error}") from error
 
-    return _clip(name, np.array(sizes), read, source=str(path), frame_names=tuple(names)), files
+    lasts = np.array([page.lasts for page in known])
+    more = {"source": str(path), "frame_names": tuple(names)}
+    if len(files) == 1 and len(known) > 1 and (lasts > 0).all():  # an animation
+        times = np.concatenate([[0.0], np.cumsum(lasts[:-1])])
+        more |= {"times": times, "frames_per_second": (len(times) - 1) / times[-1]}
+    return _clip(name, np.array(sizes), read, **more), files
 
 
 def _clip(name: str, sizes: np.ndarray, read: Callable[[int], np.ndarray], **more) -> Clip:

@@ -39,11 +39,13 @@ class Page(NamedTuple):
       number: counts from 0.
       size: height and width of the upright picture.
       bits: of a colour that are really used, where they are stored in 16; 8 otherwise.
+      lasts: seconds that it is shown, of an animation (GIF, WebP, PNG); 0 of other pictures.
     """
 
     number: int
     size: tuple[int, int]
     bits: int
+    lasts: float = 0.0
 
 
 def look(path: str | os.PathLike) -> list[Page]:
@@ -64,7 +66,7 @@ def look(path: str | os.PathLike) -> list[Page]:
                     continue
                 deep = _stored_bits(picture, path) > 8
                 bits = _used_bits(_deep(picture, path), picture) if deep else 8
-                found.append(Page(number, _upright_size(picture), bits))
+                found.append(Page(number, _upright_size(picture), bits, _lasts(picture)))
             return found
     except Exception as error:  # what Pillow raises depends on where the damage is
         raise _unreadable(path, error) from error
@@ -135,6 +137,14 @@ def _knows_heif() -> bool:
 def _count(picture: Image.Image) -> int:
     """Number of pages; those beside the first in a phone's JPEG file are no pictures to look at."""
     return 1 if picture.format in ("JPEG", "MPO") else getattr(picture, "n_frames", 1)
+
+
+def _lasts(picture: Image.Image) -> float:
+    if not getattr(picture, "is_animated", False):
+        return 0.0
+    if picture.format == "WEBP":
+        picture.load()  # only then it knows
+    return float(picture.info.get("duration") or 0.0) / 1000
 
 
 def _is_copy(picture: Any) -> bool:

@@ -330,3 +330,16 @@ def test_mutated_pictures_end_in_pixels_or_in_an_error_of_ours(tmp_path, name):
                     read(path)
                 except FrameError as error:
                     assert name in str(error)
+
+
+@pytest.mark.parametrize("name", ["moving.gif", "moving.webp", "moving.png"])
+def test_an_animation_has_the_times_of_its_frames(tmp_path, name):
+    lasts = [40, 60, 40, 200, 40]
+    first, *rest = (Image.new("RGB", (16, 12), (40 * i, 90, 200)) for i in range(5))
+    first.save(tmp_path / name, save_all=True, append_images=rest, duration=lasts)
+    (clip,) = media.clips(tmp_path / name)
+    np.testing.assert_allclose(clip.times, [0.0, 0.04, 0.10, 0.14, 0.34])
+    assert clip.frames_per_second == pytest.approx(4 / 0.34)
+    first.save(tmp_path / name, save_all=True, append_images=rest, duration=0)
+    (clip,) = media.clips(tmp_path / name)
+    assert clip.times is None or name.endswith("gif")  # whose reader knows no 0
