@@ -62,7 +62,7 @@ def signs(evidence: Evidence, limits: Limits = LIMITS, remedy: str = REMEDY) -> 
                 f"The reconstruction of held-out frames got worse: loss {before:.3g} before, "
                 f"{after:.3g} after."
             )
-    before, after = (float(np.nanmean(each)) for each in evidence.confidence)
+    before, after = (_mean(each) for each in evidence.confidence)
     low, high = limits.confidence
     if before > 0 and not low * before <= after <= high * before:
         found.append(
@@ -71,7 +71,7 @@ def signs(evidence: Evidence, limits: Limits = LIMITS, remedy: str = REMEDY) -> 
         )
     sides = (evidence.boxes[:, 2:] - evidence.boxes[:, :2]).max(1)
     moved = np.linalg.norm(evidence.after - evidence.before, axis=-1) / sides[:, None]
-    change = float(np.nanmean(moved)) if np.isfinite(moved).any() else 0.0
+    change = _mean(moved)
     if change > limits.moved:
         found.append(
             f"The joints moved by {change:.0%} of the box on average; up to {limits.moved:.0%} is "
@@ -84,3 +84,9 @@ def signs(evidence: Evidence, limits: Limits = LIMITS, remedy: str = REMEDY) -> 
             "what is learned, so little is learned here."
         )
     return [*found, remedy] if found else []
+
+
+def _mean(values: np.ndarray) -> float:
+    """Mean of what is known; NaN where nothing is."""
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if known.size else float("nan")

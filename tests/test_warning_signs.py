@@ -1,0 +1,98 @@
+"""Signs of harm: what counts as one, and that nobody can overlook them."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+import small_run
+
+from ttp_jax import warning_signs
+from ttp_jax.runs import experiment, personalization
+from ttp_jax.runs.outputs import OutputOptions
+from ttp_jax.warning_signs import REMEDY, Evidence
+
+FRAMES, JOINTS = 12, 13
+BOXES = np.tile(np.float32([10, 10, 60, 110]), (FRAMES, 1))  # 100 pixels, the longer side
+
+
+def evidence(moved=0.0, confidence=1.0, loss=0.8, repeated=0):
+    """A healthy run but for what is given; moved in pixels."""
+    before = np.random.default_rng(0).uniform(10, 60, (FRAMES, JOINTS, 2))
+    peaks = np.full((FRAMES, JOINTS), 0.4)
+    after = before + np.array([moved, 0.0])
+    return Evidence(before, after, (peaks, confidence * peaks), BOXES, (1.0, loss), repeated)
+
+
+def test_a_healthy_run_has_no_sign():
+    assert warning_signs.signs(evidence()) == []
+    edge = evidence(moved=19.0, confidence=1.9, loss=1.09, repeated=6)
+    assert warning_signs.signs(edge) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"loss": 1.2}, "held-out frames got worse: loss 1 before, 1.2 after"),
+        ({"loss": float("nan")}, "held-out frames got worse"),
+        ({"confidence": 80.0}, "Mean confidence went from 0.4 to 32"),
+        ({"confidence": 0.3}, "Mean confidence went from 0.4 to 0.12"),
+        ({"moved": 25.0}, "The joints moved by 25% of the box on average"),
+        ({"repeated": 7}, "7 of 12 frames repeat the one before"),
+    ],
+)
+def test_each_measure_outside_its_range_is_a_sentence_and_the_remedy_comes_last(changes, words):
+    first, last = warning_signs.signs(evidence(**changes))
+    assert words in first and last == REMEDY
+
+
+def test_frames_that_could_not_be_read_and_models_without_held_out_frames_are_no_sign():
+    found = evidence()
+    found.before[3], found.after[5] = np.nan, np.nan
+    assert warning_signs.signs(found._replace(losses=None)) == []
+    nothing = np.full_like(found.before, np.nan)
+    unread = found._replace(before=nothing, after=nothing, confidence=2 * (nothing[..., 0],))
+    assert warning_signs.signs(unread) == []
+
+
+@pytest.fixture(scope="module")
+def walking(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("signs")
+    small_run.prepare(folder, lengths=(12,))
+    return folder
+
+
+def outcome(folder, pictures, capsys, **ttp):
+    """Run on a folder of pictures; what is printed, recorded, and in the report."""
+    config = small_run.get_config()
+    config.data.root = str(pictures)
+    config.ttp.update(ttp)
+    results = folder / f"of_{pictures.name}"
+    options = personalization.RunOptions(scenario="offline", outputs=OutputOptions())
+    made = experiment.build(config)
+    assert personalization.run(made, folder / "work", options, results) == 0
+    record = json.loads((results / "run.json").read_text())["subjects"][pictures.name]
+    page = (results / f"{pictures.name}_report.html").read_text()
+    return capsys.readouterr().out, record.get("warnings", []), page
+
+
+def test_ruin_is_named_on_the_console_in_the_record_and_on_top_of_the_report(walking, capsys):
+    people = walking / "people/person0"
+    said, signs, page = outcome(walking, people, capsys, learning_rate=0.3, iterations=3)
+    assert len(signs) >= 2 and signs[-1] == REMEDY
+    for sign in signs:
+        assert f"WARNING person0: {sign}" in said
+        place = page.index(sign[:40])
+        assert place < page.index('class="viewer"')  # before anything that looks well
+
+
+def test_a_frozen_video_is_named_and_learned_from_once(walking, capsys):
+    frozen = walking / "frozen"
+    frozen.mkdir()
+    picture = cv2.imread(str(walking / "people/person0/0000.png"))
+    for t in range(9):
+        cv2.imwrite(str(frozen / f"{t}.png"), picture)
+    said, signs, page = outcome(walking, frozen, capsys)
+    words = "8 of 9 frames repeat the one before. They count once"
+    assert signs[0].startswith(words) and f"WARNING frozen: {signs[0]}" in said
+    assert words in page
