@@ -16,8 +16,8 @@ from PIL import ExifTags, Image, ImageOps
 from data_pipelines.clips import FrameError
 
 HEIF = (".heic", ".heif")
-SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".avif")
-SUFFIXES += HEIF
+SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".bmp", ".webp", ".tif")
+SUFFIXES += (".tiff", ".gif", ".avif", ".ppm", ".pgm", *HEIF)
 DEPTHS = (8, 10, 12, 14, 16)  # bits of a colour that cameras write in 16
 SMALLER = 1  # bit of TIFF's NewSubfileType: a page that shows another one smaller
 # What EXIF's orientations say to do.

@@ -30,7 +30,7 @@ THREADS = min(4, os.cpu_count() or 1)  # of one decoder; each holds frames of it
 ONE_PACKET = ("h264", "hevc", "vvc", "vp9", "av1")
 ODDEST_PIXEL = 8  # longer to shorter side; a header that claims more is damaged
 SQUARE = 0.01  # pixels so close to square are left alone: encoders round
-COMMON_RATES = (24, 25, 30, 48, 50, 60, 90, 100, 120, 144, 200, 240)
+COMMON_RATES = (10, 12, 12.5, 15, 20, 24, 25, 30, 48, 50, 60, 90, 100, 120, 144, 200, 240)
 CUT_SECONDS, CUT_SHARE = 0.25, 0.01  # missing of what the header announces: less says nothing
 
 

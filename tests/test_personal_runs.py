@@ -1,7 +1,11 @@
 """What is wrong with one subject of a run leaves the others alone; what receipts say of us."""
 
+import contextlib
+import json
+import pathlib
 import subprocess
 
+import cv2
 import jax
 import numpy as np
 import pytest
@@ -9,7 +13,7 @@ import small_run
 
 import ttp_jax
 from ttp_jax import state
-from ttp_jax.runs import base_model, experiment, provenance, sources
+from ttp_jax.runs import base_model, experiment, personalization, provenance, sources
 from ttp_jax.runs.batch import Runner, TooLarge
 from ttp_jax.runs.results import Result
 
@@ -82,3 +86,32 @@ def test_the_commit_of_another_project_around_us_is_not_ours(tmp_path):
 
 def test_a_receipt_names_the_program_s_version():
     assert provenance.made_with()["ttp_jax"] == ttp_jax.__version__
+
+
+def test_pictures_that_can_t_be_read_fail_the_run_by_name(tmp_path, people, capsys):
+    made, *_ = people
+    folder = tmp_path / "people/anna"
+    folder.mkdir(parents=True)
+    for t in range(6):
+        picture = cv2.resize(
+            np.random.default_rng(t).integers(0, 256, (6, 6, 3), np.uint8), (60, 50)
+        )
+        cv2.imwrite(str(folder / f"{t}.png"), picture)
+    (folder / "2.png").write_bytes(b"")
+    (folder / "4.png").write_bytes((folder / "4.png").read_bytes()[:200])
+    own = made.changed({"data.root": str(folder)})
+    work = pathlib.Path(made.data.root).parent / "work"
+    results = tmp_path / "results"
+
+    def run(**options):
+        with pytest.warns(UserWarning) if options.pop("new", False) else contextlib.nullcontext():
+            chosen = personalization.RunOptions(scenario="none", **options)
+            return personalization.run(own, work, chosen, results)
+
+    words = "2 of its 6 pictures can't be read (2.png, 4.png); all others are done."
+    assert run(new=True) == 1
+    assert f"FAILED anna: {words}" in capsys.readouterr().out
+    record = json.loads((results / "run.json").read_text())
+    assert record["failed"] == {"anna": words} and list(record["subjects"]) == ["anna"]
+    assert run() == 1  # nothing is new, and they are missing still
+    assert run(allow_missing=True) == 0

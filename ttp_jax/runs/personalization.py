@@ -6,12 +6,13 @@ import json
 import pathlib
 
 import jax
+import numpy as np
 from jax.experimental import multihost_utils
 
 from data_pipelines import clips as clips_lib
 from ttp_jax import parallel, people, state, visualize, warning_signs
 from ttp_jax.checkpoint import Unfinished, fingerprint
-from ttp_jax.files import DAMAGED, inside, move_aside
+from ttp_jax.files import DAMAGED, inside, move_aside, read_arrays
 from ttp_jax.runs import (
     base_model,
     boxes,
@@ -31,6 +32,7 @@ from ttp_jax.runs.process import STOPPED, Stopped, progress_bar, say, stopping
 from ttp_jax.runs.results import Result
 from ttp_jax.runs.strategy import DEFAULT, Strategy
 
+NAMED = 5  # pictures that one message names
 HELD_OUT = "held-out reconstruction"  # of `diagnostics.before_and_after`
 
 
@@ -115,6 +117,7 @@ def _run(experiment: Experiment, workdir: pathlib.Path, work: "_Work", options: 
     for reason in left_out.values():
         say(f"left out: {reason}")
     work.failed |= left_out
+    work.unusable |= left_out.keys()
     try:
         for clip in done:
             work.unfinished.forget(clip.name)  # a kill may have left it
@@ -134,7 +137,7 @@ def _run(experiment: Experiment, workdir: pathlib.Path, work: "_Work", options: 
     for name, error in work.failed.items():
         say(f"FAILED {name}: {error}")
     parallel.wait_for_hosts()
-    missing = work.failed.keys() - (left_out.keys() if options.allow_missing else set())
+    missing = work.failed.keys() - (work.unusable if options.allow_missing else set())
     return 1 if missing else 0
 
 
@@ -150,6 +153,7 @@ class _Work:
       finished: number of the subjects done in this run.
       seconds: of each of them; of each recording where a subject has several.
       failed: subjects that failed in this run, and why.
+      unusable: of those the ones that failed for their files only, see `allow_missing`.
     """
 
     def __init__(
@@ -185,6 +189,7 @@ class _Work:
             self._outputs = Outputs(experiment, name, self.folder, options.outputs)
         self.finished, self.seconds = 0, dict[str, float]()
         self.failed: dict[str, str] = {}
+        self.unusable: set[str] = set()
         self.warnings: dict[str, list[str]] = {}
         self._moved: dict[str, str] = {}
 
@@ -322,8 +327,28 @@ class _Work:
             # The keypoints are on disk: the same command tries again what is made of them.
             self.failed[clip.name] = f"its keypoints are written, but not all of the rest: {error}"
 
+    def _note_unread(self, clips) -> None:
+        """Count pictures of own folders that could not be read as failed; their rows are NaN."""
+        data = self._experiment.data
+        if data.source != "media" or data.boxes == "people":  # who may be away in a frame
+            return
+        for clip in clips:
+            path = self.folder / f"{clip.name}.npz"
+            if clip.frame_names is None or clip.name in self.failed or not path.exists():
+                continue
+            missing = np.isnan(read_arrays(path, results.RESULTS)["joints"]).all((1, 2))
+            names = [name for name, gone in zip(clip.frame_names, missing, strict=True) if gone]
+            if names:
+                shown = ", ".join(names[:NAMED]) + ", ..." * (len(names) > NAMED)
+                self.failed[clip.name] = (
+                    f"{len(names)} of its {clip.num_frames} pictures can't be read ({shown}); all "
+                    "others are done."
+                )
+                self.unusable.add(clip.name)
+
     def write_record(self, clips) -> None:
         """Write run.json, see `run_record.write`."""
+        self._note_unread(recordings.parts(clips))
         together = {k: v for clip in clips for k, v in recordings.record(clip).items()}
         config = self._experiment.config
         run = {
