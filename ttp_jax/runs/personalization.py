@@ -6,13 +6,12 @@ import json
 import pathlib
 
 import jax
-import numpy as np
 from jax.experimental import multihost_utils
 
 from data_pipelines import clips as clips_lib
 from ttp_jax import parallel, people, state, visualize, warning_signs
 from ttp_jax.checkpoint import Unfinished, fingerprint
-from ttp_jax.files import DAMAGED, inside, move_aside, read_arrays
+from ttp_jax.files import DAMAGED, inside, move_aside
 from ttp_jax.runs import (
     base_model,
     boxes,
@@ -32,7 +31,6 @@ from ttp_jax.runs.process import STOPPED, Stopped, progress_bar, say, stopping
 from ttp_jax.runs.results import Result
 from ttp_jax.runs.strategy import DEFAULT, Strategy
 
-NAMED = 5  # pictures that one message names
 HELD_OUT = "held-out reconstruction"  # of `diagnostics.before_and_after`
 
 
@@ -130,6 +128,7 @@ def _run(experiment: Experiment, workdir: pathlib.Path, work: "_Work", options: 
         say(f"stopped after {work.finished} of {len(todo)} subjects: {again} goes on")
         work.write_record(clips)
         return STOPPED
+    _note_unread(work, experiment, recordings.parts(mine))
     work.write_record(clips)
     say(f"{work.folder}: {len(done) + work.finished} subjects ({work.word}), run.json says how")
     if options.keep and work.finished:
@@ -139,6 +138,16 @@ def _run(experiment: Experiment, workdir: pathlib.Path, work: "_Work", options: 
     parallel.wait_for_hosts()
     missing = work.failed.keys() - (work.unusable if options.allow_missing else set())
     return 1 if missing else 0
+
+
+def _note_unread(work: "_Work", experiment: Experiment, clips) -> None:
+    """Count subjects as failed whose folders hold pictures that could not be read."""
+    if experiment.data.source != "media" or experiment.data.boxes == "people":
+        return  # of a frame without a person there is no pose either
+    for clip in clips:
+        if clip.name not in work.failed and (told := results.unread_pictures(work.folder, clip)):
+            work.failed[clip.name] = told
+            work.unusable.add(clip.name)
 
 
 class _Work:
@@ -327,28 +336,8 @@ class _Work:
             # The keypoints are on disk: the same command tries again what is made of them.
             self.failed[clip.name] = f"its keypoints are written, but not all of the rest: {error}"
 
-    def _note_unread(self, clips) -> None:
-        """Count pictures of own folders that could not be read as failed; their rows are NaN."""
-        data = self._experiment.data
-        if data.source != "media" or data.boxes == "people":  # who may be away in a frame
-            return
-        for clip in clips:
-            path = self.folder / f"{clip.name}.npz"
-            if clip.frame_names is None or clip.name in self.failed or not path.exists():
-                continue
-            missing = np.isnan(read_arrays(path, results.RESULTS)["joints"]).all((1, 2))
-            names = [name for name, gone in zip(clip.frame_names, missing, strict=True) if gone]
-            if names:
-                shown = ", ".join(names[:NAMED]) + ", ..." * (len(names) > NAMED)
-                self.failed[clip.name] = (
-                    f"{len(names)} of its {clip.num_frames} pictures can't be read ({shown}); all "
-                    "others are done."
-                )
-                self.unusable.add(clip.name)
-
     def write_record(self, clips) -> None:
         """Write run.json, see `run_record.write`."""
-        self._note_unread(recordings.parts(clips))
         together = {k: v for clip in clips for k, v in recordings.record(clip).items()}
         config = self._experiment.config
         run = {

@@ -13,6 +13,7 @@ from ttp_jax import state
 from ttp_jax.files import DAMAGED, read_arrays, unused, write_arrays, write_atomically
 from ttp_jax.skeletons import Skeleton
 
+NAMED = 5  # pictures that one message names
 # The arrays of NAME.npz, a pattern of `files.read_arrays`.
 RESULTS = {
     "joints": ("f", 3), "peaks": ("f", 2), "frames": ("iu", 1), "inputs": ("U", 0),
@@ -106,6 +107,20 @@ def is_of(path: pathlib.Path, clip) -> bool:
 def _are_of(stored: dict[str, np.ndarray], clip) -> bool:
     same = str(stored["origin"]) == clip.origin and len(stored["joints"]) == clip.num_frames
     return same and np.array_equal(stored["frames"], clip.frame_numbers)
+
+
+def unread_pictures(folder: pathlib.Path, clip) -> str:
+    """Say which pictures of a folder could not be read, by their rows of NaN; "" if all could."""
+    path = folder / f"{clip.name}.npz"
+    if clip.frame_names is None or not path.exists():
+        return ""
+    missing = np.isnan(read_arrays(path, RESULTS)["joints"]).all((1, 2))
+    names = [name for name, gone in zip(clip.frame_names, missing, strict=True) if gone]
+    if not names:
+        return ""
+    shown = ", ".join(names[:NAMED]) + ", ..." * (len(names) > NAMED)
+    count = f"{len(names)} of its {clip.num_frames} pictures"
+    return f"{count} can't be read ({shown}); all others are done."
 
 
 def read_results(folder: pathlib.Path, clips) -> list[np.ndarray] | None:
