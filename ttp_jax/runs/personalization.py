@@ -115,7 +115,6 @@ def _run(experiment: Experiment, workdir: pathlib.Path, work: "_Work", options: 
     for reason in left_out.values():
         say(f"left out: {reason}")
     work.failed |= left_out
-    work.unusable |= left_out.keys()
     try:
         for clip in done:
             work.unfinished.forget(clip.name)  # a kill may have left it
@@ -128,7 +127,7 @@ def _run(experiment: Experiment, workdir: pathlib.Path, work: "_Work", options: 
         say(f"stopped after {work.finished} of {len(todo)} subjects: {again} goes on")
         work.write_record(clips)
         return STOPPED
-    _note_unread(work, experiment, recordings.parts(mine))
+    unread = _note_unread(work, experiment, recordings.parts(mine))
     work.write_record(clips)
     say(f"{work.folder}: {len(done) + work.finished} subjects ({work.word}), run.json says how")
     if options.keep and work.finished:
@@ -136,18 +135,19 @@ def _run(experiment: Experiment, workdir: pathlib.Path, work: "_Work", options: 
     for name, error in work.failed.items():
         say(f"FAILED {name}: {error}")
     parallel.wait_for_hosts()
-    missing = work.failed.keys() - (work.unusable if options.allow_missing else set())
+    missing = work.failed.keys() - ({*left_out, *unread} if options.allow_missing else set())
     return 1 if missing else 0
 
 
-def _note_unread(work: "_Work", experiment: Experiment, clips) -> None:
-    """Count subjects as failed whose folders hold pictures that could not be read."""
+def _note_unread(work: "_Work", experiment: Experiment, clips) -> dict[str, str]:
+    """Count subjects as failed whose folders hold pictures that could not be read; return them."""
     if experiment.data.source != "media" or experiment.data.boxes == "people":
-        return  # of a frame without a person there is no pose either
-    for clip in clips:
-        if clip.name not in work.failed and (told := results.unread_pictures(work.folder, clip)):
-            work.failed[clip.name] = told
-            work.unusable.add(clip.name)
+        return {}  # of a frame without a person there is no pose either
+    asked = [clip for clip in clips if clip.name not in work.failed]
+    found = {clip.name: results.unread_pictures(work.folder, clip) for clip in asked}
+    found = {name: told for name, told in found.items() if told}
+    work.failed |= found
+    return found
 
 
 class _Work:
@@ -162,7 +162,6 @@ class _Work:
       finished: number of the subjects done in this run.
       seconds: of each of them; of each recording where a subject has several.
       failed: subjects that failed in this run, and why.
-      unusable: of those the ones that failed for their files only, see `allow_missing`.
     """
 
     def __init__(
@@ -198,7 +197,6 @@ class _Work:
             self._outputs = Outputs(experiment, name, self.folder, options.outputs)
         self.finished, self.seconds = 0, dict[str, float]()
         self.failed: dict[str, str] = {}
-        self.unusable: set[str] = set()
         self.warnings: dict[str, list[str]] = {}
         self._moved: dict[str, str] = {}
 
