@@ -207,9 +207,22 @@ def _check_file(path: Path) -> None:
 def decode(container, stream) -> Iterator[av.VideoFrame]:
     """Yield the frames from here to the end; packets that can't be decoded are passed over."""
     with contextlib.suppress(av.FFmpegError):  # of a file that ends inside a packet
-        for packet in container.demux(stream):
+        for packet in _demux(container, stream):
             with contextlib.suppress(av.FFmpegError):
                 yield from packet.decode()
+
+
+def _demux(container, *streams) -> Iterator[av.Packet]:
+    """Yield the packets of these streams, or of all.
+
+    PyAV doesn't know streams that a damaged file begins later: their packets are passed over.
+    """
+    while True:
+        try:
+            yield from container.demux(*streams)
+            return
+        except IndexError:
+            continue
 
 
 class _Packets(NamedTuple):
@@ -232,7 +245,7 @@ def _packets(container, stream) -> _Packets:
     """Go through a file to its end."""
     stamps, keys, hidden, end, broken, cut = [], set(), 0, 0.0, False, False
     try:
-        for packet in container.demux():
+        for packet in _demux(container):
             if not packet.size:
                 continue
             if packet.pts is not None:

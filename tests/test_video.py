@@ -419,9 +419,11 @@ def test_frames_before_the_first_key_frame_are_not_counted(tmp_path):
 
 def test_damage_in_the_middle_costs_few_frames(tmp_path):
     path = encode(tmp_path / "a.mkv", noisy(80), codec="mjpeg", pix="yuvj420p")
-    data = bytearray(path.read_bytes())
-    middle = len(data) // 2
-    data[middle : middle + 300] = bytes(300)
+    with av.open(str(path)) as file:
+        frame = bytes([packet for packet in file.demux(video=0) if packet.size][40])
+    data, third = bytearray(path.read_bytes()), len(frame) // 3
+    start = data.find(frame) + third
+    data[start : start + third] = bytes(third)
     path.write_bytes(data)
     (clip,) = media.clips(path)
     assert clip.num_frames >= 79
