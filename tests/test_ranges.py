@@ -144,7 +144,9 @@ def test_numbers_of_flags_have_ranges_too(tmp_path):
             outputs.Outputs(made, "online", tmp_path, options)
     for value in (math.nan, -1.0, math.inf):
         with pytest.raises(ValueError, match="--minutes is .*, expected a number 0 to"):
-            reproduce.run(made, tmp_path, reproduce.Options(what="all", cells=None, minutes=value))
+            reproduce.run(
+                made, tmp_path, reproduce.Options(what="all", records=None, minutes=value)
+            )
 
 
 def test_an_experiment_built_in_python_passes_it_too():
