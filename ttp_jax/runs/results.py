@@ -115,7 +115,7 @@ def unread_pictures(folder: pathlib.Path, clip) -> str:
     if clip.frame_names is None or not path.exists():
         return ""
     missing = np.isnan(read_arrays(path, RESULTS)["joints"]).all((1, 2))
-    names = [name for name, gone in zip(clip.frame_names, missing, strict=True) if gone]
+    names = [clip.frame_names[place] for place in np.flatnonzero(missing)]
     if not names:
         return ""
     shown = ", ".join(names[:NAMED]) + ", ..." * (len(names) > NAMED)
