@@ -16,7 +16,8 @@ import torch_reference
 from torch import nn
 
 from ttp_jax import augment, convert, geometry, state, ttp
-from ttp_jax.memory import Frames, Memory
+from ttp_jax.frames import Frames
+from ttp_jax.memory import Memory
 from ttp_jax.models import vgg as vgg_lib
 from ttp_jax.models.colors import MEAN, STD
 from ttp_jax.models.pose import PoseNet

@@ -98,9 +98,8 @@ class Pairs(Dataset):
 def our_batches(clips, count):
     """Batches of this project's stream."""
     stream = pipeline.train_pairs(
-        clips, PENN13, image_size=SIZE, heatmap_size=MAPS, sigma=SIGMA, batch_size=BATCH, seed=0,
-        num_steps=count,
-    )  # fmt: skip
+        clips, PENN13, pipeline.Crops(SIZE, MAPS, SIGMA), batch_size=BATCH, seed=0, num_steps=count
+    )
     return stream.as_numpy_iterator()
 
 

@@ -27,7 +27,7 @@ from configs import rendered
 from data_pipelines.clips import Clip
 from data_pipelines.windows import SubjectFrames
 from ttp_jax import parallel, ttp
-from ttp_jax.memory import Frames
+from ttp_jax.frames import Frames
 from ttp_jax.runs import base_model, experiment
 
 FRAMES, PAIRS = 4, 8  # of every subject
@@ -62,7 +62,7 @@ def videos(case: Case, count: int) -> tuple[Frames, jax.Array]:
     sides = -(-shape[2] // 12)
     pictures = pictures.repeat(sides, 2).repeat(sides, 3)[:, :, : shape[2], : shape[3]]
     stacked = jax.tree.map(lambda a: jnp.stack([a] * count), case.video)
-    return stacked.replace(pictures=jnp.asarray(pictures)), jax.random.split(
+    return stacked._replace(pictures=jnp.asarray(pictures)), jax.random.split(
         jax.random.key(0), count
     )
 
@@ -112,7 +112,7 @@ def length(count: int) -> dict:
     began = time.perf_counter()
     with ThreadPoolExecutor(4) as readers:
         for chunk in stream.chunks(8, readers):
-            frames = Frames(*map(jnp.asarray, chunk))
+            frames = jax.tree.map(jnp.asarray, chunk)
             subject, found = online(subject, here.base, here.vgg, frames)
             jax.block_until_ready(found)
     seconds = time.perf_counter() - began
@@ -131,7 +131,7 @@ def equality(workdir: str = "") -> list[dict]:
         here = dataclasses.replace(here, base=jax.device_put(base))
     frames, keys = videos(here, count)
     valid = frames.valid.at[1, 3:].set(False).at[2, 2:].set(False)  # ragged
-    frames = frames.replace(valid=valid)
+    frames = frames._replace(valid=valid)
     solo = lifted(here, "map")
 
     def of(tree, i):

@@ -288,7 +288,7 @@ def together(clips: Sequence[Clip], subject: str) -> Clip:
 
 
 def rejoined(whole: Clip, recordings: Sequence[Clip]) -> Clip:
-    """The clip of `together` with the places and presence of these recordings."""
+    """The clip of `together`, read from these recordings: in their places and presence."""
     fields = ("boxes", "region", "crops", "sizes")
     rows = {field: _stacked(recordings, field) for field in fields}
     present = None
@@ -301,6 +301,7 @@ def rejoined(whole: Clip, recordings: Sequence[Clip]) -> Clip:
         )
     return dataclasses.replace(
         whole,
+        read=_reader(recordings),
         recordings=tuple(recordings),
         present=present,
         **rows,  # pyright: ignore[reportArgumentType]
@@ -317,15 +318,20 @@ def _of(clip: Clip) -> str:
 def _join(subject: str, group: list[Clip]) -> Clip:
     if len(group) == 1:
         return dataclasses.replace(group[0], name=subject)
-    places = [(clip, i) for clip in group for i in range(clip.num_frames)]
+    rows, count = ("boxes", "joints", "visible", "sizes"), sum(clip.num_frames for clip in group)
+    fields: dict[str, Any] = {field: _stacked(group, field) for field in rows}
+    return Clip(subject, subject, group[0].split, count, _reader(group), **fields)
+
+
+def _reader(clips: Sequence[Clip]) -> Callable[[int], np.ndarray]:
+    """Reads the frames of clips, one after the other."""
+    places = [(clip, i) for clip in clips for i in range(clip.num_frames)]
 
     def read(index):
         clip, i = places[index]
         return clip.read(i)
 
-    rows = ("boxes", "joints", "visible", "sizes")
-    fields: dict[str, Any] = {field: _stacked(group, field) for field in rows}
-    return Clip(subject, subject, group[0].split, len(places), read, **fields)
+    return read
 
 
 def _stacked(clips: Sequence[Clip], field: str) -> np.ndarray | None:

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import cv2
+import numpy as np
 
 from data_pipelines import pictures
 from data_pipelines.clips import Clip, FrameError
@@ -41,11 +42,27 @@ def _write(clip: Clip, place: Path) -> None:
             picture = clip.read(index)
         except FrameError:
             continue
-        done, data = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
-        if not done:
-            raise OSError(f"{unfinished}: a frame of {clip.name} can't be written.")
-        _file(unfinished, index).write_bytes(data.tobytes())
+        _file(unfinished, index).write_bytes(packed(picture))
     unfinished.rename(place)
+
+
+def packed(picture: np.ndarray, *, exact: bool = False) -> bytes:
+    """A picture uint8 RGB [H, W, 3] as JPEG, or, if every bit of it counts, as PNG."""
+    kind, how = ".jpg", [cv2.IMWRITE_JPEG_QUALITY, QUALITY]
+    if exact:
+        kind, how = ".png", [cv2.IMWRITE_PNG_COMPRESSION, 1]
+    done, data = cv2.imencode(kind, picture[..., ::-1], how)
+    if not done:
+        raise ValueError(f"a picture of {picture.shape} can't be encoded.")
+    return data.tobytes()
+
+
+def unpacked(data: bytes) -> np.ndarray:
+    """The picture that `packed` made this of."""
+    picture = pictures.decode(data)
+    if picture is None:
+        raise FrameError("a picture that was kept on disk is damaged: run the same command again.")
+    return picture
 
 
 def _file(place: Path, index: int) -> Path:

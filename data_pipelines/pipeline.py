@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, TypeVar
 import cv2
 import numpy as np
 
-from data_pipelines.clips import UNLABELLED, Clip, DataError, FrameError, nothing_readable
+from data_pipelines.clips import Clip, DataError, FrameError, nothing_readable
+from data_pipelines.pairs import Draw, draws, mixed_draws
 from ttp_jax import geometry
 from ttp_jax.augment import Ranges
 from ttp_jax.skeletons import Skeleton
@@ -30,38 +31,45 @@ T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True)
-class Draw:
-    """One row of the stream before any file is opened: a pair of frames and one transform."""
+class Crops:
+    """What is cut out of the pictures of a pair, and the maps that are drawn for its target.
 
-    clip: int
-    target: int
-    source: int
-    scale: float
-    degrees: float
-    flip: bool
-    source_clip: int | None = None  # where that is another one
+    Attributes:
+      image_size: pixels of a crop's side.
+      heatmap_size: of a map's.
+      sigma: of the Gaussian targets, in heatmap pixels.
+      half_pixel: how the maps' cells lie in the crop, see `geometry.map_to_crop`.
+      oversample: shrink pictures by area first, until crops have at most so many times `image_size`
+        pixels a side, as at test time; None resamples the original pixels (published program).
+    """
+
+    image_size: int
+    heatmap_size: int
+    sigma: float
+    half_pixel: bool = False
+    oversample: float | None = None
+
+    @property
+    def most(self) -> float:
+        """Pixels that a crop's side has at most before it is resampled."""
+        return math.inf if self.oversample is None else self.oversample * self.image_size
 
 
 def train_pairs(
     clips: Sequence[Clip],
     skeleton: Skeleton,
+    crops: Crops,
     *,
-    image_size: int,
-    heatmap_size: int,
-    sigma: float,
-    half_pixel: bool = False,
     batch_size: int,
     seed: int,
     start_step: int = 0,
     ranges: Ranges = Ranges(),
     frames_per_epoch: int | None = None,
-    process_index: int = 0,
-    process_count: int = 1,
+    process: tuple[int, int] = (0, 1),
     num_steps: int | None = None,
     workers: int | None = None,
     unlabelled: Sequence[Clip] = (),
     labelled_share: float = 0.5,
-    oversample: float | None = None,
 ) -> "tf.data.Dataset":
     """Stream batches of augmented (source, target) pairs from labelled clips.
 
@@ -70,19 +78,16 @@ def train_pairs(
     An epoch may end inside a batch: no row is dropped.
 
     Args:
-      sigma: of the Gaussian targets, in heatmap pixels.
-      half_pixel: how the maps' cells lie in the crop, see `geometry.map_to_crop`.
       batch_size: rows of the global batch; this process gets its contiguous slice of it.
       start_step: first batch; the stream equals one from step 0 with that many batches skipped.
       ranges: how far pairs are moved.
       frames_per_epoch: targets an epoch, a new random choice each time; None for all frames.
+      process: index and number of the processes that share a batch.
       num_steps: batches to yield; None for no end.
       workers: batches that are built at the same time; None for one a CPU core.
       unlabelled: other frames of these clips' people: clips named after theirs and `UNLABELLED`.
         A pair may take its source from either, and all joints of such a target have weight 0.
       labelled_share: with unlabelled ones, share of each batch that has labels.
-      oversample: shrink pictures by area first, until crops have at most so many times `image_size`
-        pixels a side, as at test time; None resamples the original pixels (published program).
 
     Returns:
       Dataset of dicts: "target" and "source" uint8 RGB [B, S, S, 3]; "heatmaps" float32
@@ -90,139 +95,65 @@ def train_pairs(
       in crop pixels. Errors while reading surface as `tf.errors.OpError` with their message.
     """
     _check_clips(clips, skeleton)
-    if batch_size % process_count or not 0 <= process_index < process_count:
-        raise ValueError(
-            f"batch_size {batch_size} can't be sliced for process {process_index} of "
-            f"{process_count}: it must be a multiple of the number of processes."
-        )
-    rows = batch_size // process_count
+    rows = _rows_of(process, batch_size)
     if unlabelled:
         clips = [*clips, *unlabelled]
         draw = mixed_draws(clips, seed, ranges, frames_per_epoch, batch_size, labelled_share)
     else:
         draw = draws([clip.num_frames for clip in clips], seed, ranges, frames_per_epoch)
     read = _FrameReader()
-    most = math.inf if oversample is None else oversample * image_size
 
     def build(step):
-        first = int(step) * batch_size + process_index * rows
-        batch = [draw(n) for n in range(first, first + rows)]
-        target, source, joints, visible = _crop_pairs(
-            clips, skeleton, batch, image_size, read, most
-        )
-        maps = heatmaps_of(
-            joints,
-            visible,
-            image_size=image_size,
-            heatmap_size=heatmap_size,
-            sigma=sigma,
-            half_pixel=half_pixel,
-        )
-        return target, source, *maps, joints.astype(np.float32)
+        first = int(step) * batch_size
+        return _batch(clips, skeleton, crops, [draw(first + row) for row in rows], read)
 
-    signature = _signature(rows, image_size, heatmap_size, skeleton.size)
     stop = np.iinfo(np.int64).max if num_steps is None else start_step + num_steps
+    signature = _signature(len(rows), crops, skeleton.size)
     return _parallel_map(build, range(start_step, stop), signature, workers or os.cpu_count() or 1)
 
 
-def _signature(rows: int, image_size: int, heatmap_size: int, joints: int) -> dict:
+def _rows_of(process: tuple[int, int], batch_size: int) -> range:
+    """The rows of a global batch that this process builds."""
+    index, count = process
+    if batch_size % count or not 0 <= index < count:
+        raise ValueError(
+            f"batch_size {batch_size} can't be sliced for process {index} of {count}: it must be "
+            "a multiple of the number of processes."
+        )
+    each = batch_size // count
+    return range(index * each, (index + 1) * each)
+
+
+def _batch(
+    clips: Sequence[Clip],
+    skeleton: Skeleton,
+    crops: Crops,
+    rows: Sequence[Draw],
+    read: "_FrameReader",
+) -> tuple[np.ndarray, ...]:
+    """The arrays of a batch, in the order of `_signature`."""
+    target, source, joints, visible = _crop_pairs(clips, skeleton, crops, rows, read)
+    maps, weights = heatmaps_of(
+        joints,
+        visible,
+        image_size=crops.image_size,
+        heatmap_size=crops.heatmap_size,
+        sigma=crops.sigma,
+        half_pixel=crops.half_pixel,
+    )
+    return target, source, maps, weights, joints.astype(np.float32)
+
+
+def _signature(rows: int, crops: Crops, joints: int) -> dict:
     """Types and shapes of a batch, by the names of its arrays."""
+    pictures = rows, crops.image_size, crops.image_size, 3
     return {
-        "target": (np.uint8, (rows, image_size, image_size, 3)),
-        "source": (np.uint8, (rows, image_size, image_size, 3)),
-        "heatmaps": (np.float32, (rows, heatmap_size, heatmap_size, joints)),
+        "target": (np.uint8, pictures),
+        "source": (np.uint8, pictures),
+        "heatmaps": (np.float32, (rows, crops.heatmap_size, crops.heatmap_size, joints)),
         "weights": (np.float32, (rows, joints)),
         "joints": (np.float32, (rows, joints, 2)),
     }
-
-
-def draws(
-    lengths: Sequence[int],
-    seed: int | tuple[int, ...],
-    ranges: Ranges,
-    frames_per_epoch: int | None = None,
-    pools: Sequence[int] | None = None,
-) -> Callable[[int], Draw]:
-    """Return the function from a row's number in the global stream to its `Draw`.
-
-    Args:
-      lengths: frames of each clip.
-      pools: frames that each clip's targets have their sources from; its own if None.
-    """
-    seeds = (seed,) if isinstance(seed, int) else seed
-    pools = lengths if pools is None else pools
-    ends = np.cumsum(lengths)
-    total = int(ends[-1])
-    per_epoch = frames_per_epoch or total
-    if per_epoch > total:
-        raise ValueError(f"frames_per_epoch is {per_epoch}, but the clips have {total} frames.")
-
-    # Place 0 of an epoch is its order, so that rows and order never share random numbers.
-    @functools.lru_cache(maxsize=8)
-    def order(epoch):
-        return np.random.default_rng([*seeds, epoch, 0]).permutation(total)
-
-    def draw(row):
-        epoch, place = divmod(row, per_epoch)
-        frame = order(epoch)[place]
-        clip = int(np.searchsorted(ends, frame, side="right"))
-        rng = np.random.default_rng([*seeds, epoch, place + 1])
-        source = int(rng.integers(pools[clip]))
-        normal, (turn, mirror) = rng.standard_normal(2), rng.random(2)
-        return Draw(
-            clip=clip,
-            target=int(frame - ends[clip] + lengths[clip]),
-            source=source,
-            scale=1 + ranges.scale * min(max(normal[0], -1), 1),
-            degrees=ranges.rotation * min(max(normal[1], -2), 2) * (turn < ranges.rotation_prob),
-            flip=bool(mirror < ranges.flip_prob),
-        )
-
-    return draw
-
-
-def mixed_draws(
-    clips: Sequence[Clip],
-    seed: int,
-    ranges: Ranges,
-    frames_per_epoch: int | None,
-    batch_size: int,
-    labelled_share: float,
-) -> Callable[[int], Draw]:
-    """The same where some clips have no labels: each batch begins with so many labelled targets.
-
-    Both kinds have epochs of their own; `frames_per_epoch` is of labelled targets.
-    """
-    if not 0 < labelled_share <= 1:
-        raise ValueError(f"config.data.labelled_share is {labelled_share}, expected 0 to 1.")
-    count = min(max(round(labelled_share * batch_size), 1), batch_size)
-    people: dict[str, list[tuple[int, int]]] = {}  # (clip, frame)
-    for number, clip in enumerate(clips):
-        own = people.setdefault(clip.name.removesuffix(UNLABELLED), [])
-        own += [(number, frame) for frame in range(clip.num_frames)]
-    kinds = [[i for i, c in enumerate(clips) if (c.joints is None) == bare] for bare in (0, 1)]
-    pools = [people[clip.name.removesuffix(UNLABELLED)] for clip in clips]
-    streams = [
-        draws(
-            [clips[i].num_frames for i in kind],
-            (seed, bare),
-            ranges,
-            None if bare else frames_per_epoch,
-            [len(pools[i]) for i in kind],
-        )
-        for bare, kind in enumerate(kinds)
-    ]
-
-    def draw(row):
-        step, place = divmod(row, batch_size)
-        bare = place >= count
-        number = step * (batch_size - count) + place - count if bare else step * count + place
-        drawn = streams[bare](number)
-        clip = kinds[bare][drawn.clip]
-        source_clip, source = pools[clip][drawn.source]
-        return dataclasses.replace(drawn, clip=clip, source=source, source_clip=source_clip)
-
-    return draw
 
 
 def heatmaps_of(
@@ -297,15 +228,16 @@ def _check_clips(clips: Sequence[Clip], skeleton: Skeleton) -> None:
 def _crop_pairs(
     clips: Sequence[Clip],
     skeleton: Skeleton,
+    crops: Crops,
     batch: Sequence[Draw],
-    size: int,
     read: "_FrameReader",
-    most: float = math.inf,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Cut out targets and sources uint8 [B, S, S, 3], joints [B, K, 2] and visible bool [B, K].
 
-    Pictures are shrunk first until a crop, before it is moved, has at most `most` pixels a side.
+    Pictures are shrunk first until a crop, before it is moved, has at most `crops.most` pixels a
+    side.
     """
+    size = crops.image_size
     target = np.empty((len(batch), size, size, 3), np.uint8)
     source = np.empty_like(target)
     affines = _affines(clips, batch, size)
@@ -316,7 +248,7 @@ def _crop_pairs(
         if used != draw.target:
             affines[i] = _affines(clips, [dataclasses.replace(draw, target=used)], size)[0]
         side = geometry.box_to_crop(clip.boxes[used].astype(np.float64))[2]
-        zoom = min(1.0, most / side)
+        zoom = min(1.0, crops.most / side)
         _warp(picture, affines[i], target[i], zoom)
         other = clip if draw.source_clip is None else clips[draw.source_clip]
         if (other.name, draw.source) != (clip.name, used):

@@ -79,7 +79,8 @@ class Video:
           DataError: no video, or not one frame can be decoded.
         """
         self._path = Path(os.path.abspath(os.path.expanduser(path)))
-        self._lock = threading.Lock()
+        self._lock, self._counting = threading.Lock(), threading.Lock()
+        self._readers, self._ended = 0, False  # threads in `read`; whether the last frame was read
         self._container: Any = None
         self._stream: Any = None
         self._frames: Iterator[av.VideoFrame] = iter(())
@@ -118,18 +119,21 @@ class Video:
         """
         if not 0 <= index < len(self):
             raise IndexError(f"{self._path} has {len(self)} frames, but no frame {index}.")
-        with self._lock:
-            frame = self._held.pop(index, None)
-            if frame is None and index not in self._bad:
-                frame = self._find(index)
-                if frame is None and self._ahead:  # it may have been lost to a bad one beside it
-                    self._ahead = False
-                    self._release()
+        with self._counting:
+            self._readers += 1
+        try:
+            with self._lock:
+                frame = self._held.pop(index, None)
+                if frame is None and index not in self._bad:
                     frame = self._find(index)
-            if frame is None:
-                self._bad.add(index)
-            if index == len(self) - 1:
-                self._release()  # a decoder holds many frames; now comes the next subject
+                    if frame is None and self._ahead:  # it may be lost to a bad one beside it
+                        self._ahead = False
+                        self._release()
+                        frame = self._find(index)
+                if frame is None:
+                    self._bad.add(index)
+        finally:
+            self._leave(index)
         self._open_ones.note(self)
         if frame is None:
             raise self._error(index, "the file is damaged there")
@@ -137,6 +141,16 @@ class Video:
             return _picture(frame, self.index.size, self.index.turn)
         except (av.FFmpegError, ValueError) as error:
             raise self._error(index, "the file is damaged there") from error
+
+    def _leave(self, index: int) -> None:
+        """Release the decoder after the last frame, when nobody waits for one before it."""
+        with self._counting:
+            self._readers -= 1
+            self._ended |= index == len(self) - 1
+            done = self._ended and not self._readers
+            self._ended &= not done
+        if done:
+            self.close()  # a decoder holds many frames; now comes the next subject
 
     def close(self) -> None:
         """Give decoder and frames back; the next read opens the file again."""

@@ -6,37 +6,25 @@ import math
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
 
 import cv2
 import numpy as np
 
 from data_pipelines.clips import Clip, FrameError, nothing_readable
+from data_pipelines.spill import Spill
+from ttp_jax.frames import Frames
 
 WINDOW_MULTIPLE = 64  # windows' sides are rounded up to this, so that jit meets few shapes
 NAMED_FRAMES = 5  # unreadable frames that one warning names
-KEPT_BYTES = 2**28  # of a subject's windows: 1,300 frames of 128 px crops at oversample 2
-
-
-class Windows(NamedTuple):
-    """Consecutive frames of one clip, each cut to a window of one size. Holds no labels.
-
-    Attributes:
-      pictures: uint8 RGB [n, H, W, 3]; zeros beyond the picture's rim.
-      views: float32 [n, 3], zoom, x, y: where the window lies, see `geometry.window_affine`.
-      crops: float32 [n, 3], cx, cy, side in pixels of the whole picture, see `box_to_crop`.
-      valid: bool [n]; False where the frame couldn't be read, and after the clip's end.
-    """
-
-    pictures: np.ndarray
-    views: np.ndarray
-    crops: np.ndarray
-    valid: np.ndarray
+Row = tuple[np.ndarray, tuple[float, int, int]]  # a window and its view, see `window_of`
+# Of a subject's windows, in memory and beyond that on disk: 300 and 2,700 frames of 128 px crops at
+# oversample 2.
+KEPT_BYTES, SPILLED_BYTES = 2**28, 2**31
 
 
 def window_of(
     picture: np.ndarray, crop: np.ndarray, shape: tuple[int, int], pixels: float = math.inf
-) -> tuple[np.ndarray, tuple[float, int, int]]:
+) -> Row:
     """Cut the window around a crop out of a picture, shrunk until the crop has `pixels` a side.
 
     Args:
@@ -72,11 +60,37 @@ def window_shape(picture_size: tuple[int, ...], pixels: float, context: float) -
     return int(height), int(width)
 
 
+def stacked(
+    rows: Sequence[Row | None],
+    crops: np.ndarray,
+    shape: tuple[int, int],
+    size: int | None = None,
+) -> Frames:
+    """Consecutive windows as one record, filled up to `size` with invalid ones.
+
+    Args:
+      rows: what `window_of` made of each frame; None for one that can't be read.
+      crops: float32 [n, 3] or [n, 4] of these frames.
+      shape: height and width of the windows.
+      size: n or more; n if None.
+    """
+    size = len(rows) if size is None else size
+    pictures = np.zeros((size, *shape, 3), np.uint8)
+    views = np.tile(np.array([1, 0, 0], np.float32), (size, 1))
+    valid = np.zeros(size, bool)
+    crops = crops[np.minimum(np.arange(size), len(rows) - 1)]
+    for i, row in enumerate(rows):
+        if row is not None:
+            pictures[i], views[i], valid[i] = *row, True
+    return Frames(pictures, views, crops, valid)
+
+
 class SubjectFrames:
     """The frames of a clip as personalization takes them: windows of one size, one after the other.
 
-    Windows that were cut are kept, `KEPT_BYTES` of them at most: passes after the first decode
-    nothing again. However long the clip is, only a few whole pictures are held at a time.
+    Windows that were cut are kept, `KEPT_BYTES` of them in memory and `SPILLED_BYTES` on disk: so
+    far passes after the first decode nothing again. However long the clip is, only a few whole
+    pictures are held at a time.
 
     Attributes:
       clip: the clip, without its labels.
@@ -111,10 +125,13 @@ class SubjectFrames:
         self.errors: dict[int, FrameError] = {}
         self.digests: dict[int, bytes] = {}
         self._warned = False
-        self._kept: dict[int, tuple[np.ndarray, tuple[float, int, int]]] = {}
+        self._kept: dict[int, Row] = {}
+        self._spill, self._views = Spill(SPILLED_BYTES), {}
         self._crops = clip.network_crops
         self._pixels = math.inf if oversample is None else oversample * image_size
-        self.shape = window_shape(self._first_picture().shape[:2], self._pixels, context)
+        index, picture = self._first_picture()
+        self.shape = window_shape(picture.shape[:2], self._pixels, context)
+        self._cut(index, picture)  # now: a video would be decoded from its start again
 
     def __len__(self) -> int:
         return self.clip.num_frames
@@ -124,12 +141,13 @@ class SubjectFrames:
         """Whether the crops are turned with the person."""
         return self._crops.shape[-1] == 4
 
-    def read(self, indices: Iterable[int], size: int | None = None) -> Windows:
+    def read(self, indices: Iterable[int], size: int | None = None) -> Frames:
         """Read these frames, filled up to `size` rows with invalid ones."""
         indices = list(indices)
-        return self._stacked(indices, [self._window(index) for index in indices], size)
+        rows = [self._window(index) for index in indices]
+        return stacked(rows, self._crops[indices], self.shape, size)
 
-    def chunks(self, size: int, pool: ThreadPoolExecutor, start: int = 0) -> Iterator[Windows]:
+    def chunks(self, size: int, pool: ThreadPoolExecutor, start: int = 0) -> Iterator[Frames]:
         """Yield `size` frames at a time from `start` on, read ahead by the threads of `pool`.
 
         The last of them is filled up with invalid frames. Afterwards one warning names the frames
@@ -142,46 +160,43 @@ class SubjectFrames:
                 ahead.append(pool.submit(self._window, place))
                 place += 1
             indices = range(first, min(first + size, count))
-            yield self._stacked(indices, [ahead.popleft().result() for _ in indices], size)
+            rows = [ahead.popleft().result() for _ in indices]
+            yield stacked(rows, self._crops[list(indices)], self.shape, size)
         if self.errors and not self._warned:
             self._warn()
 
-    def _first_picture(self) -> np.ndarray:
+    def _first_picture(self) -> tuple[int, np.ndarray]:
         for index in range(len(self)):
             try:
-                return self.clip.read(index)
+                return index, self.clip.read(index)
             except FrameError as error:
                 self.errors[index] = FrameError(str(error))  # without the picture it was made of
         first = next(iter(self.errors.values()))
         raise FrameError(nothing_readable(self.clip.name, len(self), first))
 
-    def _window(self, index: int) -> tuple[np.ndarray, tuple[float, int, int]] | None:
+    def _window(self, index: int) -> Row | None:
         """One frame's window and view; None if it can't be read."""
         if index in self._kept:
             return self._kept[index]
+        if (data := self._spill.get(index)) is not None:
+            return np.frombuffer(data, np.uint8).reshape(*self.shape, 3), self._views[index]
         try:
-            picture = self.clip.read(index)
+            return self._cut(index, self.clip.read(index))
         except FrameError as error:
             self.errors[index] = FrameError(str(error))
             return None
+
+    def _cut(self, index: int, picture: np.ndarray) -> Row:
+        """Cut a frame's window, and keep it if there is room."""
         if index not in self.digests:  # passes after the first needn't
             self.digests[index] = hashlib.sha256(np.ascontiguousarray(picture).data).digest()
         row = window_of(picture, self._crops[index], self.shape, self._pixels)
         if (len(self._kept) + 1) * row[0].nbytes <= KEPT_BYTES:
             self._kept[index] = row
+        else:
+            self._views[index] = row[1]  # first: another thread may find the pixels at once
+            self._spill.put(index, row[0].data.cast("B"))
         return row
-
-    def _stacked(self, indices: Sequence[int], rows: list, size: int | None) -> Windows:
-        size = len(rows) if size is None else size
-        pictures = np.zeros((size, *self.shape, 3), np.uint8)
-        views = np.tile(np.array([1, 0, 0], np.float32), (size, 1))
-        valid = np.zeros(size, bool)
-        crops = np.tile(self._crops[indices[-1]], (size, 1))
-        crops[: len(rows)] = self._crops[list(indices)]
-        for i, row in enumerate(rows):
-            if row is not None:
-                pictures[i], views[i], valid[i] = *row, True
-        return Windows(pictures, views, crops, valid)
 
     def _warn(self) -> None:
         self._warned = True

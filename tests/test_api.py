@@ -133,21 +133,20 @@ def test_prediction_gives_the_numbers_of_the_verb(model, frames, boxes):
 
 
 @pytest.mark.parametrize("picture_size", [(270, 480), (300, 90), (50, 70)])
-def test_windows_are_those_of_the_pipeline(picture_size):
-    """OpenCV's are the independent reader; it rounds shares of pixels a little differently."""
+def test_windows_are_those_of_the_commands(picture_size):
     rng = np.random.default_rng(sum(picture_size))
-    picture = rng.integers(0, 256, (*picture_size, 3), np.uint8)
+    pictures = rng.integers(0, 256, (9, *picture_size, 3), np.uint8)
     height, width = picture_size
-    shape = windows.window_shape(picture_size, 2.0 * SIZE, 2.0)
-    assert shape == (4 * SIZE, 4 * SIZE)
-    for _ in range(12):
-        crop = np.float32([rng.uniform(0, width), rng.uniform(0, height), rng.uniform(20, 350)])
-        expected, view = windows.window_of(picture, crop, shape, 2.0 * SIZE)
-        window = np.zeros_like(expected)
-        assert inputs.cut(picture, crop, 2 * SIZE, out=window) == view
-        difference = np.abs(window.astype(int) - expected)
-        assert difference.max() <= 1, crop
-        assert (window.any(-1) == expected.any(-1)).all()
+    corners = rng.uniform(0, (width - 20, height - 20), (9, 2))
+    boxes = np.concatenate([corners, corners + rng.uniform(9, 200, (9, 2))], -1).astype(np.float32)
+    clip = Clip("anna", "anna", "test", 9, pictures.__getitem__, boxes)
+    expected = windows.SubjectFrames(clip, image_size=SIZE, oversample=2).read(range(9), 16)
+    given, _, crops = inputs.checked(pictures[..., ::-1], boxes)  # as OpenCV's users give them
+    found = list(inputs.chunks([picture[..., ::-1] for picture in given], crops, SIZE, 8))
+    assert len(found) == 2
+    for name, rows in expected._asdict().items():
+        mine = np.concatenate([getattr(chunk, name) for chunk in found])
+        np.testing.assert_array_equal(mine, rows, err_msg=name)
 
 
 def test_joints_of_a_large_picture_are_those_of_the_small_one(model, frames):

@@ -158,6 +158,7 @@ def test_the_published_maps_are_the_interpreter_s_on_real_frames(crops):
         assert_like(predict(normalized(crop[None])), expected[..., :33])
 
 
+@pytest.mark.slow
 def test_all_outputs_of_both_published_files_are_the_interpreter_s(crops):
     for part in fetch.BLAZEPOSE:  # the detector's weights are sparse
         path = published(part)

@@ -34,9 +34,7 @@ def batches(clips, skeleton):
     stream = pipeline.train_pairs(
         [clip for clip in clips if clip.split == "train"],
         skeleton,
-        image_size=32,
-        heatmap_size=8,
-        sigma=1.0,
+        pipeline.Crops(32, 8, 1.0),
         batch_size=4,
         seed=5,
         num_steps=3,

@@ -57,12 +57,13 @@ def test_a_config_that_describes_nothing_is_refused(changes, words):
         experiment.build(config)
 
 
-def test_validation_compiles_its_program_once(tmp_path, monkeypatch, caplog):
+def test_validation_compiles_its_program_once(tmp_path, monkeypatch, caplog, shallow):
     config = tiny.get_config()
     config.data.root = str(tmp_path / "people")
     config.data.train, config.data.val, config.data.test = 2, 1, 1
     config.data.train_frames, config.data.eval_frames, config.data.image_size = 4, 4, 40
     small_run.shrink(config)
+    config.model.depth, config.model.upsamplings = 18, 1  # which the fixture `shallow` cuts
     config.train.batch_size, config.train.stages = 4, ((3, 1e-3, 0.0, "constant"),)
     config.train.checkpoint_every = 1
     config.ttp.learning_rate = 3e-4  # no other test has compiled these

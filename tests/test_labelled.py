@@ -10,6 +10,7 @@ from configs import project as project_config
 from data_pipelines import clips as clips_lib
 from data_pipelines import pipeline
 from data_pipelines.clips import UNLABELLED, DataError
+from data_pipelines.pairs import mixed_draws
 from ttp_jax import geometry, skeletons
 from ttp_jax.runs import experiment, identity, labelled, scoring, sources
 from ttp_jax.runs.scoring import Measures
@@ -174,7 +175,7 @@ def test_sources_come_from_labelled_and_unlabelled_frames_of_one_recording():
         )  # fmt: skip
 
     clips = [clip("a", 4, False), clip("b", 4, False), clip(f"a{UNLABELLED}", 6, True)]
-    draw = pipeline.mixed_draws(clips, 0, pipeline.Ranges(), None, 4, 0.5)
+    draw = mixed_draws(clips, 0, pipeline.Ranges(), None, 4, 0.5)
     rows = [draw(row) for row in range(400)]
     assert [row.clip == 2 for row in rows] == [False, False, True, True] * 100
     assert {row.source_clip for row in rows if row.clip == 1} == {1}

@@ -53,6 +53,32 @@ def test_help_names_the_command_that_was_typed(typed, words):
     assert installed == checkout.replace("python main.py", "ttp")
 
 
+# What must be given, and what has no other value than those that are given.
+WITHOUT_DEFAULT = {
+    *("config", "project", "model", "torch", "person", "inputs", "labels", "camera"),
+}
+
+
+@pytest.mark.parametrize("verb", main.VERBS)
+def test_help_of_a_command_shows_its_own_flags_in_groups_with_their_defaults(verb):
+    shown = command_line.explained(verb)
+    found = set(re.findall(r"^  --(?:no)?(\w+)(?![\w.])", shown, re.M))
+    own = {row.name for rows in command_line.GROUPS.values() for row in rows if verb in row.verbs}
+    assert found == own - {None}
+    if own - {None}:
+        assert re.match(r"\n[a-z]", shown)
+    text = " ".join(shown.split())
+    for rows in command_line.GROUPS.values():
+        for row in rows:
+            if (
+                verb in row.verbs
+                and row.name not in {None, *WITHOUT_DEFAULT}
+                and row.kind is not bool
+            ):
+                said = text.split(f"{row.shown} ")[1].split(" --")[0]
+                assert "default" in said or "likewise" in said, row.shown
+
+
 def test_hints_name_the_command_that_was_typed(typed):
     assert "Help: ttp train --help" in typed("ttp", "train", "--workdir=x")[1]
     assert "Help: python main.py --help" in typed("main.py", "--workdir=x")[1]

@@ -13,15 +13,16 @@ import pytest
 
 from data_pipelines import penn
 from data_pipelines.clips import Clip, DataError, FrameError
-from data_pipelines.pipeline import device_prefetch, heatmaps_of, numpy_batches, train_pairs
-from data_pipelines.windows import SubjectFrames, Windows
+from data_pipelines.pipeline import Crops, device_prefetch, heatmaps_of, numpy_batches, train_pairs
+from data_pipelines.windows import SubjectFrames
 from ttp_jax import geometry
 from ttp_jax.augment import Ranges
+from ttp_jax.frames import Frames
 from ttp_jax.skeletons import BBC7, PENN13
 
 REPO = pathlib.Path(__file__).parents[1]
 NO_AUGMENT = Ranges(rotation_prob=0, scale=0, flip_prob=0)
-SIZES = {"image_size": 32, "heatmap_size": 8, "sigma": 1.0}
+CROPS = Crops(image_size=32, heatmap_size=8, sigma=1.0)
 
 
 def coded_clips(lengths, size=24, broken=()):
@@ -56,7 +57,7 @@ def codes(crops):
 
 
 def batches(clips, count, skeleton=PENN13, **options):
-    options = SIZES | {"batch_size": 8, "seed": 5, "num_steps": count} | options
+    options = {"crops": CROPS, "batch_size": 8, "seed": 5, "num_steps": count} | options
     return list(numpy_batches(train_pairs(clips, skeleton, **options)))
 
 
@@ -77,7 +78,7 @@ def test_shapes_and_types():
         "weights": ("float32", (8, 13)),
         "joints": ("float32", (8, 13, 2)),
     }
-    dataset = train_pairs(coded_clips([4, 3]), PENN13, batch_size=8, seed=0, **SIZES)
+    dataset = train_pairs(coded_clips([4, 3]), PENN13, CROPS, batch_size=8, seed=0)
     assert dataset.element_spec["heatmaps"].shape == (8, 8, 8, 13)
 
 
@@ -102,7 +103,7 @@ def test_seed_decides_and_workers_do_not():
 @pytest.mark.parametrize("count", [2, 4])
 def test_processes_get_contiguous_slices(count):
     clips = coded_clips([4, 1, 6])
-    parts = [batches(clips, 3, process_index=i, process_count=count) for i in range(count)]
+    parts = [batches(clips, 3, process=(i, count)) for i in range(count)]
     steps = zip(*parts, strict=True)
     joined = [{n: np.concatenate([p[n] for p in step]) for n in step[0]} for step in steps]
     assert_same(batches(clips, 3), joined)
@@ -175,7 +176,7 @@ def disc_centre(crop, color):
 
 def test_picture_and_labels_move_together():
     clip, colors = disc_clip()
-    options = {"image_size": 128, "heatmap_size": 32, "sigma": 2.0}
+    options = {"crops": Crops(128, 32, 2.0)}
     flipped = []
     for batch in batches([clip], 4, batch_size=16, **options):
         np.testing.assert_array_equal(batch["source"], batch["target"])  # one box, one transform
@@ -323,8 +324,8 @@ def test_clip_without_readable_frames_stops_training():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"batch_size": 9, "process_count": 2}, "batch_size 9 can't be sliced"),
-        ({"process_index": 2, "process_count": 2}, "process 2 of 2"),
+        ({"batch_size": 9, "process": (0, 2)}, "batch_size 9 can't be sliced"),
+        ({"process": (2, 2)}, "process 2 of 2"),
         ({"frames_per_epoch": 9}, "frames_per_epoch is 9, but the clips have 4"),
     ],
 )
@@ -345,7 +346,7 @@ def test_clips_without_usable_labels_are_refused():
 
 def test_pairs_of_real_frames(shared_data):
     clips = penn.clips(shared_data("penn_real"), "train")
-    (batch,) = batches(clips, 1, image_size=128, heatmap_size=32, sigma=2.0, ranges=NO_AUGMENT)
+    (batch,) = batches(clips, 1, crops=Crops(128, 32, 2.0), ranges=NO_AUGMENT)
     assert batch["weights"].all()
     assert (batch["joints"] > 0).all() and (batch["joints"] < 128).all()
     assert batch["target"].std() > 20
@@ -366,7 +367,7 @@ def picture_clip(pictures, boxes, **changes):
 def cut_all(frames, size=4, start=0):
     """All chunks of a subject's frames, joined."""
     with ThreadPoolExecutor(3) as pool:
-        return Windows(*map(np.concatenate, zip(*frames.chunks(size, pool, start), strict=True)))
+        return Frames(*map(np.concatenate, zip(*frames.chunks(size, pool, start), strict=True)))
 
 
 def test_subject_in_original_pixels():

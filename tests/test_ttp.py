@@ -10,7 +10,7 @@ import pytest
 import small_net
 
 from ttp_jax import crops, geometry, memory, state, steps, ttp
-from ttp_jax.memory import Frames
+from ttp_jax.frames import Frames
 from ttp_jax.models.pose import denormalize, normalize
 from ttp_jax.parallel import over_subjects
 
@@ -201,14 +201,14 @@ def test_where_the_windows_lie_changes_nothing(net):
     video, wide = frames(), (HEIGHT + 20, WIDTH + 30)
     pictures = np.zeros((T, *wide, 3), np.uint8)
     pictures[:, 5 : 5 + HEIGHT, 7 : 7 + WIDTH] = video.pictures
-    moved = video.replace(
+    moved = video._replace(
         pictures=jnp.array(pictures), views=video.views - jnp.array([0.0, 7.0, 5.0])
     )
     affines = geometry.crop_affine(video.crops, 64, 1.2, 20.0, True)
     there, here = (ttp.cut(v, jnp.arange(T), affines, settings()) for v in (moved, video))
     np.testing.assert_allclose(there, here, atol=1e-3)
     # Twice as large by repeating: bilinear in between, so only where the picture is flat.
-    large = video.replace(
+    large = video._replace(
         pictures=video.pictures.repeat(2, 1).repeat(2, 2), views=video.views.at[:, 0].set(2.0)
     )
     there = ttp.cut(large, jnp.arange(T), affines, settings())
@@ -316,6 +316,7 @@ def test_a_full_memory_keeps_every_frame_equally_likely():
     assert all(len(set(row)) == capacity for row in np.asarray(many.crops[:50, :, 0]).tolist())
 
 
+@pytest.mark.slow
 def test_online_goes_on_with_a_full_memory(net):
     _, base, vgg = net
     begin = compiled("start")(base, KEY)
@@ -340,6 +341,7 @@ def test_a_frame_that_is_looked_at_is_remembered_and_predicted_as_it_is(net):
     np.testing.assert_array_equal(looked.memory.pictures[3], frames().pictures[3])
 
 
+@pytest.mark.slow
 def test_reset_every_begins_as_with_a_new_video(net):
     subject, predictions = whole(net, frames(), reset_every=3)
     late = compiled("start")(net[1], KEY).replace(frame=jnp.array(3))  # and an empty memory
@@ -439,7 +441,7 @@ def stacked(*videos):
     return jax.tree.map(lambda *a: jnp.stack(a), *videos)
 
 
-@pytest.mark.parametrize("how", ["map", "vmap"])
+@pytest.mark.parametrize("how", ["map", pytest.param("vmap", marks=pytest.mark.slow)])
 def test_many_subjects_equal_solo_runs_whatever_their_neighbours(net, how):
     _, base, vgg = net
     keys = jax.random.split(KEY, 2)

@@ -23,6 +23,7 @@ from data_pipelines import locate, synthetic
 from ttp_jax import losses, visualize
 from ttp_jax.checkpoint import Checkpoints
 from ttp_jax.files import only_one
+from ttp_jax.models.encoders import resnet
 from ttp_jax.runs import (
     base_model,
     boxes,
@@ -38,6 +39,7 @@ from ttp_jax.state import NotFinite, Stage
 from ttp_jax.verbs import evaluate, info, personalize, predict
 
 ROOT = pathlib.Path(__file__).parents[1]
+RESNET18 = resnet.STAGES[18]
 
 
 # The command line's flags.
@@ -64,13 +66,20 @@ def rendered(tmp_path_factory):
 
 
 @pytest.fixture
-def config(rendered):
+def whole_trunk(monkeypatch):
+    """ResNet-18 as it is, whatever `shallow` made of it for the other tests of this file."""
+    monkeypatch.setitem(resnet.STAGES, 18, RESNET18)
+
+
+@pytest.fixture
+def config(rendered, shallow):
     """configs/tiny.py, made small enough for a test; levels=0 needs no VGG convolutions."""
     c = importlib.import_module("configs.tiny").get_config()
     c.data.root = str(rendered)
     c.data.train, c.data.val, c.data.test = 6, 1, 2
     c.data.train_frames, c.data.eval_frames, c.data.image_size = 4, 10, 40
     small_run.shrink(c)
+    c.model.depth, c.model.upsamplings = 18, 1  # which the fixture `shallow` cuts
     c.train.batch_size = 4
     c.train.stages = ((4, 1e-3, 0.0, "cosine"), (4, 1e-3, 1e-3, "constant"))
     c.train.log_every, c.train.checkpoint_every = 2, 4
@@ -79,10 +88,10 @@ def config(rendered):
 
 
 @pytest.fixture(scope="module")
-def trained(rendered, tmp_path_factory):
+def trained(rendered, shallow, tmp_path_factory):
     """Workdir of one finished training, not to be changed."""
     workdir = tmp_path_factory.mktemp("trained")
-    training.train(experiment.build(config.__wrapped__(rendered)), workdir)
+    training.train(experiment.build(config.__wrapped__(rendered, shallow)), workdir)
     return workdir
 
 
@@ -499,7 +508,7 @@ def test_no_checkpoint_is_an_error_with_the_command(config, tmp_path):
     ("name", "count"),
     [("penn", 39_817_343), ("h36m", 21_195_135), ("bbc_pose", 21_192_831)],
 )
-def test_info_counts_the_papers_parameters(name, count, capsys):
+def test_info_counts_the_papers_parameters(name, count, capsys, whole_trunk):
     config = importlib.import_module(f"configs.{name}").get_config()
     assert info.run(experiment.build(config), pathlib.Path(), info.Options(data=False)) == 0
     assert f"{count:,}" in capsys.readouterr().out
@@ -509,7 +518,7 @@ def test_info_counts_the_papers_parameters(name, count, capsys):
     ("name", "count"),
     [("penn", 33_998_669), ("h36m", 15_376_464), ("bbc_pose", 15_374_151)],
 )
-def test_info_counts_the_baselines_parameters(name, count, capsys):
+def test_info_counts_the_baselines_parameters(name, count, capsys, whole_trunk):
     config = importlib.import_module(f"configs.{name}").get_config()
     config.model.method = "baseline"
     info.run(experiment.build(config), pathlib.Path(), info.Options(data=False))

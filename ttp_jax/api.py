@@ -22,7 +22,6 @@ import numpy as np
 
 from ttp_jax import checkpoint, driver, inputs, ranges, skeletons, state, ttp, warning_signs
 from ttp_jax.driver import CHUNK
-from ttp_jax.inputs import CONTEXT, OVERSAMPLE
 from ttp_jax.models import pose, vgg
 from ttp_jax.skeletons import Skeleton
 
@@ -348,8 +347,7 @@ def _predictor(model: Model) -> Callable[..., Any]:
 
 def _start(programs: driver.Programs, model: Model, key: jax.Array, capacity: int) -> ttp.Subject:
     """A person before the first frame."""
-    side = OVERSAMPLE * CONTEXT * model.image_size
-    return programs.start(model.base, key, capacity, (side, side))
+    return programs.start(model.base, key, capacity, inputs.shape_of(model.image_size))
 
 
 def _settings(

@@ -21,12 +21,7 @@ VERBS = (
     *("suggest", "people", "reproduce", "verify", "fetch", "doctor"),
 )
 WORDS = ("people", "verify", "fetch", "doctor")  # verbs that take words instead of a config
-WITH_A_MODEL = (
-    "personalize",
-    "predict",
-    "live",
-    "suggest",
-)  # verbs that a model's file is enough for
+WITH_A_MODEL = ("personalize", "predict", "live", "suggest")  # a model's file is enough for them
 WITH_A_PROJECT = ("train", "personalize", "predict", "evaluate", "info", "export")
 ON_FILES = ("personalize", "predict")  # of those: on videos, pictures and data sets
 ON_VIDEOS = (*ON_FILES, "suggest")
@@ -90,8 +85,8 @@ GROUPS: dict[str, tuple[Flag, ...]] = {
             _AS_IT_COMES,
             ADAPTATIONS,
         ),
-        Flag("--iterations=N", "updates a frame", _AS_IT_COMES, int),
-        Flag("--keep=FORM", "keep the personalized models: full, fp16 or rankN", _AS_IT_COMES),
+        Flag("--iterations=N", "updates a frame; default 1", _AS_IT_COMES, int),
+        Flag("--keep=FORM", "keep personal models: full, fp16 or rankN; default no", _AS_IT_COMES),
     ),
     "many subjects": (
         Flag(
@@ -124,7 +119,8 @@ GROUPS: dict[str, tuple[Flag, ...]] = {
         Flag(
             "--same_subject=NAME",
             "all of them are recordings of this one subject, in the order given: one model is "
-            "personalized to all their frames, each recording keeps its own outputs",
+            "personalized to all their frames, each recording keeps its own outputs; default: each "
+            "is a subject",
             ("personalize",),
         ),
         Flag("--inputs=PATTERN", "the same in one word, as 'videos/*.mp4'", (*ON_VIDEOS, "info")),
@@ -139,16 +135,16 @@ GROUPS: dict[str, tuple[Flag, ...]] = {
         Flag(
             "--config.data.fit=1",
             "take the size of these boxes, up to twice, that the network is most confident in, of "
-            "those whose joints follow the moving region",
+            "those whose joints follow the moving region; default 0",
             ON_VIDEOS,
         ),
         Flag(
             "--config.data.refine=N",
-            "predict and take the box of the prediction, N times over",
+            "predict and take the box of the prediction, N times over; default 0",
             ON_VIDEOS,
         ),
-        Flag("--frames=A-B", "only these frames, counted from 0", ON_VIDEOS),
-        Flag("--every=N", "only every Nth of them", ON_VIDEOS, int),
+        Flag("--frames=A-B", "only these frames, counted from 0; default all", ON_VIDEOS),
+        Flag("--every=N", "only every Nth of them; default 1", ON_VIDEOS, int),
         Flag("--overwrite", "do these subjects again, if they are done already", ON_FILES, bool),
         Flag(
             "--allow_missing",
@@ -164,7 +160,13 @@ GROUPS: dict[str, tuple[Flag, ...]] = {
             "and after; nothing is trained on them",
             ON_FILES,
         ),
-        Flag("--labels_first=1", "if the labels' pictures are numbered from 1", ON_FILES, int, 0),
+        Flag(
+            "--labels_first=1",
+            "if the labels' pictures are numbered from 1; default 0",
+            ON_FILES,
+            int,
+            0,
+        ),
         Flag(
             "--formats=NAMES",
             "what else to write the keypoints as: dlc-csv (the default), dlc-h5, coco, sleap, slp, "
@@ -172,26 +174,27 @@ GROUPS: dict[str, tuple[Flag, ...]] = {
             "command with another --config.seed, for the Ensemble Kalman Smoother",
             ON_FILES,
         ),
-        Flag("--keypoints=NAMES", "only these joints there, as left_knee,right_knee", ON_FILES),
+        Flag(
+            "--keypoints=NAMES",
+            "only these joints there, as left_knee,right_knee; default all",
+            ON_FILES,
+        ),
         Flag(
             "--smooth=HOW",
-            "smooth what is shown and exported: savgol or one-euro",
+            "smooth what is shown and exported: savgol or one-euro; default as predicted",
             ON_FILES,
             ("savgol", "one-euro"),
         ),
         Flag(
             "--pcutoff=P",
-            "confidence, 0 to 1, below which joints are hollow in pictures and missing in exports",
+            "confidence, 0 to 1, below which joints are hollow in pictures and missing in exports; "
+            "default 0",
             ON_FILES,
             float,
             0.0,
         ),
         Flag(
-            "--nodeliver",
-            "keypoints only: no report, no video, no other formats",
-            ON_FILES,
-            bool,
-            True,
+            "--nodeliver", "keypoints only: no report, video or other formats", ON_FILES, bool, True
         ),
     ),
     "frames as they come": (
@@ -242,7 +245,11 @@ GROUPS: dict[str, tuple[Flag, ...]] = {
         ),
     ),
     "several machines": (
-        Flag("--hosts=WHO", "one of several processes, docs/scaling.md", ("train", *ON_FILES)),
+        Flag(
+            "--hosts=WHO",
+            "one of several processes, docs/scaling.md; default the only one",
+            ("train", *ON_FILES),
+        ),
     ),
     "what to label next": (
         Flag("--count=N", "frames of each video; default 20", ("suggest",), int),
@@ -260,14 +267,22 @@ GROUPS: dict[str, tuple[Flag, ...]] = {
             "test subjects, as 'anna,mouse_*'; default a fifth of them, drawn",
             WITH_A_PROJECT,
         ),
-        Flag("--val=PATTERNS", "validation subjects, likewise", WITH_A_PROJECT),
+        Flag(
+            "--val=PATTERNS",
+            "validation subjects, likewise",
+            WITH_A_PROJECT,
+        ),
         Flag(
             "--folds=N",
-            "train N times, each subject being a test subject once",
+            "train N times, each subject being a test subject once; default one split",
             ("train",),
             int,
         ),
-        Flag("--exclude=PATTERNS", "subjects, folders or videos to leave out", WITH_A_PROJECT),
+        Flag(
+            "--exclude=PATTERNS",
+            "subjects, folders or videos to leave out; default none",
+            WITH_A_PROJECT,
+        ),
         Flag(
             "--subject=REGEX",
             "who is seen: the first group of a regular expression on a picture's folder/file; "
@@ -293,7 +308,7 @@ GROUPS: dict[str, tuple[Flag, ...]] = {
             "run records: finished ones are read, new ones added; default WORKDIR/records",
             ("reproduce",),
         ),
-        Flag("--minutes=N", "start nothing new after so many minutes", ("reproduce",), float, 0.0),
+        Flag("--minutes=N", "nothing new after N; default no limit", ("reproduce",), float, 0.0),
     ),
     "the model's file": (
         Flag("--model=FILE", "the file to write", ("export",)),

@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 
 from ttp_jax import augment, geometry, memory
-from ttp_jax.memory import Frames, Memory
+from ttp_jax.frames import Frames
+from ttp_jax.memory import Memory
 from ttp_jax.models.pose import normalize
 from ttp_jax.settings import Settings
 

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import jax
 
 from ttp_jax import parallel, state, ttp
-from ttp_jax.memory import Frames
+from ttp_jax.frames import Frames
 from ttp_jax.models.pose import PoseNet
 
 CHUNK = 8  # frames, or updates, of one call

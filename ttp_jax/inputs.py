@@ -1,6 +1,5 @@
 """A caller's frames and boxes: checked, and cut to the windows that the programs take."""
 
-import math
 from collections.abc import Iterator, Sequence
 
 import jax
@@ -8,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from ttp_jax import geometry
-from ttp_jax.memory import Frames, repeats
+from ttp_jax.frames import Frames
+from ttp_jax.memory import repeats
 
 OVERSAMPLE = 2  # pixels a side of a person's crop, in those of the network, at most
 CONTEXT = 2  # sides of a window, in those of the crop
@@ -73,52 +73,25 @@ def chunks(
       size: frames of a chunk.
       before: window before the first; None where there is none.
     """
-    pixels = OVERSAMPLE * image_size
-    side = CONTEXT * pixels
+    from data_pipelines import windows  # on use only: importing the library loads no OpenCV
+
+    shape = shape_of(image_size)
     for first in range(0, len(pictures), size):
         here = range(first, min(first + size, len(pictures)))
-        windows = np.zeros((size, side, side, 3), np.uint8)
-        views = np.tile(np.array([1, 0, 0], np.float32), (size, 1))
-        for row, t in enumerate(here):
-            views[row] = cut(pictures[t], crops[t], pixels, out=windows[row])
-        indices = np.minimum(np.arange(first, first + size), here[-1])
-        valid = (np.arange(size) < len(here)) & ~repeats(windows, before)
-        before = windows[-1]
-        frames = windows, views, crops[indices], valid
-        yield Frames(*map(jnp.asarray, frames))
+        rows = [
+            windows.window_of(
+                np.ascontiguousarray(pictures[t]), crops[t], shape, OVERSAMPLE * image_size
+            )
+            for t in here
+        ]
+        frames = windows.stacked(rows, crops[list(here)], shape, size)
+        valid = frames.valid & ~repeats(frames.pictures, before)
+        before = frames.pictures[-1]
+        yield jax.tree.map(jnp.asarray, frames._replace(valid=valid))
 
 
-def cut(
-    picture: np.ndarray, crop: np.ndarray, pixels: int, out: np.ndarray
-) -> tuple[float, int, int]:
-    """Fill a window [S, S, 3] with the surroundings of a crop, shrunk to at most `pixels` a side.
+def shape_of(image_size: int) -> tuple[int, int]:
+    """Height and width of the windows of a network whose crops have `image_size` pixels a side."""
+    from data_pipelines import windows
 
-    Returns its view: zoom, x, y (`geometry.window_affine`). Beyond the picture's rim is black.
-    """
-    zoom, side = min(1.0, pixels / float(crop[2])), len(out)
-    corner, spans = [], []
-    for centre, length in zip(crop[:2], picture.shape[1::-1], strict=True):
-        own = round(length * zoom)
-        start = int(np.clip(round((centre + 0.5) * zoom - side / 2), 0, max(own - side, 0)))
-        corner.append(start)
-        spans.append((start, min(start + side, own)))
-    columns, rows = spans
-    if zoom < 1:
-        down = _shrink(picture, rows, zoom).swapaxes(0, 1)
-        part = np.rint(_shrink(down, columns, zoom)).swapaxes(0, 1)
-    else:
-        part = picture[slice(*rows), slice(*columns)]
-    out[: part.shape[0], : part.shape[1]] = part
-    return zoom, *corner
-
-
-def _shrink(rows: np.ndarray, span: tuple[int, int], zoom: float) -> np.ndarray:
-    """Rows `span` of a picture that is shrunk along its first axis: means of what each covers."""
-    edges = np.minimum(np.arange(span[0], span[1] + 1) / zoom, len(rows))
-    first, last = int(edges[0]), max(math.ceil(edges[-1]), 1)
-    sums = np.zeros((last - first + 1, *rows.shape[1:]), np.float32)
-    np.cumsum(rows[first:last], 0, np.float32, out=sums[1:])
-    whole = np.minimum(edges.astype(int), last - 1)
-    shares = (edges - whole).astype(np.float32)[:, None, None]  # of the row that an edge cuts
-    covered = np.diff(edges).astype(np.float32)[:, None, None]
-    return np.diff(sums[whole - first] + shares * rows[whole], axis=0) / covered
+    return windows.window_shape((image_size, image_size), OVERSAMPLE * image_size, CONTEXT)

@@ -5,24 +5,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ttp_jax.frames import Frames
+
 SAME = 0.1  # mean difference of two pictures, of 255, below which nothing has changed
-
-
-class Frames(flax.struct.PyTreeNode):
-    """Consecutive frames of a subject, each cut to a window around the person.
-
-    Attributes:
-      pictures: uint8 RGB [n, H, W, 3].
-      views: float32 [n, 3], where the windows lie, see `geometry.window_affine`.
-      crops: float32 [n, 3] in pixels of the whole picture, see `geometry.box_to_crop`; [n, 4] where
-        they are turned with the person.
-      valid: bool [n]; False for padding and for frames that could not be read.
-    """
-
-    pictures: jax.Array
-    views: jax.Array
-    crops: jax.Array
-    valid: jax.Array
 
 
 class Memory(flax.struct.PyTreeNode):

@@ -15,7 +15,8 @@ import optax
 from flax import traverse_util
 
 from ttp_jax import crops, geometry, heatmaps, losses, state, steps, tasks
-from ttp_jax.memory import Frames, Memory
+from ttp_jax.frames import Frames
+from ttp_jax.memory import Memory
 from ttp_jax.models.pose import PoseNet
 from ttp_jax.models.vgg import VGG16
 from ttp_jax.settings import Settings
@@ -50,7 +51,13 @@ class Tools(NamedTuple):
 
 
 class Method:
-    """What every method offers; by itself the method "none", which leaves the model as it is."""
+    """What every method offers; by itself the method "none", which leaves the model as it is.
+
+    Attributes:
+      minimises_task: whether updates lower the loss of the self-supervised task.
+    """
+
+    minimises_task: bool = False
 
     def check(self, task: tasks.Task, settings: Settings) -> None:
         """Raise ValueError if the method can't be used for this task or by these settings."""
@@ -89,6 +96,8 @@ class SelfSupervised(Method):
 
     What trains is `Settings.rules`' choice.
     """
+
+    minimises_task = True
 
     def check(self, task, settings):
         """The task must allow it."""

@@ -15,7 +15,8 @@ from ttp_jax import geometry, memory, methods, ranges, state, steps, tasks
 from ttp_jax.crops import cut as cut
 from ttp_jax.crops import offline_pairs as offline_pairs
 from ttp_jax.crops import online_pairs as online_pairs
-from ttp_jax.memory import Frames, Memory
+from ttp_jax.frames import Frames
+from ttp_jax.memory import Memory
 from ttp_jax.methods import Tools as Tools
 from ttp_jax.models.pose import PoseNet
 from ttp_jax.models.vgg import VGG16

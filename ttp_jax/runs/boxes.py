@@ -1,5 +1,6 @@
 """Where the person is: the boxes that a clip is predicted in."""
 
+import contextlib
 import dataclasses
 
 import numpy as np
@@ -24,7 +25,9 @@ def resolve(clip, predictor: Runner, data: Config):
     if clip.recordings:  # each has a place of its own
         parts = [resolve(part, predictor, data) for part in clip.recordings]
         return clips_lib.rejoined(clip, parts)
-    found = None
+    found, read = None, clip.read
+    if data.fit:
+        clip = dataclasses.replace(clip, read=_setting_aside(read, locate.few(clip.num_frames)))
     if data.source == "media" and data.boxes in locate.FINDERS:
         found = finding.find(clip, data)
         if found is None:
@@ -40,7 +43,23 @@ def resolve(clip, predictor: Runner, data: Config):
         joints = predictor.one(clip).joints
         size = clip.largest if clip.sizes is None else clip.sizes
         clip = clip.in_boxes(locate.boxes_from_joints(joints, size, clip.boxes))
-    return surest(clip, predictor, False) if data.fit and data.refine else clip
+    if data.fit and data.refine:
+        clip = surest(clip, predictor, False)
+    return dataclasses.replace(clip, read=read)
+
+
+def _setting_aside(read, frames):
+    """Read frames so that those which `surest` tries come along: a video is decoded in order."""
+    waiting, held = sorted(int(frame) for frame in frames), {}
+
+    def read_on(index):
+        while waiting and waiting[0] <= index:
+            frame = waiting.pop(0)
+            with contextlib.suppress(clips_lib.FrameError):
+                held[frame] = read(frame)
+        return held[index] if index in held else read(index)
+
+    return read_on
 
 
 def surest(clip, predictor: Runner, found: bool):

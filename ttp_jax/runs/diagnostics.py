@@ -12,9 +12,8 @@ import numpy as np
 from data_pipelines import pipeline
 from data_pipelines.clips import Clip
 from data_pipelines.windows import SubjectFrames
-from ttp_jax import driver, geometry, losses, metrics, state, ttp, visualize
+from ttp_jax import driver, geometry, losses, methods, metrics, state, ttp, visualize
 from ttp_jax.augment import Ranges
-from ttp_jax.memory import Frames
 from ttp_jax.models.pose import denormalize, normalize
 from ttp_jax.runs import members, sources
 from ttp_jax.runs.experiment import Experiment
@@ -54,7 +53,7 @@ def prober(
         rng = np.random.default_rng([experiment.seed, zlib.crc32(clip.name.encode())])
         stream = sources.subject_frames(experiment, clip)
         few = np.unique(np.linspace(0, len(stream) - 1, BATCH).astype(int))
-        frames = Frames(*map(jnp.asarray, stream.read(few)))
+        frames = jax.tree.map(jnp.asarray, stream.read(few))
         readable = np.flatnonzero(frames.valid)
         found = [[] for _ in deltas]
         for _ in range(batches):
@@ -92,9 +91,7 @@ def readout(experiment: Experiment, base: state.Base, training, test) -> dict[st
         stream = pipeline.train_pairs(
             clips,
             experiment.skeleton,
-            image_size=size,
-            heatmap_size=experiment.heatmap_size,
-            sigma=model.sigma,
+            pipeline.Crops(size, experiment.heatmap_size, model.sigma),
             batch_size=batch_size,
             seed=experiment.seed,
             ranges=AS_IT_IS,
@@ -146,7 +143,7 @@ def before_and_after(
     few, others = _few(shown), np.roll(_few(learned), FEW // 2)
     # Each frame is read once, in order.
     places, where = np.unique(np.concatenate([few, others]), return_inverse=True)
-    some = Frames(*map(jnp.asarray, frames.read(places)))
+    some = jax.tree.map(jnp.asarray, frames.read(places))
     affines = geometry.crop_affine(some.crops, settings.image_size)
     targets, looks_of = jnp.asarray(where[:FEW]), jnp.asarray(where[FEW:])
     affines = affines[targets]
@@ -155,7 +152,7 @@ def before_and_after(
     for variables, joints in found:
         output: Any = see(variables, crops, looks)
         means, picture = base.normalisers, output.reconstruction
-        if settings.method == "ttp":
+        if methods.of(settings.method).minimises_task:
             loss, _ = losses.reconstruction(
                 experiment.features, picture, crops, means, bgr=settings.bgr
             )
@@ -197,7 +194,7 @@ def figure5(
     size, bgr = experiment.image_size, experiment.bgr
     settings = experiment.settings("none")
     chosen = spread(np.flatnonzero(np.isfinite(joints).all((1, 2))), count)
-    some = Frames(*map(jnp.asarray, frames.read(chosen)))
+    some = jax.tree.map(jnp.asarray, frames.read(chosen))
     affines = geometry.crop_affine(some.crops, size)
     crops = ttp.cut(some, jnp.arange(count), affines, settings)
     # Another frame's look, cut with this one's box, as in training.

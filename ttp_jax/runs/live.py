@@ -22,7 +22,8 @@ from data_pipelines import locate, video, windows
 from ttp_jax import driver, geometry, people, state, ttp
 from ttp_jax.checkpoint import fingerprint
 from ttp_jax.files import write_arrays, write_json
-from ttp_jax.memory import Frames, repeats
+from ttp_jax.frames import Frames
+from ttp_jax.memory import repeats
 from ttp_jax.runs import base_model, provenance, results
 from ttp_jax.runs.experiment import Experiment
 from ttp_jax.runs.mjpeg import Screen
@@ -118,7 +119,7 @@ class Live:
         now = np.asarray(frames.pictures)
         if repeats(now, self._last)[0]:
             self.repeated += 1
-            frames = frames.replace(valid=jnp.array([False]))
+            frames = frames._replace(valid=jnp.array([False]))
         self._last = now[0]
         self._subject, found = step(self._base, self._features, self._subject, frames)
         joints, peaks = (part[0] for part in jax.device_get(found))

@@ -15,7 +15,8 @@ from data_pipelines.windows import SubjectFrames
 from ttp_jax import ttp
 from ttp_jax.checkpoint import Unfinished
 from ttp_jax.driver import CHUNK
-from ttp_jax.memory import Frames, repeats
+from ttp_jax.frames import Frames
+from ttp_jax.memory import repeats
 from ttp_jax.runs.process import say
 
 # What is done with a subject, one pass after the other; all but "adapt" go through its frames.

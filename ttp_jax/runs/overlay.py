@@ -1,32 +1,23 @@
 """The video with both poses drawn over it."""
 
-import contextlib
 import os
 import pathlib
 from fractions import Fraction
 
 import av
-import cv2
 import numpy as np
 
 from data_pipelines import clips as clips_lib
 from ttp_jax.files import write_atomically
+from ttp_jax.runs.backdrop import Backdrop
 from ttp_jax.runs.drawing import draw_pose, write_legend
 from ttp_jax.runs.outcome import Outcome
 from ttp_jax.skeletons import Skeleton
 
-VIDEO_PIXELS = 1280  # longer side of the overlay video
 TICKS = 90_000  # a second: the usual rates divide them
 # Frames in the order in which they are shown, else the file's length is another. This preset takes
 # a third of the usual one's time.
 CODEC = {"bf": "0", "preset": "veryfast", "crf": "21"}
-
-
-def on_canvas(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """The picture in the upper left of a black one of height and width `size`, the largest's."""
-    picture = picture[: size[0], : size[1]]  # a picture's header may tell another size
-    height, width = picture.shape[:2]
-    return np.pad(picture, ((0, size[0] - height), (0, size[1] - width), (0, 0)))
 
 
 def overlay_video(
@@ -43,11 +34,9 @@ def overlay_video(
     clip knows it, else at `rate` frames a second. Frames that can't be read are black; joints of a
     confidence below `pcutoff` are hollow. Raises OSError where it can't be written.
     """
-    height, width = outcome.size
-    zoom = min(1.0, VIDEO_PIXELS / max(height, width))
-    # The codec halves the resolution of colour, so it wants even sides.
-    size = max(2, round(width * zoom) // 2 * 2), max(2, round(height * zoom) // 2 * 2)
-    scale = np.array(size) / (width, height)
+    backdrop = Backdrop.of(outcome.clip)
+    size = backdrop.size
+    scale = np.array(size) / outcome.size[::-1]
     thick = max(2, round(max(size) / 400))
     numbers = outcome.clip.frame_numbers
     stamps = _stamps(outcome.clip, rate)
@@ -62,10 +51,7 @@ def overlay_video(
             stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
             stream.codec_context.time_base = Fraction(1, TICKS)
             for index in range(outcome.clip.num_frames):
-                picture = np.zeros((height, width, 3), np.uint8)
-                with contextlib.suppress(clips_lib.FrameError):
-                    picture = on_canvas(outcome.clip.read(index), outcome.size)
-                picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+                picture = backdrop.small(index)
                 for name, confidence in zip(("before", "after"), outcome.peaks, strict=True):
                     points = (poses[name][index] + 0.5) * scale - 0.5
                     sure = {"confidence": confidence[index], "pcutoff": pcutoff}

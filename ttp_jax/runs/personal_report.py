@@ -7,11 +7,12 @@ from collections.abc import Mapping
 import cv2
 import numpy as np
 
+from data_pipelines.clips import Clip, rejoined
 from ttp_jax import exports, metrics, report
 from ttp_jax.report import words
+from ttp_jax.runs.backdrop import Backdrop
 from ttp_jax.runs.experiment import Experiment
 from ttp_jax.runs.outcome import Outcome
-from ttp_jax.runs.overlay import on_canvas
 from ttp_jax.skeletons import Skeleton
 
 MOST_PICTURES = 48
@@ -103,10 +104,8 @@ def write(
       found: whether a person was found, as `presence.Presence.to_dict` says it.
       pcutoff: joints of less confidence are drawn fainter.
     """
-    readable = np.flatnonzero(np.isfinite(outcome.after).any((1, 2)))
-    spread = np.linspace(0, len(readable) - 1, min(MOST_PICTURES, len(readable)))
-    few = readable[spread.astype(int)]
-    pictures, small = _shown(outcome, poses, few)
+    few = shown(np.flatnonzero(np.isfinite(outcome.after).any((1, 2))))
+    pictures, small = _pictures(outcome, poses, few)
     report.personal(
         path,
         name=outcome.clip.name,
@@ -131,7 +130,20 @@ def write(
     )
 
 
-def _shown(outcome: Outcome, poses, few: np.ndarray) -> tuple[list[np.ndarray], dict]:
+def kept_for(clip: Clip) -> Clip:
+    """The clip, made so that report and overlay need no frame again that was read from it."""
+    if clip.recordings:
+        return rejoined(clip, [kept_for(part) for part in clip.recordings])
+    return Backdrop(clip, shown(np.arange(clip.num_frames)).tolist()).clip
+
+
+def shown(readable: np.ndarray) -> np.ndarray:
+    """Which of a subject's readable frames [n] the report has pictures of."""
+    spread = np.linspace(0, len(readable) - 1, min(MOST_PICTURES, len(readable)))
+    return readable[spread.astype(int)]
+
+
+def _pictures(outcome: Outcome, poses, few: np.ndarray) -> tuple[list[np.ndarray], dict]:
     """Pictures of a few frames around the person, and the joints in their pixels."""
     if not len(few):
         return [], {k: j[few] for k, j in poses.items()}
@@ -140,7 +152,7 @@ def _shown(outcome: Outcome, poses, few: np.ndarray) -> tuple[list[np.ndarray], 
     size = max(1, round((right - left) * zoom)), max(1, round((bottom - top) * zoom))
     pictures = [
         cv2.resize(picture[top:bottom, left:right], size, interpolation=cv2.INTER_AREA)
-        for picture in (on_canvas(outcome.clip.read(i), outcome.size) for i in few)
+        for picture in map(Backdrop.of(outcome.clip).whole, few.tolist())
     ]
     # Pixel centres lie at integers on both sides.
     scale = np.array(size) / (right - left, bottom - top)

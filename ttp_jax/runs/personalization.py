@@ -17,6 +17,7 @@ from ttp_jax.runs import (
     boxes,
     diagnostics,
     identity,
+    personal_report,
     process,
     provenance,
     recordings,
@@ -191,8 +192,7 @@ class _Work:
         self._predictor = Runner(experiment, base, "none")
         self._plain = Runner(experiment, trained, "none") if self._person else self._predictor
         self._outputs: Outputs | None = None
-        # Else there is no before and after.
-        self._changes = scenario != "none" or bool(self._person)
+        self._changes = scenario != "none" or bool(self._person)  # else no before and after
         if options.outputs and self._changes and experiment.data.source == "media":
             self._outputs = Outputs(experiment, name, self.folder, options.outputs)
         self.finished, self.seconds = 0, dict[str, float]()
@@ -275,7 +275,8 @@ class _Work:
     def _boxed(self, clips):
         for clip in clips:
             try:
-                yield boxes.resolve(clip, self._predictor, self._experiment.data)
+                clip = boxes.resolve(clip, self._predictor, self._experiment.data)
+                yield personal_report.kept_for(clip) if self._outputs else clip
             except OF_ONE as error:
                 self.failed[clip.name] = str(error)
 

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from data_pipelines.clips import Clip
+from ttp_jax import tasks
 from ttp_jax.runs.experiment import Experiment
 from ttp_jax.state import Stage
 
@@ -26,7 +27,7 @@ def lines(experiment: Experiment, clips: Sequence[Clip]) -> list[str]:
             f"Of the last stage the checkpoint is used that is best on the {counts['val']} "
             "validation subjects."
         )
-    adapts = config.model.method != "baseline"
+    adapts = experiment.task != tasks.NOTHING
     if adapts and counts["val"] and counts["test"]:
         found.append(
             "Then choose without TTP, online or offline by the validation subjects "

@@ -151,25 +151,26 @@ def _pairs(experiment, clips, start_step, num_steps, process, unlabelled=()):
     return pipeline.train_pairs(
         clips,
         experiment.skeleton,
-        image_size=experiment.image_size,
-        heatmap_size=experiment.heatmap_size,
-        sigma=experiment.net.sigma,
-        half_pixel=experiment.net.half_pixel,
+        # The paper's sets are resampled as published.
+        crops_of(experiment, experiment.data.oversample if _is_project(experiment) else 0.0),
         batch_size=train.batch_size,
         seed=experiment.seed,
         start_step=start_step,
         ranges=Ranges(train.rotation, train.rotation_prob, train.scale, train.flip_prob),
         # All of them where only a part of the data set is at hand.
         frames_per_epoch=min(train.frames_per_epoch, total) or None,
-        process_index=process[0],
-        process_count=process[1],
+        process=process,
         num_steps=num_steps,
         workers=experiment.data.workers or None,
         unlabelled=unlabelled,
         labelled_share=experiment.data.labelled_share,
-        # The paper's sets are resampled as published.
-        oversample=experiment.data.oversample or None if _is_project(experiment) else None,
     )
+
+
+def crops_of(experiment: Experiment, oversample: float = 0.0) -> pipeline.Crops:
+    """The crops and maps that the network is trained on; 0 resamples the original pixels."""
+    net, sizes = experiment.net, (experiment.image_size, experiment.heatmap_size)
+    return pipeline.Crops(*sizes, net.sigma, net.half_pixel, oversample or None)
 
 
 def _is_project(experiment: Experiment) -> bool:

@@ -11,7 +11,7 @@ import numpy as np
 
 from ttp_jax import driver, parallel, state, ttp
 from ttp_jax.driver import CHUNK
-from ttp_jax.memory import Frames
+from ttp_jax.frames import Frames
 from ttp_jax.runs import members
 from ttp_jax.runs.experiment import Experiment
 from ttp_jax.runs.members import Member
@@ -133,7 +133,7 @@ class Planner:
     def _fitting(self, member: Member, start, shared) -> int:
         """The number that fits into what the device has free, by the plan for one subject."""
         one = jax.eval_shape(lambda: jax.tree.map(lambda leaf: leaf[None], start()))
-        chunk = Frames(*member.frames.read([0], CHUNK))  # pyright: ignore[reportArgumentType]
+        chunk = member.frames.read([0], CHUNK)
         frames = jax.tree.map(lambda leaf: leaf[None], chunk)
         name = "adapt" if self._scenario == "offline" else members.PASSES[self._scenario][-1]
         program: Any = getattr(self.programs("vmap"), name)

@@ -1,0 +1,24 @@
+"""A subject's frames as everything that reads, adapts and predicts takes them."""
+
+from typing import Any, NamedTuple
+
+Array = Any  # of NumPy where frames were read, of jax on the device
+
+
+class Frames(NamedTuple):
+    """Consecutive frames of a subject, each cut to a window of one size around the person.
+
+    Holds no labels.
+
+    Attributes:
+      pictures: uint8 RGB [n, H, W, 3]; zeros beyond the picture's rim.
+      views: float32 [n, 3], zoom, x, y: where the windows lie, see `geometry.window_affine`.
+      crops: float32 [n, 3], cx, cy, side in pixels of the whole picture, see
+        `geometry.box_to_crop`; [n, 4] where they are turned with the person.
+      valid: bool [n]; False for padding and for frames that could not be read.
+    """
+
+    pictures: Array
+    views: Array
+    crops: Array
+    valid: Array
