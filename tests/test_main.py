@@ -55,7 +55,7 @@ def test_help_names_the_command_that_was_typed(typed, words):
 
 # What must be given, and what has no other value than those that are given.
 WITHOUT_DEFAULT = {
-    *("config", "project", "model", "torch", "person", "inputs", "labels", "camera"),
+    *("config", "project", "model", "torch", "person", "inputs", "labels", "camera", "mjpeg"),
 }
 
 
