@@ -73,7 +73,14 @@ def test_seconds_are_the_median_over_subjects(tmp_path):
     subjects = {f"mouse{i}": {"seconds": s, "frames": 10} for i, s in enumerate((90.0, 1.0, 2.0))}
     (tmp_path / "run.json").write_text(json.dumps({"subjects": subjects}))
     assert comparison.seconds_a_frame(tmp_path) == pytest.approx(0.2)
-    assert np.isnan(comparison.seconds_a_frame(tmp_path / "none"))
+    assert comparison.seconds_a_frame(tmp_path / "none") is None
+
+
+def test_a_row_of_which_no_time_is_known_has_none_in_the_table():
+    row = {"PCK@0.1": {"mean": 50.0, "per_subject": [50.0]}}
+    lines = comparison.table({"without TTP": row, "TTP online": row}, {"TTP online": None})
+    assert lines[1].split() == ["without", "TTP", "50.00"] and len(lines) == 4
+    assert "test subjects are few (1)" in lines[-1]
 
 
 def test_validation_subjects_have_a_folder_of_their_own(tmp_path, monkeypatch):

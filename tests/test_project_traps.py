@@ -119,6 +119,13 @@ def test_sessions_of_other_days_are_one_subject_by_pattern(tmp_path):
     assert read(tmp_path, subject=r"(m\d+)_").subjects == {"m1": 6, "m2": 3}
 
 
+def test_names_that_files_can_not_have_become_one_subject_with_a_note(tmp_path):
+    made.deeplabcut(tmp_path, ("a?b", "a:b", "c"))
+    project = read(tmp_path)
+    assert project.subjects == {"a_b": 6, "c": 3}
+    assert project.notes == ("a:b and a?b count as one subject, a_b: rename one to part them.",)
+
+
 def test_pictures_of_several_sizes_in_one_folder_are_read(tmp_path):
     made.deeplabcut(tmp_path)
     made.picture(tmp_path / "labeled-data/a/img010.png", size=(90, 120))

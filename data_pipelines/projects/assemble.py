@@ -116,7 +116,16 @@ def project(
         tuple(frozenset().union(*(label.shared for label in group)) for group in groups.values()),
         _footage(videos, crops or {}, recordings, groups, options),
         (*left_out, *nowhere, *counts.sentences()),
-        tuple(dict.fromkeys((*notes, *_unmatched(path, recordings, options), *sheets))),
+        tuple(
+            dict.fromkeys(
+                (
+                    *notes,
+                    *_unmatched(path, recordings, options),
+                    *_same_name(recordings, options),
+                    *sheets,
+                )
+            )
+        ),
     )
 
 
@@ -204,7 +213,8 @@ def _labels(
     if _excluded(recording.name, options):
         counts.add("labels of excluded recordings", recording.name, len(rows))
         return []
-    for row, (subject, anonymous) in zip(rows, _subjects(recording, options), strict=True):
+    for row, (raw, anonymous) in zip(rows, _subjects(recording, options), strict=True):
+        subject = media.fit_name(raw)
         if before := taken.get((row.picture, subject)):
             raise DataError(
                 f"{row.where}: a second label of {subject} in {row.picture}, after {before}: keep "
@@ -292,8 +302,21 @@ def _subjects(recording: Recording, options: Options) -> list[tuple[str, bool]]:
         elif not alone:
             seen[row.picture] += 1
             subject = f"{subject}_{names.stem(row.picture)}_{seen[row.picture]}"
-        subjects.append((media.fit_name(subject), not (row.individual or alone)))
+        subjects.append((subject, not (row.individual or alone)))
     return subjects
+
+
+def _same_name(recordings: Sequence[Recording], options: Options) -> list[str]:
+    """Say which subjects are one here, since a file can have neither's name."""
+    found: dict[str, dict[str, None]] = {}
+    for recording in recordings:
+        for raw, _ in _subjects(recording, options):
+            found.setdefault(media.fit_name(raw), {})[raw] = None
+    return [
+        f"{' and '.join(raws)} count as one subject, {name}: rename one to part them."
+        for name, raws in found.items()
+        if len(raws) > 1
+    ]
 
 
 def _unmatched(path: Path, recordings: Sequence[Recording], options: Options) -> list[str]:

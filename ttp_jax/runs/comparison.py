@@ -4,7 +4,6 @@ The setting for new subjects is chosen on the validation subjects; the test subj
 it gives, and decide nothing.
 """
 
-import math
 import pathlib
 import statistics
 from collections.abc import Mapping, Sequence
@@ -62,8 +61,8 @@ def stored(
     return None
 
 
-def seconds_a_frame(folder: pathlib.Path) -> float:
-    """Median over the subjects of a run; NaN where nothing tells.
+def seconds_a_frame(folder: pathlib.Path) -> float | None:
+    """Median over the subjects of a run; None where nothing tells.
 
     A median, because the first subject's seconds include the compilation of programs.
     """
@@ -73,7 +72,7 @@ def seconds_a_frame(folder: pathlib.Path) -> float:
         for each in record.get("subjects", {}).values()
         if each.get("seconds") is not None and each.get("frames")
     ]
-    return statistics.median(found) if found else math.nan
+    return statistics.median(found) if found else None
 
 
 def control(
@@ -149,20 +148,20 @@ def recommendation(choice: dict[str, Any] | None, rows: dict[str, Any]) -> str:
     return f"{said} On the test subjects it gives {_gain(gain)}: {verdict}."
 
 
-def table(rows: dict[str, Any], seconds: Mapping[str, float]) -> list[str]:
+def table(rows: dict[str, Any], seconds: Mapping[str, float | None]) -> list[str]:
     """The rows of an evaluation in lines: means, time, gains with their 95 % intervals."""
     measures = [measure for measure in next(iter(rows.values())) if measure != "gain"]
     heads = "".join(f"{name:>10}" for name in measures)
     lines = [f"{'':22}{heads}{'s/frame':>10}   gain in {measures[0]} (95 % over subjects)"]
     for name, row in rows.items():
         line = f"{name:22}" + "".join(f"{row[m]['mean']:10.2f}" for m in measures)
-        took = seconds.get(name, math.nan)
-        line += f"{took:10.3f}" if math.isfinite(took) else f"{'':10}"
+        took = seconds.get(name)
+        line += f"{'':10}" if took is None else f"{took:10.3f}"
         gain = row.get("gain")
         lines.append(f"{line}   {_gain(gain)}" if gain else line)
     count = len(next(iter(rows.values()))[measures[0]]["per_subject"])
     if count < FEW:
-        lines.append(f"{count} test subjects are few: the intervals are rough.")
+        lines.append(f"The test subjects are few ({count}): intervals over them are rough.")
     return lines
 
 

@@ -82,10 +82,9 @@ def _recommended(
     experiment: Experiment, workdir: pathlib.Path, predictor: Runner, base, clips, rows
 ) -> dict:
     """What evaluation.json says of a project beside the rows: times, choice, recommendation."""
-    found: dict = {}
-    for scenario, name in NAMES.items():
-        seconds = comparison.seconds_a_frame(comparison.folder_of(workdir, "test", scenario))
-        found.setdefault("seconds_a_frame", {})[name] = None if np.isnan(seconds) else seconds
+    folders = {name: comparison.folder_of(workdir, "test", key) for key, name in NAMES.items()}
+    seconds = {name: comparison.seconds_a_frame(folder) for name, folder in folders.items()}
+    found: dict = {"seconds_a_frame": seconds}
     if NAMES["offline"] not in rows:
         return found
     validation = clips_lib.by_subject(clips_lib.select(clips, "val"))
