@@ -106,7 +106,8 @@ def project(
     for recording in recordings:
         if recording.unlabelled:
             counts.add("pictures without labels", recording.name, recording.unlabelled)
-    sheets = [note for recording in recordings for note in recording.sheet.notes]
+    said = [*notes, *_unmatched(path, recordings, options), *_same_name(recordings, options)]
+    said += [note for recording in recordings for note in recording.sheet.notes]
     return Project(
         path,
         tool,
@@ -116,16 +117,7 @@ def project(
         tuple(frozenset().union(*(label.shared for label in group)) for group in groups.values()),
         _footage(videos, crops or {}, recordings, groups, options),
         (*left_out, *nowhere, *counts.sentences()),
-        tuple(
-            dict.fromkeys(
-                (
-                    *notes,
-                    *_unmatched(path, recordings, options),
-                    *_same_name(recordings, options),
-                    *sheets,
-                )
-            )
-        ),
+        tuple(dict.fromkeys(said)),
     )
 
 
