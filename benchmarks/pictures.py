@@ -189,7 +189,7 @@ def plots(folder: pathlib.Path) -> None:
         if "to" in row[4]
     }
     order = sorted(gains, key=lambda name: name.partition(",")[0], reverse=True)
-    label = "gain in PCK@0.2 per person, 95 % interval"
+    label = "gain in PCK@0.2 (95 %)"
     plot(folder / "gains.svg", {name: gains[name] for name in order}, label)
     quarters = {f"frames {row[0]}": interval(row[1]) for row in table(page, "Figure 3")}
     plot(folder / "over_time.svg", quarters, label)
