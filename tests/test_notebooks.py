@@ -77,6 +77,7 @@ def test_the_first_cell_installs_and_names_the_repository_once(path):
     cells = code(nbformat.read(path, as_version=4))
     assert re.search(r'^REPOSITORY = ".+"$', cells[0].source, re.M)
     assert 'find_spec("ttp_jax") is None' in cells[0].source
+    assert "nvidia-smi" in cells[0].source  # a GPU is found and used
     later = "\n".join(cell.source for cell in cells[1:])
     assert "REPOSITORY" not in later and not re.search(r"pip install|^[!%]", later, re.M)
 
