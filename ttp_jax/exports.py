@@ -32,6 +32,7 @@ import csv
 import importlib
 import io
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -49,10 +50,18 @@ UNEVEN, ROUNDED = 0.1, 1.1e-3  # share of the mean step, and seconds that contai
 WITHOUT_TIMES = ("dlc-csv", "dlc-h5", "coco", "sleap", "slp", "eks", "lightning-pose")
 
 
-def write(track: Track, folder, formats: Sequence[str], suffix: str = "") -> list[Path]:
+def write(
+    track: Track, folder: str | os.PathLike, formats: Sequence[str], suffix: str = ""
+) -> list[Path]:
     """Write NAME{suffix}.EXT for each format (keys of `FORMATS`) and return the files' paths.
 
     A file appears complete or not at all, and replaces one of its name. Makes missing folders.
+
+    Args:
+      track: the keypoints of one subject.
+      folder: where the files go.
+      formats: keys of `FORMATS`.
+      suffix: of the files' names, before the extension.
 
     Raises:
       ValueError: an unknown format (nothing is written), or a track that no file can hold.
@@ -73,9 +82,15 @@ def is_uneven(times: np.ndarray | None) -> bool:
 
 
 def note_on_times(times: np.ndarray | None, formats: Sequence[str], table: str) -> list[str]:
-    """What a reader of these formats must know of frames that are not evenly spaced.
+    """Say what a reader of these formats must know of frames that are not evenly spaced.
 
-    `table` names the file whose column `time` has each frame's own.
+    Args:
+      times: seconds [T]; None where they aren't known.
+      formats: keys of `FORMATS`.
+      table: name of the file whose column `time` has each frame's own.
+
+    Returns:
+      Sentences; none for evenly spaced frames.
     """
     without = [name for name in formats if name in WITHOUT_TIMES]
     if times is None or not without or not is_uneven(times):
@@ -95,13 +110,17 @@ def check(formats: Sequence[str]) -> None:
             _optional(kind)
 
 
-def write_eks(tracks: Mapping[int, Track], folder) -> list[Path]:
+def write_eks(tracks: Mapping[int, Track], folder: str | os.PathLike) -> list[Path]:
     """Write one subject's tracks by models of several seeds, for the Ensemble Kalman Smoother.
 
     Writes FOLDER/predictions.rng=SEED.csv, DeepLabCut tables. `eks` takes every CSV of a folder for
     a member of the ensemble, so give it a folder of its own. It takes a joint that some members
     miss; of one that all miss in a single frame it makes NaN in every frame. A track's p-cutoff is
     ignored.
+
+    Args:
+      tracks: seed -> track.
+      folder: where the files go; give it to nothing else.
 
     Raises:
       ValueError: the tracks differ in frames or joints, so they are not of one video; or there is

@@ -10,12 +10,15 @@ elsewhere may have their cells' centres where they are in the picture: `map_to_c
 Array functions take numpy or jax arrays and return the same kind.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
+
+Array = Any  # np.ndarray or jax.Array; functions return the kind that they are given
 
 # The published program widens the box by a quarter and moves it down by 7.5 % of the longer side
 # (the "MPII tweak").
@@ -37,10 +40,18 @@ def whole_box(sizes) -> np.ndarray:
     return np.concatenate([np.zeros_like(sizes), sizes[..., ::-1]], -1) - 0.5
 
 
-def misplaced(box: np.ndarray, size, of: str) -> str | None:
-    """Say what is wrong with a box [4] in a picture of this size (height, width); None if nothing.
+def misplaced(box: np.ndarray, size: Sequence[int] | np.ndarray, of: str) -> str | None:
+    """Say what is wrong with a box in a picture.
 
-    A part of it may lie outside: people stand at the rim. `of` names the picture in the sentence.
+    A part of it may lie outside, since people stand at the edge.
+
+    Args:
+      box: x1, y1, x2, y2 in pixels.
+      size: height and width of the picture.
+      of: what the sentence calls the picture.
+
+    Returns:
+      A sentence; None if the box can be used.
     """
     height, width = size
     x1, y1, x2, y2 = whole_box(size)
@@ -65,8 +76,12 @@ def box_to_crop(boxes):
 
 
 def crop_affine(
-    crop, size: int, scale: ArrayLike = 1.0, degrees: ArrayLike = 0.0, flip: ArrayLike = False
-):
+    crop: Array,
+    size: int,
+    scale: ArrayLike = 1.0,
+    degrees: ArrayLike = 0.0,
+    flip: ArrayLike = False,
+) -> Array:
     """Return the affine [..., 2, 3] from picture pixels to crop pixels.
 
     crop_px = size / (side * scale) * R(-degrees) * mirror * (p - c) + size / 2
@@ -92,14 +107,19 @@ def crop_affine(
     return xp.stack(affine, -2)
 
 
-def transform_points(affine, points):
-    """Map points [..., n, 2] through affines [..., 2, 3]."""
+def transform_points(affine: Array, points: Array) -> Array:
+    """Map points [..., n, 2] through affines [..., 2, 3].
+
+    Args:
+      affine: [..., 2, 3].
+      points: [..., n, 2], x and y.
+    """
     # Products and a sum: a GPU would round the factors of a matrix product to 10 bits (TF32).
     turned = (affine[..., None, :, :2] * points[..., None, :]).sum(-1)
     return turned + affine[..., None, :, 2]
 
 
-def invert_affine(affine):
+def invert_affine(affine: Array) -> Array:
     """Return the inverse of affines [..., 2, 3]."""
     xp = _namespace(affine)
     a, b, c, d = affine[..., 0, 0], affine[..., 0, 1], affine[..., 1, 0], affine[..., 1, 1]
@@ -109,40 +129,66 @@ def invert_affine(affine):
     return xp.concatenate([linear, shift[..., None]], -1)
 
 
-def map_to_crop(points, stride: float, half_pixel: bool = False):
+def map_to_crop(points: Array, stride: float, half_pixel: bool = False) -> Array:
     """Turn points [..., 2] in cells of a map into crop pixels; `stride` pixels are one cell.
 
     With `half_pixel` cell h covers pixels h * stride to (h + 1) * stride and stands for their
     middle (h + 0.5) * stride - 0.5; without, for the first of them.
+
+    Args:
+      points: [..., 2], x and y in cells.
+      stride: crop pixels a cell.
+      half_pixel: whether a cell stands for the middle of its pixels.
     """
     return points * stride + (stride - 1) / 2 if half_pixel else points * stride
 
 
-def crop_to_map(points, stride: float, half_pixel: bool = False):
-    """Undo `map_to_crop`."""
+def crop_to_map(points: Array, stride: float, half_pixel: bool = False) -> Array:
+    """Undo `map_to_crop`.
+
+    Args:
+      points: [..., 2], x and y in crop pixels.
+      stride: crop pixels a cell.
+      half_pixel: whether a cell stands for the middle of its pixels.
+    """
     return (points - (stride - 1) / 2 if half_pixel else points) / stride
 
 
-def compose_affines(outer, inner):
-    """Return the affines [..., 2, 3] that apply `inner`, then `outer`."""
+def compose_affines(outer: Array, inner: Array) -> Array:
+    """Return the affines [..., 2, 3] that apply `inner`, then `outer`.
+
+    Args:
+      outer: [..., 2, 3], applied second.
+      inner: [..., 2, 3], applied first.
+    """
     linear = (outer[..., :2, :2, None] * inner[..., None, :, :2]).sum(-2)
     shift = transform_points(outer, inner[..., None, :, 2])[..., 0, :]
     return _namespace(outer, inner).concatenate([linear, shift[..., None]], -1)
 
 
-def map_affine(affine, stride: float, half_pixel: bool = False):
-    """Re-express affines [..., 2, 3] between crop pixels as such between cells of their maps."""
+def map_affine(affine: Array, stride: float, half_pixel: bool = False) -> Array:
+    """Re-express affines [..., 2, 3] between crop pixels as such between cells of their maps.
+
+    Args:
+      affine: [..., 2, 3] from crop pixels to crop pixels.
+      stride: crop pixels a cell.
+      half_pixel: see `map_to_crop`.
+    """
     first = map_to_crop(np.zeros(2, np.float32), stride, half_pixel)
     shift = (affine[..., :2] * first).sum(-1) + affine[..., 2]
     shift = crop_to_map(shift, stride, half_pixel)
     return _namespace(affine).concatenate([affine[..., :2], shift[..., None]], -1)
 
 
-def window_affine(affine, view):
+def window_affine(affine: Array, view: Array) -> Array:
     """Re-express affines [..., 2, 3] from picture pixels as such from pixels of a window.
 
     A view [..., 3] = (zoom, x, y) says where the window lies: picture point p is its point
     (p + 0.5) * zoom - 0.5 - (x, y).
+
+    Args:
+      affine: [..., 2, 3] from picture pixels.
+      view: [..., 3], zoom, x and y of the window.
     """
     zoom, corner = view[..., :1], view[..., 1:]
     linear = affine[..., :2] / zoom[..., None]
@@ -156,6 +202,11 @@ def warp(image: jax.Array, affine: jax.Array, size: int) -> jax.Array:
 
     Bilinear, zero outside the picture: `cv2.warpAffine` with its defaults, up to that function's
     rounding of positions to 1/32 pixel. Float32 out, in the range of the input.
+
+    Args:
+      image: [H, W, C], any type.
+      affine: [2, 3] from picture pixels to crop pixels.
+      size: pixels a side of the crop.
     """
     height, width, channels = image.shape
     ys, xs = jnp.meshgrid(jnp.arange(size), jnp.arange(size), indexing="ij")

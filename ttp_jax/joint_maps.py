@@ -32,6 +32,13 @@ def joint_map(source: Skeleton, target: Skeleton) -> tuple[tuple[int, ...], ...]
     Joints of one name stand for each other, though data sets put them differently by some
     centimetres ("head" is the top of it in Human3.6M, its middle in the others). An empty tuple
     says that `source` has nothing for that joint ("neck" of Human3.6M).
+
+    Args:
+      source: skeleton of the joints that there are.
+      target: skeleton of those that are wanted.
+
+    Returns:
+      One tuple of indices of `source` for each joint of `target`.
     """
     derived = DERIVED.get((source.name, target.name), {})
 
@@ -48,6 +55,11 @@ def map_joints(joints: np.ndarray, source: Skeleton, target: Skeleton) -> np.nda
     """Turn joints [..., K, 2] of one skeleton into those of another, NaN where it has none.
 
     So a model trained on one data set is scored on another (paper, Table 6).
+
+    Args:
+      joints: [..., K, 2] of `source`.
+      source: their skeleton.
+      target: the skeleton wanted.
     """
     missing = np.full_like(joints[..., 0, :], np.nan, dtype=np.result_type(joints, np.float32))
     columns = [

@@ -44,13 +44,23 @@ def limb_sides(skeleton: Skeleton) -> tuple[str, ...]:
 
 
 def colors(skeleton: Skeleton, pose: str) -> np.ndarray:
-    """Return RGB uint8 [K, 3] of the joints of a pose, "before" or "after"."""
+    """Return RGB uint8 [K, 3] of the joints of a pose, "before" or "after".
+
+    Args:
+      skeleton: of the K joints.
+      pose: "before" or "after".
+    """
     shades = POSES[pose]
     return np.array([shades[side] for side in sides(skeleton)], np.uint8).reshape(-1, 3)
 
 
 def limb_colors(skeleton: Skeleton, pose: str) -> np.ndarray:
-    """Return RGB uint8 [limbs, 3] of the limbs of a pose, "before" or "after"."""
+    """Return RGB uint8 [limbs, 3] of the limbs of a pose, "before" or "after".
+
+    Args:
+      skeleton: whose limbs they are.
+      pose: "before" or "after".
+    """
     shades = POSES[pose]
     return np.array([shades[side] for side in limb_sides(skeleton)], np.uint8).reshape(-1, 3)
 

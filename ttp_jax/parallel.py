@@ -96,6 +96,10 @@ def pad_subjects(tree: Any, multiple: int) -> Any:
     """Fill [N] on every leaf up to a multiple: with zeros (False), keys with the last one again.
 
     A subject of which no frame is valid costs no update under `map`, and changes no other.
+
+    Args:
+      tree: arrays with a leading axis [N].
+      multiple: N becomes a multiple of it.
     """
 
     def fill(leaf):

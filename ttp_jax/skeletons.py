@@ -109,6 +109,9 @@ class Skeleton:
         """Torso length per frame, in the unit of `joints` [..., K, 2] -> [...].
 
         Penn: mid shoulders to mid hips. H36M: neck to mid hips.
+
+        Raises:
+          ValueError: the skeleton has no torso.
         """
         if not self.torso:
             raise ValueError(f"skeleton {self.name!r} has no torso: score it by pixel distance.")

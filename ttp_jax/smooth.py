@@ -14,20 +14,35 @@ FILTERS = ("savgol", "one-euro")
 
 
 def smooth(
-    joints, how: str, frames_per_second: float = 30.0, times: np.ndarray | None = None
+    joints: np.ndarray, how: str, frames_per_second: float = 30.0, times: np.ndarray | None = None
 ) -> np.ndarray:
-    """Return the joints smoothed by the filter of this name; see `savgol` and `one_euro`."""
+    """Return the joints smoothed by the filter of this name; see `savgol` and `one_euro`.
+
+    Args:
+      joints: [T, K, 2] in pixels, NaN where a frame has no joint.
+      how: "savgol" or "one-euro".
+      frames_per_second: of evenly spaced frames.
+      times: seconds [T], ascending, of frames that are not evenly spaced; for "one-euro" only.
+
+    Raises:
+      ValueError: no filter of this name.
+    """
     if how not in FILTERS:
         raise ValueError(f"got smoothing {how!r}, expected one of {', '.join(FILTERS)}.")
     return savgol(joints) if how == "savgol" else one_euro(joints, frames_per_second, times=times)
 
 
-def savgol(joints, window: int = 7, order: int = 2) -> np.ndarray:
+def savgol(joints: np.ndarray, window: int = 7, order: int = 2) -> np.ndarray:
     """Fit a polynomial to the frames around each frame (Savitzky and Golay 1964); sees the future.
 
-    The paper names the filter, not its settings: `window` frames and the polynomial's `order` are
-    ours. Frames count as evenly spaced. Stretches shorter than the window get the largest odd
-    window that fits, below `order` + 2 frames they stay as they are.
+    The paper names the filter, not its settings: window and order are our choice. Frames count as
+    evenly spaced. Stretches between missing frames that are shorter than the window get the largest
+    odd window that fits; below `order` + 2 frames they stay as they are.
+
+    Args:
+      joints: [T, K, 2] in pixels, NaN where a frame has no joint.
+      window: number of frames, odd.
+      order: of the polynomial.
     """
 
     def fit(values, start):
@@ -41,7 +56,7 @@ def savgol(joints, window: int = 7, order: int = 2) -> np.ndarray:
 
 
 def one_euro(
-    joints,
+    joints: np.ndarray,
     frames_per_second: float = 30.0,
     cutoff: float = 1.0,
     beta: float = 0.05,

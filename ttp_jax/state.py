@@ -25,6 +25,10 @@ def norms(path: str, paths: Container[str]) -> bool:
     """Whether a parameter is a normalisation layer's scale or shift, whatever the layer's name.
 
     Other layers that have a bias have a kernel beside it.
+
+    Args:
+      path: of the parameter, "encoder/bn1/scale".
+      paths: of all parameters.
     """
     module, _, leaf = path.rpartition("/")
     return leaf in ("scale", "bias") and f"{module}/kernel" not in paths
@@ -98,9 +102,17 @@ class Adaptation(flax.struct.PyTreeNode):
 
 
 def split(params: Params, rules: Rules) -> tuple[Flat, Flat]:
-    """Part parameters into (trainable, frozen), flat by path "encoder/conv1/kernel".
+    """Part parameters into trainable and frozen ones.
 
-    Raises ValueError for a parameter that no rule matches.
+    Args:
+      params: of the network.
+      rules: (matcher, trainable), the first that matches counts.
+
+    Returns:
+      Both parts, flat by path "encoder/conv1/kernel".
+
+    Raises:
+      ValueError: no rule matches a parameter.
     """
     flat = traverse_util.flatten_dict(params, sep="/")
     parts: tuple[Flat, Flat] = ({}, {})
@@ -119,7 +131,7 @@ def _matches(matcher: Matcher, path: str, paths: Container[str]) -> bool:
 
 
 def parts(delta: Flat) -> tuple[Flat, Flat]:
-    """Part a delta into what is added to parameters and what is added to batch statistics.
+    """Return what a delta adds to parameters and what it adds to batch statistics.
 
     Both keep their paths.
     """
@@ -128,7 +140,12 @@ def parts(delta: Flat) -> tuple[Flat, Flat]:
 
 
 def adapted(base: Base, delta: Flat) -> dict[str, Params]:
-    """The personalized network's variables, for `PoseNet.apply`."""
+    """The personalized network's variables, for `PoseNet.apply`.
+
+    Args:
+      base: the model before personalization.
+      delta: what adaptation adds to it, by path.
+    """
     of_params, of_statistics = parts(delta)
     params, statistics = _add(base.params, of_params), base.batch_stats
     if of_statistics:
@@ -138,7 +155,12 @@ def adapted(base: Base, delta: Flat) -> dict[str, Params]:
 
 
 def adapted_base(base: Base, delta: Flat) -> Base:
-    """The personalized network as a model to start from."""
+    """The personalized network as a model to start from.
+
+    Args:
+      base: the model before personalization.
+      delta: what adaptation adds to it, by path.
+    """
     return base.replace(**adapted(base, delta))
 
 
@@ -158,7 +180,13 @@ def _add(tree: Params, changes: Flat) -> Params:
 
 
 def start_adaptation(base: Base, rules: Rules, tx: optax.GradientTransformation) -> Adaptation:
-    """A subject's state before its first frame: base parameters, empty moments."""
+    """A subject's state before its first frame: base parameters, empty moments.
+
+    Args:
+      base: the model to adapt.
+      rules: which parameters train, see `split`.
+      tx: the optimizer.
+    """
     trainable, _ = split(base.params, rules)
     delta = jax.tree.map(jnp.zeros_like, trainable)
     step, loss = jnp.zeros((), jnp.int32), jnp.full_like(base.normalisers[0], jnp.nan)
@@ -188,13 +216,22 @@ DECAYS = {
 
 
 def stage_at(stages: Sequence[Stage], step: int) -> Stage:
-    """The stage of update number `step`, counted from 0."""
+    """The stage of update number `step`, counted from 0.
+
+    Args:
+      stages: of the training.
+      step: number of the update.
+    """
     ends = itertools.accumulate(stage.steps for stage in stages)
     return next((stage for stage, end in zip(stages, ends, strict=True) if step < end), stages[-1])
 
 
 def schedule(stages: Sequence[Stage]) -> optax.Schedule:
-    """Learning rate by step."""
+    """Learning rate by step.
+
+    Raises:
+      ValueError: there is no stage.
+    """
     for stage in stages:
         if stage.decay not in DECAYS:
             raise ValueError(f"decay is {stage.decay!r}, expected one of {tuple(DECAYS)}.")
@@ -208,7 +245,12 @@ def adam(learning_rate: optax.ScalarOrSchedule) -> optax.GradientTransformation:
 
 
 def adamw(learning_rate: optax.ScalarOrSchedule, decay: float) -> optax.GradientTransformation:
-    """The same with decoupled weight decay of kernels; biases, scales and queries stay free."""
+    """The same with decoupled weight decay of kernels; biases, scales and queries stay free.
+
+    Args:
+      learning_rate: a number, or a schedule.
+      decay: of kernels, a share of them each update, times the learning rate.
+    """
 
     def kernels(params):
         flat = traverse_util.flatten_dict(params, sep="/")

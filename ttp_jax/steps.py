@@ -24,7 +24,15 @@ def init_state(
     image_size: int,
     normalisers: jax.Array,
 ) -> TrainState:
-    """A freshly initialised network and optimizer."""
+    """A freshly initialised network and optimizer.
+
+    Args:
+      model: the network.
+      tx: the optimizer.
+      key: of the random values.
+      image_size: pixels a side of the crops.
+      normalisers: start values of the loss's running means.
+    """
     picture = jnp.zeros((1, image_size, image_size, 3))
     variables = model.init(key, picture, picture)
     params = variables["params"]
@@ -248,9 +256,15 @@ def descend(
 
 
 def predict(variables: dict, pictures: jax.Array, *, model: PoseNet) -> tuple[jax.Array, jax.Array]:
-    """Decode joints from crops [B, H, W, 3] in the network's colours.
+    """Decode joints from crops.
 
-    Returns positions [B, K, 2] in crop pixels and the heatmaps' peaks [B, K].
+    Args:
+      variables: of the network: parameters and batch statistics.
+      pictures: [B, H, W, 3] in the network's colours.
+      model: the network.
+
+    Returns:
+      Positions [B, K, 2] in crop pixels, and the confidence [B, K]: the heatmaps' peaks.
     """
     maps = model.apply(variables, pictures).heatmaps
     points, peaks = heatmaps.decode(maps, model.decode)

@@ -6,13 +6,16 @@ pictures too small to draw on.
 """
 
 import math
+import os
 import pathlib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike
 from PIL import Image, ImageDraw, ImageFont
 
 from ttp_jax import palette
+from ttp_jax.skeletons import Skeleton
 
 SUPERSAMPLE = 4  # Pillow draws without anti-aliasing: draw larger, then average.
 WHITE = (255, 255, 255)
@@ -109,23 +112,40 @@ class _Canvas:
         return np.asarray(Image.alpha_composite(self.base.convert("RGBA"), layer).convert("RGB"))
 
 
-def draw_joints(image, joints, skeleton, visible=None, scale: int = 1) -> np.ndarray:
-    """Draw limbs and joints [K, 2] in the skeleton's colours; invisible ones are left out."""
+def draw_joints(
+    image: np.ndarray,
+    joints: ArrayLike,
+    skeleton: Skeleton,
+    visible: ArrayLike | None = None,
+    scale: int = 1,
+) -> np.ndarray:
+    """Draw limbs and joints [K, 2] in the skeleton's colours; invisible ones are left out.
+
+    Args:
+      image: uint8 RGB [H, W, 3]; it stays as it is.
+      joints: [K, 2] in its pixels; NaN is not drawn.
+      skeleton: of the joints.
+      visible: [K], the joints to draw; all if None.
+      scale: enlarges the picture.
+
+    Returns:
+      uint8 [H * scale, W * scale, 3].
+    """
     canvas = _Canvas(image, scale)
     _stick(canvas, joints, skeleton, visible, skeleton.colors)
     return canvas.picture()
 
 
 def overlay(
-    frame,
-    before,
-    after,
-    skeleton,
-    truth=None,
-    visible=None,
+    frame: np.ndarray,
+    before: ArrayLike,
+    after: ArrayLike,
+    skeleton: Skeleton,
+    truth: ArrayLike | None = None,
+    visible: ArrayLike | None = None,
     scale: int = 1,
     *,
-    confidence=None,
+    confidence: Sequence | None = None,
     pcutoff: float = 0.0,
 ) -> np.ndarray:
     """Draw one frame's joints before and after personalization, and the truth if there is one.
@@ -201,7 +221,7 @@ def contribution_colors(affinity) -> np.ndarray:
 
 
 def figure5(
-    rows: Sequence[Mapping], skeleton, scale: int = 4, threshold: float = 0.1
+    rows: Sequence[Mapping], skeleton: Skeleton, scale: int = 4, threshold: float = 0.1
 ) -> np.ndarray:
     """Draw examples like the paper's Figure 5, one a row.
 
@@ -281,6 +301,14 @@ def grid(images: Sequence, columns: int, labels: Sequence[str] | None = None) ->
     """Tile pictures row by row, with a label above each (a row of empty labels takes no space).
 
     Pictures may differ in size; every cell has that of the largest.
+
+    Args:
+      images: uint8 [H, W, 3] each.
+      columns: pictures a row.
+      labels: one a picture; none if None.
+
+    Raises:
+      ValueError: there is no picture, or not a label for each.
     """
     if not images:
         raise ValueError("got no pictures, expected at least one.")
@@ -310,17 +338,30 @@ def _font():
     return ImageFont.load_default(size=TEXT)
 
 
-def save(path, image) -> None:
-    """Write a picture; the suffix names the format. Makes missing folders."""
+def save(path: str | os.PathLike, image: np.ndarray) -> None:
+    """Write a picture; the suffix names the format. Makes missing folders.
+
+    Args:
+      path: of the file, "x.png" for example.
+      image: uint8 RGB [H, W, 3].
+    """
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.asarray(image)).save(path)
 
 
-def plot_history(path, records: Sequence[Mapping], keys: Sequence[str], x: str = "step") -> None:
+def plot_history(
+    path: str | os.PathLike, records: Sequence[Mapping], keys: Sequence[str], x: str = "step"
+) -> None:
     """Plot each key of the training records against `x`, one panel a key, into a file.
 
     A record without the key is skipped. Makes missing folders.
+
+    Args:
+      path: of the picture.
+      records: one mapping a line of the training's history.
+      keys: what to plot, one panel each.
+      x: key of the horizontal axis.
     """
     # Not pyplot: it keeps figures alive and picks a backend for the whole process.
     from matplotlib.backends.backend_agg import FigureCanvasAgg

@@ -4,6 +4,7 @@ import math
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ttp_jax.metrics.scores import mean_of
 
@@ -13,8 +14,16 @@ DEAD_RATIO = 0.9
 WEAK_RATIO = 0.85
 
 
-def mean_pose(joints, visible=None) -> np.ndarray:
-    """Return each joint's mean place [K, 2] over [N, K, 2], NaN where it is never visible."""
+def mean_pose(joints: ArrayLike, visible: ArrayLike | None = None) -> np.ndarray:
+    """Return each joint's mean position over a set of poses.
+
+    Args:
+      joints: [N, K, 2] in any unit.
+      visible: [N, K], which joints count; all if None.
+
+    Returns:
+      [K, 2] in the unit of `joints`, NaN for a joint that is never visible.
+    """
     joints = np.asarray(joints, np.float64)
     weight = _mask(joints, visible)[..., None]
     count = weight.sum(0)
@@ -30,12 +39,12 @@ class Readout(NamedTuple):
 
 
 def linear_readout(
-    points_fit,
-    joints_fit,
-    points_test,
-    joints_test,
-    visible_fit=None,
-    visible_test=None,
+    points_fit: ArrayLike,
+    joints_fit: ArrayLike,
+    points_test: ArrayLike,
+    joints_test: ArrayLike,
+    visible_fit: ArrayLike | None = None,
+    visible_test: ArrayLike | None = None,
     ridge: float = 1e-3,
 ) -> Readout:
     """Measure how well joints follow linearly from the self-supervised points.
@@ -52,9 +61,8 @@ def linear_readout(
       ridge: penalty on A, relative to the mean variance of the points.
     """
     joints_fit, joints_test = (np.asarray(j, np.float64) for j in (joints_fit, joints_test))
-    x_fit, x_test = (
-        np.asarray(p, np.float64).reshape(len(p), -1) for p in (points_fit, points_test)
-    )
+    points = (np.asarray(p, np.float64) for p in (points_fit, points_test))
+    x_fit, x_test = (p.reshape(len(p), -1) for p in points)
     mean = mean_pose(joints_fit, visible_fit)
     mask = _mask(joints_fit, visible_fit)
     read = np.full(joints_test.shape, np.nan)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ttp_jax.metrics.lengths import Lengths, lengths
 from ttp_jax.metrics.oks import BOX_SHARE, oks, sigmas
@@ -14,15 +15,15 @@ AREA_LIMIT = 0.2  # of the frame's length: where the curve of PCK ends
 
 
 def score_labels(
-    predicted,
-    joints,
-    visible,
+    predicted: ArrayLike,
+    joints: ArrayLike,
+    visible: ArrayLike,
     skeleton: Skeleton,
     *,
     likelihood=None,
     pcutoff: float = 0.6,
     scale_joints: Sequence[str] = (),
-    boxes=None,
+    boxes: ArrayLike | None = None,
     thresholds: Sequence[float] = (0.2, 0.5),
 ) -> dict[str, Any]:
     """Score the labelled frames of a video, where some joints of a frame may have no label.

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ttp_jax.skeletons import Skeleton
 
@@ -22,7 +23,13 @@ class Lengths(NamedTuple):
     needs: tuple[str, ...]
 
 
-def lengths(joints, skeleton: Skeleton, *, scale_joints: Sequence[str] = (), boxes=None) -> Lengths:
+def lengths(
+    joints: ArrayLike,
+    skeleton: Skeleton,
+    *,
+    scale_joints: Sequence[str] = (),
+    boxes: ArrayLike | None = None,
+) -> Lengths:
     """Measure each frame: along some joints, along the torso, or across the box.
 
     Args:

@@ -1,6 +1,7 @@
 """COCO's object keypoint similarity, for joints that COCO knows."""
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ttp_jax.metrics.scores import checked
 from ttp_jax.skeletons import Skeleton, spellings, squeezed
@@ -24,7 +25,9 @@ def sigmas(skeleton: Skeleton) -> np.ndarray | None:
     return None if None in found else np.array(found, np.float64)
 
 
-def oks(predicted, joints, visible, areas, sigma) -> np.ndarray:
+def oks(
+    predicted: ArrayLike, joints: ArrayLike, visible: ArrayLike, areas: ArrayLike, sigma: ArrayLike
+) -> np.ndarray:
     """Return the similarity [T], 0 to 1, of one person in each frame.
 
     oks = mean over labelled joints of exp(-d^2 / (2 area (2 sigma)^2)); a prediction of NaN counts
@@ -41,7 +44,9 @@ def oks(predicted, joints, visible, areas, sigma) -> np.ndarray:
     """
     predicted, joints, visible = checked(predicted, joints, visible)
     squared = ((predicted - joints) ** 2).sum(-1)
-    scale = 2 * (np.asarray(areas, np.float64)[:, None] + np.spacing(1)) * (2 * sigma) ** 2
+    scale = (
+        2 * (np.asarray(areas, np.float64)[:, None] + np.spacing(1)) * (2 * np.asarray(sigma)) ** 2
+    )
     alike = np.where(visible & np.isfinite(squared), np.exp(-squared / scale), 0.0)
     count = visible.sum(1)
     found = np.full(len(count), np.nan)

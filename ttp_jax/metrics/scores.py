@@ -13,6 +13,9 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
+
+from ttp_jax.skeletons import Skeleton
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -57,48 +60,99 @@ class Score:
 
 
 def merge(scores: Sequence[Score]) -> Score:
-    """Pool the scores of several clips; long clips weigh more, as in the published program."""
+    """Pool the scores of several clips; long clips weigh more, as in the published program.
+
+    Raises:
+      ValueError: there is no score to pool.
+    """
     if not scores:
         raise ValueError("got no scores to merge, expected one a clip.")
     return functools.reduce(operator.add, scores)
 
 
-def pck(predicted, joints, visible, skeleton, threshold: float = 0.2) -> Score:
+def pck(
+    predicted: ArrayLike,
+    joints: ArrayLike,
+    visible: ArrayLike,
+    skeleton: Skeleton,
+    threshold: float = 0.2,
+) -> Score:
     """Count joints within `threshold` torso lengths of the truth (micro average).
 
     The torso is that of the true joints of the frame, even where they are marked invisible. A
     frame without a torso and a prediction of NaN count as wrong (as in the published program).
     Differs from the paper: section 4.1 says half the torso, but 0.2 gives its Penn table.
+
+    Args:
+      predicted: [T, K, 2] in pixels, NaN where there is no prediction.
+      joints: [T, K, 2], the truth in pixels.
+      visible: [T, K], the joints to score.
+      skeleton: of the joints; it must have a torso.
+      threshold: share of the torso length.
     """
     lengths = skeleton.torso_length(np.asarray(joints, np.float64))
     return pck_of(predicted, joints, visible, lengths, threshold)
 
 
-def pck_of(predicted, joints, visible, lengths, threshold: float) -> Score:
+def pck_of(
+    predicted: ArrayLike,
+    joints: ArrayLike,
+    visible: ArrayLike,
+    lengths: ArrayLike,
+    threshold: float,
+) -> Score:
     """Count joints within `threshold` of the frame's length [T] of the truth (micro average).
 
     A prediction of NaN counts as wrong, likewise all of a frame whose length is 0 or NaN.
+
+    Args:
+      predicted: [T, K, 2] in pixels.
+      joints: [T, K, 2], the truth in pixels.
+      visible: [T, K], the joints to score.
+      lengths: [T] in pixels.
+      threshold: share of the length.
     """
     relative, visible = _relative(predicted, joints, visible, lengths)
     return _count(relative <= threshold, visible, "micro")
 
 
-def pck_area(predicted, joints, visible, lengths, limit: float = 0.2) -> "Errors":
+def pck_area(
+    predicted: ArrayLike,
+    joints: ArrayLike,
+    visible: ArrayLike,
+    lengths: ArrayLike,
+    limit: float = 0.2,
+) -> "Errors":
     """Return the area under the curve of PCK over thresholds 0 to `limit`, in percent of all.
 
     PCK at t is the share of relative errors e up to t, so a joint's part of the area is
     max(0, 1 - e / limit): exact, without steps. What is wrong in `pck_of` has no area.
+
+    Args:
+      predicted: [T, K, 2] in pixels.
+      joints: [T, K, 2], the truth in pixels.
+      visible: [T, K], the joints to score.
+      lengths: [T] in pixels.
+      limit: largest threshold, as a share of the length.
     """
     relative, visible = _relative(predicted, joints, visible, lengths)
     area = 100 * np.clip(1 - relative / limit, 0, 1)
     return _errors(area, visible)
 
 
-def accuracy_px(predicted, joints, visible, pixels: float = 6) -> Score:
+def accuracy_px(
+    predicted: ArrayLike, joints: ArrayLike, visible: ArrayLike, pixels: float = 6
+) -> Score:
     """Count joints within `pixels` of the truth (macro average), the score of BBC Pose.
 
     Both are first mapped by p' = (p - 1) / 2 + 1 as in the published program, so 6 pixels are 12 of
     the original picture. A prediction of NaN counts as wrong.
+
+    Args:
+      predicted: [T, K, 2] in pixels of the picture.
+      joints: [T, K, 2], the truth in the same pixels.
+      visible: [T, K], the joints to score.
+      pixels: largest distance that counts as right, after the mapping.
     """
     predicted, joints, visible = checked(predicted, joints, visible)
     error = np.linalg.norm(predicted - joints, axis=-1)
@@ -119,14 +173,22 @@ class Errors(NamedTuple):
     missing: int
 
 
-def rmse(predicted, joints, visible) -> Errors:
-    """Return the root of the mean squared distance of visible joints to the truth."""
+def rmse(predicted: ArrayLike, joints: ArrayLike, visible: ArrayLike) -> Errors:
+    """Return the root of the mean squared distance of visible joints to the truth.
+
+    Args:
+      predicted: [T, K, 2] in pixels; joints predicted as NaN don't count.
+      joints: [T, K, 2], the truth in pixels.
+      visible: [T, K], the joints to score.
+    """
     predicted, joints, visible = checked(predicted, joints, visible)
     squared = _errors(((predicted - joints) ** 2).sum(-1), visible)
     return Errors(np.sqrt(squared.per_joint), math.sqrt(squared.mean), squared.missing)
 
 
-def mean_error(predicted, joints, visible, lengths=None) -> Errors:
+def mean_error(
+    predicted: ArrayLike, joints: ArrayLike, visible: ArrayLike, lengths: ArrayLike | None = None
+) -> Errors:
     """Return the mean distance of visible joints to the truth.
 
     In pixels it is the number that DeepLabCut calls RMSE. DeepLabCut's other one, with a p-cutoff,
@@ -171,8 +233,17 @@ def _count(right, visible, average) -> Score:
     return Score((right & visible).sum(0), visible.sum(0), average)
 
 
-def checked(predicted, joints, visible):
-    """Return float64 joints and a bool mask, or complain about their shapes."""
+def checked(predicted: ArrayLike, joints: ArrayLike, visible: ArrayLike):
+    """Return predicted and true joints as float64, and the mask as bool.
+
+    Args:
+      predicted: [T, K, 2].
+      joints: [T, K, 2], the truth.
+      visible: [T, K], the joints to score.
+
+    Raises:
+      ValueError: the shapes don't fit each other.
+    """
     predicted, joints = np.asarray(predicted, np.float64), np.asarray(joints, np.float64)
     visible = np.asarray(visible).astype(bool)
     if joints.ndim != 3 or predicted.shape != joints.shape or visible.shape != joints.shape[:2]:

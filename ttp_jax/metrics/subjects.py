@@ -4,6 +4,7 @@ import dataclasses
 import math
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ttp_jax.metrics.scores import mean_of
 
@@ -27,8 +28,16 @@ class SubjectTable:
     interval: tuple[float, float]
 
 
-def subject_table(before, after) -> SubjectTable:
-    """Compare the scores [N] of the same N videos before and after personalization."""
+def subject_table(before: ArrayLike, after: ArrayLike) -> SubjectTable:
+    """Compare the scores [N] of the same N videos before and after personalization.
+
+    Args:
+      before: [N] scores without personalization, higher is better.
+      after: [N] scores of the same videos with it.
+
+    Raises:
+      ValueError: the scores aren't two lists of one length.
+    """
     before, after = np.asarray(before, np.float64), np.asarray(after, np.float64)
     if before.ndim != 1 or before.shape != after.shape:
         raise ValueError(
@@ -47,13 +56,20 @@ def subject_table(before, after) -> SubjectTable:
     )
 
 
-def bootstrap_interval(deltas, seed: int = 0, samples: int = 10_000) -> tuple[float, float]:
+def bootstrap_interval(
+    deltas: ArrayLike, seed: int = 0, samples: int = 10_000
+) -> tuple[float, float]:
     """Return the 95 % interval (percentile bootstrap) of the mean of paired differences [(S,) N].
 
     Draws whole videos, since frames of one video are not independent, and of S trainings (seeds)
     whole trainings. Two or three trainings say little of how others would vary, and a bootstrap
     can't go beyond them: their share of the interval is too narrow. Videos with a NaN are left out;
     (NaN, NaN) where nothing is left.
+
+    Args:
+      deltas: [N] or [S, N], after minus before.
+      seed: of the draws.
+      samples: number of draws.
     """
     deltas = np.atleast_2d(np.asarray(deltas, np.float64))
     deltas = deltas[:, np.isfinite(deltas).all(0)]

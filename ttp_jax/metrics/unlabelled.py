@@ -8,13 +8,18 @@ import math
 import numpy as np
 
 from ttp_jax.metrics.scores import mean_of
+from ttp_jax.skeletons import Skeleton
 
 
-def jitter(joints, skeleton) -> float:
+def jitter(joints: np.ndarray, skeleton: Skeleton) -> float:
     """Return the mean size of the joints' acceleration, in `jitter_unit`s per frame^2.
 
     The acceleration is p[t-1] - 2 p[t] + p[t+1]; one that involves a NaN is ignored. NaN below
     three frames, and for a single joint, which has no size to compare with.
+
+    Args:
+      joints: [T, K, 2] in pixels of evenly spaced frames.
+      skeleton: of the joints.
     """
     joints = np.asarray(joints, np.float64)
     acceleration = np.linalg.norm(joints[:-2] - 2 * joints[1:-1] + joints[2:], axis=-1)
@@ -29,11 +34,15 @@ def jitter_unit(skeleton) -> str:
     return "limb lengths" if skeleton.limbs else "pose diagonals"
 
 
-def limb_spread(joints, skeleton) -> float:
+def limb_spread(joints: np.ndarray, skeleton: Skeleton) -> float:
     """Return the coefficient of variation of limb lengths over time, as a mean over limbs.
 
     Lengths are those in the picture, so turning and walking towards the camera count, too: compare
     the same video only. NaN frames are ignored.
+
+    Args:
+      joints: [T, K, 2] in pixels.
+      skeleton: whose limbs are measured.
     """
     spreads = []
     for lengths in _limb_lengths(np.asarray(joints, np.float64), skeleton).T:
@@ -43,11 +52,15 @@ def limb_spread(joints, skeleton) -> float:
     return mean_of(spreads)
 
 
-def swaps(joints, skeleton) -> float:
+def swaps(joints: np.ndarray, skeleton: Skeleton) -> float:
     """Return the share 0..1 of steps at which a left/right pair seems to have changed sides.
 
     A step is one pair of joints from one frame to the next. It counts as a swap if the pair moves
     less, in total, with left and right exchanged. Steps that involve a NaN are ignored.
+
+    Args:
+      joints: [T, K, 2] in pixels.
+      skeleton: whose left and right joints are paired.
     """
     joints = np.asarray(joints, np.float64)
     pairs = joints[:, np.array(skeleton.flip_pairs, int).reshape(-1, 2)]  # [T, pairs, side, 2]

@@ -9,6 +9,7 @@ import pathlib
 import re
 from collections.abc import Sequence
 from html import escape
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -80,7 +81,12 @@ def _palette() -> str:
 
 
 def section(heading: str, *body: str) -> str:
-    """Return a section of pieces of HTML, which other functions here return."""
+    """Return a section of pieces of HTML, which other functions here return.
+
+    Args:
+      heading: text above it.
+      body: pieces of HTML, one after the other.
+    """
     return f"<section>\n<h2>{escape(heading)}</h2>\n{''.join(body)}</section>\n"
 
 
@@ -115,8 +121,13 @@ def _inline(text: str) -> str:
     return re.sub(r"`([^`\n]+)`", r"<code>\1</code>", escape(text))
 
 
-def save(path, html: str) -> None:
-    """Write a page; a crash leaves what was at `path`. Makes missing folders."""
+def save(path: str | os.PathLike, html: str) -> None:
+    """Write a page; a crash leaves what was at `path`. Makes missing folders.
+
+    Args:
+      path: of the HTML file.
+      html: what `page` returned.
+    """
     # A file name that is not valid text must not cost the report.
     data = html.encode("utf-8", "replace")
     write_atomically(path, lambda temporary: temporary.write_bytes(data))
@@ -142,6 +153,9 @@ def table(
       caption: above the table.
       narrow: what becomes of it on a phone. "scroll": it scrolls sideways by itself; "stack": each
         row becomes a block of its own; "wrap": its text wraps.
+
+    Raises:
+      ValueError: a row has another number of cells than the header.
     """
     for row in rows:
         if len(row) != len(header):
@@ -198,8 +212,14 @@ def _is_number(text: str) -> bool:
 # --- Pictures ------------------------------------------------------------------------------------
 
 
-def picture(image_or_path, alt: str, caption: str = "") -> str:
-    """Return a picture, embedded: uint8 RGB [H, W, 3] (as PNG), or a PNG, JPEG or SVG file."""
+def picture(image_or_path: np.ndarray | str | os.PathLike, alt: str, caption: str = "") -> str:
+    """Return a picture, embedded: uint8 RGB [H, W, 3] (as PNG), or a PNG, JPEG or SVG file.
+
+    Args:
+      image_or_path: the pixels, or the file.
+      alt: what screen readers say.
+      caption: below the picture.
+    """
     if isinstance(image_or_path, str | os.PathLike):
         data = pathlib.Path(image_or_path).read_bytes()
         source, size = _data_uri(data, _kind(data, image_or_path)), ""
@@ -231,8 +251,14 @@ def checked(image) -> np.ndarray:
     return image
 
 
-def encoded(image, form: str, **options) -> str:
-    """Return a picture as a data URI in a format of Pillow."""
+def encoded(image: np.ndarray, form: str, **options: Any) -> str:
+    """Return a picture as a data URI in a format of Pillow.
+
+    Args:
+      image: uint8 RGB [H, W, 3].
+      form: "PNG" or "JPEG".
+      options: of Pillow's `save`, such as `quality`.
+    """
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, form, **options)
     return _data_uri(buffer.getvalue(), f"image/{form.lower()}")

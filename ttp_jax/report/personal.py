@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import os
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
@@ -83,7 +84,7 @@ class Personal:
         return self.found is None or self.found["found"] is not False
 
 
-def personal(path, **parts) -> None:
+def personal(path: str | os.PathLike, **parts: Any) -> None:
     """Write the report of one subject's personalization. Makes missing folders.
 
     Beside the pictures given the file takes 5 MB at most (up to 200 joints), however long the video

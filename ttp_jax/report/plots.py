@@ -8,11 +8,12 @@ import io
 import math
 import re
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ttp_jax.report.page import text_of
 
@@ -95,12 +96,27 @@ def line_plot(
 
 
 def key(name: str, color: str, dashed: bool = False) -> str:
-    """Return a line of a legend, of a colour that is a CSS variable."""
+    """Return a line of a legend, of a colour that is a CSS variable.
+
+    Args:
+      name: text beside the line.
+      color: name of the CSS variable.
+      dashed: whether the line is.
+    """
     swatch = f'<span class="swatch{" dashed" * dashed}" style="--c:var({color})"></span>'
     return f"<li>{swatch}{escape(name)}</li>"
 
 
-def line(name: str, x, y, ink: str, *, dashed=False, band=(), most: int = MOST_POINTS) -> Line:
+def line(
+    name: str,
+    x: ArrayLike,
+    y: ArrayLike,
+    ink: str,
+    *,
+    dashed: bool = False,
+    band: Sequence = (),
+    most: int = MOST_POINTS,
+) -> Line:
     """Return a line of at most `most` points: of a longer one the mean of each stretch of it.
 
     What is left out is shaded, from the least to the most of each stretch.
@@ -133,7 +149,13 @@ def line(name: str, x, y, ink: str, *, dashed=False, band=(), most: int = MOST_P
 
 
 def draw(panels: Sequence[Panel], x_label: str, label: str) -> str:
-    """Return panels one above the other as an `<svg>`; `label` is what screen readers say."""
+    """Return panels one above the other as an `<svg>`; `label` is what screen readers say.
+
+    Args:
+      panels: at least one.
+      x_label: below the lowest panel.
+      label: what screen readers say.
+    """
     from matplotlib import rc_context
 
     file = io.StringIO()
@@ -178,8 +200,13 @@ def _heights(panel: Panel) -> list[np.ndarray]:
     return [*(each.y for each in panel.lines), *edges]
 
 
-def limits_of(arrays, *, zero: bool = False) -> tuple[float, float]:
-    """Return the least and the most of all finite values, with `zero` also 0 if it isn't far."""
+def limits_of(arrays: Iterable[ArrayLike], *, zero: bool = False) -> tuple[float, float]:
+    """Return the least and the most of all finite values, with `zero` also 0 if it isn't far.
+
+    Args:
+      arrays: of any shapes; NaN and infinity don't count.
+      zero: include 0 if it isn't far from the values.
+    """
     values = np.concatenate([*arrays, []])
     values = values[np.isfinite(values)]
     low, high = (float(values.min()), float(values.max())) if len(values) else (0.0, 1.0)
@@ -277,7 +304,13 @@ def _adopted(tag: str) -> str:
 
 
 def heat_map(
-    values, rows: Sequence[str], columns: Sequence[str], *, row_label: str, column_label: str, title
+    values: ArrayLike,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    *,
+    row_label: str,
+    column_label: str,
+    title: str,
 ) -> str:
     """Return a table whose cells are coloured by their numbers: blue above 0, orange below.
 

@@ -3,10 +3,12 @@
 from html import escape
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ttp_jax.report.page import table
 from ttp_jax.report.plots import Panel, draw, key, limits_of, line
 from ttp_jax.report.viewer import spoken
+from ttp_jax.skeletons import Skeleton
 
 # All lines of all joints together hold at most so many points, about 2 MB; one line at most
 # MOST_POINTS, and at least FEWEST_POINTS.
@@ -15,7 +17,14 @@ MANY = 20  # rows of a table, beyond which it is folded
 
 
 def timelines(
-    numbers, poses: dict, confidences: dict, skeleton, *, chosen: int, pcutoff: float, unit: str
+    numbers: ArrayLike,
+    poses: dict,
+    confidences: dict,
+    skeleton: Skeleton,
+    *,
+    chosen: int,
+    pcutoff: float,
+    unit: str,
 ) -> str:
     """Return a chooser of joints and, for each, x, y and confidence over time.
 
@@ -65,8 +74,14 @@ def timelines(
 """
 
 
-def confidence_table(confidences: dict, skeleton, pcutoff: float) -> str:
-    """Return the mean confidence of each joint, and how often it is below the p-cutoff."""
+def confidence_table(confidences: dict, skeleton: Skeleton, pcutoff: float) -> str:
+    """Return the mean confidence of each joint, and how often it is below the p-cutoff.
+
+    Args:
+      confidences: "before" and "after" -> [T, K], 0 to 1.
+      skeleton: of the joints.
+      pcutoff: confidence below which a joint is counted; 0 for none.
+    """
     header = ["joint", "before", "after"]
     means = [_mean(confidences[name]) for name in ("before", "after")]
     columns = [[f"{value:.2f}" if np.isfinite(value) else None for value in each] for each in means]
@@ -82,7 +97,13 @@ def confidence_table(confidences: dict, skeleton, pcutoff: float) -> str:
 
 
 def folded(html: str, rows: int, name: str) -> str:
-    """Return a table as it is, or behind a line to open where it is long."""
+    """Return a table as it is, or behind a line to open where it is long.
+
+    Args:
+      html: the table.
+      rows: its number of rows.
+      name: what the line to open says.
+    """
     if rows <= MANY:
         return html
     return f"<details><summary>{escape(name)} of all {rows} joints</summary>{html}</details>\n"

@@ -5,9 +5,11 @@ from collections.abc import Sequence
 from html import escape
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ttp_jax import palette
 from ttp_jax.report.page import checked, encoded, size_of
+from ttp_jax.skeletons import Skeleton
 
 CHANGED = 0.01  # of the longer side of a picture: a joint that moved less counts as unchanged
 JPEG_QUALITY = 80
@@ -19,14 +21,14 @@ HINT = (
 
 def before_after(
     pictures: Sequence[np.ndarray],
-    before,
-    after,
-    skeleton,
+    before: ArrayLike,
+    after: ArrayLike,
+    skeleton: Skeleton,
     *,
-    confidence=None,
+    confidence: Sequence | None = None,
     pcutoff: float = 0.0,
-    frames=None,
-    seconds=None,
+    frames: Sequence | np.ndarray | None = None,
+    seconds: ArrayLike | None = None,
 ) -> str:
     """Return a viewer of poses over pictures: play, step, wipe, and what to show.
 

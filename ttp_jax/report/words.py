@@ -1,5 +1,7 @@
 """Settings as a reader of a report says them, who need not know the names of config fields."""
 
+from typing import Any
+
 import numpy as np
 
 SCENARIOS = {
@@ -51,7 +53,7 @@ def updates(ttp) -> dict[str, str]:
     }
 
 
-def boxes(data, places, picture_size: tuple[int, int]) -> dict[str, str]:
+def boxes(data: Any, places: np.ndarray, picture_size: tuple[int, int]) -> dict[str, str]:
     """Say in which boxes the person was looked at, name -> value.
 
     Args:
