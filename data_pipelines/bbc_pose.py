@@ -75,6 +75,10 @@ def clips(root: str | os.PathLike, split: str | None = None, extra: int = 0) -> 
 def names_in(folder: Path, layout: str) -> set[str]:
     """Names of what a folder holds, hidden files left out.
 
+    Args:
+      folder: to list.
+      layout: text on how the folder should look, for the error.
+
     Raises:
       DataError: the folder can't be listed; the message shows `layout`.
     """

@@ -151,7 +151,13 @@ class Clip:
 
     @property
     def largest(self) -> tuple[int, int]:
-        """Height and width that hold every picture; reads one where the source knows no sizes."""
+        """Return the height and width that hold every picture.
+
+        Reads a picture where the source knows no sizes.
+
+        Raises:
+          FrameError: that picture can't be read.
+        """
         if self.sizes is not None:
             return int(self.sizes[:, 0].max()), int(self.sizes[:, 1].max())
         for index in range(self.num_frames):
@@ -181,14 +187,26 @@ class DataError(ValueError):
 
 
 def nothing_readable(name: str, count: int, error: FrameError) -> str:
-    """The sentence on a clip of which no frame can be read, `error` of its first one."""
+    """Return the sentence on a clip of which no frame can be read.
+
+    Args:
+      name: of the clip.
+      count: of its frames.
+      error: of the first frame.
+    """
     return f"clip {name}: none of its {count} frames can be read. {error}"
 
 
 def part(clip: Clip, frames: str = "", every: int = 1) -> Clip:
-    """Some frames of a clip: "100-199" (counted from 0, last included; "" all), and every nth.
+    """Take some frames of a clip.
 
-    Raises DataError where that isn't understood or leaves nothing.
+    Args:
+      clip: the whole one.
+      frames: "100-199", counted from 0, the last one included; "" for all.
+      every: take every nth of these.
+
+    Raises:
+      DataError: `frames` isn't understood, or nothing is left.
     """
     ends = re.fullmatch(r"(\d*)-(\d*)", frames or "-")
     if not ends:
@@ -226,7 +244,12 @@ def read_text(path: pathlib.Path) -> str:
 
 
 def at(clip: Clip, places: Sequence[int]) -> Clip:
-    """The frames of a clip at these places, in their order; a frame may come again."""
+    """Take the frames of a clip at these places, in the order given; a frame may be taken twice.
+
+    Args:
+      clip: the whole one.
+      places: indices of its frames.
+    """
     fields = ("boxes", "joints", "visible", "times", "sizes", "region", "crops", "present")
     given = {name: getattr(clip, name) for name in fields}
     rows = {k: None if v is None else v[list(places)] for k, v in given.items()}
@@ -243,7 +266,12 @@ def at(clip: Clip, places: Sequence[int]) -> Clip:
 
 
 def select(clips: Sequence[Clip], split: str) -> list[Clip]:
-    """Clips of one split, in their order."""
+    """Clips of one split, in their order.
+
+    Args:
+      clips: of any splits.
+      split: "train", "val" or "test".
+    """
     return [clip for clip in clips if clip.split == split]
 
 
@@ -288,7 +316,12 @@ def together(clips: Sequence[Clip], subject: str) -> Clip:
 
 
 def rejoined(whole: Clip, recordings: Sequence[Clip]) -> Clip:
-    """The clip of `together`, read from these recordings: in their places and presence."""
+    """The clip of `together`, read from these recordings: in their places and presence.
+
+    Args:
+      whole: what `together` returned.
+      recordings: its recordings, whose boxes have changed.
+    """
     fields = ("boxes", "region", "crops", "sizes")
     rows = {field: _stacked(recordings, field) for field in fields}
     present = None

@@ -95,6 +95,10 @@ def find(clip: Clip, how: str) -> np.ndarray | None:
 
     Between the frames that it looks at they are interpolated. None where nobody was found.
 
+    Args:
+      clip: the video.
+      how: key of `FINDERS`.
+
     Raises:
       DataError: this build of OpenCV lacks what the finder needs.
     """
@@ -113,7 +117,13 @@ def looks(clip: Clip) -> list[int]:
 def follow(
     candidates: Sequence[Candidates], places: Sequence[int], count: int
 ) -> np.ndarray | None:
-    """Boxes float64 [count, 4] of one person out of the candidates in the frames at `places`."""
+    """Boxes float64 [count, 4] of one person out of the candidates in the frames at `places`.
+
+    Args:
+      candidates: boxes of each frame that was looked at.
+      places: indices of these frames, ascending.
+      count: frames of the whole clip.
+    """
     found = _one_person(candidates)
     if not found:
         return None
@@ -152,13 +162,24 @@ def few(count: int) -> np.ndarray:
 
 
 def between(places: Sequence[int] | np.ndarray, boxes: np.ndarray, count: int) -> np.ndarray:
-    """Boxes [count, 4] from those at ascending places: linear between, constant at the ends."""
+    """Boxes [count, 4] from those at ascending places: linear between, constant at the ends.
+
+    Args:
+      places: [n], indices of frames, ascending.
+      boxes: [n, 4] in pixels.
+      count: frames of the whole clip.
+    """
     frames = np.arange(count)
     return np.stack([np.interp(frames, places, column) for column in boxes.T], -1)
 
 
 def smoothed(boxes: np.ndarray, sigma: float) -> np.ndarray:
-    """Smooth boxes [T, n] in time: a median of 5 rows against outliers, then a Gaussian."""
+    """Smooth boxes [T, n] in time: a median of 5 rows against outliers, then a Gaussian.
+
+    Args:
+      boxes: [T, n].
+      sigma: of the Gaussian, in rows.
+    """
     if sigma <= 0:
         return boxes
     steady = scipy.ndimage.median_filter(boxes, size=(5, 1), mode="nearest")

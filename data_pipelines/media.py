@@ -73,7 +73,12 @@ class Opened(NamedTuple):
 def clips(
     inputs: str | os.PathLike | Sequence[str | os.PathLike], *, boxes: str | os.PathLike = "whole"
 ) -> list[Clip]:
-    """The clips of `open_inputs`; each input that is left out is a warning."""
+    """The clips of `open_inputs`; each input that is left out is a warning.
+
+    Args:
+      inputs: as in `open_inputs`.
+      boxes: as in `open_inputs`.
+    """
     opened = open_inputs(inputs, boxes=boxes)
     for left_out in opened.left_out:
         warnings.warn(f"left out: {left_out.reason}", stacklevel=2)

@@ -98,7 +98,13 @@ class Spec:
 
 
 def sample_camera(key: jax.Array, identity: Identity, poses: Pose) -> Camera:
-    """Draw a camera for a clip, framed on all its poses; leaves get a leading [T]."""
+    """Draw a camera for a clip, framed on all its poses; leaves get a leading [T].
+
+    Args:
+      key: of the draws.
+      identity: the person.
+      poses: of all frames, leaves [T, ...].
+    """
     draw = Draw(key)
     frames = len(poses.yaw)
     each = lambda value: jnp.broadcast_to(value, (frames, *jnp.shape(value)))  # noqa: E731
@@ -136,7 +142,16 @@ def _sample(seed, split, index, sparse, shifted, varied, frames):
 
 
 def sample_clip(spec: Spec, split: str, index: int) -> tuple[Identity, Pose, Camera]:
-    """Draw subject `index` of a split with its poses and cameras; these have a leading [T]."""
+    """Draw a subject of a split with its poses and cameras.
+
+    Args:
+      spec: the data set.
+      split: "train", "val" or "test".
+      index: of the subject.
+
+    Returns:
+      The identity, poses and cameras; the latter two have a leading [T].
+    """
     train = split == "train"
     shifted = spec.shifted and not train
     number = SPLITS.index(split)
@@ -160,7 +175,14 @@ class Film(NamedTuple):
 
 
 def film(spec: Spec, split: str, index: int, names: Sequence[str]) -> Film:
-    """Render subject `index` of a split, with the points `names` of `points_3d`."""
+    """Render a subject of a split.
+
+    Args:
+      spec: the data set.
+      split: "train", "val" or "test".
+      index: of the subject.
+      names: points of `points_3d` to return.
+    """
     frames, _, visible, boxes = (rows[0] for rows in _render_clips(spec, split, [index]))
     drawn = sample_clip(spec, split, index)
     found = jax.device_get(_film_points(*drawn, size=spec.image_size, names=tuple(names)))
@@ -265,6 +287,10 @@ def clips(spec: Spec, cache_dir: str | os.PathLike) -> list[Clip]:
     Damaged files are rendered anew. The files' names carry a hash of what the split depends on and
     of the renderer's version; a .json beside them says what that is. So more test people don't cost
     the training people again.
+
+    Args:
+      spec: the data set.
+      cache_dir: folder of rendered clips; it is made.
     """
     cache = pathlib.Path(cache_dir).expanduser()
     cache.mkdir(parents=True, exist_ok=True)

@@ -23,7 +23,16 @@ class Ranges(NamedTuple):
 
 
 def draw(key: jax.Array, count: int, ranges: Ranges) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Draw `count` transforms: scale [count], degrees [count], flip bool [count]."""
+    """Draw `count` transforms: scale [count], degrees [count], flip bool [count].
+
+    Args:
+      key: of the draws.
+      count: number of transforms.
+      ranges: from which they are drawn.
+
+    Returns:
+      Scales [count], degrees [count], and whether to flip, bool [count].
+    """
     scale_key, rotation_key, gate_key, flip_key = jax.random.split(key, 4)
     scale = 1 + ranges.scale * jnp.clip(jax.random.normal(scale_key, (count,)), -1, 1)
     degrees = ranges.rotation * jnp.clip(jax.random.normal(rotation_key, (count,)), -2, 2)
@@ -153,6 +162,11 @@ def recolour(key: jax.Array, pictures: jax.Array, strength: float = 0.2) -> jax.
 
     Works in the network's colours, whose unit is a standard deviation. Draws of standard deviation
     `strength`, of the contrast's logarithm and of the brightness, are cut at twice that.
+
+    Args:
+      key: of the draws.
+      pictures: [B, H, W, 3] in the network's colours.
+      strength: standard deviation of the draws.
     """
     draws = jnp.clip(jax.random.normal(key, (2, len(pictures), 1, 1, 3)), -2, 2)
     contrast, brightness = strength * draws

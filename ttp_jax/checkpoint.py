@@ -211,15 +211,24 @@ class Best:
         self._path = pathlib.Path(folder).expanduser() / "best.npz"
 
     def save(self, state: TrainState, score: float) -> None:
-        """Keep this one instead of what was kept."""
+        """Keep this one instead of what was kept.
+
+        Args:
+          state: of the training.
+          score: its score on validation people.
+        """
         leaves = _by_path(jax.device_get(base_of(state)))
         about = {"step": np.asarray(state.step), "score": np.array(score)}
         write_arrays(self._path, {**leaves, **about}, compress=False)
 
     def restore(self, template: Base) -> tuple[Base, int, float] | None:
-        """The model, its step and its score; None where none was kept.
+        """Return the best model, its step and its score; None if none was kept.
 
-        Raises ValueError for one that is damaged or of another network than the template.
+        Args:
+          template: a model of the expected shapes.
+
+        Raises:
+          ValueError: it is damaged, or of another network than the template.
         """
         try:
             found = read_arrays(self._path, {"step": ("i", 0), "score": ("f", 0)}, BEST_REMEDY)
@@ -250,12 +259,22 @@ class Unfinished:
         self._folder = pathlib.Path(folder)
 
     def save(self, name: str, tree: Any) -> None:
-        """Keep the state of a subject instead of what was kept."""
+        """Keep the state of a subject, replacing an earlier one.
+
+        Args:
+          name: of the subject.
+          tree: its state, arrays in any nesting.
+        """
         leaves = _by_path(jax.device_get(_with_key_data(tree)))
         write_arrays(self._folder / f"{name}.npz", leaves, compress=False)
 
     def restore(self, name: str, template: Any) -> Any | None:
-        """The state of a subject; None where there is none, or one of another shape."""
+        """Return the kept state of a subject; None if there is none, or one of another shape.
+
+        Args:
+          name: of the subject.
+          template: a state of the expected shapes.
+        """
         try:
             found = read_arrays(self._folder / f"{name}.npz")
         except FileNotFoundError:
@@ -365,7 +384,12 @@ class ModelFile(NamedTuple):
 
 
 def write_model(path: pathlib.Path, model: ModelFile) -> None:
-    """Write a model as a NumPy archive without pickles; a crash leaves the old file or the new."""
+    """Write a model as a NumPy archive without pickles; a crash leaves the old file or the new.
+
+    Args:
+      path: of the file.
+      model: what to write.
+    """
     params = traverse_util.flatten_dict(model.base.params, sep="/")
     stats = traverse_util.flatten_dict(model.base.batch_stats, sep="/")
     arrays = {f"params/{name}": np.asarray(v).astype(np.float16) for name, v in params.items()}
@@ -379,9 +403,13 @@ def write_model(path: pathlib.Path, model: ModelFile) -> None:
 def read_model(path: str | pathlib.Path) -> ModelFile:
     """Read what `write_model` wrote; arrays come as float32.
 
+    Args:
+      path: of the file.
+
     Raises:
       FileNotFoundError: there is no such file.
-      ValueError: the file is damaged, holds something else, or claims what can't be (`claims`).
+      Damaged: it is cut off, holds something else, or claims what can't be (`claims`). It is a
+        ValueError.
     """
     path = pathlib.Path(path)
     if not path.is_file():

@@ -143,7 +143,14 @@ def _blocks(x, size):
 
 
 def conv(x: jax.Array, kernel: jax.Array, stride: int = 1, padding: int = 0) -> jax.Array:
-    """Convolve x [B, H, W, C] with kernel [k, k, C, O], zero-padded alike on all four sides."""
+    """Convolve x [B, H, W, C] with kernel [k, k, C, O], zero-padded alike on all four sides.
+
+    Args:
+      x: [B, H, W, C].
+      kernel: [k, k, C, O].
+      stride: of both axes.
+      padding: zeros on each side.
+    """
     if os.environ.get("TTP_JAX_CONV") == "xla":
         y = _plain(x, kernel, stride, padding)
     else:
@@ -160,6 +167,10 @@ def pointwise(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """Convolve x [B, H, W, C] with kernel [1, 1, C, O], as one matrix product.
 
     A product is as fast inside `scan`, and with a kernel per subject, as it is alone.
+
+    Args:
+      x: [B, H, W, C].
+      kernel: [1, 1, C, O].
     """
     y = _matrix(x) @ kernel[0, 0]
     return checkpoint_name(y.reshape(*x.shape[:-1], -1), CONV_OUTPUT)
@@ -170,6 +181,11 @@ def depthwise(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
 
     Shifted pictures times their taps, added up: XLA's grouped convolution is 10 to 50 times slower
     on CPU, its gradients too.
+
+    Args:
+      x: [B, H, W, C].
+      kernel: [k, k, C].
+      stride: of both axes.
     """
     if os.environ.get("TTP_JAX_CONV") == "xla":
         y = lax.conv_general_dilated(
@@ -246,6 +262,13 @@ def upconv(x: jax.Array, kernel: jax.Array) -> jax.Array:
     Each of the four output phases sees 2 x 2 of the 4 x 4 taps: one 2 x 2 convolution that gives
     all four, then depth to space. No multiplication by the zeros between the input pixels.
     The kernel is laid out as torch's `ConvTranspose2d`, axes moved to [kh, kw, in, out].
+
+    Args:
+      x: [B, H, W, C].
+      kernel: [4, 4, C, O].
+
+    Raises:
+      ValueError: a kernel of another size.
     """
     batch, height, width, channels = x.shape
     if kernel.shape[:2] != (4, 4):
@@ -267,6 +290,12 @@ def max_pool(x: jax.Array, size: int, stride: int, padding: int = 0) -> jax.Arra
     """Maximum over windows of x [B, H, W, C], symmetric padding by -inf.
 
     The gradient goes to a window's first maximum in reading order, as in torch and XLA.
+
+    Args:
+      x: [B, H, W, C].
+      size: of the windows.
+      stride: of both axes.
+      padding: cells on each side that never win.
     """
 
     def plain(x):

@@ -26,7 +26,17 @@ def soft_argmax(maps: jax.Array) -> jax.Array:
 
 
 def gaussian_maps(points: jax.Array, height: int, width: int, sigma: float) -> jax.Array:
-    """Draw one Gaussian of peak 1 per point: [B, M, 2] -> [B, h, w, M]; `sigma` in map pixels."""
+    """Draw one Gaussian of peak 1 for each point.
+
+    Args:
+      points: [B, M, 2], x and y in cells.
+      height: of the maps, in cells.
+      width: of the maps, in cells.
+      sigma: standard deviation, in cells.
+
+    Returns:
+      Maps [B, h, w, M].
+    """
 
     def profile(center, size):  # [B, M] -> [B, size, M]
         offset = jnp.arange(size, dtype=center.dtype)[:, None] - center[:, None, :]
@@ -40,6 +50,10 @@ def likelihoods(logits: jax.Array, sigma: float) -> jax.Array:
 
     So maps trained by cross-entropy, with Gaussians of `sigma`, are decoded and read like those
     trained by squared error.
+
+    Args:
+      logits: maps [B, h, w, K].
+      sigma: of the Gaussians that the network was trained with, in cells.
     """
     flat = logits.reshape(logits.shape[0], -1, logits.shape[-1])
     shares = jax.nn.softmax(flat, axis=1).reshape(logits.shape)
@@ -61,6 +75,9 @@ def decode(maps: jax.Array, how: str = "quarter") -> tuple[jax.Array, jax.Array]
         Coordinate Representation", CVPR 2020, without the cross term and the blur). "centroid" is
         the mean of the 7 x 7 cells around it, weighted by the logistic function of their logits, as
         MediaPipe refines its points; the height is that function of the largest logit.
+
+    Raises:
+      ValueError: `how` is none of these.
     """
     if how not in DECODERS:
         raise ValueError(f"model.decode is {how!r}, expected one of {', '.join(DECODERS)}.")
@@ -114,6 +131,10 @@ def mirror(arrays: jax.Array, half_pixel: bool = False) -> jax.Array:
 
     With `half_pixel` cells (`geometry.map_to_crop`) index i goes to w - 1 - i; else to w - i, and
     index 0, which has no partner, repeats its neighbour.
+
+    Args:
+      arrays: [B, h, w, C].
+      half_pixel: how cells lie in the picture.
     """
     if half_pixel:
         return arrays[:, :, ::-1]
@@ -125,6 +146,11 @@ def turn(arrays: jax.Array, quarters: jax.Array, half_pixel: bool = False) -> ja
     """Turn square crops, or their maps, [B, n, n, C] by `quarters` [B], alike as in `mirror`.
 
     Nothing is interpolated. Row and column 0, which have no partner, become 0.
+
+    Args:
+      arrays: [B, n, n, C].
+      quarters: [B], quarter turns against the clock, 0 to 3.
+      half_pixel: how cells lie in the picture.
     """
     first = 0 if half_pixel else 1
     inner = arrays[:, first:, first:]
@@ -134,7 +160,12 @@ def turn(arrays: jax.Array, quarters: jax.Array, half_pixel: bool = False) -> ja
 
 
 def readable(maps: jax.Array, how: str) -> jax.Array:
-    """Maps [B, h, w, K] whose values are confidences, 0 to about 1; `how` as in `decode`."""
+    """Turn a network's maps into maps whose values are confidences, 0 to about 1.
+
+    Args:
+      maps: [B, h, w, K].
+      how: as in `decode`; "centroid" has maps of logits.
+    """
     return jax.nn.sigmoid(maps) if how == "centroid" else maps
 
 

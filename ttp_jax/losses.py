@@ -14,6 +14,11 @@ def joints_mse(maps: jax.Array, truth: jax.Array, weights: jax.Array) -> jax.Arr
     """Half the mean squared error of heatmaps [B, h, w, K], weights [B, K] in {0, 1} (Eq. 9).
 
     The mean counts invisible joints too, as the published program does.
+
+    Args:
+      maps: predicted [B, h, w, K].
+      truth: [B, h, w, K], Gaussians at the true joints.
+      weights: [B, K], 1 for a joint to learn from, else 0.
     """
     return 0.5 * jnp.mean(jnp.square((maps - truth) * weights[:, None, None, :]))
 
@@ -44,9 +49,13 @@ def joints_cross_entropy(
 
 
 def entropy(shares: jax.Array, weights: jax.Array) -> jax.Array:
-    """Mean entropy, in nats, of distributions over places [B, h, w, K] (`heatmaps.distributions`).
+    """Mean entropy, in nats, of distributions over the cells of maps (`heatmaps.distributions`).
 
-    After Wang et al. 2021, whose distributions are over classes. Weights [B, K]; 0 if all are.
+    After Wang et al. 2021 (Tent), whose distributions are over classes.
+
+    Args:
+      shares: [B, h, w, K], each map adds up to 1.
+      weights: [B, K] of the maps; the mean is 0 where all are 0.
     """
     each = -jnp.sum(shares * jnp.log(shares), (1, 2))
     return jnp.sum(each * weights) / jnp.maximum(weights.sum(), 1)
@@ -63,7 +72,12 @@ def quarter_turns(pictures: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def rotation(logits: jax.Array, turns: jax.Array) -> jax.Array:
-    """Cross-entropy of the predicted quarter turns: logits [B, 4], turns [B] (Sun et al. 2020)."""
+    """Cross-entropy of the predicted quarter turns: logits [B, 4], turns [B] (Sun et al. 2020).
+
+    Args:
+      logits: [B, 4].
+      turns: [B], the true number of quarter turns.
+    """
     return optax.softmax_cross_entropy_with_integer_labels(logits, turns).mean()
 
 
@@ -74,6 +88,12 @@ def equivariance(
 
     Both [B, n, n, M], quarters [B]. No gradient goes to the upright side. Cells that turns can't
     fill (`heatmaps.turn`) do not count.
+
+    Args:
+      maps: [B, n, n, M] of the turned pictures.
+      upright: [B, n, n, M] of the same pictures, not turned.
+      quarters: [B], quarter turns.
+      half_pixel: how cells lie in the picture, see `heatmaps.turn`.
     """
     first = 0 if half_pixel else 1
     wanted = jax.lax.stop_gradient(heatmaps.turn(upright, quarters, half_pixel))
@@ -86,6 +106,12 @@ def feature_errors(
     """Mean squared errors [levels + 1]: the pictures themselves, then each relu level.
 
     No gradient goes to the target's side.
+
+    Args:
+      vgg: the features.
+      picture: [B, H, W, 3] in the network's colours.
+      target: [B, H, W, 3], what it should look like.
+      bgr: channel order, see `models.pose.normalize`.
     """
     target = jax.lax.stop_gradient(target)
     pairs = [
@@ -107,6 +133,13 @@ def reconstruction(
 
     Each entry is divided by its own running mean, updated first and without a gradient; the
     paper's separate squared error is entry 0 of the list (published program).
+
+    Args:
+      vgg: the features.
+      picture: reconstruction [B, H, W, 3] in the network's colours.
+      target: [B, H, W, 3], what it should look like.
+      normalisers: [levels + 1], running means of the entries.
+      bgr: channel order, see `models.pose.normalize`.
     """
     errors = feature_errors(vgg, picture, target, bgr=bgr)
     normalisers = normalisers + MOMENTUM * (jax.lax.stop_gradient(errors) - normalisers)

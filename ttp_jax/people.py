@@ -91,14 +91,23 @@ def unpack(packed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def is_of(person: Person, about: dict[str, Any]) -> bool:
-    """Whether all that `about` says is said of the personalized model, too."""
+    """Whether all that `about` says is said of the personalized model, too.
+
+    Args:
+      person: the personalized model.
+      about: names and values, as `write` took them.
+    """
     return all(person.about.get(key) == value for key, value in about.items())
 
 
 def make_room(path: pathlib.Path, about: dict[str, Any]) -> pathlib.Path | None:
     """Move a model that isn't of `about` aside, to NAME.old1.npz, and return where it is.
 
-    So does a damaged one: whoever has a copy of a part may want to mend it.
+    A damaged one is moved aside, too: its owner may be able to mend it.
+
+    Args:
+      path: of the model's file.
+      about: see `write`.
     """
     try:
         if is_of(read(path), about):
@@ -111,7 +120,14 @@ def make_room(path: pathlib.Path, about: dict[str, Any]) -> pathlib.Path | None:
 
 
 def write(path: pathlib.Path, delta: dict[str, Any], form: str, about: dict[str, Any]) -> None:
-    """Write a personalized model; a crash leaves the old file or the new one."""
+    """Write a personalized model; a crash leaves the old file or the new one.
+
+    Args:
+      path: of the file.
+      delta: what adaptation added to the base model, by path.
+      form: "full", "fp16", or "rankN" for a low-rank approximation of rank N.
+      about: what to note of it: subject, base, settings.
+    """
     text = np.array(json.dumps({**about, "form": form}))
     write_arrays(path, {**pack(delta, form), "about": text})
 
@@ -122,11 +138,12 @@ def read(path: pathlib.Path, base: str | None = None, params: Any = None) -> Per
     Args:
       path: file that `write` made.
       base: fingerprint of the model that it is to be added to; None doesn't check.
-      params: that model's parameters, nested, whose shapes the file must have; likewise.
+      params: that model's parameters, nested, whose shapes the file must have; None doesn't check.
 
     Raises:
       FileNotFoundError: there is none.
-      ValueError: the file is damaged, or belongs to another base.
+      Damaged: it is cut off or holds something else; a ValueError.
+      ValueError: it belongs to another base.
     """
     if not path.exists():
         known = ", ".join(sorted(p.stem for p in path.parent.glob("*.npz"))) or "nobody"
@@ -149,9 +166,14 @@ def read(path: pathlib.Path, base: str | None = None, params: Any = None) -> Per
 
 
 def compare(one: Person, other: Person) -> list[tuple[str, float, float, float]]:
-    """How two personalized models lie to each other, per part of the network and in all.
+    """Compare two personalized models, per part of the network and in all.
 
-    Returns rows (part, length of one's delta, of the other's, cosine between them).
+    Args:
+      one: a personalized model.
+      other: another one of the same base.
+
+    Returns:
+      Rows (part, length of one's delta, length of the other's, cosine between them).
 
     Raises:
       ValueError: they belong to different bases.

@@ -7,6 +7,7 @@ sides: every measure of quality without labels likes it. So this is asked first.
 import dataclasses
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 MARGIN = 0.15  # of its side, by which a region is widened: hands and feet are often still
 LEAST_INSIDE = 0.5  # share of the joints that lie inside the region
@@ -66,8 +67,8 @@ class Presence:
 
 
 def measure(
-    joints,
-    region,
+    joints: ArrayLike,
+    region: ArrayLike,
     *,
     picture_size: tuple[int, int] | None = None,
     given: bool = False,
@@ -116,7 +117,7 @@ def measure(
     return Presence(found, inside, covered, motion, count, name)
 
 
-def boxes_of_masks(masks, scale: float = 1.0) -> np.ndarray:
+def boxes_of_masks(masks: ArrayLike, scale: float = 1.0) -> np.ndarray:
     """Return boxes [T, 4] in picture pixels around the moving pixels, NaN where there are none.
 
     Args:

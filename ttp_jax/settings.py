@@ -1,6 +1,6 @@
 """How to personalize: the settings that the fields of `config.ttp` describe."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ttp_jax import augment, state
@@ -62,7 +62,7 @@ def settings_from(
     *,
     image_size: int,
     bgr: bool,
-    flip_order=(),
+    flip_order: Sequence[int] = (),
     loss: Mapping[str, Any] | None = None,
 ) -> Settings:
     """The settings that the fields of `config.ttp` describe.

@@ -74,7 +74,13 @@ class Task:
     def test_loss(
         self, model: PoseNet, variables: dict, inputs: Inputs
     ) -> tuple[jax.Array, jax.Array]:
-        """The loss at test time, in evaluation mode, and the normalisers."""
+        """Return the loss at test time, in evaluation mode, and the updated normalisers.
+
+        Args:
+          model: the network.
+          variables: its parameters and batch statistics.
+          inputs: the pictures, and what the loss needs beside them.
+        """
         raise NotImplementedError
 
 

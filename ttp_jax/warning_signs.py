@@ -53,7 +53,13 @@ class Evidence(NamedTuple):
 
 
 def signs(evidence: Evidence, limits: Limits = LIMITS, remedy: str = REMEDY) -> list[str]:
-    """One sentence for each measure outside its range; the remedy last. Empty if all is well."""
+    """Return a sentence for each measure outside its range, the remedy last; none if all is well.
+
+    Args:
+      evidence: what was measured before and after personalization.
+      limits: the ranges.
+      remedy: the sentence on what to do.
+    """
     found = []
     if evidence.losses is not None:
         before, after = evidence.losses

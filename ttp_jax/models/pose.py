@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ttp_jax import heatmaps
 from ttp_jax.models import encoders
@@ -118,12 +119,17 @@ class PoseNet(nn.Module):
 
     @property
     def parts(self) -> Parts:
-        """What the method builds on the encoder."""
+        """What the method builds on the encoder.
+
+        Raises:
+          ValueError: no such method.
+        """
         if self.method not in METHODS:
             raise ValueError(f"model.method is {self.method!r}, expected one of {tuple(METHODS)}.")
         return METHODS[self.method]
 
     def setup(self):
+        """Build the submodules that the method needs."""
         self.encoder = encoders.build(
             self.encoder_kind,
             self.dtype,
@@ -184,7 +190,12 @@ class PoseNet(nn.Module):
         return Output(maps, self_maps, points, affinity, picture, turns, logits)
 
     def keypoints(self, target: jax.Array, *, train: bool = False) -> Any:
-        """Features, raw self-supervised maps and their points; the path adaptation goes."""
+        """Features, raw self-supervised maps and their points; the path adaptation goes.
+
+        Args:
+          target: [B, H, W, 3] in the network's colours.
+          train: whether batch statistics are updated.
+        """
         features = self.encoder(target, train)
         if not self.parts.keypoints:
             return features, None, None
@@ -199,7 +210,14 @@ class PoseNet(nn.Module):
         *,
         train: bool = False,
     ) -> jax.Array:
-        """Render the look of `source` [B, H, W, 3] in the pose of `points` [B, M, 2]."""
+        """Render the look of `source` [B, H, W, 3] in the pose of `points` [B, M, 2].
+
+        Args:
+          source: [B, H, W, 3] in the network's colours.
+          points: [B, M, 2] in cells of the maps.
+          map_size: height and width of the maps.
+          train: whether batch statistics are updated.
+        """
         look = self.appearance(source, train)
         maps = heatmaps.gaussian_maps(points, map_size[0], map_size[1], self.sigma)
         height, width = (n * 2 ** (len(self.keypoint_widths) - 1) for n in look.shape[1:3])
@@ -210,8 +228,13 @@ class PoseNet(nn.Module):
         pose = self.keypoint_encoder(maps, train)
         return _widen(self.renderer(jnp.concatenate([look, pose], -1), train))
 
-    def adaptation_view(self, target, source):
-        """The reconstruction alone [B, H, W, 3]: all that test-time personalization needs."""
+    def adaptation_view(self, target: jax.Array, source: jax.Array):
+        """The reconstruction alone [B, H, W, 3]: all that test-time personalization needs.
+
+        Args:
+          target: [B, H, W, 3] in the network's colours.
+          source: [B, H, W, 3] of the same person.
+        """
         _, self_maps, points = self.keypoints(target)
         return self.reconstruct(source, points, self_maps.shape[1:3])
 
@@ -263,7 +286,11 @@ def _temperature(loss: Mapping[str, Any]) -> float:
 
 
 def is_bgr(fields: Mapping[str, Any]) -> bool:
-    """Whether the fields of `config.model` ask for pictures with swapped channels."""
+    """Whether the fields of `config.model` ask for pictures with swapped channels.
+
+    Raises:
+      ValueError: the order is neither "rgb" nor "bgr".
+    """
     if fields["color_order"] not in ("rgb", "bgr"):
         raise ValueError('config.model.color_order must be "rgb" or "bgr".')
     return fields["color_order"] == "bgr"
@@ -279,6 +306,10 @@ def normalize(pictures: jax.Array, *, bgr: bool = False) -> jax.Array:
 
     `bgr` swaps the channels first and then applies the RGB statistics as they stand, as the
     published program does: for its released checkpoints only.
+
+    Args:
+      pictures: [..., 3], RGB.
+      bgr: whether to swap the channels.
     """
     if bgr:
         pictures = pictures[..., ::-1]
@@ -286,8 +317,13 @@ def normalize(pictures: jax.Array, *, bgr: bool = False) -> jax.Array:
     return (pictures.astype(jnp.float32) / 255 - mean) / std
 
 
-def denormalize(pictures, *, bgr: bool = False):
-    """Undo `normalize`, clipped to 0..255, float."""
+def denormalize(pictures: jax.Array | np.ndarray, *, bgr: bool = False):
+    """Undo `normalize`, clipped to 0..255, float.
+
+    Args:
+      pictures: [..., 3] in the network's colours.
+      bgr: as in `normalize`.
+    """
     values = (pictures * jnp.array(STD) + jnp.array(MEAN)) * 255
     values = jnp.clip(values, 0, 255)
     return values[..., ::-1] if bgr else values
@@ -295,6 +331,10 @@ def denormalize(pictures, *, bgr: bool = False):
 
 def heatmap_size(net: PoseNet, image_size: int) -> int:
     """Side of the network's heatmaps for square crops of `image_size` pixels.
+
+    Args:
+      net: the network.
+      image_size: pixels a side of the crops.
 
     Raises ValueError where the crops are no multiple of the encoder's total stride.
     """

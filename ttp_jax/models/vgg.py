@@ -76,6 +76,10 @@ class VGG16(flax.struct.PyTreeNode):
 def load(source: str, levels: int = MAX_LEVELS) -> VGG16:
     """Read VGG-16 from `source`: "hed", or the path of a torchvision .pth or a Keras .h5 file.
 
+    Args:
+      source: "hed", or the path of a torchvision .pth or a Keras .h5 file.
+      levels: how many relu levels are read.
+
     Raises FileNotFoundError or ValueError with the remedy; never falls back to other weights.
     """
     if not 0 <= levels <= MAX_LEVELS:

@@ -17,6 +17,11 @@ ENCODERS = ("resnet", "blazepose")
 def build(kind: str, dtype: jnp.dtype, **sizes: Any) -> Any:
     """The encoder of this name; `sizes` are those of `resnet.Encoder`.
 
+    Args:
+      kind: name of the encoder.
+      dtype: of the computation.
+      sizes: fields of `resnet.Encoder`.
+
     Raises ValueError for an unknown name.
     """
     match kind:

@@ -47,7 +47,13 @@ class Graph(NamedTuple):
 
 
 def evaluate(graph: Graph, x: jax.Array, dtype: jnp.dtype = jnp.float32) -> tuple[jax.Array, ...]:
-    """Run a graph on x [B, H, W, C] inside a compact method of a module; returns all outputs."""
+    """Run a graph on x [B, H, W, C] inside a compact method of a module; returns all outputs.
+
+    Args:
+      graph: operators and weights.
+      x: [B, H, W, C].
+      dtype: of the computation.
+    """
     values = [x.astype(dtype)]
     for operator, inputs, name in graph.nodes:
         values.append(operator(*(values[i] for i in inputs), name=name, dtype=dtype))
