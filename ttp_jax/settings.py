@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from ttp_jax import augment, state
 
 
@@ -62,7 +64,7 @@ def settings_from(
     *,
     image_size: int,
     bgr: bool,
-    flip_order: Sequence[int] = (),
+    flip_order: Sequence[int] | np.ndarray = (),
     loss: Mapping[str, Any] | None = None,
 ) -> Settings:
     """The settings that the fields of `config.ttp` describe.
