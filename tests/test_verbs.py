@@ -20,7 +20,7 @@ from PIL import Image
 
 from data_pipelines import clips as clips_lib
 from data_pipelines import locate, synthetic
-from ttp_jax import losses, visualize
+from ttp_jax import losses, ranges, visualize
 from ttp_jax.checkpoint import Checkpoints
 from ttp_jax.files import only_one
 from ttp_jax.models.encoders import resnet
@@ -234,9 +234,12 @@ def test_nan_stops_the_run_names_the_step_and_keeps_the_checkpoint(config, tmp_p
     assert Checkpoints(tmp_path / "checkpoints").latest_step() == 4
 
 
-def test_personalization_that_runs_away_is_no_result(config, trained, tmp_path, capsys):
-    workdir, config.ttp.learning_rate = copy_of(trained, tmp_path), 1.0
-    config.ttp.iterations = 60
+def test_personalization_that_runs_away_is_no_result(
+    config, trained, tmp_path, monkeypatch, capsys
+):
+    # A rate that no user can give: those that they can don't run away in a few updates.
+    monkeypatch.setitem(ranges.TABLE["ttp"], "learning_rate", ranges.number(0, 1e38))
+    workdir, config.ttp.learning_rate = copy_of(trained, tmp_path), 1e30
     assert personalized(config, workdir) == 1
     said = capsys.readouterr().out
     assert "FAILED test-00000: personalization ran away to NaN" in said and "test-00001" in said
