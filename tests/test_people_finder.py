@@ -158,10 +158,10 @@ def test_somebody_else_who_comes_later_is_somebody_else():
 
 def test_who_comes_back_is_no_one_else_who_looks_much_the_same():
     # One is lost from sight for a while; meanwhile another comes, dressed much alike.
-    lost = [people_at((50, 90), colour=100) for _ in range(5)] + [NOBODY] * 8
+    lost = [people_at((50, 90), colour=108) for _ in range(5)] + [NOBODY] * 8
     other = [people_at((400, 90), colour=110)] * 5
     both = [
-        detections.joined(people_at((52, 90), colour=101), people_at((400, 90), colour=110))
+        detections.joined(people_at((52, 90), colour=90), people_at((400, 90), colour=110))
         for _ in range(9)
     ]
     one, two = tracks.follow(lost + other + both)

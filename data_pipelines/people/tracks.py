@@ -128,9 +128,9 @@ def _unlike(one: Track, other: Track) -> float:
         return np.inf
     colours = np.abs(np.median(one.colours, 0) - np.median(other.colours, 0)).max() / COLOUR
     away = np.linalg.norm(one.hips[-1] - other.hips[0]) / one.side
-    if not np.isfinite(colours) or (away > 1 and min(len(one.looks), len(other.looks)) < LEAST):
+    if not colours < 1 or (away > 1 and min(len(one.looks), len(other.looks)) < LEAST):
         return np.inf
-    return float(max(colours, 0.5 * colours + 0.5 * min(away, 1.0)))
+    return float(colours + min(away, 1.0)) / 2  # who is where somebody was lost goes first
 
 
 def _cost(track: Track, people: People, i: int, gap: int) -> float | None:
