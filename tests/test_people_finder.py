@@ -150,10 +150,11 @@ def test_a_person_who_leaves_is_not_there_any_more_and_may_come_back():
     np.testing.assert_allclose(places.crops[150], [300, 90, 100, 0], atol=0.1)
 
 
-def test_somebody_else_who_comes_later_is_somebody_else():
+@pytest.mark.parametrize(("x", "colour", "people"), [(50, 180, 1), (50, 90, 2), (400, 180, 2)])
+def test_somebody_else_who_comes_later_is_somebody_else(x, colour, people):
     looks = [people_at((50, 90), colour=200) for _ in range(10)] + [NOBODY] * 10
-    looks += [people_at((50, 90), colour=90) for _ in range(10)]
-    assert [track.looks[0] for track in tracks.follow(looks)] == [0, 20]
+    looks += [people_at((x, 90), colour=colour) for _ in range(10)]
+    assert len(tracks.follow(looks)) == people
 
 
 def test_who_comes_back_is_no_one_else_who_looks_much_the_same():
@@ -295,7 +296,9 @@ def test_who_comes_in_is_found_and_who_leaves_is_gone():
 def test_two_regions_of_one_person_are_one_person():
     picture = picture_of((200, 150, 0))
     one = detections.detect(Detector(), picture)
-    moved = dataclasses.replace(one, regions=one.regions + 9)
+    half = (one.regions[:, 2:] - one.regions[:, :2]) / 2
+    larger = np.concatenate([one.hips - 1.2 * half, one.hips + 1.2 * half], -1)
+    moved = dataclasses.replace(one, regions=larger + 9)
     assert len(landmarks.found(look, picture, detections.joined(one, moved))) == 1
 
 

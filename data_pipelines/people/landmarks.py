@@ -29,6 +29,7 @@ EVERY = 3  # pictures from detection to detection, where nobody is lost
 CLOSELY = 6  # from search for small people to the next, where nobody is followed
 ALIKE = 0.6  # overlap of regions from which on a detection is of somebody who is followed
 SAME = 0.1  # mean distance of joints, in sides of the region, of one person found twice
+HIPS, COMMON = 0.15, 0.4  # or distance of the hips so, and overlap of the boxes
 
 # Crops uint8 [n, 256, 256, 3] -> points [n, 39, 2] in their pixels, confidence, presence [n].
 Look = Callable[[np.ndarray], tuple[Any, Any, Any]]
@@ -73,7 +74,7 @@ def found(look: Look, picture: np.ndarray, people: People) -> People:
     sure = confidence[:, : BLAZEPOSE33.size].mean(1)
     kept: list[int] = []
     for i in there[np.argsort(-sure[there], kind="stable")]:
-        if all(_distance(points[i], points[j]) > SAME for j in kept):
+        if not any(_is_same(points[i], points[j]) for j in kept):
             kept.append(i)
     points, confidence = points[kept], confidence[kept]
     regions, angles = region_of(points[:, CENTRE], points[:, AROUND])
@@ -116,11 +117,14 @@ def _not_among(people: People, detected: People) -> People:
     return detections.some(detected, new)
 
 
-def _distance(one: np.ndarray, other: np.ndarray) -> float:
-    """Mean distance of joints [39, 2] of two, in sides of the first one's region."""
-    side = 2 * detections.ROOM * np.linalg.norm(one[AROUND] - one[CENTRE])
+def _is_same(one: np.ndarray, other: np.ndarray) -> bool:
+    """Whether two findings, points [39, 2], are of one person."""
+    side = 2 * detections.ROOM * max(float(np.linalg.norm(one[AROUND] - one[CENTRE])), 1e-9)
     joints = slice(11, BLAZEPOSE33.size)  # those of the face lie together
-    return float(np.linalg.norm(one[joints] - other[joints], axis=-1).mean() / max(side, 1e-9))
+    away = np.linalg.norm(one - other, axis=-1) / side
+    boxes = [np.concatenate([own[joints].min(0), own[joints].max(0)]) for own in (one, other)]
+    common = detections.overlaps(boxes[0], boxes[1][None])[0]
+    return bool(away[joints].mean() < SAME or (away[CENTRE] < HIPS and common > COMMON))
 
 
 def _colours(crop: np.ndarray, points: np.ndarray) -> np.ndarray:

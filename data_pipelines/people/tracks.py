@@ -13,7 +13,9 @@ from data_pipelines.people.detections import People
 
 REACH = 0.35  # of the region's side that the hips move at most from look to look
 LARGER = 1.8  # times as large, or as small, from look to look
-COLOUR = 25.0  # of 255, by which the median colours of one person's clothes differ at most
+# Of 255, by which the median colours of one person's clothes differ at most: where the person was
+# lost, and elsewhere.
+COLOUR, FAR_COLOUR = 25.0, 15.0
 PATIENCE = 6  # looks that somebody may be missing, behind something or undetected
 LEAST = 3  # looks that somebody must have been seen
 SHARE = 0.1  # of the looks, likewise: what is seen less often is a mistake, or a passer-by
@@ -126,8 +128,9 @@ def _unlike(one: Track, other: Track) -> float:
     """How unlike two people are, in looks and place: from 1 on they are two."""
     if not 1 / LARGER < one.side / other.side < LARGER:
         return np.inf
-    colours = np.abs(np.median(one.colours, 0) - np.median(other.colours, 0)).max() / COLOUR
     away = np.linalg.norm(one.hips[-1] - other.hips[0]) / one.side
+    colours = np.abs(np.median(one.colours, 0) - np.median(other.colours, 0)).max()
+    colours /= COLOUR if away < 1 else FAR_COLOUR
     if not colours < 1 or (away > 1 and min(len(one.looks), len(other.looks)) < LEAST):
         return np.inf
     return float(colours + min(away, 1.0)) / 2  # who is where somebody was lost goes first
