@@ -3,8 +3,8 @@
 Command:   python main.py --config=configs/tiny_penn.py --config.data.root=DIR --workdir=runs/real
            python main.py personalize --config=configs/tiny_penn.py --config.data.root=DIR \\
                --workdir=runs/real --scenario=online   (then offline, then evaluate)
-Expected:  docs/results.md, "Real frames". A few hundred frames of one person teach no general
-           model.
+Expected:  docs/results.md, "Trained on real frames". A few hundred frames of one person train no
+           general model.
 """
 
 from configs import common, tiny

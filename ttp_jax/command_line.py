@@ -247,7 +247,7 @@ GROUPS: dict[str, tuple[Flag, ...]] = {
     "several machines": (
         Flag(
             "--hosts=WHO",
-            "one of several processes, docs/scaling.md; default the only one",
+            "one of several processes, docs/clusters.md; default the only one",
             ("train", *ON_FILES),
         ),
     ),
