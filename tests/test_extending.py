@@ -14,7 +14,7 @@ from PIL import Image
 from data_pipelines import labels
 from data_pipelines.clips import DataError
 from data_pipelines.projects.records import Options
-from ttp_jax import exports, methods, state, tasks, ttp
+from ttp_jax import exports, methods, ranges, state, tasks, ttp
 from ttp_jax.models import encoders, pose
 from ttp_jax.skeletons import PENN13
 
@@ -96,9 +96,11 @@ def test_a_self_supervised_task():
     assert not any(path.startswith("supervised_head/") for path in before.delta)
 
 
-def test_an_adaptation_method():
+def test_an_adaptation_method(monkeypatch):
     own = example("ttp_jax/methods.py")["Confident"]
     assert isinstance(methods.of("confident"), own)
+    # What the page says of `ranges.TABLE`.
+    monkeypatch.setitem(ranges.TABLE["ttp"], "method", ranges.one_of(*methods.METHODS))
     settings = ttp.Settings(image_size=small_net.SIZE, batch_size=2, method="confident")
     ttp.check_method("baseline", settings)
     net = small_net.model(method="baseline")
