@@ -32,8 +32,8 @@ from ttp_jax.models import pose
 from ttp_jax.runs import drawing
 from ttp_jax.skeletons import PENN13
 
-# Of the benchmark's 32 test people one whose gain (12 points) is near the mean (10.6 with seed 0), and
-# who can be seen well.
+# Of the benchmark's 32 test people one whose gain (12 points) is near the mean (10.6 with seed 0),
+# and who can be seen well.
 PERSON = 20
 SIDE = 320  # pixels of a panel
 INK, PAPER = (20, 20, 24), (255, 255, 255)
