@@ -104,7 +104,7 @@ def main(argv: list[str] | None = None) -> int:
         folder = comparison.folder_of(workdir, "test", "offline")
         after = comparison.stored(made, folder, base, [clip])
         signs = suggestion.signs_of_doubt(
-            joints.joints, joints.peaks, sides, after[0] if after else None
+            joints.joints, joints.confidence, sides, after[0] if after else None
         )
         found[clip.name] = measure(true_errors(clip, joints.joints), signs)
     print(f"{made.name}, step {step}, {len(found)} test subjects, seed {made.seed}\n")

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ttp_jax import files, geometry
+from ttp_jax import deprecation, files, geometry
 
 
 class Closable(Protocol):
@@ -44,6 +44,7 @@ class LastUsed:
 UNLABELLED = "_unlabelled"  # ends the name of a clip of a labelled one's other frames
 
 
+@deprecation.fields(origin="fingerprint")
 @dataclasses.dataclass(frozen=True)
 class Clip:
     """Frames of ONE person, in order; augmentation and batching know nothing else of a source.
@@ -71,7 +72,7 @@ class Clip:
         finder knows how the person lies; None: the squares around the boxes.
       present: bool [T], whether the person is there; None: in every frame.
       notes: sentences for the reader of results.
-      origin: fingerprint of files, boxes and chosen frames; results of another one are not this
+      fingerprint: of files, boxes and chosen frames; results of another one are not this
         clip's. "" where the source makes none; `by_subject` then makes one of boxes and labels.
       key: what the subject's random draws follow from: a fingerprint of its files, wherever they
         lie and whatever they are called; "" for the name.
@@ -97,7 +98,7 @@ class Clip:
     crops: np.ndarray | None = None
     present: np.ndarray | None = None
     notes: tuple[str, ...] = ()
-    origin: str = ""
+    fingerprint: str = ""
     key: str = ""
     recordings: tuple["Clip", ...] = ()
 
@@ -224,7 +225,8 @@ def part(clip: Clip, frames: str = "", every: int = 1) -> Clip:
     return dataclasses.replace(
         chosen,
         frames_per_second=rate,
-        origin=clip.origin and f"{clip.origin}, frames {first} to {last}, every {every}",
+        fingerprint=clip.fingerprint
+        and f"{clip.fingerprint}, frames {first} to {last}, every {every}",
     )
 
 
@@ -281,7 +283,10 @@ def by_subject(clips: Sequence[Clip]) -> list[Clip]:
     for clip in clips:
         groups.setdefault(clip.subject, []).append(clip)
     joined = [_join(subject, group) for subject, group in groups.items()]
-    return [clip if clip.origin else dataclasses.replace(clip, origin=_of(clip)) for clip in joined]
+    return [
+        clip if clip.fingerprint else dataclasses.replace(clip, fingerprint=_of(clip))
+        for clip in joined
+    ]
 
 
 def together(clips: Sequence[Clip], subject: str) -> Clip:
@@ -298,20 +303,20 @@ def together(clips: Sequence[Clip], subject: str) -> Clip:
     """
     names = [clip.name for clip in clips]
     whole = _join(subject, list(clips))
-    origin, key = (
+    fingerprint, key = (
         hashlib.sha256("\n".join(getattr(clip, field) for clip in clips).encode()).hexdigest()[:16]
-        for field in ("origin", "key")
+        for field in ("fingerprint", "key")
     )
     recordings = [
         dataclasses.replace(
             clip,
             subject=subject,
-            origin=f"{clip.origin}, of {len(clips)} recordings {origin}",
+            fingerprint=f"{clip.fingerprint}, of {len(clips)} recordings {fingerprint}",
             notes=(*clip.notes, f"One model for the recordings of {subject}: {', '.join(names)}."),
         )
         for clip in clips
     ]
-    whole = dataclasses.replace(whole, subject=subject, origin=origin, key=key)
+    whole = dataclasses.replace(whole, subject=subject, fingerprint=fingerprint, key=key)
     return rejoined(whole, recordings)
 
 

@@ -18,10 +18,10 @@ QUALITY = 95  # of the JPEG files: videos have lost more already
 def cached(clip: Clip, folder: str | os.PathLike) -> Clip:
     """The clip, its frames read from files below `folder`, which are made if they aren't there.
 
-    They are found again by the clip's name and a fingerprint of its origin, frames and sizes. A
+    Files are found by the clip's name and a hash of its fingerprint, frames and sizes. A
     frame that couldn't be decoded has no file, and reading it raises `FrameError`.
     """
-    about = f"{clip.origin} {clip.frame_numbers.tolist()} {clip.largest}"
+    about = f"{clip.fingerprint} {clip.frame_numbers.tolist()} {clip.largest}"
     place = Path(folder) / f"{clip.name}-{hashlib.sha256(about.encode()).hexdigest()[:12]}"
     if not place.is_dir():
         _write(clip, place)

@@ -113,7 +113,7 @@ def open_inputs(
         try:
             clip, files = _open(name, path)
             rows = rule(name, clip.sizes).astype(np.float32)
-            own = {"origin": _fingerprint(files, rows), "key": _fingerprint(files)}
+            own = {"fingerprint": _fingerprint(files, rows), "key": _fingerprint(files)}
             opened.append(dataclasses.replace(clip, boxes=rows, **own))
         except DataError as error:
             left_out.append(LeftOut(path, str(error)))

@@ -24,7 +24,7 @@ COUNT = 10  # frames: a whole chunk and a part of one
 # Crops have 60 pixels a side at most: less than twice the network's, so nothing is shrunk.
 HEIGHT, WIDTH = 40, 48
 # The points don't depend on what is added to a whole map, so the gradient of `self_head/bias` is
-# rounding, which Adam makes steps of the learning rate of. Joints don't feel it, likelihoods do.
+# rounding, which Adam makes steps of the learning rate of. Joints don't feel it, confidence does.
 NOISE = 2 * COUNT * small_run.get_config().ttp.learning_rate
 
 
@@ -109,7 +109,7 @@ def test_personalization_gives_the_numbers_of_the_verb(model, frames, boxes, sce
     key = subject_key(config_of().seed, "anna")
     found = ttp_jax.personalize(model, frames, boxes, scenario=scenario, seed=key)
     np.testing.assert_allclose(found.joints, expected.joints, atol=1e-3)
-    np.testing.assert_allclose(found.likelihood, expected.peaks, atol=NOISE)
+    np.testing.assert_allclose(found.confidence, expected.peaks, atol=NOISE)
     assert found.updates == int(expected.adaptation.step) == COUNT
     assert set(found.state) == set(expected.adaptation.delta)
     for name, change in expected.adaptation.delta.items():
@@ -124,9 +124,9 @@ def test_personalization_gives_the_numbers_of_the_verb(model, frames, boxes, sce
 
 def test_prediction_gives_the_numbers_of_the_verb(model, frames, boxes):
     expected = ran(model, frames, boxes, "none")
-    joints, likelihood = model.predict(frames, boxes)
+    joints, confidence = model.predict(frames, boxes)
     np.testing.assert_allclose(joints, expected.joints, atol=1e-3)
-    np.testing.assert_allclose(likelihood, expected.peaks, atol=1e-4)
+    np.testing.assert_allclose(confidence, expected.peaks, atol=1e-4)
 
 
 # --- Windows -------------------------------------------------------------------------------------
@@ -153,10 +153,10 @@ def test_joints_of_a_large_picture_are_those_of_the_small_one(model, frames):
     """Each pixel as a block of 4 x 4, shrunk to the same window: the same joints, times 4."""
     box = np.array([-1.6, -5.6, 49.6, 45.6])  # its crop has exactly twice the network's pixels
     large = frames[:3].repeat(4, 1).repeat(4, 2)
-    joints, likelihood = model.predict(large, 4 * (box + 0.5) - 0.5)
+    joints, confidence = model.predict(large, 4 * (box + 0.5) - 0.5)
     small_joints, small_likelihood = model.predict(frames[:3], box)
     np.testing.assert_allclose((joints + 0.5) / 4 - 0.5, small_joints, atol=1e-3)
-    np.testing.assert_allclose(likelihood, small_likelihood, atol=1e-4)
+    np.testing.assert_allclose(confidence, small_likelihood, atol=1e-4)
 
 
 def test_a_large_video_takes_little_of_the_device():
@@ -176,14 +176,14 @@ def test_a_large_video_takes_little_of_the_device():
 def test_the_result_fits_the_frames(offline):
     for joints in (offline.joints, offline.before):
         assert joints.shape == (COUNT, PENN13.size, 2) and joints.dtype == np.float32
-    assert offline.likelihood.shape == offline.before_likelihood.shape == (COUNT, PENN13.size)
+    assert offline.confidence.shape == offline.before_confidence.shape == (COUNT, PENN13.size)
     assert offline.seconds > 0 and offline.notes == ()
 
 
 def test_the_personalized_model_predicts_on(model, frames, boxes, offline):
-    again, likelihood = offline.model.predict(frames, boxes)
+    again, confidence = offline.model.predict(frames, boxes)
     np.testing.assert_allclose(again, offline.joints, atol=1e-3)
-    np.testing.assert_allclose(likelihood, offline.likelihood, atol=1e-4)
+    np.testing.assert_allclose(confidence, offline.confidence, atol=1e-4)
     some, _ = model.with_state(offline.state).predict(frames[4:6], boxes[4:6])
     np.testing.assert_allclose(some, offline.joints[4:6], atol=1e-3)
     before, _ = model.predict(frames, boxes)  # which has stayed as it was
@@ -246,9 +246,9 @@ def test_a_stream_gives_the_numbers_of_the_video(model, frames, boxes):
     video = ttp_jax.personalize(model, frames, boxes, scenario="online", seed=3)
     adapter = ttp_jax.Adapter(model, capacity=16, seed=3)
     for t in range(COUNT):
-        joints, likelihood = adapter.step(frames[t], boxes[t])
+        joints, confidence = adapter.step(frames[t], boxes[t])
         np.testing.assert_allclose(joints, video.joints[t], atol=1e-3)
-        np.testing.assert_allclose(likelihood, video.likelihood[t], atol=NOISE)
+        np.testing.assert_allclose(confidence, video.confidence[t], atol=NOISE)
     adapter.step(frames[0], boxes[0], update=False)
     assert adapter.updates == COUNT
     for name, change in video.state.items():
@@ -372,10 +372,10 @@ def test_a_baseline_is_adapted_by_a_method_that_needs_no_task(tmp_path, shallow)
     frames = rng.integers(0, 256, (4, 32, 32, 3), np.uint8)
     result = ttp_jax.personalize(model, frames, method="bn")
     assert all(path.startswith("batch_stats/") for path in result.state) and result.updates == 4
-    assert not np.array_equal(result.likelihood, result.before_likelihood)
+    assert not np.array_equal(result.confidence, result.before_confidence)
     # The model of that person, from its state as from a file.
     for adapted in (result.model, model.with_state(result.state)):
-        np.testing.assert_array_equal(adapted.predict(frames)[1], result.likelihood)
+        np.testing.assert_array_equal(adapted.predict(frames)[1], result.confidence)
     with pytest.raises(ValueError, match="a state fits the model"):
         model.with_state({"batch_stats/encoder/bn1/mean": np.zeros(3)})
 

@@ -244,7 +244,7 @@ def test_predicted_joints_are_the_decoded_maps_in_the_picture(fetched, made):
     coarse = rng.integers(0, 256, (12, 16, 3), np.uint8)
     picture = cv2.resize(coarse, (320, 240), interpolation=cv2.INTER_CUBIC)
     box = np.array([60.0, 20.0, 180.0, 200.0])
-    joints, likelihood = api.load("blazepose").predict(picture[None], box)
+    joints, confidence = api.load("blazepose").predict(picture[None], box)
     affine = geometry.crop_affine(geometry.box_to_crop(box), 256)
     # The project shrinks and cuts windows first; at this size that changes nothing.
     inverse = geometry.invert_affine(affine)
@@ -262,7 +262,7 @@ def test_predicted_joints_are_the_decoded_maps_in_the_picture(fetched, made):
     for k in range(33):
         cell, height = plain_centroid(maps[0, :, :, k])
         expected = geometry.transform_points(inverse, (cell + 0.5) * 4 - 0.5)
-        assert likelihood[0, k] == pytest.approx(height, abs=1e-3)
+        assert confidence[0, k] == pytest.approx(height, abs=1e-3)
         assert np.abs(joints[0, k] - expected).max() < 0.1
 
 

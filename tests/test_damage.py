@@ -74,7 +74,7 @@ class House:
         self.results = self.work / "results/online"
         provenance.prepare(self.results, identity.protocol(self.config, self.base, "online"))
         joints = np.random.default_rng(0).normal(size=(4, 13, 2)).astype(np.float32)
-        result = types.SimpleNamespace(joints=joints, peaks=joints[..., 0], inputs="abc")
+        result = types.SimpleNamespace(joints=joints, confidence=joints[..., 0], inputs="abc")
         results.write_result(self.results, self.clips[0], result, PENN13)  # pyright: ignore
         self.write_record(self.results)
         delta = state.split(self.base.params, state.RULES["reference"])[0]
@@ -246,7 +246,7 @@ def kept_outputs(house, folder):
     joints = np.zeros((4, 13, 2), np.float32)
     about = {"figures": {"loss": [1.0, 2.0]}, "cost": {"updates": 4, "frames": 4}}
     inputs = str(files.read_arrays(path.parents[1] / "person0.npz")["inputs"])
-    arrays = {"joints": joints, "peaks": joints[..., 0], "boxes": house.clips[0].boxes}
+    arrays = {"joints": joints, "confidence": joints[..., 0], "boxes": house.clips[0].boxes}
     text = np.array(json.dumps({**about, "inputs": inputs}))
     files.write_arrays(path, {**arrays, "about": text})
     return path

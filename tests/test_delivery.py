@@ -93,7 +93,7 @@ def test_before_is_before_and_after_is_after(delivered):
     """In every file: what the run wrote as its result is "after"."""
     folder, _ = delivered
     with np.load(folder / "my walk.npz") as stored:
-        joints, peaks = stored["joints"], stored["peaks"]
+        joints, peaks = stored["joints"], stored["confidence"]
     with np.load(folder / "delivery/my walk.npz") as stored:
         before = stored["joints"]
     table = numbers_of(folder / "my walk.csv", 3 * len(PENN13.joints))
@@ -303,7 +303,7 @@ def test_a_damaged_file_is_an_error_of_its_subject_that_says_what_to_do(tmp_path
     made = Outputs(experiment.build(small_run.get_config()), "online", tmp_path, OutputOptions())
     clip, kept = clip_of(np.zeros((2, 4, 4, 3), np.uint8)), tmp_path / "delivery/a.npz"
     told = np.array(json.dumps({"figures": {}, "cost": {}, "inputs": "x"}))
-    arrays = {"joints": np.zeros((2, 13, 2)), "peaks": np.zeros((2, 13))}
+    arrays = {"joints": np.zeros((2, 13, 2)), "confidence": np.zeros((2, 13))}
     write_arrays(kept, {**arrays, "boxes": clip.boxes, "about": told})
     write_arrays(tmp_path / "a.npz", {**arrays, "inputs": np.array("x")})
     for path in (kept, tmp_path / "a.npz"):

@@ -82,7 +82,7 @@ def compare(found, one, what):
     np.testing.assert_allclose(found.joints, one.joints, atol=1e-2, err_msg=what)
     # The gradient of a bias before a softmax is rounding, which Adam makes whole steps of.
     noise = 2 * len(found.frames) * RATE
-    np.testing.assert_allclose(found.peaks, one.peaks, atol=noise, err_msg=what)
+    np.testing.assert_allclose(found.confidence, one.confidence, atol=noise, err_msg=what)
     for path, change in one.adaptation.delta.items():
         atol = noise if path == "self_head/bias" else 1e-4
         mine = np.asarray(found.adaptation.delta[path])
@@ -157,7 +157,7 @@ def test_the_commands_on_four_devices_write_what_they_write_on_one(tmp_path, sha
             if one[name].dtype.kind != "f":
                 np.testing.assert_array_equal(four[name], one[name], err_msg=f"{file} {name}")
                 continue
-            loose = name == "peaks" or "self_head/bias" in name
+            loose = name == "confidence" or "self_head/bias" in name
             atol = 2 * max(LENGTHS) * RATE if loose else 1e-2 if name == "joints" else 1e-4
             np.testing.assert_allclose(four[name], one[name], atol=atol, err_msg=f"{file} {name}")
 

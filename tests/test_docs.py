@@ -310,7 +310,7 @@ def test_the_page_your_video_works_from_top_to_bottom(tmp_path):
 
     results = tmp_path / "runs" / "my_model" / "results" / "offline"
     header, *rows = (results / "my_video.csv").read_text().splitlines()
-    assert header.startswith("frame,head_x,head_y,head_likelihood") and len(rows) == 6
+    assert header.startswith("frame,head_x,head_y,head_confidence") and len(rows) == 6
     for name in ("my_video_report.html", "my_video_overlay.mp4", "run.json", "exports"):
         assert (results / name).exists(), name
     assert not list((tmp_path / "runs" / "my_model" / "people").glob("*"))  # kept, used, deleted

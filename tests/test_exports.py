@@ -36,7 +36,7 @@ def example(**changes):
 def expected(track):
     """Joints and likelihoods as a reader must find them, NaN where there are none."""
     missing = np.isnan(track.joints[..., 0])
-    return track.joints, np.where(missing, np.nan, np.clip(track.likelihood, 0, 1))
+    return track.joints, np.where(missing, np.nan, np.clip(track.confidence, 0, 1))
 
 
 def written(folder, kind, track=None):
@@ -405,7 +405,7 @@ def test_npz_holds_all_of_the_track(tmp_path):
     joints, likelihood = expected(example())
     with np.load(written(tmp_path, "npz")) as stored:
         np.testing.assert_array_equal(stored["joints"], joints)
-        np.testing.assert_array_equal(stored["likelihood"], likelihood)
+        np.testing.assert_array_equal(stored["confidence"], likelihood)
         assert stored["names"].tolist() == list(PENN13.joints)
         np.testing.assert_array_equal(stored["limbs"], PENN13.limbs)
         assert stored["fps"] == 24 and stored["first_frame"] == FIRST
@@ -420,11 +420,11 @@ def test_parquet_is_a_tidy_table(tmp_path):
     path = written(tmp_path, "parquet")
     joints, likelihood = expected(example())
     table = pandas.read_parquet(path)
-    assert table.columns.tolist() == ["frame", "keypoint", "x", "y", "likelihood"]
+    assert table.columns.tolist() == ["frame", "keypoint", "x", "y", "confidence"]
     assert len(table) == FRAMES * PENN13.size
     one = table.query("frame == 8 and keypoint == 'left_elbow'").iloc[0]
-    assert (one.x, one.y, one.likelihood) == (*joints[1, 3], likelihood[1, 3])
-    for part, values in (("x", joints[..., 0]), ("y", joints[..., 1]), ("likelihood", likelihood)):
+    assert (one.x, one.y, one.confidence) == (*joints[1, 3], likelihood[1, 3])
+    for part, values in (("x", joints[..., 0]), ("y", joints[..., 1]), ("confidence", likelihood)):
         wide = table.pivot(index="frame", columns="keypoint", values=part)[list(PENN13.joints)]
         np.testing.assert_array_equal(wide, values)
     stored = pyarrow.parquet.read_table(path)
@@ -469,12 +469,12 @@ def test_numpy_and_parquet_keep_it_too_and_say_what_the_cutoff_was(tmp_path):
     track, joints, likelihood, _ = cut()
     with np.load(written(tmp_path, "npz", track)) as stored:
         np.testing.assert_array_equal(stored["joints"], joints)
-        np.testing.assert_array_equal(stored["likelihood"], likelihood)
+        np.testing.assert_array_equal(stored["confidence"], likelihood)
         assert stored["pcutoff"] == PCUTOFF
     path = written(tmp_path, "parquet", track)
     table = pandas.read_parquet(path)
     np.testing.assert_array_equal(table["x"], joints[..., 0].ravel())
-    np.testing.assert_array_equal(table["likelihood"], likelihood.ravel())
+    np.testing.assert_array_equal(table["confidence"], likelihood.ravel())
     assert json.loads(pyarrow.parquet.read_schema(path).metadata[b"pcutoff"]) == PCUTOFF
 
 
@@ -495,9 +495,9 @@ def test_what_is_cut_is_missing_in_sleap_coco_and_opensim(tmp_path):
 
 
 def test_a_frame_without_a_likely_joint_is_a_frame_without_a_person(tmp_path):
-    likelihood = example().likelihood.copy()
+    likelihood = example().confidence.copy()
     likelihood[2] = 0.1
-    track = example(likelihood=likelihood, pcutoff=PCUTOFF)
+    track = example(confidence=likelihood, pcutoff=PCUTOFF)
     results = json.loads(written(tmp_path, "coco", track).read_text())
     assert FIRST + 2 not in {row["image_id"] for row in results}
     with h5py.File(written(tmp_path, "sleap", track)) as file:
@@ -572,14 +572,14 @@ def test_unknown_formats_are_named_before_anything_is_written(tmp_path):
 @pytest.mark.parametrize("kind", list(exports.FORMATS))
 def test_tracks_that_no_file_can_hold_are_refused(tmp_path, kind):
     track = example()
-    infinite, unsure = track.joints.copy(), track.likelihood.copy()
+    infinite, unsure = track.joints.copy(), track.confidence.copy()
     infinite[3, 2, 1], unsure[3, 2] = np.inf, np.nan
     for changes, message in (
         ({"skeleton": BBC7}, r"video.1: got joints \(6, 13, 2\).*\[T, 7, 2\].* for bbc7"),
-        ({"likelihood": track.likelihood[1:]}, r"likelihood \(5, 13\)"),
-        ({"joints": track.joints[:0], "likelihood": track.likelihood[:0]}, "T >= 1"),
+        ({"confidence": track.confidence[1:]}, r"confidence \(5, 13\)"),
+        ({"joints": track.joints[:0], "confidence": track.confidence[:0]}, "T >= 1"),
         ({"joints": infinite}, "row 3 has an infinite joint"),
-        ({"likelihood": unsure}, "row 3 has .* without a likelihood"),
+        ({"confidence": unsure}, "row 3 has .* without a confidence"),
         ({"frames_per_second": 0.0}, "0.0 frames per second"),
         ({"pcutoff": 60.0}, "a p-cutoff of 60.0, expected 0 to 1"),
         ({"pcutoff": float("nan")}, "a p-cutoff of nan, expected 0 to 1"),

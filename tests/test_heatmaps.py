@@ -116,11 +116,11 @@ def test_the_parabola_stays_within_half_a_pixel_of_the_peak():
         heatmaps.decode(maps, "argmax")
 
 
-def test_likelihoods_of_a_trained_map_are_its_gaussian():
+def test_confidences_of_a_trained_map_are_its_gaussian():
     """At its optimum cross-entropy gives the Gaussian's logarithm: decoding finds its top."""
     points = jnp.array([[[10.3, 12.6], [15.0, 20.2]]])
     gaussians = heatmaps.gaussian_maps(points, 32, 32, 1.5)
-    maps = heatmaps.likelihoods(jnp.log(gaussians + 1e-12) + 7.0, 1.5)
+    maps = heatmaps.confidences(jnp.log(gaussians + 1e-12) + 7.0, 1.5)
     np.testing.assert_allclose(maps, gaussians, atol=1e-3)
     found, peaks = heatmaps.decode(maps, "parabola")
     np.testing.assert_allclose(found, points, atol=0.01)

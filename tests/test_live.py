@@ -73,7 +73,9 @@ def test_unhurried_frames_get_what_online_gives_them_on_a_file(people, monkeypat
     wanted = Runner(made, base, "online").one(clip)
     joints = np.array([frame.joints for frame in found])
     np.testing.assert_allclose(joints, wanted.joints, atol=0.05)
-    np.testing.assert_allclose([f.peaks for f in found], wanted.peaks, rtol=0.01, atol=1e-4)
+    np.testing.assert_allclose(
+        [f.confidence for f in found], wanted.confidence, rtol=0.01, atol=1e-4
+    )
 
 
 def test_a_fast_camera_gets_every_frame_predicted_and_fewer_updates(people):
@@ -198,7 +200,7 @@ def test_frames_are_lines_of_json_and_nothing_else_is_on_standard_output(
     rows = np.genfromtxt(place / "live.csv", delimiter=",", names=True)
     for line, row in zip(lines, rows, strict=True):
         assert [*line["joints"]] == list(PENN13.joints)
-        found = [row[f"left_knee_{part}"] for part in ("x", "y", "likelihood")]
+        found = [row[f"left_knee_{part}"] for part in ("x", "y", "confidence")]
         np.testing.assert_allclose(line["joints"]["left_knee"], found, atol=1e-4)
         assert line["updated"] == bool(row["updated"])
 

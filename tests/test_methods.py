@@ -250,7 +250,7 @@ def taught(shallow, request):
     net = small_net.model(method="baseline", decode=request.param)
     chosen = settings("teacher", teacher_decay=0.8, batch_size=5)
     base, tools = small_net.base(net), ttp.tools(net, chosen)
-    past = ttp.watch(
+    past = ttp.remember_frames(
         ttp.start(base, KEY, tools=tools, capacity=T, shape=(HEIGHT, WIDTH)), frames()
     ).memory
     drawn = crops.views(jax.random.key(3), past, None, tools.settings)
@@ -392,7 +392,7 @@ def test_colours_change_and_places_do_not():
 def remembered(video, chosen):
     tools = ttp.tools(small_net.model(method="baseline"), chosen)
     start = functools.partial(ttp.start, tools=tools, capacity=T, shape=(HEIGHT, WIDTH))
-    return ttp.watch(start(small_net.base(tools.model), KEY), video).memory
+    return ttp.remember_frames(start(small_net.base(tools.model), KEY), video).memory
 
 
 def test_online_the_current_frame_is_always_among_those_drawn():
@@ -481,11 +481,11 @@ def test_offline_in_pieces_equals_the_whole(net, method):
     _, base = net
     whole = compiled("solo", method, scenario="offline")(base, frames(), KEY)
     subject = compiled("start", method, scenario="offline")(base, KEY)
-    subject = ttp.again(ttp.watch(subject, frames()))
+    subject = ttp.rewind(ttp.remember_frames(subject, frames()))
     for _ in range(4):  # one piece more than there are frames
         subject = compiled("adapt", method, scenario="offline")(subject, base)
     predict = compiled("predict", method, scenario="offline")
-    assert_same_run(predict(ttp.again(subject), base, frames()), whole)
+    assert_same_run(predict(ttp.rewind(subject), base, frames()), whole)
 
 
 @pytest.mark.parametrize("method", only("entropy"))

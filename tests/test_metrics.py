@@ -424,7 +424,7 @@ def test_deeplabcuts_numbers_equal_pandas():
     predicted, joints, visible, likelihood = labelled(40, LIPS)
     joints[~visible] = np.nan
     distance = pandas.DataFrame(np.linalg.norm(predicted - joints, axis=-1))
-    found = metrics.score_labels(predicted, joints, visible, LIPS, likelihood=likelihood)
+    found = metrics.score_labels(predicted, joints, visible, LIPS, confidence=likelihood)
     assert found["mean error px"]["mean"] == pytest.approx(np.nanmean(distance))
     cut = distance[pandas.DataFrame(likelihood >= 0.6)]
     assert found["mean error px, p >= 0.6"]["mean"] == pytest.approx(np.nanmean(cut))
@@ -485,7 +485,7 @@ def test_oks_equals_pycocotools(capsys):
 def test_scores_work_for_any_number_of_joints(count):
     skeleton = skeletons.build("things", [f"joint{i}" for i in range(count)])
     predicted, joints, visible, likelihood = labelled(12, skeleton)
-    found = metrics.score_labels(predicted, joints, visible, skeleton, likelihood=likelihood)
+    found = metrics.score_labels(predicted, joints, visible, skeleton, confidence=likelihood)
     assert found["RMSE px"]["mean"] > 0 and len(found["RMSE px"]["per_joint"]) == count
     assert ("PCK@0.2" in found) == (count > 1)
     moving = np.cumsum(labelled(12, skeleton)[0], 0)

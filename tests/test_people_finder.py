@@ -342,7 +342,7 @@ def test_a_clips_crops_reach_the_network_until_it_gets_other_boxes():
     crops = np.array([[30, 20, 40, 15.0], [31, 20, 40, 16.0]])
     clip = Clip(
         "a", "a", "test", 2, lambda t: np.full((40, 60, 3), t, np.uint8),
-        np.tile([[10, 5, 50, 35.0]], (2, 1)), crops=crops, key="a", origin="a",
+        np.tile([[10, 5, 50, 35.0]], (2, 1)), crops=crops, key="a", fingerprint="a",
     )  # fmt: skip
     frames = windows.SubjectFrames(clip, image_size=32)
     assert frames.turned

@@ -96,10 +96,10 @@ def test_doubt_is_compared_with_the_true_error():
     rng = np.random.default_rng(0)
     errors = rng.uniform(size=50)
     errors[3] = np.nan  # no label
-    signs = {"likelihood": np.nan_to_num(errors), "jump": rng.uniform(size=50)}
+    signs = {"confidence": np.nan_to_num(errors), "jump": rng.uniform(size=50)}
     found = benchmark.measure(errors, signs)
     assert found["frames"] == 49
-    assert found["likelihood"] == pytest.approx(1)
+    assert found["confidence"] == pytest.approx(1)
     assert abs(found["jump"]) < 0.35 < found["doubt"] < 1
     assert found["ranked"] > found["random"] == pytest.approx(np.nanmean(errors))
     lines = benchmark.table({"a": found, "b": benchmark.measure(errors[:2], {"jump": errors[:2]})})

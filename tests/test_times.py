@@ -49,7 +49,7 @@ def read_csv(path):
 
 def write(folder, clip):
     joints = joints_of(clip.num_frames).astype(np.float32)
-    result = types.SimpleNamespace(joints=joints, peaks=joints[..., 0] / 40, inputs="x")
+    result = types.SimpleNamespace(joints=joints, confidence=joints[..., 0] / 40, inputs="x")
     results.write_result(folder, clip, result, PENN13)
     return joints, read_csv(folder / "a.csv"), np.load(folder / "a.npz")
 
@@ -75,7 +75,7 @@ def test_the_table_of_a_folder_has_each_picture_s_name(tmp_path):
 def test_a_clip_that_knows_neither_has_neither(tmp_path):
     _, rows, arrays = write(tmp_path, clip_of())
     assert list(rows[0])[:2] == ["frame", "head_x"]
-    assert set(arrays.files) == {"joints", "peaks", "frames", "inputs", "origin"}
+    assert set(arrays.files) == {"joints", "confidence", "frames", "inputs", "origin"}
 
 
 # Exports
@@ -94,7 +94,7 @@ def test_formats_with_times_have_each_frame_s_own(tmp_path):
         assert arrays["fps"] == RATE
     table = pyarrow.parquet.read_table(parquet).to_pandas()
     assert table.columns.tolist() == [
-        *("frame", "keypoint", "time", "picture", "x", "y", "likelihood")
+        *("frame", "keypoint", "time", "picture", "x", "y", "confidence")
     ]
     heads = table.query("keypoint == 'head'")
     np.testing.assert_array_equal(heads.time, UNEVEN)

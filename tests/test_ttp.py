@@ -236,7 +236,7 @@ def test_one_pair_is_clean_and_iterations_repeat_the_step_on_it(net):
 
 
 def remembered(video):
-    return ttp.watch(
+    return ttp.remember_frames(
         ttp.start(
             state.Base({}, {}, jnp.ones(1)),
             KEY,
@@ -386,11 +386,11 @@ def test_offline_in_pieces_equals_the_whole(net):
     adapt = jax.jit(functools.partial(ttp.adapt_offline, tools=tools, count=2))
     subject = compiled("start", scenario="offline")(base, KEY)
     for first in (0, 3):
-        subject = ttp.watch(subject, part(frames(), first, first + 3))
-    subject = ttp.again(subject)
+        subject = ttp.remember_frames(subject, part(frames(), first, first + 3))
+    subject = ttp.rewind(subject)
     for _ in range(4):  # one piece more than there are frames
         subject = adapt(subject, base, vgg)
-    subject, predictions = compiled("predict_frames")(ttp.again(subject), base, frames())
+    subject, predictions = compiled("predict_frames")(ttp.rewind(subject), base, frames())
     assert_same_run((subject, predictions), whole(net, frames(), scenario="offline"))
 
 
@@ -400,14 +400,14 @@ def test_the_state_keeps_its_types_so_that_no_program_compiles_twice(net):
     begin = compiled("start")(base, KEY)
     ends = [
         jax.eval_shape(functools.partial(ttp.online, tools=tools), begin, base, vgg, frames())[0],
-        jax.eval_shape(ttp.watch, begin, frames()),
+        jax.eval_shape(ttp.remember_frames, begin, frames()),
         jax.eval_shape(
             functools.partial(ttp.adapt_offline, tools=tools, count=2), begin, base, vgg
         ),
         jax.eval_shape(functools.partial(ttp.predict_frames, tools=tools), begin, base, frames())[
             0
         ],
-        ttp.again(begin),
+        ttp.rewind(begin),
     ]
     for end in ends:
         assert jax.tree.structure(end) == jax.tree.structure(begin)

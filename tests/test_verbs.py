@@ -351,7 +351,7 @@ def test_subjects_side_by_side_get_what_they_get_alone(config, trained):
             if clip.name in found:
                 joints, one = found[clip.name].joints, alone.one(clip)
                 assert joints.shape == (clip.num_frames, 13, 2)
-                np.testing.assert_allclose(found[clip.name].peaks, one.peaks, rtol=0.01)
+                np.testing.assert_allclose(found[clip.name].confidence, one.confidence, rtol=0.01)
                 # Where a peak's two neighbours are alike, the last bit says to which side of it
                 # the joint lies: 1 of 208 numbers was seen to change sides.
                 same = np.isclose(joints, one.joints, atol=0.05)

@@ -3,7 +3,7 @@
     import ttp_jax
     model = ttp_jax.load()
     result = ttp_jax.personalize(model, frames)  # uint8 RGB [T, H, W, 3] of one person
-    result.joints, result.likelihood             # [T, K, 2] in pixels of the frames, [T, K]
+    result.joints, result.confidence             # [T, K, 2] in pixels of the frames, [T, K]
 
 Frames may be large: each is shrunk until the person's crop has `OVERSAMPLE` times the network's
 pixels a side (it is never enlarged), and a window of `CONTEXT` crop sides around the person is
@@ -14,13 +14,24 @@ frame then takes 192 KiB of the device's memory, whatever the camera.
 import dataclasses
 import functools
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
+from numpy.typing import ArrayLike
 
-from ttp_jax import checkpoint, driver, inputs, ranges, skeletons, state, ttp, warning_signs
+from ttp_jax import (
+    checkpoint,
+    deprecation,
+    driver,
+    inputs,
+    ranges,
+    skeletons,
+    state,
+    ttp,
+    warning_signs,
+)
 from ttp_jax.driver import CHUNK
 from ttp_jax.models import pose, vgg
 from ttp_jax.skeletons import Skeleton
@@ -60,11 +71,21 @@ class Model:
         """Pixels of the (square) crops that the network sees."""
         return self.config["model"]["image_size"]
 
-    def predict(self, frames, boxes=None) -> tuple[np.ndarray, np.ndarray]:
-        """Predict every frame by itself, as `personalize` takes them.
+    def predict(
+        self, frames: np.ndarray | Sequence[np.ndarray], boxes: ArrayLike | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Predict every frame by itself, without adaptation.
 
-        Returns joints float32 [T, K, 2] in pixels of the frames, and likelihood float32 [T, K], the
-        peaks of the heatmaps.
+        Args:
+          frames: as in `personalize`.
+          boxes: as in `personalize`.
+
+        Returns:
+          Joints float32 [T, K, 2] in pixels of the frames, and the confidence float32 [T, K]: the
+          peaks of the heatmaps.
+
+        Raises:
+          ValueError: frames or boxes that can't be used.
         """
         pictures, _, crops = inputs.checked(frames, boxes)
         predict, chunks = _predictor(self), inputs.chunks(pictures, crops, self.image_size, CHUNK)
@@ -86,15 +107,16 @@ class Model:
         return dataclasses.replace(self, base=jax.device_put(state.adapted_base(self.base, change)))
 
 
+@deprecation.fields(likelihood="confidence", before_likelihood="before_confidence")
 @dataclasses.dataclass(frozen=True, eq=False)
 class Result:
     """What personalization found.
 
     Attributes:
       joints: float32 [T, K, 2] in pixels of the frames, by the personalized model.
-      likelihood: float32 [T, K], the peaks of the heatmaps.
+      confidence: float32 [T, K], the peaks of the heatmaps.
       before: joints by the model as it was.
-      before_likelihood: likelihood by the model as it was.
+      before_confidence: confidence by the model as it was.
       state: what adaptation added to the model, by path; `people.write` keeps it in a file.
       model: the personalized model, for other frames of the same person.
       updates: how many were made.
@@ -103,9 +125,9 @@ class Result:
     """
 
     joints: np.ndarray
-    likelihood: np.ndarray
+    confidence: np.ndarray
     before: np.ndarray
-    before_likelihood: np.ndarray
+    before_confidence: np.ndarray
     state: dict[str, np.ndarray]
     model: Model
     updates: int
@@ -136,8 +158,8 @@ def load(path=None) -> Model:
 
 def personalize(
     model: Model,
-    frames,
-    boxes=None,
+    frames: np.ndarray | Sequence[np.ndarray],
+    boxes: ArrayLike | None = None,
     *,
     scenario: str = "offline",
     method: str | None = None,
@@ -178,15 +200,15 @@ def personalize(
     pictures, places, crops = inputs.checked(frames, boxes)
     began, count = time.monotonic(), len(pictures)
     if count < 2:
-        joints, likelihood = model.predict(frames, boxes)
+        joints, confidence = model.predict(frames, boxes)
         note = "one frame, personalization needs two: only predicted"
-        result = Result(joints, likelihood, joints, likelihood, {}, model, 0, 0.0, (note,))
+        result = Result(joints, confidence, joints, confidence, {}, model, 0, 0.0, (note,))
     else:
         chunks = functools.partial(inputs.chunks, pictures, crops, model.image_size, CHUNK)
         tell = _counter(progress, count if scenario == "online" else 3 * count)
         run = _online if scenario == "online" else _offline
         result, learned = run(model, settings, chunks, count, _key(seed), tell)
-        ttp.check_finite(result.likelihood, settings)
+        ttp.check_finite(result.confidence, settings)
         result = dataclasses.replace(
             result, notes=(*result.notes, *_signs(result, places, count - learned))
         )
@@ -236,7 +258,7 @@ def _offline(
         subject, _ = programs.remember(base, features, subject, chunk)
         learned += int(chunk.valid.sum())
         tell(min(CHUNK, count - CHUNK * (len(before) - 1)))
-    subject = ttp.again(subject)
+    subject = ttp.rewind(subject)
     for first in range(0, count, CHUNK):
         subject, _ = programs.adapt(base, features, subject, None)
         jax.block_until_ready(subject)
@@ -316,8 +338,10 @@ class Adapter:
         """Updates made so far."""
         return int(self._subject.adaptation.step)
 
-    def step(self, frame, box=None, update: bool = True) -> tuple[np.ndarray, np.ndarray]:
-        """Take the next frame, uint8 RGB [H, W, 3]; return its joints [K, 2], likelihood [K].
+    def step(
+        self, frame: np.ndarray, box: ArrayLike | None = None, update: bool = True
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Take the next frame, uint8 RGB [H, W, 3]; return its joints [K, 2], confidence [K].
 
         Args:
           frame: the picture; sizes may differ from frame to frame.
@@ -330,18 +354,18 @@ class Adapter:
         self._box, size = box, self._model.image_size
         (chunk,) = inputs.chunks(pictures, crops, size, size=1, before=self._last)
         self._last = np.asarray(chunk.pictures[0])
-        program = self._programs.step if update else self._programs.look
+        program = self._programs.step if update else self._programs.predict_and_remember
         self._subject, found = program(self._model.base, self._features, self._subject, chunk)
-        joints, likelihood = jax.device_get(found)
-        ttp.check_finite(likelihood, self._settings)
-        return joints[0], likelihood[0]
+        joints, confidence = jax.device_get(found)
+        ttp.check_finite(confidence, self._settings)
+        return joints[0], confidence[0]
 
 
 # --- Settings and programs -----------------------------------------------------------------------
 
 
 def _predictor(model: Model) -> Callable[..., Any]:
-    """The program (base, frames) -> joints, likelihood."""
+    """The program (base, frames) -> joints, confidence."""
     return driver.predictor(model.net, model.image_size, pose.is_bgr(model.config["model"]))
 
 
@@ -404,7 +428,7 @@ def _signs(result: Result, boxes: np.ndarray, repeated: int) -> list[str]:
     evidence = warning_signs.Evidence(
         result.before,
         result.joints,
-        (result.before_likelihood, result.likelihood),
+        (result.before_confidence, result.confidence),
         boxes,
         repeated=repeated,
     )
@@ -412,6 +436,6 @@ def _signs(result: Result, boxes: np.ndarray, repeated: int) -> list[str]:
 
 
 def _joined(chunks: Iterable[tuple], count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Joints and likelihood of all frames, without the padding."""
-    joints, likelihood = zip(*chunks, strict=True)
-    return np.concatenate(joints)[:count], np.concatenate(likelihood)[:count]
+    """Joints and confidence of all frames, without the padding."""
+    joints, confidence = zip(*chunks, strict=True)
+    return np.concatenate(joints)[:count], np.concatenate(confidence)[:count]

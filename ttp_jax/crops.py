@@ -15,7 +15,14 @@ from ttp_jax.settings import Settings
 def cut(
     frames: Frames | Memory, index: jax.Array, affines: jax.Array, settings: Settings
 ) -> jax.Array:
-    """Cut crops [n, S, S, 3] of frames `index` [n] by `affines` [n, 2, 3], in network colours."""
+    """Cut crops [n, S, S, 3] of frames `index` [n] by `affines` [n, 2, 3], in network colours.
+
+    Args:
+      frames: windows to cut from.
+      index: [n], which of them.
+      affines: [n, 2, 3], from picture pixels to crop pixels.
+      settings: of the crops' size and colours.
+    """
 
     def one(i, affine):
         own = geometry.window_affine(affine, frames.views[i])
@@ -27,7 +34,17 @@ def cut(
 def online_pairs(
     key: jax.Array, past: Memory, crop: jax.Array, settings: Settings
 ) -> tuple[jax.Array, jax.Array]:
-    """Draw one frame's pairs: places of the sources [B], affines [B, 2, 3] in the target's crop."""
+    """Draw the pairs of one frame's update.
+
+    Args:
+      key: of the update.
+      past: the frames so far, the current one included.
+      crop: [3] or [4] of the current frame.
+      settings: see `Settings`.
+
+    Returns:
+      Places of the sources in `past` [B], and affines [B, 2, 3] in the target's crop.
+    """
     sources = memory.draw(past, key, settings.batch_size)
     scale, degrees, flip = augment.draw(
         jax.random.fold_in(key, 1), settings.batch_size, settings.ranges
@@ -41,7 +58,16 @@ def online_pairs(
 def offline_pairs(
     key: jax.Array, past: Memory, settings: Settings
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Draw pairs of all frames: places of targets and sources [B], affines [B, 2, 3]."""
+    """Draw pairs of all frames.
+
+    Args:
+      key: of the update.
+      past: all frames.
+      settings: see `Settings`.
+
+    Returns:
+      Places of targets and of sources in `past` [B], and affines [B, 2, 3].
+    """
     target_key, source_key, key = jax.random.split(key, 3)
     targets, sources = (
         memory.draw(past, own, settings.batch_size) for own in (target_key, source_key)
@@ -54,13 +80,16 @@ def offline_pairs(
 def pairs(
     key: jax.Array, past: Memory, now: Frames | None, settings: Settings
 ) -> tuple[jax.Array, jax.Array]:
-    """Targets and sources [B, S, S, 3], each pair of one subject, cut and moved alike.
+    """Cut the pairs of an update: targets and sources of one subject, moved alike.
 
     Args:
       key: of the update.
       past: the frames so far, the current one included.
       now: the current frame [1], which is every target (online); None to draw targets (offline).
       settings: see `Settings`.
+
+    Returns:
+      Targets and sources [B, S, S, 3].
     """
     if now is None:
         targets, sources, affines = offline_pairs(key, past, settings)
@@ -91,16 +120,29 @@ class Views(NamedTuple):
 
 
 def plain(key: jax.Array, past: Memory, now: Frames | None, settings: Settings) -> jax.Array:
-    """B frames as they are [B, S, S, 3]; arguments as of `pairs`.
+    """Cut B frames as they are, [B, S, S, 3].
 
     They are drawn evenly from `past`; online the first is always the current frame.
+
+    Args:
+      key: of the update.
+      past: the frames so far, the current one included.
+      now: the current frame [1] (online); None (offline).
+      settings: see `Settings`.
     """
     frames = _drawn(key, past, now, settings)
     return _cut_all(frames, geometry.crop_affine(frames.crops, settings.image_size), settings)
 
 
 def views(key: jax.Array, past: Memory, now: Frames | None, settings: Settings) -> Views:
-    """The frames of `plain`, seen in two ways; arguments as of `pairs`."""
+    """Cut the frames of `plain` in two ways: upright, and moved at random.
+
+    Args:
+      key: of the update.
+      past: the frames so far, the current one included.
+      now: the current frame [1] (online); None (offline).
+      settings: see `Settings`.
+    """
     frames, size = _drawn(key, past, now, settings), settings.image_size
     scale, degrees, flip = augment.draw(
         jax.random.fold_in(key, 1), settings.batch_size, settings.ranges

@@ -4,10 +4,12 @@ A batch of subjects, one call from Python and a camera all go through these:
 
     programs = driver.programs(net, settings)          # cached: the same network, the same programs
     subject = programs.start(base, key, capacity, shape)
-    subject, (joints, peaks) = programs.step(base, features, subject, frames)        # online
-    subject = programs.remember(base, features, subject, frames)[0]                  # offline: all,
-    subject, _ = programs.adapt(base, features, ttp.again(subject), None)            # then updates,
-    subject, (joints, peaks) = programs.predict(base, features, ttp.again(subject), frames)
+    subject, found = programs.step(base, features, subject, frames)        # online
+    joints, confidence = found
+
+    subject, _ = programs.remember(base, features, subject, frames)        # offline: all frames,
+    subject, _ = programs.adapt(base, features, ttp.rewind(subject), None) # then updates,
+    subject, found = programs.predict(base, features, ttp.rewind(subject), frames)
 
 Each takes over the subject that it is given: use the one that it returns.
 """
@@ -49,11 +51,12 @@ class Programs(NamedTuple):
       tools: network, optimizer and settings.
       layout: of the subjects; with an axis [N] on subjects, frames and results unless "one".
       step: update on each of the next frames, then predict it (`ttp.online`).
-      remember: take in the next frames (`ttp.watch`); returns how many were valid so far.
+      remember: take in the next frames (`ttp.remember_frames`); returns how many were valid so far.
       adapt: the next `CHUNK` updates on what is remembered (`ttp.adapt_offline`); frames are None;
         returns the last loss.
       predict: predict the next frames (`ttp.predict_frames`).
-      look: take in the next frames and predict them, without an update (`ttp.look`).
+      predict_and_remember: predict the next frames and take them in, without an update
+        (`ttp.predict_and_remember`).
     """
 
     tools: ttp.Tools
@@ -62,7 +65,7 @@ class Programs(NamedTuple):
     remember: Program
     adapt: Program
     predict: Program
-    look: Program
+    predict_and_remember: Program
 
     def start(
         self,
@@ -72,12 +75,26 @@ class Programs(NamedTuple):
         shape: tuple[int, int],
         turned: bool = False,
     ) -> ttp.Subject:
-        """One subject before its first frame, see `ttp.start`."""
+        """One subject before its first frame, see `ttp.start`.
+
+        Args:
+          base: the model to adapt.
+          key: of the subject's random draws.
+          capacity: frames that are remembered.
+          shape: height and width of the windows.
+          turned: whether crops come with their degrees.
+        """
         return ttp.start(base, key, tools=self.tools, capacity=capacity, shape=shape, turned=turned)
 
 
 def programs(net: PoseNet, settings: ttp.Settings, layout: Layout = Layout()) -> Programs:
-    """The programs of a network; those of equal arguments are made, and compiled, once."""
+    """Return the programs of a network; those of equal arguments are made, and compiled, once.
+
+    Args:
+      net: the network.
+      settings: of the personalization.
+      layout: how many subjects run in one call, and where.
+    """
     return _programs(net, settings, layout)  # pyright: ignore[reportArgumentType]
 
 
@@ -90,7 +107,7 @@ def _programs(net: PoseNet, settings: ttp.Settings, layout: Layout) -> Programs:
 
     def remember(base, features, subject, frames):
         del base, features
-        subject = ttp.watch(subject, frames)
+        subject = ttp.remember_frames(subject, frames)
         return subject, (subject.memory.seen,)
 
     def adapt(base, features, subject, frames):
@@ -102,11 +119,13 @@ def _programs(net: PoseNet, settings: ttp.Settings, layout: Layout) -> Programs:
         del features
         return ttp.predict_frames(subject, base, frames, tools=tools)
 
-    def look(base, features, subject, frames):
+    def predict_and_remember(base, features, subject, frames):
         del features
-        return ttp.look(subject, base, frames, tools=tools)
+        return ttp.predict_and_remember(subject, base, frames, tools=tools)
 
-    compiled = (_compiled(fn, layout) for fn in (step, remember, adapt, predict, look))
+    compiled = (
+        _compiled(fn, layout) for fn in (step, remember, adapt, predict, predict_and_remember)
+    )
     return Programs(tools, layout, *compiled)
 
 
@@ -119,7 +138,13 @@ def _compiled(fn: Program, layout: Layout) -> Program:
 
 
 def predictor(net: PoseNet, image_size: int, bgr: bool) -> Callable[[state.Base, Frames], Any]:
-    """The program (base, frames) -> joints, peaks; settings of adaptation don't touch it."""
+    """Return the program (base, frames) -> joints, confidence, whatever the adaptation.
+
+    Args:
+      net: the network.
+      image_size: pixels a side of its crops.
+      bgr: channel order, see `models.pose.normalize`.
+    """
     return _predictor(net, ttp.Settings(image_size=image_size, bgr=bgr))  # pyright: ignore[reportArgumentType]
 
 

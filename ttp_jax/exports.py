@@ -13,12 +13,12 @@
 
 and, of one subject by several seeds, `write_eks`.
 
-With `Track.pcutoff` joints that are less likely than it are missing, too. Unlike points that were
-never predicted they keep their likelihood in formats that have a column for it (dlc-csv, dlc-h5,
+With `Track.pcutoff` joints of less confidence are missing, too. Unlike points that were
+never predicted they keep their confidence in formats that have a column for it (dlc-csv, dlc-h5,
 npz, parquet): x and y are NaN (null), and the reader still sees how unsure the network was. SLEAP's
 scores belong to points that are there, so they are NaN as well. COCO's triple is 0, 0, 0, and such
 joints don't count in the mean score. OpenSim gets NaN. `write_eks` ignores the p-cutoff, for the
-smoother weighs joints by their likelihood itself.
+smoother weighs joints by their confidence itself.
 
 Points are (x, y) in pixels of the whole picture, x right, y down, pixel centres at integers, in all
 formats but TRC, whose y is up. So the centre of the first pixel is (0, 0) in the files: a tool that
@@ -223,7 +223,7 @@ def _coco(track: Track, stem: Path) -> Path:
 
 
 def _scores(values: np.ndarray) -> np.ndarray:
-    """Return the mean likelihood [T] of the joints there are; NaN where there is none."""
+    """Return the mean confidence [T] of the joints there are; NaN where there is none."""
     found = ~np.isnan(values[..., 2])
     total = np.where(found, values[..., 2], 0.0).sum(1)
     return np.where(found.any(1), total / np.maximum(found.sum(1), 1), np.nan)
@@ -267,7 +267,7 @@ def _sleap(track: Track, stem: Path) -> Path:
 def _slp(track: Track, stem: Path) -> Path:
     """SLEAP's own file of predictions, to be opened and corrected there, written by sleap-io.
 
-    One instance a frame, with the joints' likelihoods as its points' scores, in the video that it
+    One instance a frame, with the joints' confidence as its points' scores, in the video that it
     was predicted on; of a folder of pictures, in these very pictures.
     """
     sleap_io = _optional("slp")
@@ -304,7 +304,7 @@ def _trc(track: Track, stem: Path) -> Path:
     OpenSim knows lengths only, no pixels. Each row has its frame's own time, the header the mean
     rate. The centre of the picture's bottom row is y = 0; of an
     unknown height, that of its top row is. Frames are counted from 1, time from the video's
-    beginning. The format has no place for a likelihood.
+    beginning. The format has no place for a confidence.
     """
     table = track.values()
     bottom = track.picture_size[1] - 1 if track.picture_size else 0
@@ -342,7 +342,7 @@ def _npz(track: Track, stem: Path) -> Path:
     values = track.values()
     arrays = {
         "joints": values[..., :2],
-        "likelihood": values[..., 2],
+        "confidence": values[..., 2],
         "names": np.array(track.skeleton.joints),
         "limbs": np.array(track.skeleton.limbs, int).reshape(-1, 2),
         "fps": np.array(float(track.frames_per_second)),
@@ -366,7 +366,7 @@ def _npz(track: Track, stem: Path) -> Path:
 
 
 def _parquet(track: Track, stem: Path) -> Path:
-    """One row a frame and joint: frame, keypoint, x, y, likelihood; time and picture if known.
+    """One row a frame and joint: frame, keypoint, x, y, confidence; time and picture if known.
 
     The schema's metadata holds, each as JSON, name, skeleton, joints, limbs, frames_per_second,
     first_frame, step and picture_size, and pcutoff if there is one.
@@ -380,7 +380,7 @@ def _parquet(track: Track, stem: Path) -> Path:
     for name, rows in (("time", track.times), ("picture", track.pictures)):
         if rows is not None:
             columns[name] = np.repeat(rows, skeleton.size)
-    for i, name in enumerate(("x", "y", "likelihood")):
+    for i, name in enumerate(("x", "y", "confidence")):
         flat = values[..., i].ravel()
         columns[name] = pyarrow.array(flat, mask=np.isnan(flat))
     about = {

@@ -124,7 +124,10 @@ def unused(path: pathlib.Path, suffix: str = "") -> pathlib.Path:
 
 
 def read_arrays(
-    path: str | os.PathLike, like: Mapping[str, tuple[str, int]] | None = None, remedy: str = AGAIN
+    path: str | os.PathLike,
+    like: Mapping[str, tuple[str, int]] | None = None,
+    remedy: str = AGAIN,
+    renamed: Mapping[str, str] | None = None,
 ) -> dict[str, np.ndarray]:
     """All arrays of a NumPy archive (.npz), every byte checked against its checksums.
 
@@ -133,6 +136,7 @@ def read_arrays(
       like: what it must hold at least: name -> (kinds, axes), ("f", 3) for floats [., ., .];
         kinds as in `numpy.dtype.kind`.
       remedy: what the message of Damaged tells the user to do.
+      renamed: old name -> new name, of arrays that earlier versions wrote.
 
     Raises FileNotFoundError or another OSError where the file can't be opened, Damaged otherwise.
     """
@@ -144,6 +148,7 @@ def read_arrays(
                 _check_members(archive, size)
                 names = archive.infolist()
                 found = {m.filename.removesuffix(".npy"): _member(archive, m) for m in names}
+                found = {(renamed or {}).get(name, name): array for name, array in found.items()}
                 _check_arrays(found, like or {})
                 return found
         # What zipfile, zlib and NumPy raise depends on where the damage is.

@@ -45,7 +45,7 @@ def gaussian_maps(points: jax.Array, height: int, width: int, sigma: float) -> j
     return profile(points[..., 1], height)[:, :, None] * profile(points[..., 0], width)[:, None]
 
 
-def likelihoods(logits: jax.Array, sigma: float) -> jax.Array:
+def confidences(logits: jax.Array, sigma: float) -> jax.Array:
     """Softmax over places of maps [B, h, w, K], so scaled that a sure map's peak is about 1.
 
     So maps trained by cross-entropy, with Gaussians of `sigma`, are decoded and read like those

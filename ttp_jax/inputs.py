@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ttp_jax import geometry
 from ttp_jax.frames import Frames
@@ -14,10 +15,20 @@ OVERSAMPLE = 2  # pixels a side of a person's crop, in those of the network, at 
 CONTEXT = 2  # sides of a window, in those of the crop
 
 
-def checked(frames, boxes) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
-    """The pictures, their boxes [T, 4], and float32 crops [T, 3] around these.
+def checked(
+    frames: np.ndarray | Sequence[np.ndarray], boxes: ArrayLike | None
+) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
+    """Check pictures and boxes, and take the crops around these.
 
-    Raises ValueError, which says what is wrong.
+    Args:
+      frames: uint8 RGB [T, H, W, 3], or T pictures [H, W, 3].
+      boxes: x1, y1, x2, y2 in pixels: [T, 4], [4] for all, or None for whole pictures.
+
+    Returns:
+      The pictures, their boxes [T, 4], and float32 crops [T, 3] around these.
+
+    Raises:
+      ValueError: says what is wrong with them.
     """
     if isinstance(frames, np.ndarray | jax.Array) and frames.ndim == 3:
         raise ValueError(f"got frames {frames.shape}, expected [T, H, W, 3]; one is frames[None].")
@@ -91,7 +102,11 @@ def chunks(
 
 
 def shape_of(image_size: int) -> tuple[int, int]:
-    """Height and width of the windows of a network whose crops have `image_size` pixels a side."""
+    """Return the height and width of a network's windows.
+
+    Args:
+      image_size: pixels a side of the network's crops.
+    """
     from data_pipelines import windows
 
     return windows.window_shape((image_size, image_size), OVERSAMPLE * image_size, CONTEXT)

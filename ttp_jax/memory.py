@@ -30,9 +30,12 @@ class Memory(flax.struct.PyTreeNode):
 
 
 def empty(capacity: int, shape: tuple[int, int], turned: bool = False) -> Memory:
-    """A memory for `capacity` windows of this height and width.
+    """Return a memory without frames.
 
-    `turned`: crops come with their degrees.
+    Args:
+      capacity: windows that it can hold.
+      shape: height and width of the windows.
+      turned: whether crops come with their degrees.
     """
     pictures = jnp.zeros((capacity, *shape, 3), jnp.uint8)
     views, crops = jnp.zeros((capacity, 3)), jnp.zeros((capacity, 3 + turned))
@@ -44,6 +47,11 @@ def remember(memory: Memory, frame: Frames, key: jax.Array) -> Memory:
 
     Valid frame number n, from 0, takes place n while there is one; after that it replaces a random
     one with probability M / (n + 1), so that any frame so far is kept equally likely.
+
+    Args:
+      memory: of the frames so far.
+      frame: one frame, fields without [n].
+      key: of the draw.
     """
     capacity = len(memory.pictures)
     drawn = jax.random.randint(key, (), 0, jnp.maximum(memory.seen + 1, 1))
@@ -59,10 +67,16 @@ def remember(memory: Memory, frame: Frames, key: jax.Array) -> Memory:
 
 
 def repeats(pictures: np.ndarray, before: np.ndarray | None) -> np.ndarray:
-    """Which windows uint8 [n, H, W, 3] show the same as the one before them, bool [n].
+    """Find windows that show the same as the one before them.
 
-    A frozen picture counts once in what is learned: pairs of equal frames teach copying. `before`
-    is the window before the first; None where there is none.
+    A frozen picture counts once in adaptation: pairs of equal frames would teach copying.
+
+    Args:
+      pictures: uint8 [n, H, W, 3].
+      before: the window before the first; None where there is none.
+
+    Returns:
+      bool [n].
     """
     found = np.zeros(len(pictures), bool)
     for i, picture in enumerate(pictures):
@@ -73,5 +87,11 @@ def repeats(pictures: np.ndarray, before: np.ndarray | None) -> np.ndarray:
 
 
 def draw(memory: Memory, key: jax.Array, count: int) -> jax.Array:
-    """Draw places [count] of frames, uniformly among those that are filled."""
+    """Draw places [count] of frames, uniformly among those that are filled.
+
+    Args:
+      memory: of at least one frame.
+      key: of the draws.
+      count: places to draw.
+    """
     return jax.random.randint(key, (count,), 0, jnp.maximum(memory.filled, 1))

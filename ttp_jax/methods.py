@@ -60,21 +60,41 @@ class Method:
     minimises_task: bool = False
 
     def check(self, task: tasks.Task, settings: Settings) -> None:
-        """Raise ValueError if the method can't be used for this task or by these settings."""
+        """Check that the method can be used.
+
+        Args:
+          task: the network's self-supervised task.
+          settings: of the personalization.
+
+        Raises:
+          ValueError: the task or a setting doesn't suit the method.
+        """
 
     def needs_features(self, tools: Tools) -> bool:
         """Whether `update` needs the features of the perceptual loss."""
         return False
 
     def start(self, base: Base, tools: Tools) -> Adaptation:
-        """A subject's state before its first frame.
+        """Return a subject's state before its first frame.
 
-        Raises ValueError if the network has nothing that the method could adapt.
+        Args:
+          base: the model to adapt.
+          tools: network, optimizer and settings.
+
+        Raises:
+          ValueError: the network has nothing that the method could adapt.
         """
         return state.start_adaptation(base, ((r"", False),), tools.tx)
 
     def draw(self, key: jax.Array, past: Memory, now: Frames | None, settings: Settings) -> Any:
-        """Draw an update's crops; arguments as of `crops.pairs`."""
+        """Draw an update's crops.
+
+        Args:
+          key: of the update.
+          past: the frames so far, the current one included.
+          now: the current frame [1] (online); None (offline).
+          settings: see `Settings`.
+        """
 
     def update(
         self, adaptation: Adaptation, base: Base, features: VGG16 | None, drawn: Any, tools: Tools

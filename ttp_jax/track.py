@@ -5,16 +5,18 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ttp_jax import deprecation
 from ttp_jax.skeletons import Skeleton
 
 
+@deprecation.fields(likelihood="confidence")
 class Track(NamedTuple):
     """Predictions of one subject.
 
     Attributes:
       name: stem of the files.
       joints: float [T, K, 2] in picture pixels, pixel centres at integers; NaN where there is none.
-      likelihood: float [T, K], the peaks of the heatmaps; written clipped to 0..1, and as missing
+      confidence: float [T, K], the peaks of the heatmaps; written clipped to 0..1, and as missing
         where the joint is.
       skeleton: of the K joints.
       frames_per_second: rows a second; 30 for pictures.
@@ -25,13 +27,13 @@ class Track(NamedTuple):
         files the frames between aren't counted.
       times: [T] seconds from the video's first frame, or None; then rows are evenly spaced.
       pictures: file names [T] of the rows' pictures, or None.
-      pcutoff: joints of a likelihood below it are written as missing, see `exports`; 0..1.
+      pcutoff: joints of a confidence below it are written as missing, see `exports`; 0..1.
       video: path of the video, or of the folder of `pictures`; "" where nobody knows.
     """
 
     name: str
     joints: np.ndarray
-    likelihood: np.ndarray
+    confidence: np.ndarray
     skeleton: Skeleton
     frames_per_second: float = 30.0
     first_frame: int = 0
@@ -61,27 +63,27 @@ class Track(NamedTuple):
         return self.first_frame // self.step
 
     def values(self) -> np.ndarray:
-        """Return float64 [T, K, 3] of x, y and likelihood, all NaN where a joint is missing.
+        """Return float64 [T, K, 3] of x, y and confidence, all NaN where a joint is missing.
 
-        Of joints below the p-cutoff x and y are NaN, the likelihood is not.
+        Of joints below the p-cutoff x and y are NaN, the confidence is not.
 
         Raises:
           ValueError: the arrays don't fit the skeleton or each other, or hold what no file can say.
         """
-        joints, likelihood = np.asarray(self.joints), np.asarray(self.likelihood)
+        joints, confidence = np.asarray(self.joints), np.asarray(self.confidence)
         rows = (len(joints), self.skeleton.size)
-        if joints.shape != (*rows, 2) or likelihood.shape != rows or not len(joints):
+        if joints.shape != (*rows, 2) or confidence.shape != rows or not len(joints):
             raise ValueError(
-                f"{self.name}: got joints {joints.shape} and likelihood {likelihood.shape}, "
+                f"{self.name}: got joints {joints.shape} and confidence {confidence.shape}, "
                 f"expected [T, {rows[1]}, 2] and [T, {rows[1]}] for {self.skeleton.name}, T >= 1."
             )
         missing = np.isnan(joints).any(-1)
-        table = np.concatenate([joints, np.clip(likelihood, 0, 1)[..., None]], -1, dtype=np.float64)
+        table = np.concatenate([joints, np.clip(confidence, 0, 1)[..., None]], -1, dtype=np.float64)
         table[missing] = np.nan
         if not np.isfinite(table[~missing]).all():
             bad = np.flatnonzero((~np.isfinite(table).all(-1) & ~missing).any(-1))[0]
             raise ValueError(
-                f"{self.name}: row {bad} has an infinite joint, or a joint without a likelihood; "
+                f"{self.name}: row {bad} has an infinite joint, or a joint without a confidence; "
                 "expected finite numbers. Set a joint to NaN if there is none."
             )
         lengths = {len(each) for each in (self.times, self.pictures) if each is not None}
@@ -98,7 +100,7 @@ class Track(NamedTuple):
         return table
 
     def points(self) -> np.ndarray:
-        """Return `values` with the likelihood NaN, too, wherever x and y are."""
+        """Return `values` with the confidence NaN, too, wherever x and y are."""
         table = self.values()
         table[np.isnan(table[..., 0])] = np.nan
         return table

@@ -10,8 +10,9 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import ArrayLike
 
-from ttp_jax import geometry, memory, methods, ranges, state, steps, tasks
+from ttp_jax import deprecation, geometry, memory, methods, ranges, state, steps, tasks
 from ttp_jax.crops import cut as cut
 from ttp_jax.crops import offline_pairs as offline_pairs
 from ttp_jax.crops import online_pairs as online_pairs
@@ -55,6 +56,10 @@ def check_method(method: str, settings: Settings) -> None:
 
 def tools(model: PoseNet, settings: Settings) -> Tools:
     """Bind network, optimizer and settings.
+
+    Args:
+      model: the network.
+      settings: of the personalization.
 
     Raises ValueError for a setting outside its range (`ranges`).
     """
@@ -107,7 +112,7 @@ def online(
       tools: see `tools`.
 
     Returns:
-      The new state; joints [n, K, 2] in picture pixels and peaks [n, K].
+      The new state; joints [n, K, 2] in picture pixels and confidence [n, K].
     """
     settings = tools.settings
 
@@ -138,8 +143,13 @@ def online(
     return jax.lax.scan(body, subject, frames)
 
 
-def watch(subject: Subject, frames: Frames) -> Subject:
-    """Remember the next frames, without an update: before `adapt_offline`."""
+def remember_frames(subject: Subject, frames: Frames) -> Subject:
+    """Remember the next frames, without an update: before `adapt_offline`.
+
+    Args:
+      subject: its state so far.
+      frames: the next ones [n].
+    """
 
     def body(subject, frame):
         key = jax.random.fold_in(jax.random.fold_in(subject.key, subject.frame), 2)
@@ -152,10 +162,17 @@ def watch(subject: Subject, frames: Frames) -> Subject:
 def adapt_offline(
     subject: Subject, base: state.Base, vgg: VGG16 | None, *, tools: Tools, count: int
 ) -> Subject:
-    """`count` updates on pairs, or single frames, drawn from all that is remembered.
+    """Make updates on pairs, or single frames, drawn from all that is remembered.
 
     Update number i is left out unless i < the valid frames seen: as many updates as frames is the
-    paper's rule. `subject.frame` counts them; set it to 0 after `watch`.
+    paper's rule. `subject.frame` counts them; `rewind` it after `remember_frames`.
+
+    Args:
+      subject: its state, with all frames remembered.
+      base: the model that is adapted.
+      vgg: features of the perceptual loss; None if the task needs none.
+      tools: network, optimizer and settings.
+      count: number of updates.
     """
     settings, past = tools.settings, subject.memory
 
@@ -178,7 +195,17 @@ def adapt_offline(
 def predict_frames(
     subject: Subject, base: state.Base, frames: Frames, *, tools: Tools
 ) -> tuple[Subject, tuple[jax.Array, jax.Array]]:
-    """Predict the next frames without updating; returns as `online`."""
+    """Predict the next frames without an update.
+
+    Args:
+      subject: its state.
+      base: the model that was adapted.
+      frames: the next ones [n].
+      tools: network, optimizer and settings.
+
+    Returns:
+      As `online`.
+    """
     predicted = predict(base, subject.adaptation.delta, frames, tools=tools)
     return subject.replace(frame=subject.frame + len(frames.valid)), predicted
 
@@ -186,34 +213,67 @@ def predict_frames(
 def predict(
     base: state.Base, delta: state.Flat, frames: Frames, *, tools: Tools
 ) -> tuple[jax.Array, jax.Array]:
-    """Joints [n, K, 2] in picture pixels and peaks [n, K], by the base changed by `delta`."""
+    """Predict frames by a model and what adaptation adds to it.
+
+    Args:
+      base: the model.
+      delta: what adaptation adds to it, by path; {} for nothing.
+      frames: windows [n] of a picture each.
+      tools: network and settings.
+
+    Returns:
+      Joints [n, K, 2] in picture pixels, and the confidence [n, K].
+    """
     return jax.lax.map(lambda frame: _predict_frame(base, delta, frame, tools), frames)
 
 
-def look(
+def predict_and_remember(
     subject: Subject, base: state.Base, frames: Frames, *, tools: Tools
 ) -> tuple[Subject, tuple[jax.Array, jax.Array]]:
-    """Remember the next frames and predict them, without an update; returns as `online`."""
+    """Predict the next frames and remember them, without an update.
+
+    Args:
+      subject: its state.
+      base: the model that is adapted.
+      frames: the next ones [n].
+      tools: network, optimizer and settings.
+
+    Returns:
+      As `online`.
+    """
     _, predicted = predict_frames(subject, base, frames, tools=tools)
-    return watch(subject, frames), predicted
+    return remember_frames(subject, frames), predicted
 
 
 def personalize(
     base: state.Base, vgg: VGG16 | None, frames: Frames, key: jax.Array, *, tools: Tools
 ) -> tuple[Subject, tuple[jax.Array, jax.Array]]:
-    """A whole subject in one call, in the settings' scenario: `over_subjects`' unit of work."""
+    """Personalize to a whole subject in one call, in the settings' scenario.
+
+    This is the function to map with `parallel.over_subjects`.
+
+    Args:
+      base: the model to adapt.
+      vgg: features of the perceptual loss; None if the task needs none.
+      frames: all of them [n].
+      key: of the subject's random draws.
+      tools: network, optimizer and settings.
+
+    Returns:
+      As `online`.
+    """
     count, height, width, _ = frames.pictures.shape
     turned = frames.crops.shape[-1] == 4
     subject = start(base, key, tools=tools, capacity=count, shape=(height, width), turned=turned)
     if tools.settings.scenario == "online":
         return online(subject, base, vgg, frames, tools=tools)
-    subject = again(watch(subject, frames))
+    subject = rewind(remember_frames(subject, frames))
     subject = adapt_offline(subject, base, vgg, tools=tools, count=count)
-    return predict_frames(again(subject), base, frames, tools=tools)
+    return predict_frames(rewind(subject), base, frames, tools=tools)
 
 
-def again(subject: Subject) -> Subject:
-    """The subject at its first frame (update) again, for the next pass."""
+def rewind(subject: Subject) -> Subject:
+    """Return the subject with its frame (update) index at 0, for the next pass."""
     return subject.replace(frame=jnp.zeros_like(subject.frame))
 
 
@@ -226,14 +286,14 @@ def _update(adaptation, base, vgg, drawn, *, tools):
     return jax.lax.fori_loop(0, tools.settings.iterations, one, adaptation)
 
 
-def check_finite(peaks, settings: Settings | None = None) -> None:
+def check_finite(confidence: ArrayLike, settings: Settings | None = None) -> None:
     """Raise NotFinite where the network's maps of some frame are no numbers any more.
 
     Args:
-      peaks: of predictions, any shape; without frames that could not be read.
+      confidence: of predictions, any shape; without frames that could not be read.
       settings: of the personalization before it; None where nothing was adapted.
     """
-    if np.isfinite(peaks).all():
+    if np.isfinite(confidence).all():
         return
     if settings is None:
         raise state.NotFinite("the network gives NaN: is the model's file whole, its training?")
@@ -249,5 +309,12 @@ def _predict_frame(base, delta, frame, tools):
     affine = geometry.crop_affine(alone.crops, settings.image_size)
     crops = cut(alone, jnp.zeros(1, jnp.int32), affine, settings)
     variables = state.adapted(base, delta)
-    points, peaks = steps.predict(variables, crops, model=tools.model)
-    return geometry.transform_points(geometry.invert_affine(affine), points)[0], peaks[0]
+    points, confidence = steps.predict(variables, crops, model=tools.model)
+    return geometry.transform_points(geometry.invert_affine(affine), points)[0], confidence[0]
+
+
+# Names of the version before.
+__getattr__ = deprecation.names(
+    __name__,
+    {"watch": "remember_frames", "look": "predict_and_remember", "again": "rewind"},
+)

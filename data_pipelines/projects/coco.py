@@ -239,6 +239,10 @@ def is_one(path: Path) -> bool:
 def read(path: Path, options: Options) -> Project:
     """Read a file of annotations; its pictures lie beside it, or in a folder one step away.
 
+    Args:
+      path: of the JSON file.
+      options: what to take from it.
+
     Raises:
       DataError: names the file, what is wrong with it, and what to do.
     """

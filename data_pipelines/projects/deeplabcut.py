@@ -40,6 +40,10 @@ def labels_in(folder: Path) -> dict[str, dict[str, Path]]:
 def read(path: Path, options: Options) -> Project:
     """Read a project's folder, or one folder of its labelled pictures.
 
+    Args:
+      path: of the project's folder, its `config.yaml`, or a folder of labelled pictures.
+      options: what to take from it.
+
     Raises:
       DataError: names the file, what is wrong with it, and what to do.
     """
@@ -80,6 +84,9 @@ def sheet_of(folder: Path, options: Options, usual: str = "") -> Sheet | None:
       folder: labeled-data/NAME.
       options: `scorer` and `individuals` count.
       usual: the project's own scorer, taken where there are several and none is asked for.
+
+    Raises:
+      DataError: the folder has labels by several scorers, or they can't be read.
     """
     found = labels_in(folder)
     scorer = options.scorer or (usual if usual in found else "")

@@ -14,6 +14,10 @@ def locate(name: str, folders: Iterable[Path]) -> Path | None:
     """Find a file that labels name by its path on this or another machine.
 
     Looks for the path itself, then below each folder for the path and ever shorter ends of it.
+
+    Args:
+      name: path in the labels.
+      folders: where to look.
     """
     if os.path.isabs(name) and os.path.isfile(name):
         return Path(name)
@@ -43,7 +47,11 @@ def _listed(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
 
 
 def entries(folder: Path) -> list[Path]:
-    """What lies in a folder, by name, hidden entries left out; nothing where it isn't there."""
+    """What lies in a folder, by name, hidden entries left out; nothing where it isn't there.
+
+    Raises:
+      DataError: the folder can't be listed.
+    """
     try:
         return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     except (FileNotFoundError, NotADirectoryError):
@@ -53,7 +61,12 @@ def entries(folder: Path) -> list[Path]:
 
 
 def picture(path: Path, frame: int | None) -> Picture | None:
-    """A picture from its own file; None where it isn't one that can be opened."""
+    """A picture from its own file; None where it isn't one that can be opened.
+
+    Args:
+      path: of the file.
+      frame: number of its frame in the video, where that is known.
+    """
     try:
         page, *_ = pictures.look(path)
     except (FrameError, ValueError):

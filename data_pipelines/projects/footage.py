@@ -26,6 +26,12 @@ def unlabelled(
       count: frames of each subject; labelled ones are not among them.
       boxes: "labels" for the region that holds all labelled boxes of the recording, "whole", or a
         region "x1,y1,x2,y2" of the labelled pictures.
+
+    Returns:
+      The clips, and the sentences.
+
+    Raises:
+      DataError: `boxes` can't be understood.
     """
     found, left_out = [], []
     films = [film for film in project.footage if film.recording and len(film.subjects) == 1]

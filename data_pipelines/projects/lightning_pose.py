@@ -29,6 +29,10 @@ def is_one(path: Path) -> bool:
 def read(path: Path, options: Options) -> Project:
     """Read a project's folder, or one file of its labels.
 
+    Args:
+      path: of the project's folder, or of a CSV file.
+      options: what to take from it.
+
     Raises:
       DataError: names the file, what is wrong with it, and what to do.
     """

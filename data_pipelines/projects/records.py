@@ -212,7 +212,16 @@ class Project:
 
 
 def chosen(rows: Sequence[Row], individuals: Sequence[str], path: Path) -> list[Row]:
-    """The rows of the wanted individuals; raises DataError for one who is nowhere."""
+    """Take the rows of the wanted individuals.
+
+    Args:
+      rows: of all individuals.
+      individuals: names; none for all.
+      path: of the labels, for the error.
+
+    Raises:
+      DataError: no row is of one of these names.
+    """
     known = sorted({row.individual for row in rows} - {""})
     if missing := [name for name in individuals if name not in known]:
         raise DataError(

@@ -38,6 +38,11 @@ class _Video(NamedTuple):
 def sheet(path: Path, *, predictions: bool = False, individuals: Sequence[str] = ()) -> Sheet:
     """Read the labels of all videos; a frame is the picture "TITLE/NUMBER" or "TITLE/FILE".
 
+    Args:
+      path: of the `.slp` file.
+      predictions: whether to take predicted instances, too.
+      individuals: names of the tracks to take; none for all.
+
     Raises:
       DataError: names the file, what is wrong with it, and what to do.
     """
@@ -46,6 +51,10 @@ def sheet(path: Path, *, predictions: bool = False, individuals: Sequence[str] =
 
 def read(path: Path, options: Options) -> Project:
     """Read a file of labels, and find its videos.
+
+    Args:
+      path: of the `.slp` file.
+      options: what to take from it.
 
     Raises:
       DataError: names the file, what is wrong with it, and what to do.

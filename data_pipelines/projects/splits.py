@@ -21,6 +21,11 @@ def by_name(project: Project, *, test: str = "", val: str = "") -> Project:
 
     A pattern is that of a whole name; "*" stands for any letters.
 
+    Args:
+      project: whose subjects are split.
+      test: patterns of test subjects, with commas.
+      val: patterns of validation subjects.
+
     Raises:
       DataError: a pattern that no subject has, a subject of both, or nobody left for training.
     """
@@ -53,6 +58,12 @@ def by_name(project: Project, *, test: str = "", val: str = "") -> Project:
 
 def by_share(project: Project, *, test: float = 0.2, val: float = 0.2, seed: int = 0) -> Project:
     """Split by shares of the subjects, drawn by the seed; at least one for each share above 0.
+
+    Args:
+      project: whose subjects are split.
+      test: share of the subjects, 0 to 1.
+      val: likewise.
+      seed: of the draw.
 
     Raises:
       DataError: shares that leave nobody for training, or fewer subjects than splits.

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ttp_jax import deprecation
 from ttp_jax.metrics.lengths import Lengths, lengths
 from ttp_jax.metrics.oks import BOX_SHARE, oks, sigmas
 from ttp_jax.metrics.scores import Errors, checked, mean_error, mean_of, pck_area, pck_of, rmse
@@ -14,13 +15,14 @@ from ttp_jax.skeletons import Skeleton
 AREA_LIMIT = 0.2  # of the frame's length: where the curve of PCK ends
 
 
+@deprecation.arguments(likelihood="confidence")
 def score_labels(
     predicted: ArrayLike,
     joints: ArrayLike,
     visible: ArrayLike,
     skeleton: Skeleton,
     *,
-    likelihood=None,
+    confidence: ArrayLike | None = None,
     pcutoff: float = 0.6,
     scale_joints: Sequence[str] = (),
     boxes: ArrayLike | None = None,
@@ -36,8 +38,8 @@ def score_labels(
       joints: [n, K, 2], NaN where not labelled.
       visible: [n, K], the joints to score.
       skeleton: of the joints.
-      likelihood: [n, K] of the predictions; adds distances of the likely ones only.
-      pcutoff: from which likelihood on a prediction is likely.
+      confidence: [n, K] of the predictions; adds distances of the confident ones only.
+      pcutoff: least confidence of a confident prediction.
       scale_joints: joints whose distance PCK and the like are shares of; see `lengths`.
       boxes: [n, 4]; for skeletons without a torso, and for OKS.
       thresholds: of PCK, as shares of the length.
@@ -45,7 +47,7 @@ def score_labels(
     Returns:
       "frames" and "joints", what was labelled visibly; "length", what the shares are shares of;
       "PCK@0.2", "PCK@0.5", "PCK area@0.2" and "mean error %" in percent; "RMSE px" and "mean error
-      px" (DeepLabCut's number), with a likelihood also "..., p >= 0.6"; "OKS" where COCO knows all
+      px" (DeepLabCut's number), with a confidence also "..., p >= 0.6"; "OKS" where COCO knows all
       joints and there are boxes. Each has "mean" and (not OKS) "per_joint" by name, NaN where a
       joint was never visible. And "notes", sentences that say what was left out.
     """
@@ -56,10 +58,10 @@ def score_labels(
     scores = _shares(predicted, joints, visible, length.values, thresholds)
     scores["RMSE px"] = rmse(predicted, joints, visible)
     scores["mean error px"] = mean_error(predicted, joints, visible)
-    if likelihood is not None:
-        likely = visible & (np.asarray(likelihood) >= pcutoff)
-        scores[f"RMSE px, p >= {pcutoff:g}"] = rmse(predicted, joints, likely)
-        scores[f"mean error px, p >= {pcutoff:g}"] = mean_error(predicted, joints, likely)
+    if confidence is not None:
+        sure = visible & (np.asarray(confidence) >= pcutoff)
+        scores[f"RMSE px, p >= {pcutoff:g}"] = rmse(predicted, joints, sure)
+        scores[f"mean error px, p >= {pcutoff:g}"] = mean_error(predicted, joints, sure)
     found: dict[str, Any] = {"frames": int(visible.any(1).sum()), "joints": int(visible.sum())}
     found |= {"length": length.name} if measured.any() else {}
     for name, score in scores.items():

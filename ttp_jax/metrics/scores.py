@@ -192,7 +192,7 @@ def mean_error(
     """Return the mean distance of visible joints to the truth.
 
     In pixels it is the number that DeepLabCut calls RMSE. DeepLabCut's other one, with a p-cutoff,
-    leaves out unsure predictions: `visible & (likelihood >= pcutoff)`.
+    leaves out unsure predictions: `visible & (confidence >= pcutoff)`.
 
     Args:
       predicted, joints, visible: see the module's first lines.

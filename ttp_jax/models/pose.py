@@ -186,7 +186,7 @@ class PoseNet(nn.Module):
         logits = None
         if self.temperature:
             logits = maps / self.temperature
-            maps = heatmaps.likelihoods(logits, self.sigma)
+            maps = heatmaps.confidences(logits, self.sigma)
         return Output(maps, self_maps, points, affinity, picture, turns, logits)
 
     def keypoints(self, target: jax.Array, *, train: bool = False) -> Any:

@@ -179,12 +179,11 @@ class Runner:
     def _result(self, member: Member, adaptation, group) -> Result | state.NotFinite:
         """What came of a subject, or why nothing did."""
         inputs, seconds = member.digest.tobytes().hex(), self._spent(member, group)
-        found = member.joints, member.peaks, adaptation, inputs, seconds
+        found = member.joints, member.confidence, adaptation, inputs, seconds
         read = np.isfinite(member.joints).all((1, 2))
         try:
-            ttp.check_finite(
-                member.peaks[read], None if self._scenario == "none" else self._planner.settings
-            )
+            settings = None if self._scenario == "none" else self._planner.settings
+            ttp.check_finite(member.confidence[read], settings)
         except state.NotFinite as error:
             return error
         self._starts.carry(adaptation)
@@ -234,7 +233,7 @@ class Runner:
                     waiting = None
                     spent = functools.partial(self._spent, group=group)
                     self._saver.save(group, turn, place + CHUNK, subjects, spent)
-            subjects = ttp.again(subjects)
+            subjects = ttp.rewind(subjects)
 
 
 def _too_large(clip: Clip, fields, scenario: str) -> TooLarge:

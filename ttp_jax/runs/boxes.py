@@ -76,16 +76,16 @@ def surest(clip, predictor: Runner, found: bool):
     trial = clips_lib.at(dataclasses.replace(clip, read=read.__getitem__), frames * len(tried))
     trial = trial.in_boxes(np.concatenate([b[frames] for b in tried.values()]))
     result = predictor.one(trial)
-    likelihood = result.peaks.reshape(len(tried), -1).mean(1)
+    confidence = result.confidence.reshape(len(tried), -1).mean(1)
     if clip.region is not None:
         # The network sees somebody everywhere: joints that lie beside what moves are nobody's.
         region, joints = clip.region[frames], result.joints.reshape(len(tried), len(frames), -1, 2)
         size = clip.largest
         found_there = [presence.measure(each, region, picture_size=size).found for each in joints]
-        likelihood = np.where([each is False for each in found_there], -np.inf, likelihood)
-    if not np.isfinite(likelihood).any():
+        confidence = np.where([each is False for each in found_there], -np.inf, confidence)
+    if not np.isfinite(confidence).any():
         say(f"{clip.name}: in no size of the boxes do the joints follow the moving region: kept")
         return clip
-    name, boxes = list(tried.items())[int(likelihood.argmax())]
+    name, boxes = list(tried.items())[int(confidence.argmax())]
     say(f"{clip.name}: the network is most confident in {name}")
     return clip.in_boxes(boxes)

@@ -109,8 +109,8 @@ def zoomed(clip: Clip, zoom: float) -> Clip:
     low, high = clip.boxes[:, :2], clip.boxes[:, 2:]
     centre, half = (low + high) / 2, (high - low) / (2 * zoom)
     boxes = np.concatenate([centre - half, centre + half], -1).astype(np.float32)
-    origin = clip.origin and f"{clip.origin}, zoom {zoom}"
-    return dataclasses.replace(clip, boxes=boxes, origin=origin)
+    changed = clip.fingerprint and f"{clip.fingerprint}, zoom {zoom}"
+    return dataclasses.replace(clip, boxes=boxes, fingerprint=changed)
 
 
 def fingerprint(project: Project) -> str:

@@ -63,14 +63,14 @@ class LiveOptions:
 class Seen:
     """One frame: when it came and was done (seconds), whether it was learned from, what was found.
 
-    joints [K, 2] in picture pixels, peaks [K]; the picture is let go once it has been shown.
+    joints [K, 2] in picture pixels, confidence [K]; the picture is let go once it has been shown.
     """
 
     came: float
     done: float
     updated: bool
     joints: np.ndarray
-    peaks: np.ndarray
+    confidence: np.ndarray
     picture: np.ndarray | None = None
 
 
@@ -90,7 +90,7 @@ class Live:
         self._box = first_box(data.boxes, picture)
         self._follows = bool(data.refine)
         frames = self._frames(picture)
-        for program in (self._programs.look, self._programs.step):
+        for program in (self._programs.predict_and_remember, self._programs.step):
             trial = self._programs.start(self._base, key, capacity, self._shape)
             jax.block_until_ready(program(self._base, self._features, trial, frames))
         self._subject = self._programs.start(self._base, key, capacity, self._shape)
@@ -108,13 +108,13 @@ class Live:
         return jax.device_get(self._subject.adaptation.delta)
 
     def see(self, picture: np.ndarray, update: bool) -> tuple[np.ndarray, np.ndarray]:
-        """Take the next frame, with an update on it or without; return its joints and peaks.
+        """Take the next frame, with an update on it or without; return its joints and confidence.
 
         One that repeats the frame before is only predicted, see `memory.repeats`.
 
         Raises NotFinite where the updates ran away to NaN.
         """
-        step = self._programs.step if update else self._programs.look
+        step = self._programs.step if update else self._programs.predict_and_remember
         frames = self._frames(picture)
         now = np.asarray(frames.pictures)
         if repeats(now, self._last)[0]:
@@ -122,14 +122,14 @@ class Live:
             frames = frames._replace(valid=jnp.array([False]))
         self._last = now[0]
         self._subject, found = step(self._base, self._features, self._subject, frames)
-        joints, peaks = (part[0] for part in jax.device_get(found))
-        ttp.check_finite(peaks, self._settings)
+        joints, confidence = (part[0] for part in jax.device_get(found))
+        ttp.check_finite(confidence, self._settings)
         if self._follows:
             new = locate.boxes_from_joints(
                 joints[None], picture.shape[:2], self._box[None], smooth=0.0
             )[0]
             self._box = (1 - FOLLOW) * self._box + FOLLOW * new
-        return joints, peaks
+        return joints, confidence
 
     def _frames(self, picture):
         crop = geometry.box_to_crop(self._box).astype(np.float32)
@@ -186,9 +186,9 @@ def follow(live: Live, pictures: Iterable[np.ndarray], stop: threading.Event) ->
         came, picture = item
         newest = waiting.qsize() <= ended.is_set()  # the end waits behind the last picture
         before = live.repeated
-        joints, peaks = live.see(picture, update=newest)
+        joints, confidence = live.see(picture, update=newest)
         updated = newest and live.repeated == before
-        yield Seen(came, time.monotonic(), updated, joints, peaks, picture)
+        yield Seen(came, time.monotonic(), updated, joints, confidence, picture)
 
 
 def run(experiment: Experiment, workdir: pathlib.Path, options: LiveOptions) -> int:
@@ -289,8 +289,10 @@ def _keep(path: pathlib.Path, live: Live, known: state.Flat, form: str, about: d
 def _write(folder: pathlib.Path, live: Live, seen: list[Seen], record: dict) -> None:
     """Write live.npz and run.json, and say what came of it."""
     delays = [1000 * (frame.done - frame.came) for frame in seen]
-    joints, peaks = (np.array([getattr(f, name) for f in seen]) for name in ("joints", "peaks"))
-    write_arrays(folder / "live.npz", {"joints": joints, "peaks": peaks})
+    joints, confidence = (
+        np.array([getattr(f, name) for f in seen]) for name in ("joints", "confidence")
+    )
+    write_arrays(folder / "live.npz", {"joints": joints, "confidence": confidence})
     counts = {"frames": len(seen), "updates": live.updates, "repeated": live.repeated}
     delay = {"median": float(np.median(delays)), "most": float(np.max(delays))}
     made = {name: provenance.sha256(folder / name) for name in ("live.csv", "live.npz")}
@@ -305,7 +307,7 @@ def _write(folder: pathlib.Path, live: Live, seen: list[Seen], record: dict) -> 
 
 def _write_line(lines, skeleton: Skeleton, number: int, seen: Seen) -> None:
     """Write a frame as a line of JSON: each joint as x, y in pixels, and its confidence."""
-    found = np.concatenate([seen.joints, seen.peaks[:, None]], -1).astype(float).round(4)
+    found = np.concatenate([seen.joints, seen.confidence[:, None]], -1).astype(float).round(4)
     line = {
         "frame": number,
         "latency_ms": round(1000 * (seen.done - seen.came), 1),
@@ -337,7 +339,7 @@ def _record(
             for frame in follow(live, pictures, stop):
                 delay = 1000 * (frame.done - frame.came)
                 lead = f"{len(seen)},{frame.came - began:.4f},{delay:.1f},{int(frame.updated)}"
-                file.write(",".join([lead, *results.fields(frame.joints, frame.peaks)]) + "\n")
+                file.write(",".join([lead, *results.fields(frame.joints, frame.confidence)]) + "\n")
                 seen.append(frame)
                 for show in shown:
                     show(len(seen) - 1, frame)

@@ -36,7 +36,7 @@ class Member:
     capacity: int  # frames that its memory holds
     passes: tuple[str, ...]
     joints: np.ndarray
-    peaks: np.ndarray
+    confidence: np.ndarray
     turn: int = 0  # index of the pass that it is in
     place: int = 0  # index of the next frame in that pass
     spent: float = 0.0  # seconds of earlier runs
@@ -91,7 +91,7 @@ def resumed(member: Member, start: ttp.Subject, unfinished: Unfinished) -> Membe
         turn=int(found["turn"]),
         spent=float(found["seconds"]),
         joints=np.array(found["joints"]),
-        peaks=np.array(found["peaks"]),
+        confidence=np.array(found["peaks"]),
         digest=np.array(found["digest"]),
     )
     done = f"frame {min(member.place, len(member.frames))} of {len(member.frames)}"
@@ -105,7 +105,7 @@ def kept(member: Member, subject: ttp.Subject) -> dict:
         "subject": subject,
         "turn": np.int32(member.turn),
         "joints": member.joints,
-        "peaks": member.peaks,
+        "peaks": member.confidence,  # the key that states of earlier versions have
         "digest": member.digest,
         "seconds": np.float32(member.spent),
         "clip": np.uint32(_crc(member.clip)),
@@ -113,7 +113,7 @@ def kept(member: Member, subject: ttp.Subject) -> dict:
 
 
 def _crc(clip: Clip) -> int:
-    return zlib.crc32(np.ascontiguousarray(clip.boxes).tobytes() + clip.origin.encode())
+    return zlib.crc32(np.ascontiguousarray(clip.boxes).tobytes() + clip.fingerprint.encode())
 
 
 def padded_length(count: int) -> int:
@@ -208,7 +208,7 @@ def _digest(member: Member, row, place: int) -> None:
     member.digest = np.frombuffer(total.digest(), np.uint8)
 
 
-def write(group: list[Member], place: int, valid, joints, peaks) -> None:
+def write(group: list[Member], place: int, valid, joints, confidence) -> None:
     """Write a chunk's predictions into the members."""
     for i, member in enumerate(group):
         here = min(CHUNK, max(0, len(member.frames) - place))
@@ -217,7 +217,7 @@ def write(group: list[Member], place: int, valid, joints, peaks) -> None:
             there = there & member.clip.present[place : place + here]
         good = there[:, None]
         member.joints[place : place + here] = np.where(good[..., None], joints[i, :here], np.nan)
-        member.peaks[place : place + here] = np.where(good, peaks[i, :here], np.nan)
+        member.confidence[place : place + here] = np.where(good, confidence[i, :here], np.nan)
 
 
 class Progress:

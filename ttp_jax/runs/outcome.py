@@ -7,10 +7,10 @@ import numpy as np
 
 from data_pipelines import clips as clips_lib
 from ttp_jax.files import DAMAGED, parse_json, read_arrays
-from ttp_jax.runs.results import RESULTS
+from ttp_jax.runs.results import RENAMED, RESULTS
 
 # What `Outputs.keep` writes, as patterns of `files.read_arrays` and `parse_json`.
-KEPT = {"joints": ("f", 3), "peaks": ("f", 2), "boxes": ("f", 2), "about": ("U", 0)}
+KEPT = {"joints": ("f", 3), "confidence": ("f", 2), "boxes": ("f", 2), "about": ("U", 0)}
 ABOUT = {
     "figures": {str: [float]},
     "cost": {str: float, "updates": float},
@@ -28,7 +28,7 @@ class Outcome:
       size: height and width of its pictures.
       before: joints [T, K, 2] in pixels of the pictures; NaN where a frame could not be read.
       after: likewise.
-      peaks: [T, K] before and after.
+      confidence: [T, K] before and after.
       diagnostics: `diagnostics.before_and_after`.
       cost: what it took, name -> value.
       warnings: signs of harm.
@@ -38,7 +38,7 @@ class Outcome:
     size: tuple[int, int]
     before: np.ndarray
     after: np.ndarray
-    peaks: tuple[np.ndarray, np.ndarray]
+    confidence: tuple[np.ndarray, np.ndarray]
     diagnostics: dict[str, list[float]]
     cost: dict[str, float]
     warnings: list[str] = dataclasses.field(default_factory=list)
@@ -59,17 +59,17 @@ def read_outcome(clip: clips_lib.Clip, kept: pathlib.Path, results: pathlib.Path
             f"{kept} is missing (a run with --nodeliver?): --overwrite adapts again."
         )
     try:
-        then = read_arrays(kept, KEPT)
+        then = read_arrays(kept, KEPT, renamed=RENAMED)
         about, boxes = parse_json(str(then["about"]), kept, ABOUT), then["boxes"]
-        before, figures, cost = then["joints"], about["figures"], about["cost"]
-        now = read_arrays(results, RESULTS)
-        peaks = then["peaks"], now["peaks"]
-        shapes = {each.shape[:2] for each in (before, now["joints"], *peaks)}
+        before, found, cost = then["joints"], about["figures"], about["cost"]
+        now = read_arrays(results, RESULTS, renamed=RENAMED)
+        confidence = then["confidence"], now["confidence"]
+        shapes = {each.shape[:2] for each in (before, now["joints"], *confidence)}
         if len(shapes) > 1 or len(before) != clip.num_frames:
             raise ValueError(f"shapes {shapes}, {clip.num_frames} frames")
         # Older results have neither.
-        found = {name: then.get(name) for name in ("region", "crops")}
-        predicted = dataclasses.replace(clip, boxes=boxes, **found)
+        fields = {name: then.get(name) for name in ("region", "crops")}
+        predicted = dataclasses.replace(clip, boxes=boxes, **fields)
     except DAMAGED as error:
         raise clips_lib.DataError(
             f"{kept} or the results that it goes with can't be read ({error}): --overwrite "
@@ -81,4 +81,5 @@ def read_outcome(clip: clips_lib.Clip, kept: pathlib.Path, results: pathlib.Path
             "with --nodeliver?): --overwrite adapts again."
         )
     warnings = about.get("warnings", [])  # which older results lack, too
-    return Outcome(predicted, clip.largest, before, now["joints"], peaks, figures, cost, warnings)
+    after = now["joints"]
+    return Outcome(predicted, clip.largest, before, after, confidence, found, cost, warnings)

@@ -108,20 +108,19 @@ class Outputs:
         warnings: list[str],
     ) -> None:
         """Keep what the outputs need beside the results that every run keeps."""
-        self._kept(clip.name, "json").unlink(missing_ok=True)  # what it tells of is of the past
+        self._kept(clip.name, "json").unlink(missing_ok=True)  # its outputs are outdated
         cost = {
             "frames": clip.num_frames,
             "updates": int(result.adaptation.step),
             "seconds a frame": result.seconds / clip.num_frames,
             "memory of the process, MiB": round(peak_mib()),
         }
-        arrays = {"joints": before.joints, "peaks": before.peaks, "boxes": clip.boxes}
+        arrays = {"joints": before.joints, "confidence": before.confidence, "boxes": clip.boxes}
         arrays |= {
             name: rows for name in ("region", "crops") if (rows := getattr(clip, name)) is not None
         }
-        told = {"figures": diagnostics, "cost": cost, "inputs": result.inputs}
-        told["warnings"] = warnings
-        about = np.array(json.dumps(told))
+        about = {"figures": diagnostics, "cost": cost, "inputs": result.inputs}
+        about = np.array(json.dumps({**about, "warnings": warnings}))
         write_arrays(self._kept(clip.name), {**arrays, "about": about})
 
     def is_done(self, clip) -> bool:
@@ -134,7 +133,7 @@ class Outputs:
             there = all((self._folder / file).exists() for file in done["files"])
         except (OSError, ValueError):
             return False
-        return there and done["origin"] == clip.origin
+        return there and done["origin"] == clip.fingerprint
 
     def write(self, clip) -> None:
         """Write everything of a subject whose results are on disk, and say what and where.
@@ -180,7 +179,7 @@ class Outputs:
         if texts["scores"]:
             files.append(self._scores_file(name))
         listed = [os.path.relpath(path, self._folder) for path in files]
-        done = {"wanted": self._wanted, "origin": clip.origin, "files": listed}
+        done = {"wanted": self._wanted, "origin": clip.fingerprint, "files": listed}
         write_json(self._kept(name, "json"), done)
         _tell(name, texts, files, found)
 
@@ -208,11 +207,11 @@ class Outputs:
     def _export(self, outcome: Outcome, poses, rate) -> list[pathlib.Path]:
         skeleton, columns = self._chosen
         clip, (height, width), written = outcome.clip, outcome.size, []
-        for (when, joints), peaks in zip(poses.items(), outcome.peaks, strict=True):
+        for (when, joints), confidence in zip(poses.items(), outcome.confidence, strict=True):
             track = exports.Track(
                 clip.name,
                 joints[:, columns],
-                peaks[:, columns],
+                confidence[:, columns],
                 skeleton,
                 rate,
                 int(clip.frame_numbers[0]),
@@ -236,7 +235,11 @@ class Outputs:
         """Write this seed's member beside those of other seeds, if nothing else sets them apart."""
         own = read_json(self._folder / "protocol.json", {"seed": int})
         del own["seed"]
-        own |= {"frames": clip.origin, "smooth": self._how, "keypoints": self._wanted["keypoints"]}
+        own |= {
+            "frames": clip.fingerprint,
+            "smooth": self._how,
+            "keypoints": self._wanted["keypoints"],
+        }
         # Not in the results' folder, which makes place for that of another seed.
         folder = self._folder.parent / f"ensemble-{self._scenario}" / clip.name
         common = folder / "common.json"

@@ -52,7 +52,7 @@ def overlay_video(
             stream.codec_context.time_base = Fraction(1, TICKS)
             for index in range(outcome.clip.num_frames):
                 picture = backdrop.small(index)
-                for name, confidence in zip(("before", "after"), outcome.peaks, strict=True):
+                for name, confidence in zip(("before", "after"), outcome.confidence, strict=True):
                     points = (poses[name][index] + 0.5) * scale - 0.5
                     sure = {"confidence": confidence[index], "pcutoff": pcutoff}
                     draw_pose(picture, points, skeleton, name, thick + 1, **sure)

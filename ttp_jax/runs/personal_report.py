@@ -124,7 +124,7 @@ def write(
         notes=texts["notes"],
         warnings=texts.get("warnings", []),
         found=found,
-        confidence=outcome.peaks,
+        confidence=outcome.confidence,
         pcutoff=pcutoff,
         seconds=outcome.clip.times,
     )

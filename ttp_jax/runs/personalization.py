@@ -251,7 +251,7 @@ class _Work:
         assert self._form
         protocol = hashlib.sha256(json.dumps(self.own, sort_keys=True).encode()).hexdigest()
         own = {"base": self.own["base"], "scenario": self._scenario, "form": self._form}
-        return {**own, "protocol": protocol, "origin": clip.origin}
+        return {**own, "protocol": protocol, "origin": clip.fingerprint}
 
     def do(self, clips, drawn: set[str]) -> None:
         """Adapt to the subjects and write what comes of each, with pictures of those in `drawn`.
@@ -359,7 +359,7 @@ def _signs(clip, before: Result, after: Result, found: dict[str, list[float]]) -
     evidence = warning_signs.Evidence(
         before.joints,
         after.joints,
-        (before.peaks, after.peaks),
+        (before.confidence, after.confidence),
         clip.boxes,
         held_out,  # pyright: ignore[reportArgumentType]
         after.repeated,

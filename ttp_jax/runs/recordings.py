@@ -32,7 +32,7 @@ def apart(clip: Clip, result: Result) -> Iterator[tuple[Clip, Result]]:
         own = dataclasses.replace(
             result,
             joints=result.joints[rows.start : rows.stop],
-            peaks=result.peaks[rows.start : rows.stop],
+            confidence=result.confidence[rows.start : rows.stop],
             seconds=result.seconds * len(rows) / clip.num_frames,
             repeated=repeated,
         )

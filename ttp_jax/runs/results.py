@@ -16,9 +16,11 @@ from ttp_jax.skeletons import Skeleton
 NAMED = 5  # pictures that one message names
 # The arrays of NAME.npz, a pattern of `files.read_arrays`.
 RESULTS = {
-    "joints": ("f", 3), "peaks": ("f", 2), "frames": ("iu", 1), "inputs": ("U", 0),
+    "joints": ("f", 3), "confidence": ("f", 2), "frames": ("iu", 1), "inputs": ("U", 0),
     "origin": ("U", 0),
 }  # fmt: skip
+
+RENAMED = {"peaks": "confidence"}  # arrays of earlier versions: old name -> new name
 
 
 @dataclasses.dataclass
@@ -28,7 +30,7 @@ class Result:
     Attributes:
       frames: what was predicted.
       joints: float32 [T, K, 2] in picture pixels; NaN for frames that could not be read.
-      peaks: float32 [T, K], NaN likewise.
+      confidence: float32 [T, K], NaN likewise.
       adaptation: the model's last state.
       inputs: SHA-256 over the pixels of all whole pictures and the crops.
       seconds: its share of the time of its group, with what runs before a stop took.
@@ -37,7 +39,7 @@ class Result:
 
     frames: SubjectFrames
     joints: np.ndarray
-    peaks: np.ndarray
+    confidence: np.ndarray
     adaptation: state.Adaptation
     inputs: str
     seconds: float = 0.0
@@ -46,12 +48,12 @@ class Result:
 
 def columns(skeleton) -> list[str]:
     """Names of the columns of a table of keypoints, after those that say which frame."""
-    return [f"{joint}_{part}" for joint in skeleton.joints for part in ("x", "y", "likelihood")]
+    return [f"{joint}_{part}" for joint in skeleton.joints for part in ("x", "y", "confidence")]
 
 
-def fields(joints: np.ndarray, peaks: np.ndarray) -> list[str]:
-    """One frame's joints [K, 2] and peaks [K] in these columns."""
-    return [f"{value:.4f}" for value in np.concatenate([joints, peaks[:, None]], -1).ravel()]
+def fields(joints: np.ndarray, confidence: np.ndarray) -> list[str]:
+    """One frame's joints [K, 2] and confidence [K] in these columns."""
+    return [f"{value:.4f}" for value in np.concatenate([joints, confidence[:, None]], -1).ravel()]
 
 
 def write_result(folder: pathlib.Path, clip, result: Result, skeleton: Skeleton) -> None:
@@ -60,7 +62,11 @@ def write_result(folder: pathlib.Path, clip, result: Result, skeleton: Skeleton)
     Where the clip knows the frames' own files or times there is a column (an array) of them, too.
     """
     name, leads = clip.name, {"frame": clip.frame_numbers.tolist()}
-    arrays = {"joints": result.joints, "peaks": result.peaks, "frames": clip.frame_numbers}
+    arrays = {
+        "joints": result.joints,
+        "confidence": result.confidence,
+        "frames": clip.frame_numbers,
+    }
     if clip.frame_names is not None:
         leads["picture"], arrays["pictures"] = clip.frame_names, np.array(clip.frame_names)
     if clip.times is not None:
@@ -68,10 +74,11 @@ def write_result(folder: pathlib.Path, clip, result: Result, skeleton: Skeleton)
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow([*leads, *columns(skeleton)])
-    for *lead, joints, peaks in zip(*leads.values(), result.joints, result.peaks, strict=True):
-        table.writerow([*lead, *fields(joints, peaks)])
+    rows = zip(*leads.values(), result.joints, result.confidence, strict=True)
+    for *lead, joints, confidence in rows:
+        table.writerow([*lead, *fields(joints, confidence)])
     write_atomically(folder / f"{name}.csv", lambda path: path.write_text(text.getvalue(), "utf-8"))
-    texts = {"inputs": np.array(result.inputs), "origin": np.array(clip.origin)}
+    texts = {"inputs": np.array(result.inputs), "origin": np.array(clip.fingerprint)}
     write_arrays(folder / f"{name}.npz", {**arrays, **texts})
 
 
@@ -99,13 +106,37 @@ def set_aside(folder: pathlib.Path, name: str) -> pathlib.Path | None:
     return aside
 
 
+def same(one: pathlib.Path, other: pathlib.Path) -> bool:
+    """Whether two files of results (.csv, .npz) say the same, in the words of any version.
+
+    Args:
+      one: a file of results.
+      other: another one of its kind.
+
+    Raises:
+      Damaged, OSError: one can't be read.
+    """
+    if one.suffix == ".csv":
+        tables = (path.read_text("utf-8").partition("\n") for path in (one, other))
+        (head, _, rows), (other_head, _, other_rows) = tables
+        heads = (each.replace("_likelihood", "_confidence") for each in (head, other_head))
+        return rows == other_rows and len(set(heads)) == 1
+    arrays, others = (read_arrays(path, RESULTS, renamed=RENAMED) for path in (one, other))
+    return arrays.keys() == others.keys() and all(
+        array.dtype == others[name].dtype
+        and array.shape == others[name].shape
+        and array.tobytes() == others[name].tobytes()
+        for name, array in arrays.items()
+    )
+
+
 def is_of(path: pathlib.Path, clip) -> bool:
     """Whether the results in a file are of just these frames and boxes."""
-    return _are_of(read_arrays(path, RESULTS), clip)
+    return _are_of(read_arrays(path, RESULTS, renamed=RENAMED), clip)
 
 
 def _are_of(stored: dict[str, np.ndarray], clip) -> bool:
-    same = str(stored["origin"]) == clip.origin and len(stored["joints"]) == clip.num_frames
+    same = str(stored["origin"]) == clip.fingerprint and len(stored["joints"]) == clip.num_frames
     return same and np.array_equal(stored["frames"], clip.frame_numbers)
 
 
@@ -114,7 +145,7 @@ def unread_pictures(folder: pathlib.Path, clip) -> str:
     path = folder / f"{clip.name}.npz"
     if clip.frame_names is None or not path.exists():
         return ""
-    missing = np.isnan(read_arrays(path, RESULTS)["joints"]).all((1, 2))
+    missing = np.isnan(read_arrays(path, RESULTS, renamed=RENAMED)["joints"]).all((1, 2))
     names = [clip.frame_names[place] for place in np.flatnonzero(missing)]
     if not names:
         return ""
@@ -134,7 +165,7 @@ def read_results(folder: pathlib.Path, clips) -> list[np.ndarray] | None:
     joints = []
     for path, clip in zip(paths, clips, strict=True):
         try:
-            stored = read_arrays(path, RESULTS)
+            stored = read_arrays(path, RESULTS, renamed=RENAMED)
             same = _are_of(stored, clip)
             joints.append(stored["joints"])
         except DAMAGED as error:

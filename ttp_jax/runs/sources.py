@@ -103,7 +103,7 @@ def open_own(data: Config) -> media.Opened:
         how = f"{data.boxes} {data.person}" if data.person != "largest" else data.boxes
         if data.boxes == "people" and detector.is_here():
             how += ", followed"  # other places than OpenCV's detector gives
-        found = [dataclasses.replace(c, origin=f"{c.origin}, {how}") for c in found]
+        found = [dataclasses.replace(c, fingerprint=f"{c.fingerprint}, {how}") for c in found]
     found = [clips_lib.part(clip, data.frames, data.every) for clip in found]
     return media.Opened(found, opened.left_out)
 

@@ -15,27 +15,27 @@ from ttp_jax.files import write_atomically
 from ttp_jax.skeletons import Skeleton
 
 LEVELS = ["scorer", "bodyparts", "coords"]  # of DeepLabCut's tables
-SIGNS = ("likelihood", "jump", "change")
+SIGNS = ("confidence", "jump", "change")
 
 
 def signs_of_doubt(
-    joints: np.ndarray, peaks: np.ndarray, sides: np.ndarray, after: np.ndarray | None = None
+    joints: np.ndarray, confidence: np.ndarray, sides: np.ndarray, after: np.ndarray | None = None
 ) -> dict[str, np.ndarray]:
     """Signs [T] that need no labels; larger is more doubtful, NaN for frames without joints.
 
     Args:
       joints: predictions [T, K, 2] of consecutive frames, NaN where a frame couldn't be read.
-      peaks: their likelihoods [T, K].
+      confidence: their confidences [T, K].
       sides: of the boxes [T], in the joints' unit.
       after: predictions by the personalized model; without them there is no "change".
 
     Returns:
-      "likelihood": what the mean one lacks to 1; "jump": mean acceleration, and "change": mean
+      "confidence": what the mean one lacks to 1; "jump": mean acceleration, and "change": mean
       distance to `after`, both as shares of the box's side.
     """
     padded = np.concatenate([joints[1:2], joints, joints[-2:-1]])  # the rim mirrored
     bend = np.linalg.norm(padded[:-2] - 2 * joints + padded[2:], axis=-1).mean(-1)
-    found = {"likelihood": 1 - np.clip(peaks, 0, 1).mean(-1), "jump": bend / sides}
+    found = {"confidence": 1 - np.clip(confidence, 0, 1).mean(-1), "jump": bend / sides}
     if after is not None:
         found["change"] = np.linalg.norm(after - joints, axis=-1).mean(-1) / sides
     return found
@@ -129,7 +129,7 @@ def write_sleap(
     clip: Clip,
     frames: Sequence[int],
     joints: np.ndarray,
-    peaks: np.ndarray,
+    confidence: np.ndarray,
     skeleton: Skeleton,
     every: int = 1,
 ) -> pathlib.Path:
@@ -140,7 +140,7 @@ def write_sleap(
       clip: whose frames, of a video or a folder of pictures.
       frames: places in the clip.
       joints: predictions [T, K, 2] of the whole clip.
-      peaks: their likelihoods [T, K].
+      confidence: their confidences [T, K].
       skeleton: names of the joints.
       every: number of the video's frames from one of the clip's to the next.
 
@@ -151,7 +151,7 @@ def write_sleap(
     track = exports.Track(
         clip.name,
         chosen,
-        peaks,
+        confidence,
         skeleton,
         first_frame=int(clip.frame_numbers[0]),
         step=every,

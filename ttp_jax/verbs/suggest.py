@@ -4,7 +4,7 @@
     python main.py suggest new_mouse.mp4 --model=runs/NAME --count=30 --scorer=anna
 
 Nothing is trained and no label is needed. Frames are ranked by the mean rank of two signs, of three
-where `personalize` was run on the video with this model: low likelihood, a jump of the joints
+where `personalize` was run on the video with this model: low confidence, a jump of the joints
 between neighbouring frames, and how far personalization moved them. Chosen frames are at least a
 fiftieth of the video apart.
 
@@ -57,7 +57,7 @@ def run(experiment: Experiment, workdir: pathlib.Path, options: Options) -> int:
             found = predictor.one(placed, bar)
         sides = (placed.boxes[:, 2:] - placed.boxes[:, :2]).max(1)
         after = _personalized(workdir, clip)
-        signs = suggestion.signs_of_doubt(found.joints, found.peaks, sides, after)
+        signs = suggestion.signs_of_doubt(found.joints, found.confidence, sides, after)
         doubtful = suggestion.doubt(signs)
         chosen = suggestion.choose(
             doubtful, options.count or COUNT, max(clip.num_frames // APART, 1)
@@ -75,7 +75,7 @@ def run(experiment: Experiment, workdir: pathlib.Path, options: Options) -> int:
 def _sleap(root: pathlib.Path, clip, chosen, found, experiment: Experiment) -> pathlib.Path:
     """Write the chosen frames for SLEAP."""
     joints, every = experiment.skeleton, experiment.data.every
-    return suggestion.write_sleap(root, clip, chosen, found.joints, found.peaks, joints, every)
+    return suggestion.write_sleap(root, clip, chosen, found.joints, found.confidence, joints, every)
 
 
 def _personalized(workdir: pathlib.Path, clip) -> np.ndarray | None:

@@ -17,7 +17,15 @@ from collections.abc import Iterator
 
 from ttp_jax.checkpoint import fingerprint
 from ttp_jax.files import inside, read_json
-from ttp_jax.runs import base_model, experiment, identity, personalization, provenance, run_record
+from ttp_jax.runs import (
+    base_model,
+    experiment,
+    identity,
+    personalization,
+    provenance,
+    results,
+    run_record,
+)
 from ttp_jax.runs.experiment import Experiment, model_path
 from ttp_jax.runs.personalization import RunOptions
 from ttp_jax.runs.process import STOPPED, say
@@ -107,12 +115,22 @@ def done_again(
             again = pathlib.Path(place) / "again"
             if personalization.run(own, workdir, options, again) == STOPPED:
                 return None
-            wrong += differences(subjects, read_json(again / "run.json") or {})
+            found = read_json(again / "run.json") or {}
+            wrong += differences(subjects, found, path.parent, again)
     return wrong
 
 
-def differences(subjects: dict[str, dict], found: dict) -> list[str]:
-    """What another record says differently of these subjects."""
+def differences(
+    subjects: dict[str, dict], found: dict, folder: pathlib.Path, again: pathlib.Path
+) -> list[str]:
+    """What another record says differently of these subjects.
+
+    Args:
+      subjects: of the record that is verified.
+      found: the record of the repeated run.
+      folder: results that the former is about.
+      again: results of the repeated run.
+    """
     wrong = []
     for name, subject in subjects.items():
         own = subject.get("name", name)  # it may have been moved aside
@@ -121,6 +139,10 @@ def differences(subjects: dict[str, dict], found: dict) -> list[str]:
             wrong.append(f"{name}: no result this time, {found.get('failed', {}).get(own, '')}")
         elif new["inputs"] != subject["inputs"]:
             wrong.append(f"{name}: the frames or boxes are not those of the run")
-        elif [*new["outputs"].values()] != [*subject["outputs"].values()]:
+        elif [*new["outputs"].values()] != [*subject["outputs"].values()] and not all(
+            # An earlier version called the confidence otherwise.
+            results.same(folder / then, again / now)
+            for then, now in zip(subject["outputs"], new["outputs"], strict=True)
+        ):
             wrong.append(f"{name}: the same frames gave other results")
     return wrong
