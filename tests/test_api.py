@@ -109,7 +109,7 @@ def test_personalization_gives_the_numbers_of_the_verb(model, frames, boxes, sce
     key = subject_key(config_of().seed, "anna")
     found = ttp_jax.personalize(model, frames, boxes, scenario=scenario, seed=key)
     np.testing.assert_allclose(found.joints, expected.joints, atol=1e-3)
-    np.testing.assert_allclose(found.confidence, expected.peaks, atol=NOISE)
+    np.testing.assert_allclose(found.confidence, expected.confidence, atol=NOISE)
     assert found.updates == int(expected.adaptation.step) == COUNT
     assert set(found.state) == set(expected.adaptation.delta)
     for name, change in expected.adaptation.delta.items():
@@ -126,7 +126,7 @@ def test_prediction_gives_the_numbers_of_the_verb(model, frames, boxes):
     expected = ran(model, frames, boxes, "none")
     joints, confidence = model.predict(frames, boxes)
     np.testing.assert_allclose(joints, expected.joints, atol=1e-3)
-    np.testing.assert_allclose(confidence, expected.peaks, atol=1e-4)
+    np.testing.assert_allclose(confidence, expected.confidence, atol=1e-4)
 
 
 # --- Windows -------------------------------------------------------------------------------------

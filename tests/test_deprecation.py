@@ -31,24 +31,24 @@ def test_functions_have_their_old_names(old, new):
 
 def test_a_name_that_never_was_is_an_error():
     with pytest.raises(AttributeError, match="has no attribute 'glance'"):
-        ttp.glance  # noqa: B018  # pyright: ignore[reportAttributeAccessIssue]
+        ttp.glance  # noqa: B018
 
 
 def test_fields_have_their_old_names():
     points, confidence = joints()
     given = {"state": {}, "model": None, "updates": 0, "seconds": 0.0, "before": points}
     with pytest.warns(DeprecationWarning, match=r"likelihood=...\) is now called (before_)?conf"):
-        result = api.Result(points, likelihood=confidence, before_likelihood=-confidence, **given)  # pyright: ignore
+        result = api.Result(points, likelihood=confidence, before_likelihood=-confidence, **given)
     assert result.confidence is confidence
     with pytest.warns(DeprecationWarning, match="Result.before_likelihood is now called"):
         np.testing.assert_array_equal(result.before_likelihood, -confidence)
 
     with pytest.warns(DeprecationWarning, match="likelihood=...\\) is now called confidence"):
-        track = exports.Track("a", points, likelihood=confidence, skeleton=PENN13)  # pyright: ignore
+        track = exports.Track("a", points, likelihood=confidence, skeleton=PENN13)
     assert track.joints is points and track.confidence is confidence and track.skeleton is PENN13
 
     with pytest.warns(DeprecationWarning, match="origin=...\\) is now called fingerprint"):
-        clip = clips.Clip("a", "a", "test", 1, np.zeros, np.zeros((1, 4)), origin="x")  # pyright: ignore
+        clip = clips.Clip("a", "a", "test", 1, np.zeros, np.float32([[0, 0, 9, 9]]), origin="x")
     with pytest.warns(DeprecationWarning, match="Clip.origin is now called fingerprint"):
         assert clip.origin == clip.fingerprint == "x"
 
@@ -57,7 +57,7 @@ def test_arguments_have_their_old_names():
     points, confidence = joints()
     given = points + 1, points, np.ones((3, 13), bool), PENN13
     with pytest.warns(DeprecationWarning, match="likelihood=...\\) is now called confidence"):
-        found = metrics.score_labels(*given, likelihood=confidence)  # pyright: ignore
+        found = metrics.score_labels(*given, likelihood=confidence)
     assert found["mean error px"] == metrics.score_labels(*given)["mean error px"]
     assert "mean error px, p >= 0.6" in found
 
