@@ -1,4 +1,4 @@
-"""The figures of a run as a table, a page, a plot and a file.
+"""The numbers of a run as a table, a page, a plot and a file.
 
 A report is a plain dict: "machine", "seed", "options", "features", "sizes", "peaks" (FLOP/s of the
 best matrix product, by precision and library), "rows", "complete". A row is one line of the table;
@@ -48,7 +48,7 @@ LEGEND = """\
 """
 
 
-def figures(row: dict, rows: list[dict], peaks: dict[str, dict[str, float]]) -> dict:
+def rates(row: dict, rows: list[dict], peaks: dict[str, dict[str, float]]) -> dict:
     """A row's numbers: seconds per part (median, low, high), relative, flops, share, cores.
 
     `rows` are those of the same run, among which the row's baseline is looked up. Empty for a row
@@ -88,9 +88,16 @@ def head() -> str:
 
 
 def line(row: dict, rows: list[dict], peaks: dict[str, dict[str, float]], *, first: bool) -> str:
-    """One line of the table; `first` of its work."""
+    """One line of the table.
+
+    Args:
+      row: of the report.
+      rows: all of them, among which the baseline is looked up.
+      peaks: best rates of matrix products measured here, FLOP/s.
+      first: whether it is the first row of its workload.
+    """
     work = f"{row['size']}, {row['precision']}: {row['title']}" if first else ""
-    found = figures(row, rows, peaks)
+    found = rates(row, rows, peaks)
     if not found:
         cells = [work, row["side"], f"not available: {row['missing']}", *[""] * 7]
     else:
@@ -161,7 +168,7 @@ def facts(report: dict) -> str:
 
 
 def same_work(rows: list[dict]) -> dict[str, float]:
-    """By work, how far the sides' first figures (losses, or peaks) differ from ours, relatively."""
+    """By workload, the relative difference of each side's first result from ours."""
     worst: dict[str, float] = {}
     for row in rows:
         ours = next(r for r in rows if _group(r) == _group(row) and r["side"].startswith("ours"))
@@ -194,7 +201,7 @@ def plot(report: dict, path: pathlib.Path) -> None:
 
     bars = []
     for row in report["rows"]:
-        found = figures(row, report["rows"], report["peaks"])
+        found = rates(row, report["rows"], report["peaks"])
         if found and found["relative"] is not None:
             scale = found["relative"] / found["median"]
             label = f"{row['size']}, {row['precision']}: {row['title']}: {row['side']}"

@@ -27,7 +27,17 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import machine, report
 from benchmarks.case import PRECISIONS, Case, Side, Size, prepare
-from benchmarks.works import AMOUNTS, EAGER, NAMES, QUICK, SIZES, Amounts, Entry, Work, works
+from benchmarks.workloads import (
+    AMOUNTS,
+    EAGER,
+    NAMES,
+    QUICK,
+    SIZES,
+    Amounts,
+    Entry,
+    Workload,
+    workloads,
+)
 
 # Between two sides: the threads of the one before have stopped waiting for more work by then.
 PAUSE = 0.3
@@ -61,7 +71,7 @@ def say(*words) -> None:
 # --- Measuring one group -------------------------------------------------------------------------
 
 
-def blank_row(case: Case, work: Work, entry: Entry) -> dict:
+def blank_row(case: Case, work: Workload, entry: Entry) -> dict:
     """A row before it is measured; seconds are of runs, each of `parts` steps, frames, subjects."""
     return {
         "work": work.name,
@@ -85,7 +95,7 @@ def blank_row(case: Case, work: Work, entry: Entry) -> dict:
     }
 
 
-def measure(case: Case, work: Work, clock: Clock, seconds: float, most: int) -> list[dict]:
+def measure(case: Case, work: Workload, clock: Clock, seconds: float, most: int) -> list[dict]:
     """Build all sides of a group and time them in turns, `most` times or until `seconds` are over.
 
     A side that can't be built or run is listed with its reason; the others have two timings at
@@ -213,7 +223,7 @@ def run(
         say("this machine is BUSY: the times will be too long and vary")
     # A network is drawn once for all that is done with it.
     groups = [
-        (size, amounts, precision, works(size, amounts, only, compiles))
+        (size, amounts, precision, workloads(size, amounts, only, compiles))
         for size, amounts in chosen.values()
         for precision in precisions
     ]

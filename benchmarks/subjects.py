@@ -205,8 +205,8 @@ def main(argv: list[str] | None = None) -> int:
         for found in alone(what, *map(str, line), devices=devices):
             row = {"what": what, "line": line, **found}
             result["rows"].append(row)
-            told = (f"{k} {f'{v:.4g}' if isinstance(v, float) else v}" for k, v in found.items())
-            print(what, *line, "|", ", ".join(told), flush=True)
+            shown = (f"{k} {f'{v:.4g}' if isinstance(v, float) else v}" for k, v in found.items())
+            print(what, *line, "|", ", ".join(shown), flush=True)
             if options.json:
                 options.json.write_text(json.dumps(result, indent=1))
 

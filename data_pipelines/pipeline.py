@@ -350,8 +350,8 @@ def numpy_batches(dataset: "tf.data.Dataset") -> Iterator[dict[str, np.ndarray]]
     try:
         yield from dataset.as_numpy_iterator()  # pyright: ignore[reportReturnType]
     except tf.errors.OpError as error:
-        told = (error.message or str(error)).splitlines()[0]
-        raise DataError(told.partition("Error: ")[2] or told) from error
+        text = (error.message or str(error)).splitlines()[0]
+        raise DataError(text.partition("Error: ")[2] or text) from error
 
 
 @functools.cache

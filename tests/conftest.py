@@ -43,7 +43,7 @@ def blazepose_here(monkeypatch):
 # Minutes each. Begun first, so that no process is left with one of them at the end.
 LONG = (
     *("verbs", "layouts", "reproduce", "notebooks", "api", "benchmarks", "parity", "ttp", "steps"),
-    *("resume", "delivery", "docs", "hosts", "live"),
+    *("resume", "outputs", "docs", "hosts", "live"),
 )
 
 

@@ -15,8 +15,8 @@ import torch
 import torch_reference
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks import baseline, data, machine, ours, report, speed, workloads
 from benchmarks import case as cases
-from benchmarks import data, machine, ours, report, speed, theirs, works
 from configs import h36m, tiny
 from data_pipelines import layouts, penn, pipeline, synthetic
 from ttp_jax import geometry, ttp
@@ -50,8 +50,8 @@ TOY = cases.Size(
     ttp_batch=2,
     vgg_width=4,
 )
-AMOUNTS = works.Amounts(online=2, forms=True, offline=3, each=2, subjects=(2,), pairs=2)
-GROUPS = tuple(name for name in works.NAMES if name != "offline")  # 10 s, in a slow test
+AMOUNTS = workloads.Amounts(online=2, forms=True, offline=3, each=2, subjects=(2,), pairs=2)
+GROUPS = tuple(name for name in workloads.NAMES if name != "offline")  # 10 s, in a slow test
 PLAIN = {"channels_last": False, "compiles": False}
 
 
@@ -89,7 +89,7 @@ def finished(small, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(speed, "PAUSE", 0.0)
         # The other strategy differs by a word and takes 10 s to compile; test_ttp.py compares it.
-        patch.setattr(works, "STRATEGIES", ("map",))
+        patch.setattr(workloads, "STRATEGIES", ("map",))
         patch.setattr("builtins.print", lambda *words, **_: lines.append(" ".join(words)))
         result = speed.run({"toy": (TOY, AMOUNTS)}, GROUPS, ("float32",), **options(path=path))
     return result, path, "\n".join(lines)
@@ -122,28 +122,28 @@ def test_both_sides_do_the_same_work(finished):
     # The losses' first values, after two or three updates but for the first line; a training
     # step's is the reconstruction, as the other loss depends on dropout.
     pairs = [
-        (("train", "ours"), ("train", works.EAGER), 1e-4),
-        (("train", "ours"), ("train", f"{works.EAGER}, NHWC"), 1e-4),
-        (("online", "ours"), ("online", works.EAGER), 1e-3),
-        (("subjects", works.SOLO), ("subjects", works.EAGER), 1e-3),
-        (("subjects", works.SOLO), ("subjects", "ours, map over 2"), 1e-3),
-        (("inference", "ours"), ("inference", works.EAGER), 1e-4),
+        (("train", "ours"), ("train", workloads.EAGER), 1e-4),
+        (("train", "ours"), ("train", f"{workloads.EAGER}, NHWC"), 1e-4),
+        (("online", "ours"), ("online", workloads.EAGER), 1e-3),
+        (("subjects", workloads.SOLO), ("subjects", workloads.EAGER), 1e-3),
+        (("subjects", workloads.SOLO), ("subjects", "ours, map over 2"), 1e-3),
+        (("inference", "ours"), ("inference", workloads.EAGER), 1e-4),
     ]
     for one, other, tolerance in pairs:
         values = [rows[key]["first_figure"] for key in (one, other)]
         print(one, other, values, values[1] / values[0] - 1)
         assert values[1] == pytest.approx(values[0], rel=tolerance), (one, other)
-    assert rows["online", works.PUBLISHED]["first_figure"] is None
+    assert rows["online", workloads.PUBLISHED]["first_figure"] is None
     # The published list has three passes where ours has one, and more losses.
-    published = rows["online", works.PUBLISHED]["flops_per_part"]
-    assert 1.3 < published / rows["online", works.EAGER]["flops_per_part"] < 3
+    published = rows["online", workloads.PUBLISHED]["flops_per_part"]
+    assert 1.3 < published / rows["online", workloads.EAGER]["flops_per_part"] < 3
 
 
 @pytest.mark.slow
 def test_pairs_and_predictions_are_those_of_ttp():
     case = cases.prepare(TOY, "float32", 1, 3)
     draws = cases.torch_draws(case, "online")
-    network = theirs.Network(case, adapts=True, **PLAIN)
+    network = baseline.Network(case, adapts=True, **PLAIN)
     tools, key = case.tools("online"), jax.random.key(0)
     for draw in draws:
         places = (jnp.asarray(place.numpy()) for place in (draw.targets, draw.sources))
@@ -153,11 +153,11 @@ def test_pairs_and_predictions_are_those_of_ttp():
             np.testing.assert_allclose(mine, torchs.permute(0, 2, 3, 1), atol=2e-3)
     begin = ttp.start(case.base, key, tools=tools, capacity=1, shape=case.video.pictures.shape[1:3])
     _, (joints, peaks) = ttp.predict_frames(begin, case.base, case.video, tools=tools)
-    theirs_joints, theirs_peaks = network.predict(network.pair(draws[0])[0][:1])
-    np.testing.assert_allclose(peaks[0], theirs_peaks[0], rtol=1e-4)
+    baseline_joints, baseline_peaks = network.predict(network.pair(draws[0])[0][:1])
+    np.testing.assert_allclose(peaks[0], baseline_peaks[0], rtol=1e-4)
     # Heatmap to crop to picture; ours adds a quarter of a heatmap pixel, that is 1.1 here.
     affine = draws[0].to_picture[0].numpy()
-    positions = theirs_joints[0].numpy() * 2 @ affine[:, :2].T + affine[:, 2]
+    positions = baseline_joints[0].numpy() * 2 @ affine[:, :2].T + affine[:, 2]
     assert np.abs(joints[0] - positions).max() < 1.7
 
 
@@ -171,7 +171,7 @@ def test_every_line_is_whole(finished):
     for row in result["rows"]:
         assert len(row["seconds"]) == len(row["cpu_seconds"]) == 2
         assert row["flops_per_part"] > 0
-        found = report.figures(row, result["rows"], result["peaks"])
+        found = report.rates(row, result["rows"], result["peaks"])
         assert found["low"] <= found["median"] <= found["high"]
         assert found["relative"] > 0 and found["share"] > 0
         own = row["side"].startswith("ours")
@@ -180,7 +180,7 @@ def test_every_line_is_whole(finished):
     baselines = [row for row in result["rows"] if row["side"] == row["baseline"]]
     assert len(baselines) == 5
     for row in baselines:
-        assert report.figures(row, result["rows"], result["peaks"])["relative"] == pytest.approx(1)
+        assert report.rates(row, result["rows"], result["peaks"])["relative"] == pytest.approx(1)
 
 
 @pytest.mark.slow
@@ -202,7 +202,7 @@ def test_the_page_and_the_plot(finished, tmp_path):
 
 def fake_entries(*runs):
     return [
-        works.Entry(f"side {i}", parts, lambda run=run: cases.Side(run))
+        workloads.Entry(f"side {i}", parts, lambda run=run: cases.Side(run))
         for i, (parts, run) in enumerate(runs)
     ]
 
@@ -210,7 +210,9 @@ def fake_entries(*runs):
 def measured(monkeypatch, *runs, minutes=1.0):
     monkeypatch.setattr(speed, "PAUSE", 0.0)
     case = type("Case", (), {"size": TOY, "precision": "float32"})
-    work = works.Work("train", "work", "ms/step", "side 0", lambda case: fake_entries(*runs))
+    work = workloads.Workload(
+        "train", "work", "ms/step", "side 0", lambda case: fake_entries(*runs)
+    )
     return speed.measure(case, work, speed.Clock(minutes), 0.0, 3)
 
 
@@ -265,7 +267,7 @@ def test_an_interrupted_run_keeps_what_is_done(monkeypatch, tmp_path, capsys):
         if done:
             raise KeyboardInterrupt
         done.append(work)
-        return [speed.blank_row(case, work, works.Entry("ours", 1, lambda: None))]
+        return [speed.blank_row(case, work, workloads.Entry("ours", 1, lambda: None))]
 
     monkeypatch.setattr(speed, "measure", measure)
     case = type("Case", (), {"size": TOY, "precision": "float32", "features": "none"})
@@ -306,15 +308,17 @@ def test_memory_of_a_call_is_its_peak():
 @pytest.mark.slow
 def test_torch_compile_does_the_same_work():
     case = cases.prepare(TOY, "float32", 0, 2)
-    plain = theirs.online(case, **PLAIN)
-    compiled = theirs.online(case, channels_last=False, compiles=True)
+    plain = baseline.online(case, **PLAIN)
+    compiled = baseline.online(case, channels_last=False, compiles=True)
     assert compiled.run() == pytest.approx(plain.run(), rel=1e-3)
 
 
 @pytest.mark.slow
 def test_both_sides_do_the_same_offline_work():
     case = cases.prepare(TOY, "float32", 0, 3)
-    assert ours.offline(case).run() == pytest.approx(theirs.offline(case, **PLAIN).run(), rel=1e-3)
+    assert ours.offline(case).run() == pytest.approx(
+        baseline.offline(case, **PLAIN).run(), rel=1e-3
+    )
 
 
 # --- The data pipeline ---------------------------------------------------------------------------

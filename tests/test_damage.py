@@ -218,11 +218,11 @@ def copied(part):
 
 
 def a_run_record(house, folder):
-    """The receipt, of a run whose model is a file."""
+    """The run's record, of a run whose model is a file."""
     path = copied("results/online/run.json")(house, folder)
-    receipt = json.loads(path.read_text())
-    receipt["config"]["base"] = str(write_model(house, house.folder))
-    path.write_text(json.dumps(receipt, indent=1))
+    record = json.loads(path.read_text())
+    record["config"]["base"] = str(write_model(house, house.folder))
+    path.write_text(json.dumps(record, indent=1))
     return path
 
 

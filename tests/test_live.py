@@ -279,6 +279,6 @@ def test_the_command_reads_a_pipe_and_writes_results(people, tmp_path):
     assert len(rows) == 25 and rows[0].startswith("frame,seconds,latency_ms,updated,head_x")
     with np.load(place / "live.npz") as stored:
         assert stored["joints"].shape == (24, 13, 2)
-    receipt = json.loads((place / "run.json").read_text())
-    assert receipt["frames"] == 24
-    assert receipt["updates"] == sum(row.split(",")[3] == "1" for row in rows[1:])
+    record = json.loads((place / "run.json").read_text())
+    assert record["frames"] == 24
+    assert record["updates"] == sum(row.split(",")[3] == "1" for row in rows[1:])

@@ -1,4 +1,4 @@
-"""What is wrong with one subject of a run leaves the others alone; what receipts say of us."""
+"""What is wrong with one subject of a run leaves the others alone; what records say of us."""
 
 import contextlib
 import json
@@ -84,7 +84,7 @@ def test_the_commit_of_another_project_around_us_is_not_ours(tmp_path):
     assert provenance.commit_of(tmp_path) == f"{commit}+"
 
 
-def test_a_receipt_names_the_program_s_version():
+def test_a_record_names_the_program_s_version():
     assert provenance.made_with()["ttp_jax"] == ttp_jax.__version__
 
 

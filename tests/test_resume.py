@@ -1,4 +1,4 @@
-"""Runs that are stopped anywhere give the bytes of runs that are not; receipts tell the truth."""
+"""Runs that are stopped anywhere give the bytes of runs that are not; records tell the truth."""
 
 import contextlib
 import dataclasses
@@ -186,7 +186,7 @@ def run(config, workdir, **options) -> int:
 
 
 @pytest.mark.slow
-def test_a_receipt_is_verified_and_every_changed_byte_is_found(untouched, tmp_path, capsys):
+def test_a_record_is_verified_and_every_changed_byte_is_found(untouched, tmp_path, capsys):
     folder, _ = untouched
     for name in ("work", "people"):
         shutil.copytree(folder / name, tmp_path / name)
@@ -194,10 +194,10 @@ def test_a_receipt_is_verified_and_every_changed_byte_is_found(untouched, tmp_pa
     config = config_for(tmp_path / "anna")
     assert run(config, tmp_path / "work", scenario="offline") == 0
     results = tmp_path / "work/results/offline"
-    receipt = json.loads((results / "run.json").read_text())
-    assert set(receipt["subjects"]) == {"anna"} and receipt["subjects"]["anna"]["frames"] == 20
-    assert "sees all frames first" in receipt["protocol"] and receipt["seed"] == 0
-    assert set(receipt["made_with"]) >= {"jax", "device", "python"}
+    record = json.loads((results / "run.json").read_text())
+    assert set(record["subjects"]) == {"anna"} and record["subjects"]["anna"]["frames"] == 20
+    assert "sees all frames first" in record["protocol"] and record["seed"] == 0
+    assert set(record["made_with"]) >= {"jax", "device", "python"}
 
     assert verify.run([str(results)]) == 0
     assert "verified" in capsys.readouterr().out
@@ -219,7 +219,7 @@ def test_a_receipt_is_verified_and_every_changed_byte_is_found(untouched, tmp_pa
         verify.run([str(tmp_path)])
 
 
-def test_after_a_kill_before_the_receipt_it_tells_of_the_results_on_disk(untouched, tmp_path):
+def test_after_a_kill_before_the_record_it_tells_of_the_results_on_disk(untouched, tmp_path):
     folder, _ = untouched
     for name in ("work", "people"):
         shutil.copytree(folder / name, tmp_path / name)
@@ -247,7 +247,7 @@ def test_after_a_kill_before_the_receipt_it_tells_of_the_results_on_disk(untouch
     assert list(json.loads(path.read_text())["failed"]) == ["person2"]
 
 
-def test_an_old_receipt_has_the_defaults_of_younger_fields():
+def test_an_old_record_has_the_defaults_of_younger_fields():
     stages = [[5, 1e-3, 0, "cosine"]]
     stored = {"name": "old", "ttp": {"iterations": 2}, "train": {"stages": stages}}
     config = identity.stored_config(stored)
@@ -255,7 +255,7 @@ def test_an_old_receipt_has_the_defaults_of_younger_fields():
     assert config.train.stages == ((5, 1e-3, 0, "cosine"),)
 
 
-def test_a_receipt_of_a_camera_cannot_be_verified(tmp_path):
+def test_a_record_of_a_camera_cannot_be_verified(tmp_path):
     (tmp_path / "run.json").write_text(json.dumps({"scenario": "live", "config": {}}))
     with pytest.raises(ValueError, match="camera's frames are gone"):
         verify.run([str(tmp_path)])

@@ -216,7 +216,7 @@ def personalize(
 
 
 def _counter(progress: Callable[[int, int], object] | None, work: int) -> Callable[[int], None]:
-    """Return a function that is told how many more frames are done, and reports it."""
+    """Return a function that takes how many more frames are done, and calls `progress`."""
     done = 0
 
     def tell(frames: int) -> None:

@@ -128,8 +128,8 @@ class Checkpoints:
         try:
             abstract = jax.tree.map(_abstract, template)
             restored: Any = manager.restore(step, args=ocp.args.StandardRestore(abstract))
-            told = (manager.metadata(step).custom_metadata or {}).get("sha256")
-            if told not in (None, fingerprint(restored)):
+            digest = (manager.metadata(step).custom_metadata or {}).get("sha256")
+            if digest not in (None, fingerprint(restored)):
                 raise ValueError("its numbers were changed")
         except (MemoryError, jax.errors.JaxRuntimeError):  # the machine's fault
             raise

@@ -94,8 +94,8 @@ def read_project(config, workdir: pathlib.Path) -> None:
 
     for line in labelled.describe(labelled.fill(config)):
         process.say(line)
-    if told := base_model.choose_encoder(config, workdir):
-        process.say(told)
+    if note := base_model.choose_encoder(config, workdir):
+        process.say(note)
     process.say(f"results: {workdir}\n")
 
 

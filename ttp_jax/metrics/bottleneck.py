@@ -108,9 +108,9 @@ def bottleneck_verdict(own: float, other: float, copy: float) -> str:
       other: the same with the keypoints of another frame.
       copy: error of the source picture itself, taken as the reconstruction.
     """
-    figures = f"own keypoints {own:.3g}, another frame's {other:.3g}, copying {copy:.3g}"
+    ratios = f"own keypoints {own:.3g}, another frame's {other:.3g}, copying {copy:.3g}"
     if not all(map(math.isfinite, (own, other, copy))):
-        return f"Bottleneck unknown: the errors are not all finite ({figures})."
+        return f"Bottleneck unknown: the errors are not all finite ({ratios})."
     if own >= DEAD_RATIO * other:
         verdict = "dead: the keypoints hardly matter"
     elif own >= WEAK_RATIO * other:
@@ -119,4 +119,4 @@ def bottleneck_verdict(own: float, other: float, copy: float) -> str:
         verdict = "alive: the reconstruction depends on the keypoints"
     if own >= copy:
         verdict += ", and reconstructing is no better than copying the source"
-    return f"Bottleneck {verdict} ({figures})."
+    return f"Bottleneck {verdict} ({ratios})."

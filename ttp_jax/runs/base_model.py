@@ -106,8 +106,8 @@ def normaliser_start(experiment: Experiment, features: vgg.VGG16, clips) -> np.n
 def load_base(experiment: Experiment, workdir: str | pathlib.Path) -> tuple[state.Base, int]:
     """The trained model under `workdir`, or that of `config.base`, and its step.
 
-    `config.base` may be a workdir, too. Where the training was told to, the model is not the last
-    one but that which scored best on validation subjects.
+    `config.base` may be a workdir, too. If the training was configured so, the model is
+    the one that scored best on validation subjects, not the last one.
 
     Raises FileNotFoundError where there is none, ValueError where the file is damaged or the model
     was trained as another network than the experiment's.

@@ -134,7 +134,7 @@ def before_and_after(
     """
     if not experiment.net.parts.keypoints:
         return {}
-    settings, told = experiment.settings("none"), {}
+    settings, measured = experiment.settings("none"), {}
     readable = np.flatnonzero(np.isfinite(found[0][1]).all((1, 2)))
     name, shown, learned = "reconstruction", readable, readable
     held_out = members.held_out(readable, experiment.config.ttp.held_out)
@@ -156,7 +156,7 @@ def before_and_after(
             loss, _ = losses.reconstruction(
                 experiment.features, picture, crops, means, bgr=settings.bgr
             )
-            told.setdefault(name, []).append(float(loss))
+            measured.setdefault(name, []).append(float(loss))
         if output.affinity is None:
             continue
         weights = jnp.abs(output.affinity)
@@ -164,8 +164,8 @@ def before_and_after(
         mean = jnp.einsum("bkm,bmx->bkx", weights, output.points) / output.heatmaps.shape[1]
         inside = geometry.transform_points(affines, jnp.asarray(joints[few]))
         away = jnp.linalg.norm(mean - inside / settings.image_size, axis=-1)
-        told.setdefault("agreement", []).append(float(away.mean()))
-    return told
+        measured.setdefault("agreement", []).append(float(away.mean()))
+    return measured
 
 
 def _few(places: np.ndarray) -> np.ndarray:

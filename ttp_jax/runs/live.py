@@ -331,7 +331,7 @@ def _record(
 ) -> tuple[list[Seen], Exception | None]:
     """Write live.csv as pictures come; return what was seen, and why it broke off if it did."""
     stop, seen = threading.Event(), []
-    began = told = time.monotonic()
+    began = announced = time.monotonic()
     try:
         with stopping(stop), (folder / "live.csv").open("w", buffering=1) as file:
             columns = "frame", "seconds", "latency_ms", "updated", *results.columns(skeleton)
@@ -344,8 +344,8 @@ def _record(
                 for show in shown:
                     show(len(seen) - 1, frame)
                 frame.picture = None
-                if frame.done - told > 1:
-                    told = frame.done
+                if frame.done - announced > 1:
+                    announced = frame.done
                     say(f"frame {len(seen)}, {live.updates} updates, {delay:.0f} ms after it came")
     except BrokenPipeError:  # whoever reads the lines has enough
         return seen, None

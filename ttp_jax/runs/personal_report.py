@@ -65,7 +65,7 @@ def notes(outcome: Outcome, experiment: Experiment, smoothed: str | None) -> lis
     if smoothed:
         uneven = exports.is_uneven(clip.times)
         notes.append(
-            f"Smoothed ({smoothed}): pictures, video, exports and the figures of the pose; "
+            f"Smoothed ({smoothed}): pictures, video, exports and the measures of the pose; "
             f"{clip.name}.csv is as predicted."
             + " The filter takes frames for evenly spaced."
             * (smoothed == "savgol" and uneven)

@@ -146,7 +146,7 @@ def _note_unread(work: "_Work", experiment: Experiment, clips) -> dict[str, str]
         return {}  # of a frame without a person there is no pose either
     asked = [clip for clip in clips if clip.name not in work.failed]
     found = {clip.name: results.unread_pictures(work.folder, clip) for clip in asked}
-    found = {name: told for name, told in found.items() if told}
+    found = {name: texts for name, texts in found.items() if texts}
     work.failed |= found
     return found
 

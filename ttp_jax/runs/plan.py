@@ -49,7 +49,7 @@ class Pace:
         self._ends = [sum(stage.steps for stage in stages[: i + 1]) for i in range(len(stages))]
         self._say = say
         self._last: tuple[int, int, float] | None = None  # stage, steps done, seconds
-        self._told: set[int] = set()
+        self._announced: set[int] = set()
 
     def note(self, done: int) -> None:
         """So many steps are done, and nothing waits on the device."""
@@ -59,9 +59,9 @@ class Pace:
             return
         self._last = stage, done, now
         compiled = before is not None and before[0] == stage and before[1] > self._start(stage)
-        if before is None or not compiled or stage in self._told:
+        if before is None or not compiled or stage in self._announced:
             return
-        self._told.add(stage)
+        self._announced.add(stage)
         seconds = (now - before[2]) / (done - before[1])
         left = self._ends[stage] - done
         self._say(

@@ -51,7 +51,7 @@ def run(experiment: Experiment, workdir: pathlib.Path, options: Options) -> int:
         source = pathlib.Path(options.torch).expanduser()
         base = base_model.released_base(experiment, str(source))
         about |= {"converted from": source.name, "its sha256": provenance.sha256(source)}
-    elif experiment.config.base:  # a file again: what made it was told there
+    elif experiment.config.base:  # the base is a file, which says itself how it was made
         base, _ = base_model.load_base(experiment, workdir)
         about = read_model(model_path(experiment.config.base)).about
     else:

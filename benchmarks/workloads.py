@@ -4,7 +4,7 @@ import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
-from benchmarks import ours, theirs
+from benchmarks import baseline, ours
 from benchmarks.case import R18, TINY, Case, Side, Size, torch_device
 
 NAMES = ("train", "online", "inference", "subjects", "offline")
@@ -62,7 +62,7 @@ class Entry(NamedTuple):
     compiles: bool = False
 
 
-class Work(NamedTuple):
+class Workload(NamedTuple):
     """One group of lines.
 
     Attributes:
@@ -80,46 +80,48 @@ class Work(NamedTuple):
     entries: Callable[[Case], list[Entry]]
 
 
-def works(size: Size, amounts: Amounts, only: tuple[str, ...], compiles: bool) -> list[Work]:
+def workloads(
+    size: Size, amounts: Amounts, only: tuple[str, ...], compiles: bool
+) -> list[Workload]:
     """The groups of one size; `compiles` has lines with torch.compile too."""
     pairs, crops = f"{size.ttp_batch} pairs", size.train_batch
     every = [
-        Work(
+        Workload(
             "train",
             f"train step, {size.train_batch} pairs",
             "ms/step",
             EAGER,
             functools.partial(train, compiles=compiles),
         ),
-        Work(
+        Workload(
             "online",
             f"TTP online, {pairs} a frame",
             "ms/frame",
             EAGER,
             functools.partial(online, amounts=amounts, compiles=compiles),
         ),
-        Work(
+        Workload(
             "inference",
             "inference, 1 crop",
             "ms/frame",
             EAGER,
             functools.partial(inference, count=1, compiles=compiles),
         ),
-        Work(
+        Workload(
             "inference",
             f"inference, {crops} crops",
             "ms/frame",
             EAGER,
             functools.partial(inference, count=crops, compiles=False),
         ),
-        Work(
+        Workload(
             "subjects",
             f"TTP online, whole subjects of {amounts.each} frames, {amounts.pairs} pairs",
             "s/subject",
             SOLO,
             functools.partial(subjects, amounts=amounts),
         ),
-        Work(
+        Workload(
             "offline",
             f"TTP offline, {amounts.offline} frames, {pairs}",
             "s/subject",
@@ -146,30 +148,30 @@ def _torch(build, parts, compiles: bool) -> list[Entry]:
 def train(case: Case, compiles: bool) -> list[Entry]:
     """One update of joint training."""
     mine = Entry("ours", 1, functools.partial(ours.train, case))
-    return [mine, *_torch(functools.partial(theirs.train, case), 1, compiles)]
+    return [mine, *_torch(functools.partial(baseline.train, case), 1, compiles)]
 
 
 def online(case: Case, amounts: Amounts, compiles: bool) -> list[Entry]:
     """Updates and predictions of some frames, one after the other."""
     frames, case = amounts.online, case.with_frames(amounts.online)
-    torchs = _torch(functools.partial(theirs.online, case), frames, compiles)
+    torchs = _torch(functools.partial(baseline.online, case), frames, compiles)
     return [
         Entry("ours", frames, functools.partial(ours.online, case)),
         *(torchs if amounts.forms else torchs[:1]),
-        Entry(PUBLISHED, frames, functools.partial(theirs.published_online, case), counts=True),
+        Entry(PUBLISHED, frames, functools.partial(baseline.published_online, case), counts=True),
     ]
 
 
 def inference(case: Case, count: int, compiles: bool) -> list[Entry]:
     """Predictions of `count` crops in one call."""
     mine = Entry("ours", count, functools.partial(ours.inference, case, count))
-    return [mine, *_torch(functools.partial(theirs.inference, case, count), count, compiles)]
+    return [mine, *_torch(functools.partial(baseline.inference, case, count), count, compiles)]
 
 
 def offline(case: Case, frames: int) -> list[Entry]:
     """A subject of `frames` frames: as many updates, then all predictions."""
     case = case.with_frames(frames)
-    plain = functools.partial(theirs.offline, case, channels_last=False, compiles=False)
+    plain = functools.partial(baseline.offline, case, channels_last=False, compiles=False)
     mine = Entry("ours", 1, functools.partial(ours.offline, case))
     return [mine, Entry(EAGER, 1, plain, counts=True)]
 
@@ -178,7 +180,7 @@ def subjects(case: Case, amounts: Amounts) -> list[Entry]:
     """Whole subjects online: one, and several in one program by each strategy."""
     case = case.with_frames(amounts.each).with_pairs(amounts.pairs)
     plain = functools.partial(
-        theirs.online, case, whole_subject=True, channels_last=False, compiles=False
+        baseline.online, case, whole_subject=True, channels_last=False, compiles=False
     )
     entries = [
         Entry(SOLO, 1, functools.partial(ours.subject, case)),

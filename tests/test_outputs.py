@@ -56,7 +56,7 @@ def delivered(tmp_path_factory):
     return folder / "out/results/offline", said
 
 
-def test_one_command_gives_keypoints_report_video_and_receipt(delivered):
+def test_one_command_gives_keypoints_report_video_and_record(delivered):
     folder, said = delivered
     names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     assert {
@@ -68,9 +68,9 @@ def test_one_command_gives_keypoints_report_video_and_receipt(delivered):
     for name in ("my walk_report.html", "my walk_overlay.mp4", "my walk_after_adapt.csv"):
         assert name in said
     assert "this is no accuracy" in said and re.search(r"jitter +[\d.]+ -> [\d.]+", said)
-    receipt = json.loads((folder / "run.json").read_text())
-    assert receipt["protocol"].startswith("offline: 2 update(s) a frame")
-    assert receipt["subjects"]["my walk"]["frames"] == 8
+    record = json.loads((folder / "run.json").read_text())
+    assert record["protocol"].startswith("offline: 2 update(s) a frame")
+    assert record["subjects"]["my walk"]["frames"] == 8
 
 
 def test_rows_keep_the_numbers_of_the_video_s_frames(delivered):
