@@ -1,13 +1,20 @@
-"""BlazePose as it is on labelled frames, and its speed: `python -m benchmarks.blazepose FOLDER`.
+"""BlazePose on labelled frames, and its speed: `python -m benchmarks.blazepose FOLDER`.
 
 FOLDER is in Penn Action's layout. Shown are PCK at 0.1, 0.2 and 0.5 of the torso of its 12 joints
 beside the head, by the maps of the crop alone and averaged with those of the mirrored crop; for the
 square of 1.25 times the box's longer side around its centre, for the project's own crop, which lies
 lower (`geometry.box_to_crop`), and for the finder's regions, upright and turned with the person.
 Needs `python main.py fetch blazepose`.
+
+    python -m benchmarks.blazepose FOLDER --every=4 --rendered=4 --methods=teacher --seeds=3
+
+personalizes it to each video, and to rendered validation people, online and offline: a row each
+with scores before and after, by maps alone and averaged, and seconds. --set learning_rate=1e-4,...
+changes fields of config.ttp.
 """
 
 import argparse
+import dataclasses
 import functools
 import time
 
@@ -15,7 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from data_pipelines import penn
+from data_pipelines import penn, synthetic
 from data_pipelines.people import tracks
 from ttp_jax import api, geometry, heatmaps, metrics
 from ttp_jax.joint_maps import map_joints
@@ -35,13 +42,85 @@ def main() -> None:
     parser.add_argument("folder")
     parser.add_argument("--videos", default="0001", help="names, joined by commas")
     parser.add_argument("--every", type=int, default=1, help="of the frames every nth")
+    parser.add_argument("--rendered", type=int, default=0, help="rendered people beside them")
+    parser.add_argument("--model", default="blazepose", help="or a model's file")
+    parser.add_argument("--methods", default="", help="of personalization, joined by commas")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--set", default="", help="name=value of config.ttp, joined by commas")
     options = parser.parse_args()
-    model = api.load("blazepose")
-    names = options.videos.split(",")
-    for clip in penn.clips(options.folder):
-        if clip.name in names:
-            scores(model, clip, range(0, clip.num_frames, options.every))
+    model, names = api.load(options.model), options.videos.split(",")
+    people = [
+        (clip, range(0, clip.num_frames, options.every))
+        for clip in penn.clips(options.folder)
+        if clip.name in names
+    ]
+    people += [(clip, range(clip.num_frames)) for clip in rendered(options.rendered)]
+    if options.methods:
+        for clip, frames in people:
+            for method in options.methods.split(","):
+                chosen = with_settings(model, method, options.set)
+                personalized(chosen, clip, frames, options.seeds)
+        return
+    for clip, frames in people:
+        scores(model, clip, frames)
     speed(model)
+
+
+def rendered(count: int) -> list:
+    """Clips of rendered validation people."""
+    if not count:
+        return []
+    spec = synthetic.Spec(seed=5, image_size=320, train=0, val=count, test=0, eval_frames=24)
+    return synthetic.clips(spec, "data/blazepose")
+
+
+def with_settings(model: api.Model, method: str, changes: str) -> api.Model:
+    """The model with other fields of `config.ttp`."""
+    fields = dict(model.config["ttp"], method=method)
+    for change in filter(None, changes.split(",")):
+        name, value = change.split("=")
+        fields[name] = type(fields[name])(value)
+    return dataclasses.replace(model, config={**model.config, "ttp": fields})
+
+
+def personalized(model: api.Model, clip, frames, seeds: int) -> None:
+    """Print a row for each scenario and seed."""
+    pictures, boxes = np.stack([clip.read(t) for t in frames]), clip.boxes[list(frames)]
+
+    def row(what, *columns):
+        print(f"{clip.name:10} {what:24}", *columns, sep="  ", flush=True)
+
+    def of_maps(model):
+        return [
+            pck(averaging(model, flip).predict(pictures, boxes)[0], clip, frames)
+            for flip in (False, True)
+        ]
+
+    row(f"{len(pictures)} frames", "maps alone", "flip average")
+    row("none", *of_maps(model))
+    for scenario in api.SCENARIOS:
+        for seed in range(seeds):
+            result = api.personalize(model, pictures, boxes, scenario=scenario, seed=seed)
+            what = f"{model.config['ttp']['method']} {scenario} seed {seed}"
+            after = of_maps(result.model)
+            if scenario == "online":  # frame by frame; the maps of the last model beside it
+                after = [pck(result.joints, clip, frames), "", "at the end", *after]
+            row(what, *after, f"{result.seconds:.0f} s")
+
+
+def averaging(model: api.Model, flip: bool) -> api.Model:
+    """The model with predictions averaged with those of mirrored crops, or not."""
+    order = tuple(map(int, model.skeleton.flip_order)) if flip else ()
+    return dataclasses.replace(model, net=model.net.clone(flip_average=order))
+
+
+def pck(joints, clip, frames) -> str:
+    """PCK of BlazePose's joints [T, 33, 2] at the three thresholds."""
+    truth, visible = clip.joints[list(frames)], clip.visible[list(frames)].copy()
+    visible[:, PENN13.joints.index("head")] = False
+    joints = map_joints(joints, BLAZEPOSE33, PENN13)
+    shares = (metrics.pck(joints, truth, visible, PENN13, at).mean for at in THRESHOLDS)
+    return " / ".join(f"{value:.1f}" for value in shares)
 
 
 def scores(model: api.Model, clip, frames) -> None:
@@ -50,18 +129,14 @@ def scores(model: api.Model, clip, frames) -> None:
     lower = geometry.box_to_crop(boxes)
     square = lower - [0, geometry.BOX_SHIFT, 0] * lower[:, 2:] / geometry.BOX_SCALE
     pictures = np.stack([clip.read(t) for t in frames])
-    truth, visible = clip.joints[list(frames)], clip.visible[list(frames)].copy()
-    visible[:, PENN13.joints.index("head")] = False
     print(f"{clip.name}, {len(pictures)} frames: PCK at {', '.join(map(str, THRESHOLDS))}")
     found = regions(clip)[list(frames)]
     ways = {"square": square, "project's": lower, "found": found[:, :3], "turned": found}
     for name, crops in ways.items():
         for flip in (False, True):
             found = predict(model, pictures, crops, flip)
-            joints = map_joints(found, BLAZEPOSE33, PENN13)
-            pck = (metrics.pck(joints, truth, visible, PENN13, at).mean for at in THRESHOLDS)
-            text = " / ".join(f"{value:.1f}" for value in pck)
-            print(f"  {name:10}{'flip average' if flip else '':14}{text}")
+            average = "flip average" if flip else ""
+            print(f"  {name:10}{average:14}{pck(found, clip, frames)}")
 
 
 def regions(clip) -> np.ndarray:

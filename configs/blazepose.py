@@ -22,5 +22,6 @@ def get_config():
     c.model.image_size = 256
     c.model.decode = "centroid"
     c.model.half_pixel = True
+    c.model.flip_average = True
     c.ttp.method = "teacher"  # there is no self-supervised task to adapt by
     return c

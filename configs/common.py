@@ -106,6 +106,8 @@ def get_config() -> Any:
     c.model.code_kernel = 7  # size of the first convolution of both
     # Or "parabola": finer, not the paper's; or "centroid", for maps of logits, as BlazePose's.
     c.model.decode = "quarter"
+    # Predict by the mean of a crop's maps and those of the mirrored crop: twice the time.
+    c.model.flip_average = False
     # Whether a map's cell stands for the middle of the pixels that it covers, or for the first one.
     c.model.half_pixel = False
 

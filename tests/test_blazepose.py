@@ -4,6 +4,7 @@ Most tests take a file that TensorFlow makes of the same operators with random w
 published file skip where it was not fetched (`python main.py fetch blazepose`).
 """
 
+import dataclasses
 import os
 import pathlib
 
@@ -258,12 +259,38 @@ def test_predicted_joints_are_the_decoded_maps_in_the_picture(fetched, made):
         -1,
     )
     crop = crop.reshape(256, 256, 3).astype(np.float32)
-    (maps,) = tflite_files.interpreted(made.read_bytes(), crop[None]).values()
+
+    def interpreted(crop):
+        (maps,) = tflite_files.interpreted(made.read_bytes(), crop[None]).values()
+        return maps[0, :, :, :33]
+
+    maps = interpreted(crop), interpreted(crop[:, ::-1])[:, ::-1, BLAZEPOSE33.flip_order]
     for k in range(33):
-        cell, height = plain_centroid(maps[0, :, :, k])
+        cell, height = plain_centroid((maps[0][..., k] + maps[1][..., k]) / 2)
         expected = geometry.transform_points(inverse, (cell + 0.5) * 4 - 0.5)
         assert confidence[0, k] == pytest.approx(height, abs=1e-3)
         assert np.abs(joints[0, k] - expected).max() < 0.1
+
+
+def test_averaged_with_the_mirrored_crop_left_and_right_are_alike(fetched):
+    """A mirrored picture gives mirrored joints, of the other side's names; not so without."""
+    rng = np.random.default_rng(1)
+    picture = cv2.resize(rng.integers(0, 256, (9, 8, 3), np.uint8), (96, 96))
+    box = np.array([20.0, 20.0, 75.0, 75.0])  # symmetric
+    order = BLAZEPOSE33.flip_order
+
+    def difference(config):
+        net = pose.from_config(config["model"], 33, flip_order=order)
+        model = dataclasses.replace(api.load("blazepose"), net=net)
+        joints, likelihood = model.predict(picture[None], box)
+        other, there = model.predict(picture[None, :, ::-1], box)
+        back = np.stack([95 - other[..., 0], other[..., 1]], -1)[:, order]
+        return abs(back - joints).max(), abs(there[:, order] - likelihood).max()
+
+    config = blazepose_config.get_config().to_dict()
+    assert max(difference(config)) < 1e-2  # the default
+    config["model"]["flip_average"] = False
+    assert max(difference(config)) > 1
 
 
 def plain_centroid(logits):

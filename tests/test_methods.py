@@ -607,6 +607,17 @@ def test_a_network_with_nothing_to_adapt_says_so(method):
         ttp.start(bare, KEY, tools=tools, capacity=1, shape=(8, 8))
 
 
+def test_rules_that_leave_the_joints_as_they_are_say_so():
+    """Normalisation layers of the renderer alone, as beside BlazePose's encoder, which has none."""
+    layers = {"encoder": {"stem": {"kernel": jnp.ones((1, 1))}}, "self_head": {"bias": jnp.ones(1)}}
+    layers["self_head"]["kernel"] = jnp.ones((1, 1))
+    layers["renderer"] = {"norm": {"scale": jnp.ones(2), "bias": jnp.ones(2)}}
+    base = state.Base(layers, {}, jnp.ones(1))
+    tools = ttp.tools(small_net.model(), settings("ttp", rules="norms"))
+    with pytest.raises(ValueError, match=r"config\.ttp\.rules is 'norms', which trains nothing"):
+        ttp.start(base, KEY, tools=tools, capacity=1, shape=(8, 8))
+
+
 def test_entropy_without_batch_statistics_trains_the_norms_alone():
     base = state.Base({"encoder": {"LayerNorm_0": {"scale": jnp.ones(2)}}}, {}, jnp.ones(1))
     tools = ttp.tools(small_net.model(), settings("entropy"))

@@ -151,7 +151,11 @@ def load(path=None) -> Model:
     base = jax.device_put(base)  # once, not at every call
     skeleton = skeletons.of_config(config)
     net = pose.from_config(
-        config["model"], skeleton.size, config["train"]["precision"], config["loss"]
+        config["model"],
+        skeleton.size,
+        config["train"]["precision"],
+        config["loss"],
+        skeleton.flip_order,
     )
     return Model(base, net, skeleton, config, about)
 

@@ -6,6 +6,7 @@ What a method learns is `Adaptation.delta`, what else it needs from update to up
 """
 
 import functools
+import re
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -129,7 +130,14 @@ class SelfSupervised(Method):
 
     def start(self, base, tools):
         """Nothing but the difference is kept."""
-        return state.start_adaptation(base, state.RULES[tools.settings.rules], tools.tx)
+        rules = tools.settings.rules
+        adaptation = state.start_adaptation(base, state.RULES[rules], tools.tx)
+        if not any(re.search(TO_JOINTS, path) for path in adaptation.delta):
+            raise ValueError(
+                f"config.ttp.rules is {rules!r}, which trains nothing between the picture and this "
+                "network's joints: they would stay as they are. Take other rules."
+            )
+        return adaptation
 
     def draw(self, key, past, now, settings):
         """Target and source of every pair."""
@@ -336,11 +344,7 @@ class Teacher(Method):
 def _taught(variables, views: crops.Views, tools: Tools) -> Taught:
     settings, model = tools.settings, tools.model
     order = jnp.array(settings.flip_order or range(model.num_joints))
-    see = functools.partial(model.apply, variables)
-    maps = see(views.plain).heatmaps
-    if settings.flip_order:
-        other = see(heatmaps.mirror(views.plain, model.half_pixel)).heatmaps
-        maps = (maps + heatmaps.mirror(other, model.half_pixel)[..., order]) / 2
+    maps = steps.joint_maps(variables, views.plain, model=model, flip_order=settings.flip_order)
     size = maps.shape[1]
     points, confidence = heatmaps.decode(maps, model.decode)
     affines = geometry.map_affine(views.affines, settings.image_size / size, model.half_pixel)

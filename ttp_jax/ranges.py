@@ -153,6 +153,7 @@ TABLE: dict[str, dict[str, Rule]] = {
         "color_order": one_of("rgb", "bgr"),
         "encoder": one_of(*encoders.ENCODERS),
         "half_pixel": FLAG,
+        "flip_average": FLAG,
         "depth": one_of(*STAGES),
         "width": whole(1, 512),
         "feature_dim": whole(1, 2048),

@@ -1,6 +1,6 @@
 """The jittable steps: joint training, adaptation, prediction. Pure functions of pytrees."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -255,6 +255,17 @@ def descend(
     )
 
 
+def joint_maps(
+    variables: dict, pictures: jax.Array, *, model: PoseNet, flip_order: Sequence[int] = ()
+) -> jax.Array:
+    """Maps [B, h, w, K] of crops; with `flip_order` averaged with those of the mirrored crops."""
+    maps = model.apply(variables, pictures).heatmaps
+    if not flip_order:
+        return maps
+    other = model.apply(variables, heatmaps.mirror(pictures, model.half_pixel)).heatmaps
+    return (maps + heatmaps.mirror(other, model.half_pixel)[..., jnp.array(flip_order)]) / 2
+
+
 def predict(variables: dict, pictures: jax.Array, *, model: PoseNet) -> tuple[jax.Array, jax.Array]:
     """Decode joints from crops.
 
@@ -266,7 +277,7 @@ def predict(variables: dict, pictures: jax.Array, *, model: PoseNet) -> tuple[ja
     Returns:
       Positions [B, K, 2] in crop pixels, and the confidence [B, K]: the heatmaps' peaks.
     """
-    maps = model.apply(variables, pictures).heatmaps
+    maps = joint_maps(variables, pictures, model=model, flip_order=model.flip_average)
     points, peaks = heatmaps.decode(maps, model.decode)
     stride = pictures.shape[1] / maps.shape[1]
     return geometry.map_to_crop(points, stride, model.half_pixel), peaks

@@ -1,6 +1,6 @@
 """The whole network: shared encoder, both keypoint tasks, reconstruction."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -89,6 +89,8 @@ class PoseNet(nn.Module):
       code_kernel: size of the first convolution of both code encoders.
       decode: how predictions find the peaks of the maps, see `heatmaps.decode`.
       half_pixel: how the maps' cells lie in the picture, see `geometry.map_to_crop`.
+      flip_average: order of the joints in a mirrored picture, where predictions average a crop's
+        maps with those of the mirrored crop, which takes twice the time; () where they don't.
       temperature: what the supervised maps are divided by to be logits over places, for
         cross-entropy; 0 for maps that are Gaussians themselves (squared error, as in the paper).
       dtype: of the computation; parameters and outputs stay float32.
@@ -114,6 +116,7 @@ class PoseNet(nn.Module):
     code_kernel: int = 7
     decode: str = "quarter"
     half_pixel: bool = False
+    flip_average: tuple[int, ...] = ()
     temperature: float = 0.0
     dtype: jnp.dtype = jnp.float32
 
@@ -244,6 +247,7 @@ def from_config(
     num_joints: int,
     precision: str = "float32",
     loss: Mapping[str, Any] | None = None,
+    flip_order: Sequence[int] = (),
 ) -> PoseNet:
     """The network that the fields of `config.model` describe.
 
@@ -252,6 +256,7 @@ def from_config(
       num_joints: K.
       precision: "float32" or "bfloat16".
       loss: fields of `config.loss`, for how the maps of joints are trained; None: as in the paper.
+      flip_order: `Skeleton.flip_order`, where `config.model.flip_average` may be wanted.
 
     Raises ValueError for an unknown method, precision or loss.
     """
@@ -266,6 +271,8 @@ def from_config(
     own: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
     for name in ("init", "image_size", "color_order"):  # not the network's
         own.pop(name, None)
+    average = own.pop("flip_average", False)  # older files lack it
+    own["flip_average"] = tuple(map(int, flip_order)) if average else ()
     own["encoder_kind"] = own.pop("encoder", "resnet")  # older files name none
     if own["encoder_kind"] != "resnet" and is_bgr(fields):
         raise ValueError('config.model.color_order="bgr" is for the encoder "resnet" only.')

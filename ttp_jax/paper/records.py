@@ -123,7 +123,8 @@ def record_name(experiment: Experiment, spec: RunSpec) -> str:
     parts |= {"eval": own.eval.pixels}
     elsewhere = ("pixels", "probe_frames", "pictures")  # a part of its own, or of none
     parts |= identity.identifying("eval", own.eval, elsewhere)
-    parts |= identity.identifying("model", {"decode": own.model.decode})
+    predicted = {name: own.model[name] for name in identity.NOT_THE_MODEL["model"]}
+    parts |= identity.identifying("model", predicted)
     where = ("root", "tfds", "workers")
     parts["data"] = identity.identifying("data", own.data, where)
     if spec.scenario in ("online", "offline"):

@@ -139,7 +139,9 @@ def build(config: Config) -> Experiment:
     """
     ranges.check(config.to_dict())
     skeleton = skeletons.of_config(config)
-    net = pose.from_config(config.model, skeleton.size, config.train.precision, config.loss)
+    net = pose.from_config(
+        config.model, skeleton.size, config.train.precision, config.loss, skeleton.flip_order
+    )
     stages = tuple(state.Stage(*stage) for stage in config.train.stages)
     return Experiment(FrozenConfigDict(config), skeleton, net, stages)
 

@@ -15,7 +15,7 @@ from ttp_jax.runs.experiment import Config, tuples
 
 # Fields that leave a trained model's numbers alone.
 NOT_THE_MODEL = {
-    "model": ("decode",),
+    "model": ("decode", "flip_average"),
     "data": (
         "root", "tfds", "workers", "val", "test", "eval_frames", "boxes", "refine", "fit",
         "extra", "oversample", "context",
