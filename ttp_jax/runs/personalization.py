@@ -96,6 +96,8 @@ def _run(experiment: Experiment, workdir: pathlib.Path, work: "_Work", options: 
     if not clips:
         raise clips_lib.DataError(f"no {options.split} clips in {experiment.data.root}.")
     work.check(clips)
+    if options.scenario != "none" and experiment.config.ttp.method == "none":
+        say('config.ttp.method is "none": nothing adapts, before and after are the same (--method)')
     if jax.process_index() == 0:
         provenance.prepare(work.folder, work.own)
         if options.overwrite:
