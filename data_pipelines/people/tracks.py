@@ -65,11 +65,15 @@ class Track:
 
 
 def follow(found: Sequence[People], stills: bool = False) -> list[Track]:
-    """Join what was found in each look into people, from left to right in the picture.
+    """Join the people found in some frames into tracks, from left to right in the picture.
 
-    The nearest pairs are joined first; nobody jumps or changes in size from look to look. Somebody
-    who leaves and comes back is known by size and colours. Of `stills`, which need not be of one
-    scene, all are one person if there are never two at once.
+    The nearest pairs are joined first; nobody jumps or changes in size from frame to frame. Somebody
+    who leaves and comes back is recognised by size and colours.
+
+    Args:
+      found: the people in each frame that was looked at, in order.
+      stills: whether the frames need not be of one scene; then all are one person if there are never
+        two at once.
     """
     tracks: list[Track] = []
     for look, people in enumerate(found):

@@ -14,10 +14,17 @@ from ttp_jax.runs.process import say
 
 
 def find(clip: Clip, data: Config) -> Clip | None:
-    """The clip in the boxes of the person that `config.data.boxes` looks for; None for nobody.
+    """Find the person that `config.data.boxes` asks for.
 
-    Raises DataError where BlazePose's networks see nobody, or for a choice among people that can't
-    be made.
+    Args:
+      clip: the video.
+      data: `config.data`.
+
+    Returns:
+      The clip in the boxes of that person; None if there is nobody.
+
+    Raises:
+      DataError: BlazePose's networks see nobody, or the choice among people can't be made.
     """
     if data.boxes == "people" and detector.is_here():
         return _detected(clip, data)
@@ -58,7 +65,11 @@ def _detected(clip: Clip, data: Config) -> Clip:
 
 
 def followed(clip: Clip) -> tuple[list[int], list[tracks.Track]]:
-    """The frames that were looked at, and the people seen in them, from left to right."""
+    """Find and follow the people of a clip.
+
+    Returns:
+      The frames that were looked at, and the people seen in them, from left to right.
+    """
     # Pictures may be of different moments: what lies between two says nothing.
     looks = list(range(clip.num_frames)) if clip.frame_names else locate.looks(clip)
     bar = tqdm(looks, desc=f"looking for people in {clip.name}", delay=locate.BAR_DELAY)
