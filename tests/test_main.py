@@ -119,8 +119,8 @@ def test_a_missing_video_is_said(typed, verb):
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        ("predict v.mp4 --formats=coco", "--formats is of no use here"),
-        ("personalize --camera=0 --labels=l.csv", "--labels is of no use here"),
+        ("predict v.mp4 --formats=coco", "--formats works on own videos only"),
+        ("personalize --camera=0 --labels=l.csv", "--labels works on own videos only"),
         ("personalize v.mp4 --nodeliver --formats=coco", "without --nodeliver"),
         ("personalize v.mp4 --camera=0", "one of them at a time"),
         ("personalize --camera=0 --overwrite", "--overwrite is for videos and data sets"),

@@ -172,7 +172,7 @@ def _check_size(claimed: int, size: int) -> None:
 
 
 def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
-    """One array, read once its header is known to tell of as many bytes as there are."""
+    """Read one array, after checking that its header claims as many bytes as there are."""
     name = member.filename.removesuffix(".npy")
     readers = {
         (1, 0): np.lib.format.read_array_header_1_0,

@@ -10,7 +10,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 
-# TensorFlow's start-up lines are of no use to anybody. Read once, when it is imported.
+# Suppress TensorFlow's start-up lines. It reads this when it is imported.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import jax
@@ -159,8 +159,8 @@ def apply_flags(config, options, inputs: str, verb: str | None) -> None:
         for name in OUTPUTS:
             if options[name].value:
                 raise ValueError(
-                    f"--{name} is of no use here: what it asks for is made of own videos, before "
-                    "and after (personalize, or predict --person; without --nodeliver)."
+                    f"--{name} works on own videos only: with personalize, or with predict "
+                    "--person, and without --nodeliver."
                 )
 
 

@@ -67,13 +67,13 @@ class Track:
 def follow(found: Sequence[People], stills: bool = False) -> list[Track]:
     """Join the people found in some frames into tracks, from left to right in the picture.
 
-    The nearest pairs are joined first; nobody jumps or changes in size from frame to frame. Somebody
-    who leaves and comes back is recognised by size and colours.
+    The nearest pairs are joined first; nobody jumps or changes in size from frame to frame.
+    Somebody who leaves and comes back is recognised by size and colours.
 
     Args:
       found: the people in each frame that was looked at, in order.
-      stills: whether the frames need not be of one scene; then all are one person if there are never
-        two at once.
+      stills: whether the frames need not be of one scene; then all are one person if there are
+        never two at once.
     """
     tracks: list[Track] = []
     for look, people in enumerate(found):

@@ -111,7 +111,7 @@ def _run_all(
         measure, values = next(iter(found.get("scores", {}).items()), ("", None))
         score = f"{measure} {values['mean']:.2f}" if values else "done"
         say(f"{spec.title}: {score} in {found['seconds']:.0f} s")
-        # The compiled programs of one run are of no use to the next, and hold memory.
+        # The next run needs other compiled programs, and these hold memory.
         jax.clear_caches()
     return True
 

@@ -86,8 +86,8 @@ def untrained(experiment: Experiment, normalisers) -> state.Base:
 def normaliser_start(experiment: Experiment, features: vgg.VGG16, clips) -> np.ndarray:
     """Start values [levels + 1] of the loss normalisers for these features.
 
-    The published ones where they are of these features; otherwise the mean errors of merely
-    copying the source, measured on the first training pairs.
+    Uses the published values if these are the published features. Otherwise measures the mean error
+    of copying the source, on the first training pairs.
     """
     if features.normalisers is not None:
         return np.asarray(features.normalisers, np.float32)

@@ -27,20 +27,20 @@ from ttp_jax.runs.strategy import Planner, Strategy
 class TooLarge(ValueError):
     """A subject that doesn't fit into the device's memory even alone; the message says what to do.
 
-    What jax raises is an error of the program; this is one that a user can mend.
+    jax's own error would be reported as a fault of the program; the user can mend this one.
     """
 
 
-# What is wrong with one subject only: the others go on.
+# Errors of one subject; the others continue.
 OF_ONE = (clips_lib.FrameError, clips_lib.DataError, state.NotFinite, TooLarge)
 
 
 class Runner:
     """Programs of one scenario, compiled once per size of the windows and the memory.
 
-    Subjects of like length run side by side where the memory allows it; each gets what it would get
-    alone, up to the rounding of a program of another width. Frames are read ahead while the device
-    works, and never held all at once.
+    Subjects of similar length run side by side if they fit into the memory. Each gets the numbers
+    that it would get alone, up to rounding. Frames are read ahead while the device works, and never
+    held all at once.
     """
 
     def __init__(

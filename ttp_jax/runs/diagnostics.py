@@ -1,4 +1,4 @@
-"""What the network itself tells of people, without labels: is its self-supervised half alive?"""
+"""Label-free diagnostics of the network: do its self-supervised keypoints follow the body?"""
 
 import functools
 import zlib
@@ -116,7 +116,7 @@ def before_and_after(
     frames: SubjectFrames,
     *found: tuple[dict, np.ndarray],
 ) -> dict[str, list[float]]:
-    """What the network itself tells of a subject, before and after.
+    """Label-free diagnostics of a subject, before and after personalization.
 
     Args:
       experiment: network and settings.

@@ -347,7 +347,7 @@ def _record(
                 if frame.done - announced > 1:
                     announced = frame.done
                     say(f"frame {len(seen)}, {live.updates} updates, {delay:.0f} ms after it came")
-    except BrokenPipeError:  # whoever reads the lines has enough
+    except BrokenPipeError:  # the reader of the lines has closed the pipe
         return seen, None
     except (clips_lib.FrameError, state.NotFinite) as error:
         return seen, error  # raised once what is finished has been written

@@ -24,7 +24,7 @@ def prepare(folder: pathlib.Path, own: dict) -> None:
     why = ""
     try:
         before = read_json(folder / "protocol.json", dict)
-    except Damaged as error:  # then nobody knows of which settings the results are
+    except Damaged as error:  # the settings of these results are unknown
         before, why = {}, str(error)
     if before != own and (before is not None or any(folder.glob("*.npz"))):
         aside = move_aside(folder)
@@ -35,14 +35,14 @@ def prepare(folder: pathlib.Path, own: dict) -> None:
 
 
 def protocol_line(config: Config, scenario: str, person: str | None = None) -> str:
-    """What a reader must know to compare a result with another, in words."""
+    """Describe how a result was made, so that it can be compared with others."""
     boxes = {"media": f"boxes: {config.data.boxes}"}.get(config.data.source, "boxes of the data")
     if name := config.data.same_subject:
         boxes += f"; all recordings are of {name}, whose model is one for all of them"
     if config.data.refine:
         boxes += f", refined {config.data.refine} times by the model itself"
     if config.data.fit:
-        boxes += ", at the size that is likeliest to the model"
+        boxes += ", at the scale in which the model is most confident"
     if scenario == "none":
         which = f"by the model kept of {person}" if person else "no personalization"
         return f"{which}; {boxes}"
@@ -58,7 +58,7 @@ def protocol_line(config: Config, scenario: str, person: str | None = None) -> s
 
 
 def made_with() -> dict[str, str]:
-    """Versions and device: what may change a result, or its last bits."""
+    """Versions and device, which may change a result or its last bits."""
     packages = "jax", "jaxlib", "flax", "numpy"
     device = jax.local_devices()[0]
     return {
@@ -72,7 +72,7 @@ def made_with() -> dict[str, str]:
 
 
 def where() -> dict:
-    """Date, commit and machine of what is being made."""
+    """Date, commit and machine of the current run."""
     return {
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
         "commit": _commit(),
@@ -80,7 +80,7 @@ def where() -> dict:
     }
 
 
-@functools.cache  # the code that runs is that of the start, whatever is checked out meanwhile
+@functools.cache  # read once: a later checkout does not change the code that runs
 def _commit() -> str | None:
     """The commit of this checkout, with a + if it was changed; None outside one."""
     return commit_of(pathlib.Path(__file__).parents[2])

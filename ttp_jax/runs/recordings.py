@@ -18,8 +18,8 @@ def apart(clip: Clip, result: Result) -> Iterator[tuple[Clip, Result]]:
     """Each recording of a clip with its part of the result; the clip itself where it has none.
 
     The parts' frames are those of all recordings, until `with_frames` gives them their own.
-    Time is shared by the number of frames. The digest of the input is that of all recordings, for
-    each one's results follow from all of them.
+    Time is shared by the number of frames. The digest of the input is that of all recordings,
+    because each one's results depend on all of them.
     """
     if not clip.recordings:
         yield clip, result
@@ -47,6 +47,6 @@ def with_frames(experiment: Experiment, clip: Clip, result: Result) -> Result:
 
 
 def record(clip: Clip) -> dict[str, dict]:
-    """What run.json says of each recording of a clip; nothing of a clip that is one."""
+    """The entry of each recording in run.json; empty for a clip that joins none."""
     names = [recording.name for recording in clip.recordings]
     return {name: {"subject": clip.name, "recordings": names} for name in names}

@@ -1,4 +1,4 @@
-"""What a run leaves of a subject: its keypoints as files, and reading them again."""
+"""A subject's keypoints as files: writing them and reading them."""
 
 import csv
 import dataclasses

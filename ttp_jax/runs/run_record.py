@@ -1,4 +1,4 @@
-"""run.json of a folder of results: all that is needed to do the runs again and compare."""
+"""The provenance record `run.json` of a folder of results: what is needed to repeat its runs."""
 
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -31,7 +31,7 @@ RECORD = {
 
 
 class Now(NamedTuple):
-    """What became of this run's subjects, by name.
+    """The outcome of this run's subjects, by name.
 
     Attributes:
       seconds: that those took which were done.
@@ -68,7 +68,7 @@ def write(folder: pathlib.Path, names: Sequence[str], run: dict[str, Any], now: 
         for name in names:
             found = _subject(folder, name, subjects.get(name, {}), run, now)
             if found is not None:
-                subjects.pop(name, None)  # those of this run come last
+                subjects.pop(name, None)  # this run's subjects come last
                 subjects[name] = found
         still = {k: v for k, v in before.get("failed", {}).items() if k not in subjects}
         config = run.pop("config")
@@ -78,7 +78,7 @@ def write(folder: pathlib.Path, names: Sequence[str], run: dict[str, Any], now: 
 
 
 def _earlier(folder: pathlib.Path, subjects: dict, moved: Mapping[str, str]) -> dict:
-    """Subjects of earlier commands whose files are there: another video doesn't replace them."""
+    """Subjects of earlier commands whose files still exist; a run on other videos keeps them."""
     found = {}
     for name, old in subjects.items():
         if name in moved:
@@ -91,17 +91,17 @@ def _earlier(folder: pathlib.Path, subjects: dict, moved: Mapping[str, str]) -> 
 
 
 def _subject(folder: pathlib.Path, name: str, old: dict, run: dict, now: Now) -> dict | None:
-    """What is recorded of a subject; None where it has no whole results."""
+    """The record of one subject; None if its results are incomplete."""
     files = {file: folder / file for file in (f"{name}.csv", f"{name}.npz")}
     if not all(path.exists() for path in files.values()):
         return None
     try:
         stored = read_arrays(files[f"{name}.npz"])
     except DAMAGED:
-        return None  # a run to come does it again
+        return None  # the next run repeats the subject
     outputs = {file: provenance.sha256(path) for file, path in files.items()}
     if old.get("outputs") != outputs:
-        old = {}  # of earlier results: a kill came between those on disk and their record
+        old = {}  # it describes earlier results: the last run was killed before it wrote its record
     new = name in now.seconds or not old
     warnings = now.warnings.get(name, old.get("warnings", []))
     return {

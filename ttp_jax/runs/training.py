@@ -182,9 +182,9 @@ def _start(experiment: Experiment, checkpoints, features, training, mesh) -> Tra
 
 
 def _check_weights(state: TrainState) -> None:
-    """Raise NotFinite before weights are kept that nothing could go on from.
+    """Raise NotFinite instead of keeping weights from which no training could continue.
 
-    The loss of a step tells of the weights before it: the last update shows only here.
+    A step's loss is computed before its update, so the new weights are checked, too.
     """
     if not all(np.isfinite(leaf).all() for leaf in jax.device_get(jax.tree.leaves(state.params))):
         raise NotFinite(
