@@ -26,8 +26,8 @@ def over_subjects(
 ) -> Callable:
     """Return `fn` with a leading axis [N] on its arguments and results.
 
-    Every subject's result is what `fn` gives for it alone, whatever its neighbours are. Side by side
-    (all but "map") this holds up to rounding, which depends on how many run together.
+    Every subject's result is what `fn` gives for it alone, whatever its neighbours are. With
+    subjects side by side (all but "map") this holds up to rounding, which depends on their number.
 
     Args:
       fn: pure function of one subject's arrays.

@@ -39,8 +39,7 @@ class Runner:
     """Programs of one scenario, compiled once per size of the windows and the memory.
 
     Subjects of similar length run side by side if they fit into the memory. Each gets the numbers
-    that it would get alone, up to rounding. Frames are read ahead while the device works, and never
-    held all at once.
+    that it would get alone, up to rounding. Some frames are read ahead while the device works.
     """
 
     def __init__(
@@ -202,26 +201,28 @@ class Runner:
         subjects = jax.device_put(self._starts.stacked(group, width, self._base), self._split)
         longest, names = max(len(m.frames) for m in group), group[0].passes
         progress = members.Progress(group, bar)
-        for turn in range(group[0].turn, len(names)):
-            first = group[0].place if turn == group[0].turn else 0
-            name, last = names[turn], turn == len(names) - 1
+        for pass_index in range(group[0].pass_index, len(names)):
+            first = group[0].frame_index if pass_index == group[0].pass_index else 0
+            name, last = names[pass_index], pass_index == len(names) - 1
             places = range(first, longest, CHUNK)
-            chunks = members.inputs(group, turn, places, width, readers, self._ttp.held_out)
+            chunks = members.inputs(group, pass_index, places, width, readers, self._ttp.held_out)
             waiting = None
 
-            def note(place, valid, output, name=name, last=last):
+            def note(frame_index, valid, output, name=name, last=last):
                 output = jax.device_get(output)  # waits until that chunk is done
                 if len(output) == 2:
-                    members.write(group, place, valid, *output)
-                progress.update(name, place)
-                return [m for m in group if last and place < len(m.frames) <= place + CHUNK]
+                    members.write(group, frame_index, valid, *output)
+                progress.update(name, frame_index)
+                return [
+                    m for m in group if last and frame_index < len(m.frames) <= frame_index + CHUNK
+                ]
 
-            for place, (frames, valid) in zip(places, chunks, strict=True):
+            for frame_index, (frames, valid) in zip(places, chunks, strict=True):
                 program = self._planner.program(name, subjects, frames, self._shared)
                 subjects, output = program(*self._shared, subjects, frames)
                 done = note(*waiting) if waiting else []
-                waiting = place, valid, output
-                at_end = place + CHUNK >= longest
+                waiting = frame_index, valid, output
+                at_end = frame_index + CHUNK >= longest
                 saving = not (last and at_end) and self._saver.due()
                 if saving or at_end:
                     done += note(*waiting)
@@ -232,7 +233,7 @@ class Runner:
                 if saving:
                     waiting = None
                     spent = functools.partial(self._spent, group=group)
-                    self._saver.save(group, turn, place + CHUNK, subjects, spent)
+                    self._saver.save(group, pass_index, frame_index + CHUNK, subjects, spent)
             subjects = ttp.rewind(subjects)
 
 

@@ -37,8 +37,8 @@ class Member:
     passes: tuple[str, ...]
     joints: np.ndarray
     confidence: np.ndarray
-    turn: int = 0  # index of the pass that it is in
-    place: int = 0  # index of the next frame in that pass
+    pass_index: int = 0  # index of the pass that it is in
+    frame_index: int = 0  # index of the next frame in that pass
     spent: float = 0.0  # seconds of earlier runs
     kept: ttp.Subject | None = None  # the state that an earlier run kept, on the host
     last: np.ndarray | None = None  # the window before the next, uint8 [H, W, 3]
@@ -53,7 +53,7 @@ class Member:
     @property
     def group(self) -> tuple:
         """What subjects that run side by side have in common."""
-        return self.memory, self.frames.turned, self.passes, self.turn, self.place
+        return self.memory, self.frames.turned, self.passes, self.pass_index, self.frame_index
 
 
 def begin(clip: Clip, frames: SubjectFrames, scenario: str, *, joints: int, memory: int) -> Member:
@@ -87,15 +87,15 @@ def resumed(member: Member, start: ttp.Subject, unfinished: Unfinished) -> Membe
     member = dataclasses.replace(
         member,
         kept=found["subject"],
-        place=int(found["subject"].frame),
-        turn=int(found["turn"]),
+        frame_index=int(found["subject"].frame),
+        pass_index=int(found["turn"]),
         spent=float(found["seconds"]),
         joints=np.array(found["joints"]),
         confidence=np.array(found["peaks"]),
         digest=np.array(found["digest"]),
     )
-    done = f"frame {min(member.place, len(member.frames))} of {len(member.frames)}"
-    say(f"{member.clip.name} goes on in {member.passes[member.turn]}, {done}")
+    done = f"frame {min(member.frame_index, len(member.frames))} of {len(member.frames)}"
+    say(f"{member.clip.name} goes on in {member.passes[member.pass_index]}, {done}")
     return member
 
 
@@ -103,7 +103,7 @@ def kept(member: Member, subject: ttp.Subject) -> dict:
     """What a file must hold for the subject to go on from here."""
     return {
         "subject": subject,
-        "turn": np.int32(member.turn),
+        "turn": np.int32(member.pass_index),
         "joints": member.joints,
         "peaks": member.confidence,  # the key that states of earlier versions have
         "digest": member.digest,
@@ -130,14 +130,19 @@ def held_out(places: np.ndarray, every: int) -> np.ndarray:
 
 
 def inputs(
-    group: list[Member], turn: int, places: range, width: int, readers: ThreadPoolExecutor, every
+    group: list[Member],
+    pass_index: int,
+    places: range,
+    width: int,
+    readers: ThreadPoolExecutor,
+    every,
 ) -> Iterator[tuple[Frames | None, np.ndarray | None]]:
     """What each call of a pass is given, see `chunks`; "adapt" draws from what is remembered."""
-    name = group[0].passes[turn]
+    name = group[0].passes[pass_index]
     if name == "adapt":
         return ((None, None) for _ in places)
     learns = name in ("step", "remember")
-    return chunks(group, places, width, readers, every, digest=turn == 0, learns=learns)
+    return chunks(group, places, width, readers, every, digest=pass_index == 0, learns=learns)
 
 
 def chunks(
@@ -164,12 +169,12 @@ def chunks(
     """
     streams = [member.frames.chunks(CHUNK, readers, places.start) for member in group]
     nothing = None
-    for place in places:
+    for frame_index in places:
         rows = [next(stream, None) for stream in streams]
         if digest:
             for member, row in zip(group, rows, strict=True):
                 if row is not None:
-                    _digest(member, row, place)
+                    _digest(member, row, frame_index)
         if nothing is None:
             some = next(row for row in rows if row is not None)
             nothing = jax.tree.map(np.zeros_like, some)
@@ -178,46 +183,52 @@ def chunks(
         rows = [nothing if row is None else row for row in rows]
         rows += [nothing] * (width - len(rows))
         *rest, valid = (np.stack(leaves) for leaves in zip(*rows, strict=True))
-        learned = valid & ~held_out(place + np.arange(CHUNK), every)
+        learned = valid & ~held_out(frame_index + np.arange(CHUNK), every)
         for i, member in enumerate(group):
             if member.clip.present is not None:
-                there = member.clip.present[place : place + CHUNK]
+                there = member.clip.present[frame_index : frame_index + CHUNK]
                 learned[i, : len(there)] &= there
         if learns:
             for i, member in enumerate(group):
-                learned[i] &= ~_repeated(member, rest[0][i], valid[i], place)
+                learned[i] &= ~_repeated(member, rest[0][i], valid[i], frame_index)
         yield Frames(*map(jnp.asarray, (*rest, learned))), valid
     for stream in streams:  # past its end, where it names the frames that could not be read
         next(stream, None)
 
 
-def _repeated(member: Member, pictures, valid, place: int) -> np.ndarray:
-    """Which frames of the chunk at `place` show the same as the one before them."""
-    if member.last is None and 0 < place < len(member.frames):  # an earlier run was stopped here
-        member.last = member.frames.read([place - 1]).pictures[0]
+def _repeated(member: Member, pictures, valid, frame_index: int) -> np.ndarray:
+    """Which frames of the chunk at `frame_index` show the same as the one before them."""
+    if member.last is None and 0 < frame_index < len(
+        member.frames
+    ):  # an earlier run was stopped here
+        member.last = member.frames.read([frame_index - 1]).pictures[0]
     found = repeats(pictures, member.last) & valid
     member.last, member.repeated = pictures[-1].copy(), member.repeated + int(found.sum())
     return found
 
 
-def _digest(member: Member, row, place: int) -> None:
-    """Add the chunk at `place` to the digest of what the subject was given."""
+def _digest(member: Member, row, frame_index: int) -> None:
+    """Add the chunk at `frame_index` to the digest of what the subject was given."""
     total = hashlib.sha256(member.digest.tobytes() + row.crops.tobytes())
-    for index in range(place, min(place + CHUNK, len(member.frames))):
+    for index in range(frame_index, min(frame_index + CHUNK, len(member.frames))):
         total.update(member.frames.digests.get(index, b"unreadable"))
     member.digest = np.frombuffer(total.digest(), np.uint8)
 
 
-def write(group: list[Member], place: int, valid, joints, confidence) -> None:
+def write(group: list[Member], frame_index: int, valid, joints, confidence) -> None:
     """Write a chunk's predictions into the members."""
     for i, member in enumerate(group):
-        here = min(CHUNK, max(0, len(member.frames) - place))
+        here = min(CHUNK, max(0, len(member.frames) - frame_index))
         there = valid[i, :here]
         if member.clip.present is not None:
-            there = there & member.clip.present[place : place + here]
+            there = there & member.clip.present[frame_index : frame_index + here]
         good = there[:, None]
-        member.joints[place : place + here] = np.where(good[..., None], joints[i, :here], np.nan)
-        member.confidence[place : place + here] = np.where(good, confidence[i, :here], np.nan)
+        member.joints[frame_index : frame_index + here] = np.where(
+            good[..., None], joints[i, :here], np.nan
+        )
+        member.confidence[frame_index : frame_index + here] = np.where(
+            good, confidence[i, :here], np.nan
+        )
 
 
 class Progress:
@@ -229,12 +240,14 @@ class Progress:
         self._lengths = [len(member.frames) for member in group]
         self._who = group[0].clip.name if len(group) == 1 else f"{len(group)} side by side"
 
-    def update(self, name: str, place: int) -> None:
-        """Show that the chunk at `place` is done in this pass."""
+    def update(self, name: str, frame_index: int) -> None:
+        """Show that the chunk at `frame_index` is done in this pass."""
         if self._bar is None:
             return
         longest = max(self._lengths)
-        at = f"{min(place + CHUNK, longest)}/{longest}"
+        at = f"{min(frame_index + CHUNK, longest)}/{longest}"
         self._bar.set_postfix_str(f"{self._who}: {WORDS[name]} {at}")
         if name == self._main:
-            self._bar.update(sum(max(0, min(CHUNK, length - place)) for length in self._lengths))
+            self._bar.update(
+                sum(max(0, min(CHUNK, length - frame_index)) for length in self._lengths)
+            )

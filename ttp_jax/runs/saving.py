@@ -43,8 +43,8 @@ class Saver:
     def save(
         self,
         group: list[Member],
-        turn: int,
-        place: int,
+        pass_index: int,
+        frame_index: int,
         subjects: ttp.Subject,
         spent: Callable[[Member], float],
     ) -> None:
@@ -52,17 +52,17 @@ class Saver:
 
         Args:
           group: the subjects.
-          turn: index of the pass that they are in.
-          place: index of the next frame in that pass.
+          pass_index: index of the pass that they are in.
+          frame_index: index of the next frame in that pass.
           subjects: their states [N, ...].
           spent: a subject's seconds so far.
         """
         assert self._unfinished is not None
         for i, member in enumerate(group):
-            if turn == len(member.passes) - 1 and place >= len(member.frames):
+            if pass_index == len(member.passes) - 1 and frame_index >= len(member.frames):
                 continue  # done, and its results are written
             subject = jax.tree.map(lambda leaf, i=i: leaf[i], subjects)
-            now = dataclasses.replace(member, turn=turn, spent=spent(member))
+            now = dataclasses.replace(member, pass_index=pass_index, spent=spent(member))
             self._unfinished.save(member.clip.name, members.kept(now, subject))
         self._saved = time.monotonic()
         if self.stop.is_set():
