@@ -120,8 +120,11 @@ def nchw(x):
 
 
 def updated(net, base, chosen, batches):
-    """States after each update on given crops."""
-    tools = ttp.tools(net, chosen)
+    """States after each update on given crops.
+
+    The settings aren't checked: random networks have confidences that no trained one has.
+    """
+    tools = ttp.Tools(net, state.adam(chosen.learning_rate), chosen)
     now = tools.method.start(base, tools)
     step = jax.jit(lambda now, batch: tools.method.update(now, base, None, batch, tools))
     for batch in batches:

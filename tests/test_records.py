@@ -12,6 +12,7 @@ import pytest
 import small_run
 
 from configs import common, rendered
+from ttp_jax import ranges
 from ttp_jax.paper import records, tables
 from ttp_jax.paper.records import RunSpec
 from ttp_jax.runs import base_model, experiment, identity, personalization
@@ -95,6 +96,7 @@ def with_field(monkeypatch):
             return config
 
         monkeypatch.setattr(common, "get_config", get_config)
+        monkeypatch.setitem(ranges.TABLE[part], name, ranges.SHARE)
         identity._defaults.cache_clear()
 
     yield add
