@@ -258,7 +258,15 @@ def descend(
 def joint_maps(
     variables: dict, pictures: jax.Array, *, model: PoseNet, flip_order: Sequence[int] = ()
 ) -> jax.Array:
-    """Maps [B, h, w, K] of crops; with `flip_order` averaged with those of the mirrored crops."""
+    """Maps [B, h, w, K] of crops; with `flip_order` averaged with those of the mirrored crops.
+
+    Args:
+      variables: of the network: parameters and batch statistics.
+      pictures: [B, H, W, 3] in the network's colours.
+      model: the network.
+      flip_order: index of each joint's mirror image [K], to average with the mirrored pictures; not
+        averaged if it is empty.
+    """
     maps = model.apply(variables, pictures).heatmaps
     if not flip_order:
         return maps
