@@ -134,7 +134,7 @@ def _read_rows(path: Path) -> list[_Row]:
         name = None if subject in (None, "") else unicodedata.normalize("NFC", str(subject))
         rows.append(_Row(where, name, entry))
     if not rows:
-        raise DataError(f"{path} holds no box: expected columns {', '.join(COLUMNS)}.")
+        raise DataError(f"{path} has no boxes: expected columns {', '.join(COLUMNS)}.")
     return rows
 
 
@@ -156,7 +156,7 @@ def _json_entries(path: Path, text: str) -> list[tuple[str, dict[str, Any]]]:
     try:
         entries = parse_json(text, path)
     except Damaged as error:
-        raise DataError(f"{path} is no JSON: {error.reason}.") from error
+        raise DataError(f"{path} is not valid JSON ({error.reason}): correct it.") from error
     if not (isinstance(entries, list) and all(isinstance(entry, dict) for entry in entries)):
         raise DataError(f"{path}: expected a list of objects with {', '.join(COLUMNS)}.")
     return [(f"{path}, entry {number}", entry) for number, entry in enumerate(entries, start=1)]
@@ -190,7 +190,7 @@ def _from_rows(path: Path, rows: dict[str, list[_Row]], name: str, sizes: np.nda
         boxes[frame] = box
     if not boxes:
         raise DataError(
-            f"{path} holds no box of {name}, but of {_some(list(rows))}: add one row at least."
+            f"{path} has no box for {name}, only for {_some(list(rows))}: add at least one row."
         )
     places = sorted(boxes)
     return locate.between(places, np.array([boxes[frame] for frame in places]), len(sizes))

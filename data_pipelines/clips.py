@@ -242,7 +242,7 @@ def read_text(path: pathlib.Path) -> str:
     except OSError as error:
         raise DataError(f"{path} can't be read: {error.strerror}.") from error
     except UnicodeDecodeError as error:
-        raise DataError(f"{path} is no text in UTF-8: save it as such.") from error
+        raise DataError(f"{path} is not UTF-8 text: save it as UTF-8.") from error
 
 
 def at(clip: Clip, places: Sequence[int]) -> Clip:

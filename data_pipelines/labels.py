@@ -111,7 +111,10 @@ def read(
     if hidden:
         notes.append(f"{hidden} labelled joints are marked as hidden: they have a place, no score.")
     if not visible.any():
-        raise DataError(f"{path}: all {hidden} labelled joints are marked as hidden: none counts.")
+        raise DataError(
+            f"{path}: all {hidden} labelled joints are marked as hidden, so none can be scored: "
+            "export visible ones."
+        )
     order = np.argsort(frames)
     return Labels(frames[order], joints[order], visible[order], tuple(notes))
 
@@ -139,7 +142,8 @@ def _sheet(path: Path) -> Sheet:
         sheet = reader(path)
     else:
         raise DataError(
-            f"{path} is no file of labels: expected COCO keypoints (.json), DeepLabCut (.csv, .h5 "
+            f"{path} is not a file of labels: expected COCO keypoints (.json), DeepLabCut (.csv, "
+            ".h5 "
             "or a folder labeled-data/NAME), SLEAP (.slp) or Penn Action (.mat)."
         )
     if not sheet.rows:

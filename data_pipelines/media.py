@@ -312,7 +312,7 @@ def _foreign(path: Path) -> str:
     if _is_media(path):
         return f"{path} is of a kind that isn't read: convert it to mp4, or pictures to PNG."
     return (
-        f"{path} is no video by its name: convert it, or rename it to end in one of "
+        f"{path} does not have the name of a video: convert it, or rename it to end in one of "
         f"{', '.join(VIDEOS)}."
     )
 

@@ -103,7 +103,10 @@ def read_labels(paths: Sequence[Path]) -> list[Label]:
     try:
         _store_labels(file, labels)
     except OSError as error:
-        warnings.warn(f"{file} can't be written ({error.strerror}): slow start.", stacklevel=2)
+        warnings.warn(
+            f"{file} can't be written ({error.strerror}): every start reads all labels anew.",
+            stacklevel=2,
+        )
     return labels
 
 
@@ -121,7 +124,7 @@ def read_label(path: str | os.PathLike) -> Label:
         raise
     except (ValueError, TypeError, IndexError) as error:
         raise DataError(
-            f"{path} is no label file of Penn Action ({error}): unpack it again."
+            f"{path} is not a label file of Penn Action ({error}): unpack it again."
         ) from error
 
 
@@ -284,7 +287,9 @@ def _load_mat(path: Path) -> dict[str, np.ndarray]:
             f"{path} has no person box: every frame needs a row x1, y1, x2, y2 in the field bbox."
         )
     if missing:
-        raise DataError(f"{path} is no Penn Action label: field(s) {', '.join(missing)} missing.")
+        raise DataError(
+            f"{path} is not a Penn Action label: field(s) {', '.join(missing)} missing."
+        )
     return raw
 
 

@@ -206,7 +206,7 @@ class Video:
         self._release()
         try:
             if _state(self._path) != self._state:
-                raise DataError("the file is another one now.")
+                raise DataError("the file was replaced.")
             self._container, self._stream = video_index.open_file(self._path, ahead=self._ahead)
         except DataError as error:
             raise self._error(index, "the file was moved or changed") from error
@@ -299,8 +299,9 @@ def camera(place: str) -> Iterator[np.ndarray]:
         stream = container.streams.video[0]
     except (av.FFmpegError, OSError, ValueError, IndexError) as error:
         raise DataError(
-            f"camera {place!r} can't be opened ({error}): is it connected, used by nobody else, "
-            "and may this user read it?"
+            f"camera {place!r} can't be opened ({error}): check that it is connected, that no "
+            "other "
+            "program uses it, and that you may read it."
         ) from error
     with container:
         stream.codec_context.thread_count = 1  # each more is a frame's delay
@@ -343,7 +344,7 @@ def _streamed(stream: BinaryIO) -> Iterator[av.VideoFrame]:
     if not head:
         return
     if head[:2] not in STREAMED:
-        raise FrameError(f"there are no pictures on standard input that can be read: {PIPE}.")
+        raise FrameError(f"no readable picture on standard input: {PIPE}.")
     kind = STREAMED[head[:2]]
     decoder: Any = av.CodecContext.create(kind, "r")
     decoder.thread_count, decoder.options = 1, {"max_pixels": str(MOST_PIXELS)}
@@ -392,7 +393,7 @@ def _netpbm(read: Callable[[int], bytes], data: bytes) -> Iterator[av.Packet]:
         if not head:
             if not data or (len(data) < LONGEST_HEADER and data[:1] == b"P"):
                 return  # the sender stopped
-            raise FrameError(f"picture {number} on standard input is no PPM: {PIPE}.")
+            raise FrameError(f"picture {number} on standard input is not a PPM picture: {PIPE}.")
         width, height, most = (int(head[name]) for name in ("width", "height", "most"))
         length = width * height * (3 if head["kind"] == b"6" else 1) * (2 if most > 255 else 1)
         if length > MOST_BYTES:

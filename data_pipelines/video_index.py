@@ -162,7 +162,7 @@ def open_file(path: Path, *, ahead: bool = False) -> tuple[Any, Any]:
             raise ValueError("its index is missing.")
     except (av.FFmpegError, OSError, ValueError) as error:
         raise DataError(
-            f"{path} is no video that FFmpeg can open, or its end is missing: copy it again, or "
+            f"{path} is not a video that FFmpeg can open, or its end is missing: copy it again, or "
             "convert it to mp4."
         ) from error
     try:
@@ -195,7 +195,7 @@ def _check_file(path: Path) -> None:
     """Refuse what is no file, can't be read or is empty, with the system's reason."""
     try:
         if path.exists() and not path.is_file():  # reading a pipe might never end
-            raise DataError(f"{path} is no file: name a video.")
+            raise DataError(f"{path} is not a file: name a video.")
         with path.open("rb") as file:
             empty = not file.read(1)
     except OSError as error:

@@ -97,8 +97,9 @@ class Checkpoints:
         if damaged:
             reasons = "; ".join(f"step {step}: {error.reason}" for step, error in damaged.items())
             raise ValueError(
-                f"no checkpoint in {self.folder / 'last'} is whole ({reasons}): put a copy there, "
-                "or delete the folder and train again."
+                f"every checkpoint in {self.folder / 'last'} is damaged ({reasons}): restore one "
+                "from a "
+                "backup, or delete the folder and train again."
             )
         raise FileNotFoundError(
             f"no checkpoint in {self.folder / 'last'}: train first, or point --workdir at a "
@@ -130,7 +131,7 @@ class Checkpoints:
             restored: Any = manager.restore(step, args=ocp.args.StandardRestore(abstract))
             digest = (manager.metadata(step).custom_metadata or {}).get("sha256")
             if digest not in (None, fingerprint(restored)):
-                raise ValueError("its numbers were changed")
+                raise ValueError("its checksum does not match")
         except (MemoryError, jax.errors.JaxRuntimeError):  # the machine's fault
             raise
         except Exception as error:  # likewise
@@ -146,7 +147,7 @@ class Checkpoints:
             place = f"it stays there ({error.strerror})"
         self._open().reload()
         warnings.warn(
-            f"checkpoint {path} is damaged: going on from step {whole}, the last whole one; "
+            f"checkpoint {path} is damaged: continuing from step {whole}, the last good one; "
             f"{place}.",
             stacklevel=4,
         )
@@ -281,7 +282,8 @@ class Unfinished:
             return None
         except DAMAGED as error:
             warnings.warn(
-                f"state of {name} can't be read ({error}): starting it again", stacklevel=2
+                f"state of {name} can't be read ({error}): starting it from the beginning",
+                stacklevel=2,
             )
             return None
         wanted = _by_path(jax.eval_shape(_with_key_data, template))
@@ -351,7 +353,7 @@ def model_path(name: str | pathlib.Path) -> pathlib.Path:
     """
     if name == "blazepose" and not blazepose_path().is_file():
         raise FileNotFoundError(
-            f"{blazepose_path()} isn't there: `python main.py fetch blazepose` gets it."
+            f"{blazepose_path()} does not exist: run `python main.py fetch blazepose`."
         )
     named = {"shipped": SHIPPED, "blazepose": blazepose_path()}
     return named.get(str(name)) or pathlib.Path(name).expanduser()
@@ -413,7 +415,7 @@ def read_model(path: str | pathlib.Path) -> ModelFile:
     """
     path = pathlib.Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"{path} isn't there: name a model that `export` wrote.")
+        raise FileNotFoundError(f"{path} does not exist: name a file that `export` wrote.")
     texts = {"config": ("U", 0), "about": ("U", 0)}
     # Numpy: this is read with the config, before it is settled which device jax shall use.
     arrays = read_arrays(path, {**texts, "normalisers": ("f", 1)}, claims.REMEDY)

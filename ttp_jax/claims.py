@@ -73,7 +73,9 @@ def check_arrays(
     try:
         wanted = {**shapes_of(fields), "normalisers": (config["loss"]["levels"] + 1,)}
     except (KeyError, TypeError, ValueError) as error:  # fields that don't go together
-        raise Damaged(where, f"no network by its settings: {reason_of(error)}", REMEDY) from error
+        raise Damaged(
+            where, f"its settings describe no valid network: {reason_of(error)}", REMEDY
+        ) from error
     found = {f"params/{path}": value for path, value in params.items()}
     found |= {f"batch_stats/{path}": value for path, value in stats.items()}
     found["normalisers"] = normalisers

@@ -163,8 +163,9 @@ def put_encoder(encoder: Mapping, variables: Mapping, source: str) -> dict:
         )
         if there != here:
             raise ValueError(
-                f"{path} is {there} in {source}, {here} in this network: its encoder has other "
-                "sizes, or is another one (config.model.encoder)."
+                f"{path} is {there} in {source}, but {here} in this network: use a file of the "
+                "same "
+                "encoder, or change config.model.encoder."
             )
     taken = {path: jnp.asarray(given[path], flat[path].dtype) for path in needed}
     filled = traverse_util.unflatten_dict({**flat, **taken}, sep="/")
@@ -193,18 +194,28 @@ def from_torch(
             continue
         path, array = _translate(name, value)
         if path is None or path not in flat:
-            raise ValueError(f"{source}: {name} has no place in this network.")
+            raise ValueError(
+                f"{source}: this network has no parameter for {name}: use a file of the same "
+                "encoder."
+            )
         if path in filled:
-            raise ValueError(f"{source}: {name} is a second tensor for {path}.")
+            raise ValueError(
+                f"{source}: {name} is a second tensor for {path}: the file is damaged, fetch it "
+                "again."
+            )
         if array.shape != flat[path].shape:
             raise ValueError(
                 f"{source}: {name} has shape {value.shape}, which makes {array.shape}; {path} "
-                f"has {flat[path].shape}. Is it the file of another depth?"
+                f"has {flat[path].shape}. Is it a network of another depth?"
             )
         filled[path] = jnp.asarray(array, flat[path].dtype)
     missing = [path for path in flat if needed.search(path) and path not in filled]
     if missing:
-        raise ValueError(f"{source}: nothing in it for {missing[0]} ({len(missing)} missing).")
+        raise ValueError(
+            f"{source}: {len(missing)} parameters are missing, the first is {missing[0]}: use a "
+            "file "
+            "of the same encoder."
+        )
     return traverse_util.unflatten_dict({**flat, **filled}, sep="/")
 
 

@@ -106,7 +106,9 @@ def blazepose(place: pathlib.Path, given: str | os.PathLike | None = None) -> li
         found = parts_of(wheel)
         for part in BLAZEPOSE:
             if _digest(found.get(part.name, b"")) != part.sha256:
-                raise ValueError(f"{wheel} holds another {part.name} than {MEDIAPIPE} does.")
+                raise ValueError(
+                    f"{wheel} has a {part.name} that differs from that of {MEDIAPIPE}."
+                )
         return _kept(found, place)
     finally:  # whatever is wrong with it, it is of no more use
         shutil.rmtree(partial, ignore_errors=True)
@@ -118,7 +120,7 @@ def parts_of(path: pathlib.Path) -> dict[str, bytes]:
     Raises FileNotFoundError, or ValueError for a file that is damaged or holds none of them.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"{path} isn't there: name a wheel, .task or .tflite file.")
+        raise FileNotFoundError(f"{path} does not exist: name a wheel, .task or .tflite file.")
     with path.open("rb") as file:
         start = file.read(8)
         if start[4:] == b"TFL3":
@@ -134,7 +136,7 @@ def parts_of(path: pathlib.Path) -> dict[str, bytes]:
                     with archive.open(info) as member:
                         found[name] = _limited(member.read(MOST_BYTES + 1), info.filename)
     except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, zlib.error) as error:
-        raise ValueError(f"{path} is no wheel, .task or .tflite file, or is damaged.") from error
+        raise ValueError(f"{path} is damaged or not a wheel, .task or .tflite file.") from error
     if LANDMARKS.name not in found:
         raise ValueError(
             f"{path} holds no {LANDMARKS.name}: give a wheel of mediapipe 0.10.9 to 0.10.21, a "

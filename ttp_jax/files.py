@@ -387,7 +387,7 @@ def inside(folder: str | os.PathLike, name: str) -> pathlib.Path:
     try:
         return pathlib.Path(folder).joinpath(*map(plain_name, parts or ("",)))
     except ValueError:
-        raise ValueError(f"{name!r} leads out of {folder}: give a name within it.") from None
+        raise ValueError(f"{name!r} points outside {folder}: give a name within it.") from None
 
 
 @contextlib.contextmanager
@@ -424,5 +424,5 @@ def _open_lock(path: pathlib.Path) -> int:
         raise ValueError(f"{path} is a symbolic link, expected a lock file: delete it.") from None
     if not stat.S_ISREG(os.fstat(lock).st_mode):
         os.close(lock)
-        raise ValueError(f"{path} is no plain file, expected a lock file: delete it.")
+        raise ValueError(f"{path} is not a plain file, expected a lock file: delete it.")
     return lock

@@ -152,15 +152,20 @@ def apply_flags(config, options, inputs: str, verb: str | None) -> None:
         raise ValueError("--overwrite is for videos and data sets, not for --camera or --stdin.")
     own = config.data.source == "media" and not live
     if inputs and live:
-        raise ValueError("name a video, or --camera or --stdin: one of them at a time.")
+        raise ValueError(
+            "a video and a live stream were given: name a video, or use --camera or --stdin, not "
+            "both."
+        )
     if not own and (config.data.frames or config.data.every > 1):
-        raise ValueError("--frames and --every are for own videos and pictures.")
+        raise ValueError(
+            "--frames and --every choose frames of your own videos and pictures: name some."
+        )
     if not own or not options.deliver or (verb == "predict" and not options.person):
         for name in OUTPUTS:
             if options[name].value:
                 raise ValueError(
-                    f"--{name} works on own videos only: with personalize, or with predict "
-                    "--person, and without --nodeliver."
+                    f"--{name} only works for your own videos, with personalize or with predict "
+                    "--person. Remove the flag, name a video, or leave out --nodeliver."
                 )
 
 
@@ -180,7 +185,7 @@ def put_project(config, options) -> None:
         given |= {"data.source": "project", "data.root": options.project}
     elif given and config.data.source != "project":
         raise ValueError(
-            f"--{next(iter(given)).split('.')[1]} is for labelled projects: --project."
+            f"--{next(iter(given)).split('.')[1]} is for labelled projects: add --project=PATH."
         )
     config.update_from_flattened_dict(given)
 
@@ -197,7 +202,9 @@ def check_device(name: str | None) -> None:
         jax.devices()
     except RuntimeError as error:
         raise ValueError(
-            f"--device={name} isn't here ({error}): leave it out, or see `python main.py doctor`."
+            f"--device={name} is not available ({error}): leave the flag out, or run `python "
+            "main.py "
+            "doctor` to see why."
         ) from error
 
 
@@ -226,7 +233,7 @@ def parse(words: list[str], verb: str | None) -> str:
     if inputs and options.inputs:
         raise flags.Error(f"videos are named twice: {' '.join(inputs)} and --inputs.")
     if inputs and verb not in (*ON_VIDEOS, "info"):
-        raise flags.Error(f"{' '.join(inputs)}: this verb takes flags only.")
+        raise flags.Error(f"{' '.join(inputs)}: {verb or 'train'} takes flags only, no file names.")
     if options.model and verb in WITH_A_MODEL and options.config is not None:
         options.config.base = options.model
     return "\n".join(inputs) or options.inputs or ""
@@ -257,8 +264,8 @@ def note_on_people(config, verb: str | None) -> str | None:
         return None
     seen = " has seen rendered people only, and" if config.base == "shipped" else ""
     return (
-        f"BlazePose isn't here: the model{seen} takes the moving region for the person. For real "
-        "people: python main.py fetch blazepose"
+        f"BlazePose is not installed, so the model{seen} takes the moving region for the person. "
+        "For real people run: python main.py fetch blazepose"
     )
 
 

@@ -78,7 +78,7 @@ def unpack(packed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     for path in dict.fromkeys(k.partition("|")[0] for k in packed if "|" in k):
         left, right, shape = (packed.get(f"{path}|{part}") for part in ("left", "right", "shape"))
         if left is None or right is None or shape is None or (left.ndim, right.ndim) != (2, 2):
-            raise ValueError(f"{path} has not the two factors and the shape of a matrix")
+            raise ValueError(f"the low-rank form of {path} is incomplete")
         shape = tuple(map(int, shape.ravel()))
         if min(shape, default=0) < 1 or math.prod(shape) != len(left) * right.shape[1]:
             raise ValueError(f"{path} can't be of shape {shape}")
@@ -146,8 +146,8 @@ def read(path: pathlib.Path, base: str | None = None, params: Any = None) -> Per
       ValueError: it belongs to another base.
     """
     if not path.exists():
-        known = ", ".join(sorted(p.stem for p in path.parent.glob("*.npz"))) or "nobody"
-        raise FileNotFoundError(f"{path} isn't there; {path.parent} keeps {known}.")
+        known = ", ".join(sorted(p.stem for p in path.parent.glob("*.npz"))) or "none"
+        raise FileNotFoundError(f"{path} does not exist; models in {path.parent}: {known}.")
     packed = read_arrays(path, {"about": ("U", 0)}, REMEDY)
     about = parse_json(str(packed.pop("about")), f"{path}: about", ABOUT, REMEDY)
     try:
@@ -157,8 +157,8 @@ def read(path: pathlib.Path, base: str | None = None, params: Any = None) -> Per
     claims.check_numbers(delta, path, REMEDY, differences=True)
     if base is not None and about["base"] != base:
         raise ValueError(
-            f"{path} was personalized from model {about['base'][:12]}, this one is "
-            f"{base[:12]}: a delta fits its own base only. Use the --workdir it was made in."
+            f"{path} was personalized from model {about['base'][:12]}, but this model is "
+            f"{base[:12]}: use the --workdir or --model that it was made with."
         )
     if params is not None:
         claims.check_delta(delta, params, path, REMEDY)
@@ -179,10 +179,12 @@ def compare(one: Person, other: Person) -> list[tuple[str, float, float, float]]
       ValueError: they belong to different bases.
     """
     if one.about.get("base") != other.about.get("base"):
-        raise ValueError("the two were personalized from different models: nothing to compare.")
+        raise ValueError("the two were personalized from different models and can't be compared.")
     for path in set(one.delta) & set(other.delta):
         if one.delta[path].shape != other.delta[path].shape:
-            raise ValueError(f"the two have other shapes of {path}: one of the files is damaged.")
+            raise ValueError(
+                f"{path} differs in shape between the two: one of the files is damaged."
+            )
     paths = sorted(set(one.delta) | set(other.delta))
     rows = []
     for part in [*dict.fromkeys(path.split("/")[0] for path in paths), "all"]:

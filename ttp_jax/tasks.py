@@ -158,9 +158,11 @@ class Rotation(Task):
         """Pictures must be upright."""
         if settings.ranges.rotation_prob > 0:
             raise ValueError(
-                "quarter turns can't be told in pictures that are turned at random: the method "
-                f'"rotation" needs --config.ttp.{settings.scenario}_rotation_prob=0 (for a '
-                "model's file, when it is exported)."
+                'the method "rotation" predicts quarter turns, which random rotation of the '
+                "pictures "
+                f"hides: set --config.ttp.{settings.scenario}_rotation_prob=0 (for a model's file, "
+                "when "
+                "it is exported)."
             )
 
     def training_loss(self, model, variables, output, inputs):

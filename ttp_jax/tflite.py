@@ -60,12 +60,12 @@ def _about(path: str | pathlib.Path, use: Callable[[File], Any]) -> Any:
     """Open a file and use it; whatever its content breaks is a ValueError with its name."""
     path = pathlib.Path(path).expanduser()
     if not path.is_file():
-        raise FileNotFoundError(f"{path} isn't there: name a TensorFlow Lite file.")
+        raise FileNotFoundError(f"{path} does not exist: name a TensorFlow Lite file.")
     if path.stat().st_size > MOST_BYTES:
         raise ValueError(f"{path} is larger than {MOST_BYTES // 2**20} MiB: not a network of maps.")
     data = path.read_bytes()
     if data[4:8] != b"TFL3":
-        raise ValueError(f"{path} is no TensorFlow Lite file.")
+        raise ValueError(f"{path} is not a TensorFlow Lite file.")
     try:
         return use(File(data))
     except Unsupported as error:
@@ -151,7 +151,7 @@ def _check_shapes(network: Network, expected: list[tuple[int, ...]]) -> None:
     if [array.shape for array in found] != expected:
         raise ValueError("other shapes")
     if not all(np.isfinite(w).all() for layer in network.params.values() for w in layer.values()):
-        raise ValueError("weights that are no numbers")
+        raise ValueError("weights that are not finite")
 
 
 def _activation(options: Any) -> str:

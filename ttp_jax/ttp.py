@@ -296,10 +296,14 @@ def check_finite(confidence: ArrayLike, settings: Settings | None = None) -> Non
     if np.isfinite(confidence).all():
         return
     if settings is None:
-        raise state.NotFinite("the network gives NaN: is the model's file whole, its training?")
+        raise state.NotFinite(
+            "the model predicts NaN before any adaptation: its file is damaged or its training "
+            "diverged. Get the file again, or train again with a lower learning rate."
+        )
     raise state.NotFinite(
-        f"personalization ran away to NaN: lower config.ttp.learning_rate ({settings.learning_rate}"
-        f") or config.ttp.iterations ({settings.iterations})."
+        "personalization diverged to NaN: lower config.ttp.learning_rate "
+        f"({settings.learning_rate}) "
+        f"or config.ttp.iterations ({settings.iterations})."
     )
 
 

@@ -55,7 +55,7 @@ def _reader(path: Path) -> tuple[Path, Reader]:
         if suffix == ".mat":
             raise DataError(f"{path}: LEAP's files can't be read: save it as .slp in SLEAP.")
         if suffix not in readers:
-            raise DataError(f"{path} is no labelled project: {EXPECTED}.")
+            raise DataError(f"{path} is not a labelled project: {EXPECTED}.")
         return path, readers[suffix]
     if deeplabcut.is_one(path):
         return path, deeplabcut.read
@@ -75,7 +75,7 @@ def _reader(path: Path) -> tuple[Path, Reader]:
         return _reader((slp + annotations)[0])
     near = _below(path)
     hint = f" Name the one in it: {', '.join(map(str, near))}." if near else ""
-    raise DataError(f"{path} holds no labelled project: {EXPECTED}.{hint}")
+    raise DataError(f"{path} has no labelled project: {EXPECTED}.{hint}")
 
 
 def _below(path: Path, depth: int = 2) -> list[Path]:

@@ -76,7 +76,9 @@ def sheet(path: Path, *, category: str = "", subject_field: str = "") -> Sheet:
         notes.append("no keypoint has v = 2: v = 1 is taken for visible.")
     limbs = _limbs(kind)
     if limbs is None:
-        notes.append("the category's skeleton is no list of pairs of its keypoints: no limbs.")
+        notes.append(
+            "the category's skeleton is not a list of pairs of its keypoints: no limbs are drawn."
+        )
     known = FIELDS.get(field, True) and bool(field)
     return Sheet(list(kind.keypoints), rows, limbs or (), notes, identity=known)
 
@@ -97,7 +99,7 @@ def _open(path: Path) -> _File:
         content = parse_json(text, path)
     except Damaged as error:
         raise DataError(
-            f"{path} is no JSON, or cut off ({error.reason}): export it again."
+            f"{path} is not valid JSON, or cut off ({error.reason}): export it again."
         ) from error
     try:
         images = content["images"]

@@ -193,11 +193,12 @@ def read_config(path: Path) -> dict[str, Any]:
         config = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise DataError(
-            f"{path} is no YAML ({' '.join(str(error).split())}): mend it, or move it away, for "
+            f"{path} is not valid YAML ({' '.join(str(error).split())}): correct it, or move it "
+            "away, as "
             "labels can be read without it."
         ) from error
     if not isinstance(config, dict):
-        raise DataError(f"{path} holds no settings by name: mend it, or move it away.")
+        raise DataError(f"{path} has no named settings: correct it, or move it away.")
     return config
 
 

@@ -113,7 +113,7 @@ def _axis(group: Any, name: str) -> list[tuple[str, ...]]:
         words = _words(group[f"{name}_level{level}"])
         places = _array(group[f"{name}_label{level}"])
         if places.dtype.kind not in "iu" or not (places >= 0).all():
-            raise ValueError(f"{name}_label{level} holds no places")
+            raise ValueError(f"{name}_label{level} has no indices")
         levels.append([words[place] for place in places])
     return list(zip(*levels, strict=True))
 
@@ -183,7 +183,7 @@ def _pickled_names(data: bytes) -> list[tuple[str, ...]]:
         isinstance(name, tuple) and 1 <= len(name) <= 4 and all(isinstance(w, str) for w in name)
         for name in names
     ):
-        raise ValueError("the names of its columns are no words")
+        raise ValueError("the names of its columns are not text")
     return names
 
 

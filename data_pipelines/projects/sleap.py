@@ -180,7 +180,7 @@ def _source(video: _Video, path: Path, options: Options) -> tuple[Find, Path | N
     folders = [path.parent, path.parent / "videos", path.parent.parent]
     folders += [Path(options.media).expanduser()] if options.media else []
     listed = video.video.filename
-    remedy = f"isn't there: put it beside {path.name}, or name its folder with --config.data.media."
+    remedy = f"is missing: put it beside {path.name}, or name its folder with --config.data.media."
     if isinstance(listed, list):
         places = {picture: files.locate(listed[n], folders) for picture, n in video.frames.items()}
         if not any(places.values()):

@@ -111,7 +111,7 @@ def folds(project: Project, count: int, *, val: float = 0.2, seed: int = 0) -> l
         held = others[: max(round(val * len(others)), 1) if val else 0]
         if len(held) == len(others):
             raise DataError(
-                f"{_units(units)} leave nobody to train on beside {count} folds and a validation "
+                f"{_units(units)} leave no training subjects beside {count} folds and a validation "
                 "share: set val to 0, or label more subjects."
             )
         splits = {subject: "test" for unit in tested for subject in unit}
@@ -132,7 +132,7 @@ def check(clips: Iterable[Clip]) -> None:
                 f"{clip.split}: a subject's recordings must be in one."
             )
     if "train" not in splits.values():
-        raise DataError("nobody is left for training: take subjects out of --test or --val.")
+        raise DataError("no training subjects are left: name fewer in --test or --val.")
 
 
 def _with(project: Project, split: Callable[[Clip], str]) -> Project:

@@ -148,7 +148,7 @@ def _from_csv(path: Path) -> _Table:
     try:
         lines = list(enumerate(csv.reader(read_text(path).splitlines()), start=1))
     except csv.Error as error:
-        raise DataError(f"{path} is no CSV ({error}): export it again.") from error
+        raise DataError(f"{path} is not a CSV file ({error}): export it again.") from error
     lines = [(number, line) for number, line in lines if any(line)]
     titles = [line[0] for _, line in lines[:4]]
     titles = titles[: titles.index("coords") + 1] if "coords" in titles else titles
@@ -157,7 +157,7 @@ def _from_csv(path: Path) -> _Table:
     if titles not in HEADERS:
         found = ", ".join(title[:SHOWN] for title in titles)
         raise DataError(
-            f"{path} is no DeepLabCut table: lines begin with {found}, expected scorer, "
+            f"{path} is not a DeepLabCut table: lines begin with {found}, expected scorer, "
             f"(individuals,) bodyparts, coords. {_remedy(titles)}"
         )
     header = {title: line for title, (_, line) in zip(titles, lines, strict=False)}
@@ -212,7 +212,8 @@ def _from_h5(path: Path) -> _Table:
     words = list(zip(*frame.columns, strict=True)) if titles else []
     if titles is None or not set(words[-1]) <= set(COORDS):
         raise DataError(
-            f"{path} is no DeepLabCut table: expected columns of scorer, (individuals,) bodyparts "
+            f"{path} is not a DeepLabCut table: expected columns of scorer, (individuals,) "
+            "bodyparts "
             "and coords (x, y)."
         )
     header = {title: list(row) for title, row in zip(titles, words, strict=True)}

@@ -120,7 +120,7 @@ def _read_torchvision(path):
     names = [f"features.{i}" for i in (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)]
     missing = [n for n in names if f"{n}.weight" not in state]
     if missing:
-        raise ValueError(f"{path} is no torchvision VGG-16: {missing[0]}.weight is missing.")
+        raise ValueError(f"{path} is not a torchvision VGG-16: {missing[0]}.weight is missing.")
     flat = [(state[f"{n}.weight"].transpose(2, 3, 1, 0), state[f"{n}.bias"]) for n in names]
     return _group(flat)
 
@@ -141,7 +141,7 @@ def _read_h5(path):
                 break
         else:
             raise ValueError(
-                f"{path} is no VGG-16: layer block{block}_conv{i + 1} not found in it."
+                f"{path} is not a VGG-16: layer block{block}_conv{i + 1} not found in it."
             )
     return _group(flat), mean
 
@@ -159,7 +159,7 @@ def _check(layers, path):
             kernel, bias = np.asarray(kernel, np.float32), np.asarray(bias, np.float32)
             if kernel.shape != (3, 3, channels, out) or bias.shape != (out,):
                 raise ValueError(
-                    f"{path} is no VGG-16: a kernel has shape {kernel.shape}, expected "
+                    f"{path} is not a VGG-16: a kernel has shape {kernel.shape}, expected "
                     f"{(3, 3, channels, out)}."
                 )
             if not (np.isfinite(kernel).all() and np.isfinite(bias).all()):

@@ -53,7 +53,7 @@ def run(
     provenance.where()  # the commit of the code that runs now
     folder = pathlib.Path(kept) if kept else _records_folder(workdir)
     if what == "report" and not folder.is_dir():
-        raise ValueError(f"{folder} isn't there: name the folder of run records, --records=DIR.")
+        raise ValueError(f"{folder} does not exist: name the folder of run records, --records=DIR.")
     wanted = [
         spec for name in names if name != PICTURES for spec in tables.wanted(experiment, name)
     ]
@@ -101,7 +101,7 @@ def _run_all(
             )
             if not trained or (minutes and time.monotonic() - began > 60 * minutes):
                 some = len(wanted) - number + 1
-                say(f"time is up, {some} runs are left: the same command goes on")
+                say(f"time is up, {some} runs are left: the same command continues")
                 return False
             found = running.run(experiment, spec, workdir, folder)
         except MENDABLE as error:
@@ -151,7 +151,7 @@ def _draw(experiment: Experiment, workdir: pathlib.Path) -> None:
     try:
         base = running.base_of(experiment, spec, workdir)
     except FileNotFoundError as error:
-        say(f"no pictures, they are by the trained Transformer (--what=table1): {error}")
+        say(f"no pictures: they need the trained Transformer (--what=table1). {error}")
         return
     runner = Runner(own, base, "offline")
     clips = clips_lib.by_subject(sources.load_clips(own.data, "test"))[: own.config.eval.pictures]

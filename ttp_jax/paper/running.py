@@ -110,7 +110,10 @@ def base_of(experiment: Experiment, spec: RunSpec, workdir: pathlib.Path) -> sta
         own = own.changed({"base": dict(experiment.config.reproduce.given).get(name, "")})
     base, step = base_model.load_base(own, folder)
     if not own.config.base and step < own.last_step:
-        raise ValueError(f"the training in {folder} is back at step {step}: run again to go on.")
+        raise ValueError(
+            f"the training in {folder} fell back to step {step}: run the same command to continue "
+            "it."
+        )
     return base
 
 
@@ -230,8 +233,9 @@ def check_people(experiment: Experiment, spec: RunSpec, folder: pathlib.Path) ->
     record = read(folder, record_name(experiment, plain))
     if record is not None and record["people"] != names:
         raise ValueError(
-            f"{folder} has records of {len(record['people'])} people, but the data now has "
-            f"{len(names)}, or other ones: name another --workdir or another --records folder."
+            f"{folder} has run records of {len(record['people'])} subjects, but the data set now "
+            "has "
+            f"other subjects ({len(names)}): name another --workdir or another --records folder."
         )
 
 

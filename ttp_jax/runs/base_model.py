@@ -186,7 +186,7 @@ def check_network(config: Config, stored: dict, where: str | pathlib.Path) -> No
     joints = [skeletons.of_config(each).joints for each in (config, stored)]
     if joints[0] != joints[1]:
         raise ValueError(
-            f"the joints are {', '.join(joints[0])}, those of the model in {where} "
+            f"the config's joints are {', '.join(joints[0])}, but the model in {where} has "
             f"{', '.join(joints[1])}: give the project or config that it was trained with."
         )
 
@@ -201,6 +201,6 @@ def check_network(config: Config, stored: dict, where: str | pathlib.Path) -> No
         for name in names:
             if plain(now[name]) != plain(then[name]):
                 raise ValueError(
-                    f"config.{part}.{name} is {now[name]}, the model in {where} was made "
-                    f"with {then[name]}: give the config that it was trained with."
+                    f"config.{part}.{name} is {now[name]}, but the model in {where} has "
+                    f"{then[name]}: give the config that it was trained with."
                 )

@@ -32,7 +32,7 @@ def resolve(clip, predictor: Runner, data: Config):
         found = finding.find(clip, data)
         if found is None:
             say(
-                f"{clip.name}: nobody found, so the whole frame is taken. Where the person fills "
+                f"{clip.name}: no person found, so the whole frame is used. Where the person fills "
                 "little of it give --config.data.boxes a region or a file of boxes."
             )
         else:
@@ -84,7 +84,10 @@ def surest(clip, predictor: Runner, found: bool):
         found_there = [presence.measure(each, region, picture_size=size).found for each in joints]
         confidence = np.where([each is False for each in found_there], -np.inf, confidence)
     if not np.isfinite(confidence).any():
-        say(f"{clip.name}: in no size of the boxes do the joints follow the moving region: kept")
+        say(
+            f"{clip.name}: at no box scale do the joints follow the moving region, so the boxes "
+            "stay as they are"
+        )
         return clip
     name, boxes = list(tried.items())[int(confidence.argmax())]
     say(f"{clip.name}: the network is most confident in {name}")

@@ -57,7 +57,7 @@ def stored(
     if read_json(folder / "protocol.json") == own:
         return results.read_results(folder, clips)
     if folder.is_dir():
-        say(f"{folder} is of another model or other settings and left out: run it again")
+        say(f"left out: {folder} was made with another model or settings, run it again")
     return None
 
 

@@ -193,7 +193,8 @@ def kept_config(base: str) -> dict[str, Any]:
     stored = read_json(path / "config.json", like)
     if stored is None:
         raise FileNotFoundError(
-            f"{path} holds no training: name its --workdir, or a file that `export` wrote."
+            f"{path} has no trained model: name a training's --workdir, or a file that `export` "
+            "wrote."
         )
     ranges.check(stored, f"{path / 'config.json'}: config")
     return needed(tuples(stored))

@@ -40,16 +40,16 @@ def _detected(clip: Clip, data: Config) -> Clip:
     looks, people = followed(clip)
     if not people:
         raise DataError(
-            f"{clip.name}: nobody is seen in it. Where somebody is, say where: "
+            f"{clip.name}: no person was found. If there is one, say where: "
             "--config.data.boxes=x1,y1,x2,y2, a file of boxes, or whole."
         )
     chosen = tracks.choose(people, data.person, clip.name)
     if len(people) > 1:
         own = 1 + people.index(chosen)
-        say(f"{clip.name}: {len(people)} people, number {own} from the left is taken (--person)")
+        say(f"{clip.name}: {len(people)} people found; using number {own} from the left (--person)")
         for number, track in enumerate(people, start=1):
             x, y = track.place
-            seen = f"seen in {len(track.looks)} of {len(looks)} looks"
+            seen = f"found in {len(track.looks)} of {len(looks)} frames searched"
             say(f"  {number}: hips at {x:.0f},{y:.0f}, {track.side:.0f} px large, {seen}")
     places = tracks.places_of(chosen, looks, clip.num_frames)
     region = np.where(places.there[:, None], places.boxes, np.nan).astype(np.float64)

@@ -151,7 +151,7 @@ def stored_config(stored: dict, where: str | os.PathLike = "the stored config") 
         with config.unlocked():
             config.update(tuples(stored))
     except (AttributeError, KeyError, TypeError) as error:  # so ml_collections
-        raise ValueError(f"{where} holds no config ({error}).") from error
+        raise ValueError(f"{where} is not a config of this project ({error}).") from error
     return config
 
 
@@ -163,7 +163,9 @@ def training_config(workdir: str | pathlib.Path) -> Config | None:
         return None
     config = stored_config(stored, path)
     if not config.skeleton and config.data.skeleton not in skeletons.SKELETONS:
-        raise ValueError(f"{path} names no known skeleton ({config.data.skeleton!r}): train again.")
+        raise ValueError(
+            f"{path} names an unknown skeleton, {config.data.skeleton!r}: train again."
+        )
     return config
 
 

@@ -230,7 +230,9 @@ def _run(
     pictures = pictures or video.camera(options.camera or "0")
     first = next(pictures, None)
     if first is None:
-        raise clips_lib.DataError("no picture came: is the sender running?")
+        raise clips_lib.DataError(
+            "no picture arrived: check that the camera or the sending program is running."
+        )
     say(f"pictures of {first.shape[1]} x {first.shape[0]}; compiling ...")
     live = Live(experiment, state.adapted_base(base, known), first)
     folder = workdir / "results" / time.strftime("live-%Y%m%d-%H%M%S")
@@ -271,7 +273,7 @@ def _known(workdir: pathlib.Path, options: LiveOptions, base: state.Base) -> sta
         return {}
     path = person_file(workdir, options.person)
     if options.keep and not path.exists():
-        say(f"{options.person} has no kept model yet: begins with the model as it is")
+        say(f"{options.person} has no kept model yet: starting from the model itself")
         return {}
     return people.read(path, fingerprint(base), base.params).delta
 
@@ -281,7 +283,7 @@ def _keep(path: pathlib.Path, live: Live, known: state.Flat, form: str, about: d
     total = {key: known.get(key, 0) + np.asarray(value) for key, value in live.delta.items()}
     about = {**about, "scenario": "live", "form": form}
     if aside := people.make_room(path, about):
-        say(f"{path}: the model of before is now in {aside}")
+        say(f"{path}: the earlier model was moved to {aside}")
     people.write(path, {**known, **total}, form, about)
     say(f"{path}: the personalized model, for --person={path.stem}")
 
@@ -302,7 +304,7 @@ def _write(folder: pathlib.Path, live: Live, seen: list[Seen], record: dict) -> 
         f"{delay['median']:.0f} ms after they came (median; {delay['most']:.0f} at most)"
     )
     if live.repeated:
-        say(f"{live.repeated} frames repeat the one before and were not learned from")
+        say(f"{live.repeated} frames were identical to the one before: no update was made on them")
 
 
 def _write_line(lines, skeleton: Skeleton, number: int, seen: Seen) -> None:

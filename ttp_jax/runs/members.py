@@ -70,7 +70,7 @@ def begin(clip: Clip, frames: SubjectFrames, scenario: str, *, joints: int, memo
     found = np.full((len(frames), joints, 2), np.nan, np.float32)
     passes = PASSES[scenario]
     if len(frames) < 2 and scenario != "none":
-        say(f"{clip.name}: one frame, personalization needs two: only predicted")
+        say(f"{clip.name}: has one frame, but personalization needs two: predicted without it")
         passes = PASSES["none"]
     capacity = 1 if scenario == "none" else remembers
     return Member(clip, frames, capacity, passes, found, found[..., 0].copy())

@@ -32,7 +32,7 @@ class Screen(contextlib.AbstractContextManager):
         try:
             self._server = http.server.ThreadingHTTPServer(("127.0.0.1", port), self._handler())
         except (OSError, OverflowError) as error:
-            raise ValueError(f"port {port} can't be had ({error}): choose another.") from error
+            raise ValueError(f"port {port} is not available ({error}): choose another.") from error
         self._server.daemon_threads = True
         self.address = f"http://127.0.0.1:{self._server.server_port}/"
         threading.Thread(target=self._server.serve_forever, daemon=True).start()

@@ -56,7 +56,8 @@ def read_outcome(clip: clips_lib.Clip, kept: pathlib.Path, results: pathlib.Path
     """
     if not kept.exists():
         raise clips_lib.DataError(
-            f"{kept} is missing (a run with --nodeliver?): --overwrite adapts again."
+            f"{kept} is missing, perhaps after a run with --nodeliver: use --overwrite to adapt "
+            "again."
         )
     try:
         then = read_arrays(kept, KEPT, renamed=RENAMED)
@@ -72,13 +73,13 @@ def read_outcome(clip: clips_lib.Clip, kept: pathlib.Path, results: pathlib.Path
         predicted = dataclasses.replace(clip, boxes=boxes, **fields)
     except DAMAGED as error:
         raise clips_lib.DataError(
-            f"{kept} or the results that it goes with can't be read ({error}): --overwrite "
-            "adapts again."
+            f"{kept} or the results beside it can't be read ({error}): use --overwrite to adapt "
+            "again."
         ) from error
     if about.get("inputs") != str(now["inputs"]):
         raise clips_lib.DataError(
-            f"{kept} is of other frames or boxes than the results beside it (a later run "
-            "with --nodeliver?): --overwrite adapts again."
+            f"{kept} was made from other frames or boxes than the results beside it, perhaps by a "
+            "later run with --nodeliver: use --overwrite to adapt again."
         )
     warnings = about.get("warnings", [])  # which older results lack, too
     after = now["joints"]

@@ -75,7 +75,10 @@ class Outputs:
         if unknown := set(self._formats) - set(known):
             raise ValueError(f"--formats={','.join(unknown)}: expected some of {', '.join(known)}.")
         if ENSEMBLE in self._formats and scenario.startswith("person-"):
-            raise ValueError("--formats=eks is for runs that adapt: a kept model has one seed.")
+            raise ValueError(
+                "--formats=eks compares runs of several seeds, but a kept model has one: leave it "
+                "out."
+            )
         exports.check(self._formats)
         # What is delivered already needn't be again, unless it would come out otherwise.
         self._wanted = {
@@ -95,7 +98,10 @@ class Outputs:
             return
         if len(clips) > 1:
             names = ", ".join(clip.name for clip in clips[:5])
-            raise ValueError(f"--labels are those of one video: name one of {names} at a time.")
+            raise ValueError(
+                f"--labels is a file for one video, but {len(clips)} were given: name one of "
+                f"{names}."
+            )
         path, first = self._options.labels, self._options.labels_first
         self._labels = user_labels.read(path, first, self._skeleton, clips[0])
 
@@ -247,7 +253,7 @@ class Outputs:
             write_json(common, own)
         elif read_json(common) != own:
             raise clips_lib.DataError(
-                f"{folder} has members of other settings than this run's: move it away."
+                f"{folder} holds predictions made with other settings: move it away."
             )
         return exports.write_eks({self._experiment.seed: track}, folder)
 
@@ -273,7 +279,7 @@ def _remove_others(folder: pathlib.Path, stem: str, written: list[pathlib.Path])
     for old in folder.glob(f"{glob.escape(stem)}.*"):
         if old not in written:
             old.unlink()
-            say(f"  removed, as it isn't asked for any more: {old}")
+            say(f"  removed, no longer requested: {old}")
 
 
 def _tell(
@@ -285,7 +291,7 @@ def _tell(
     """Print what came out, and where it is."""
     if found is not None:
         say(f"\n{name}: {found.words}")
-    say(f"\n{name}: without labels, before -> after (this is no accuracy)")
+    say(f"\n{name}: without labels, before -> after (not a measure of accuracy)")
     for row in texts["quality"]:
         say(f"  {row[0]:34}{row[1]:9.4g} -> {row[2]:.4g} {row[3]}")
     if texts["scores"]:

@@ -109,11 +109,12 @@ def _run(experiment: Experiment, workdir: pathlib.Path, work: "_Work", options: 
     for clip in mine:
         (done if work.is_done(clip) else todo).append(clip)
     if done:
-        say(f"{len(done)} of {len(mine)} subjects are done already: nothing is adapted again")
+        say(f"{len(done)} of {len(mine)} subjects are done already and are skipped")
     if todo and work.runner.carries and (len(todo) < len(clips) or jax.process_count() > 1):
         raise ValueError(
-            "some subjects are done (or another process does them), but what is carried from "
-            "subject to subject was not kept: start over with --overwrite, in one process."
+            "the model is carried from subject to subject (config.ttp.reset), but some subjects "
+            "are "
+            "done already or run elsewhere: start over with --overwrite, in one process."
         )
     for reason in left_out.values():
         say(f"left out: {reason}")
@@ -127,14 +128,14 @@ def _run(experiment: Experiment, workdir: pathlib.Path, work: "_Work", options: 
         work.do(todo, drawn={clip.name for clip in drawn})
     except Stopped:
         again = "the same command" + " without --overwrite" * bool(options.overwrite)
-        say(f"stopped after {work.finished} of {len(todo)} subjects: {again} goes on")
+        say(f"stopped after {work.finished} of {len(todo)} subjects: {again} continues")
         work.write_record(clips)
         return STOPPED
     unread = _note_unread(work, experiment, recordings.parts(mine))
     work.write_record(clips)
-    say(f"{work.folder}: {len(done) + work.finished} subjects ({work.word}), run.json says how")
+    say(f"{work.folder}: {len(done) + work.finished} subjects ({work.word}); settings in run.json")
     if options.keep and work.finished:
-        say(f"{person_file(workdir, '*').parent}: their models, for `predict --person=NAME`")
+        say(f"{person_file(workdir, '*').parent}: personalized models, for `predict --person=NAME`")
     for name, error in work.failed.items():
         say(f"FAILED {name}: {error}")
     parallel.wait_for_hosts()
@@ -231,11 +232,11 @@ class _Work:
             return False
         except DAMAGED as error:
             aside = move_aside(path, path.suffix)
-            say(f"{clip.name}: its results can't be read ({error}) and are now in {aside}: again")
+            say(f"{clip.name}: its results can't be read ({error}): moved to {aside}, done again")
             return False
         if not same and (aside := results.set_aside(self.folder, clip.name)):
             self._moved[clip.name] = aside.name
-            say(f"{clip.name}: results of other frames or boxes of this name are now in {aside}")
+            say(f"{clip.name}: earlier results of other frames or boxes were moved to {aside}")
         return same
 
     def _is_kept(self, clip) -> bool:

@@ -101,7 +101,7 @@ def _train(
                 log.keep()  # first: what a kill in between leaves too much of is dropped
                 checkpoints.save(state)
             if chosen.settled:
-                say(f"stopped at step {done}: {chosen.patience} checkpoints were no better")
+                say(f"stopped at step {done}: no better score in {chosen.patience} checkpoints")
                 break
             if stops or (due and minutes and time.monotonic() - began > 60 * minutes):
                 break
@@ -215,7 +215,7 @@ def _unlabelled(experiment: Experiment, workdir: pathlib.Path) -> list[clips_lib
     count = experiment.data.unlabelled
     if not count or experiment.data.source != "project":
         return []
-    say(f"up to {count} unlabelled frames of each training subject are decoded, once")
+    say(f"reading up to {count} unlabelled frames of each training subject, once")
     found, left_out = sources.unlabelled(experiment, workdir / "unlabelled")
     frames, subjects = sum(c.num_frames for c in found), len({c.subject for c in found})
     say(f"unlabelled: {frames} frames of {subjects} training subjects")
@@ -280,7 +280,9 @@ class _Best:
         """Tell which checkpoint is used."""
         if self._keeps and self._best is not None:
             step, score = self._best
-            say(f"used is the checkpoint of step {step}, best on validation subjects: {score:.2f}")
+            say(
+                f"using the checkpoint of step {step}, the best on validation subjects: {score:.2f}"
+            )
 
 
 def _validate(experiment: Experiment, state, clips, log, step) -> float:

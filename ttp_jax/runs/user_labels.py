@@ -37,7 +37,10 @@ def read(path: str, first: int, skeleton: Skeleton, clip: clips_lib.Clip) -> Lab
         path, skeleton, clip.name, clip.largest, count=count, first=first, names=names
     )
     if not np.isin(known.frames, clip.frame_numbers).any():
-        raise clips_lib.DataError(f"{path}: no labelled frame is among those of {clip.name}.")
+        raise clips_lib.DataError(
+            f"{path}: none of its labelled frames is in {clip.name}: choose other --frames or "
+            "labels."
+        )
     return known
 
 

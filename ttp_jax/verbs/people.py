@@ -33,7 +33,7 @@ def run(words: list[str]) -> int:
             say(f"deleted {path}")
             return 0
     raise ValueError(
-        "expected people list WORKDIR, people compare WORKDIR NAME NAME, or people delete WORKDIR "
+        "usage: people list WORKDIR, people compare WORKDIR NAME NAME, or people delete WORKDIR "
         "NAME."
     )
 
@@ -42,7 +42,7 @@ def show(folder: pathlib.Path) -> int:
     """Print who is kept."""
     paths = sorted(folder.glob("*.npz"))
     if not paths:
-        say(f"nobody in {folder}: `personalize --keep=fp16 ...` keeps models there")
+        say(f"no models are kept in {folder}: add --keep=fp16 to personalize to keep some")
         return 0
     say(f"{'name':24}{'KiB':>8}  {'form':8}{'scenario':10}{'updates':>8}  base")
     for path in paths:

@@ -46,7 +46,7 @@ def _one(experiment: Experiment, workdir: pathlib.Path, options: Options) -> int
     try:
         training.train(experiment, workdir, extend=options.extend)
     except Stopped as stop:
-        say(f"{stop}: the same command goes on")
+        say(f"{stop}: the same command continues")
         return STOPPED
     if jax.process_count() > 1:
         say("trained; score it with `python main.py evaluate`, in one process")
@@ -61,7 +61,7 @@ def _one(experiment: Experiment, workdir: pathlib.Path, options: Options) -> int
 def _score(experiment: Experiment, workdir: pathlib.Path) -> int:
     """Score a project's test subjects, with personalization and without."""
     if not sources.load_clips(experiment.data, "test"):
-        say("there are no test subjects: --test=PATTERNS names some")
+        say("nothing is scored, as there are no test subjects: name some with --test=PATTERNS")
         return 0
     if experiment.net.parts.task != "none":
         splits = ("val", "test") if sources.load_clips(experiment.data, "val") else ("test",)

@@ -34,35 +34,45 @@ from ttp_jax.runs.process import STOPPED, say
 def run(words: list[str]) -> int:
     """Verify the results in the folder that is named; return the exit code."""
     if len(words) != 1:
-        raise ValueError("expected one folder of results: verify WORKDIR/results/online")
+        raise ValueError(
+            "verify takes one folder of results: main.py verify WORKDIR/results/online"
+        )
     folder = pathlib.Path(words[0]).expanduser()
     path = folder / "run.json"
     record = read_json(path, {"scenario": str, "config": dict})
     if record is None:
-        raise ValueError(f"{path} isn't there: {folder} holds no record of a run.")
+        raise ValueError(
+            f"{path} does not exist, so {folder} is not a folder of results: name one that "
+            "personalize or predict wrote."
+        )
     if record["scenario"] == "live":
-        raise ValueError("a camera's frames are gone: only runs on files can be done again.")
+        raise ValueError(
+            f"{folder} was made from a live stream, whose frames are not stored: verify works for "
+            "runs on videos and pictures only."
+        )
     record = read_json(path, run_record.RECORD)
     config = identity.stored_config(record["config"], path)
     say(f"{folder}: {len(record['subjects'])} subjects, {record['protocol']}")
-    wrong = stored_files(folder, record) or ["no subject is in it"] * (not record["subjects"])
+    wrong = stored_files(folder, record) or ["the record lists no subjects"] * (
+        not record["subjects"]
+    )
     workdir, base_file = folder.resolve().parent.parent, config.base
     with _naming(path):
         then = experiment.build(config)
     base, _ = base_model.load_base(then, workdir)
     if record["person"] is None and fingerprint(base) != record["base"]:
         place = model_path(base_file) if base_file else workdir / "checkpoints"
-        wrong.append(f"the model in {place} is not the one of the run")
+        wrong.append(f"the model in {place} is not the one that made these results")
     _compare_versions(record)
     if not wrong:
         found = done_again(then, workdir, record, path)
         if found is None:
-            say("stopped: nothing can be said")
+            say("stopped before the comparison was finished: run verify again for a verdict")
             return STOPPED
         wrong = found
     for line in wrong:
         say(f"DIFFERS: {line}")
-    say("differs from its record" if wrong else "verified: every byte as the record says")
+    say("the results differ from their record" if wrong else "verified: every byte is as recorded")
     return 1 if wrong else 0
 
 
@@ -72,7 +82,7 @@ def _compare_versions(record: dict) -> None:
     made = [subject["made_with"] for subject in record["subjects"].values()]
     for name in now:
         for then in sorted({str(m.get(name)) for m in made} - {now[name]}):
-            say(f"note: {name} was {then}, is {now[name]}")
+            say(f"note: {name} was {then} at the time, now it is {now[name]}")
 
 
 def stored_files(folder: pathlib.Path, record: dict) -> list[str]:
