@@ -104,7 +104,7 @@ def test_subject_and_further_columns_are_optional(two, tmp_path):
         (["a,0,64,0,80,9"], "line 2: .* outside frame 0 of a, which is 64 x 48 pixels"),
         ([",0,0,0,9,9"], "line 2 names no subject, but there are 2: .*with a, b"),
         (["a,1,0,0,9,9", "a,1,0,0,9,9"], "line 3: a second box for frame 1 of a"),
-        ([], "holds no box: expected columns frame"),
+        ([], "has no boxes: expected columns frame"),
     ],
 )
 def test_unusable_row_names_file_and_row(two, tmp_path, lines, message):
@@ -120,8 +120,8 @@ def test_unusable_row_names_file_and_row(two, tmp_path, lines, message):
         ("b,1,21,0,30,9", "line 3: the box .* outside frame 1 of b, which is 20 x 20"),
         ("b,2,0,0,9,9", "line 3: b has no frame 2: its 2 frames count from 0"),
         ("b,0,0,,9,9", "line 3: expected five numbers"),
-        ("c,0,0,0,9,9", "holds no box of b, but of a, c: add one row"),
-        ("c,nonsense", "holds no box of b, but of a, c"),
+        ("c,0,0,0,9,9", "has no box for b, only for a, c: add at least one row"),
+        ("c,nonsense", "has no box for b, only for a, c"),
     ],
 )
 def test_what_is_wrong_with_one_subject_s_boxes_stops_no_other(two, tmp_path, row, message):
@@ -139,7 +139,7 @@ def test_a_file_serves_some_of_its_subjects_whatever_became_of_the_others(two, t
     assert clip.boxes[0].tolist() == [0, 0, 9, 9]
     (two / "a.mp4").write_bytes(b"damaged")
     (clip,), (left_out,) = media.open_inputs(two, boxes=path)
-    assert clip.name == "b" and "a.mp4 is no video" in left_out.reason
+    assert clip.name == "b" and "a.mp4 is not a video" in left_out.reason
 
 
 @pytest.mark.parametrize(
@@ -147,21 +147,21 @@ def test_a_file_serves_some_of_its_subjects_whatever_became_of_the_others(two, t
     [
         ("b.csv", b"frame;x1;y1;x2;y2\n0;1;2;3;4\n", "no column frame, x1.*separated by commas"),
         ("b.csv", b"", "no column frame"),
-        ("b.csv", b"\xff\xfe\x00", "b.csv is no text in UTF-8"),
+        ("b.csv", b"\xff\xfe\x00", "b.csv is not UTF-8 text"),
         (
             "b.csv",
             b'subject,frame,x1,y1,x2,y2,note\na,0,0,0,9,9,"oops\na,1,0,0,9,9,\n',
             "b.csv: unexpected end of data. Is there a quote",
         ),
-        ("b.json", b"[", "b.json is no JSON"),
+        ("b.json", b"[", "b.json is not valid JSON"),
         ("b.json", b'{"frame": 0}', "b.json: expected a list of objects"),
         (
             "b.json",
             b'[{"subject": "a", "frame": 0, "x1": [1]}]',
             r"entry 1: expected five numbers, got frame 0, x1 \[1\]",
         ),
-        ("b.json", b"[]", "b.json holds no box"),
-        ("b.json", b"[" * 100_000, "b.json is no JSON"),
+        ("b.json", b"[]", "b.json has no boxes"),
+        ("b.json", b"[" * 100_000, "b.json is not valid JSON"),
     ],
 )
 def test_unusable_file_of_boxes(two, tmp_path, name, content, message):

@@ -95,7 +95,9 @@ def test_without_a_whole_checkpoint_all_are_named(trained, tmp_path):
     folder = pathlib.Path(shutil.copytree(trained[0], tmp_path / "work"))
     for step in STEPS:
         shutil.rmtree(folder / f"checkpoints/last/{step}/default")
-    with pytest.raises(ValueError, match=r"no checkpoint in .*last is whole \(step 5: .*step 2: "):
+    with pytest.raises(
+        ValueError, match=r"every checkpoint in .*last is damaged \(step 5: .*step 2: "
+    ):
         restored(folder, trained[1])
     assert sorted(p.name for p in (folder / "checkpoints/last").iterdir()) == ["2", "4", "5"]
 

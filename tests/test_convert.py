@@ -103,28 +103,30 @@ def test_a_file_without_classifier_loads_as_well(tmp_path, templates):
 def test_a_missing_key_is_named(tmp_path, templates, missing, place):
     state = torchvision_resnet(18)[1]
     del state[missing]
-    with pytest.raises(ValueError, match=rf"resnet.pth: nothing in it for {place} \(1 missing"):
+    with pytest.raises(
+        ValueError, match=rf"resnet.pth: 1 parameters are missing, the first is {place}:"
+    ):
         convert.load_resnet(save(tmp_path, state), templates[18])
 
 
 @pytest.mark.parametrize("extra", ["layer1.5.conv1.weight", "head.weight", "layer1.0.conv9.weight"])
 def test_an_extra_key_is_named(tmp_path, templates, extra):
     state = {**torchvision_resnet(18)[1], extra: torch.zeros(8, 8, 3, 3)}
-    with pytest.raises(ValueError, match=f"resnet.pth: {extra} has no place"):
+    with pytest.raises(ValueError, match=f"resnet.pth: this network has no parameter for {extra}"):
         convert.load_resnet(save(tmp_path, state), templates[18])
 
 
 def test_a_whole_model_is_no_trunk(tmp_path, templates):
     """Nothing but the trunk may come from a file that is named for it."""
     state = {**torchvision_resnet(18)[1], "final_layer_unsup.bias": torch.zeros(30)}
-    with pytest.raises(ValueError, match="final_layer_unsup.bias has no place"):
+    with pytest.raises(ValueError, match="no parameter for final_layer_unsup.bias"):
         convert.load_resnet(save(tmp_path, state), templates[18])
 
 
 @pytest.mark.parametrize("file, network", [(18, 50), (50, 18)])
 def test_a_file_of_another_depth_is_refused(tmp_path, templates, file, network):
     path = save(tmp_path, torchvision_resnet(file)[1])
-    with pytest.raises(ValueError, match=r"another depth|has no place"):
+    with pytest.raises(ValueError, match=r"another depth|no parameter for"):
         convert.load_resnet(path, templates[network])
 
 

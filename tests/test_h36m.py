@@ -243,7 +243,7 @@ def test_missing_damaged_and_unlabelled_videos_are_named(official):
         h36m.clips(official, "test")
     for damage in (b"", b"no video", whole[:-200]):
         path.write_bytes(damage)
-        wrong = "is (empty|no video that FFmpeg can open).* Unpack that video again"
+        wrong = "is (empty|not a video that FFmpeg can open).* Unpack that video again"
         with pytest.raises(DataError, match=f"Walking 1.54138969.mp4 {wrong}"):
             h36m.clips(official, "test")
     path.write_bytes(whole)

@@ -191,8 +191,8 @@ def same_ids():
 
 FULL = [10.0, 20.0, 2] * 17
 BAD_COCO = {
-    "cut off": (json.dumps(coco())[:-200], "no JSON, or cut off"),
-    "empty": ("", "no JSON, or cut off"),
+    "cut off": (json.dumps(coco())[:-200], "not valid JSON, or cut off"),
+    "empty": ("", "not valid JSON, or cut off"),
     "results": ([{"image_id": 1, "category_id": 1, "keypoints": FULL}], "Files of results"),
     "no categories": ({**coco(), "categories": []}, "0 categories have labelled keypoints"),
     "no images": ({k: v for k, v in coco().items() if k != "images"}, "KeyError.'images'"),
@@ -501,13 +501,13 @@ def test_no_two_joints_share_a_spelling():
 
 
 def test_files_that_are_no_labels(tmp_path):
-    with pytest.raises(DataError, match=r"a.txt is no file of labels: expected COCO .*\.json"):
+    with pytest.raises(DataError, match=r"a.txt is not a file of labels: expected COCO .*\.json"):
         labels.read(tmp_path / "a.txt", PENN13)
     for name in ("gone.json", "gone.csv", "gone.h5", "gone.slp", "gone.mat"):
         with pytest.raises(DataError, match=f"^\\S*{name} can't be read"):
             labels.read(tmp_path / name, PENN13)
     (tmp_path / "utf16.csv").write_bytes("scorer".encode("utf-16"))
-    with pytest.raises(DataError, match="no text in UTF-8"):
+    with pytest.raises(DataError, match="not UTF-8 text"):
         labels.read(tmp_path / "utf16.csv", PENN13)
 
 
@@ -632,5 +632,7 @@ def test_binary_flags_of_coco_are_visible(tmp_path):
 def test_labels_that_are_all_hidden_are_refused(tmp_path):
     hidden = np.zeros((4, 13), np.uint8)
     path, *_ = write_penn(tmp_path, visibility=hidden)
-    with pytest.raises(DataError, match="all 52 labelled joints are marked as hidden: none counts"):
+    with pytest.raises(
+        DataError, match="all 52 labelled joints are marked as hidden, so none can be scored"
+    ):
         labels.read(path, PENN13)

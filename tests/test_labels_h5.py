@@ -205,7 +205,7 @@ DAMAGE = {
     "fewer rows": ("block0_values", np.zeros((2, 6)), "2 x 6 values, but 3 names of rows"),
     "one axis": ("block0_values", np.zeros(18), "can't be read"),
     "a place beyond": ("axis0_label1", np.array([0, 0, 9, 9, 1, 1], np.int8), "can't be read"),
-    "a place below": ("axis0_label1", np.array([0, 0, -1, -1, 1, 1], np.int8), "holds no places"),
+    "a place below": ("axis0_label1", np.array([0, 0, -1, -1, 1, 1], np.int8), "has no indices"),
     "other names": ("axis0_level1", np.array([b"a", b"b", b"c"]), "come twice or have no values"),
     "no text": ("axis0_level1", np.array([b"\xff", b"b", b"c"]), "can't be read"),
     "huge": ("nblocks", 2**40, "can't be read"),

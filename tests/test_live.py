@@ -154,7 +154,7 @@ def test_a_person_is_kept_and_gone_on_with(people, monkeypatch):
     pictures, _ = pictures_of(folder)
     work, data = folder / "work", ppm(pictures[:4])
     _, error = streamed(folder, data, monkeypatch, person="anna")
-    assert isinstance(error, FileNotFoundError) and "anna.npz isn't there" in str(error)
+    assert isinstance(error, FileNotFoundError) and "anna.npz does not exist" in str(error)
     _, error = streamed(folder, data, monkeypatch, person="../anna", keep="full")
     assert isinstance(error, ValueError) and not (work / "anna.npz").exists()
     _, error = streamed(folder, data, monkeypatch, keep="half")
@@ -243,9 +243,9 @@ def test_a_browser_gets_the_frames_with_their_joints():
         assert not picture.any()  # drawn into a copy
         shown = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
         assert shown.shape == picture.shape and shown[30, 20].any() and not shown[5, 60].any()
-        with pytest.raises(ValueError, match="port .* can't be had"):
+        with pytest.raises(ValueError, match="port .* is not available"):
             mjpeg.Screen(int(screen.address.split(":")[-1].strip("/")), PENN13)
-    with pytest.raises(ValueError, match="port 99999 can't be had"):
+    with pytest.raises(ValueError, match="port 99999 is not available"):
         mjpeg.Screen(99999, PENN13)
 
 

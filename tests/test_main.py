@@ -119,13 +119,13 @@ def test_a_missing_video_is_said(typed, verb):
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        ("predict v.mp4 --formats=coco", "--formats works on own videos only"),
-        ("personalize --camera=0 --labels=l.csv", "--labels works on own videos only"),
-        ("personalize v.mp4 --nodeliver --formats=coco", "without --nodeliver"),
-        ("personalize v.mp4 --camera=0", "one of them at a time"),
+        ("predict v.mp4 --formats=coco", "--formats is of no use here"),
+        ("personalize --camera=0 --labels=l.csv", "--labels is of no use here"),
+        ("personalize v.mp4 --nodeliver --formats=coco", "leave out --nodeliver"),
+        ("personalize v.mp4 --camera=0", "not both"),
         ("personalize --camera=0 --overwrite", "--overwrite is for videos and data sets"),
         ("personalize --camera=0 --person=left", "go on with a kept model: live --person=NAME"),
-        (f"personalize --config={launch.OWN.parent}/tiny.py --frames=5-9", "for own videos"),
+        (f"personalize --config={launch.OWN.parent}/tiny.py --frames=5-9", "of your own videos"),
     ],
 )
 def test_flags_that_would_do_nothing_are_refused(typed, words, expected):
@@ -158,7 +158,7 @@ def test_a_camera_needs_no_config(typed, monkeypatch):
     seen = []
     monkeypatch.setattr(live.video, "camera", lambda place: seen.append(place) or iter(()))
     code, said = typed("ttp", "live", "--device=cpu")
-    assert code == 1 and "no picture came" in said and seen == ["0"]
+    assert code == 1 and "no picture arrived" in said and seen == ["0"]
 
 
 def test_flags_and_their_values_may_be_two_words():
@@ -181,7 +181,7 @@ def test_other_sources_need_no_video(typed, monkeypatch):
     [
         ("--config.data.refin=2", """the config has no field 'refin'. Did you mean "refine" """),
         ("--config.dta.refine=2", """the config has no field 'dta'. Did you mean "data" """),
-        ("--model=gone.npz", "gone.npz isn't there"),
+        ("--model=gone.npz", "gone.npz does not exist"),
     ],
 )
 def test_wrong_fields_and_files_are_one_line(typed, flag, expected):

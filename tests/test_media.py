@@ -68,7 +68,7 @@ def test_unusual_paths(tmp_path, name, monkeypatch):
         ([], "no input: name a video, a folder"),
         ("nowhere.mp4", "nowhere.mp4: no such file or folder, and no pattern"),
         ("*.mov", r"\*.mov: no such file or folder, and no pattern"),
-        ("notes.txt", "notes.txt is no video by its name: convert it, or rename"),
+        ("notes.txt", "notes.txt does not have the name of a video: convert it, or rename"),
         ("both/1.png", "1.png is one picture: name its folder"),
         ("both", r"both holds pictures \(1.png\) beside other subjects \(a.mp4\): move"),
         ("empty", "empty holds no video .* no picture .* and no folder of pictures"),
@@ -123,7 +123,9 @@ def test_a_bad_file_among_several_is_left_out_and_named(tmp_path):
     assert [clip.name for clip in found] == ["a"] and [one.path for one in left_out] == [empty]
     assert "b.mp4 is empty (0 bytes): copy it again" in left_out[0].reason
     good.write_bytes(b"nothing")
-    with pytest.raises(DataError, match="(?s)none of the 2 inputs.*a.mp4 is no video.*b.mp4 is em"):
+    with pytest.raises(
+        DataError, match="(?s)none of the 2 inputs.*a.mp4 is not a video.*b.mp4 is em"
+    ):
         media.open_inputs(tmp_path)
 
 
@@ -145,7 +147,7 @@ def test_everything_that_looks_like_media_is_a_subject_or_left_out(tmp_path):
     assert "holds pictures (1.png) beside other subjects" in reasons["mixed"]
     assert "holds no video" in reasons["empty folder"]
     assert "of a kind that isn't read: convert it" in reasons["raw.CR3"]
-    assert "notes.txt is no video by its name" in reasons["notes.txt"]
+    assert "notes.txt does not have the name of a video" in reasons["notes.txt"]
     found, left_out = media.open_inputs(str(tmp_path / "*.*"))  # text and tables are no media
     assert {one.path.name for one in left_out} == {"one.png", "raw.CR3", "film.braw"}
     (tmp_path / "one.png").unlink()

@@ -67,7 +67,7 @@ def test_one_command_gives_keypoints_report_video_and_record(delivered):
     } <= names  # fmt: skip
     for name in ("my walk_report.html", "my walk_overlay.mp4", "my walk_after_adapt.csv"):
         assert name in said
-    assert "this is no accuracy" in said and re.search(r"jitter +[\d.]+ -> [\d.]+", said)
+    assert "not a measure of accuracy" in said and re.search(r"jitter +[\d.]+ -> [\d.]+", said)
     record = json.loads((folder / "run.json").read_text())
     assert record["protocol"].startswith("offline: 2 update(s) a frame")
     assert record["subjects"]["my walk"]["frames"] == 8
@@ -167,14 +167,14 @@ def test_other_formats_and_labels_need_no_second_adaptation(delivered):
     wrong.write_text(of_another_video)
     refused = small_run.command(*words, "--formats=trc", f"--labels={wrong}")
     said, _ = refused.communicate(timeout=300)
-    assert refused.returncode == 1 and "no labelled frame is among those of my walk" in said
+    assert refused.returncode == 1 and "none of its labelled frames is in my walk" in said
     assert npz.stat().st_mtime_ns == made and table.read_text() == smoothed
     said = small_run.done(small_run.command(*words, "--formats=dlc-csv,trc,eks"))
     member = folder.parent / "ensemble-offline/my walk/predictions.rng=0.csv"
     assert member.read_text() == table.read_text() and member.name in said
     mixed = small_run.command(*words, "--formats=eks", "--smooth=savgol")
     refused, _ = mixed.communicate(timeout=300)
-    assert mixed.returncode == 1 and "has members of other settings" in refused
+    assert mixed.returncode == 1 and "holds predictions made with other settings" in refused
     said = small_run.done(small_run.command(*words, "--formats=dlc-csv,trc"))
     assert "my walk_after_adapt.trc" in said and "1 of 1 subjects are done already" in said
     exports = {path.name for path in (folder / "exports").iterdir()}
@@ -224,7 +224,7 @@ def test_results_are_of_the_frames_boxes_and_files_of_now(tmp_path, capsys):
     # What was delivered of other boxes is not these results'.
     with pytest.raises(AssertionError, match="assert 1 == 0"):
         again(frames="2-", boxes="0,0,40,40", deliver=True)
-    assert "of other frames or boxes than the results beside it" in capsys.readouterr().out
+    assert "from other frames or boxes than the results beside it" in capsys.readouterr().out
 
 
 @pytest.mark.slow
@@ -238,7 +238,7 @@ def test_a_kept_person_is_delivered_too(delivered):
     )
     said = small_run.done(small_run.command(*words))
     again = folder.parent / "person-my walk"
-    assert "this is no accuracy" in said and (again / "my walk_report.html").exists()
+    assert "not a measure of accuracy" in said and (again / "my walk_report.html").exists()
     for when, one, other in (
         ("before", again / "delivery/my walk.npz", folder / "delivery/my walk.npz"),
         ("after", again / "my walk.npz", folder / "my walk.npz"),
@@ -295,7 +295,7 @@ def test_labels_of_one_video_are_not_taken_for_another_s(tmp_path):
     options = OutputOptions(labels=str(tmp_path / "labels.csv"))
     made = experiment.build(small_run.get_config())
     pair = [clip_of(np.zeros((2, 4, 4, 3), np.uint8))] * 2
-    with pytest.raises(ValueError, match="--labels are those of one video"):
+    with pytest.raises(ValueError, match="--labels is a file for one video"):
         Outputs(made, "online", tmp_path, options).check(pair)
 
 
@@ -310,7 +310,9 @@ def test_a_damaged_file_is_an_error_of_its_subject_that_says_what_to_do(tmp_path
         whole = path.read_bytes()
         for left in (b"", whole[:-40]):
             path.write_bytes(left)
-            with pytest.raises(DataError, match=r"delivery/a.npz or .* --overwrite adapts again"):
+            with pytest.raises(
+                DataError, match=r"delivery/a.npz or .* use --overwrite to adapt again"
+            ):
                 made.write(clip)
         path.write_bytes(whole)
     (tmp_path / "delivery/a.json").write_text("[]")
@@ -383,7 +385,9 @@ def test_a_file_that_is_written_again_keeps_what_was_told_of_it(tmp_path):
 def test_a_model_goes_with_the_features_that_its_normalisers_are_of(tmp_path, field, value):
     config = with_model()
     config.loss[field] = value
-    with pytest.raises(ValueError, match=f"config.loss.{field} is {value}, the model in shipped"):
+    with pytest.raises(
+        ValueError, match=f"config.loss.{field} is {value}, but the model in shipped"
+    ):
         base_model.load_base(experiment.build(config), tmp_path)
 
 
@@ -391,5 +395,5 @@ def test_a_damaged_model_file_says_so(tmp_path):
     (tmp_path / "bad.npz").write_bytes(b"PK\x03\x04 nothing")
     with pytest.raises(ValueError, match=r"bad\.npz is damaged"):
         read_model(tmp_path / "bad.npz")
-    with pytest.raises(FileNotFoundError, match="isn't there"):
+    with pytest.raises(FileNotFoundError, match="does not exist"):
         read_model(tmp_path / "none.npz")

@@ -160,7 +160,7 @@ def test_a_model_of_the_released_program_becomes_a_file(short_trunk, tmp_path):
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4), kept, wanted
     )
     config.model.color_order, config.base = "rgb", str(path)
-    with pytest.raises(ValueError, match="config.model.color_order is rgb, the model .* bgr"):
+    with pytest.raises(ValueError, match="config.model.color_order is rgb, but the model .* bgr"):
         base_model.load_base(experiment.build(config), tmp_path)
     config.model.color_order = "bgr"
     base_model.load_base(experiment.build(config), tmp_path)

@@ -145,8 +145,8 @@ def test_one_split_is_usable_without_the_frames_of_the_other(tmp_path):
         ({"bbox": np.array([[1.0, 1, 9, 9], [9, 1, 1, 9], [1, 1, 9, 9]])}, "frame 2 with bbox"),
         ({"bbox": np.ones((1, 4))}, r"bbox has shape \(1, 4\), expected \(3, 4\)"),
         ({"x": None, "train": None}, "train, x missing"),
-        ({"dimensions": np.uint16(10)}, "is no label file of Penn Action"),
-        ({"train": "yes"}, "is no label file of Penn Action"),
+        ({"dimensions": np.uint16(10)}, "is not a label file of Penn Action"),
+        ({"train": "yes"}, "is not a label file of Penn Action"),
         ({"y": np.ones((2, 13))}, r"y has shape \(2, 13\), expected \(3, 13\)"),
     ],
 )

@@ -68,7 +68,7 @@ def test_another_base_a_damaged_file_and_a_wrong_form_are_refused(tmp_path):
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(ValueError, match="anna.npz is damaged .*: personalize again"):
         people.read(path)
-    with pytest.raises(FileNotFoundError, match=r"bert.npz isn't there; .* keeps anna\."):
+    with pytest.raises(FileNotFoundError, match=r"bert.npz does not exist; models in .*: anna\."):
         people.read(tmp_path / "bert.npz")
     for form in ("fp8", "rank0", "rank"):
         with pytest.raises(ValueError, match="full, fp16 or rankR"):

@@ -331,7 +331,7 @@ def test_a_picture_of_nobody_is_refused_with_what_to_do(blazepose_here, tmp_path
         cv2.imwrite(str(tmp_path / f"{t}.png"), noise)
     (clip,) = media.clips(str(tmp_path))
     data = ml_collections.ConfigDict({"boxes": "people", "person": "largest", "skeleton": "penn13"})
-    with pytest.raises(DataError, match=r"nobody is seen in it.*--config.data.boxes"):
+    with pytest.raises(DataError, match=r"no person was found.*--config.data.boxes"):
         finding.find(clip, data)
 
 

@@ -26,9 +26,7 @@ def test_a_project_is_named_by_its_folder_its_config_or_its_labels(tmp_path, nam
 
 def test_the_folder_around_a_project_names_it(tmp_path):
     made.deeplabcut(tmp_path / "deep/mice")
-    with pytest.raises(
-        DataError, match=r"holds no labelled project.*Name the one in it: .*/mice\."
-    ):
+    with pytest.raises(DataError, match=r"has no labelled project.*Name the one in it: .*/mice\."):
         read(tmp_path)
 
 
@@ -150,7 +148,7 @@ def test_moved_videos_are_all_named_with_one_remedy(tmp_path):
         made.video(path)
     made.sleap(tmp_path / "labels.slp", videos)
     shutil.move(tmp_path / "videos", tmp_path / "disk")
-    with pytest.raises(DataError, match=r"v0.mp4 isn't there: .*--config.data.media.* 2 more\."):
+    with pytest.raises(DataError, match=r"v0.mp4 is missing: .*--config.data.media.* 2 more\."):
         read(tmp_path / "labels.slp")
     assert len(read(tmp_path / "labels.slp", media=str(tmp_path / "disk")).subjects) == 5
 

@@ -93,10 +93,10 @@ def test_the_config_gives_order_and_limbs(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("scorer: [", "config.yaml is no YAML .*mend it, or move it away"),
-        ("[" * 5000, "config.yaml is no YAML"),
-        ("- a\n- b", "holds no settings by name"),
-        ("!!python/object/apply:os.mkdir [made]", "config.yaml is no YAML"),
+        ("scorer: [", "config.yaml is not valid YAML .*correct it, or move it away"),
+        ("[" * 5000, "config.yaml is not valid YAML"),
+        ("- a\n- b", "has no named settings"),
+        ("!!python/object/apply:os.mkdir [made]", "config.yaml is not valid YAML"),
     ],
 )
 def test_a_damaged_config_is_named(tmp_path, text, message):
@@ -375,7 +375,7 @@ def test_labels_that_point_outside_the_project_find_nothing(tmp_path):
 def test_what_is_no_project(tmp_path):
     with pytest.raises(DataError, match="no such file or folder"):
         read(tmp_path / "gone")
-    with pytest.raises(DataError, match="holds no labelled project: expected a DeepLabCut"):
+    with pytest.raises(DataError, match="has no labelled project: expected a DeepLabCut"):
         read(tmp_path)
     for name in ("a.txt", "b.mat"):
         (tmp_path / name).write_text("x")
@@ -532,7 +532,7 @@ def test_a_video_that_is_not_there_is_named(tmp_path):
     (tmp_path / "disk").mkdir()
     shutil.move(tmp_path / "mouse.mp4", tmp_path / "disk" / "mouse.mp4")
     with pytest.raises(
-        DataError, match=r"3 labels in mouse: .*mouse.mp4 isn't there: put it beside"
+        DataError, match=r"3 labels in mouse: .*mouse.mp4 is missing: put it beside"
     ):
         read(tmp_path / "labels.slp")
     assert read(tmp_path / "labels.slp", media=str(tmp_path / "disk")).subjects == {"mouse": 3}

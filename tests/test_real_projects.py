@@ -158,7 +158,7 @@ def test_sleap_files_hold_what_sleap_io_reads(shared_data, name):
         assert clip.read(0).dtype == np.uint8 and clip.read(0).ndim == 3
 
 
-THERE = "isn't there: put it beside"
+THERE = "is missing: put it beside"
 MODELS = "sleap_project/models/240228_030818.centroid.n=25"
 OTHERS = {
     "sleap/tests/data/slp_hdf5/minimal_instance.slp": f"centered_pair_low_quality.mp4 {THERE}",

@@ -466,7 +466,7 @@ def test_every_table_from_nothing_stopped_and_gone_on_with(tmp_path, capsys):
     folder = tmp_path / "records"
     # A time that is over at the first checkpoint.
     reproduction.run(made, tmp_path / "work", "table1", str(folder), minutes=1e-6)
-    assert "the same command goes on" in capsys.readouterr().out
+    assert "the same command continues" in capsys.readouterr().out
     # Each run compiles its programs: these are some of all.
     some = "table1,table5,table6,figure3,figure4,figure5,points,choice"
     reproduction.run(made, tmp_path / "work", some, str(folder))

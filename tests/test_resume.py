@@ -215,7 +215,7 @@ def test_a_record_is_verified_and_every_changed_byte_is_found(untouched, tmp_pat
     cv2.imwrite(str(picture), pixels)
     assert verify.run([str(results)]) == 1
     assert "anna: the frames or boxes are not those of the run" in capsys.readouterr().out
-    with pytest.raises(ValueError, match="no record of a run"):
+    with pytest.raises(ValueError, match="is not a folder of results"):
         verify.run([str(tmp_path)])
 
 
@@ -257,7 +257,7 @@ def test_an_old_record_has_the_defaults_of_younger_fields():
 
 def test_a_record_of_a_camera_cannot_be_verified(tmp_path):
     (tmp_path / "run.json").write_text(json.dumps({"scenario": "live", "config": {}}))
-    with pytest.raises(ValueError, match="camera's frames are gone"):
+    with pytest.raises(ValueError, match="frames are not stored"):
         verify.run([str(tmp_path)])
 
 

@@ -44,7 +44,7 @@ def test_named_patterns(ten):
         splits.by_name(ten, val="rat*")
     with pytest.raises(DataError, match="mouse1 would be in two splits, test and val"):
         splits.by_name(ten, test="mouse[01]", val="mouse[12]")
-    with pytest.raises(DataError, match="nobody is left for training"):
+    with pytest.raises(DataError, match="no training subjects are left"):
         splits.by_name(ten, test="*")
 
 

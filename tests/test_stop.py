@@ -53,7 +53,7 @@ def test_a_stopped_training_goes_on_where_it_was(config, tmp_path, monkeypatch, 
     with monkeypatch.context() as patch:
         stop_at(2, patch)
         assert train.run(experiment.build(config), stopped, train.Options(extend=False)) == STOPPED
-    assert "stopped after step 3 of 6: the same command goes on" in capsys.readouterr().out
+    assert "stopped after step 3 of 6: the same command continues" in capsys.readouterr().out
     assert Checkpoints(stopped / "checkpoints").latest_step() == 3
     assert list(losses(stopped)) == [2, 3]
     states = [training.train(experiment.build(config), workdir) for workdir in (stopped, whole)]

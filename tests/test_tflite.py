@@ -182,7 +182,7 @@ def test_other_files_are_named(tmp_path):
     path = tmp_path / "text.tflite"
     for content in (b"", b"TFL3", b"a text of no network"):
         path.write_bytes(content)
-        with pytest.raises(ValueError, match=r"text\.tflite is no TensorFlow Lite file"):
+        with pytest.raises(ValueError, match=r"text\.tflite is not a TensorFlow Lite file"):
             tflite.read(path)
 
 

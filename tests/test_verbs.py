@@ -242,7 +242,7 @@ def test_personalization_that_runs_away_is_no_result(
     workdir, config.ttp.learning_rate = copy_of(trained, tmp_path), 1e30
     assert personalized(config, workdir) == 1
     said = capsys.readouterr().out
-    assert "FAILED test-00000: personalization ran away to NaN" in said and "test-00001" in said
+    assert "FAILED test-00000: personalization diverged to NaN" in said and "test-00001" in said
     assert not list(workdir.glob("results/online/*.npz"))
 
 
@@ -396,7 +396,10 @@ def test_one_frame_is_only_predicted_and_said_so(config, trained, capsys):
     made, base, (clip, *_) = loaded(config, trained)
     clip = dataclasses.replace(clip, num_frames=1, **first_rows(clip, 1))
     joints = [Runner(made, base, scenario).one(clip).joints for scenario in ("online", "none")]
-    assert "one frame, personalization needs two: only predicted" in capsys.readouterr().out
+    assert (
+        "has one frame, but personalization needs two: predicted without it"
+        in capsys.readouterr().out
+    )
     np.testing.assert_array_equal(*joints)
 
 

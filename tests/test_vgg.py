@@ -223,18 +223,20 @@ def test_a_damaged_file_is_named_with_the_remedy(tmp_path, arrays, name, damage)
 
 def test_a_file_of_another_network_names_what_is_missing(tmp_path):
     torch.save({"conv1.weight": torch.zeros(64, 3, 7, 7)}, tmp_path / "resnet.pth")
-    with pytest.raises(ValueError, match=r"resnet.pth is no torchvision VGG-16: features.0.weight"):
+    with pytest.raises(
+        ValueError, match=r"resnet.pth is not a torchvision VGG-16: features.0.weight"
+    ):
         vgg.load(str(tmp_path / "resnet.pth"))
     with h5py.File(tmp_path / "other.h5", "w") as file:
         file["dense/kernel"] = np.zeros((3, 3))
-    with pytest.raises(ValueError, match=r"other.h5 is no VGG-16: layer block1_conv1 not found"):
+    with pytest.raises(ValueError, match=r"other.h5 is not a VGG-16: layer block1_conv1 not found"):
         vgg.load(str(tmp_path / "other.h5"))
 
 
 @pytest.mark.parametrize("write, name", [(write_torchvision, "x.pth"), (write_keras, "x.h5")])
 def test_wrong_shapes_and_values_that_are_not_finite(tmp_path, arrays, write, name):
     narrow = [(kernel[..., :8], bias[:8]) for kernel, bias in arrays]
-    with pytest.raises(ValueError, match=rf"{name} is no VGG-16: .*\(3, 3, 3, 8\), expected"):
+    with pytest.raises(ValueError, match=rf"{name} is not a VGG-16: .*\(3, 3, 3, 8\), expected"):
         vgg.load(str(write(tmp_path / name, narrow)))
     kernel, bias = arrays[12]  # a layer that the loss itself never reads
     broken = [*arrays[:12], (kernel, np.where(np.arange(512) == 7, np.nan, bias))]

@@ -190,8 +190,11 @@ def test_memory_stays_flat(tmp_path):
     ("content", "message"),
     [
         (b"", "is empty .0 bytes.: copy it again"),
-        (b"no video at all\n" * 100, "is no video that FFmpeg can open.*copy it again, or convert"),
-        ("half", "is no video that FFmpeg can open, or its end is missing"),
+        (
+            b"no video at all\n" * 100,
+            "is not a video that FFmpeg can open.*copy it again, or convert",
+        ),
+        ("half", "is not a video that FFmpeg can open, or its end is missing"),
     ],
 )
 def test_file_that_is_no_video(tmp_path, content, message):
@@ -437,7 +440,7 @@ def test_damage_in_the_middle_costs_few_frames(tmp_path):
 def test_what_is_no_video_does_not_hang_and_opens_nothing_else(tmp_path):
     fifo = tmp_path / "fifo.mp4"
     os.mkfifo(fifo)
-    with pytest.raises(DataError, match=r"fifo.mp4 is no file"):
+    with pytest.raises(DataError, match=r"fifo.mp4 is not a file"):
         Video(fifo)
     secret = encode(tmp_path / "secret.mp4", noisy(3))
     for text in (
@@ -446,7 +449,7 @@ def test_what_is_no_video_does_not_hang_and_opens_nothing_else(tmp_path):
         f"v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nm=video 9 RTP/AVP 96\n{secret}",
     ):
         (tmp_path / "list.mp4").write_text(text)
-        with pytest.raises(DataError, match="list.mp4 is no video that FFmpeg can open"):
+        with pytest.raises(DataError, match="list.mp4 is not a video that FFmpeg can open"):
             Video(tmp_path / "list.mp4")
 
 
@@ -622,7 +625,9 @@ def test_a_stream_in_any_pieces_gives_the_same_pictures():
 
     for Pieces.step in (1, 2, 3, 7, 50, 101, 102, 103, 104, 110):
         np.testing.assert_array_equal(list(pipe_pictures(Pieces(data))), pictures)
-    with pytest.raises(FrameError, match=r"picture 3 on standard input is no PPM: pipe .*ffmpeg"):
+    with pytest.raises(
+        FrameError, match=r"picture 3 on standard input is not a PPM picture: pipe .*ffmpeg"
+    ):
         list(pipe_pictures(io.BytesIO(data + b"something else" * 100)))
     with pytest.raises(FrameError, match="picture 0 on standard input says it is 60000 x 60000"):
         list(pipe_pictures(io.BytesIO(b"P6 60000 60000 255\n")))
@@ -630,7 +635,7 @@ def test_a_stream_in_any_pieces_gives_the_same_pictures():
 
 @pytest.mark.parametrize("data", [b"no picture at all" * 99, b"P", b"GIF89a"])
 def test_a_stream_without_pictures_says_what_to_do(data):
-    with pytest.raises(FrameError, match="no pictures on standard input.*ffmpeg -i INPUT"):
+    with pytest.raises(FrameError, match="no readable picture on standard input.*ffmpeg -i INPUT"):
         list(pipe_pictures(io.BytesIO(data)))
     assert list(pipe_pictures(io.BytesIO(b""))) == []
 
