@@ -1,8 +1,11 @@
 """Test-Time Personalization of 2-D human pose models.
 
-python main.py personalize my_video.mp4 --scenario=offline
-python main.py [COMMAND] --config=configs/NAME.py [--workdir=DIR] [--config.FIELD=VALUE ...]
-python main.py COMMAND --help
+examples
+  python main.py fetch blazepose
+  python main.py personalize my_video.mp4 --scenario=offline
+  python main.py train --project=path/to/project
+  python main.py train --config=configs/tiny.py --workdir=runs/tiny --config.seed=1
+  python main.py personalize --help
 """
 
 import os

@@ -119,8 +119,8 @@ def test_a_missing_video_is_said(typed, verb):
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        ("predict v.mp4 --formats=coco", "--formats is of no use here"),
-        ("personalize --camera=0 --labels=l.csv", "--labels is of no use here"),
+        ("predict v.mp4 --formats=coco", "--formats only works for your own videos"),
+        ("personalize --camera=0 --labels=l.csv", "--labels only works for your own videos"),
         ("personalize v.mp4 --nodeliver --formats=coco", "leave out --nodeliver"),
         ("personalize v.mp4 --camera=0", "not both"),
         ("personalize --camera=0 --overwrite", "--overwrite is for videos and data sets"),

@@ -17,8 +17,8 @@ from ml_collections import config_flags
 T = TypeVar("T")
 
 VERBS = (
-    *("personalize", "predict", "live", "train", "evaluate", "info", "export"),
-    *("suggest", "people", "reproduce", "verify", "fetch", "doctor"),
+    *("doctor", "fetch", "personalize", "predict", "live", "people", "train", "evaluate"),
+    *("info", "suggest", "export", "verify", "reproduce"),
 )
 WORDS = ("people", "verify", "fetch", "doctor")  # verbs that take words instead of a config
 WITH_A_MODEL = ("personalize", "predict", "live", "suggest")  # a model's file is enough for them
@@ -337,11 +337,12 @@ def chosen(options: type[T]) -> T:
 
 
 def help_text(verb: str | None, about: str) -> str:
-    """Help on a command, or on all of them below `about`; imports none: that takes seconds."""
+    """Help on a command, or on all of them within `about`; imports none: that takes seconds."""
     if verb is not None:
         return f"{about_verb(verb)}\n{explained(verb)}"
     lines = (f"  {name:<13}{about_verb(name).splitlines()[0]}" for name in VERBS)
-    return "\n".join([about, "commands", *lines, ""])
+    first, _, examples = about.partition("\n\n")
+    return "\n".join([first, "\ncommands", *lines, "", examples])
 
 
 def about_verb(verb: str) -> str:

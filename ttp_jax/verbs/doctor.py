@@ -1,4 +1,4 @@
-"""Check this machine: is everything here that the other verbs need, and if not, what to do?
+"""Check that this machine has everything the other commands need.
 
     python main.py doctor
 

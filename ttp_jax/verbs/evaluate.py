@@ -1,8 +1,9 @@
-"""Score the test split: mean training pose, untrained network, without TTP, online, offline.
+"""Score the test split: two baselines, without adaptation, online and offline.
 
     python main.py evaluate --config=configs/tiny.py --workdir=runs/tiny
 
-Online and offline appear where `personalize` has written them. Prints the table (PCK@0.2: percent
+The baselines are the mean training pose and the untrained network. Online and offline appear where
+`personalize` has written them. Prints the table (PCK@0.2: percent
 of joints within 0.2 torso lengths of the truth; a person's gain over without TTP, its mean +-
 standard error, and the share of people with a loss), then whether the self-supervised half is
 alive, on test people and on training people: three figures that need no labels, and how well joints

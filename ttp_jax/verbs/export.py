@@ -1,4 +1,4 @@
-r"""Write a trained model as one file, which needs no config and no checkpoints beside it.
+r"""Write a trained model as one file that needs no config and no checkpoints.
 
     python main.py export --config=configs/rendered.py --workdir=runs/rendered --model=my_model.npz
     python main.py personalize my_video.mp4 --model=my_model.npz

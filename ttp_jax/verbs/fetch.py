@@ -1,4 +1,4 @@
-"""Get weights that don't come with the project: BlazePose, or torchvision's ImageNet networks.
+"""Download weights: BlazePose, or torchvision's ImageNet networks.
 
     python main.py fetch blazepose           (MediaPipe's pose network: 33 joints of real people)
     python main.py fetch resnet50            (also resnet18, vgg16: for the paper's configs)

@@ -1,4 +1,4 @@
-"""Show what a config describes: parameters, sizes, schedule, what trains when; or its data.
+"""Show what a config describes: sizes, schedule, which parts train; or its data.
 
     python main.py info --config=configs/penn.py
     python main.py info --config=configs/penn.py --config.data.root=DIR --data

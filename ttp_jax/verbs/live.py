@@ -1,4 +1,4 @@
-"""Personalize to frames as they come, and predict each at once.
+"""Adapt to the frames of a camera or a pipe as they arrive, and predict each at once.
 
     python main.py live --camera=0
     ffmpeg -i INPUT -f image2pipe -c:v ppm - | python main.py live --stdin

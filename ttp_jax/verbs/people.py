@@ -1,4 +1,4 @@
-"""The personalized models that were kept: list them, compare two, delete one.
+"""List, compare or delete the personalized models that were kept.
 
     python main.py people list runs/tiny       (or without the word list)
     python main.py people compare runs/tiny anna-monday anna-friday

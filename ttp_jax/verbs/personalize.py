@@ -1,4 +1,4 @@
-"""Personalize the model to the person in a video, or to many people, and predict them.
+"""Adapt the model to the person in each video or data set, then predict every frame.
 
     python main.py personalize my_video.mp4 --scenario=offline
     python main.py personalize my_video.mp4 --config.data.boxes=120,40,520,700

@@ -1,4 +1,4 @@
-"""Predict with the trained model, or with one that was personalized and kept; nothing is adapted.
+"""Predict without adapting: with the model as it is, or with a kept personalized one.
 
     python main.py predict my_video.mp4
     python main.py predict anna_friday.mp4 --person=anna_monday

@@ -1,4 +1,4 @@
-"""Choose the frames of new videos that are worth labelling next: where the model is least sure.
+"""Choose the frames of new videos to label next: where the model is least sure.
 
     python main.py suggest new_mouse.mp4 --model=runs/NAME
     python main.py suggest new_mouse.mp4 --model=runs/NAME --count=30 --scorer=anna

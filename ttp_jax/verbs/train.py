@@ -1,4 +1,4 @@
-"""Train the model on labelled people, then evaluate it. The default verb.
+"""Train a model on labelled data, then evaluate it (the default command).
 
     python main.py --config=configs/tiny.py
     python main.py train --config=configs/penn.py --config.data.root=DIR --workdir=runs/penn

@@ -1,4 +1,4 @@
-"""Do a run again and compare: is every result still what its record says?
+"""Repeat a run and check that its results match their record, byte for byte.
 
     python main.py verify runs/tiny/results/online
 
