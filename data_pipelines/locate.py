@@ -152,7 +152,8 @@ def placements(boxes: np.ndarray, whole: np.ndarray, found: bool) -> dict[str, n
         for size in SIZES:
             if size == 1 or 2 * size * half.max() <= most:
                 scaled = np.concatenate([centre - size * half, centre + size * half], -1)
-                tried[f"{size:g} times the {name}"] = scaled.astype(np.float32)
+                scale = "" if size == 1 else f"{size:g} times "
+                tried[f"{scale}the {name}"] = scaled.astype(np.float32)
     return tried
 
 

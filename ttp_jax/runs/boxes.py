@@ -90,5 +90,5 @@ def surest(clip, predictor: Runner, found: bool):
         )
         return clip
     name, boxes = list(tried.items())[int(confidence.argmax())]
-    say(f"{clip.name}: the network is most confident in {name}")
+    say(f"{clip.name}: using {name}, in which the network is most confident")
     return clip.in_boxes(boxes)
