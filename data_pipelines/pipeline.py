@@ -6,10 +6,13 @@ processes changes a byte of it.
 """
 
 import collections
+import contextlib
 import dataclasses
 import functools
 import math
 import os
+import sys
+import tempfile
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -28,6 +31,13 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 T = TypeVar("T")
+# What TensorFlow's libraries print when they start without a GPU, past any log level. It only feeds
+# data here, on the CPU, so that nothing is wrong.
+STARTUP = (
+    *(b"before absl::InitializeLog()", b"cudart_stub.cc", b"Could not find cuda drivers"),
+    *(b"cuda_platform.cc", b"failed call to cuInit", b"cuda_executor.cc", b"cuda_diagnostics.cc"),
+    *(b"cpu_feature_guard.cc", b"To enable the following instructions: "),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -324,7 +334,7 @@ class _FrameReader:
 
 def _parallel_map(build, steps: range, signature: dict, workers: int) -> "tf.data.Dataset":
     """Run the numpy function `build` over the steps, in order, in `workers` threads of tf.data."""
-    tf = _tensorflow()
+    tf = tensorflow()
 
     def call(step):
         arrays = tf.numpy_function(build, [step], [dtype for dtype, _ in signature.values()])
@@ -346,7 +356,7 @@ def numpy_batches(dataset: "tf.data.Dataset") -> Iterator[dict[str, np.ndarray]]
     Raises:
       DataError: what a reader raised; TensorFlow would make it an error of its own.
     """
-    tf = _tensorflow()
+    tf = tensorflow()
     try:
         yield from dataset.as_numpy_iterator()  # pyright: ignore[reportReturnType]
     except tf.errors.OpError as error:
@@ -355,11 +365,31 @@ def numpy_batches(dataset: "tf.data.Dataset") -> Iterator[dict[str, np.ndarray]]
 
 
 @functools.cache
-def _tensorflow():
+def tensorflow():
     """Import TensorFlow on first use: it takes seconds, and test time works without it."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    import tensorflow as tf
+    with _without_startup_lines():
+        import tensorflow as tf
 
-    # TensorFlow only moves pictures here; it would reserve the whole GPU that JAX needs.
-    tf.config.set_visible_devices([], "GPU")
+        # TensorFlow only moves pictures here; it would reserve the whole GPU that JAX needs.
+        tf.config.set_visible_devices([], "GPU")
     return tf
+
+
+@contextlib.contextmanager
+def _without_startup_lines() -> Iterator[None]:
+    """Leave the lines of `STARTUP` out of standard error; all others follow at the end."""
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as said:
+        usual = os.dup(2)
+        os.dup2(said.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(usual, 2)
+            said.seek(0)
+            for line in said:
+                if not any(part in line for part in STARTUP):
+                    os.write(2, line)
+            os.close(usual)

@@ -63,7 +63,7 @@ def largest(folder) -> pathlib.Path:
 def test_a_damaged_newest_checkpoint_falls_back_and_says_so(trained, tmp_path, capfd):
     folder = pathlib.Path(shutil.copytree(trained[0], tmp_path / "work"))
     os.truncate(largest(folder), 1000)  # a full disk, a copy that broke off
-    with pytest.warns(UserWarning, match=r"last/5 is damaged: going on from step 4.*5\.old1"):
+    with pytest.warns(UserWarning, match=r"last/5 is damaged: continuing from step 4.*5\.old1"):
         assert restored(folder, trained[1]) == (4, 4)
     assert (newest(folder).with_name("5.old1") / "default").is_dir()  # kept for whoever mends it
     with warnings.catch_warnings():

@@ -53,6 +53,14 @@ def test_help_names_the_command_that_was_typed(typed, words):
     assert installed == checkout.replace("python main.py", "ttp")
 
 
+def test_help_is_one_line_a_command_then_examples(typed):
+    lines = typed("main.py", "--help")[1].rstrip().splitlines()
+    assert all(len(line) <= 100 for line in lines)
+    start, end = lines.index("commands"), lines.index("examples")
+    assert [line.split()[0] for line in lines[start + 1 : end - 1]] == [*main.VERBS]
+    assert all(line.startswith("  python main.py ") for line in lines[end + 1 :])
+
+
 # What must be given, and what has no other value than those that are given.
 WITHOUT_DEFAULT = {
     *("config", "project", "model", "torch", "person", "inputs", "labels", "camera", "mjpeg"),

@@ -1,5 +1,6 @@
 import functools
 import math
+import os
 import pathlib
 import subprocess
 import sys
@@ -521,3 +522,19 @@ def test_test_time_needs_no_tensorflow():
         "assert not {'tensorflow', 'flax'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], cwd=REPO, check=True)
+
+
+def test_tensorflow_starts_in_silence_and_real_errors_are_seen():
+    code = (
+        "import os; from data_pipelines import pipeline\n"
+        "with pipeline._without_startup_lines():\n"
+        "    os.write(2, b'E0000 cuda_platform.cc:52] failed call to cuInit\\nreal trouble\\n')\n"
+        "pipeline.tensorflow(); from clu import metric_writers\n"
+    )
+    # The most that TensorFlow can say.
+    talkative = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "0"}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(
+        command, cwd=REPO, env=talkative, check=True, capture_output=True, text=True
+    )
+    assert done.stderr == "real trouble\n"

@@ -404,7 +404,7 @@ def test_a_run_that_fails_is_named_and_the_others_are_done(tmp_path, capsys):
         tmp_path / "records" / f"{records.record_name(made, RunSpec('transformer', 'none'))}.json"
     )
     kept.write_text(json.dumps(whole_record(["somebody"], [[1.0]])))
-    with pytest.raises(ValueError, match="records of 1 people, but the data now has 3"):
+    with pytest.raises(ValueError, match="records of 1 subjects, but the data set now has.* .3."):
         running.check_people(made, RunSpec("transformer", "online"), tmp_path / "records")
 
 

@@ -10,7 +10,6 @@ import warnings
 
 import jax
 import numpy as np
-from clu import metric_writers
 
 from data_pipelines import clips as clips_lib
 from data_pipelines import pipeline
@@ -314,6 +313,9 @@ class _Log:
     """Progress bar, the history of losses and scores, and the check that every loss is finite."""
 
     def __init__(self, workdir: pathlib.Path, batch_size: int, rate, first: int, last: int):
+        pipeline.tensorflow()  # first, for it starts in silence; clu imports it
+        from clu import metric_writers
+
         self._first = jax.process_index() == 0  # the one of several processes that tells
         self._writer = metric_writers.create_default_writer(
             str(workdir / "tensorboard"), just_logging=not self._first, asynchronous=False
