@@ -150,7 +150,7 @@ def _panel(count: int, skeleton, with_confidence: bool, pcutoff: float) -> str:
         number = (
             f'<input type="number" name="pcutoff" min="0" max="1" step="0.05" value="{pcutoff:g}">'
         )
-        rows.append(f"<label>p-cutoff {number} fainter below</label>")
+        rows.append(f"<label>p-cutoff {number} joints of lower confidence are fainter</label>")
     return f"""<div class="panel">
 <div class="controls"><button type="button">Play</button>
 <input type="range" name="frame" min="0" max="{count - 1}" value="0" aria-label="frame">

@@ -118,7 +118,7 @@ class Outputs:
         cost = {
             "frames": clip.num_frames,
             "updates": int(result.adaptation.step),
-            "seconds a frame": result.seconds / clip.num_frames,
+            "seconds a frame, compiling included": result.seconds / clip.num_frames,
             "memory of the process, MiB": round(peak_mib()),
         }
         arrays = {"joints": before.joints, "confidence": before.confidence, "boxes": clip.boxes}

@@ -263,22 +263,26 @@ class _Work:
         """
         total = sum(clip.num_frames for clip in clips)
         bar = progress_bar(total, unit="frame", what=self.word, disable=not clips)
-        bar.set_postfix_str("the first frames take longer: programs are compiled")
         with stopping(self.runner.stop), bar:
-            for clip, result in self.runner.many(self._boxed(clips), bar):
+            for clip, result in self.runner.many(self._boxed(clips, bar), bar):
                 if isinstance(result, Exception):
                     self.failed[clip.name] = str(result)
                     continue
-                if self._outputs:
-                    bar.set_postfix_str(f"{clip.name}: adapted; now its report and video")
+                bar.set_postfix_str(
+                    f"{clip.name}: writing{' report and video' * bool(self._outputs)}"
+                )
                 self._finish(clip, result, drawn)
                 ready = f"{self.finished} of {len(clips)} subjects"
                 bar.set_description_str(f"{self.word}, {ready}")
 
-    def _boxed(self, clips):
+    def _boxed(self, clips, bar):
         for clip in clips:
+            bar.set_postfix_str(f"{clip.name}: reading")
             try:
                 clip = boxes.resolve(clip, self._predictor, self._experiment.data)
+                bar.set_postfix_str(
+                    f"{clip.name}: read; compiling, so the first frames take longer"
+                )
                 yield personal_report.kept_for(clip) if self._outputs else clip
             except OF_ONE as error:
                 self.failed[clip.name] = str(error)

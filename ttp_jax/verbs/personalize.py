@@ -21,7 +21,7 @@ NAME is the video's or the folder's:
     NAME_scores.json    own videos with --labels: scores before and after
     exports/            own videos: before and after in the formats of other tools
     NAME.csv, NAME.npz  the personalized model's joints, in picture pixels
-    NAME.png            the personalized model's view of some frames
+    NAME.png            joints of some frames and what the model sees of them
     run.json            provenance record, for `python main.py verify WORKDIR/results/SCENARIO`
 
 Joints of the included model: head, left_shoulder, right_shoulder, left_elbow, right_elbow,
