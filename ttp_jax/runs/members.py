@@ -21,7 +21,12 @@ from ttp_jax.runs.process import say
 
 # What is done with a subject, one pass after the other; all but "adapt" go through its frames.
 PASSES = {"none": ("predict",), "online": ("step",), "offline": ("remember", "adapt", "predict")}
-WORDS = {"step": "adapting and predicting", "remember": "reading", "adapt": "adapting", "predict": "predicting"}
+WORDS = {
+    "step": "adapting and predicting",
+    "remember": "reading",
+    "adapt": "adapting",
+    "predict": "predicting",
+}
 
 
 @dataclasses.dataclass(eq=False)
