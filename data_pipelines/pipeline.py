@@ -36,7 +36,7 @@ T = TypeVar("T")
 STARTUP = (
     *(b"before absl::InitializeLog()", b"cudart_stub.cc", b"Could not find cuda drivers"),
     *(b"cuda_platform.cc", b"failed call to cuInit", b"cuda_executor.cc", b"cuda_diagnostics.cc"),
-    *(b"cpu_feature_guard.cc", b"To enable the following instructions: "),
+    *(b"cpu_feature_guard.cc", b"To enable the following instructions: ", b"oneDNN custom"),
 )
 
 
