@@ -142,8 +142,7 @@ def _sheet(path: Path) -> Sheet:
         sheet = reader(path)
     else:
         raise DataError(
-            f"{path} is not a file of labels: expected COCO keypoints (.json), DeepLabCut (.csv, "
-            ".h5 "
+            f"{path} is not a file of labels: expected COCO (.json), DeepLabCut (.csv, .h5 "
             "or a folder labeled-data/NAME), SLEAP (.slp) or Penn Action (.mat)."
         )
     if not sheet.rows:

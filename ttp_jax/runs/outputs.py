@@ -75,10 +75,7 @@ class Outputs:
         if unknown := set(self._formats) - set(known):
             raise ValueError(f"--formats={','.join(unknown)}: expected some of {', '.join(known)}.")
         if ENSEMBLE in self._formats and scenario.startswith("person-"):
-            raise ValueError(
-                "--formats=eks compares runs of several seeds, but a kept model has one: leave it "
-                "out."
-            )
+            raise ValueError("--formats=eks needs runs of several seeds; a kept model has one.")
         exports.check(self._formats)
         # What is delivered already needn't be again, unless it would come out otherwise.
         self._wanted = {
@@ -98,10 +95,7 @@ class Outputs:
             return
         if len(clips) > 1:
             names = ", ".join(clip.name for clip in clips[:5])
-            raise ValueError(
-                f"--labels is a file for one video, but {len(clips)} were given: name one of "
-                f"{names}."
-            )
+            raise ValueError(f"--labels is a file for one video: name one of {names}.")
         path, first = self._options.labels, self._options.labels_first
         self._labels = user_labels.read(path, first, self._skeleton, clips[0])
 

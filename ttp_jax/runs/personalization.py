@@ -113,8 +113,7 @@ def _run(experiment: Experiment, workdir: pathlib.Path, work: "_Work", options: 
     if todo and work.runner.carries and (len(todo) < len(clips) or jax.process_count() > 1):
         raise ValueError(
             "the model is carried from subject to subject (config.ttp.reset), but some subjects "
-            "are "
-            "done already or run elsewhere: start over with --overwrite, in one process."
+            "are done already or run elsewhere: start over with --overwrite, in one process."
         )
     for reason in left_out.values():
         say(f"left out: {reason}")
@@ -268,9 +267,7 @@ class _Work:
                 if isinstance(result, Exception):
                     self.failed[clip.name] = str(result)
                     continue
-                bar.set_postfix_str(
-                    f"{clip.name}: writing{' report and video' * bool(self._outputs)}"
-                )
+                bar.set_postfix_str(f"{clip.name}: writing the results")
                 self._finish(clip, result, drawn)
                 ready = f"{self.finished} of {len(clips)} subjects"
                 bar.set_description_str(f"{self.word}, {ready}")
@@ -280,9 +277,7 @@ class _Work:
             bar.set_postfix_str(f"{clip.name}: reading")
             try:
                 clip = boxes.resolve(clip, self._predictor, self._experiment.data)
-                bar.set_postfix_str(
-                    f"{clip.name}: read; compiling, so the first frames take longer"
-                )
+                bar.set_postfix_str(f"{clip.name}: compiling, the first frames take longer")
                 yield personal_report.kept_for(clip) if self._outputs else clip
             except OF_ONE as error:
                 self.failed[clip.name] = str(error)
