@@ -111,10 +111,7 @@ def read(
     if hidden:
         notes.append(f"{hidden} labelled joints are marked as hidden: they have a place, no score.")
     if not visible.any():
-        raise DataError(
-            f"{path}: all {hidden} labelled joints are marked as hidden, so none can be scored: "
-            "export visible ones."
-        )
+        raise DataError(f"{path}: all {hidden} labelled joints are hidden. Export visible ones.")
     order = np.argsort(frames)
     return Labels(frames[order], joints[order], visible[order], tuple(notes))
 

@@ -632,7 +632,5 @@ def test_binary_flags_of_coco_are_visible(tmp_path):
 def test_labels_that_are_all_hidden_are_refused(tmp_path):
     hidden = np.zeros((4, 13), np.uint8)
     path, *_ = write_penn(tmp_path, visibility=hidden)
-    with pytest.raises(
-        DataError, match="all 52 labelled joints are marked as hidden, so none can be scored"
-    ):
+    with pytest.raises(DataError, match="all 52 labelled joints are hidden. Export visible"):
         labels.read(path, PENN13)
