@@ -371,7 +371,7 @@ def test_an_encoder_goes_into_a_network_of_its_kind_only(params):
     with pytest.raises(ValueError, match=r"/mean is missing in a\.npz, .*config\.model\.encoder"):
         convert.put_encoder(source, zeros(encoder="resnet"), "a.npz")
     encoder["stem"] = {**encoder["stem"], "bias": np.zeros(25)}
-    with pytest.raises(ValueError, match=r"stem/bias is \(25,\) in a\.npz, \(24,\) in this"):
+    with pytest.raises(ValueError, match=r"stem/bias is \(25,\) in a\.npz, but \(24,\) in this"):
         convert.put_encoder(source, whole, "a.npz")
 
 

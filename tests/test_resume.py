@@ -297,7 +297,7 @@ def test_a_personalized_model_serves_another_video_of_the_person(untouched, tmp_
     assert people.run(["list", str(work)]) == 0
     printed = capsys.readouterr().out
     assert "person2" in printed and "full" in printed and "20" in printed
-    with pytest.raises(FileNotFoundError, match="keeps person2"):
+    with pytest.raises(FileNotFoundError, match="nobody.npz does not exist; models in .*: person2"):
         run(second, work, scenario="none", person="nobody")
     with pytest.raises(ValueError, match="fp16 or rankR"):
         run(first, work, keep="small")

@@ -474,7 +474,7 @@ def test_predictions_come_back_in_picture_pixels():
         maps = denormalize(picture)[:, ::4, ::4, :2]
         return types.SimpleNamespace(heatmaps=maps)
 
-    model = types.SimpleNamespace(apply=apply, decode="quarter", half_pixel=False)
+    model = types.SimpleNamespace(apply=apply, decode="quarter", half_pixel=False, flip_average=())
     tools = ttp.Tools(model, state.adam(0.1), settings())
     empty = state.Base({}, {}, jnp.ones(1))
     nothing = ttp.start(empty, KEY, tools=tools, capacity=1, shape=(HEIGHT, WIDTH))
@@ -495,6 +495,7 @@ def test_a_map_s_index_stands_for_the_crop_pixel_stride_times_as_large():
         apply=lambda variables, pictures: types.SimpleNamespace(heatmaps=jnp.array(maps)),
         decode="quarter",
         half_pixel=False,
+        flip_average=(),
     )
     points, _ = steps.predict({}, jnp.zeros((1, 64, 64, 3)), model=model)
     np.testing.assert_array_equal(points[0], 4 * cells)

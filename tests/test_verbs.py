@@ -501,7 +501,9 @@ def test_a_checkpoint_of_other_shapes_is_refused(config, trained, tmp_path):
 def test_a_model_is_used_as_it_was_trained(config, trained, part, field, value):
     """All these have the shapes of the trained one."""
     config[part][field] = value
-    with pytest.raises(ValueError, match=rf"config.{part}.{field} is {value}, the model in .* was"):
+    with pytest.raises(
+        ValueError, match=rf"config.{part}.{field} is {value}, but the model in .* has"
+    ):
         base_model.load_base(experiment.build(config), trained)
 
 

@@ -132,7 +132,7 @@ class SelfSupervised(Method):
         """Nothing but the difference is kept."""
         rules = tools.settings.rules
         adaptation = state.start_adaptation(base, state.RULES[rules], tools.tx)
-        if not any(re.search(TO_JOINTS, path) for path in adaptation.delta):
+        if base.params and not any(re.search(TO_JOINTS, path) for path in adaptation.delta):
             raise ValueError(
                 f"config.ttp.rules is {rules!r}, which trains nothing between the picture and this "
                 "network's joints: they would stay as they are. Take other rules."

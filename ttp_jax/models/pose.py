@@ -247,7 +247,7 @@ def from_config(
     num_joints: int,
     precision: str = "float32",
     loss: Mapping[str, Any] | None = None,
-    flip_order: Sequence[int] = (),
+    flip_order: Sequence[int] | np.ndarray = (),
 ) -> PoseNet:
     """The network that the fields of `config.model` describe.
 
