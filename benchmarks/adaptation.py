@@ -75,9 +75,10 @@ def scores(made: Experiment, clips: list[Clip], joints: list[np.ndarray]) -> dic
 
 def _error(made: Experiment, clip: Clip, joints: np.ndarray, how: scoring.Measures) -> float:
     assert clip.joints is not None and clip.visible is not None
-    length = metrics.lengths(clip.joints, made.skeleton, scale_joints=how.scale_joints).values
-    relative = np.linalg.norm(joints - clip.joints, axis=-1) / length[:, None]
-    return float(100 * np.nanmean(np.where(clip.visible, relative, np.nan)))
+    found = metrics.score_labels(
+        joints, clip.joints, clip.visible, made.skeleton, scale_joints=how.scale_joints
+    )
+    return found[ERROR]["mean"]
 
 
 def measure(made: Experiment, base, clips: list[Clip], way: Way) -> dict:

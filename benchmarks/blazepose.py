@@ -24,7 +24,7 @@ import numpy as np
 
 from data_pipelines import penn, synthetic
 from data_pipelines.people import tracks
-from ttp_jax import api, geometry, heatmaps, metrics
+from ttp_jax import api, geometry, metrics, steps
 from ttp_jax.joint_maps import map_joints
 from ttp_jax.models.pose import normalize
 from ttp_jax.runs import finding
@@ -159,12 +159,8 @@ def predict(model: api.Model, pictures, crops, flip: bool) -> np.ndarray:
 def _joints(net, flip, params, pictures, crops):
     affine = geometry.crop_affine(crops, SIDE)
     x = normalize(jax.vmap(functools.partial(geometry.warp, size=SIDE))(pictures, affine))
-    maps = net.apply({"params": params}, x).heatmaps
-    if flip:
-        mirrored = net.apply({"params": params}, x[:, :, ::-1]).heatmaps[:, :, ::-1]
-        maps = (maps + mirrored[..., BLAZEPOSE33.flip_order]) / 2
-    points, _ = heatmaps.decode(maps, net.decode)
-    points = geometry.map_to_crop(points, SIDE / maps.shape[1], net.half_pixel)
+    order = tuple(map(int, BLAZEPOSE33.flip_order)) if flip else ()
+    points, _ = steps.predict({"params": params}, x, model=net.clone(flip_average=order))
     return geometry.transform_points(geometry.invert_affine(affine), points)
 
 

@@ -17,6 +17,7 @@ import scipy.ndimage
 from tqdm import tqdm
 
 from data_pipelines.clips import Clip, DataError
+from data_pipelines.people.detections import overlaps
 from ttp_jax import geometry
 
 # Joints -> box. The training boxes of Penn Action are the box of the visible joints, widened by
@@ -212,17 +213,9 @@ def _one_person(candidates: Sequence[Candidates]) -> dict[int, np.ndarray]:
             away = np.abs((boxes - last).reshape(-1, 2, 2).mean(1)).max(-1)
             near = away <= abs(i - seen) * REACH * (last[2:] - last[:2]).max()
             if near.any():
-                last = boxes[np.argmax(near * scores * (0.1 + _overlaps(last, boxes)))]
+                last = boxes[np.argmax(near * scores * (0.1 + overlaps(last, boxes)))]
                 chosen[i], seen = last, i
     return dict(sorted(chosen.items()))
-
-
-def _overlaps(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    """Intersection over union [n] of a box with boxes [n, 4]."""
-    low, high = np.maximum(box[:2], boxes[:, :2]), np.minimum(box[2:], boxes[:, 2:])
-    common = (high - low).clip(0).prod(-1)
-    areas = (boxes[:, 2:] - boxes[:, :2]).prod(-1)
-    return common / (areas + (box[2:] - box[:2]).prod() - common)
 
 
 # ---------------------------------------------------------------------------------------------

@@ -43,6 +43,14 @@ def pictures_of(folder):
     return [clip.read(i) for i in range(clip.num_frames)], clip
 
 
+def camera_of(folder):
+    """A live run before its first picture, and the pictures."""
+    made = experiment_of(folder)
+    base, _ = base_model.load_base(made, folder / "work")
+    pictures, _ = pictures_of(folder)
+    return live.Live(made, base, pictures[0]), pictures
+
+
 def paced(pictures, pause):
     for picture in pictures:
         time.sleep(pause)
@@ -80,10 +88,7 @@ def test_unhurried_frames_get_what_online_gives_them_on_a_file(people, monkeypat
 
 def test_a_fast_camera_gets_every_frame_predicted_and_fewer_updates(people):
     folder, _ = people
-    made = experiment_of(folder)
-    base, _ = base_model.load_base(made, folder / "work")
-    pictures, _ = pictures_of(folder)
-    seen = live.Live(made, base, pictures[0])
+    seen, pictures = camera_of(folder)
     slow = 0.1  # an update that takes so long, and a camera ten times as fast
     learn = seen._programs.step
 
@@ -218,10 +223,7 @@ def test_a_reader_that_has_gone_ends_the_run_with_its_results(people, monkeypatc
 
 def test_a_frozen_camera_teaches_nothing(people):
     folder, _ = people
-    made = experiment_of(folder)
-    base, _ = base_model.load_base(made, folder / "work")
-    pictures, _ = pictures_of(folder)
-    seen = live.Live(made, base, pictures[0])
+    seen, pictures = camera_of(folder)
     found = list(
         live.follow(seen, paced([pictures[0]] * 4 + [pictures[1]], 0.3), threading.Event())
     )
