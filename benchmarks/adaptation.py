@@ -48,7 +48,10 @@ class Way(NamedTuple):
 
 def ways(config) -> dict[str, Way]:
     """The ways that a network can be adapted in, by their short names."""
-    found = {"none": Way("none", {}, "no adaptation")}
+    found = {
+        "none": Way("none", {}, "no adaptation"),
+        "flip": Way("none", {"model.flip_average": True}, "no adaptation, flip average"),
+    }
     if config.model.method != "baseline":
         found["ttp-online"] = Way("online", {}, "TTP online")
         found["ttp-offline"] = Way("offline", {}, "TTP offline")
@@ -57,10 +60,13 @@ def ways(config) -> dict[str, Way]:
             changes = {"ttp.method": name}
             found[f"{name}-online"] = Way("online", changes, f"{name} online")
             found[f"{name}-offline"] = Way("offline", changes, f"{name} offline")
-    for scenario in ("online", "offline"):
-        found[f"teacher-{scenario}"] = Way(
-            scenario, {"ttp.method": "teacher"}, f"mean teacher {scenario}"
-        )
+    taught = {"teacher": "mean teacher"}
+    if config.model.method != "baseline":
+        taught["teacher+ttp"] = "mean teacher and TTP"
+    for name, about in taught.items():
+        for scenario in ("online", "offline"):
+            changes = {"ttp.method": name}
+            found[f"{name}-{scenario}"] = Way(scenario, changes, f"{about} {scenario}")
     return found
 
 

@@ -154,6 +154,7 @@ def get_config() -> Any:
     c.ttp.bn_weight = 0.5  # "bn", "entropy": share of the subject's batch statistics, 0 to 1
     c.ttp.confidence = 0.3  # "entropy", "teacher": joints of lower confidence don't count
     c.ttp.teacher_decay = 0.97  # "teacher": share of the averaged model that an update keeps
+    c.ttp.self_weight = 0.01  # "teacher+ttp": lambda of Eq. 10, the self-supervised loss's weight
     c.ttp.iterations = 1  # updates per frame
     c.ttp.batch_size = 32  # pairs an update
     c.ttp.learning_rate = 1e-4  # of Adam, constant

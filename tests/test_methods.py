@@ -340,6 +340,37 @@ def test_joints_that_the_teacher_is_unsure_of_teach_nothing(taught):
     assert all(np.abs(value).max() == 0 for value in now.delta.values())
 
 
+@pytest.mark.slow
+def test_the_teacher_and_the_task_together_add_up(shallow):
+    """Without the task's weight the teacher's update, with sure of nothing the task's."""
+    net, vgg = small_net.model(), small_net.vgg()
+    base = small_net.base(net)
+
+    def after(method, drawn=None, **changes):
+        chosen = settings(method, **changes)
+        tools = ttp.Tools(net, state.adam(chosen.learning_rate), chosen)
+        start = tools.method.start(base, tools)
+        return jax.jit(lambda: tools.method.update(start, base, vgg, drawn, tools))().delta
+
+    chosen = settings("teacher+ttp")
+    tools = ttp.tools(net, chosen)
+    past = ttp.remember_frames(
+        ttp.start(base, KEY, tools=tools, capacity=T, shape=(HEIGHT, WIDTH)), frames()
+    ).memory
+    drawn = views, pairs = tools.method.draw(jax.random.key(3), past, None, chosen)
+    teacher, task = after("teacher", views), after("ttp", pairs)
+    teacher_alone = after("teacher+ttp", drawn, self_weight=0.0)
+    task_alone = after("teacher+ttp", drawn, self_weight=1.0, confidence=1e9)
+    both = after("teacher+ttp", drawn, self_weight=1.0)
+    assert set(both) == set(teacher) | set(task)
+    for path, wanted in teacher.items():
+        np.testing.assert_allclose(teacher_alone[path], wanted, atol=1e-6)
+    for path, wanted in task.items():
+        np.testing.assert_allclose(task_alone[path], wanted, atol=1e-6)
+    assert any(np.abs(both[path] - teacher[path]).max() > 1e-4 for path in teacher)
+    assert any(np.abs(both[path] - task[path]).max() > 1e-4 for path in task)
+
+
 @pytest.mark.parametrize("half_pixel", [False, True])
 def test_targets_lie_where_the_joints_are_in_the_moved_crops(half_pixel):
     """By a network that sees coloured dots: red and green, wherever they are."""
@@ -543,12 +574,12 @@ def test_the_method_none_predicts_as_the_model_does(net):
     np.testing.assert_allclose(found[0], wanted[0], atol=0.05)
 
 
-@pytest.mark.parametrize("method", only("teacher", ("ttp", *NEW, "none")))
+@pytest.mark.parametrize("method", only("teacher", ("ttp", *NEW, "teacher+ttp", "none")))
 def test_states_keep_their_types_so_that_no_program_compiles_twice(shallow, method):
     net = small_net.model()
     base, tools = small_net.base(net), ttp.tools(net, settings(method))
     vgg = small_net.vgg() if tools.needs_features else None
-    assert tools.needs_features == (method == "ttp")
+    assert tools.needs_features == ("ttp" in method)
     begin = ttp.start(base, KEY, tools=tools, capacity=T, shape=(HEIGHT, WIDTH))
     online = functools.partial(ttp.online, tools=tools)
     offline = functools.partial(ttp.adapt_offline, tools=tools, count=2)
@@ -631,9 +662,10 @@ def test_entropy_without_batch_statistics_trains_the_norms_alone():
 def test_a_baseline_can_be_adapted_by_all_but_the_paper_s_method():
     for method in NEW:
         ttp.check_method("baseline", settings(method))
-    with pytest.raises(ValueError, match='no self-supervised task.* method "ttp"; "bn"'):
-        ttp.check_method("baseline", settings("ttp"))
-    with pytest.raises(ValueError, match="'tent', expected one of ttp, bn, entropy, teacher, none"):
+    for method in ("ttp", "teacher+ttp"):
+        with pytest.raises(ValueError, match='no self-supervised task.* method "ttp"; "bn"'):
+            ttp.check_method("baseline", settings(method))
+    with pytest.raises(ValueError, match="'tent', expected one of ttp, bn, entropy, teacher, tea"):
         ttp.check_method("baseline", settings("tent"))
 
 

@@ -186,8 +186,8 @@ def personalize(
         pictures. A part of a box may lie outside.
       scenario: "offline" sees all frames, then predicts them; "online" goes frame by frame and
         never sees a later one.
-      method: "ttp", "bn", "entropy", "teacher" or "none", see docs/method.md; as in the model's
-        file if None, so are the next three.
+      method: "ttp", "bn", "entropy", "teacher", "teacher+ttp" or "none", see docs/method.md; as in
+        the model's file if None, so are the next three.
       iterations: updates per frame.
       batch_size: pairs of frames per update.
       learning_rate: of Adam.

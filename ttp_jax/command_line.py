@@ -31,7 +31,7 @@ PATH_FIELDS = tuple(
     for field in ("base", "data.root", "data.tfds", "data.boxes", "model.init", "loss.features")
 )
 RENAMED = {"cells": "records"}  # flags of the version before: old name -> new name
-ADAPTATIONS = ("ttp", "bn", "entropy", "teacher", "none")  # keys of `methods.METHODS`
+ADAPTATIONS = ("ttp", "bn", "entropy", "teacher", "teacher+ttp", "none")  # of `methods.METHODS`
 OUTPUTS = ("smooth", "keypoints", "formats", "labels", "pcutoff")  # made of own videos
 
 _WITH_CONFIG = tuple(verb for verb in VERBS if verb not in WORDS)

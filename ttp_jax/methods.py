@@ -326,19 +326,68 @@ class Teacher(Method):
 
     def update(self, adaptation, base, features, drawn, tools):
         """One step of Adam for the student, then the teacher's mean."""
-        settings, before = tools.settings, adaptation.kept["teacher"]
-        taught = _taught(state.adapted(base, before), drawn, tools)
-        sure = taught.confidence >= settings.confidence
-        weights = jnp.where(sure, jnp.clip(taught.confidence, 0, 1), 0.0)
+        student_loss = self._student_loss(adaptation, base, drawn, tools)
 
         def loss_fn(delta):
-            output: Any = tools.model.apply(state.adapted(base, delta), drawn.moved)
-            return _student_loss(output, taught, weights, tools), adaptation.normalisers
+            return student_loss(delta), adaptation.normalisers
 
-        adaptation = steps.descend(adaptation, loss_fn, tx=tools.tx)
-        keep = settings.teacher_decay
-        teacher = jax.tree.map(lambda a, b: keep * a + (1 - keep) * b, before, adaptation.delta)
-        return adaptation.replace(kept={"teacher": teacher})
+        return self._averaged(adaptation, steps.descend(adaptation, loss_fn, tx=tools.tx), tools)
+
+    def _student_loss(self, adaptation, base, views, tools):
+        """The loss of a delta whose targets are the teacher's joints."""
+        taught = _taught(state.adapted(base, adaptation.kept["teacher"]), views, tools)
+        sure = taught.confidence >= tools.settings.confidence
+        weights = jnp.where(sure, jnp.clip(taught.confidence, 0, 1), 0.0)
+
+        def loss(delta):
+            output: Any = tools.model.apply(state.adapted(base, delta), views.moved)
+            return _student_loss(output, taught, weights, tools)
+
+        return loss
+
+    def _averaged(self, before, after, tools):
+        """The state after an update, with the teacher moved towards the student."""
+        keep, teacher = tools.settings.teacher_decay, before.kept["teacher"]
+        teacher = jax.tree.map(lambda a, b: keep * a + (1 - keep) * b, teacher, after.delta)
+        return after.replace(kept={"teacher": teacher})
+
+
+class TeacherAndTask(Teacher):
+    """The mean teacher's loss plus the self-supervised task's, added as in joint training (Eq. 10).
+
+    Its weight is `Settings.self_weight`, lambda. All but normalisation layers trains: what leads to
+    the joints by both losses, the renderer by its own. `Settings.rules` isn't asked.
+    """
+
+    minimises_task = True
+    RULES = ((state.norms, False), (r"", True))
+
+    def check(self, task, settings):
+        """The task must allow it."""
+        task.check(settings)
+
+    def needs_features(self, tools):
+        """As the task does."""
+        return tools.task.needs_features
+
+    def draw(self, key, past, now, settings):
+        """Frames as they are and moved, and pairs."""
+        of_views, of_pairs = jax.random.split(key)
+        pairs = crops.pairs(of_pairs, past, now, settings)
+        return crops.views(of_views, past, now, settings), pairs
+
+    def update(self, adaptation, base, features, drawn, tools):
+        """One step of Adam on both, then the teacher's mean."""
+        views, (target, source) = drawn
+        student_loss = self._student_loss(adaptation, base, views, tools)
+        seen = tasks.Inputs(target, source, features, adaptation.normalisers, tools.settings.bgr)
+
+        def loss_fn(delta):
+            variables = state.adapted(base, delta)
+            loss, normalisers = tools.task.test_loss(tools.model, variables, seen)
+            return student_loss(delta) + tools.settings.self_weight * loss, normalisers
+
+        return self._averaged(adaptation, steps.descend(adaptation, loss_fn, tx=tools.tx), tools)
 
 
 def _taught(variables, views: crops.Views, tools: Tools) -> Taught:
@@ -387,6 +436,7 @@ METHODS = {
     "bn": BatchStatistics(),
     "entropy": Entropy(),
     "teacher": Teacher(),
+    "teacher+ttp": TeacherAndTask(),
     "none": Method(),
 }
 

@@ -201,10 +201,11 @@ TABLE: dict[str, dict[str, Rule]] = {
         "keep": whole(1, 10_000),
     },
     "ttp": {
-        "method": one_of("ttp", "bn", "entropy", "teacher", "none"),
+        "method": one_of("ttp", "bn", "entropy", "teacher", "teacher+ttp", "none"),
         "bn_weight": SHARE,
         "confidence": SHARE,
         "teacher_decay": SHARE,
+        "self_weight": number(0, 1e6),
         "iterations": whole(1, 10_000),
         "batch_size": whole(1, 65_536),
         "learning_rate": RATE,

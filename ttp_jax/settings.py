@@ -28,6 +28,7 @@ class Settings(NamedTuple):
       bn_weight: "bn" and "entropy": share of the subject's batch statistics, 0 to 1.
       confidence: "entropy" and "teacher": joints whose heatmap peaks lower are left out.
       teacher_decay: "teacher": share of the averaged model that stays at an update.
+      self_weight: "teacher+ttp": weight of the self-supervised loss, lambda of Eq. 10.
       flip_order: "teacher": permutation of the joints of a mirrored picture
         (`Skeleton.flip_order`); () if pictures must not be mirrored.
       equivariance: "ttp": weight of `tasks.Equivariance` beside the network's own task.
@@ -48,13 +49,14 @@ class Settings(NamedTuple):
     bn_weight: float = 0.5
     confidence: float = 0.3
     teacher_decay: float = 0.97
+    self_weight: float = 0.01
     flip_order: tuple[int, ...] = ()
     equivariance: float = 0.0
     source_masking: float = 0.0
 
 
 # Fields that files of earlier versions lack: they get the default.
-OPTIONAL = ("method", "bn_weight", "confidence", "teacher_decay")
+OPTIONAL = ("method", "bn_weight", "confidence", "teacher_decay", "self_weight")
 OF_THE_LOSS = ("equivariance", "source_masking")  # fields of `config.loss`, likewise
 
 

@@ -18,6 +18,7 @@ METHODS = {
     "bn": "batch statistics of the subject",
     "entropy": "least entropy of the heatmaps, which normalisation layers adapt to",
     "teacher": "mean teacher: confident joints of an averaged model are the targets",
+    "teacher+ttp": "mean teacher and the self-supervised task together",
 }
 BOXES = {
     "moving": "the moving region of the video",
