@@ -12,10 +12,6 @@ import os
 import pathlib
 import sys
 
-# OpenCV's ffmpeg reports every damaged frame in lines that name no file; what matters of that the
-# readers say themselves. Read once, when OpenCV opens its first video.
-os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-
 from ttp_jax import command_line
 from ttp_jax.command_line import VERBS
 

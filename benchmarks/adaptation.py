@@ -23,9 +23,9 @@ import numpy as np
 
 from data_pipelines import clips as clips_lib
 from data_pipelines.clips import Clip
-from ttp_jax import metrics
+from ttp_jax import metrics, tasks
 from ttp_jax.files import read_json, write_json
-from ttp_jax.runs import base_model, experiment, identity, process, scoring, sources
+from ttp_jax.runs import base_model, identity, process, scoring, sources
 from ttp_jax.runs.batch import Runner
 from ttp_jax.runs.experiment import Experiment
 
@@ -52,7 +52,7 @@ def ways(config) -> dict[str, Way]:
         "none": Way("none", {}, "no adaptation"),
         "flip": Way("none", {"model.flip_average": True}, "no adaptation, flip average"),
     }
-    if config.model.method != "baseline":
+    if tasks.of(config.model.method) is not tasks.NOTHING:
         found["ttp-online"] = Way("online", {}, "TTP online")
         found["ttp-offline"] = Way("offline", {}, "TTP offline")
     if config.model.encoder == "resnet":
@@ -95,15 +95,22 @@ def measure(made: Experiment, base, clips: list[Clip], way: Way) -> dict:
     return {"scores": scores(made, clips, joints), "seconds": seconds}
 
 
-def run(folder: pathlib.Path, split: str, names: list[str], changes: dict[str, Any]) -> dict:
+def run(
+    folder: pathlib.Path, made: Experiment, split: str, names: list[str], changes: dict[str, Any]
+) -> dict:
     """The rows of one training: {"subjects", "step", "rows": {name: row}}; those there are kept.
 
-    Raises ValueError where the folder holds no training, or its rows are of another model.
+    Args:
+      folder: of the training.
+      made: its experiment.
+      split: whose subjects.
+      names: of the ways.
+      changes: of the experiment's fields.
+
+    Raises:
+      ValueError: the rows there are of another model, or there are no such subjects.
     """
-    config = identity.training_config(folder)
-    if config is None:
-        raise ValueError(f"{folder} holds no training: it has no config.json.")
-    made = experiment.build(config).changed(changes)
+    made = made.changed(changes)
     base, step = base_model.load_base(made, folder)
     clips = clips_lib.by_subject(sources.load_clips(made.data, split))
     if not clips:
@@ -169,19 +176,23 @@ def main(argv: list[str] | None = None) -> int:
     options = parser.parse_args(argv)
     process.use_compilation_cache()
     changes = {name: json.loads(value) for name, value in (w.split("=", 1) for w in options.set)}
-    config = identity.training_config(options.folders[0])
-    if config is None:
-        parser.error(f"{options.folders[0]} holds no training: it has no config.json.")
-    known = ways(config)
+    try:
+        trained = [identity.training_experiment(folder) for folder in options.folders]
+    except ValueError as error:
+        parser.error(str(error))
+    known = ways(trained[0].config)
     names = [name for name in options.ways.split(",") if name] or list(known)
     if unknown := [name for name in names if name not in known]:
         parser.error(f"--ways has {', '.join(unknown)}: expected some of {', '.join(known)}.")
     try:
-        found = [run(folder, options.split, names, changes) for folder in options.folders]
+        found = [
+            run(folder, made, options.split, names, changes)
+            for folder, made in zip(options.folders, trained, strict=True)
+        ]
     except ValueError as error:
         parser.error(str(error))
     subjects, trainings = len(found[0]["subjects"]), len(found)
-    print(f"{config.name}: {subjects} {options.split} subjects, {trainings} training(s)\n")
+    print(f"{trained[0].name}: {subjects} {options.split} subjects, {trainings} training(s)\n")
     print("\n".join(table(found, {name: way.about for name, way in known.items()})))
     return 0
 

@@ -22,7 +22,7 @@ from scipy import stats
 
 from data_pipelines import clips as clips_lib
 from ttp_jax import metrics
-from ttp_jax.runs import base_model, comparison, experiment, identity, process, sources, suggestion
+from ttp_jax.runs import base_model, comparison, identity, process, sources, suggestion
 from ttp_jax.runs.batch import Runner
 
 SHARE = 0.2  # of the frames: the most doubtful ones
@@ -90,19 +90,19 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("workdir", type=pathlib.Path, help="of `main.py train --project=...`")
     workdir = parser.parse_args(argv).workdir
-    config = identity.training_config(workdir)
-    if config is None:
-        parser.error(f"{workdir} holds no training: it has no config.json.")
+    try:
+        made = identity.training_experiment(workdir)
+    except ValueError as error:
+        parser.error(str(error))
     process.use_compilation_cache()
-    made = experiment.build(config)
     base, step = base_model.load_base(made, workdir)
     predictor = Runner(made, base, "none")
-    found = {}
+    folder, found = comparison.folder_of(workdir, "test", "offline"), {}
+    protocol = identity.protocol(made.config, base, "offline")
     for clip in clips_lib.by_subject(sources.load_clips(made.data, "test")):
         joints = predictor.one(clip)
         sides = (clip.boxes[:, 2:] - clip.boxes[:, :2]).max(1)
-        folder = comparison.folder_of(workdir, "test", "offline")
-        after = comparison.stored(made, folder, base, [clip])
+        after = comparison.stored(folder, protocol, [clip])
         signs = suggestion.signs_of_doubt(
             joints.joints, joints.confidence, sides, after[0] if after else None
         )

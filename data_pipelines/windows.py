@@ -1,6 +1,7 @@
 """A subject's frames as personalization takes them: windows of one size, cut around the person."""
 
 import collections
+import copy
 import hashlib
 import math
 import warnings
@@ -127,6 +128,7 @@ class SubjectFrames:
         self._warned = False
         self._kept: dict[int, Row] = {}
         self._spill, self._views = Spill(SPILLED_BYTES), {}
+        self._offset = 0  # of the indices in the spill
         self._crops = clip.network_crops
         self._pixels = math.inf if oversample is None else oversample * image_size
         index, picture = self._first_picture()
@@ -140,6 +142,26 @@ class SubjectFrames:
     def turned(self) -> bool:
         """Whether the crops are turned with the person."""
         return self._crops.shape[-1] == 4
+
+    def part(self, clip: Clip, first: int) -> "SubjectFrames":
+        """The frames of one of the clip's recordings, without cutting their windows again.
+
+        Args:
+          clip: the recording.
+          first: index of its first frame.
+
+        Raises:
+          FrameError: no frame of it can be read.
+        """
+        own, frames = copy.copy(self), range(first, first + clip.num_frames)
+        own.clip, own._crops = clip.without_labels(), self._crops[frames.start : frames.stop]
+        own._offset = self._offset + first
+        for name in ("errors", "digests", "_kept", "_views"):
+            mine = {i - first: value for i, value in getattr(self, name).items() if i in frames}
+            setattr(own, name, mine)
+        if not own.digests:
+            own._first_picture()
+        return own
 
     def read(self, indices: Iterable[int], size: int | None = None) -> Frames:
         """Read these frames, filled up to `size` rows with invalid ones."""
@@ -178,7 +200,7 @@ class SubjectFrames:
         """One frame's window and view; None if it can't be read."""
         if index in self._kept:
             return self._kept[index]
-        if (data := self._spill.get(index)) is not None:
+        if (data := self._spill.get(self._offset + index)) is not None:
             return np.frombuffer(data, np.uint8).reshape(*self.shape, 3), self._views[index]
         try:
             return self._cut(index, self.clip.read(index))
@@ -195,7 +217,7 @@ class SubjectFrames:
             self._kept[index] = row
         else:
             self._views[index] = row[1]  # first: another thread may find the pixels at once
-            self._spill.put(index, row[0].data.cast("B"))
+            self._spill.put(self._offset + index, row[0].data.cast("B"))
         return row
 
     def _warn(self) -> None:

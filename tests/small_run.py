@@ -38,6 +38,18 @@ def get_config():
     return c
 
 
+def training(root: pathlib.Path, stage: tuple):
+    """A config that trains for one stage on rendered people; wants the fixture `shallow`."""
+    c = tiny.get_config()
+    c.data.root = str(root)
+    c.data.train, c.data.val, c.data.test = 4, 0, 1
+    c.data.train_frames, c.data.eval_frames, c.data.image_size = 4, 4, 40
+    shrink(c)
+    c.model.depth, c.model.upsamplings = 18, 1  # which `shallow` cuts
+    c.train.batch_size, c.train.stages = 4, (stage,)
+    return c
+
+
 def prepare(folder: pathlib.Path, lengths=(44, 37, 20)) -> list[str]:
     """Write people and an untrained model below `folder`; return flags for `command`."""
     rng = np.random.default_rng(0)

@@ -32,20 +32,22 @@ def walking(count):
     return pictures
 
 
-def test_a_video_is_decoded_twice_whatever_is_made_of_it(tmp_path, monkeypatch, shallow):
-    path = encode(tmp_path / "walk.mp4", walking(FRAMES))
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_video_is_decoded_twice_whatever_is_made_of_it(tmp_path, monkeypatch, shallow, count):
+    paths = [encode(tmp_path / f"walk{n}.mp4", walking(FRAMES)) for n in range(count)]
     decoded, decode = [], video_index.decode
 
-    def count(*stream):
+    def note(*stream):
         for frame in decode(*stream):
             decoded.append(frame.pts)
             yield frame
 
-    monkeypatch.setattr(video_index, "decode", count)
+    monkeypatch.setattr(video_index, "decode", note)
     monkeypatch.setattr(windows, "KEPT_BYTES", 5 * 64 * 64 * 3)  # of longer videos: a few windows
     config = small_run.get_config()
     config.model.depth, config.model.upsamplings = 18, 1  # which the fixture `shallow` cuts
-    config.data.root, config.data.boxes, config.data.fit = str(path), "moving", True
+    config.data.root, config.data.boxes, config.data.fit = str(tmp_path / "*.mp4"), "moving", True
+    config.data.same_subject = "anna" if count > 1 else ""
     config.data.oversample, config.eval.pictures, config.ttp.save_minutes = 1.0, 1, 5.0
     made, options = experiment.build(config), RunOptions("offline", outputs=OutputOptions())
     checkpoints = Checkpoints(tmp_path / "work/checkpoints")
@@ -53,11 +55,11 @@ def test_a_video_is_decoded_twice_whatever_is_made_of_it(tmp_path, monkeypatch, 
     checkpoints.close()
     assert personalization.run(made, tmp_path / "work", options, tmp_path / "out") == 0
     assert {p.name for p in (tmp_path / "out").glob("walk*")} >= {
-        "walk.csv", "walk_overlay.mp4", "walk_report.html"
-    }  # fmt: skip
+        f"{path.stem}{end}" for path in paths for end in (".csv", "_overlay.mp4", "_report.html")
+    }
     # Beside them the first frame, for its size and that of the windows.
-    assert 2 * FRAMES <= len(decoded) <= 2 * FRAMES + 3
-    shown = Video(tmp_path / "out/walk_overlay.mp4")
+    assert 2 * FRAMES * count <= len(decoded) <= (2 * FRAMES + 3) * count
+    shown = Video(tmp_path / "out/walk0_overlay.mp4")
     assert len(shown) == FRAMES
     # The room, beside what is drawn: neither black nor another picture.
     assert abs(np.median(shown.read(30)[40:]) - np.median(walking(1)[0])) < 15

@@ -18,12 +18,8 @@ def state(step, value=0.0):
 
 def chosen(folder, start, patience=0, best=True):
     fields = types.SimpleNamespace(patience=patience, best=best, checkpoint_every=10)
-    experiment = types.SimpleNamespace(
-        config=types.SimpleNamespace(train=fields),
-        stages=(Stage(20, 1e-3, 0.0), Stage(80, 1e-3, 0.1)),
-        last_step=100,
-    )
-    return training._Best(experiment, folder, start)
+    stages = Stage(20, 1e-3, 0.0), Stage(80, 1e-3, 0.1)
+    return training._Best(fields, stages, folder, start)
 
 
 EMPTY = Base({"head": {"kernel": np.zeros((2, 3))}}, {}, np.zeros(2))

@@ -11,7 +11,7 @@ import small_net
 import torch
 import torch_reference
 
-from ttp_jax import convert
+from ttp_jax import convert, torch_file
 from ttp_jax.models.encoders.resnet import Encoder
 
 ZIP = pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy pickle"])
@@ -150,7 +150,7 @@ def test_code_in_a_file_is_not_run(tmp_path, zipped):
     trap = tmp_path / "trap"
     path = save(tmp_path, {"conv1.weight": Malicious(trap)}, zipped)
     with pytest.raises(ValueError, match=r"resnet.pth is not a plain torch state dict"):
-        convert.read_torch(path)
+        torch_file.read_torch(path)
     assert not trap.exists()
     torch.load(path, weights_only=False)  # the trap does work
     assert trap.exists()
@@ -159,11 +159,11 @@ def test_code_in_a_file_is_not_run(tmp_path, zipped):
 @pytest.mark.parametrize("content", [{"state_dict": {}}, [1, 2], {"a": 3}])
 def test_a_torch_file_that_is_no_state_dict_is_refused(tmp_path, content):
     with pytest.raises(ValueError, match=r"resnet.pth is not a plain torch state dict"):
-        convert.read_torch(save(tmp_path, content))
+        torch_file.read_torch(save(tmp_path, content))
 
 
 def test_without_torch_the_error_says_what_to_install(tmp_path, monkeypatch):
     path = save(tmp_path, {"a": torch.zeros(1)})
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(ImportError, match=r"needs torch.*pip install torch"):
-        convert.read_torch(path)
+        torch_file.read_torch(path)

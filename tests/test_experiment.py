@@ -58,13 +58,8 @@ def test_a_config_that_describes_nothing_is_refused(changes, words):
 
 
 def test_validation_compiles_its_program_once(tmp_path, monkeypatch, caplog, shallow):
-    config = tiny.get_config()
-    config.data.root = str(tmp_path / "people")
-    config.data.train, config.data.val, config.data.test = 2, 1, 1
-    config.data.train_frames, config.data.eval_frames, config.data.image_size = 4, 4, 40
-    small_run.shrink(config)
-    config.model.depth, config.model.upsamplings = 18, 1  # which the fixture `shallow` cuts
-    config.train.batch_size, config.train.stages = 4, ((3, 1e-3, 0.0, "constant"),)
+    config = small_run.training(tmp_path / "people", (3, 1e-3, 0.0, "constant"))
+    config.data.train, config.data.val = 2, 1
     config.train.checkpoint_every = 1
     config.ttp.learning_rate = 3e-4  # no other test has compiled these
     validate, new = training._validate, []

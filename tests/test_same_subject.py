@@ -68,8 +68,9 @@ def test_one_model_is_personalized_to_all_recordings(folder, offline):
     assert len((offline / "person1.csv").read_text().splitlines()) == 1 + 6
     kept = people.read(personalization.person_file(folder / "work", "anna"))
     assert kept.about["updates"] == 15  # as many as all frames
-    parts = {part.name: own for part, own in recordings.apart(clip, whole)}
-    assert parts["person0"].seconds + parts["person1"].seconds == pytest.approx(whole.seconds)
+    parts = [recordings.part(whole, *place) for place in recordings.places(clip)]
+    assert sum(part.seconds for part in parts) == pytest.approx(whole.seconds)
+    assert [len(part.frames) for part in parts] == [9, 6]
 
 
 def test_online_goes_through_the_recordings_in_the_order_given(folder, tmp_path):

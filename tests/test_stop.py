@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import small_run
 
-from configs import tiny
 from ttp_jax.checkpoint import Checkpoints
 from ttp_jax.paper import records, running
 from ttp_jax.runs import experiment, training
@@ -20,13 +19,7 @@ from ttp_jax.verbs import train
 @pytest.fixture
 def config(tmp_path, shallow):
     """A training of 6 steps whose only checkpoint is the last one."""
-    c = tiny.get_config()
-    c.data.root = str(tmp_path / "data")
-    c.data.train, c.data.val, c.data.test = 4, 0, 1
-    c.data.train_frames, c.data.eval_frames, c.data.image_size = 4, 4, 40
-    small_run.shrink(c)
-    c.model.depth, c.model.upsamplings = 18, 1  # which the fixture `shallow` cuts
-    c.train.batch_size, c.train.stages = 4, ((6, 1e-3, 0.0, "cosine"),)
+    c = small_run.training(tmp_path / "data", (6, 1e-3, 0.0, "cosine"))
     c.train.log_every, c.train.checkpoint_every = 2, 100
     return c
 

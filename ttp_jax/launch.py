@@ -94,7 +94,7 @@ def read_project(config, workdir: pathlib.Path) -> None:
 
     for line in labelled.describe(labelled.fill(config)):
         process.say(line)
-    if note := base_model.choose_encoder(config, workdir):
+    if note := base_model.choose_encoder(config.model, workdir):
         process.say(note)
     process.say(f"results: {workdir}\n")
 

@@ -21,6 +21,7 @@ import numpy as np
 from ttp_jax.conv import conv, max_pool
 from ttp_jax.files import read_hdf5
 from ttp_jax.models.colors import to_unit
+from ttp_jax.torch_file import read_torch
 
 # Convolutions of the five blocks, and which of a block's relus the loss reads: always the second.
 BLOCKS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
@@ -114,8 +115,6 @@ def _hed_file() -> pathlib.Path:
 
 
 def _read_torchvision(path):
-    from ttp_jax.convert import read_torch
-
     state = read_torch(path)
     names = [f"features.{i}" for i in (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)]
     missing = [n for n in names if f"{n}.weight" not in state]

@@ -172,6 +172,7 @@ def points(experiment: Experiment, base) -> dict:
 def personalized(experiment: Experiment, spec: RunSpec, base: state.Base | None) -> dict:
     """Predict and score the people of a run; return scores and costs, as the record has them."""
     clips, skeleton = people(experiment, spec)
+    own, measures = experiment.skeleton, scoring.measures_from(experiment.config.eval)
     controls = None
     if base is not None and spec.scenario == "offline":
         controls = Controls(experiment, base, len(clips))
@@ -181,22 +182,25 @@ def personalized(experiment: Experiment, spec: RunSpec, base: state.Base | None)
     if controls:
         seconds -= controls.seconds
     frames = sum(clip.num_frames for clip in clips)
+
+    def scored(joints):
+        return scoring.row(*mapped(clips, joints, own, skeleton), skeleton, measures)
+
     named = spec.scenario in WITHOUT_MODEL
     found = {
         "protocol": spec.scenario
         if named
-        else provenance.protocol_line(experiment.config, spec.scenario),
+        else provenance.protocol_line(experiment.data, experiment.config.ttp, spec.scenario),
         "seconds_per_frame": seconds / frames,  # compiling is part of it
         "memory_mib": memory,
         "people": [clip.name for clip in clips],
         "frames": frames,
-        "scores": scores(experiment, clips, joints, skeleton),
-        "smoothed": scores(experiment, clips, [smooth.savgol(j) for j in joints], skeleton),
-        "by_frame": by_frame(experiment, clips, joints, skeleton),
+        "scores": scored(joints),
+        "smoothed": scored([smooth.savgol(each) for each in joints]),
+        "by_frame": by_frame(*mapped(clips, joints, own, skeleton), skeleton, measures),
     }
     if controls and controls.joints:
-        by_others = [controls.joints[clip.name] for clip in clips]
-        found[CONTROL] = scores(experiment, clips, by_others, skeleton)
+        found[CONTROL] = scored([controls.joints[clip.name] for clip in clips])
     if controls and controls.errors:
         found["bottleneck"] = {
             name: diagnostics.mean_errors(errors) for name, errors in controls.errors.items()
@@ -269,31 +273,31 @@ def predict(
     return [found[clip.name] for clip in clips]
 
 
-def _mapped(experiment: Experiment, clips, joints, skeleton):
-    """Predictions in the labels' skeleton, and clips whose unknown joints don't count."""
-    own = experiment.skeleton
+def mapped(clips, joints, own: Skeleton, skeleton: Skeleton):
+    """Clips whose unknown joints don't count, and predictions in the labels' skeleton.
+
+    Args:
+      clips: with labels.
+      joints: predictions of each, [T, K, 2].
+      own: skeleton of the predictions.
+      skeleton: of the labels.
+    """
     if own == skeleton:
         return clips, joints
-    mapped = [map_joints(j, own, skeleton) for j in joints]
+    predictions = [map_joints(each, own, skeleton) for each in joints]
     # Joints that the model's skeleton lacks; those of unreadable frames count as wrong.
     known = np.isfinite(map_joints(np.zeros((own.size, 2)), own, skeleton)).all(-1)
-    return [dataclasses.replace(c, visible=c.visible & known) for c in clips], mapped
+    return [dataclasses.replace(c, visible=c.visible & known) for c in clips], predictions
 
 
-def scores(experiment: Experiment, clips, joints, skeleton: Skeleton) -> dict:
-    """Per measure: mean, per joint, per person."""
-    clips, joints = _mapped(experiment, clips, joints, skeleton)
-    return scoring.row(clips, joints, skeleton, scoring.measures_from(experiment.config.eval))
-
-
-def by_frame(experiment: Experiment, clips, joints, skeleton) -> list[list[float | None]]:
+def by_frame(
+    clips, joints, skeleton: Skeleton, measures: scoring.Measures
+) -> list[list[float | None]]:
     """The first measure per person and frame (paper, Figure 3); None where nothing is labelled."""
-    clips, joints = _mapped(experiment, clips, joints, skeleton)
-    pixels = scoring.measures_from(experiment.config.eval)
 
     def at(clip, joints, t):
         alone = clips_lib.at(clip, [t])
-        value = scoring.headline([alone], [joints[t : t + 1]], skeleton, pixels)
+        value = scoring.headline([alone], [joints[t : t + 1]], skeleton, measures)
         return round(float(value), 2) if np.isfinite(value) else None
 
     return [

@@ -41,24 +41,24 @@ def init_training(experiment: Experiment, normalisers) -> state.TrainState:
     return fresh.replace(params=loaded["params"], batch_stats=loaded["batch_stats"])
 
 
-def choose_encoder(config: Config, workdir: pathlib.Path) -> str | None:
-    """Of a project's config take the best encoder whose weights are at hand; say which.
+def choose_encoder(model: Config, workdir: pathlib.Path) -> str | None:
+    """Put the best encoder whose weights are at hand into a project's `config.model`; say which.
 
     BlazePose's, if `fetch` got it, else torchvision's ResNet-18, else one from scratch. A training
     that has begun keeps its own. None where there is nothing to choose.
     """
     fields = ("encoder", "init", "depth", "half_pixel")
     stored = identity.training_config(workdir)
-    wanted = config.model.encoder, config.model.init
+    wanted = model.encoder, model.init
     if stored is not None and wanted == ("blazepose", "blazepose"):
-        config.model.update({name: stored.model[name] for name in fields})
+        model.update({name: stored.model[name] for name in fields})
         return None
     if wanted != ("blazepose", "blazepose") or blazepose_path().is_file():
         return None
     name = fetch.PUBLISHED["resnet18"]
     there = [path for path in (fetch.folder() / name, RESNETS / name) if path.is_file()]
     init = str(there[0]) if there else "random"
-    config.model.update(dict(zip(fields, ("resnet", init, 18, False), strict=True)))
+    model.update(dict(zip(fields, ("resnet", init, 18, False), strict=True)))
     start = f"torchvision's {name}" if there else "random weights, which needs far more labels"
     return (
         f"BlazePose isn't here (`python main.py fetch blazepose` gets it): a ResNet-18 starts from "

@@ -59,13 +59,25 @@ class Runner:
           unfinished: where states are kept on a timer and when the run is stopped.
           strategy: how subjects run side by side.
         """
-        self._experiment, self._scenario, self._ttp = experiment, scenario, experiment.config.ttp
+        self._scenario, self._ttp, self._joints = (
+            scenario,
+            experiment.config.ttp,
+            experiment.skeleton.size,
+        )
+        self._data, self._image_size = experiment.data, experiment.image_size
         # What is carried from subject to subject makes them wait for each other.
         self.carries = starts.carries(self._ttp, scenario)
-        self._planner = Planner(experiment, scenario, Strategy() if self.carries else strategy)
+        self._planner = Planner(
+            experiment.net,
+            experiment.settings(scenario),
+            scenario,
+            Strategy() if self.carries else strategy,
+            self._ttp.together,
+        )
         self._everywhere, self._split = self._planner.places
-        self._starts = Starts(experiment, scenario, self._planner.programs())
-        wanted = scenario != "none" and self._planner.programs().tools.needs_features
+        programs = self._planner.programs()
+        self._starts = Starts(experiment.seed, self._ttp, scenario, programs)
+        wanted = scenario != "none" and programs.tools.needs_features
         features = experiment.features if wanted else None
         self._features = jax.device_put(features, self._everywhere)
         self.use(base)
@@ -131,9 +143,10 @@ class Runner:
 
     def _member(self, clip: Clip, frames: SubjectFrames | None = None) -> Member:
         """A subject at its start, or where an earlier run was stopped."""
-        frames = frames or sources.subject_frames(self._experiment, clip)
-        joints, memory = self._experiment.skeleton.size, self._ttp.memory
-        member = members.begin(clip, frames, self._scenario, joints=joints, memory=memory)
+        frames = frames or sources.subject_frames(clip, self._data, self._image_size)
+        member = members.begin(
+            clip, frames, self._scenario, joints=self._joints, memory=self._ttp.memory
+        )
         return self._saver.resumed(member, lambda: self._start(member))
 
     def _width(self, member: Member) -> int:

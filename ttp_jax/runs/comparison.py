@@ -16,7 +16,7 @@ from data_pipelines.clips import Clip
 from ttp_jax import people, state
 from ttp_jax.checkpoint import fingerprint
 from ttp_jax.files import read_json
-from ttp_jax.runs import identity, personalization, results, scoring
+from ttp_jax.runs import personalization, results, scoring
 from ttp_jax.runs.batch import Runner
 from ttp_jax.runs.experiment import Experiment
 from ttp_jax.runs.personalization import RunOptions, person_file
@@ -47,14 +47,13 @@ def personalize_all(experiment: Experiment, workdir: pathlib.Path, split: str) -
 
 
 def stored(
-    experiment: Experiment, folder: pathlib.Path, base: state.Base, clips: Sequence[Clip]
+    folder: pathlib.Path, protocol: dict[str, Any], clips: Sequence[Clip]
 ) -> list[np.ndarray] | None:
-    """Joints of each clip as a run left them in a folder named after its scenario.
+    """Joints of each clip as a run left them in a folder.
 
-    None where not all are there, or they are of another model or other settings.
+    None where not all are there, or they follow from another `identity.protocol` than this.
     """
-    own = identity.protocol(experiment.config, base, folder.name)
-    if read_json(folder / "protocol.json") == own:
+    if read_json(folder / "protocol.json") == protocol:
         return results.read_results(folder, clips)
     if folder.is_dir():
         say(f"left out: {folder} was made with another model or settings, run it again")
@@ -76,24 +75,26 @@ def seconds_a_frame(folder: pathlib.Path) -> float | None:
 
 
 def control(
-    experiment: Experiment, workdir: pathlib.Path, base: state.Base, clips: list[Clip]
+    predictor: Runner, workdir: pathlib.Path, base: state.Base, clips: list[Clip]
 ) -> list | None:
     """Joints of each subject by the model that was personalized to the one before it.
+
+    Leaves `predictor`, which predicts without personalization, with another model: see its `use`.
 
     A gain that is personal isn't there. None where not all of the models are kept, or of fewer than
     two subjects.
     """
     if len(clips) < 2:
         return None
-    runner, joints, own = Runner(experiment, base, "none"), [], fingerprint(base)
+    joints, own = [], fingerprint(base)
     for number, clip in enumerate(clips):
         try:
             other = people.read(person_file(workdir, clips[number - 1].name), own)
         except (FileNotFoundError, ValueError):
             return None
         delta = jax.device_put(other.delta)
-        runner.use(base.replace(params=state.adapted(base, delta)["params"]))
-        joints.append(runner.one(clip).joints)
+        predictor.use(base.replace(params=state.adapted(base, delta)["params"]))
+        joints.append(predictor.one(clip).joints)
     return joints
 
 

@@ -51,7 +51,7 @@ def prober(
 
     def errors(clip, deltas):
         rng = np.random.default_rng([experiment.seed, zlib.crc32(clip.name.encode())])
-        stream = sources.subject_frames(experiment, clip)
+        stream = sources.subject_frames(clip, experiment.data, settings.image_size)
         few = np.unique(np.linspace(0, len(stream) - 1, BATCH).astype(int))
         frames = jax.tree.map(jnp.asarray, stream.read(few))
         readable = np.flatnonzero(frames.valid)

@@ -8,11 +8,20 @@ import numpy as np
 from data_pipelines import clips as clips_lib
 from ttp_jax import metrics, visualize
 from ttp_jax.files import write_json
-from ttp_jax.runs import base_model, boxes, comparison, diagnostics, scoring, sources
+from ttp_jax.runs import (
+    base_model,
+    boxes,
+    comparison,
+    diagnostics,
+    identity,
+    scoring,
+    sources,
+)
 from ttp_jax.runs.batch import Runner
 from ttp_jax.runs.comparison import CONTROL, NAMES
 from ttp_jax.runs.experiment import Experiment
 from ttp_jax.runs.process import progress_bar, say
+from ttp_jax.skeletons import Skeleton
 
 
 def evaluate(experiment: Experiment, workdir: pathlib.Path) -> dict:
@@ -45,7 +54,8 @@ def evaluate(experiment: Experiment, workdir: pathlib.Path) -> dict:
     if experiment.data.source == "project":
         report |= _recommended(experiment, workdir, predictor, base, clips, rows)
     _print_table(report)
-    _draw_overlays(experiment, workdir, test, predictions)
+    drawn = test[: experiment.config.eval.pictures]
+    _draw_overlays(workdir, drawn, predictions, experiment.skeleton)
     if experiment.task.probe:
         report |= _bottleneck(experiment, base, training, test)
         _print_bottleneck(report)
@@ -66,13 +76,15 @@ def _predictions(
         predictions = {"mean training pose": mean, **predictions}
     for scenario, name in NAMES.items():
         folder = comparison.folder_of(workdir, "test", scenario)
-        found = comparison.stored(experiment, folder, base, test)
+        protocol = identity.protocol(experiment.config, base, scenario)
+        found = comparison.stored(folder, protocol, test)
         if found is None and scenario == "none":
             found = _predict(predictor, test, "without TTP")
         if found is not None:
             predictions[name] = found
     if NAMES["offline"] in predictions and experiment.data.source == "project":
-        found = comparison.control(experiment, workdir, base, test)
+        found = comparison.control(predictor, workdir, base, test)
+        predictor.use(base)
         if found is not None:
             predictions[CONTROL] = found
     return predictions
@@ -92,7 +104,8 @@ def _recommended(
     joints, choice = {}, None
     for scenario in NAMES if validation else ():
         folder = comparison.folder_of(workdir, "val", scenario)
-        predicted = comparison.stored(experiment, folder, base, validation)
+        protocol = identity.protocol(experiment.config, base, scenario)
+        predicted = comparison.stored(folder, protocol, validation)
         if predicted is not None:
             joints[scenario] = predicted
     if len(joints) == len(NAMES):
@@ -115,14 +128,13 @@ def _bottleneck(experiment: Experiment, base, training, test) -> dict:
     return found
 
 
-def _draw_overlays(experiment: Experiment, workdir, clips, predictions, frames=3) -> None:
+def _draw_overlays(workdir, clips, predictions, skeleton: Skeleton, frames=3) -> None:
     """Draw joints before and after personalization, and the truth, over some whole pictures."""
-    skeleton = experiment.skeleton
     for scenario in ("online", "offline"):
         if NAMES[scenario] not in predictions:
             continue
         before, after = predictions[NAMES["none"]], predictions[NAMES[scenario]]
-        for i, clip in enumerate(clips[: experiment.config.eval.pictures]):
+        for i, clip in enumerate(clips):
             readable = np.flatnonzero(np.isfinite(after[i]).all((1, 2)))
             chosen = diagnostics.spread(readable, frames)
             pictures = []

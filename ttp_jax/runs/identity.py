@@ -11,7 +11,7 @@ from data_pipelines.rendered import renderer
 from ttp_jax import ranges, skeletons, state
 from ttp_jax.checkpoint import fingerprint
 from ttp_jax.files import read_json, write_json
-from ttp_jax.runs.experiment import Config, tuples
+from ttp_jax.runs.experiment import Config, Experiment, build, tuples
 
 # Fields that leave a trained model's numbers alone.
 NOT_THE_MODEL = {
@@ -167,6 +167,19 @@ def training_config(workdir: str | pathlib.Path) -> Config | None:
             f"{path} names an unknown skeleton, {config.data.skeleton!r}: train again."
         )
     return config
+
+
+def training_experiment(workdir: str | pathlib.Path) -> Experiment:
+    """The experiment that a training in this folder carried out.
+
+    Raises ValueError where there is none.
+    """
+    config = training_config(workdir)
+    if config is None:
+        raise ValueError(
+            f"{workdir} holds no training (it has no config.json): name the --workdir of one."
+        )
+    return build(config)
 
 
 def save_config(config: Config, workdir: pathlib.Path) -> None:

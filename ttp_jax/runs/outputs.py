@@ -153,23 +153,31 @@ class Outputs:
         cutoff = self._options.pcutoff
         files.append(overlay_video(video, outcome, poses, self._skeleton, rate, cutoff))
         about_times = exports.note_on_times(clip.times, self._formats, f"{name}.csv")
+        config, data = self._experiment.config, self._experiment.data
+        notes = personal_report.notes(
+            outcome,
+            self._how,
+            base=config.base,
+            boxes=data.boxes,
+            heatmap_size=self._experiment.heatmap_size,
+        )
         texts = {
             "quality": personal_report.quality(outcome, poses, self._skeleton),
             **self._scores(outcome, poses),
-            "notes": [
-                *personal_report.notes(outcome, self._experiment, self._how),
-                *about_times,
-            ],
+            "notes": [*notes, *about_times],
             "warnings": outcome.warnings,
         }
-        settings = {"scenario": self._scenario, "smoothed": self._how or "no"}
+        model = config.base or config.name
+        settings = personal_report.settings_of(
+            outcome, self._scenario, self._how, model=model, data=data, ttp=config.ttp
+        )
         report = self.report(name)
-        found = _presence(outcome, self._experiment.data.boxes)
+        found = _presence(outcome, data.boxes)
         personal_report.write(
             report,
             outcome,
             poses,
-            self._experiment,
+            self._skeleton,
             settings,
             texts,
             found=None if found is None else found.to_dict(),

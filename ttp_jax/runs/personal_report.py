@@ -11,7 +11,7 @@ from data_pipelines.clips import Clip, rejoined
 from ttp_jax import exports, metrics, report
 from ttp_jax.report import words
 from ttp_jax.runs.backdrop import Backdrop
-from ttp_jax.runs.experiment import Experiment
+from ttp_jax.runs.experiment import Config
 from ttp_jax.runs.outcome import Outcome
 from ttp_jax.skeletons import Skeleton
 
@@ -49,15 +49,25 @@ def quality(outcome: Outcome, poses, skeleton: Skeleton) -> list[tuple]:
     return rows
 
 
-def notes(outcome: Outcome, experiment: Experiment, smoothed: str | None) -> list[str]:
-    """What the reader of a report must know of its numbers."""
+def notes(
+    outcome: Outcome, smoothed: str | None, *, base: str, boxes: str, heatmap_size: int
+) -> list[str]:
+    """What the reader of a report must know of its numbers.
+
+    Args:
+      outcome: of the subject.
+      smoothed: how, if so.
+      base: the model that was started from, `config.base`.
+      boxes: where the person is, `config.data.boxes`.
+      heatmap_size: side of the network's maps.
+    """
     clip, notes = outcome.clip, [*outcome.clip.notes]
-    if experiment.config.base == "shipped":
+    if base == "shipped":
         notes.append(
             "The included model has seen rendered people only and makes clear errors "
             "on real ones: research software, no medical device."
         )
-    cell = np.median(clip.network_crops[:, 2]) / experiment.heatmap_size
+    cell = np.median(clip.network_crops[:, 2]) / heatmap_size
     notes.append(
         f"A cell of the network's map is {cell:.3g} px wide here: expect no joint to be placed "
         "much finer than a quarter of that, whatever its decimals."
@@ -71,7 +81,7 @@ def notes(outcome: Outcome, experiment: Experiment, smoothed: str | None) -> lis
             * (smoothed == "savgol" and uneven)
         )
     empty, away = np.isnan(outcome.after).all((1, 2)), np.zeros(clip.num_frames, bool)
-    if clip.region is not None and experiment.data.boxes == "people":
+    if clip.region is not None and boxes == "people":
         away = np.isnan(clip.region).any(1)
     if gone := int((empty & away).sum()):
         notes.append(f"The person is not seen in {gone} frames: rows of NaN.")
@@ -84,7 +94,7 @@ def write(
     path: pathlib.Path,
     outcome: Outcome,
     poses: dict[str, np.ndarray],
-    experiment: Experiment,
+    skeleton: Skeleton,
     settings: Mapping[str, object],
     texts: dict[str, list],
     *,
@@ -97,8 +107,8 @@ def write(
       path: of the file.
       outcome: of the subject.
       poses: joints [T, K, 2] to show, "before" and "after".
-      experiment: what was done.
-      settings: what the page says of it beside, name -> value.
+      skeleton: the joints.
+      settings: what was done, name -> value, see `settings_of`.
       texts: rows and sentences: "quality", "scores", "about_scores", "notes" and, if there are
         some, "warnings".
       found: whether a person was found, as `presence.Presence.to_dict` says it.
@@ -116,10 +126,10 @@ def write(
         after=small["after"],
         all_before=poses["before"],
         all_after=poses["after"],
-        skeleton=experiment.skeleton,
+        skeleton=skeleton,
         quality=texts["quality"],
         scores=(texts["scores"], texts["about_scores"]),
-        settings=_settings(outcome, experiment, settings),
+        settings=settings,
         cost=outcome.cost,
         notes=texts["notes"],
         warnings=texts.get("warnings", []),
@@ -159,15 +169,26 @@ def _pictures(outcome: Outcome, poses, few: np.ndarray) -> tuple[list[np.ndarray
     return pictures, {k: (j[few] - (left, top) + 0.5) * scale - 0.5 for k, j in poses.items()}
 
 
-def _settings(outcome: Outcome, experiment: Experiment, settings: Mapping) -> dict:
-    """What was done, name -> value, in words."""
-    data, numbers = experiment.data, outcome.clip.frame_numbers
+def settings_of(
+    outcome: Outcome, scenario: str, smoothed: str | None, *, model: str, data: Config, ttp: Config
+) -> dict[str, object]:
+    """What was done to a subject, name -> value, in words.
+
+    Args:
+      outcome: of the subject.
+      scenario: "online", "offline", or "person-NAME".
+      smoothed: how, if so.
+      model: the model that was started from.
+      data: fields of `config.data`.
+      ttp: fields of `config.ttp`.
+    """
+    numbers = outcome.clip.frame_numbers
     step = f", every {data.every}" if data.every > 1 else ""
     return {
-        **settings,
-        "scenario": words.scenario(str(settings["scenario"])),
-        "model": words.model(experiment.config.base or experiment.name),
-        **(words.updates(experiment.config.ttp) if outcome.cost["updates"] else {}),
+        "scenario": words.scenario(scenario),
+        "smoothed": smoothed or "no",
+        "model": words.model(model),
+        **(words.updates(ttp) if outcome.cost["updates"] else {}),
         **words.boxes(data, outcome.clip.boxes, outcome.size),
         "frames": f"{numbers[0]} to {numbers[-1]}{step}",
         "report made": datetime.date.today().isoformat(),

@@ -26,7 +26,7 @@ from ttp_jax.runs import (
     sources,
 )
 from ttp_jax.runs.batch import OF_ONE, Runner
-from ttp_jax.runs.experiment import Experiment
+from ttp_jax.runs.experiment import Config, Experiment
 from ttp_jax.runs.outputs import OutputOptions, Outputs
 from ttp_jax.runs.process import STOPPED, Stopped, progress_bar, say, stopping
 from ttp_jax.runs.results import Result
@@ -130,7 +130,7 @@ def _run(experiment: Experiment, workdir: pathlib.Path, work: "_Work", options: 
         say(f"stopped after {work.finished} of {len(todo)} subjects: {again} continues")
         work.write_record(clips)
         return STOPPED
-    unread = _note_unread(work, experiment, recordings.parts(mine))
+    unread = _note_unread(work, experiment.data, recordings.parts(mine))
     work.write_record(clips)
     say(f"{work.folder}: {len(done) + work.finished} subjects ({work.word}); settings in run.json")
     if options.keep and work.finished:
@@ -142,9 +142,9 @@ def _run(experiment: Experiment, workdir: pathlib.Path, work: "_Work", options: 
     return 1 if missing else 0
 
 
-def _note_unread(work: "_Work", experiment: Experiment, clips) -> dict[str, str]:
+def _note_unread(work: "_Work", data: Config, clips) -> dict[str, str]:
     """Count subjects as failed whose folders hold pictures that could not be read; return them."""
-    if experiment.data.source != "media" or experiment.data.boxes == "people":
+    if data.source != "media" or data.boxes == "people":
         return {}  # of a frame without a person there is no pose either
     asked = [clip for clip in clips if clip.name not in work.failed]
     found = {clip.name: results.unread_pictures(work.folder, clip) for clip in asked}
@@ -290,9 +290,9 @@ class _Work:
             if aside := people.make_room(target, self._about(clip)):
                 say(f"{target}: the model of another run or video is now in {aside}")
             people.write(target, jax.device_get(result.adaptation.delta), self._form, about)
-        for each, part in recordings.apart(clip, result):
+        for each, first in recordings.places(clip):
             try:
-                self._write(each, recordings.with_frames(self._experiment, each, part), drawn)
+                self._write(each, recordings.part(result, each, first), drawn)
             except OF_ONE as error:
                 self.failed[each.name] = str(error)
         self.finished += all(part.name in self.seconds for part in recordings.parts([clip]))
@@ -342,7 +342,9 @@ class _Work:
         together = {k: v for clip in clips for k, v in recordings.record(clip).items()}
         config = self._experiment.config
         run = {
-            "protocol": provenance.protocol_line(config, self._scenario, self._person),
+            "protocol": provenance.protocol_line(
+                config.data, config.ttp, self._scenario, self._person
+            ),
             "scenario": self._scenario,
             "base": self.own["base"],
             "checkpoint_step": self._step,

@@ -34,26 +34,32 @@ def prepare(folder: pathlib.Path, own: dict) -> None:
     write_json(folder / "protocol.json", own)
 
 
-def protocol_line(config: Config, scenario: str, person: str | None = None) -> str:
-    """Describe how a result was made, so that it can be compared with others."""
-    boxes = {"media": f"boxes: {config.data.boxes}"}.get(config.data.source, "boxes of the data")
-    if name := config.data.same_subject:
+def protocol_line(data: Config, ttp: Config, scenario: str, person: str | None = None) -> str:
+    """Describe how a result was made, so that it can be compared with others.
+
+    Args:
+      data: fields of `config.data`.
+      ttp: fields of `config.ttp`.
+      scenario: "online", "offline", or "none".
+      person: whose kept model predicted, if so.
+    """
+    boxes = {"media": f"boxes: {data.boxes}"}.get(data.source, "boxes of the data")
+    if name := data.same_subject:
         boxes += f"; all recordings are of {name}, whose model is one for all of them"
-    if config.data.refine:
-        boxes += f", refined {config.data.refine} times by the model itself"
-    if config.data.fit:
+    if data.refine:
+        boxes += f", refined {data.refine} times by the model itself"
+    if data.fit:
         boxes += ", at the scale in which the model is most confident"
     if scenario == "none":
         which = f"by the model kept of {person}" if person else "no personalization"
         return f"{which}; {boxes}"
-    if held_out := config.ttp.held_out:
+    if held_out := ttp.held_out:
         boxes += f"; 1 frame in {held_out} held out of learning"
-    if (method := config.ttp.method) != "ttp":
+    if (method := ttp.method) != "ttp":
         boxes += f"; adapted by the method {method}"
     sees = {"online": "never sees a later frame", "offline": "sees all frames first"}[scenario]
     return (
-        f"{scenario}: {config.ttp.iterations} update(s) a frame of {config.ttp.batch_size} pairs, "
-        f"{sees}; {boxes}"
+        f"{scenario}: {ttp.iterations} update(s) a frame of {ttp.batch_size} pairs, {sees}; {boxes}"
     )
 
 

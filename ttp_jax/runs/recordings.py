@@ -4,8 +4,6 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 
 from data_pipelines.clips import Clip
-from ttp_jax.runs import sources
-from ttp_jax.runs.experiment import Experiment
 from ttp_jax.runs.results import Result
 
 
@@ -14,36 +12,41 @@ def parts(clips: Sequence[Clip]) -> list[Clip]:
     return [part for clip in clips for part in clip.recordings or (clip,)]
 
 
-def apart(clip: Clip, result: Result) -> Iterator[tuple[Clip, Result]]:
-    """Each recording of a clip with its part of the result; the clip itself where it has none.
+def places(clip: Clip) -> Iterator[tuple[Clip, int]]:
+    """Each recording of a clip with the index of its first frame; the clip where it has none."""
+    first = 0
+    for recording in clip.recordings or (clip,):
+        yield recording, first
+        first += recording.num_frames
 
-    The parts' frames are those of all recordings, until `with_frames` gives them their own.
+
+def part(result: Result, recording: Clip, first: int) -> Result:
+    """The part of a result that is a recording's; all of it where there is only one.
+
     Time is shared by the number of frames. The digest of the input is that of all recordings,
     because each one's results depend on all of them.
+
+    Args:
+      result: of the clip that joins the recordings.
+      recording: one of them.
+      first: index of its first frame.
+
+    Raises:
+      FrameError (`data_pipelines.clips`): no frame of the recording can be read.
     """
-    if not clip.recordings:
-        yield clip, result
-        return
-    first, digests = 0, result.frames.digests
-    for recording in clip.recordings:
-        rows = range(first, first + recording.num_frames)
-        first = rows.stop
-        repeated = sum(i in digests and digests[i] == digests.get(i - 1) for i in rows[1:])
-        own = dataclasses.replace(
-            result,
-            joints=result.joints[rows.start : rows.stop],
-            confidence=result.confidence[rows.start : rows.stop],
-            seconds=result.seconds * len(rows) / clip.num_frames,
-            repeated=repeated,
-        )
-        yield recording, own
-
-
-def with_frames(experiment: Experiment, clip: Clip, result: Result) -> Result:
-    """The result of a clip with the clip's own frames; raises what reading them raises."""
-    if len(result.frames) == clip.num_frames:  # those of all recordings are more
+    rows, total = slice(first, first + recording.num_frames), len(result.frames)
+    if recording.num_frames == total:
         return result
-    return dataclasses.replace(result, frames=sources.subject_frames(experiment, clip))
+    frames = result.frames.part(recording, first)
+    digests = frames.digests
+    return dataclasses.replace(
+        result,
+        frames=frames,
+        joints=result.joints[rows],
+        confidence=result.confidence[rows],
+        seconds=result.seconds * recording.num_frames / total,
+        repeated=sum(digests[i] == digests.get(i - 1) for i in digests),
+    )
 
 
 def record(clip: Clip) -> dict[str, dict]:

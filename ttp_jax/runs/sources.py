@@ -146,13 +146,19 @@ def _by_stage(experiment, clips, start_step, num_steps, process, unlabelled):
 
 
 def _pairs(experiment, clips, start_step, num_steps, process, unlabelled=()):
-    train = experiment.config.train
+    net, data, train = experiment.net, experiment.data, experiment.config.train
     total = sum(clip.num_frames for clip in clips)
     return pipeline.train_pairs(
         clips,
         experiment.skeleton,
-        # The paper's sets are resampled as published.
-        crops_of(experiment, experiment.data.oversample if _is_project(experiment) else 0.0),
+        pipeline.Crops(
+            experiment.image_size,
+            experiment.heatmap_size,
+            net.sigma,
+            net.half_pixel,
+            # The paper's sets are resampled as published.
+            (data.oversample if data.source == "project" else 0.0) or None,
+        ),
         batch_size=train.batch_size,
         seed=experiment.seed,
         start_step=start_step,
@@ -161,35 +167,29 @@ def _pairs(experiment, clips, start_step, num_steps, process, unlabelled=()):
         frames_per_epoch=min(train.frames_per_epoch, total) or None,
         process=process,
         num_steps=num_steps,
-        workers=experiment.data.workers or None,
+        workers=data.workers or None,
         unlabelled=unlabelled,
-        labelled_share=experiment.data.labelled_share,
+        labelled_share=data.labelled_share,
     )
 
 
-def crops_of(experiment: Experiment, oversample: float = 0.0) -> pipeline.Crops:
-    """The crops and maps that the network is trained on; 0 resamples the original pixels."""
-    net, sizes = experiment.net, (experiment.image_size, experiment.heatmap_size)
-    return pipeline.Crops(*sizes, net.sigma, net.half_pixel, oversample or None)
-
-
-def _is_project(experiment: Experiment) -> bool:
-    return experiment.data.source == "project"
-
-
-def unlabelled(
-    experiment: Experiment, folder: pathlib.Path
-) -> tuple[list[clips_lib.Clip], list[str]]:
+def unlabelled(data: Config, folder: pathlib.Path) -> tuple[list[clips_lib.Clip], list[str]]:
     """A project's unlabelled frames (`labelled.unlabelled`), in boxes like the labelled ones'."""
-    found, left_out = labelled.unlabelled(experiment.data, folder)
-    return [labelled.zoomed(clip, experiment.data.zoom) for clip in found], left_out
+    found, left_out = labelled.unlabelled(data, folder)
+    return [labelled.zoomed(clip, data.zoom) for clip in found], left_out
 
 
-def subject_frames(experiment: Experiment, clip: clips_lib.Clip) -> windows.SubjectFrames:
-    """The frames of a subject as personalization takes them."""
+def subject_frames(clip: clips_lib.Clip, data: Config, image_size: int) -> windows.SubjectFrames:
+    """The frames of a subject as personalization takes them.
+
+    Args:
+      clip: of the subject.
+      data: fields of `config.data`: `oversample` and `context`.
+      image_size: side of the network's crops, in pixels.
+
+    Raises:
+      FrameError (`data_pipelines.clips`): no frame can be read.
+    """
     return windows.SubjectFrames(
-        clip,
-        image_size=experiment.image_size,
-        oversample=experiment.data.oversample or None,
-        context=experiment.data.context,
+        clip, image_size=image_size, oversample=data.oversample or None, context=data.context
     )

@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 
 from ttp_jax import driver, parallel, state, ttp
-from ttp_jax.runs.experiment import Experiment
 from ttp_jax.runs.members import Member
 
 
@@ -20,15 +19,16 @@ def carries(fields: Any, scenario: str) -> bool:
 class Starts:
     """Makes the state of each subject at its start."""
 
-    def __init__(self, experiment: Experiment, scenario: str, programs: driver.Programs):
+    def __init__(self, seed: int, fields: Any, scenario: str, programs: driver.Programs):
         """Get ready.
 
         Args:
-          experiment: its seed and settings.
+          seed: of all subjects' keys.
+          fields: of `config.ttp`.
           scenario: a key of `members.PASSES`.
           programs: of one subject.
         """
-        self._seed, self._ttp, self._programs = experiment.seed, experiment.config.ttp, programs
+        self._seed, self._ttp, self._programs = seed, fields, programs
         self.carries = carries(self._ttp, scenario)
         self._previous: state.Adaptation | None = None
 

@@ -12,8 +12,8 @@ import numpy as np
 from ttp_jax import driver, parallel, state, ttp
 from ttp_jax.driver import CHUNK
 from ttp_jax.frames import Frames
+from ttp_jax.models.pose import PoseNet
 from ttp_jax.runs import members
-from ttp_jax.runs.experiment import Experiment
 from ttp_jax.runs.members import Member
 from ttp_jax.runs.process import say
 
@@ -58,10 +58,20 @@ def strategy(how: str | None, devices: str | None) -> Strategy:
 class Planner:
     """Chooses the programs of a run, and how many subjects each call takes."""
 
-    def __init__(self, experiment: Experiment, scenario: str, strategy: Strategy):
-        self._net, self._together = experiment.net, experiment.config.ttp.together
-        self.settings, self._scenario = experiment.settings(scenario), scenario
-        self._strategy = strategy
+    def __init__(
+        self, net: PoseNet, settings: ttp.Settings, scenario: str, strategy: Strategy, together: int
+    ):
+        """Get ready.
+
+        Args:
+          net: the network.
+          settings: of the personalization.
+          scenario: a key of `members.PASSES`.
+          strategy: what the user asks for.
+          together: subjects in one call, `config.ttp.together`; 0 to find out.
+        """
+        self._net, self.settings, self._scenario = net, settings, scenario
+        self._strategy, self._together = strategy, together
         self._widths: dict[tuple[int, ...], int] = {}
         self._faster: str | None = None  # of "map" and "vmap", once measured
 

@@ -7,6 +7,7 @@ import pathlib
 import threading
 import time
 import warnings
+from collections.abc import Sequence
 
 import jax
 import numpy as np
@@ -26,7 +27,7 @@ from ttp_jax.runs import (
     sources,
 )
 from ttp_jax.runs.batch import Runner
-from ttp_jax.runs.experiment import Experiment
+from ttp_jax.runs.experiment import Config, Experiment
 from ttp_jax.runs.process import Stopped, progress_bar, say, stopping
 from ttp_jax.state import NotFinite, Stage, TrainState, schedule, stage_at
 
@@ -47,7 +48,7 @@ def train(
     with process.alone_in(folder), contextlib.closing(checkpoints):
         step = checkpoints.latest_step()
         if step is not None:
-            _check_same(experiment, workdir, step if extend else None)
+            _check_same(experiment.config, workdir, step if extend else None)
         return _train(experiment, workdir, checkpoints, minutes)
 
 
@@ -55,7 +56,7 @@ def _train(
     experiment: Experiment, workdir: pathlib.Path, checkpoints: Checkpoints, minutes: float
 ) -> TrainState:
     began, fields = time.monotonic(), experiment.config.train
-    tx, last_step = experiment.tx, experiment.last_step
+    last_step = experiment.last_step
     _check_parts(fields)
     # Frames that are added for personalization have no labels to score.
     clips = sources.load_clips(experiment.changed({"data.extra": 0}).data)
@@ -73,12 +74,12 @@ def _train(
     if jax.process_index() == 0:
         identity.save_config(experiment.config, workdir)
     features = jax.device_put(features, parallel.everywhere(mesh))
-    more = _unlabelled(experiment, workdir)
+    more = _unlabelled(experiment.data, workdir)
     stream = _device_batches(experiment, training, int(state.step), last_step, mesh, more)
-    programs = {reconstruct: _step(experiment, tx, reconstruct) for reconstruct in (False, True)}
+    programs = {reconstruct: _step(experiment, reconstruct) for reconstruct in (False, True)}
     key = jax.random.key(experiment.seed + 1)
     log = _Log(workdir, fields.batch_size, schedule(experiment.stages), int(state.step), last_step)
-    chosen = _Best(experiment, checkpoints.folder, state)
+    chosen = _Best(fields, experiment.stages, checkpoints.folder, state)
     pace = plan.Pace(experiment.stages, say if jax.process_index() == 0 else lambda _: None)
     stop = threading.Event()
     with _stopped_by(stop), contextlib.closing(log):
@@ -125,7 +126,7 @@ def _check_parts(fields) -> None:
         )
 
 
-def _check_same(experiment: Experiment, workdir: pathlib.Path, extended_at: int | None) -> None:
+def _check_same(config: Config, workdir: pathlib.Path, extended_at: int | None) -> None:
     """Refuse to go on with a training of other settings.
 
     With the step `extended_at` a schedule may differ from there on.
@@ -133,10 +134,10 @@ def _check_same(experiment: Experiment, workdir: pathlib.Path, extended_at: int 
     stored = identity.training_config(workdir)
     if stored is None:
         return
-    both = (identity.trained_on(config) for config in (stored, experiment.config))
+    both = (identity.trained_on(each) for each in (stored, config))
     before, now = (json.loads(json.dumps(each)) for each in both)
     if extended_at is not None:
-        _check_schedules(stored.train.stages, experiment, extended_at)
+        _check_schedules(stored.train.stages, config.train.stages, extended_at)
         before["train"]["stages"] = now["train"]["stages"]
     if before != now:
         raise ValueError(
@@ -147,9 +148,9 @@ def _check_same(experiment: Experiment, workdir: pathlib.Path, extended_at: int 
         )
 
 
-def _check_schedules(stages, experiment: Experiment, step: int) -> None:
-    """Refuse a schedule that is another one on the first `step` updates."""
-    old, new = [Stage(*stage) for stage in stages], experiment.stages
+def _check_schedules(before, now, step: int) -> None:
+    """Refuse stages that are other ones than before on the first `step` updates."""
+    old, new = ([Stage(*stage) for stage in stages] for stages in (before, now))
     if not step:
         return
     rates = [jax.vmap(schedule(each))(np.arange(step)) for each in (old, new)]
@@ -192,12 +193,12 @@ def _check_weights(state: TrainState) -> None:
         )
 
 
-def _step(experiment: Experiment, tx, reconstruct: bool):
+def _step(experiment: Experiment, reconstruct: bool):
     """The program of one update, with the self-supervised half or without."""
     step = functools.partial(
         steps.train_step,
         model=experiment.net,
-        tx=tx,
+        tx=experiment.tx,
         task=experiment.task,
         reconstruct=reconstruct,
         accumulate=experiment.config.train.accumulate,
@@ -209,13 +210,13 @@ def _step(experiment: Experiment, tx, reconstruct: bool):
     return jax.jit(step, donate_argnums=0)
 
 
-def _unlabelled(experiment: Experiment, workdir: pathlib.Path) -> list[clips_lib.Clip]:
+def _unlabelled(data: Config, workdir: pathlib.Path) -> list[clips_lib.Clip]:
     """Clips of the training subjects' other frames, where the config asks for them."""
-    count = experiment.data.unlabelled
-    if not count or experiment.data.source != "project":
+    count = data.unlabelled
+    if not count or data.source != "project":
         return []
     say(f"reading up to {count} unlabelled frames of each training subject, once")
-    found, left_out = sources.unlabelled(experiment, workdir / "unlabelled")
+    found, left_out = sources.unlabelled(data, workdir / "unlabelled")
     frames, subjects = sum(c.num_frames for c in found), len({c.subject for c in found})
     say(f"unlabelled: {frames} frames of {subjects} training subjects")
     for sentence in left_out:
@@ -246,11 +247,10 @@ class _Best:
     Earlier stages don't count: what adapts together must have been trained together.
     """
 
-    def __init__(self, experiment: Experiment, folder: pathlib.Path, state: TrainState):
-        fields = experiment.config.train
+    def __init__(self, fields, stages: Sequence[Stage], folder: pathlib.Path, state: TrainState):
         self.patience = fields.patience
         self._keeps, self._file = fields.best, Best(folder)
-        self._first = experiment.last_step - experiment.stages[-1].steps
+        self._first = sum(stage.steps for stage in stages[:-1])
         self._since, self._best = 0, None
         known = self._file.restore(base_of(state)) if self._keeps and state.step else None
         if known is not None and known[1] > state.step:  # of a training that was begun again
@@ -294,7 +294,7 @@ def _validate(experiment: Experiment, state, clips, log, step) -> float:
     log.scalars(step, {"val_score": score})
     if experiment.net.parts.affinity:
         variables = {"params": base.params, "batch_stats": base.batch_stats}
-        frames = sources.subject_frames(experiment, clips[0])
+        frames = sources.subject_frames(clips[0], experiment.data, experiment.image_size)
         seen = variables, clips[0], frames, joints[0]
         log.picture(step, "figure5", diagnostics.figure5(experiment, *seen))
     return score

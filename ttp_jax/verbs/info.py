@@ -20,7 +20,7 @@ from data_pipelines import clips as clips_lib
 from data_pipelines import pipeline
 from ttp_jax import geometry, state, tasks, visualize
 from ttp_jax.runs import sources
-from ttp_jax.runs.experiment import Experiment
+from ttp_jax.runs.experiment import Config, Experiment
 from ttp_jax.runs.process import say
 
 
@@ -96,20 +96,21 @@ def describe_data(experiment: Experiment, workdir) -> int:
             say(f"  {name:16}{share:7.1%}")
     training = [clip for clip in clips if clip.split == "train" and clip.joints is not None]
     if training:
-        path, sheet = workdir / "training_pairs.png", _pairs(experiment, training, skeleton)
+        path, sheet = workdir / "training_pairs.png", _pairs(experiment, training)
     else:
-        path, sheet = workdir / "crops.png", _crops(experiment, clips)
+        path = workdir / "crops.png"
+        sheet = _crops(clips, experiment.data, experiment.image_size)
     visualize.save(path, sheet)
     say(f"\nwrote {path}: look at it")
     return 0
 
 
-def _pairs(experiment: Experiment, clips, skeleton, count=16) -> np.ndarray:
+def _pairs(experiment: Experiment, clips, count=16) -> np.ndarray:
     """Targets with their labels, each beside its source, as training gets them."""
     stream = sources.training_pairs(
         experiment, clips, 0, -(-count // experiment.config.train.batch_size)
     )
-    pictures = []
+    pictures, skeleton = [], experiment.skeleton
     for batch in pipeline.numpy_batches(stream):
         for row in range(len(batch["target"])):
             seen = batch["weights"][row] > 0
@@ -120,14 +121,13 @@ def _pairs(experiment: Experiment, clips, skeleton, count=16) -> np.ndarray:
     return visualize.grid(pictures, 8, ["target", "source"] * (len(pictures) // 2))
 
 
-def _crops(experiment: Experiment, clips, count=16) -> np.ndarray:
+def _crops(clips, data: Config, size: int, count=16) -> np.ndarray:
     """What the network is shown of unlabelled clips."""
     pictures, names = [], []
     for clip in clips[:count]:
-        stream, index = sources.subject_frames(experiment, clip), 0
+        stream, index = sources.subject_frames(clip, data, size), 0
         while not (frames := stream.read([index])).valid[0]:
             index += 1
-        size = experiment.image_size
         affine = geometry.window_affine(
             geometry.crop_affine(frames.crops[0], size), frames.views[0]
         )

@@ -66,16 +66,12 @@ def run(experiment: Experiment, workdir: pathlib.Path, options: Options) -> int:
             root, clip, chosen, found.joints, experiment.skeleton, options.scorer
         )
         with contextlib.suppress(ImportError):  # sleap-io comes with an extra
-            say(f"{_sleap(root, clip, chosen, found, experiment)}")
+            predicted = found.joints, found.confidence, experiment.skeleton
+            every = experiment.data.every
+            say(f"{suggestion.write_sleap(root, clip, chosen, *predicted, every)}")
         _write_table(root / f"{clip.name}_doubt.csv", clip, {**signs, "doubt": doubtful}, chosen)
         say(f"{folder}: {len(chosen)} of {clip.num_frames} frames, by {', '.join(signs)}")
     return 0
-
-
-def _sleap(root: pathlib.Path, clip, chosen, found, experiment: Experiment) -> pathlib.Path:
-    """Write the chosen frames for SLEAP."""
-    joints, every = experiment.skeleton, experiment.data.every
-    return suggestion.write_sleap(root, clip, chosen, found.joints, found.confidence, joints, every)
 
 
 def _personalized(workdir: pathlib.Path, clip) -> np.ndarray | None:

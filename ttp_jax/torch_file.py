@@ -1,0 +1,37 @@
+"""Files of PyTorch: their arrays, without running code from them."""
+
+import pathlib
+
+import numpy as np
+
+
+def read_torch(path: str | pathlib.Path) -> dict[str, np.ndarray]:
+    """Read a torch state dict (zip or legacy pickle) as arrays, without running code from it.
+
+    Raises ImportError where torch is absent, FileNotFoundError, or ValueError for other content.
+    """
+    path = pathlib.Path(path).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(f"weights not found: {path}.")
+    try:
+        import torch
+    except ImportError:
+        raise ImportError(
+            f"reading {path} needs torch, an extra of this project: `pip install torch`."
+        ) from None
+    try:
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+        found = {str(name): value.detach() for name, value in loaded.items()}
+        # One number can be stored for any number of places, which a copy would fill.
+        if any(value.nbytes > path.stat().st_size for value in found.values()):
+            raise ValueError("a tensor claims to be larger than the file")
+        arrays = {name: value.numpy() for name, value in found.items()}
+    except Exception as error:
+        # Not torch's own words: they suggest to load the file in a way that runs code from it.
+        raise ValueError(
+            f"{path} is not a plain torch state dict: fetch it again, or save its tensors alone."
+        ) from error
+    for name, array in arrays.items():
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise ValueError(f"{path} holds values that are not finite: fetch it again ({name}).")
+    return arrays
