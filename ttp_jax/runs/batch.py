@@ -59,27 +59,19 @@ class Runner:
           unfinished: where states are kept on a timer and when the run is stopped.
           strategy: how subjects run side by side.
         """
-        self._scenario, self._ttp, self._joints = (
-            scenario,
-            experiment.config.ttp,
-            experiment.skeleton.size,
-        )
+        self._scenario, self._ttp = scenario, experiment.config.ttp
         self._data, self._image_size = experiment.data, experiment.image_size
+        self._joints = experiment.skeleton.size
         # What is carried from subject to subject makes them wait for each other.
         self.carries = starts.carries(self._ttp, scenario)
-        self._planner = Planner(
-            experiment.net,
-            experiment.settings(scenario),
-            scenario,
-            Strategy() if self.carries else strategy,
-            self._ttp.together,
-        )
+        strategy = Strategy() if self.carries else strategy
+        settings, together = experiment.settings(scenario), self._ttp.together
+        self._planner = Planner(experiment.net, settings, scenario, strategy, together)
         self._everywhere, self._split = self._planner.places
         programs = self._planner.programs()
         self._starts = Starts(experiment.seed, self._ttp, scenario, programs)
         wanted = scenario != "none" and programs.tools.needs_features
-        features = experiment.features if wanted else None
-        self._features = jax.device_put(features, self._everywhere)
+        self._features = jax.device_put(experiment.features if wanted else None, self._everywhere)
         self.use(base)
         self._saver = Saver(None if self.carries else unfinished, self._ttp.save_minutes)
         self.stop = self._saver.stop
@@ -144,20 +136,16 @@ class Runner:
     def _member(self, clip: Clip, frames: SubjectFrames | None = None) -> Member:
         """A subject at its start, or where an earlier run was stopped."""
         frames = frames or sources.subject_frames(clip, self._data, self._image_size)
-        member = members.begin(
-            clip, frames, self._scenario, joints=self._joints, memory=self._ttp.memory
-        )
-        return self._saver.resumed(member, lambda: self._start(member))
+        joints, memory = self._joints, self._ttp.memory
+        member = members.begin(clip, frames, self._scenario, joints=joints, memory=memory)
+        return self._saver.resumed(member, lambda: self._starts.of(member, self._base))
 
     def _width(self, member: Member) -> int:
         """How many subjects like this one run in one call."""
         if self.carries:
             return 1
-        return self._planner.width(member, lambda: self._start(member), self._shared)
-
-    def _start(self, member: Member) -> ttp.Subject:
-        """The state that a subject starts from."""
-        return self._starts.of(member, self._base)
+        start = functools.partial(self._starts.of, member, self._base)
+        return self._planner.width(member, start, self._shared)
 
     def _together(self, group: list[Member], readers: ThreadPoolExecutor, bar):
         """Run a group; what is left of it in two halves where the memory turns out too small."""
@@ -184,9 +172,8 @@ class Runner:
         for member, digest in zip(group, digests, strict=True):
             member.digest = digest
         left = [member for member in group if member.clip.name not in done]
-        for part in (left[:half], left[half:]):
-            if part:
-                yield from self._together(part, readers, bar)
+        for part in filter(None, (left[:half], left[half:])):
+            yield from self._together(part, readers, bar)
 
     def _result(self, member: Member, adaptation, group) -> Result | state.NotFinite:
         """What came of a subject, or why nothing did."""

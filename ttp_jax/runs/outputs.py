@@ -142,24 +142,15 @@ class Outputs:
         """
         name, rate = clip.name, clip.frames_per_second or 30.0
         outcome = read_outcome(clip, self._kept(name), self._folder / f"{name}.npz")
-        poses = {"before": outcome.before, "after": outcome.after}
-        if self._how:
-            times = clip.times if exports.is_uneven(clip.times) else None
-            poses = {
-                k: smooth.smooth(joints, self._how, rate, times) for k, joints in poses.items()
-            }
+        poses = _smoothed(outcome, self._how, rate)
         files = self._export(outcome, poses, rate)
         video = self._folder / f"{name}_overlay.mp4"
         cutoff = self._options.pcutoff
         files.append(overlay_video(video, outcome, poses, self._skeleton, rate, cutoff))
         about_times = exports.note_on_times(clip.times, self._formats, f"{name}.csv")
-        config, data = self._experiment.config, self._experiment.data
+        config, size = self._experiment.config, self._experiment.heatmap_size
         notes = personal_report.notes(
-            outcome,
-            self._how,
-            base=config.base,
-            boxes=data.boxes,
-            heatmap_size=self._experiment.heatmap_size,
+            outcome, self._how, base=config.base, boxes=config.data.boxes, heatmap_size=size
         )
         texts = {
             "quality": personal_report.quality(outcome, poses, self._skeleton),
@@ -167,12 +158,10 @@ class Outputs:
             "notes": [*notes, *about_times],
             "warnings": outcome.warnings,
         }
-        model = config.base or config.name
-        settings = personal_report.settings_of(
-            outcome, self._scenario, self._how, model=model, data=data, ttp=config.ttp
-        )
+        own = {"model": config.base or config.name, "data": config.data, "ttp": config.ttp}
+        settings = personal_report.settings_of(outcome, self._scenario, self._how, **own)
         report = self.report(name)
-        found = _presence(outcome, data.boxes)
+        found = _presence(outcome, config.data.boxes)
         personal_report.write(
             report,
             outcome,
@@ -258,6 +247,15 @@ class Outputs:
                 f"{folder} holds predictions made with other settings: move it away."
             )
         return exports.write_eks({self._experiment.seed: track}, folder)
+
+
+def _smoothed(outcome: Outcome, how: str | None, rate: float) -> dict[str, np.ndarray]:
+    """Joints "before" and "after", smoothed if that is wanted."""
+    poses, times = {"before": outcome.before, "after": outcome.after}, outcome.clip.times
+    if not how:
+        return poses
+    times = times if exports.is_uneven(times) else None
+    return {when: smooth.smooth(joints, how, rate, times) for when, joints in poses.items()}
 
 
 def _presence(outcome: Outcome, boxes: str) -> presence.Presence | None:

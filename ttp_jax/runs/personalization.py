@@ -340,11 +340,9 @@ class _Work:
     def write_record(self, clips) -> None:
         """Write run.json, see `run_record.write`."""
         together = {k: v for clip in clips for k, v in recordings.record(clip).items()}
-        config = self._experiment.config
+        config, how = self._experiment.config, (self._scenario, self._person)
         run = {
-            "protocol": provenance.protocol_line(
-                config.data, config.ttp, self._scenario, self._person
-            ),
+            "protocol": provenance.protocol_line(config.data, config.ttp, *how),
             "scenario": self._scenario,
             "base": self.own["base"],
             "checkpoint_step": self._step,
