@@ -5,8 +5,8 @@
 
 Takes the folders of one or more trainings that differ in their seed only. Choose settings on
 validation subjects (`--set ttp.learning_rate=3e-4`), then score the test subjects once. What is
-done is kept as FOLDER/adaptation/SPLIT.json, row by row: a run that was stopped goes on, and one
-that is repeated scores nothing again.
+done is kept in FOLDER/adaptation, a file for each split and settings, row by row: a run that was
+stopped goes on, and one that is repeated scores nothing again.
 
 The table has, for each way of adapting: PCK at each threshold and the mean error, as means over
 subjects; the gain in the first two thresholds with its 95 % interval over subjects and trainings;
@@ -16,6 +16,7 @@ the share of subjects worse off; seconds a frame.
 import argparse
 import json
 import pathlib
+import re
 import time
 from typing import Any, NamedTuple
 
@@ -115,7 +116,9 @@ def run(
     clips = clips_lib.by_subject(sources.load_clips(made.data, split))
     if not clips:
         raise ValueError(f"{folder} has no {split} subjects: name another --split.")
-    place = folder / "adaptation" / f"{split}.json"
+    settings = [f"{name}={json.dumps(value)}" for name, value in sorted(changes.items())]
+    file = re.sub(r"[^\w.=,+-]+", "_", ",".join([split, *settings]))
+    place = folder / "adaptation" / f"{file}.json"
     own = {"subjects": [clip.name for clip in clips], "step": step, "changes": changes}
     found = read_json(place) or {**own, "rows": {}}
     if {name: found[name] for name in own} != json.loads(json.dumps(own)):
@@ -192,7 +195,8 @@ def main(argv: list[str] | None = None) -> int:
     except ValueError as error:
         parser.error(str(error))
     subjects, trainings = len(found[0]["subjects"]), len(found)
-    print(f"{trained[0].name}: {subjects} {options.split} subjects, {trainings} training(s)\n")
+    heading = f"{trained[0].name}: {subjects} {options.split} subjects, {trainings} training(s)"
+    print(", ".join([heading, *options.set]) + "\n")
     print("\n".join(table(found, {name: way.about for name, way in known.items()})))
     return 0
 
