@@ -1,15 +1,17 @@
-"""Whether `suggest` ranks frames by their true error, on a labelled project's test subjects.
+"""Whether `suggest` ranks frames by their true error, on a labelled project's held-out subjects.
 
     python -m benchmarks.suggestion runs/NAME
+    python -m benchmarks.suggestion runs/NAME --split=val
 
-Takes the folder of a project's training. Predicts each test subject, without personalization, and
-ranks its frames as `suggest` does: with `change` where the training's offline results are there.
+Takes the folder of a project's training. Predicts each test subject, or validation subject, without
+personalization, and ranks its frames as `suggest` does: with `change` where the training's offline
+results are there.
 Prints a Markdown table, one row a subject: Spearman's correlation of doubt, and of each sign, with
 the true error of the labelled frames (mean distance of their joints, as a share of the box's side);
 mean error of the most doubtful fifth, and of all frames, which is what random ones have. The last
 row has means over subjects and their 95 % intervals.
 
-Frames of a test subject are those that it was personalized on: with `config.data.extra` unlabelled
+Frames of a subject are those that it was personalized on: with `config.data.extra` unlabelled
 ones lie between them, and a jump is one between neighbouring frames of these.
 """
 
@@ -89,7 +91,9 @@ def main(argv: list[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("workdir", type=pathlib.Path, help="of `main.py train --project=...`")
-    workdir = parser.parse_args(argv).workdir
+    parser.add_argument("--split", default="test", choices=("val", "test"))
+    options = parser.parse_args(argv)
+    workdir, split = options.workdir, options.split
     try:
         made = identity.training_experiment(workdir)
     except ValueError as error:
@@ -97,9 +101,9 @@ def main(argv: list[str] | None = None) -> int:
     process.use_compilation_cache()
     base, step = base_model.load_base(made, workdir)
     predictor = Runner(made, base, "none")
-    folder, found = comparison.folder_of(workdir, "test", "offline"), {}
+    folder, found = comparison.folder_of(workdir, split, "offline"), {}
     protocol = identity.protocol(made.config, base, "offline")
-    for clip in clips_lib.by_subject(sources.load_clips(made.data, "test")):
+    for clip in clips_lib.by_subject(sources.load_clips(made.data, split)):
         joints = predictor.one(clip)
         sides = (clip.boxes[:, 2:] - clip.boxes[:, :2]).max(1)
         after = comparison.stored(folder, protocol, [clip])
@@ -107,7 +111,7 @@ def main(argv: list[str] | None = None) -> int:
             joints.joints, joints.confidence, sides, after[0] if after else None
         )
         found[clip.name] = measure(true_errors(clip, joints.joints), signs)
-    print(f"{made.name}, step {step}, {len(found)} test subjects, seed {made.seed}\n")
+    print(f"{made.name}, step {step}, {len(found)} {split} subjects, seed {made.seed}\n")
     print("\n".join(table(found)))
     return 0
 

@@ -104,7 +104,8 @@ def get_config() -> Any:
     c.model.appearance_widths = (32, 64, 128, 256)
     c.model.keypoint_widths = (32, 64, 128, 256)  # likewise, of the keypoint encoder
     c.model.code_kernel = 7  # size of the first convolution of both
-    # Or "parabola": finer, not the paper's; or "centroid", for maps of logits, as BlazePose's.
+    # Or, not the paper's, "parabola": finer; "mean": of the cells around the peak, for maps trained
+    # by cross-entropy; "centroid": the same for maps of logits, as BlazePose's.
     c.model.decode = "quarter"
     # Predict by the mean of a crop's maps and those of the mirrored crop: twice the time.
     c.model.flip_average = False

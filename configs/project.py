@@ -6,8 +6,9 @@ Needs:     python main.py fetch blazepose   (once; without it the encoder starts
 For:       100 to 5,000 labelled frames of several subjects.
 
 BlazePose's encoder on 128 px crops; first the named joints alone, then both tasks. Differs from
-the paper: encoder, cross-entropy instead of squared error for the named joints, photometric
-changes, AdamW, a small renderer with one perceptual level.
+the paper: encoder, cross-entropy instead of squared error for the named joints, whose mean place is
+predicted, averaged with the mirrored crop's; photometric changes, AdamW, a small renderer with one
+perceptual level.
 """
 
 import pathlib
@@ -30,7 +31,8 @@ def get_config(path="project"):
     c.model.init = "blazepose"
     c.model.half_pixel = True
     c.model.sigma = 1.5
-    c.model.decode = "parabola"
+    c.model.decode = "mean"
+    c.model.flip_average = True
     c.model.ffn_dim = 256
     c.model.appearance_widths = (16, 32, 64)
     c.model.keypoint_widths = (64,)

@@ -116,6 +116,26 @@ def test_the_parabola_stays_within_half_a_pixel_of_the_peak():
         heatmaps.decode(maps, "argmax")
 
 
+def test_the_mean_is_the_expected_place():
+    """Of a map that holds two places likely, where the parabola takes the likelier one."""
+    one, two = (heatmaps.gaussian_maps(jnp.array([[[x, 9.3]]]), 20, 24, 0.6) for x in (11.0, 13.0))
+    found, peaks = heatmaps.decode(0.6 * one + 0.4 * two, "mean")
+    np.testing.assert_allclose(found[0, 0], [11.8, 9.3], atol=0.02)
+    np.testing.assert_allclose(peaks, (0.6 * one + 0.4 * two).max((1, 2)))
+    assert abs(heatmaps.decode(0.6 * one + 0.4 * two, "parabola")[0][0, 0, 0] - 11) < 0.3
+    # In every place of a Gaussian it is its middle, and at the rim within half a cell of it.
+    places = np.random.default_rng(0).uniform(0, 15, (4, 9, 2)).astype(np.float32)
+    found, _ = heatmaps.decode(heatmaps.gaussian_maps(jnp.array(places), 16, 16, 1.0), "mean")
+    inside = ((places > 3) & (places < 12)).all(-1)
+    np.testing.assert_allclose(found[inside], places[inside], atol=0.02)
+    assert np.abs(found - places).max() <= 0.51
+    # What is far away, or less than nothing, doesn't count.
+    far = 0.6 * one - 0.1 + 0.5 * heatmaps.gaussian_maps(jnp.array([[[20.0, 2.0]]]), 20, 24, 0.6)
+    np.testing.assert_allclose(heatmaps.decode(far, "mean")[0][0, 0], [11, 9.3], atol=0.1)
+    nothing, _ = heatmaps.decode(jnp.zeros((1, 8, 8, 1)), "mean")
+    np.testing.assert_array_equal(nothing, 0)
+
+
 def test_confidences_of_a_trained_map_are_its_gaussian():
     """At its optimum cross-entropy gives the Gaussian's logarithm: decoding finds its top."""
     points = jnp.array([[[10.3, 12.6], [15.0, 20.2]]])

@@ -88,6 +88,17 @@ def test_one_subject_can_not_be_split(tmp_path):
         splits.by_share(project, val=0)
 
 
+def test_as_many_splits_as_there_are_subjects_for(ten, tmp_path):
+    assert splits.possible(ten, test=0.2, val=0.2) == ({"test": 0.2, "val": 0.2}, "")
+    made.deeplabcut(tmp_path / "two", ("a", "b"))
+    shares, note = splits.possible(projects.read(tmp_path / "two"), test=0.2, val=0.2)
+    assert shares == {"test": 0.2, "val": 0} and "2 subjects are too few for three splits" in note
+    made.deeplabcut(tmp_path / "one", ("a",))
+    shares, note = splits.possible(projects.read(tmp_path / "one"), test=0.2, val=0.2)
+    assert shares == {"test": 0, "val": 0}
+    assert "nobody can be held out" in note and "--subject" in note
+
+
 def test_animals_without_names_stay_with_their_video(tmp_path):
     import sleap_io as sio
 

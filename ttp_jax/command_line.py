@@ -169,8 +169,8 @@ GROUPS: dict[str, tuple[Flag, ...]] = {
         ),
         Flag(
             "--formats=NAMES",
-            "what else to write the keypoints as: dlc-csv (the default), dlc-h5, coco, sleap, slp, "
-            "trc, npz, parquet, lightning-pose; eks adds these keypoints to those of the same "
+            "what else to write the keypoints as: dlc-csv (the default), dlc-h5, deeplabcut, coco, "
+            "sleap, slp, trc, npz, parquet, lightning-pose; eks adds them to those of the same "
             "command with another --config.seed, for the Ensemble Kalman Smoother",
             ON_FILES,
         ),

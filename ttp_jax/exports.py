@@ -42,8 +42,7 @@ import numpy as np
 from ttp_jax.files import write_atomically
 from ttp_jax.track import Track
 
-SCORER = "ttp_jax"  # whom DeepLabCut's tables name as the source of the points
-LIGHTNING_POSE = "heatmap_tracker"  # and whom Lightning Pose's
+LIGHTNING_POSE = "heatmap_tracker"  # whom Lightning Pose's tables name as the scorer
 PERSON = 1  # COCO's category
 UNEVEN, ROUNDED = 0.1, 1.1e-3  # share of the mean step, and seconds that containers round by
 # Formats that count frames only.
@@ -151,12 +150,13 @@ def write_eks(tracks: Mapping[int, Track], folder: str | os.PathLike) -> list[Pa
 
 def _lightning_pose(track: Track, stem: Path) -> Path:
     """Lightning Pose's predictions: DeepLabCut's table, whose scorer is its kind of network."""
-    return _dlc_csv(track, stem.with_name(f"{stem.name}.lightning_pose"), LIGHTNING_POSE)
+    named = track._replace(scorer=LIGHTNING_POSE)
+    return _dlc_csv(named, stem.with_name(f"{stem.name}.lightning_pose"))
 
 
-def _dlc_csv(track: Track, stem: Path, scorer: str = SCORER) -> Path:
+def _dlc_csv(track: Track, stem: Path) -> Path:
     """DeepLabCut's table: three header rows, then the frame's number and x, y, likelihood."""
-    columns = _dlc_columns(track, scorer)
+    columns = _dlc_columns(track)
     header = zip(*[("scorer", "bodyparts", "coords"), *columns], strict=True)
     rows = track.values().reshape(len(track.joints), -1)
     # Missing values are spelled out: pandas takes a first row of empty cells for a header.
@@ -196,9 +196,9 @@ def _dlc_h5(track: Track, stem: Path) -> Path:
     return _put(stem, ".h5", fill)
 
 
-def _dlc_columns(track: Track, scorer: str = SCORER) -> list[tuple[str, str, str]]:
+def _dlc_columns(track: Track) -> list[tuple[str, str, str]]:
     parts = ("x", "y", "likelihood")
-    return [(scorer, joint, part) for joint in track.skeleton.joints for part in parts]
+    return [(track.scorer, joint, part) for joint in track.skeleton.joints for part in parts]
 
 
 def _coco(track: Track, stem: Path) -> Path:

@@ -6,8 +6,8 @@ Maps are [B, h, w, C] float, points [B, C, 2] as (x, y) in heatmap pixels 0 .. w
 import jax
 import jax.numpy as jnp
 
-DECODERS = ("quarter", "parabola", "centroid")
-CENTROID = 3  # cells on each side of the peak
+DECODERS = ("quarter", "parabola", "mean", "centroid")
+NEAR = 3  # cells on each side of the peak, of "mean" and "centroid"
 
 
 def soft_argmax(maps: jax.Array) -> jax.Array:
@@ -72,9 +72,11 @@ def decode(maps: jax.Array, how: str = "quarter") -> tuple[jax.Array, jax.Array]
         rule, whose strict `1 < p < size - 1` also leaves index 1 alone. "parabola" moves it to the
         top of the parabola through the logarithms of the three values, half a pixel at most: exact
         for a Gaussian, as the maps are trained to be (after Zhang et al., "Distribution-Aware
-        Coordinate Representation", CVPR 2020, without the cross term and the blur). "centroid" is
-        the mean of the 7 x 7 cells around it, weighted by the logistic function of their logits, as
-        MediaPipe refines its points; the height is that function of the largest logit.
+        Coordinate Representation", CVPR 2020, without the cross term and the blur). "mean" is the
+        mean of the 7 x 7 cells around it, weighted by their values: the expected place, where a map
+        is trained by cross-entropy to say how likely each cell is. "centroid" is the same with the
+        logistic function of their logits as weights, as MediaPipe refines its points; the height is
+        that function of the largest logit.
 
     Raises:
       ValueError: `how` is none of these.
@@ -86,12 +88,17 @@ def decode(maps: jax.Array, how: str = "quarter") -> tuple[jax.Array, jax.Array]
     best, peak = flat.argmax(1), flat.max(1)
     x, y = best % width, best // width
     if how == "centroid":
-        return _centroid(jax.nn.sigmoid(maps), x, y), jax.nn.sigmoid(peak)
+        return _mean_near(jax.nn.sigmoid(maps), x, y), jax.nn.sigmoid(peak)
 
     def value(dx, dy):
         index = jnp.clip(y + dy, 0, height - 1) * width + jnp.clip(x + dx, 0, width - 1)
         return jnp.take_along_axis(flat, index[:, None], 1)[:, 0]
 
+    if how == "mean":
+        # As many cells on either side: what the border cuts off would draw the mean inwards.
+        reach = jnp.minimum(x, width - 1 - x), jnp.minimum(y, height - 1 - y)
+        points = _mean_near(jnp.maximum(maps, 0.0), x, y, *reach)
+        return jnp.where((peak > 0)[..., None], points, 0.0), peak
     if how == "quarter":
         step = jnp.stack([value(1, 0) - value(-1, 0), value(0, 1) - value(0, -1)], -1)
         inside = (x > 1) & (x < width - 1) & (y > 1) & (y < height - 1)
@@ -104,11 +111,16 @@ def decode(maps: jax.Array, how: str = "quarter") -> tuple[jax.Array, jax.Array]
     return jnp.where((peak > 0)[..., None], points, 0.0), peak
 
 
-def _centroid(maps, x, y) -> jax.Array:
-    """Mean cell [B, K, 2] of maps [B, h, w, K], of the cells near (x, y) [B, K] alone."""
+def _mean_near(maps, x, y, reach_x=None, reach_y=None) -> jax.Array:
+    """Mean cell [B, K, 2] of maps [B, h, w, K], of the cells near (x, y) [B, K] alone.
+
+    `NEAR` cells to each side, or `reach_x` and `reach_y` [B, K] where these are fewer.
+    """
+    reach_x, reach_y = (jnp.full_like(x, NEAR) if r is None else r for r in (reach_x, reach_y))
     columns, rows = (jnp.arange(n)[:, None] for n in (maps.shape[2], maps.shape[1]))
     near_x, near_y = (  # [B, n, K]
-        abs(cells - center[:, None]) <= CENTROID for cells, center in ((columns, x), (rows, y))
+        abs(cells - center[:, None]) <= jnp.minimum(reach, NEAR)[:, None]
+        for cells, center, reach in ((columns, x, reach_x), (rows, y, reach_y))
     )
     weights = jnp.where(near_y[:, :, None] & near_x[:, None], maps, 0.0)
     total = jnp.maximum(weights.sum((1, 2)), jnp.finfo(maps.dtype).tiny)

@@ -29,6 +29,7 @@ class Track(NamedTuple):
       pictures: file names [T] of the rows' pictures, or None.
       pcutoff: joints of a confidence below it are written as missing, see `exports`; 0..1.
       video: path of the video, or of the folder of `pictures`; "" where nobody knows.
+      scorer: whom DeepLabCut's tables name as the source of the points.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Track(NamedTuple):
     pictures: Sequence[str] | None = None
     pcutoff: float = 0.0
     video: str = ""
+    scorer: str = "ttp_jax"
 
     @property
     def frames(self) -> np.ndarray:

@@ -199,9 +199,11 @@ class Project:
         names = ", ".join(f"{name} ({count})" for name, count in list(counts.items())[:8])
         more = f" and {len(counts) - 8} more" if len(counts) > 8 else ""
         unlabelled = sum(not film.recording for film in self.footage)
+        recordings = len(set(self.recordings))
         return [
-            f"{self.tool} project {self.path}: {len(counts)} subjects, {self.num_frames} labelled "
-            f"frames in {len(set(self.recordings))} recordings, {labelled} labelled joints.",
+            f"{self.tool} project {self.path}: {len(counts)} subject{'s' * (len(counts) != 1)}, "
+            f"{self.num_frames} labelled frames in {recordings} recording"
+            f"{'s' * (recordings != 1)}, {labelled} labelled joints.",
             f"Subjects (frames): {names}{more}.",
             f"{skeleton.size} joints: {', '.join(skeleton.joints)}.",
             f"Mirror pairs: {', '.join(pairs) or 'none'}; limbs: {len(skeleton.limbs)}.",

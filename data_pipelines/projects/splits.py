@@ -89,6 +89,29 @@ def by_share(project: Project, *, test: float = 0.2, val: float = 0.2, seed: int
     return _with(project, lambda clip: splits.get(clip.subject, "train"))
 
 
+def possible(project: Project, *, test: float, val: float) -> tuple[dict[str, float], str]:
+    """Shares that so few subjects allow: first nobody is for validation, then nobody held out.
+
+    Args:
+      project: whose subjects.
+      test: share that is wished for, see `by_share`.
+      val: likewise.
+
+    Returns:
+      "test" and "val" for `by_share`, and what a reader must know of it; "" if nothing changed.
+    """
+    units = _shuffled(project, 0)
+    if len(units) > sum(share > 0 for share in (test, val)):
+        return {"test": test, "val": val}, ""
+    if len(units) > 1:
+        note = "validation subjects are left out, and the last checkpoint is used"
+        return {"test": test, "val": 0.0}, f"{_units(units)} are too few for three splits: {note}."
+    alone = len(units[0]) == 1
+    remedy = "--subject tells several subjects apart" if alone else "--test and --val part them"
+    note = f"nobody can be held out, so nothing will be scored; {remedy}"
+    return {"test": 0.0, "val": 0.0}, f"{_units(units)}: {note}."
+
+
 def folds(project: Project, count: int, *, val: float = 0.2, seed: int = 0) -> list[Project]:
     """Split `count` times, so that each subject is a test subject once.
 

@@ -52,7 +52,7 @@ def _split(project: Project, data: Config) -> Project:
             )
         return splits.folds(project, data.folds, val=data.val_share, seed=seed)[data.fold]
     if not (data.test_subjects or data.val_subjects):
-        return splits.by_share(project, test=data.test_share, val=data.val_share, seed=seed)
+        return _by_share(project, {"test": data.test_share, "val": data.val_share}, seed)
     named = splits.by_name(project, test=data.test_subjects, val=data.val_subjects)
     shares = {
         "test": 0 if data.test_subjects else data.test_share,
@@ -62,12 +62,19 @@ def _split(project: Project, data: Config) -> Project:
         return named
     free = [i for i, clip in enumerate(named.clips) if clip.split == "train"]
     others = {name: tuple(getattr(named, name)[i] for i in free) for name in _ROWS}
-    drawn = splits.by_share(dataclasses.replace(named, **others), **shares, seed=seed)
+    drawn = _by_share(dataclasses.replace(named, **others), shares, seed)
     clips = list(named.clips)
     for place, clip in zip(free, drawn.clips, strict=True):
         clips[place] = clip
     splits.check(clips)
-    return dataclasses.replace(named, clips=tuple(clips))
+    return dataclasses.replace(named, clips=tuple(clips), notes=drawn.notes)
+
+
+def _by_share(project: Project, shares: dict[str, float], seed: int) -> Project:
+    """Draw subjects for each split, as far as there are enough of them, and note it."""
+    allowed, note = splits.possible(project, **shares)
+    split = splits.by_share(project, **allowed, seed=seed)
+    return dataclasses.replace(split, notes=(*split.notes, note)) if note else split
 
 
 _ROWS = ("clips", "recordings", "shared")  # of a project: one value a clip
@@ -80,6 +87,8 @@ def fill(config: Config) -> Project:
         config.skeleton = tuples(project.skeleton.to_json())
         config.data.labels = fingerprint(project)
         config.data.zoom = config.data.zoom or _zoom(project)
+        if not config.train.flip_prob:  # it has never seen a mirrored picture
+            config.model.flip_average = False
     return project
 
 
@@ -200,5 +209,6 @@ def describe(project: Project) -> list[str]:
         names = sorted({clip.subject for clip in chosen})
         frames = sum(clip.num_frames for clip in chosen)
         shown = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
-        lines.append(f"{split:6}{len(names):4} subjects, {frames:6} labelled frames: {shown}")
+        who = "subject, " if len(names) == 1 else "subjects,"
+        lines.append(f"{split:6}{len(names):4} {who} {frames:6} labelled frames: {shown}")
     return lines

@@ -16,7 +16,7 @@ import numpy as np
 
 from data_pipelines import clips as clips_lib
 from data_pipelines.labels import Labels
-from ttp_jax import exports, presence, ranges, smooth
+from ttp_jax import dlc_analysis, exports, presence, ranges, smooth
 from ttp_jax.files import read_json, write_arrays, write_json
 from ttp_jax.runs import personal_report, user_labels
 from ttp_jax.runs.experiment import Experiment
@@ -27,6 +27,7 @@ from ttp_jax.runs.results import Result
 from ttp_jax.skeletons import Skeleton
 
 ENSEMBLE = "eks"  # a format of several runs that differ in their seed
+ANALYSIS = "deeplabcut"  # files of DeepLabCut's own analysis of a video, in a folder of that name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,12 +72,12 @@ class Outputs:
         self._how, self._options = options.smooth, options
         self._labels: Labels | None = None  # `check` reads them
         self._chosen = chosen_joints(self._skeleton, options.keypoints)
-        known = *exports.FORMATS, ENSEMBLE
+        known = *exports.FORMATS, ANALYSIS, ENSEMBLE
         if unknown := set(self._formats) - set(known):
             raise ValueError(f"--formats={','.join(unknown)}: expected some of {', '.join(known)}.")
         if ENSEMBLE in self._formats and scenario.startswith("person-"):
             raise ValueError("--formats=eks needs runs of several seeds; a kept model has one.")
-        exports.check(self._formats)
+        exports.check([*self._formats, *["dlc-h5"] * (ANALYSIS in self._formats)])
         # What is delivered already needn't be again, unless it would come out otherwise.
         self._wanted = {
             "formats": self._formats,
@@ -220,12 +221,9 @@ class Outputs:
                 pcutoff=self._options.pcutoff,
                 video=clip.source,
             )
-            suffix, place = f"_{when}_adapt", self._folder / "exports"
-            formats = [name for name in self._formats if name != ENSEMBLE]
-            written += exports.write(track, place, formats, suffix)
+            written += _write_exports(track, self._folder / "exports", self._formats, when)
             if when == "after" and ENSEMBLE in self._formats:
                 written += self._join_ensemble(clip, track)
-            _remove_others(place, clip.name + suffix, written)
         return written
 
     def _join_ensemble(self, clip, track: exports.Track) -> list[pathlib.Path]:
@@ -272,6 +270,19 @@ def _presence(outcome: Outcome, boxes: str) -> presence.Presence | None:
         given=given or seen,
         name="box of the person found" if seen else "",
     )
+
+
+def _write_exports(
+    track: exports.Track, folder: pathlib.Path, formats: list[str], when: str
+) -> list[pathlib.Path]:
+    """Write one track in all formats but the ensemble's; `when` is "before" or "after"."""
+    suffix, wanted = f"_{when}_adapt", [name for name in formats if name in exports.FORMATS]
+    written = exports.write(track, folder, wanted, suffix)
+    _remove_others(folder, track.name + suffix, written)
+    analysis = folder / ANALYSIS
+    found = dlc_analysis.write(track, analysis, when) if ANALYSIS in formats else []
+    _remove_others(analysis, dlc_analysis.stem(track.video, track.name, when), found)
+    return written + found
 
 
 def _remove_others(folder: pathlib.Path, stem: str, written: list[pathlib.Path]) -> None:
