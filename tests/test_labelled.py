@@ -243,3 +243,21 @@ def test_joints_without_a_training_label_are_said(tmp_path):
     data = config_of(root, **{"data.test_subjects": "mouse2,mouse3", "data.val_share": 0.0}).data
     said = labelled.describe(labelled.read(data))
     assert "Note: no training subject has a label of tail: predictions of it mean nothing." in said
+
+
+def test_pictures_are_mirrored_where_the_sides_are_known(root, tmp_path):
+    """A left paw that the names don't call left would be trained to be the right one."""
+    both = config_of(root)
+    assert both.train.flip_prob == both.ttp.flip_prob == 0.5 and both.model.flip_average
+    small = small_project.write(tmp_path / "sides")
+    for table in small.rglob("*.csv"):
+        text = table.read_text().replace("left_ear", "paw1LH").replace("right_ear", "paw4RH")
+        table.write_text(text)
+    unknown = project_config.get_config(str(small))
+    assert labelled.NO_PAIRS in labelled.fill(unknown).notes
+    assert unknown.train.flip_prob == unknown.ttp.flip_prob == 0
+    assert not unknown.model.flip_average
+    for pairs, expected in (("paw1LH:paw4RH", ((0, 1),)), ("", ())):
+        named = config_of(small, **{"data.flip_pairs": pairs})
+        assert named.train.flip_prob == 0.5 and named.model.flip_average
+        assert experiment.build(named).skeleton.flip_pairs == expected

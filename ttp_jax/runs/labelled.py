@@ -18,6 +18,10 @@ from ttp_jax.runs.experiment import Config, tuples
 ROOM = 0.06  # of a crop's side, around the labels
 FIELDS = ("scorer", "view", "category", "subject", "exclude", "hidden", "margin", "media", "boxes")
 FIELDS += ("predictions",)
+NO_PAIRS = (
+    "no joint's name has a partner of the other side, so pictures aren't mirrored in training. "
+    'Name the pairs with --flip-pairs=a:b,c:d, or mirror all the same with --flip-pairs="".'
+)
 
 
 def read(data: Config) -> Project:
@@ -87,7 +91,11 @@ def fill(config: Config) -> Project:
         config.skeleton = tuples(project.skeleton.to_json())
         config.data.labels = fingerprint(project)
         config.data.zoom = config.data.zoom or _zoom(project)
-        if not config.train.flip_prob:  # it has never seen a mirrored picture
+        if config.data.flip_pairs == "names" and not project.skeleton.flip_pairs:
+            # Sides that the names don't tell would be trained to be each other's.
+            config.train.flip_prob = config.ttp.flip_prob = 0.0
+            project = dataclasses.replace(project, notes=(*project.notes, NO_PAIRS))
+        if not config.train.flip_prob:  # it never sees a mirrored picture
             config.model.flip_average = False
     return project
 
