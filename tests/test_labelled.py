@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import made_projects
 import numpy as np
 import pytest
 import small_project
@@ -261,3 +262,13 @@ def test_pictures_are_mirrored_where_the_sides_are_known(root, tmp_path):
         named = config_of(small, **{"data.flip_pairs": pairs})
         assert named.train.flip_prob == 0.5 and named.model.flip_average
         assert experiment.build(named).skeleton.flip_pairs == expected
+
+
+def test_whole_pictures_of_several_animals_are_noted(tmp_path):
+    made_projects.deeplabcut(tmp_path, ("a", "b", "c"), individuals=["x", "y"])
+    config = project_config.get_config(str(tmp_path))
+    assert labelled.TOGETHER in labelled.fill(config).notes
+    for change in ({"data.boxes": "labels"}, {"data.individuals": "x"}):
+        config = project_config.get_config(str(tmp_path))
+        config.update_from_flattened_dict(change)
+        assert labelled.TOGETHER not in labelled.fill(config).notes

@@ -627,6 +627,18 @@ def test_coco_holds_what_was_written(tmp_path):
     assert read(tmp_path).subjects == project.subjects  # the folder's only annotations
 
 
+def test_a_box_of_joints_in_a_line_is_used(tmp_path):
+    path, content = made.coco(tmp_path)
+    content["annotations"][0]["bbox"] = [2, 10, 40, 1]
+    path.write_text(json.dumps(content))
+    boxes = read(path, boxes="annotated").clips[0].boxes
+    np.testing.assert_array_equal(boxes[0], [2, 9, 42, 12])  # the longer side makes the crop
+    content["annotations"][0]["bbox"] = [2, 10, 0, 0]
+    path.write_text(json.dumps(content))
+    with pytest.raises(DataError, match="has no area"):
+        read(path, boxes="annotated")
+
+
 def test_several_people_without_names_are_subjects_each(tmp_path):
     path, _ = made.coco(tmp_path, people=2)
     assert list(read(path).subjects.items())[:3] == [

@@ -41,7 +41,7 @@ def boxes(
                 f"{name}: {missing} of {len(annotated)} labels have no box of their own: use boxes "
                 '"labels" or "whole".'
             )
-        found = np.array(annotated, np.float64)
+        found = _widened(np.array(annotated, np.float64))
     else:
         region = user_boxes.region(rule)
         if region is None:
@@ -54,6 +54,17 @@ def boxes(
             raise DataError(f"{name}, label {frame + 1}: the box {box.tolist()} has no area.")
         user_boxes.check_place(box, size, f"picture {frame + 1} of {name}", f'boxes "{rule}"')
     return found.astype(np.float32)
+
+
+def _widened(boxes: np.ndarray) -> np.ndarray:
+    """Boxes [T, 4], each side at least as long as one may be: a line of joints has no height.
+
+    Those that are no boxes stay as they are.
+    """
+    low, high = boxes[:, :2], boxes[:, 2:]
+    is_box = (high >= low).all(-1, keepdims=True) & (high > low).any(-1, keepdims=True)
+    more = np.where(is_box, np.maximum(geometry.LEAST_BOX - (high - low), 0) / 2, 0)
+    return np.concatenate([low - more, high + more], -1)
 
 
 def around(joints: np.ndarray, sizes: np.ndarray, margin: float) -> np.ndarray:

@@ -205,7 +205,7 @@ class Project:
             f"{self.num_frames} labelled frames in {recordings} recording"
             f"{'s' * (recordings != 1)}, {labelled} labelled joints.",
             f"Subjects (frames): {names}{more}.",
-            f"{skeleton.size} joints: {', '.join(skeleton.joints)}.",
+            f"{skeleton.size} joint{'s' * (skeleton.size != 1)}: {', '.join(skeleton.joints)}.",
             f"Mirror pairs: {', '.join(pairs) or 'none'}; limbs: {len(skeleton.limbs)}.",
             f"Videos: {len(self.footage)}, {unlabelled} of them without labels.",
             *(f"Left out: {sentence}" for sentence in self.left_out),

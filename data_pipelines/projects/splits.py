@@ -112,6 +112,11 @@ def possible(project: Project, *, test: float, val: float) -> tuple[dict[str, fl
     return {"test": 0.0, "val": 0.0}, f"{_units(units)}: {note}."
 
 
+def share_pictures(project: Project) -> bool:
+    """Whether different subjects are seen together."""
+    return any(len(unit) > 1 for unit in _shuffled(project, 0))
+
+
 def folds(project: Project, count: int, *, val: float = 0.2, seed: int = 0) -> list[Project]:
     """Split `count` times, so that each subject is a test subject once.
 

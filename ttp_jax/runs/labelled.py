@@ -22,6 +22,11 @@ NO_PAIRS = (
     "no joint's name has a partner of the other side, so pictures aren't mirrored in training. "
     'Name the pairs with --flip-pairs=a:b,c:d, or mirror all the same with --flip-pairs="".'
 )
+TOGETHER = (
+    "subjects are seen together, and a whole picture doesn't say which of them is meant. Crop each "
+    "with --config.data.boxes=labels (new videos then need boxes of their own), or read one with "
+    "--config.data.individuals=NAME."
+)
 
 
 def read(data: Config) -> Project:
@@ -97,6 +102,8 @@ def fill(config: Config) -> Project:
             project = dataclasses.replace(project, notes=(*project.notes, NO_PAIRS))
         if not config.train.flip_prob:  # it never sees a mirrored picture
             config.model.flip_average = False
+    if config.data.boxes == "whole" and splits.share_pictures(project):
+        project = dataclasses.replace(project, notes=(*project.notes, TOGETHER))
     return project
 
 
