@@ -143,7 +143,7 @@ def test_the_commands_on_four_devices_write_what_they_write_on_one(tmp_path, sha
     for devices in ("1", str(DEVICES)):
         for verb in (["personalize", "--scenario=online", "--keep=full"], ["predict"]):
             words = [
-                *verb, f"--inputs={tmp_path / 'people'}", f"--model={model}", "--nodeliver",
+                *verb, f"--inputs={tmp_path / 'people'}", f"--model={model}", "--joints_only",
                 "--config.data.boxes=whole", f"--config.ttp.memory={MEMORY}",
                 f"--devices={devices}", f"--workdir={tmp_path / devices}",
             ]  # fmt: skip

@@ -129,7 +129,7 @@ def test_a_missing_video_is_said(typed, verb):
     [
         ("predict v.mp4 --formats=coco", "--formats only works for your own videos"),
         ("personalize --camera=0 --labels=l.csv", "--labels only works for your own videos"),
-        ("personalize v.mp4 --nodeliver --formats=coco", "leave out --nodeliver"),
+        ("personalize v.mp4 --joints-only --formats=coco", "leave out --joints-only"),
         ("personalize v.mp4 --camera=0", "not both"),
         ("personalize --camera=0 --overwrite", "--overwrite is for videos and data sets"),
         ("personalize --camera=0 --person=left", "go on with a kept model: live --person=NAME"),

@@ -28,7 +28,7 @@ FRAMES = 12
 
 
 @pytest.fixture(scope="module")
-def delivered(tmp_path_factory):
+def made(tmp_path_factory):
     """Folder of the results, and what was printed, of a video with a model's file."""
     folder = tmp_path_factory.mktemp("own video é")
     small_run.prepare(folder, lengths=(FRAMES,))
@@ -56,8 +56,8 @@ def delivered(tmp_path_factory):
     return folder / "out/results/offline", said
 
 
-def test_one_command_gives_keypoints_report_video_and_record(delivered):
-    folder, said = delivered
+def test_one_command_gives_keypoints_report_video_and_record(made):
+    folder, said = made
     names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     assert {
         "my walk.csv", "my walk.npz", "my walk.png", "my walk_report.html", "my walk_overlay.mp4",
@@ -73,8 +73,8 @@ def test_one_command_gives_keypoints_report_video_and_record(delivered):
     assert record["subjects"]["my walk"]["frames"] == 8
 
 
-def test_rows_keep_the_numbers_of_the_video_s_frames(delivered):
-    folder, _ = delivered
+def test_rows_keep_the_numbers_of_the_video_s_frames(made):
+    folder, _ = made
     rows = list(csv.reader((folder / "my walk.csv").open()))
     assert [row[0] for row in rows[1:]] == [str(t) for t in range(2, 10)]
     table = list(csv.reader((folder / "exports/my walk_after_adapt.csv").open()))
@@ -89,9 +89,9 @@ def numbers_of(path, columns):
     return np.array(numbers, float).reshape(len(numbers), -1, 3)
 
 
-def test_before_is_before_and_after_is_after(delivered):
+def test_before_is_before_and_after_is_after(made):
     """In every file: what the run wrote as its result is "after"."""
-    folder, _ = delivered
+    folder, _ = made
     with np.load(folder / "my walk.npz") as stored:
         joints, peaks = stored["joints"], stored["confidence"]
     with np.load(folder / "delivery/my walk.npz") as stored:
@@ -111,8 +111,8 @@ def test_before_is_before_and_after_is_after(delivered):
         assert told["left_knee"] == pytest.approx(np.sqrt(np.mean(error[:, 0] ** 2)), abs=1e-3)
 
 
-def test_labels_of_some_frames_are_scored_and_never_needed(delivered):
-    folder, said = delivered
+def test_labels_of_some_frames_are_scored_and_never_needed(made):
+    folder, said = made
     found = json.loads((folder / "my walk_scores.json").read_text())
     assert set(found) == {"before", "after"}
     assert "6 joints in 2 labelled frames are scored" in said and re.search(
@@ -121,8 +121,8 @@ def test_labels_of_some_frames_are_scored_and_never_needed(delivered):
     json.loads((folder / "my walk_scores.json").read_text(), parse_constant=pytest.fail)  # no NaN
 
 
-def test_the_report_has_both_poses_and_says_what_it_is_not(delivered):
-    folder, _ = delivered
+def test_the_report_has_both_poses_and_says_what_it_is_not(made):
+    folder, _ = made
     page = (folder / "my walk_report.html").read_text()
     assert "None of these numbers is accuracy" in page and "reconstruction loss" in page
     data = json.loads(re.search(r'<script type="application/json">(.*?)</script>', page)[1])
@@ -130,8 +130,8 @@ def test_the_report_has_both_poses_and_says_what_it_is_not(delivered):
     assert data["before"] != data["after"]
 
 
-def test_a_browser_shows_the_report(delivered, browser):
-    folder, _ = delivered
+def test_a_browser_shows_the_report(made, browser):
+    folder, _ = made
     browser.get((folder / "my walk_report.html").as_uri())
     slider = browser.find_element("css selector", "input[type=range]")
     browser.execute_script("arguments[0].value = 3; arguments[0].oninput?.()", slider)
@@ -139,8 +139,8 @@ def test_a_browser_shows_the_report(delivered, browser):
     assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
 
 
-def test_the_video_has_every_frame_at_its_rate(delivered):
-    folder, _ = delivered
+def test_the_video_has_every_frame_at_its_rate(made):
+    folder, _ = made
     video = Video(folder / "my walk_overlay.mp4")
     assert len(video) == 8 and video.rate == pytest.approx(25, rel=0.01)
     with av.open(folder / "my walk_overlay.mp4") as file:
@@ -149,9 +149,9 @@ def test_the_video_has_every_frame_at_its_rate(delivered):
 
 
 @pytest.mark.slow
-def test_other_formats_and_labels_need_no_second_adaptation(delivered):
-    """The same command with other wishes: the keypoints stay, what is made of them is made anew."""
-    folder, _ = delivered
+def test_other_formats_and_labels_need_no_second_adaptation(made):
+    """With other options the joints stay and the outputs are written again."""
+    folder, _ = made
     where = folder.parents[2]
     npz, table = folder / "my walk.npz", folder / "exports/my walk_after_adapt.csv"
     made, smoothed = npz.stat().st_mtime_ns, table.read_text()
@@ -195,42 +195,42 @@ def test_results_are_of_the_frames_boxes_and_files_of_now(tmp_path, capsys):
     small_run.prepare(tmp_path, lengths=(8, 8))
     results = tmp_path / "work/results/online"
 
-    def again(name="person0", deliver=False, **data):
+    def again(name="person0", report=False, **data):
         config = small_run.get_config()
         config.data.root, config.data.oversample = str(tmp_path / "people" / name), 2.0
         config.data.update(data)
         options = RunOptions(
             "online",
             overwrite=name == "person1",
-            outputs=OutputOptions(formats="npz") if deliver else None,
+            outputs=OutputOptions(formats="npz") if report else None,
         )
         assert personalization.run(experiment.build(config), tmp_path / "work", options) == 0
         with np.load(results / f"{name}.npz") as stored:
             rows = stored["frames"].tolist()
-        if deliver:
+        if report:
             with np.load(results / f"exports/{name}_after_adapt.npz") as exported:
                 assert exported["first_frame"] == rows[0] and len(exported["joints"]) == len(rows)
         return rows, "done already" in capsys.readouterr().out
 
-    assert again(frames="0-5", deliver=True) == (list(range(6)), False)
-    assert again(frames="2-", deliver=True) == (list(range(2, 8)), False)
-    assert again(frames="2-", deliver=True) == (list(range(2, 8)), True)
+    assert again(frames="0-5", report=True) == (list(range(6)), False)
+    assert again(frames="2-", report=True) == (list(range(2, 8)), False)
+    assert again(frames="2-", report=True) == (list(range(2, 8)), True)
     assert again(frames="2-", boxes="0,0,40,40") == (list(range(2, 8)), False)
     picture = tmp_path / "people/person0/0003.png"
     cv2.imwrite(str(picture), 255 - cv2.imread(str(picture)))
     assert again(frames="2-", boxes="0,0,40,40") == (list(range(2, 8)), False)
     again("person1")  # with --overwrite, which is not meant for the other
     assert again(frames="2-", boxes="0,0,40,40") == (list(range(2, 8)), True)
-    # What was delivered of other boxes is not these results'.
+    # Outputs of other boxes are not those of these results.
     with pytest.raises(AssertionError, match="assert 1 == 0"):
-        again(frames="2-", boxes="0,0,40,40", deliver=True)
+        again(frames="2-", boxes="0,0,40,40", report=True)
     assert "from other frames or boxes than the results beside it" in capsys.readouterr().out
 
 
 @pytest.mark.slow
-def test_a_kept_person_is_delivered_too(delivered):
+def test_a_kept_person_gets_the_same_outputs(made):
     """Before is what the model said that knows nobody; after, what it said at the time."""
-    folder, _ = delivered
+    folder, _ = made
     where = folder.parents[2]
     words = (
         *("predict", str(where / "my walk.mp4"), f"--model={where / 'model.npz'}"),
@@ -353,8 +353,8 @@ def test_part_says_what_it_does_not_understand():
         part(whole, "20-30")
 
 
-def test_a_model_file_gives_back_the_model_to_half_precision(delivered):
-    folder, _ = delivered
+def test_a_model_file_gives_back_the_model_to_half_precision(made):
+    folder, _ = made
     config = small_run.get_config()
     model = read_model(folder.parents[2] / "model.npz")
     base, _ = base_model.load_base(experiment.build(config), folder.parents[2] / "work")

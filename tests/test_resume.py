@@ -80,7 +80,7 @@ def check_kills(untouched, tmp_path, scenario, kills):
     folder, flags = untouched
     work = [*flags[:2], f"--scenario={scenario}"]
     if scenario == "offline":
-        work.append("--nodeliver")  # it costs more than the rest; kills of it are online's part
+        work.append("--joints-only")  # it costs more than the rest; kills of it are online's part
     results = []
     for name in ("killed", "whole"):
         shutil.copytree(folder / "work", tmp_path / name)

@@ -44,7 +44,7 @@ RESNET18 = resnet.STAGES[18]
 
 # The command line's flags.
 MADE = {"formats": None, "smooth": None, "keypoints": None, "labels": None, "labels_first": 0}
-MANY = {"overwrite": False, "deliver": False, "strategy": None, "devices": None, **MADE}
+MANY = {"overwrite": False, "joints_only": True, "strategy": None, "devices": None, **MADE}
 PREDICT = predict.Options(person=None, **MANY)
 
 

@@ -30,9 +30,10 @@ PATH_FIELDS = tuple(
     f"config.{field}"
     for field in ("base", "data.root", "data.tfds", "data.boxes", "model.init", "loss.features")
 )
-RENAMED = {"cells": "records"}  # flags of the version before: old name -> new name
+# Flags of the version before: old name -> new name.
+RENAMED = {"cells": "records", "nodeliver": "joints_only"}
 ADAPTATIONS = ("ttp", "bn", "entropy", "teacher", "teacher+ttp", "none")  # of `methods.METHODS`
-OUTPUTS = ("smooth", "keypoints", "formats", "labels", "pcutoff")  # made of own videos
+OUTPUTS = ("smooth", "keypoints", "formats", "labels", "pcutoff")  # flags of own videos' outputs
 
 _WITH_CONFIG = tuple(verb for verb in VERBS if verb not in WORDS)
 _AS_IT_COMES = ("personalize", "live")
@@ -153,7 +154,7 @@ GROUPS: dict[str, tuple[Flag, ...]] = {
             bool,
         ),
     ),
-    "what is made of them, before and after (of predict: with --person)": (
+    "outputs (of predict: with --person)": (
         Flag(
             "--labels=FILE",
             "true keypoints of some frames (COCO, DeepLabCut CSV, Penn Action .mat): scores before "
@@ -193,9 +194,7 @@ GROUPS: dict[str, tuple[Flag, ...]] = {
             float,
             0.0,
         ),
-        Flag(
-            "--nodeliver", "keypoints only: no report, video or other formats", ON_FILES, bool, True
-        ),
+        Flag("--joints_only", "no report, video or other formats", ON_FILES, bool),
     ),
     "frames as they come": (
         Flag("--camera=N", "from a camera, see `live --help`", _AS_IT_COMES),

@@ -160,12 +160,12 @@ def apply_flags(config, options, inputs: str, verb: str | None) -> None:
         raise ValueError(
             "--frames and --every choose frames of your own videos and pictures: name some."
         )
-    if not own or not options.deliver or (verb == "predict" and not options.person):
+    if not own or options.joints_only or (verb == "predict" and not options.person):
         for name in OUTPUTS:
             if options[name].value:
                 raise ValueError(
                     f"--{name} only works for your own videos, with personalize or with predict "
-                    "--person. Remove the flag, name a video, or leave out --nodeliver."
+                    "--person. Remove the flag, name a video, or leave out --joints-only."
                 )
 
 

@@ -261,7 +261,7 @@ def predict(
     plain = Runner(experiment, base, "none")
     clips = [boxes.resolve(clip, plain, experiment.data) for clip in clips]
     total = sum(clip.num_frames for clip in clips)
-    with progress_bar(total, unit="frame", what=spec.title) as bar:
+    with progress_bar(total, spec.title) as bar:
         for clip, result in runner.many(clips, bar):
             if isinstance(result, Exception):
                 raise result

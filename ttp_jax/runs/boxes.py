@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 
@@ -14,22 +15,29 @@ from ttp_jax.runs.experiment import Config
 from ttp_jax.runs.process import say
 
 
-def resolve(clip, predictor: Runner, data: Config):
+def resolve(
+    clip, predictor: Runner, data: Config, searched: Callable[[float], None] = lambda share: None
+):
     """The clip in the boxes that it is predicted in: found, fitted, refined.
 
     Args:
       clip: in the boxes of its source.
       predictor: of the model without personalization.
       data: fields of `config.data`.
+      searched: called with the share of the frames searched for people so far, 0 to 1.
     """
-    if clip.recordings:  # each has a place of its own
-        parts = [resolve(part, predictor, data) for part in clip.recordings]
+    if clip.recordings:  # the person stands elsewhere in each
+        parts, count = [], len(clip.recordings)
+        for i, part in enumerate(clip.recordings):
+            parts.append(
+                resolve(part, predictor, data, lambda share, i=i: searched((i + share) / count))
+            )
         return clips_lib.rejoined(clip, parts)
     found, read = None, clip.read
     if data.fit:
         clip = dataclasses.replace(clip, read=_setting_aside(read, locate.few(clip.num_frames)))
     if data.source == "media" and data.boxes in locate.FINDERS:
-        found = finding.find(clip, data)
+        found = finding.find(clip, data, searched)
         if found is None:
             say(
                 f"{clip.name}: no person found, so the whole frame is used. Where the person fills "

@@ -149,7 +149,7 @@ def _draw_overlays(workdir, clips, predictions, skeleton: Skeleton, frames=3) ->
 
 def _predict(predictor: Runner, clips, name: str) -> list[np.ndarray]:
     total = sum(clip.num_frames for clip in clips)
-    with progress_bar(total, unit="frame", what=name) as bar:
+    with progress_bar(total, name) as bar:
         return predictor.joints_of(clips, bar)
 
 
@@ -164,13 +164,13 @@ def _print_table(report) -> None:
             say(f"\n{report['recommended']}")
         return
     heads = "".join(f"{m:>12}" for m in measures)
-    say(f"{'':20}{heads}   gain per subject ({measures[0]}), +- standard error, share worse")
+    say(f"{'':20}{heads}   gain per subject ({measures[0]}), +- standard error, subjects worse off")
     for name, row in rows.items():
         line = f"{name:20}" + "".join(f"{row[m]['mean']:12.2f}" for m in measures)
         if gain := row.get("gain"):
             line += f"   {gain['mean']:+.2f}"
             if count > 1:
-                line += f" +- {gain['standard_error']:.2f}, {gain['worse']:.0%} worse"
+                line += f" +- {gain['standard_error']:.2f}, {gain['worse']:.0%}"
         say(line)
     _explain_losses(rows, count)
 

@@ -1,9 +1,9 @@
 """People found in a video: by BlazePose's networks if they are here, else by `locate`."""
 
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
-from tqdm import tqdm
 
 from data_pipelines import locate
 from data_pipelines.clips import Clip, DataError
@@ -13,12 +13,15 @@ from ttp_jax.runs.experiment import Config
 from ttp_jax.runs.process import say
 
 
-def find(clip: Clip, data: Config) -> Clip | None:
+def find(
+    clip: Clip, data: Config, searched: Callable[[float], None] = lambda share: None
+) -> Clip | None:
     """Find the person that `config.data.boxes` asks for.
 
     Args:
       clip: the video.
       data: `config.data`.
+      searched: called with the share of the frames searched so far, 0 to 1.
 
     Returns:
       The clip in the boxes of that person; None if there is nobody.
@@ -27,7 +30,7 @@ def find(clip: Clip, data: Config) -> Clip | None:
       DataError: BlazePose's networks see nobody, or the choice among people can't be made.
     """
     if data.boxes == "people" and detector.is_here():
-        return _detected(clip, data)
+        return _detected(clip, data, searched)
     found = locate.find(clip, data.boxes)
     if found is None:
         return None
@@ -35,9 +38,9 @@ def find(clip: Clip, data: Config) -> Clip | None:
     return dataclasses.replace(found_clip, region=found)
 
 
-def _detected(clip: Clip, data: Config) -> Clip:
+def _detected(clip: Clip, data: Config, searched: Callable[[float], None]) -> Clip:
     """The clip in the boxes of one of the people who are followed through it."""
-    looks, people = followed(clip)
+    looks, people = followed(clip, searched)
     if not people:
         raise DataError(
             f"{clip.name}: no person was found. If there is one, say where: "
@@ -64,15 +67,25 @@ def _detected(clip: Clip, data: Config) -> Clip:
     )
 
 
-def followed(clip: Clip) -> tuple[list[int], list[tracks.Track]]:
+def followed(
+    clip: Clip, searched: Callable[[float], None] = lambda share: None
+) -> tuple[list[int], list[tracks.Track]]:
     """Find and follow the people of a clip.
 
+    Args:
+      clip: the video.
+      searched: called with the share of the frames searched so far, 0 to 1.
+
     Returns:
-      The frames that were looked at, and the people seen in them, from left to right.
+      The frames that were searched, and the people seen in them, from left to right.
     """
     # Pictures may be of different moments: what lies between two says nothing.
     looks = list(range(clip.num_frames)) if clip.frame_names else locate.looks(clip)
-    bar = tqdm(looks, desc=f"looking for people in {clip.name}", delay=locate.BAR_DELAY)
-    pictures = map(clip.read_or_none, bar)
-    found = landmarks.follow(detector.load(), detector.load_landmarks(), pictures)
+
+    def pictures():
+        for number, look in enumerate(looks):
+            yield clip.read_or_none(look)
+            searched((number + 1) / len(looks))
+
+    found = landmarks.follow(detector.load(), detector.load_landmarks(), pictures())
     return looks, tracks.follow(list(found), stills=clip.frame_names is not None)

@@ -1,4 +1,4 @@
-"""One subject whose frames come as they are taken: predict each at once, learn in between."""
+"""A live camera or stream: predict each frame at once, and adapt in between."""
 
 import contextlib
 import dataclasses
@@ -33,22 +33,22 @@ from ttp_jax.runs.starts import subject_key
 from ttp_jax.skeletons import Skeleton
 
 NAME = "live"  # of the subject
-WAITING = 64  # pictures at most; a pipe waits then, a camera drops frames
-PATIENCE = 0.5  # seconds until a stop is noticed while no picture comes
-FOLLOW = 0.3  # weight of a new box where boxes follow the keypoints
+WAITING = 64  # most frames in the queue; when it is full a pipe waits and a camera drops frames
+PATIENCE = 0.5  # seconds until Ctrl-C is noticed while no frame comes
+FOLLOW = 0.3  # weight of the new box when boxes follow the joints
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LiveOptions:
-    """Where frames come from and what is done beside predicting them.
+    """Options of a live run.
 
     Attributes:
-      camera: its number or address; None for the first.
-      stdin: read pictures from standard input instead.
-      person: name of the kept model to begin with.
-      keep: form in which the personalized model is kept (`people.pack`); None keeps none.
-      json: write a line of JSON for each frame to standard output, and all else to standard error.
-      mjpeg: port of this machine where the frames are shown, with their joints; None for nowhere.
+      camera: number or address of the camera; None for the first one.
+      stdin: read images from standard input instead.
+      person: name of the kept model to start from.
+      keep: form in which to keep the personalized model (`people.pack`); None keeps none.
+      json: write a line of JSON for each frame to standard output, and messages to standard error.
+      mjpeg: port on this machine at which to show frames with their joints; None for none.
     """
 
     camera: str | None = None
@@ -61,9 +61,15 @@ class LiveOptions:
 
 @dataclasses.dataclass
 class Seen:
-    """One frame: when it came and was done (seconds), whether it was learned from, what was found.
+    """One predicted frame.
 
-    joints [K, 2] in picture pixels, confidence [K]; the picture is let go once it has been shown.
+    Attributes:
+      came: time of arrival, in seconds.
+      done: time at which it was predicted, in seconds.
+      updated: whether the model adapted to it.
+      joints: [K, 2] in pixels of the frame.
+      confidence: [K].
+      picture: the frame, uint8 [H, W, 3]; None after it has been shown, to free its memory.
     """
 
     came: float
@@ -75,10 +81,10 @@ class Seen:
 
 
 class Live:
-    """One subject whose frames come one by one: `ttp.online` in chunks of one."""
+    """A subject whose frames arrive one by one: `ttp.online` in chunks of one frame."""
 
     def __init__(self, experiment: Experiment, base: state.Base, picture: np.ndarray):
-        """Compile for pictures of this size."""
+        """Compile for frames of this size."""
         self._settings = experiment.settings("online")
         self._programs = driver.programs(experiment.net, self._settings)
         features = experiment.features if self._programs.tools.needs_features else None
@@ -95,24 +101,24 @@ class Live:
             jax.block_until_ready(program(self._base, self._features, trial, frames))
         self._subject = self._programs.start(self._base, key, capacity, self._shape)
         self._last: np.ndarray | None = None  # window of the frame before
-        self.repeated = 0  # frames so far that show the same as the one before
+        self.repeated = 0  # number of frames so far that equal the one before
 
     @property
     def updates(self) -> int:
-        """Updates made so far."""
+        """Number of updates so far."""
         return int(self._subject.adaptation.step)
 
     @property
     def delta(self) -> state.Flat:
-        """What adaptation has added to the model so far."""
+        """The adaptation so far, as a difference to the base model."""
         return jax.device_get(self._subject.adaptation.delta)
 
     def see(self, picture: np.ndarray, update: bool) -> tuple[np.ndarray, np.ndarray]:
-        """Take the next frame, with an update on it or without; return its joints and confidence.
+        """Predict the next frame, after an update on it if `update`; return joints and confidence.
 
-        One that repeats the frame before is only predicted, see `memory.repeats`.
+        A frame that repeats the one before is only predicted, see `memory.repeats`.
 
-        Raises NotFinite where the updates ran away to NaN.
+        Raises NotFinite if the updates have diverged to NaN.
         """
         step = self._programs.step if update else self._programs.predict_and_remember
         frames = self._frames(picture)
@@ -139,7 +145,7 @@ class Live:
 
 
 def first_box(boxes: str, picture: np.ndarray) -> np.ndarray:
-    """The box that the config names: a region or the whole picture."""
+    """Return the box that the config names: a region or the whole frame."""
     if boxes == "whole":
         return geometry.whole_box(picture.shape[:2])
     box = boxes_lib.region(boxes)
@@ -155,9 +161,9 @@ def first_box(boxes: str, picture: np.ndarray) -> np.ndarray:
 
 
 def follow(live: Live, pictures: Iterable[np.ndarray], stop: threading.Event) -> Iterator[Seen]:
-    """Yield every picture as it is done; updates on the newest one whenever none waits behind it.
+    """Yield every frame once it is predicted; update only if no newer frame is waiting.
 
-    Pictures are read in a thread of their own, so that they wait here and not at the source.
+    A separate thread reads the frames, so that they wait here and not at the source.
     """
     waiting: queue.Queue = queue.Queue(WAITING)
     ended = threading.Event()
@@ -178,13 +184,13 @@ def follow(live: Live, pictures: Iterable[np.ndarray], stop: threading.Event) ->
         try:
             item = waiting.get(timeout=PATIENCE)
         except queue.Empty:
-            continue  # a sender that is silent must not keep the user from stopping
+            continue  # Ctrl-C must work even if the source sends nothing
         if item is None:
             return
         if isinstance(item, Exception):
             raise item
         came, picture = item
-        newest = waiting.qsize() <= ended.is_set()  # the end waits behind the last picture
+        newest = waiting.qsize() <= ended.is_set()  # the end marker may wait behind the last frame
         before = live.repeated
         joints, confidence = live.see(picture, update=newest)
         updated = newest and live.repeated == before
@@ -201,7 +207,7 @@ def run(experiment: Experiment, workdir: pathlib.Path, options: LiveOptions) -> 
     """
     lines = sys.stdout
     with contextlib.ExitStack() as stack:
-        if options.json:  # `say` writes beside it
+        if options.json:  # standard output is for the JSON alone
             stack.enter_context(contextlib.redirect_stdout(sys.stderr))
         shown: list[Callable[[int, Seen], None]] = []
         if options.json:
@@ -219,11 +225,11 @@ def _run(
     options: LiveOptions,
     shown: list[Callable[[int, Seen], None]],
 ) -> int:
-    # A finder, and trying box sizes, look at frames all over a video: here nothing has come yet.
+    # Finders and auto scale need frames from the whole video, and here none has come yet.
     where = "whole" if experiment.data.boxes in locate.FINDERS else experiment.data.boxes
     experiment = experiment.changed({"data.boxes": where, "data.fit": False, "ttp.held_out": 0})
     if options.keep:
-        people.pack({}, options.keep)  # a wrong form shows before the work
+        people.pack({}, options.keep)  # so that an unknown form is an error now, not at the end
     base, step = base_model.load_base(experiment, workdir)
     known = _known(workdir, options, base)
     pictures = video.pipe_pictures(sys.stdin.buffer) if options.stdin else None
@@ -265,21 +271,21 @@ def _run(
 
 
 def _known(workdir: pathlib.Path, options: LiveOptions, base: state.Base) -> state.Flat:
-    """What is known of the person before the first frame: the difference of a kept model.
+    """Return the difference of the kept model to start from; empty if none was named.
 
-    Raises FileNotFoundError where there is none of this name, unless it is to be made.
+    Raises FileNotFoundError if there is no kept model of this name and none will be written.
     """
     if not options.person:
         return {}
     path = person_file(workdir, options.person)
     if options.keep and not path.exists():
-        say(f"{options.person} has no kept model yet: starting from the model itself")
+        say(f"{options.person} has no kept model yet: starting from the base model")
         return {}
     return people.read(path, fingerprint(base), base.params).delta
 
 
 def _keep(path: pathlib.Path, live: Live, known: state.Flat, form: str, about: dict) -> None:
-    """Keep what is known of the person now; an earlier model of this name is moved aside."""
+    """Write the personalized model; an earlier one of this name is moved aside."""
     total = {key: known.get(key, 0) + np.asarray(value) for key, value in live.delta.items()}
     about = {**about, "scenario": "live", "form": form}
     if aside := people.make_room(path, about):
@@ -289,7 +295,7 @@ def _keep(path: pathlib.Path, live: Live, known: state.Flat, form: str, about: d
 
 
 def _write(folder: pathlib.Path, live: Live, seen: list[Seen], record: dict) -> None:
-    """Write live.npz and run.json, and say what came of it."""
+    """Write live.npz and run.json, and print a summary."""
     delays = [1000 * (frame.done - frame.came) for frame in seen]
     joints, confidence = (
         np.array([getattr(f, name) for f in seen]) for name in ("joints", "confidence")
@@ -319,7 +325,7 @@ def _write_line(lines, skeleton: Skeleton, number: int, seen: Seen) -> None:
     try:
         print(json.dumps(line), file=lines, flush=True)
     except BrokenPipeError:
-        # What is still to be written would raise again when Python ends.
+        # Python flushes standard output when it ends, which would raise again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), lines.fileno())
         raise
 
@@ -331,7 +337,7 @@ def _record(
     skeleton: Skeleton,
     shown: list[Callable[[int, Seen], None]],
 ) -> tuple[list[Seen], Exception | None]:
-    """Write live.csv as pictures come; return what was seen, and why it broke off if it did."""
+    """Write live.csv while frames come; return the frames, and the error that ended it, if any."""
     stop, seen = threading.Event(), []
     began = announced = time.monotonic()
     try:
@@ -349,7 +355,7 @@ def _record(
                 if frame.done - announced > 1:
                     announced = frame.done
                     say(f"frame {len(seen)}, {live.updates} updates, {delay:.0f} ms after it came")
-    except BrokenPipeError:  # the reader of the lines has closed the pipe
+    except BrokenPipeError:  # the program that reads the JSON has ended
         return seen, None
     except (clips_lib.FrameError, state.NotFinite) as error:
         return seen, error  # raised once what is finished has been written

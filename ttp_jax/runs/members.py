@@ -1,4 +1,4 @@
-"""Subjects under way in a run: their state, their frames, what an earlier run kept of them."""
+"""Subjects in progress: their state, their frames, and states saved by an earlier run."""
 
 import dataclasses
 import hashlib
@@ -19,7 +19,7 @@ from ttp_jax.frames import Frames
 from ttp_jax.memory import repeats
 from ttp_jax.runs.process import say
 
-# What is done with a subject, one pass after the other; all but "adapt" go through its frames.
+# The passes of each scenario, in order. All but "adapt" read the subject's frames.
 PASSES = {"none": ("predict",), "online": ("step",), "offline": ("remember", "adapt", "predict")}
 WORDS = {
     "step": "adapting and predicting",
@@ -27,49 +27,50 @@ WORDS = {
     "adapt": "adapting",
     "predict": "predicting",
 }
+SHARES = {"step": 1.0, "remember": 0.1, "adapt": 0.8, "predict": 0.1}  # of the time, roughly
 
 
 @dataclasses.dataclass(eq=False)
 class Member:
-    """A subject under way: where it started in this run, and the predictions so far.
+    """A subject in progress: where it started in this run, and its predictions so far.
 
-    Its state comes to the device with its group: any number of subjects may wait.
+    Its state goes to the device only when its group runs, so any number of subjects can wait.
     """
 
     clip: Clip
     frames: SubjectFrames
     capacity: int  # frames that its memory holds
     passes: tuple[str, ...]
-    joints: np.ndarray
-    confidence: np.ndarray
-    pass_index: int = 0  # index of the pass that it is in
-    frame_index: int = 0  # index of the next frame in that pass
-    spent: float = 0.0  # seconds of earlier runs
-    kept: ttp.Subject | None = None  # the state that an earlier run kept, on the host
-    last: np.ndarray | None = None  # the window before the next, uint8 [H, W, 3]
-    repeated: int = 0  # frames so far that show the same as the one before
+    joints: np.ndarray  # [T, K, 2] in pixels, NaN until predicted
+    confidence: np.ndarray  # [T, K]
+    pass_index: int = 0  # of the current pass
+    frame_index: int = 0  # of the next frame in that pass
+    spent: float = 0.0  # seconds in earlier runs
+    kept: ttp.Subject | None = None  # the state that an earlier run saved, on the host
+    last: np.ndarray | None = None  # window of the frame before the next one, uint8 [H, W, 3]
+    repeated: int = 0  # number of frames so far that equal the one before
     digest: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(32, np.uint8))
 
     @property
     def memory(self) -> tuple[int, ...]:
-        """Shape of its memory of pictures, but for the colours."""
+        """Shape of its memory of windows, without the colour axis."""
         return self.capacity, *self.frames.shape
 
     @property
     def group(self) -> tuple:
-        """What subjects that run side by side have in common."""
+        """Key that subjects must share to run side by side."""
         return self.memory, self.frames.turned, self.passes, self.pass_index, self.frame_index
 
 
 def begin(clip: Clip, frames: SubjectFrames, scenario: str, *, joints: int, memory: int) -> Member:
-    """A subject at its start.
+    """Return a subject before its first frame.
 
     Args:
-      clip: of the subject, with labels where there are some.
+      clip: of the subject.
       frames: of the clip.
       scenario: a key of `PASSES`.
       joints: K.
-      memory: the most frames that it remembers.
+      memory: most frames to remember.
     """
     remembers = min(memory, padded_length(len(frames)))
     found = np.full((len(frames), joints, 2), np.nan, np.float32)
@@ -82,9 +83,9 @@ def begin(clip: Clip, frames: SubjectFrames, scenario: str, *, joints: int, memo
 
 
 def resumed(member: Member, start: ttp.Subject, unfinished: Unfinished) -> Member:
-    """The subject where an earlier run was stopped, or as it is where none was.
+    """Return the subject as an earlier run left it, or unchanged if there was none.
 
-    `start` has the shapes of the state at the start.
+    `start` gives the shapes of a subject's state.
     """
     found = unfinished.restore(member.clip.name, kept(member, start))
     if found is None or found["clip"] != _crc(member.clip) or found["turn"] >= len(member.passes):
@@ -105,12 +106,12 @@ def resumed(member: Member, start: ttp.Subject, unfinished: Unfinished) -> Membe
 
 
 def kept(member: Member, subject: ttp.Subject) -> dict:
-    """What a file must hold for the subject to go on from here."""
+    """Return what to save so that the subject can be resumed from here."""
     return {
         "subject": subject,
         "turn": np.int32(member.pass_index),
         "joints": member.joints,
-        "peaks": member.confidence,  # the key that states of earlier versions have
+        "peaks": member.confidence,  # files of earlier versions use this key
         "digest": member.digest,
         "seconds": np.float32(member.spent),
         "clip": np.uint32(_crc(member.clip)),
@@ -122,7 +123,7 @@ def _crc(clip: Clip) -> int:
 
 
 def padded_length(count: int) -> int:
-    """The next of 8, 16, 24, 32, 48, 64, 96, 128, ...: above 16 at most half as much again."""
+    """Round up to one of 8, 16, 24, 32, 48, 64, 96, 128, ..., so that few lengths compile."""
     length = 8
     while length < count:
         length += 8 if length < 32 else 2 ** (length.bit_length() - 2)
@@ -130,7 +131,7 @@ def padded_length(count: int) -> int:
 
 
 def held_out(places: np.ndarray, every: int) -> np.ndarray:
-    """Which of a subject's frames [n] are predicted only: every nth; none for 0."""
+    """Which frames [n] are only predicted, never adapted to: every nth; none for 0."""
     return places % every == every - 1 if every else np.zeros(len(places), bool)
 
 
@@ -142,7 +143,7 @@ def inputs(
     readers: ThreadPoolExecutor,
     every,
 ) -> Iterator[tuple[Frames | None, np.ndarray | None]]:
-    """What each call of a pass is given, see `chunks`; "adapt" draws from what is remembered."""
+    """Yield the inputs of each call of a pass, see `chunks`; "adapt" draws from the memory."""
     name = group[0].passes[pass_index]
     if name == "adapt":
         return ((None, None) for _ in places)
@@ -164,13 +165,13 @@ def chunks(
 
     Args:
       group: its subjects.
-      places: the first frames of the chunks.
-      width: N, at least as many as the group has.
+      places: index of the first frame of each chunk.
+      width: N, at least the size of the group.
       readers: threads that read ahead.
-      every: see `held_out`. Those frames are invalid for the programs, which learn from valid
-        frames and predict all.
-      digest: add the frames to the members' digests.
-      learns: the pass learns from them: those that repeat the one before are invalid as well.
+      every: see `held_out`. These frames are marked invalid: the programs adapt to valid frames
+        only, but predict all.
+      digest: whether to add the frames to the members' digests.
+      learns: whether the pass adapts; then frames that repeat the one before are invalid, too.
     """
     streams = [member.frames.chunks(CHUNK, readers, places.start) for member in group]
     nothing = None
@@ -197,15 +198,14 @@ def chunks(
             for i, member in enumerate(group):
                 learned[i] &= ~_repeated(member, rest[0][i], valid[i], frame_index)
         yield Frames(*map(jnp.asarray, (*rest, learned))), valid
-    for stream in streams:  # past its end, where it names the frames that could not be read
+    for stream in streams:  # a stream warns of unreadable frames once it has ended
         next(stream, None)
 
 
 def _repeated(member: Member, pictures, valid, frame_index: int) -> np.ndarray:
-    """Which frames of the chunk at `frame_index` show the same as the one before them."""
-    if member.last is None and 0 < frame_index < len(
-        member.frames
-    ):  # an earlier run was stopped here
+    """Which frames of the chunk at `frame_index` equal the one before them."""
+    resumed_here = member.last is None and 0 < frame_index < len(member.frames)
+    if resumed_here:
         member.last = member.frames.read([frame_index - 1]).pictures[0]
     found = repeats(pictures, member.last) & valid
     member.last, member.repeated = pictures[-1].copy(), member.repeated + int(found.sum())
@@ -213,7 +213,7 @@ def _repeated(member: Member, pictures, valid, frame_index: int) -> np.ndarray:
 
 
 def _digest(member: Member, row, frame_index: int) -> None:
-    """Add the chunk at `frame_index` to the digest of what the subject was given."""
+    """Add the chunk at `frame_index` to the digest of the subject's frames."""
     total = hashlib.sha256(member.digest.tobytes() + row.crops.tobytes())
     for index in range(frame_index, min(frame_index + CHUNK, len(member.frames))):
         total.update(member.frames.digests.get(index, b"unreadable"))
@@ -237,11 +237,16 @@ def write(group: list[Member], frame_index: int, valid, joints, confidence) -> N
 
 
 class Progress:
-    """The bar of a run: frames done of all subjects, and where the present ones are."""
+    """Advances a run's bar by the frames of a group, spread over its passes."""
 
     def __init__(self, group: list[Member], bar):
-        passes = group[0].passes
-        self._bar, self._main = bar, "adapt" if "adapt" in passes else passes[-1]
+        """Begin where the group is.
+
+        Args:
+          group: subjects that run side by side.
+          bar: counts frames, as floats; None shows nothing.
+        """
+        self._bar, self._passes, self._done = bar, group[0].passes, 0.0
         self._lengths = [len(member.frames) for member in group]
         self._who = group[0].clip.name if len(group) == 1 else f"{len(group)} side by side"
 
@@ -252,7 +257,9 @@ class Progress:
         longest = max(self._lengths)
         at = f"{min(frame_index + CHUNK, longest)}/{longest}"
         self._bar.set_postfix_str(f"{self._who}: {WORDS[name]} {at}")
-        if name == self._main:
-            self._bar.update(
-                sum(max(0, min(CHUNK, length - frame_index)) for length in self._lengths)
-            )
+        earlier = sum(SHARES[each] for each in self._passes[: self._passes.index(name)])
+        seen = sum(min(frame_index + CHUNK, length) for length in self._lengths)
+        whole = sum(SHARES[each] for each in self._passes)
+        done = (earlier * sum(self._lengths) + SHARES[name] * seen) / whole
+        self._bar.update(done - self._done)
+        self._done = done

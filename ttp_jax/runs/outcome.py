@@ -1,4 +1,4 @@
-"""What became of a subject, before and after: what its outputs are made of."""
+"""A subject's joints before and after personalization, as its outputs need them."""
 
 import dataclasses
 import pathlib
@@ -21,7 +21,7 @@ ABOUT = {
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What became of a subject: all that its outputs are made of beside its pictures.
+    """Everything that a subject's outputs are made from, except its frames.
 
     Attributes:
       clip: with the boxes that it was predicted in.
@@ -29,8 +29,8 @@ class Outcome:
       before: joints [T, K, 2] in pixels of the pictures; NaN where a frame could not be read.
       after: likewise.
       confidence: [T, K] before and after.
-      diagnostics: `diagnostics.before_and_after`.
-      cost: what it took, name -> value.
+      diagnostics: see `diagnostics.before_and_after`.
+      cost: updates, seconds and memory by name.
       warnings: signs of harm.
     """
 
@@ -49,14 +49,14 @@ def read_outcome(clip: clips_lib.Clip, kept: pathlib.Path, results: pathlib.Path
 
     Args:
       clip: of the subject, in the boxes of its source.
-      kept: file of what `Outputs.keep` kept.
-      results: file of the results that it goes with.
+      kept: the file that `Outputs.keep` wrote.
+      results: the file of results that belongs to it.
 
-    Raises DataError where one is missing or damaged, or they are of different runs.
+    Raises DataError if one is missing or damaged, or if they are from different runs.
     """
     if not kept.exists():
         raise clips_lib.DataError(
-            f"{kept} is missing, perhaps after a run with --nodeliver: use --overwrite to adapt "
+            f"{kept} is missing, perhaps after a run with --joints-only: use --overwrite to adapt "
             "again."
         )
     try:
@@ -79,7 +79,7 @@ def read_outcome(clip: clips_lib.Clip, kept: pathlib.Path, results: pathlib.Path
     if about.get("inputs") != str(now["inputs"]):
         raise clips_lib.DataError(
             f"{kept} was made from other frames or boxes than the results beside it, perhaps by a "
-            "later run with --nodeliver: use --overwrite to adapt again."
+            "later run with --joints-only: use --overwrite to adapt again."
         )
     warnings = about.get("warnings", [])  # which older results lack, too
     after = now["joints"]

@@ -1,9 +1,9 @@
-"""What a user gets of an own video beside its keypoints: before and after, to look at and to load.
+"""Outputs of the user's own videos: report, overlay video, exports and scores, before and after.
 
-Written into the folder of the results: NAME_report.html, NAME_overlay.mp4 (both poses over the
+They go into the folder of the results: NAME_report.html, NAME_overlay.mp4 (both poses over the
 video; before orange and dashed, after blue), exports/NAME_before_adapt.* and
-NAME_after_adapt.* (formats of other tools), and with --labels NAME_scores.json. All of it is made
-from what is kept on disk, so it can be made again, otherwise, without adapting again.
+NAME_after_adapt.* (formats of other tools), and with --labels NAME_scores.json. They are made from
+stored results, so other formats or labels need no new adaptation.
 """
 
 import dataclasses
@@ -26,21 +26,21 @@ from ttp_jax.runs.process import peak_mib, say
 from ttp_jax.runs.results import Result
 from ttp_jax.skeletons import Skeleton
 
-ENSEMBLE = "eks"  # a format of several runs that differ in their seed
+ENSEMBLE = "eks"  # the one format that joins runs of several seeds
 ANALYSIS = "deeplabcut"  # files of DeepLabCut's own analysis of a video, in a folder of that name
 
 
 @dataclasses.dataclass(frozen=True)
 class OutputOptions:
-    """What is made of own videos: values of the flags, None for their defaults.
+    """Which outputs to write: values of the flags, None for their defaults.
 
     Attributes:
-      formats: of the exports, with commas.
-      smooth: how keypoints are smoothed, see `smooth.smooth`.
-      keypoints: names of the joints that are exported, with commas; None for all.
-      labels: file of true keypoints.
-      labels_first: number of the first picture in it.
-      pcutoff: confidence below which joints are hollow in pictures and missing in exports.
+      formats: of the exports, separated by commas.
+      smooth: how joints are smoothed, see `smooth.smooth`.
+      keypoints: names of the joints to export, separated by commas; None for all.
+      labels: file of true joints.
+      labels_first: number of the first frame in that file.
+      pcutoff: joints of lower confidence are drawn hollow and left out of exports.
     """
 
     formats: str | None = None
@@ -52,7 +52,7 @@ class OutputOptions:
 
 
 class Outputs:
-    """Writes what one subject's user gets; made once a run."""
+    """Writes the outputs of each subject of a run."""
 
     def __init__(
         self, experiment: Experiment, scenario: str, folder: pathlib.Path, options: OutputOptions
@@ -60,17 +60,17 @@ class Outputs:
         """Check the options before the work starts.
 
         Args:
-          experiment: what is done.
+          experiment: network, skeleton and settings.
           scenario: "online", "offline", or "person-NAME".
           folder: of the results.
-          options: what is wanted.
+          options: see `OutputOptions`.
         """
         ranges.check_argument("--pcutoff", options.pcutoff, ranges.SHARE)
         self._experiment, self._scenario, self._folder = experiment, scenario, folder
         self._skeleton = experiment.skeleton
         self._formats = [name for name in (options.formats or "dlc-csv").split(",") if name]
         self._how, self._options = options.smooth, options
-        self._labels: Labels | None = None  # `check` reads them
+        self._labels: Labels | None = None  # until `check` reads them
         self._chosen = chosen_joints(self._skeleton, options.keypoints)
         known = *exports.FORMATS, ANALYSIS, ENSEMBLE
         if unknown := set(self._formats) - set(known):
@@ -78,7 +78,7 @@ class Outputs:
         if ENSEMBLE in self._formats and scenario.startswith("person-"):
             raise ValueError("--formats=eks needs runs of several seeds; a kept model has one.")
         exports.check([*self._formats, *["dlc-h5"] * (ANALYSIS in self._formats)])
-        # What is delivered already needn't be again, unless it would come out otherwise.
+        # Outputs that were written with the same options are up to date, see `is_done`.
         self._wanted = {
             "formats": self._formats,
             "smooth": self._how,
@@ -88,9 +88,9 @@ class Outputs:
         }
 
     def check(self, clips) -> None:
-        """Read the labels before the work starts, and refuse those that can't be used.
+        """Read the labels before the work starts.
 
-        Raises ValueError where it isn't clear whose they are, DataError where they are unusable.
+        Raises ValueError for labels of several videos, DataError for a file that can't be used.
         """
         if not self._options.labels:
             return
@@ -108,8 +108,10 @@ class Outputs:
         diagnostics: dict[str, list[float]],
         warnings: list[str],
     ) -> None:
-        """Keep what the outputs need beside the results that every run keeps."""
-        self._kept(clip.name, "json").unlink(missing_ok=True)  # its outputs are outdated
+        """Store what the outputs need beyond the results that every run stores."""
+        self._kept(clip.name, "json").unlink(
+            missing_ok=True
+        )  # outputs written earlier are out of date
         cost = {
             "frames": clip.num_frames,
             "updates": int(result.adaptation.step),
@@ -125,7 +127,7 @@ class Outputs:
         write_arrays(self._kept(clip.name), {**arrays, "about": about})
 
     def is_done(self, clip) -> bool:
-        """Whether all that is wanted of a subject is there, made of these very frames."""
+        """Whether a subject's outputs are there, from exactly these frames and options."""
         like = {"wanted": dict, "files": [str], "origin": str}
         try:
             done = read_json(self._kept(clip.name, "json"), like)
@@ -137,9 +139,9 @@ class Outputs:
         return there and done["origin"] == clip.fingerprint
 
     def write(self, clip) -> None:
-        """Write everything of a subject whose results are on disk, and say what and where.
+        """Write a subject's outputs from its stored results, and print a summary.
 
-        Raises DataError where it can't be made from what is there, OSError from writing.
+        Raises DataError if the stored results can't be used, OSError from writing.
         """
         name, rate = clip.name, clip.frames_per_second or 30.0
         outcome = read_outcome(clip, self._kept(name), self._folder / f"{name}.npz")
@@ -182,17 +184,19 @@ class Outputs:
         _tell(name, texts, files, found)
 
     def report(self, name: str) -> pathlib.Path:
-        """Where a subject's report is."""
+        """Return the path of a subject's report."""
         return self._folder / f"{name}_report.html"
 
     def _scores_file(self, name: str) -> pathlib.Path:
         return self._folder / f"{name}_scores.json"
 
     def _scores(self, outcome: Outcome, poses) -> dict[str, list]:
-        """Score on the user's labels, if there are some: rows and notes."""
+        """Score on the user's labels, if any; return table rows and notes."""
         clip = outcome.clip
         if self._labels is None:
-            self._scores_file(clip.name).unlink(missing_ok=True)  # of labels given earlier
+            self._scores_file(clip.name).unlink(
+                missing_ok=True
+            )  # left over from an earlier --labels
             return {"scores": [], "about_scores": []}
         found = user_labels.scores(self._labels, outcome, poses, self._skeleton)
         write_json(self._scores_file(clip.name), without_nan(found))
@@ -227,7 +231,10 @@ class Outputs:
         return written
 
     def _join_ensemble(self, clip, track: exports.Track) -> list[pathlib.Path]:
-        """Write this seed's member beside those of other seeds, if nothing else sets them apart."""
+        """Write this seed's joints beside those of other seeds.
+
+        Raises DataError if the earlier ones were made with other settings.
+        """
         own = read_json(self._folder / "protocol.json", {"seed": int})
         del own["seed"]
         own |= {
@@ -235,7 +242,7 @@ class Outputs:
             "smooth": self._how,
             "keypoints": self._wanted["keypoints"],
         }
-        # Not in the results' folder, which makes place for that of another seed.
+        # Outside the folder of the results, which moves aside when the seed changes.
         folder = self._folder.parent / f"ensemble-{self._scenario}" / clip.name
         common = folder / "common.json"
         if not common.exists():
@@ -257,7 +264,7 @@ def _smoothed(outcome: Outcome, how: str | None, rate: float) -> dict[str, np.nd
 
 
 def _presence(outcome: Outcome, boxes: str) -> presence.Presence | None:
-    """Whether the joints lie on a person; None where nothing tells. `boxes` of `config.data`."""
+    """Whether the joints lie on a person; None if no region is known to compare with."""
     given = boxes != "whole" and outcome.clip.region is None
     seen = boxes == "people" and not given
     region = outcome.clip.boxes if given else outcome.clip.region
@@ -286,7 +293,7 @@ def _write_exports(
 
 
 def _remove_others(folder: pathlib.Path, stem: str, written: list[pathlib.Path]) -> None:
-    """Remove exports of this stem that an earlier --formats left, which would be taken for ours."""
+    """Remove exports left over from an earlier --formats."""
     for old in folder.glob(f"{glob.escape(stem)}.*"):
         if old not in written:
             old.unlink()
@@ -299,7 +306,7 @@ def _tell(
     files: list[pathlib.Path],
     found: presence.Presence | None,
 ) -> None:
-    """Print what came out, and where it is."""
+    """Print the signs of quality, the scores, the notes and the files."""
     if found is not None:
         say(f"\n{name}: {found.words}")
     say(f"\n{name}: without labels, before -> after (not a measure of accuracy)")
@@ -316,14 +323,14 @@ def _tell(
 
 
 def without_nan(value):
-    """What JSON can hold: None in the place of NaN, which readers other than Python's refuse."""
+    """Replace NaN by None, because JSON readers other than Python's refuse NaN."""
     if isinstance(value, dict):
         return {key: without_nan(inner) for key, inner in value.items()}
     return None if isinstance(value, float) and np.isnan(value) else value
 
 
 def chosen_joints(skeleton: Skeleton, names: str | None) -> tuple[Skeleton, list[int]]:
-    """The skeleton of some joints ("left_knee,right_knee"; all if None), and their columns."""
+    """Return the skeleton of the named joints ("left_knee,right_knee"), and their columns."""
     if not names:
         return skeleton, list(range(skeleton.size))
     wanted = names.split(",")

@@ -1,4 +1,4 @@
-"""A run over subjects: each personalized (or predicted only), its results and outputs written."""
+"""Personalize (or only predict) a set of subjects, and write their results and outputs."""
 
 import dataclasses
 import hashlib
@@ -32,22 +32,24 @@ from ttp_jax.runs.process import STOPPED, Stopped, progress_bar, say, stopping
 from ttp_jax.runs.results import Result
 from ttp_jax.runs.strategy import DEFAULT, Strategy
 
-HELD_OUT = "held-out reconstruction"  # of `diagnostics.before_and_after`
+HELD_OUT = "held-out reconstruction"  # a key of what `diagnostics.before_and_after` returns
+# What the bar counts for a subject beside its own frames, as a share of them.
+SEARCHING, COMPARING, WRITING = 0.2, 0.1, 0.3
 
 
 @dataclasses.dataclass(frozen=True)
 class RunOptions:
-    """What a run does beside what its experiment says.
+    """Options of a run that are not part of its experiment.
 
     Attributes:
       scenario: "online", "offline", or "none" (predict only).
-      keep: form in which personalized models are kept (`people.pack`); None keeps none.
-      person: name of the kept model to predict with instead of the base.
-      overwrite: do subjects again that are done.
-      outputs: what is made of own videos; None for keypoints only.
-      allow_missing: inputs that can't be used don't make the run a failed one.
+      keep: form in which to keep personalized models (`people.pack`); None keeps none.
+      person: name of the kept model to predict with instead of the base model.
+      overwrite: process subjects again that are done.
+      outputs: reports, videos and exports of the user's own videos; None writes joints only.
+      allow_missing: return 0 even if some inputs can't be used.
       strategy: how subjects run side by side.
-      split: whose subjects, "test" or "val"; own videos are all test subjects.
+      split: "test" or "val"; the user's own videos are all test subjects.
     """
 
     scenario: str = "online"
@@ -66,18 +68,18 @@ def run(
     options: RunOptions,
     folder: pathlib.Path | None = None,
 ) -> int:
-    """Do this process's share of a split's subjects in one scenario; return the exit code.
+    """Process this process's share of a split's subjects; return the exit code.
 
     A subject that fails is named and skipped: the others finish, and the exit code is 1.
 
     Args:
-      experiment: the people, the network and the settings.
-      workdir: where the model is.
-      options: what to do.
-      folder: for the results; None for the scenario's own in the workdir.
+      experiment: the subjects, the network and the settings.
+      workdir: the folder of the model.
+      options: see `RunOptions`.
+      folder: for the results; None for WORKDIR/results/SCENARIO.
     """
     if options.keep:
-        people.pack({}, options.keep)  # a wrong form shows before the work
+        people.pack({}, options.keep)  # so that an unknown form is an error now, not at the end
     work = _Work(experiment, workdir, options, folder)
     with process.alone_in(work.folder):
         return _run(experiment, workdir, work, options)
@@ -120,14 +122,14 @@ def _run(experiment: Experiment, workdir: pathlib.Path, work: "_Work", options: 
     work.failed |= left_out
     try:
         for clip in done:
-            work.unfinished.forget(clip.name)  # a kill may have left it
+            work.unfinished.forget(clip.name)  # a killed run may have left its state behind
             for recording in recordings.parts([clip]):
-                work.deliver(recording)
+                work.write_outputs(recording)
         drawn = recordings.parts(clips)[: experiment.config.eval.pictures]
         work.do(todo, drawn={clip.name for clip in drawn})
     except Stopped:
-        again = "the same command" + " without --overwrite" * bool(options.overwrite)
-        say(f"stopped after {work.finished} of {len(todo)} subjects: {again} continues")
+        command = "the same command" + " without --overwrite" * bool(options.overwrite)
+        say(f"stopped after {work.finished} of {len(todo)} subjects: {command} resumes the run")
         work.write_record(clips)
         return STOPPED
     unread = _note_unread(work, experiment.data, recordings.parts(mine))
@@ -143,9 +145,9 @@ def _run(experiment: Experiment, workdir: pathlib.Path, work: "_Work", options: 
 
 
 def _note_unread(work: "_Work", data: Config, clips) -> dict[str, str]:
-    """Count subjects as failed whose folders hold pictures that could not be read; return them."""
+    """Mark subjects with unreadable pictures as failed; return the reasons by name."""
     if data.source != "media" or data.boxes == "people":
-        return {}  # of a frame without a person there is no pose either
+        return {}  # a frame without a person has no pose either, so a missing one proves nothing
     asked = [clip for clip in clips if clip.name not in work.failed]
     found = {clip.name: results.unread_pictures(work.folder, clip) for clip in asked}
     found = {name: texts for name, texts in found.items() if texts}
@@ -154,17 +156,18 @@ def _note_unread(work: "_Work", data: Config, clips) -> dict[str, str]:
 
 
 class _Work:
-    """One run over subjects: the programs, where results go, and what became of each subject.
+    """The state of one run: its programs, its folder, and the outcome of each subject.
 
     Attributes:
-      word: what is done, in the user's words.
+      word: the scenario, in the user's words.
       folder: of the results.
-      own: what decides the results beside the pictures, `protocol`.
-      unfinished: states of subjects under way.
+      own: everything but the frames that decides the results, see `identity.protocol`.
+      unfinished: states of subjects that a run was stopped in.
       runner: the scenario's programs.
-      finished: number of the subjects done in this run.
-      seconds: of each of them; of each recording where a subject has several.
-      failed: subjects that failed in this run, and why.
+      finished: number of subjects finished in this run.
+      seconds: by recording (a subject usually has one).
+      failed: the reason by name, for subjects that failed in this run.
+      warnings: signs of harm by recording.
     """
 
     def __init__(
@@ -177,7 +180,7 @@ class _Work:
         self._experiment, self._workdir, scenario = experiment, workdir, options.scenario
         self._scenario, self._person, self._form = scenario, options.person, options.keep
         found, self._step = base_model.load_base(experiment, workdir)
-        # Once: of numbers on the host, each program's Runner would make its own copy there.
+        # Copied to the device once here, or each Runner below would make a copy of its own.
         trained = jax.device_put(found, jax.local_devices()[0])
         base, name = trained, scenario
         if self._person:
@@ -194,7 +197,8 @@ class _Work:
         self._predictor = Runner(experiment, base, "none")
         self._plain = Runner(experiment, trained, "none") if self._person else self._predictor
         self._outputs: Outputs | None = None
-        self._changes = scenario != "none" or bool(self._person)  # else no before and after
+        # Without adaptation or a kept model, before and after would be the same.
+        self._changes = scenario != "none" or bool(self._person)
         if options.outputs and self._changes and experiment.data.source == "media":
             self._outputs = Outputs(experiment, name, self.folder, options.outputs)
         self.finished, self.seconds = 0, dict[str, float]()
@@ -203,14 +207,14 @@ class _Work:
         self._moved: dict[str, str] = {}
 
     def check(self, clips) -> None:
-        """Refuse what can't be done before anything is done or replaced."""
+        """Raise what the options can't do with these clips, before anything is replaced."""
         if self._outputs:
             self._outputs.check(recordings.parts(clips))
 
     def forget(self, clips) -> None:
-        """Count nothing of these subjects as done: NAME.npz goes, whose presence means just that.
+        """Mark these subjects as not done by removing NAME.npz, whose presence means done.
 
-        Their other files stay until there are new ones.
+        Their other files stay until they are replaced.
         """
         for clip in clips:
             for part in recordings.parts([clip]):
@@ -218,12 +222,12 @@ class _Work:
             self.unfinished.forget(clip.name)
 
     def is_done(self, clip) -> bool:
-        """Whether the results of just these frames are there, and the model where it is kept."""
+        """Whether there are results of exactly these frames, and the model if it is to be kept."""
         there = [self._is_there(part) for part in recordings.parts([clip])]
         return all(there) and self._is_kept(clip)
 
     def _is_there(self, clip) -> bool:
-        """Whether its results are; those of another input of this name are moved aside."""
+        """Whether a recording has results; those of another input of this name move aside."""
         path = self.folder / f"{clip.name}.npz"
         try:
             same = results.is_of(path, clip)
@@ -239,7 +243,7 @@ class _Work:
         return same
 
     def _is_kept(self, clip) -> bool:
-        """Whether the personalized model is there, where it is to be kept."""
+        """Whether the personalized model is there, or isn't wanted."""
         if not self._form:
             return True
         try:
@@ -249,41 +253,46 @@ class _Work:
         return people.is_of(kept, self._about(clip))
 
     def _about(self, clip) -> dict[str, str]:
-        """What is said of a kept model, and must be true of one to count as this run's."""
+        """Describe this run's personalized model; a kept one counts only if it agrees."""
         assert self._form
         protocol = hashlib.sha256(json.dumps(self.own, sort_keys=True).encode()).hexdigest()
         own = {"base": self.own["base"], "scenario": self._scenario, "form": self._form}
         return {**own, "protocol": protocol, "origin": clip.fingerprint}
 
     def do(self, clips, drawn: set[str]) -> None:
-        """Adapt to the subjects and write what comes of each, with pictures of those in `drawn`.
+        """Adapt to the subjects and write their results, with NAME.png for those in `drawn`.
 
-        Raises Stopped where the run was asked to stop.
+        Raises Stopped if the run was asked to stop.
         """
-        total = sum(clip.num_frames for clip in clips)
-        bar = progress_bar(total, unit="frame", what=self.word, disable=not clips)
+        total = sum(clip.num_frames for clip in clips) * (1 + SEARCHING + COMPARING + WRITING)
+        bar = progress_bar(total, self.word, disable=not clips)
         with stopping(self.runner.stop), bar:
             for clip, result in self.runner.many(self._boxed(clips, bar), bar):
                 if isinstance(result, Exception):
                     self.failed[clip.name] = str(result)
                     continue
-                bar.set_postfix_str(f"{clip.name}: writing the results")
-                self._finish(clip, result, drawn)
+                self._finish(clip, result, drawn, bar)
                 ready = f"{self.finished} of {len(clips)} subjects"
                 bar.set_description_str(f"{self.word}, {ready}")
 
     def _boxed(self, clips, bar):
         for clip in clips:
             bar.set_postfix_str(f"{clip.name}: reading")
+            start, work = bar.n, SEARCHING * clip.num_frames
+
+            def searched(share, start=start, work=work):
+                bar.update(start + share * work - bar.n)
+
             try:
-                clip = boxes.resolve(clip, self._predictor, self._experiment.data)
+                clip = boxes.resolve(clip, self._predictor, self._experiment.data, searched)
+                searched(1)
                 bar.set_postfix_str(f"{clip.name}: compiling, the first frames take longer")
                 yield personal_report.kept_for(clip) if self._outputs else clip
             except OF_ONE as error:
                 self.failed[clip.name] = str(error)
 
-    def _finish(self, clip, result: Result, drawn: set[str]) -> None:
-        """Write what comes of a subject, recording by recording: one that fails costs no other."""
+    def _finish(self, clip, result: Result, drawn: set[str], bar) -> None:
+        """Keep the model and write each recording; one that fails doesn't stop the others."""
         if self._form:
             about = {**self._about(clip), "updates": int(result.adaptation.step)}
             target = person_file(self._workdir, clip.name)
@@ -292,25 +301,29 @@ class _Work:
             people.write(target, jax.device_get(result.adaptation.delta), self._form, about)
         for each, first in recordings.places(clip):
             try:
-                self._write(each, recordings.part(result, each, first), drawn)
+                self._write(each, recordings.part(result, each, first), drawn, bar)
             except OF_ONE as error:
                 self.failed[each.name] = str(error)
         self.finished += all(part.name in self.seconds for part in recordings.parts([clip]))
 
-    def _write(self, clip, result: Result, drawn: set[str]) -> None:
-        """Write what comes of a recording: its picture, comparison, results and outputs."""
+    def _write(self, clip, result: Result, drawn: set[str], bar) -> None:
+        """Write a recording's picture, comparison, results and outputs."""
         if clip.name in drawn and self._experiment.net.parts.affinity:
             seen = self.runner.variables(result), clip, result.frames, result.joints
             sheet = diagnostics.figure5(self._experiment, *seen)
             visualize.save(self.folder / f"{clip.name}.png", sheet)
         if self._changes:
+            bar.set_postfix_str(f"{clip.name}: predicting without personalization")
             self._compare(clip, result)
+        bar.update(COMPARING * clip.num_frames)
+        bar.set_postfix_str(f"{clip.name}: writing the results")
         results.write_result(self.folder, clip, result, self._experiment.skeleton)
         self.seconds[clip.name] = result.seconds
-        self.deliver(clip)
+        self.write_outputs(clip)
+        bar.update(WRITING * clip.num_frames)
 
     def _compare(self, clip, result: Result) -> None:
-        """Predict without personalization, look for signs of harm, keep what the outputs need."""
+        """Predict without personalization, look for signs of harm, store both for the outputs."""
         before = self._plain.one(clip, frames=result.frames)
         both = ((self._plain, before), (self.runner, result))
         models = [(one.variables(found), found.joints) for one, found in both]
@@ -324,8 +337,8 @@ class _Work:
         if self._outputs:
             self._outputs.keep(clip, result, before, found, signs)
 
-    def deliver(self, clip) -> None:
-        """Make what an own video's user wants of results on disk, unless it is there."""
+    def write_outputs(self, clip) -> None:
+        """Write report, video and exports from the stored results, unless they are up to date."""
         if not self._outputs:
             return
         if self._outputs.is_done(clip):
@@ -334,8 +347,8 @@ class _Work:
         try:
             self._outputs.write(clip)
         except (OSError, ImportError, ValueError) as error:
-            # The keypoints are on disk: the same command tries again what is made of them.
-            self.failed[clip.name] = f"its keypoints are written, but not all of the rest: {error}"
+            # The joints are stored, so the same command only has to write the outputs again.
+            self.failed[clip.name] = f"its joints are written, but not all of its outputs: {error}"
 
     def write_record(self, clips) -> None:
         """Write run.json, see `run_record.write`."""
@@ -370,5 +383,5 @@ def _signs(clip, before: Result, after: Result, found: dict[str, list[float]]) -
 
 
 def person_file(workdir: pathlib.Path, name: str) -> pathlib.Path:
-    """Where a personalized model is kept."""
+    """Return the path of a kept personalized model."""
     return inside(workdir / "people", f"{name}.npz")

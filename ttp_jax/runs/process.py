@@ -56,19 +56,34 @@ class _Lines:
         pass
 
 
-def progress_bar(total: int, *, unit: str, what: str | None = None, **options) -> tqdm:
-    """A progress bar; plain lines, one every `SECONDS_A_LINE`, where stderr is no terminal."""
+class _Bar(tqdm):
+    """A bar with its percentage rounded down, so that 100 % means that the work is done."""
+
+    @property
+    def format_dict(self):
+        found = super().format_dict
+        share = found["n"] / found["total"] if found["total"] else 1.0
+        return {**found, "percent": int(100 * min(share + 1e-9, 1.0))}
+
+
+def progress_bar(total: float, what: str, **options) -> tqdm:
+    """Return a progress bar; plain lines, one every `SECONDS_A_LINE`, if stderr is no terminal.
+
+    Args:
+      total: the work to be done, in any unit.
+      what: the work, in the user's words.
+      options: of tqdm.
+    """
     if sys.stderr.isatty():
-        return tqdm(total=total, unit=unit, desc=what, dynamic_ncols=True, **options)
-    plain = "{desc}: {n_fmt} of {total_fmt} {unit}s, {elapsed} so far, {remaining} left{postfix}"
-    return tqdm(
+        shown = "{desc}: {percent:3d}%|{bar}| {elapsed}<{remaining}{postfix}"
+        return _Bar(total=total, desc=what, dynamic_ncols=True, bar_format=shown, **options)
+    return _Bar(
         total=total,
-        unit=unit,
-        desc=what or "progress",
+        desc=what,
         file=_Lines(),
         mininterval=SECONDS_A_LINE,
         miniters=0,
-        bar_format=plain,
+        bar_format="{desc}: {percent} %, {elapsed} so far, {remaining} left{postfix}",
         **options,
     )
 

@@ -321,13 +321,11 @@ class _Log:
             str(workdir / "tensorboard"), just_logging=not self._first, asynchronous=False
         )
         self._workdir = workdir
-        self._batch_size, self._rate = batch_size, rate
+        self._batch_size, self._rate, self._last = batch_size, rate, last
         self._waiting: list[tuple[int, dict]] = []
         earlier = _history(workdir / "history.json")  # up to the last checkpoint
         self._history = [record for record in earlier if record["step"] <= first]
-        self._bar = progress_bar(
-            last, unit="step", what="training", initial=first, disable=not self._first
-        )
+        self._bar = progress_bar(last, "training", initial=first, disable=not self._first)
         self._time = time.monotonic()
 
     def add(self, step, metrics):
@@ -353,8 +351,8 @@ class _Log:
         self._waiting.clear()
         self._bar.update(len(fetched))
         self._bar.set_postfix_str(
-            f"loss {mean['loss']:.4f}, joints within 5 % {100 * mean['accuracy']:.0f}, "
-            f"{mean['pictures_per_second']:.0f} pictures/s"
+            f"step {done} of {self._last}, loss {mean['loss']:.4f}, joints within 5 % "
+            f"{100 * mean['accuracy']:.0f}, {mean['pictures_per_second']:.0f} pictures/s"
         )
         self.scalars(done, mean)
 

@@ -56,7 +56,7 @@ class Options:
     scenario: str | None
     keep: str | None
     overwrite: bool
-    deliver: bool
+    joints_only: bool
     formats: str | None
     smooth: str | None
     keypoints: str | None
@@ -87,7 +87,7 @@ def run(experiment: Experiment, workdir: pathlib.Path, options: Options) -> int:
         scenario=options.scenario or "online",
         keep=options.keep,
         overwrite=options.overwrite,
-        outputs=outputs if options.deliver else None,
+        outputs=None if options.joints_only else outputs,
         allow_missing=options.allow_missing,
         strategy=strategy.strategy(options.strategy, options.devices),
     )

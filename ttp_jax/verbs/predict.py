@@ -24,7 +24,7 @@ class Options:
 
     person: str | None
     overwrite: bool
-    deliver: bool
+    joints_only: bool
     formats: str | None
     smooth: str | None
     keypoints: str | None
@@ -50,7 +50,7 @@ def run(experiment: Experiment, workdir: pathlib.Path, options: Options) -> int:
         scenario="none",
         person=options.person,
         overwrite=options.overwrite,
-        outputs=outputs if options.deliver else None,
+        outputs=None if options.joints_only else outputs,
         allow_missing=options.allow_missing,
         strategy=strategy.strategy(options.strategy, options.devices),
     )

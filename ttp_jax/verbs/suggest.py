@@ -52,10 +52,15 @@ def run(experiment: Experiment, workdir: pathlib.Path, options: Options) -> int:
     clips = clips_lib.by_subject(sources.load_clips(experiment.data, "test"))
     root = workdir / "suggested"
     for clip in clips:
-        placed = boxes.resolve(clip, predictor, experiment.data)
-        with progress_bar(clip.num_frames, unit="frame", what=clip.name) as bar:
-            found = predictor.one(placed, bar)
-        sides = (placed.boxes[:, 2:] - placed.boxes[:, :2]).max(1)
+        with progress_bar(2 * clip.num_frames, clip.name) as bar:
+
+            def searched(share, bar=bar, frames=clip.num_frames):
+                bar.update(share * frames - bar.n)
+
+            boxed = boxes.resolve(clip, predictor, experiment.data, searched)
+            searched(1)
+            found = predictor.one(boxed, bar)
+        sides = (boxed.boxes[:, 2:] - boxed.boxes[:, :2]).max(1)
         after = _personalized(workdir, clip)
         signs = suggestion.signs_of_doubt(found.joints, found.confidence, sides, after)
         doubtful = suggestion.doubt(signs)
@@ -75,11 +80,11 @@ def run(experiment: Experiment, workdir: pathlib.Path, options: Options) -> int:
 
 
 def _personalized(workdir: pathlib.Path, clip) -> np.ndarray | None:
-    """Joints of just these frames by the personalized model, if there are any."""
+    """Return the personalized model's joints of exactly these frames, if there are any."""
     for scenario in ("offline", "online"):
         try:
             (joints,) = results.read_results(workdir / "results" / scenario, [clip]) or (None,)
-        except ValueError:  # of other frames or boxes
+        except ValueError:  # results of other frames or boxes say nothing of these
             continue
         if joints is not None:
             return joints
