@@ -24,6 +24,17 @@ SECTIONS = {
 }
 
 
+def on_config(config, **_):
+    """Link to the repository, once its address is known."""
+    sys.path.insert(0, str(ROOT / "docs"))
+    from address import address
+
+    if "/OWNER/" not in (known := address()):
+        config.repo_url, config.repo_name = known, "GitHub"
+        config.edit_uri = "edit/main/docs/"
+    return config
+
+
 def on_page_markdown(markdown: str, page, **_) -> str:
     """Fill in what a page asks for; name files outside docs/ without a link."""
     for name, text in {"verbs": verbs, "configuration": configuration}.items():

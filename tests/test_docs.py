@@ -26,10 +26,18 @@ from ttp_jax.skeletons import SKELETONS
 from ttp_jax.verbs import personalize
 
 ROOT = pathlib.Path(__file__).parents[1]
-spec = importlib.util.spec_from_file_location("hooks", ROOT / "docs" / "hooks.py")
-assert spec is not None and spec.loader is not None
-hooks = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(hooks)
+
+
+def script(name):
+    """A script of the pages, which are no package."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+hooks, address = script("hooks"), script("address")
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 STARTS = re.compile(r"python main\.py|\./run\.sh|python -m \S+|(?<=^)ttp(?= )")
 ENDS = re.compile(r'[|;&"]|\s#')  # of a command within its line
@@ -198,6 +206,25 @@ def test_the_page_api_has_what_the_notebooks_and_the_pages_import():
             modules = {found[1], *(f"{found[1]}.{name}" for name in names)}
             used |= {m for m in modules if (ROOT / f"{m.replace('.', '/')}.py").exists()}
     assert len(used) > 6 and used <= shown
+
+
+def test_the_address_of_the_repository_is_set_in_one_place(tmp_path):
+    (tmp_path / "docs").mkdir()
+    shutil.copytree(ROOT / "notebooks", tmp_path / "notebooks")
+    for path in address.files():
+        if path.parent.name != "notebooks":
+            shutil.copy(path, tmp_path / path.relative_to(ROOT))
+    old, new = address.address(), "https://github.com/some-one/ttp_jax"
+    address.set_address(new, tmp_path)
+    assert address.address(tmp_path) == new
+    for path in address.files(tmp_path):
+        text = path.read_text()
+        assert old.removeprefix("https://github.com/") not in text and "some-one/ttp_jax" in text
+    with pytest.raises(ValueError, match="is no address like"):
+        address.set_address("ttp_jax", tmp_path)
+    # No other file repeats it.
+    named = {path for path in PAGES if old in path.read_text()}
+    assert named <= {*address.files(), ROOT / "CONTRIBUTING.md"}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -74,8 +74,12 @@ def test_a_notebook_is_valid_and_holds_the_outputs_of_one_run_or_none(path):
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_the_first_cell_installs_and_names_the_repository_once(path):
-    cells = code(nbformat.read(path, as_version=4))
-    assert re.search(r'^REPOSITORY = ".+"$', cells[0].source, re.M)
+    notebook = nbformat.read(path, as_version=4)
+    cells = code(notebook)
+    named = re.search(r'^REPOSITORY = "https://github.com/(.+)"  #', cells[0].source, re.M)
+    assert named is not None
+    badge = f"colab.research.google.com/github/{named[1]}/blob/main/notebooks/{path.name})"
+    assert badge in notebook.cells[0].source
     assert 'find_spec("ttp_jax") is None' in cells[0].source
     assert "nvidia-smi" in cells[0].source  # a GPU is found and used
     later = "\n".join(cell.source for cell in cells[1:])
