@@ -142,3 +142,17 @@ def test_labelled_project(tmp_path, monkeypatch):
     assert "labeled-data/mouse4/CollectedData_me.csv" in said
     assert (tmp_path / "runs/mice/videos/people/newcomer.npz").is_file()
     assert len(shown(notebook, "image/png")) == 2
+
+
+@pytest.mark.slow
+def test_many_subjects(tmp_path, monkeypatch):
+    notebook = run("many_subjects", tmp_path, monkeypatch)
+    said = printed(notebook)
+    assert "4 of 4 subjects are done already" in said  # the same command again
+    assert sorted(path.name for path in (tmp_path / "runs/many/people").iterdir()) == [
+        f"person{i}.npz" for i in range(4)
+    ]
+    rows = re.findall(
+        r"^(without personalization|the person's own model|cross-subject control) (.+)$", said, re.M
+    )
+    assert [len(numbers.split()) for _, numbers in rows] == [5, 5, 5]

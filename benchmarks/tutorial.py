@@ -1,0 +1,189 @@
+"""The pictures of docs/your_video.md: a rendered person, the commands of the page, a browser.
+
+    python -m benchmarks.tutorial docs
+
+Writes docs/video_*.png and docs/report.png, and prints what the commands say. It needs Chromium
+and its driver (`apt-get install chromium chromium-driver`, `pip install selenium`) for the report,
+and takes about three minutes of two cores.
+"""
+
+import argparse
+import contextlib
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from data_pipelines import synthetic
+from ttp_jax import exports
+from ttp_jax.skeletons import PENN13
+
+SPEC = synthetic.Spec(seed=7, image_size=320, preset="plain", test=1, eval_frames=48)
+SIDE, CAPTION, GAP = 300, 34, 10  # pixels of a panel, of the line above it, and between panels
+INK, PAPER, GOOD, BAD = (20, 20, 24), (255, 255, 255), (0, 114, 178), (213, 94, 0)
+LABELLED = (4, 16, 28, 40)  # frames whose joints the person with the video has labelled
+
+
+def panel(picture: np.ndarray, caption: str, good: bool) -> np.ndarray:
+    """A square picture below its caption, in the colour of advice or of a warning."""
+    sheet = Image.new("RGB", (SIDE, SIDE + CAPTION), PAPER)
+    sheet.paste(Image.fromarray(cv2.resize(picture, (SIDE, SIDE))), (0, CAPTION))
+    font, color = ImageFont.load_default(size=18), GOOD if good else BAD
+    ImageDraw.Draw(sheet).text((SIDE / 2, CAPTION / 2), caption, color, font, anchor="mm")
+    return np.asarray(sheet)
+
+
+def row(path: pathlib.Path, panels: Sequence[np.ndarray]) -> None:
+    """Write panels side by side, in few colours so that the file is small."""
+    between = np.full((SIDE + CAPTION, GAP, 3), PAPER, np.uint8)
+    parts = [part for each in panels for part in (between, each)][1:]
+    image = Image.fromarray(np.concatenate(parts, axis=1))
+    image.quantize(128, dither=Image.Dither.NONE).save(path, optimize=True)
+    print(f"{path}: {path.stat().st_size / 1e3:.0f} kB")
+
+
+def far_away(picture: np.ndarray, share: float = 0.35) -> np.ndarray:
+    """The picture as a small part of a larger one, whose rest is a blurred continuation."""
+    size = picture.shape[0]
+    inner = cv2.resize(picture, None, fx=share, fy=share, interpolation=cv2.INTER_AREA)
+    before = (size - inner.shape[0]) // 2
+    after = size - inner.shape[0] - before
+    border = cv2.copyMakeBorder(inner, before, after, before, after, cv2.BORDER_REPLICATE)
+    wide = cv2.GaussianBlur(border, (0, 0), 6)
+    wide[before : size - after, before : size - after] = inner
+    return wide
+
+
+def how_to_film(path: pathlib.Path, film: synthetic.Film) -> None:
+    """One good picture and two bad ones."""
+    picture, box = film.frames[8], film.boxes[8]
+    middle = int(box[1::2].mean())
+    row(
+        path,
+        [
+            panel(picture, "whole body, close enough", True),
+            panel(far_away(picture), "too far away", False),
+            panel(picture[: max(middle, 1), : max(middle, 1)], "legs cut off", False),
+        ],
+    )
+
+
+def which_box(path: pathlib.Path, film: synthetic.Film) -> None:
+    """Boxes on one picture: some room is right."""
+    x1, y1, x2, y2 = film.boxes[8]
+    center, half = np.array([x1 + x2, y1 + y2]) / 2, np.array([x2 - x1, y2 - y1]) / 2
+    panels = []
+    for caption, scale, good in (
+        ("some room: right", 1.0, True),
+        ("too tight: limbs outside", 0.55, False),
+        ("too loose: add refine=2", 1.75, False),
+    ):
+        picture = film.frames[8].copy()
+        low, high = (np.round(center + sign * scale * half).astype(int) for sign in (-1, 1))
+        limit = picture.shape[0] - 4
+        corners = [tuple(np.clip(corner, 3, limit).tolist()) for corner in (low, high)]
+        cv2.rectangle(picture, *corners, GOOD if good else BAD, 4)
+        panels.append(panel(picture, caption, good))
+    row(path, panels)
+
+
+def personalized(folder: pathlib.Path, film: synthetic.Film) -> pathlib.Path:
+    """Run the commands of the page on the person as a video; return the folder of the results."""
+    video = folder / "my_video.mp4"
+    writer = cv2.VideoWriter(
+        str(video), cv2.VideoWriter.fourcc(*"mp4v"), 25.0, film.frames.shape[1:3]
+    )
+    for frame in film.frames:
+        writer.write(frame[..., ::-1].copy())
+    writer.release()
+    # The truth of four frames, in the file that a labelling tool would write.
+    truth = np.full(film.points.shape, np.nan)
+    truth[list(LABELLED)] = film.points[list(LABELLED)]
+    truth[~film.visible] = np.nan
+    track = exports.Track("my_labels", truth, np.ones(truth.shape[:2]), PENN13)
+    (labels,) = exports.write(track, folder, ["dlc-csv"])
+    subprocess.run(
+        [
+            *(sys.executable, "main.py", "personalize", str(video), "--model=shipped"),
+            *("--scenario=offline", f"--labels={labels}", f"--workdir={folder / 'out'}"),
+            "--config.data.boxes=moving",
+        ],
+        check=True,
+    )
+    return folder / "out" / "results" / "offline"
+
+
+def overlay(path: pathlib.Path, results: pathlib.Path, frames: Sequence[int]) -> None:
+    """Frames of the overlay video."""
+    video = cv2.VideoCapture(str(results / "my_video_overlay.mp4"))
+    pictures = []
+    while (read := video.read())[0]:
+        pictures.append(read[1][..., ::-1])
+    row(path, [panel(np.ascontiguousarray(pictures[t]), f"frame {t}", True) for t in frames])
+
+
+@contextlib.contextmanager
+def browser(width: int, height: int):
+    """Chromium without a window, whose page has this size."""
+    from selenium import webdriver  # only this picture needs it
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = shutil.which("chromium") or "chromium"
+    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"):
+        options.add_argument(argument)
+    service = webdriver.ChromeService(shutil.which("chromedriver") or "chromedriver")
+    driver = webdriver.Chrome(options=options, service=service)
+    try:
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+        driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        yield driver
+    finally:
+        driver.quit()
+
+
+def screenshots(folder: pathlib.Path, report: pathlib.Path) -> None:
+    """The first window of the report, and its table of scores."""
+    with browser(1000, 900) as driver:
+        driver.get(report.as_uri())
+        time.sleep(1)
+        driver.save_screenshot(str(folder / "report.png"))
+        tables = driver.find_elements("css selector", "table")
+        scored = next(each for each in tables if "PCK" in each.text)
+        driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", scored)
+        scored.screenshot(str(folder / "video_scores.png"))
+    for name in ("report.png", "video_scores.png"):
+        path = folder / name
+        Image.open(path).convert("RGB").quantize(64, dither=Image.Dither.NONE).save(
+            path, optimize=True
+        )
+        print(f"{path}: {path.stat().st_size / 1e3:.0f} kB")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run from the command line; return the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.tutorial",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("folder", type=pathlib.Path)
+    options = parser.parse_args(argv)
+    film = synthetic.film(SPEC, "test", 0, PENN13.joints)
+    how_to_film(options.folder / "video_film.png", film)
+    which_box(options.folder / "video_boxes.png", film)
+    with tempfile.TemporaryDirectory() as folder:
+        results = personalized(pathlib.Path(folder), film)
+        overlay(options.folder / "video_overlay.png", results, (4, 22, 40))
+        screenshots(options.folder, results / "my_video_report.html")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
