@@ -136,7 +136,7 @@ def _flags(command_line, verb: str):
     for title, rows in command_line.GROUPS.items():
         shown = [row for row in rows if verb in row.verbs]
         if shown:
-            lines = [f"- `{row.shown}`: {_plain(row.text)}" for row in shown]
+            lines = [f"- `{row.spelled}`: {_plain(row.text)}" for row in shown]
             yield f"**{title[:1].upper()}{title[1:]}**\n\n" + "\n".join(lines)
 
 

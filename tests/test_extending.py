@@ -52,6 +52,7 @@ def test_a_data_set(tmp_path):
         "joints": rng.uniform(20, 40, (3, 13, 2)).astype(np.float32),
         "visible": np.ones((3, 13), bool),
     }
+    arrays["joints"][0, 5], arrays["visible"][0, 5] = 0, False  # a joint without a label
     for split in ("train", "test"):
         (tmp_path / split).mkdir()
         np.savez(tmp_path / split / f"{split}_anna.npz", **arrays)
@@ -59,7 +60,8 @@ def test_a_data_set(tmp_path):
     (clip,) = clips(tmp_path, "test")
     assert (clip.name, clip.split, clip.num_frames) == ("test_anna", "test", 3)
     np.testing.assert_array_equal(clip.read(1), arrays["frames"][1])
-    np.testing.assert_allclose(clip.boxes[:, :2], arrays["joints"].min(1) - 20)
+    np.testing.assert_allclose(clip.boxes[1:, :2], arrays["joints"][1:].min(1) - 20)
+    assert clip.boxes[0].min() > -1  # the joint without a label is left out
     assert {clip.split for clip in clips(tmp_path)} == {"train", "test"}
     with pytest.raises(DataError, match=r"holds no subject of the split val.*config\.data\.root"):
         clips(tmp_path, "val")
@@ -152,7 +154,7 @@ def test_an_encoder(monkeypatch):
 
 
 def test_an_output_format(tmp_path):
-    example("ttp_jax/exports.py")
+    exports.FORMATS["jsonl"] = example("ttp_jax/jsonl.py")["write"]
     joints = np.arange(2 * 13 * 2, dtype=np.float32).reshape(2, 13, 2)
     joints[1, 0] = np.nan
     track = exports.Track("anna", joints, np.full((2, 13), 0.5), PENN13, first_frame=7)
@@ -165,7 +167,7 @@ def test_an_output_format(tmp_path):
 
 def test_the_files_and_tests_that_the_page_names_exist():
     own = {"data_pipelines/arrays.py", "configs/arrays.py", "data_pipelines/projects/lines.py"}
-    own |= {"ttp_jax/models/encoders/strided.py"}
+    own |= {"ttp_jax/models/encoders/strided.py", "ttp_jax/jsonl.py"}
     named = set(re.findall(r"`?((?:ttp_jax|data_pipelines|configs|tests)/[\w/]+\.py)", PAGE))
     named = {name for name in named if "NAME" not in name} - own
     named |= {f"tests/{name}" for name in re.findall(r"`(test_\w+\.py)`", PAGE)}

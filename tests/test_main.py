@@ -70,7 +70,8 @@ WITHOUT_DEFAULT = {
 @pytest.mark.parametrize("verb", main.VERBS)
 def test_help_of_a_command_shows_its_own_flags_in_groups_with_their_defaults(verb):
     shown = command_line.explained(verb)
-    found = set(re.findall(r"^  --(?:no)?(\w+)(?![\w.])", shown, re.M))
+    spelled = re.findall(r"^  --([\w-]+)(?![\w.-])", shown, re.M)
+    found = {name.replace("-", "_") for name in spelled}
     own = {row.name for rows in command_line.GROUPS.values() for row in rows if verb in row.verbs}
     assert found == own - {None}
     if own - {None}:
@@ -83,8 +84,8 @@ def test_help_of_a_command_shows_its_own_flags_in_groups_with_their_defaults(ver
                 and row.name not in {None, *WITHOUT_DEFAULT}
                 and row.kind is not bool
             ):
-                said = text.split(f"{row.shown} ")[1].split(" --")[0]
-                assert "default" in said or "likewise" in said, row.shown
+                said = text.split(f"{row.spelled} ")[1].split(" --")[0]
+                assert "default" in said or "likewise" in said, row.spelled
 
 
 def test_hints_name_the_command_that_was_typed(typed):

@@ -44,7 +44,7 @@ class Flag:
     """A flag, or another word that help explains.
 
     Attributes:
-      shown: as help spells it, "--keep=FORM"; without dashes, or with a dot, it defines no flag.
+      shown: a flag and its value, "--keep=FORM"; without dashes, or with a dot, no flag is defined.
       text: what it does.
       verbs: those that take it; a flag of two meanings has two rows.
       kind: of its value: str, bool, int (from 1 on), float, or the values that it may have.
@@ -63,6 +63,11 @@ class Flag:
         return self.shown.endswith(("=FILE", "=DIR"))
 
     @property
+    def spelled(self) -> str:
+        """As help spells it; a flag of several words is taken with dashes and underscores."""
+        return self.shown if "." in self.shown else self.shown.replace("_", "-")
+
+    @property
     def name(self) -> str | None:
         """Name of the flag that this defines, if it does."""
         found = re.fullmatch(r"--(\w+)(=.*)?", self.shown)
@@ -71,60 +76,21 @@ class Flag:
 
 # By what they are for.
 GROUPS: dict[str, tuple[Flag, ...]] = {
-    "how to adapt": (
-        Flag(
-            "--scenario=NAME",
-            "online (the default: never sees a later frame) or offline (all first, for files only; "
-            "on the benchmark it gains more)",
-            _AS_IT_COMES,
-            ("online", "offline"),
-        ),
-        Flag(
-            "--method=NAME",
-            "ttp (the default: the model's self-supervised task), bn (batch statistics), entropy "
-            "(sharper heatmaps), teacher (its own confident joints) or none; docs/method.md",
-            _AS_IT_COMES,
-            ADAPTATIONS,
-        ),
-        Flag("--iterations=N", "updates a frame; default 1", _AS_IT_COMES, int),
-        Flag("--keep=FORM", "keep personal models: full, fp16 or rankN; default no", _AS_IT_COMES),
-    ),
-    "many subjects": (
-        Flag(
-            "--strategy=NAME",
-            "map (one subject after the other), vmap (side by side), chunks (config.ttp.together "
-            "of them side by side), or auto (the default): one at a time on CPU, elsewhere what is "
-            "measured to be faster",
-            ON_FILES,
-            ("auto", "map", "vmap", "chunks"),
-        ),
-        Flag(
-            "--devices=N", "devices that share the subjects: a number, or all; default 1", ON_FILES
-        ),
-    ),
-    "which model": (
-        Flag(
-            "--person=NAME",
-            "the one that --keep kept under this name",
-            ("predict", "live"),
-        ),
-    ),
-    "own videos and pictures": (
+    "your videos and images": (
         Flag(
             "--person=WHO",
-            "who of several people: largest (the default), left, right, a number from the left, or "
-            "a place x,y in pixels",
+            "which of several people: largest (the default), left, right, a number from the left, "
+            "or a point x,y in pixels",
             ("personalize",),
         ),
-        Flag("VIDEO, FOLDER ...", "each is one person; or --inputs=PATTERN", ON_VIDEOS),
+        Flag("VIDEO, FOLDER ...", "each is one subject; or --inputs=PATTERN", ON_VIDEOS),
         Flag(
             "--same_subject=NAME",
-            "all of them are recordings of this one subject, in the order given: one model is "
-            "personalized to all their frames, each recording keeps its own outputs; default: each "
-            "is a subject",
+            "all of them are recordings of this one subject: one model adapts to all their frames, "
+            "and each recording gets its own outputs; default: each is a subject",
             ("personalize",),
         ),
-        Flag("--inputs=PATTERN", "the same in one word, as 'videos/*.mp4'", (*ON_VIDEOS, "info")),
+        Flag("--inputs=PATTERN", "the same as a pattern: 'videos/*.mp4'", (*ON_VIDEOS, "info")),
         Flag(
             "--config.data.boxes=B",
             "where the person is: people (found by BlazePose, once fetched), moving (the moving "
@@ -135,195 +101,224 @@ GROUPS: dict[str, tuple[Flag, ...]] = {
         ),
         Flag(
             "--config.data.fit=1",
-            "take the size of these boxes, up to twice, that the network is most confident in, of "
-            "those whose joints follow the moving region; default 0",
+            "scale these boxes, at most by two, to the size in which the network is most confident "
+            "and the joints follow the moving region; default 0",
             ON_VIDEOS,
         ),
         Flag(
             "--config.data.refine=N",
-            "predict and take the box of the prediction, N times over; default 0",
+            "predict, then take the box around the predicted joints, N times; default 0",
             ON_VIDEOS,
         ),
         Flag("--frames=A-B", "only these frames, counted from 0; default all", ON_VIDEOS),
         Flag("--every=N", "only every Nth of them; default 1", ON_VIDEOS, int),
-        Flag("--overwrite", "do these subjects again, if they are done already", ON_FILES, bool),
+        Flag("--overwrite", "repeat subjects that are done already", ON_FILES, bool),
         Flag(
             "--allow_missing",
-            "exit with 0 even if some inputs can't be used; they are named all the same",
+            "exit with 0 even if some inputs can't be used; they are still named",
             ON_FILES,
             bool,
+        ),
+    ),
+    "how to adapt": (
+        Flag(
+            "--scenario=NAME",
+            "online (the default: never sees a later frame) or offline (adapts to all frames "
+            "first; files only; gains more on the benchmark)",
+            _AS_IT_COMES,
+            ("online", "offline"),
+        ),
+        Flag(
+            "--method=NAME",
+            "ttp (the default: the model's self-supervised task), bn (batch statistics), entropy "
+            "(sharper heatmaps), teacher (its own confident joints) or none; see docs/method.md",
+            _AS_IT_COMES,
+            ADAPTATIONS,
+        ),
+        Flag("--iterations=N", "updates a frame; default 1", _AS_IT_COMES, int),
+        Flag(
+            "--keep=FORM", "keep personalized models: full, fp16, rankN; default no", _AS_IT_COMES
         ),
     ),
     "outputs (of predict: with --person)": (
         Flag(
             "--labels=FILE",
-            "true keypoints of some frames (COCO, DeepLabCut CSV, Penn Action .mat): scores before "
-            "and after; nothing is trained on them",
+            "labelled joints of some frames (DeepLabCut, SLEAP, COCO, Penn Action .mat): scores "
+            "before and after; nothing is trained on them",
             ON_FILES,
         ),
         Flag(
             "--labels_first=1",
-            "if the labels' pictures are numbered from 1; default 0",
+            "if the labels number the frames from 1; default 0",
             ON_FILES,
             int,
             0,
         ),
         Flag(
             "--formats=NAMES",
-            "what else to write the keypoints as: dlc-csv (the default), dlc-h5, deeplabcut, coco, "
-            "sleap, slp, trc, npz, parquet, lightning-pose; eks adds them to those of the same "
-            "command with another --config.seed, for the Ensemble Kalman Smoother",
+            "export as dlc-csv (the default), dlc-h5, deeplabcut, coco, sleap, slp, trc, npz, parquet, "
+            "lightning-pose; eks collects the joints of runs with different --config.seed, for the "
+            "Ensemble Kalman Smoother",
             ON_FILES,
         ),
-        Flag(
-            "--keypoints=NAMES",
-            "only these joints there, as left_knee,right_knee; default all",
-            ON_FILES,
-        ),
+        Flag("--keypoints=NAMES", "export only these, as left_knee,head; default all", ON_FILES),
         Flag(
             "--smooth=HOW",
-            "smooth what is shown and exported: savgol or one-euro; default as predicted",
+            "smooth the joints in report, video and exports: savgol or one-euro; default none",
             ON_FILES,
             ("savgol", "one-euro"),
         ),
         Flag(
             "--pcutoff=P",
-            "confidence, 0 to 1, below which joints are hollow in pictures and missing in exports; "
-            "default 0",
+            "joints of lower confidence (0 to 1) are drawn hollow and left out of exports; default "
+            "0",
             ON_FILES,
             float,
             0.0,
         ),
         Flag("--joints_only", "no report, video or other formats", ON_FILES, bool),
     ),
-    "frames as they come": (
-        Flag("--camera=N", "from a camera, see `live --help`", _AS_IT_COMES),
-        Flag("--stdin", "from a pipe, see `live --help`", _AS_IT_COMES, bool),
-        Flag("--json", "a line of JSON for each frame on standard output", ("live",), bool),
-        Flag("--mjpeg=PORT", "show them with their joints in a browser here", ("live",), int),
+    "live frames": (
+        Flag("--camera=N", "frames of a camera, see `live --help`", _AS_IT_COMES),
+        Flag("--stdin", "frames from a pipe, see `live --help`", _AS_IT_COMES, bool),
+        Flag("--json", "write a line of JSON for each frame to standard output", ("live",), bool),
+        Flag("--mjpeg=PORT", "show frames with their joints at this port", ("live",), int),
     ),
-    "all experiments": (
-        Flag(
-            "--config=FILE",
-            "the experiment: configs/tiny.py, configs/penn.py, ...; own videos and cameras need "
-            "none",
-            _WITH_CONFIG,
-        ),
-        Flag(
-            "--config.FIELD=VALUE",
-            "change a field of it, e.g. --config.data.root=DIR --config.seed=1",
-            _WITH_CONFIG,
-        ),
-        Flag(
-            "--workdir=DIR",
-            "where results go and checkpoints are looked for; default runs/NAME",
-            _WITH_CONFIG,
-        ),
-        Flag(
-            "--device=NAME",
-            "cpu, gpu or tpu; default the best there is",
-            _WITH_CONFIG,
-            ("cpu", "gpu", "tpu"),
-        ),
+    "which model": (
+        Flag("--person=NAME", "the model that --keep stored under this name", ("predict", "live")),
     ),
     "the model": (
         Flag(
             "--model=FILE",
-            "one that `export` wrote, blazepose or shipped (the included one). Default for own "
-            "videos: blazepose once fetched, else shipped; with a --config the workdir's",
+            "a file from `export`, a training's folder, blazepose, or shipped (the included one). "
+            "Default for your videos: blazepose once fetched, else shipped; with a --config the "
+            "workdir's",
             WITH_A_MODEL,
         ),
-    ),
-    "training": (
-        Flag(
-            "--extend",
-            "go on with a finished training by a longer schedule (config.train.stages), which "
-            "agrees with the old one on all updates so far",
-            ("train",),
-            bool,
-        ),
-    ),
-    "several machines": (
-        Flag(
-            "--hosts=WHO",
-            "one of several processes, docs/clusters.md; default the only one",
-            ("train", *ON_FILES),
-        ),
-    ),
-    "what to label next": (
-        Flag("--count=N", "frames of each video; default 20", ("suggest",), int),
-        Flag("--scorer=NAME", "who labels them, for DeepLabCut", ("suggest",), str, "me"),
     ),
     "a labelled project": (
         Flag(
             "--project=PATH",
             "a folder of DeepLabCut or Lightning Pose, SLEAP's .slp or COCO's .json; without a "
-            "--config the settings of configs/project.py",
+            "--config, configs/project.py has the settings",
             WITH_A_PROJECT,
         ),
         Flag(
             "--test=PATTERNS",
-            "test subjects, as 'anna,mouse_*'; default a fifth of them, drawn",
+            "test subjects, for example 'anna,mouse_*'; default: a random fifth",
             WITH_A_PROJECT,
         ),
-        Flag(
-            "--val=PATTERNS",
-            "validation subjects, likewise",
-            WITH_A_PROJECT,
-        ),
+        Flag("--val=PATTERNS", "validation subjects, likewise", WITH_A_PROJECT),
         Flag(
             "--folds=N",
-            "train N times, each subject being a test subject once; default one split",
+            "train N times, so that each subject is a test subject once; default: one split",
             ("train",),
             int,
         ),
         Flag(
             "--exclude=PATTERNS",
-            "subjects, folders or videos to leave out; default none",
+            "leave out subjects, folders, videos; default none",
             WITH_A_PROJECT,
         ),
         Flag(
             "--subject=REGEX",
-            "who is seen: the first group of a regular expression on a picture's folder/file; "
-            "default its folder or video",
+            "regular expression on an image's folder/file, whose first group is the subject; "
+            "default: the folder or video",
             WITH_A_PROJECT,
         ),
         Flag(
             "--flip_pairs=A:B,C:D",
-            "joints that swap in a mirrored picture; default by left and right in their names",
+            "joints that swap in a mirrored image; default: by left and right in their names",
             WITH_A_PROJECT,
         ),
         Flag(
             "--scale_joints=A,B",
-            "score by shares of the distance of these two joints; default the torso, or the "
+            "score errors relative to the distance of these two joints; default: the torso, or the "
             "diagonal of the labelled joints' box",
             WITH_A_PROJECT,
         ),
     ),
+    "training": (
+        Flag(
+            "--extend",
+            "continue a finished training with a longer schedule (config.train.stages), which must "
+            "agree with the old one up to now",
+            ("train",),
+            bool,
+        ),
+    ),
+    "what to label next": (
+        Flag("--count=N", "frames to choose from each video; default 20", ("suggest",), int),
+        Flag("--scorer=NAME", "name of the DeepLabCut scorer", ("suggest",), str, "me"),
+    ),
     "tables and figures": (
-        Flag("--what=NAMES", "which of them; default all", ("reproduce",), str, "all"),
+        Flag("--what=NAMES", "which to make; default all", ("reproduce",), str, "all"),
         Flag(
             "--records=DIR",
-            "run records: finished ones are read, new ones added; default WORKDIR/records",
+            "folder of run records, read and added to; default WORKDIR/records",
             ("reproduce",),
         ),
-        Flag("--minutes=N", "nothing new after N; default no limit", ("reproduce",), float, 0.0),
+        Flag("--minutes=N", "start nothing after N; default no limit", ("reproduce",), float, 0.0),
     ),
     "the model's file": (
         Flag("--model=FILE", "the file to write", ("export",)),
         Flag(
             "--torch=FILE",
-            "take the model from a state dict of the released PyTorch program (needs torch) "
-            "instead of the workdir; sets config.model.color_order=bgr",
+            "convert a state dict of the released PyTorch program instead of the workdir's model "
+            "(needs torch); sets config.model.color_order=bgr",
             ("export",),
         ),
     ),
     "what to describe": (
         Flag(
             "--data",
-            "the data set instead of the network; VIDEO, FOLDER ... are one, too",
+            "describe the data set instead of the network; videos and folders work as well",
             ("info",),
             bool,
+        ),
+    ),
+    "many subjects": (
+        Flag(
+            "--strategy=NAME",
+            "map (one subject after the other), vmap (side by side), chunks (config.ttp.together "
+            "of them side by side), or auto (the default): one at a time on a CPU, elsewhere "
+            "whichever is measured to be faster",
+            ON_FILES,
+            ("auto", "map", "vmap", "chunks"),
+        ),
+        Flag(
+            "--devices=N", "devices that share the subjects: a number, or all; default 1", ON_FILES
+        ),
+    ),
+    "several machines": (
+        Flag(
+            "--hosts=WHO",
+            "run as one of several processes, see docs/clusters.md; default: the only one",
+            ("train", *ON_FILES),
+        ),
+    ),
+    "all experiments": (
+        Flag(
+            "--config=FILE",
+            "the experiment: configs/tiny.py, configs/penn.py, ...; your videos and cameras need "
+            "none",
+            _WITH_CONFIG,
+        ),
+        Flag(
+            "--config.FIELD=VALUE",
+            "change a field of it, for example --config.seed=1; see docs/configuration.md",
+            _WITH_CONFIG,
+        ),
+        Flag(
+            "--workdir=DIR",
+            "folder of results and checkpoints; default runs/NAME",
+            _WITH_CONFIG,
+        ),
+        Flag(
+            "--device=NAME",
+            "cpu, gpu or tpu; default: tpu or gpu if there is one",
+            _WITH_CONFIG,
+            ("cpu", "gpu", "tpu"),
         ),
     ),
 }
@@ -336,7 +331,7 @@ def chosen(options: type[T]) -> T:
 
 
 def help_text(verb: str | None, about: str) -> str:
-    """Help on a command, or on all of them within `about`; imports none: that takes seconds."""
+    """Help on a command, or on all within `about`; imports none, because that takes seconds."""
     if verb is not None:
         return f"{about_verb(verb)}\n{explained(verb)}"
     lines = (f"  {name:<13}{about_verb(name).splitlines()[0]}" for name in VERBS)
@@ -351,7 +346,7 @@ def about_verb(verb: str) -> str:
 
 
 def unknown(words: list[str]) -> str:
-    """What to say of a first word that is no verb."""
+    """Return the message about a first word that is no command."""
     if os.path.exists(words[0]):
         return f"did you mean: python main.py {shlex.join(['personalize', *words])}"
     near = difflib.get_close_matches(words[0], VERBS, 1)
@@ -360,7 +355,7 @@ def unknown(words: list[str]) -> str:
 
 
 def as_started(text: str) -> str:
-    """Texts name `python main.py`; who started the installed command reads `ttp`."""
+    """Replace `python main.py` by `ttp` in a text if the installed command was started."""
     installed = pathlib.Path(sys.argv[0]).stem == "ttp"
     return text.replace("python main.py", "ttp") if installed else text
 
@@ -372,14 +367,14 @@ def explained(verb: str | None = None) -> str:
         shown = [row for row in rows if verb is None or verb in row.verbs]
         lines += [f"\n{title}"] if shown else []
         for row in shown:
-            start, rest = f"  {row.shown:<22} ", " " * 25
+            start, rest = f"  {row.spelled:<22} ", " " * 25
             text = f"{start}{row.text}{_default(row)}"
             lines += textwrap.wrap(text, 100, subsequent_indent=rest, break_on_hyphens=False)
     return "".join(f"{line}\n" for line in lines)
 
 
 def _default(row: Flag) -> str:
-    """What help says of a flag's default, where the text doesn't."""
+    """The default as help shows it, unless the flag's text mentions it."""
     if row.default in (None, True, "", 0.0) or "efault" in row.text:
         return ""
     return f" (default {row.default})"
@@ -437,7 +432,7 @@ def underscored(words: list[str]) -> list[str]:
 
 
 def refuse_others(options, verb: str) -> None:
-    """Raise absl's flags.Error for a flag that this verb would do nothing with."""
+    """Raise absl's flags.Error for a flag that this verb doesn't take."""
     for name in dict.fromkeys(row.name for row in _rows() if row.name):
         takers = {verb for row in _rows() if row.name == name for verb in row.verbs}
         if options[name].present and verb not in takers:

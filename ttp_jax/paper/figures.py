@@ -44,9 +44,9 @@ def figure3(experiment: Experiment, find: Find) -> Table:
         {"TTP online": (x, curve)}, x_label="frame", y_label="gain", title=title
     )
     notes = (
-        f"Mean over people and {len(gains)} seed(s). Each row has a quarter of all frames; shorter "
-        f"videos count in the earlier rows only. The plot is the mean over {width} frames as well, "
-        f"as far as there are {statistics.FEWEST} people.",
+        f"Mean over people and {len(gains)} seed(s). Each row is a quarter of the frames; shorter "
+        f"videos count in the earlier rows only. The plot is smoothed over {width} frames and ends "
+        f"where fewer than {statistics.FEWEST} people are left.",
     )
     return Table(title, header, rows, notes, (plot,))
 
@@ -60,7 +60,7 @@ def figure4(experiment: Experiment, find: Find) -> Table:
     for changes, found in zip(all_changes, records, strict=True):
         name = "all frames"
         if changes:
-            name = {"ttp.reset": "anew every {} frames", "data.extra": "and {} more frames"}[
+            name = {"ttp.reset": "restart every {} frames", "data.extra": "with {} more frames"}[
                 changes[0][0]
             ].format(changes[0][1])
         if found:

@@ -226,7 +226,7 @@ def _comparable(
     if not excluded:
         return there, []
     return there, [
-        f"LEFT OUT, of another training or other people than the rest: {', '.join(excluded)}. "
+        f"Left out, because they are from another training or other people: {', '.join(excluded)}. "
         "Delete these files from the folder of run records, and run the command again."
     ]
 
@@ -260,10 +260,10 @@ def _about(
     )
     measures = sorted({measure for record in there for measure in record.get("scores", ())})
     return [
-        "The command carries out the runs that have no record yet in the folder `--records=DIR`; "
-        "with `--what=report` it runs nothing.",
-        f"Data: {data}, but for Table 6. Measures: {', '.join(measures) or 'none yet'}.",
-        "Seconds and memory were measured while other programs may have run on the machine.",
+        "The command makes the runs that have no record yet in the folder `--records=DIR`. With "
+        "`--what=report` it runs nothing.",
+        f"Data: {data}, except in Table 6. Measures: {', '.join(measures) or 'none yet'}.",
+        "Other programs may have been running while seconds and memory were measured.",
         f"{len(there)} run records; machines: {'; '.join(kinds) or 'none'}; "
         f"commits: {', '.join(commits) or 'none'}.",
     ]

@@ -91,7 +91,7 @@ def ablations():
     for rules in TRAINS:
         yield f"trains: {TRAINS[rules]}", (("ttp.rules", rules),)
     yield "normalisers carried from person to person", (("ttp.normalisers", "carried"),)
-    yield "colours swapped (BGR), trained so", (("model.color_order", "bgr"),)
+    yield "BGR colours, in training as well", (("model.color_order", "bgr"),)
 
 
 def ablation_runs(experiment: Experiment):

@@ -72,10 +72,10 @@ def _table1(experiment: Experiment, find: Find) -> Table:
         "Table 1: methods and scenarios",
         (*HEAD, *COST),
         rows,
-        ("Score +- standard deviation over seeds; gain: over that seed's own model without TTP, "
-         "paired bootstrap over people and seeds. Seconds: median over seeds, including the "
-         "compilation of what no earlier run had compiled. MiB: the process's peak during the run "
-         "(on a GPU: up to its end).",),
+        ("Score +- standard deviation over seeds. Gain: relative to the same seed's model without "
+         "TTP, paired bootstrap over people and seeds. Seconds: median over seeds, including "
+         "compilation unless an earlier run had compiled the program. MiB: peak memory of the "
+         "process during the run (on a GPU: up to its end).",),
     )  # fmt: skip
 
 
@@ -99,9 +99,9 @@ def _control_lines(experiment: Experiment, find: Find, methods, **options):
 
 
 CLAIMS = (  # what the paper claims: of what, over what; each (method, scenario[, scores])
-    ("both tasks trained help without TTP", (("transformer", "none"),), (("baseline", "none"),)),
+    ("training both tasks helps, without TTP", (("transformer", "none"),), (("baseline", "none"),)),
     (
-        "the rotation task trained beside helps without TTP",
+        "training the rotation task as well helps, without TTP",
         (("rotation", "none"),),
         (("baseline", "none"),),
     ),
@@ -159,8 +159,8 @@ def _claims(experiment: Experiment, find: Find) -> Table:
             rows.append((claim, "missing", "-", "-"))
     header = ("claim", "difference per person (95 %)", "people against it", "each seed")
     notes = (
-        "Score's difference, and the share of people with one below 0. Bootstrap over people and, "
-        "where there are several, seeds; so few seeds make it too narrow, so look at each.",
+        "Difference of the scores, and the share of people for whom it is negative. Intervals are "
+        "bootstrapped over people and seeds. With so few seeds they are too narrow: look at each.",
     )
     return Table("What the paper claims", header, rows, notes)
 
@@ -221,7 +221,7 @@ def _others(experiment: Experiment, find: Find) -> Table:
         ]
         best = f"{max(means):.1f}" if means else "missing"
         rows.append((f"here, {METHODS[method]}, best scenario", best))
-    notes = ("Other work as the paper quotes it, on the paper's data.",)
+    notes = ("Scores of other work on the paper's data, as quoted in the paper.",)
     return Table("Tables 3 and 4: state of the art", ("method", "score"), rows, notes)
 
 
@@ -234,8 +234,8 @@ def _table5(experiment: Experiment, find: Find) -> Table:
     rows = [(*a[:3], b[2], *b[4:]) for a, b in zip(plain, smoothed, strict=True)]
     header = ("method", "TTP", "score", "smoothed", *HEAD[4:], *COST[:2], "paper, smoothed")
     notes = (
-        "Savitzky-Golay, 7 frames, second order (our choice: the paper names no settings). Gain of "
-        "smoothed joints over smoothed joints without TTP.",
+        "Savitzky-Golay filter, 7 frames, second order (our choice: the paper gives no settings). "
+        "Gain: smoothed joints with TTP relative to smoothed joints without.",
     )
     return Table("Table 5: with smoothing", header, rows, notes)
 
@@ -252,7 +252,7 @@ def _table6(experiment: Experiment, find: Find) -> Table:
     about = experiment.config.transfer.get("about") or experiment.config.transfer.get(
         "source", "nothing"
     )
-    fitted = " Boxes of the labels; for the models at the size at which each is most confident."
+    fitted = " Boxes of the labels, scaled to the size in which each model is most confident."
     fits = fitted if experiment.config.transfer.get("fit", False) else ""
     notes = (f"Personalized on {about}: {people}.{fits}",)
     return Table("Table 6: transfer to another data set", (*HEAD, *COST), rows, notes)
@@ -273,7 +273,7 @@ def _ablation_table(experiment: Experiment, find: Find) -> Table:
             else:
                 row = ("missing", *["-"] * 4)
             rows.append((name, HOW[scenario], *row))
-    header = ("one change", "TTP", "score", "gain per person (95 %)", "worse off", *COST[:2])
+    header = ("change", "TTP", "score", "gain per person (95 %)", "worse off", *COST[:2])
     return Table("Ablations", header, rows, (f"Transformer, seed {first}.",))
 
 
@@ -299,7 +299,7 @@ def _choice_table(experiment: Experiment, find: Find) -> Table:
         labels = {"row_label": "learning rate", "column_label": "updates a frame"}
         maps.append(report.heat_map(means, *names, **labels, title=f"Gain per person, {scenario}"))
     header = ("TTP", "learning rate", *(f"{n} update(s) a frame" for n in counts))
-    notes = ("Gain per person (95 %) on VALIDATION people, on whom settings are chosen.",)
+    notes = ("Gain per person (95 %) on validation people, which are used to choose settings.",)
     return Table("Learning rate and updates a frame", header, rows, notes, tuple(maps))
 
 
@@ -326,10 +326,11 @@ def _points_table(experiment: Experiment, find: Find) -> Table:
         *("joints read from points (mean pose)", "seeds"),
     )
     notes = (
-        "Error of the reconstruction with a picture's own keypoints, with those of another frame, "
-        "and of the source as it is; the ratio is 1 where the points don't matter. Joints by a "
-        "linear readout of the points, fitted on other people: error in sides of the crop; below "
-        "the mean pose's, the points stay on the same part of the body from person to person.",
+        "Reconstruction error with a frame's own keypoints, with those of another frame, and when "
+        "copying the source. A ratio of 1 means that the keypoints have no influence. Joints are "
+        "read from the keypoints by a linear map that was fitted on other people; the error is in "
+        "crop sides. If it is below that of the mean pose, the keypoints mark the same part of "
+        "the body on different people.",
     )
     return Table("Are the keypoints alive?", header, rows, notes)
 

@@ -2,9 +2,9 @@
 
     python main.py doctor
 
-Needs no config, no data and no network. Prints one line a check: ok, note (works, but read it) or
-PROBLEM. Exit code 1 if there is a problem. `python -m ttp_jax.verbs.doctor` does the same where a
-package is missing that main.py itself needs.
+Needs no config, no data and no network. Prints one line for each check: ok, note (works, but read
+it) or PROBLEM. The exit code is 1 if there is a problem. If main.py can't start because a package
+is missing, run `python -m ttp_jax.verbs.doctor`.
 """
 
 # Checks import what they check: this module must load where nothing is installed.

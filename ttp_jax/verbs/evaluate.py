@@ -2,13 +2,13 @@
 
     python main.py evaluate --config=configs/tiny.py --workdir=runs/tiny
 
-The baselines are the mean training pose and the untrained network. Online and offline appear where
-`personalize` has written them. Prints the table (PCK@0.2: percent
-of joints within 0.2 torso lengths of the truth; a person's gain over without TTP, its mean +-
-standard error, and the share of people with a loss), then whether the self-supervised half is
-alive, on test people and on training people: three figures that need no labels, and how well joints
-can be read from its keypoints. Writes evaluation.json, and per personalized subject
-results/SCENARIO/NAME_overlay.png: joints before and after, over the pictures.
+The baselines are the mean training pose and the untrained network. Online and offline appear once
+`personalize` has written them. Prints a table: PCK@0.2 is the percentage of joints within 0.2 torso
+lengths of the truth; the gain per person is relative to no personalization, mean +- standard error;
+the last column is the share of people who are worse off. Then it prints, for test and training
+people, whether the self-supervised bottleneck works: three reconstruction errors, and how well
+joints can be read from the keypoints. Writes evaluation.json, and for each personalized subject
+results/SCENARIO/NAME_overlay.png: joints before and after, drawn into frames.
 """
 
 import pathlib

@@ -4,13 +4,14 @@
     python main.py fetch resnet50            (also resnet18, vgg16: for the paper's configs)
     python main.py fetch blazepose --from pose_landmarker_full.task
 
-Asks the network for nothing that is there already. BlazePose comes out of a wheel of mediapipe
-(35 MB) by way of pip, and becomes the model for videos of people. All is checked by its SHA-256.
+Files that are there already are not downloaded again. BlazePose is taken from a wheel of mediapipe
+(35 MB), which pip downloads; it then becomes the default model for your videos. Every file is
+checked by its SHA-256.
 
-  --from FILE   a file of yours instead of a download: a wheel of mediapipe, a .task or .tflite file
+  --from FILE   use this file instead of a download: a wheel of mediapipe, a .task or .tflite file
                 of MediaPipe's pose landmarker ("full"), or torchvision's .pth
-  --to DIR      where to put it; default the folder that the environment variable TTP_JAX_WEIGHTS
-                names, or ~/.cache/ttp_jax/weights. --model=blazepose looks only there
+  --to DIR      where to put it; default the folder in the environment variable TTP_JAX_WEIGHTS, or
+                ~/.cache/ttp_jax/weights. --model=blazepose looks only there
 """
 
 import argparse

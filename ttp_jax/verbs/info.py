@@ -5,8 +5,8 @@
     python main.py info --project=path/to/project
 
 Without --data no data set is needed. With it: subjects, frames, joints and visibility per split,
-and WORKDIR/training_pairs.png, augmented training pairs with their labels drawn over them. Look at
-it before you trust a number: a shifted label still gives a falling loss.
+and WORKDIR/training_pairs.png, augmented training pairs with their labels. Look at it before you
+trust a number: the loss also falls if the labels are shifted.
 """
 
 import dataclasses

@@ -4,23 +4,24 @@
     ffmpeg -i INPUT -f image2pipe -c:v ppm - | python main.py live --stdin
     python main.py live --camera=rtsp://CAMERA --person=anna --keep=fp16 --json --mjpeg=8080
 
---camera takes a number, a device or an address. --stdin takes pictures one after the other: PPM,
-PGM, PNG, BMP or JPEG (motion JPEG). --config.data.boxes=X1,Y1,X2,Y2 says where
-the person is (default: whole pictures); --config.data.refine=1 makes the box follow the keypoints.
-Every frame is predicted. Updates are made on the newest frame whenever none is waiting: where they
-can't keep up with the camera, frames that wait are predicted without one, and the number of updates
-is printed. A frame waits for one update and the predictions of those before it at most.
+--camera takes a number, a device or an address. --stdin takes images one after the other: PPM, PGM,
+PNG, BMP or JPEG (motion JPEG). --config.data.boxes=X1,Y1,X2,Y2 says where the person is (default:
+whole frames); --config.data.refine=1 lets the box follow the joints.
 
---person=NAME begins with the model that was kept under this name. --keep=FORM keeps the model
-afterwards, as WORKDIR/people/NAME.npz (without --person under the name of the results' folder); an
+Every frame is predicted. The model adapts to the newest frame if no other frame is waiting. If
+updates can't keep up with the camera, waiting frames are predicted without one, and the number of
+updates is printed. A frame waits for at most one update and the predictions of those before it.
+
+--person=NAME starts from the model that was kept under this name. --keep=FORM keeps the model
+afterwards as WORKDIR/people/NAME.npz (without --person under the name of the folder of results); an
 earlier one of this name is moved aside. --json writes a line of JSON for each frame to standard
-output, and all other words to standard error. --mjpeg=PORT shows the frames with their joints at
+output, and messages to standard error. --mjpeg=PORT shows the frames with their joints at
 http://127.0.0.1:PORT/, for a browser or `ffplay`.
 
 Ends with the stream, or with Ctrl-C. Writes WORKDIR/results/live-DATE/: live.csv, line by line as
-frames come, live.npz and run.json. `online` on a file does the same, with an update on every frame
-that isn't held out (`config.ttp.held_out`; of a stream none is). A frame that repeats the one
-before is not learned from.
+frames arrive, then live.npz and run.json. `online` on a file does the same, with an update on every
+frame that isn't held out (`config.ttp.held_out`; a stream holds none out). The model doesn't adapt
+to a frame that repeats the one before.
 """
 
 import dataclasses

@@ -4,9 +4,9 @@
     python main.py people compare runs/tiny anna-monday anna-friday
     python main.py people delete runs/tiny anna-monday
 
-`personalize --keep=fp16` keeps them (also full, or rank8: smaller, see docs/scaling.md), and
-`predict --person=anna-monday --inputs=anna.mp4` uses one. A file holds what was added to the
-parameters of the model in the workdir and fits no other model.
+`personalize --keep=fp16` keeps models (also full, or rank8: smaller, see docs/scaling.md), and
+`predict anna.mp4 --person=anna-monday` uses one. A file holds the difference to the model in the
+workdir, and works with that model only.
 """
 
 import pathlib

@@ -5,39 +5,35 @@
     python main.py personalize videos/*.mp4 --scenario=offline --keep=fp16
     python main.py personalize --config=configs/penn.py --config.data.root=DIR --scenario=online
 
-Each video, and each folder of pictures, is one person, whom BlazePose finds and predicts once it
-was fetched (`fetch blazepose`), and the included model otherwise; with --same-subject=NAME all of
-them are recordings of one, whose model learns from all their frames. Without any, the test people
-of the config are taken. No label is needed, and none is used for learning.
+Each video or folder of images is one subject; with --same-subject=NAME they are all recordings of
+one subject. Without any, the test people of the config are used. BlazePose finds and predicts the
+person once it has been fetched (`fetch blazepose`); without it the included model is used. No
+labels are needed, and none are used for adaptation.
 
-online: frame by frame, an update on the frames seen so far, then the frame's prediction.
-offline: as many updates as frames, on pairs of all frames, then all predictions.
+online: adapts frame by frame and never sees a later frame.
+offline: adapts to all frames first, then predicts all of them.
 
-Writes WORKDIR/results/SCENARIO/ (of BlazePose: runs/blazepose/results/SCENARIO/).
-NAME is the video's or the folder's:
+Writes WORKDIR/results/SCENARIO/ (with BlazePose runs/blazepose/results/SCENARIO/). NAME is the name
+of the video or folder:
 
-    NAME_report.html    own videos: open this first, before and after with signs of quality
-    NAME_overlay.mp4    own videos: both poses over the video, before orange, after blue
-    NAME_scores.json    own videos with --labels: scores before and after
-    exports/            own videos: before and after in the formats of other tools
-    NAME.csv, NAME.npz  the personalized model's joints, in picture pixels
-    NAME.png            joints of some frames and what the model sees of them
+    NAME_report.html    your videos: open this first, before and after with signs of quality
+    NAME_overlay.mp4    your videos: both poses over the video, before orange, after blue
+    NAME_scores.json    your videos with --labels: scores before and after
+    exports/            your videos: before and after in the formats of other tools
+    NAME.csv, NAME.npz  joints by the personalized model, in pixels of the frames
+    NAME.png            joints of some frames, and what the model sees of them
     run.json            provenance record, for `python main.py verify WORKDIR/results/SCENARIO`
 
 Joints of the included model: head, left_shoulder, right_shoulder, left_elbow, right_elbow,
 left_wrist, right_wrist, left_hip, right_hip, left_knee, right_knee, left_ankle, right_ankle.
 
---keep=full (fp16, rank8) keeps every personalized model: WORKDIR/people/NAME.npz, for `predict
---person=NAME` on other videos of that person; `python main.py people` lists and compares them.
-Stop it at any time (Ctrl-C, SIGTERM, a crash): the same command (without --overwrite) goes on
-inside the subject that was under way. On a CPU, where subjects run one at a time, that gives the
-same bytes as if never stopped. Subjects are skipped whose results of the same files, frames and
-boxes are there (with --keep their model, too); --overwrite does them again anyway. Results of
-another model or other settings are moved aside, to results/SCENARIO.old1, and kept models of
-another video or other settings to people/NAME.old1.npz. Other --formats, --smooth, --keypoints or
---labels need no adaptation. One command at a time writes a folder of results.
-Elsewhere subjects of similar length and size run side by side where memory allows it
-(config.ttp.together), and are equal up to rounding, which depends on how many do.
+--keep=fp16 (or full, or rank8) keeps each personalized model as WORKDIR/people/NAME.npz, for
+`predict --person=NAME` on other videos of that person. `python main.py people` lists them.
+
+You can stop a run at any time: the same command, without --overwrite, resumes it. Subjects that are
+done are skipped, unless you add --overwrite. If the model or a setting has changed, the earlier
+results are moved to results/SCENARIO.old1. Other --formats, --smooth, --keypoints or --labels need
+no new adaptation. Only one command at a time can write to a folder of results.
 """
 
 import dataclasses

@@ -4,9 +4,10 @@
     python main.py predict anna_friday.mp4 --person=anna_monday
     python main.py predict --config=configs/tiny.py --workdir=runs/tiny
 
-Writes WORKDIR/results/none/: per subject NAME.csv and NAME.npz with joints in picture pixels. With
---person, whose model `personalize --keep=fp16` kept, WORKDIR/results/person-NAME/ gets all that
-`personalize` writes, where "before" is the model that knows nobody.
+Writes NAME.csv and NAME.npz to WORKDIR/results/none/ for each subject: joints in pixels of the
+frames. With --person=NAME it uses the model that `personalize --keep` stored under this name, and
+writes the same files as `personalize` to WORKDIR/results/person-NAME/. There, "before" is the model
+without personalization.
 """
 
 import dataclasses

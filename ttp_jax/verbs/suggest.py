@@ -3,21 +3,22 @@
     python main.py suggest new_mouse.mp4 --model=runs/NAME
     python main.py suggest new_mouse.mp4 --model=runs/NAME --count=30 --scorer=anna
 
-Nothing is trained and no label is needed. Frames are ranked by the mean rank of two signs, of three
-where `personalize` was run on the video with this model: low confidence, a jump of the joints
-between neighbouring frames, and how far personalization moved them. Chosen frames are at least a
+No training and no labels are needed. Frames are ranked by the mean rank of two signs: low
+confidence, and a jump of the joints between neighbouring frames. If `personalize` was run on the
+video with this model, how far it moved the joints is a third sign. Chosen frames are at least a
 fiftieth of the video apart.
 
 Writes WORKDIR/suggested/:
 
     NAME_doubt.csv         the signs of each frame, and which are chosen
-    labeled-data/NAME/     for DeepLabCut: pictures, and CollectedData_SCORER.csv, .h5: predictions.
+    labeled-data/NAME/     for DeepLabCut: images, and CollectedData_SCORER.csv, .h5: predictions.
                            Copy the folder into the project, add the video to its config.yaml, and
                            correct the labels. Without pandas and PyTables there is no .h5: run
                            deeplabcut.convertcsv2h5
-    NAME.predictions.slp   for SLEAP, where sleap-io is installed: the predictions of these frames
+    NAME.predictions.slp   for SLEAP, if sleap-io is installed: the predictions of these frames
 
-`python -m benchmarks.suggestion WORKDIR` tells whether the ranking is right, on labelled subjects.
+`python -m benchmarks.suggestion WORKDIR` compares the ranking with the true errors of labelled
+subjects.
 """
 
 import contextlib

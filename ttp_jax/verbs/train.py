@@ -4,17 +4,17 @@
     python main.py train --config=configs/penn.py --config.data.root=DIR --workdir=runs/penn
     python main.py train --project=path/to/project     (your own labels: docs/project.md)
 
-A labelled project (DeepLabCut, SLEAP, Lightning Pose, COCO keypoints) needs no config: it says what
-it found and what it will do, and trains. Then it chooses without TTP, online or offline on the
-validation subjects, and scores each once on the test subjects, beside a cross-subject control:
-another subject's model. --test and --val name who is held out; else a fifth each.
---folds=5 trains five times, so that each subject is a test subject once (folds.json has them all).
+A labelled project (DeepLabCut, SLEAP, Lightning Pose, COCO keypoints) needs no config: the command
+reports what it found, and trains. It then uses the validation subjects to choose between no
+personalization, online and offline, and scores each once on the test subjects, with a cross-subject
+control. --test and --val name these subjects; by default a fifth of all each. --folds=5 trains five
+times, so that each subject is a test subject once (folds.json has all results).
 
-Stops and resumes at any time: the same command goes on. Ctrl-C (once) and SIGTERM end it after the
-step it is at, which is kept; exit code 143. What kills it at once, and every stop where several
-processes train together, costs the steps since the last checkpoint (config.train.checkpoint_every).
-Writes under the workdir: checkpoints/, config.json, losses and scores so far in history.json,
-history.png and (TensorBoard) tensorboard/, and what `evaluate` writes.
+You can stop at any time; the same command resumes. Ctrl-C and SIGTERM save the current step (exit
+code 143). If the process is killed, or if several processes train together, the steps since the
+last checkpoint are lost (config.train.checkpoint_every). Writes to the workdir: checkpoints/,
+config.json, losses and scores in history.json, history.png and tensorboard/, and the files of
+`evaluate`.
 """
 
 import dataclasses

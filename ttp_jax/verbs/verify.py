@@ -2,11 +2,11 @@
 
     python main.py verify runs/tiny/results/online
 
-Reads run.json, which every `personalize` and `predict` writes, and checks, subject by subject: the
-files are those of the record; the model is; run again in a folder of its own, the frames give the
-same input and the results come out byte for byte alike. Exit code 1 if anything differs.
-The same bytes can be expected on the same machine with the same versions and, on a GPU, where
-subjects run side by side, as many of them at a time; versions that differ are named.
+Reads run.json, which every `personalize` and `predict` writes. For each subject it checks that the
+files and the model are those of the record, runs it again in a folder of its own, and compares
+inputs and results byte by byte. The exit code is 1 if anything differs. Expect the same bytes on
+the same machine with the same versions and, if subjects ran side by side on a GPU, the same number
+of them at a time; versions that differ are named.
 """
 
 import contextlib
