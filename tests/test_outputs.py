@@ -73,6 +73,14 @@ def test_one_command_gives_keypoints_report_video_and_record(made):
     assert record["subjects"]["my walk"]["frames"] == 8
 
 
+def test_the_cost_says_seconds_with_and_without_compiling(made):
+    folder, _ = made
+    with np.load(folder / "delivery/my walk.npz") as stored:
+        cost = json.loads(str(stored["about"]))["cost"]
+    assert 0 < cost["seconds a frame, without"] < cost["seconds a frame, with compiling"]
+    assert "seconds a frame, without" in (folder / "my walk_report.html").read_text()
+
+
 def test_rows_keep_the_numbers_of_the_video_s_frames(made):
     folder, _ = made
     rows = list(csv.reader((folder / "my walk.csv").open()))

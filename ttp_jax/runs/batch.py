@@ -17,7 +17,7 @@ from ttp_jax.driver import CHUNK
 from ttp_jax.runs import members, sources, starts
 from ttp_jax.runs.experiment import Experiment
 from ttp_jax.runs.members import Member
-from ttp_jax.runs.process import Stopped, say
+from ttp_jax.runs.process import COMPILING, Stopped, say
 from ttp_jax.runs.results import Result
 from ttp_jax.runs.saving import Saver
 from ttp_jax.runs.starts import Starts
@@ -62,8 +62,7 @@ class Runner:
         self._scenario, self._ttp = scenario, experiment.config.ttp
         self._data, self._image_size = experiment.data, experiment.image_size
         self._joints = experiment.skeleton.size
-        # What is carried from subject to subject makes them wait for each other.
-        self.carries = starts.carries(self._ttp, scenario)
+        self.carries = starts.carries(self._ttp, scenario)  # then subjects wait for each other
         strategy = Strategy() if self.carries else strategy
         settings, together = experiment.settings(scenario), self._ttp.together
         self._planner = Planner(experiment.net, settings, scenario, strategy, together)
@@ -75,7 +74,7 @@ class Runner:
         self.use(base)
         self._saver = Saver(None if self.carries else unfinished, self._ttp.save_minutes)
         self.stop = self._saver.stop
-        self._began = time.monotonic()
+        self._began = _clock()
 
     def use(self, base: state.Base) -> None:
         """Go on with another model of the same shape: nothing compiles again."""
@@ -149,15 +148,15 @@ class Runner:
 
     def _together(self, group: list[Member], readers: ThreadPoolExecutor, bar):
         """Run a group; what is left of it in two halves where the memory turns out too small."""
-        self._began, done = time.monotonic(), set()
+        self._began, done = _clock(), set()
         digests = [member.digest for member in group]
         try:
             for member, adaptation in self._run(group, readers, bar):
                 done.add(member.clip.name)
                 result = self._result(member, adaptation, group)
-                handed_over = time.monotonic()
+                handed_over = _clock()
                 yield member.clip, result
-                self._began += time.monotonic() - handed_over
+                self._began += _clock() - handed_over
                 self._saver.forget(member.clip.name)
             return
         except jax.errors.JaxRuntimeError as error:
@@ -186,11 +185,12 @@ class Runner:
         except state.NotFinite as error:
             return error
         self._starts.carry(adaptation)
-        return Result(member.frames, *found, repeated=member.repeated)
+        compiling = float((_clock() - self._began)[1]) / len(group)
+        return Result(member.frames, *found, repeated=member.repeated, compiling=compiling)
 
     def _spent(self, member: Member, group: list[Member]) -> float:
         """A subject's seconds so far: its share of its group's, and those before a stop."""
-        return member.spent + (time.monotonic() - self._began) / len(group)
+        return member.spent + float((_clock() - self._began)[0]) / len(group)
 
     def _run(self, group: list[Member], readers: ThreadPoolExecutor, bar):
         """Yield each member with its last adaptation when its last frame is predicted.
@@ -235,6 +235,11 @@ class Runner:
                     spent = functools.partial(self._spent, group=group)
                     self._saver.save(group, pass_index, frame_index + CHUNK, subjects, spent)
             subjects = ttp.rewind(subjects)
+
+
+def _clock() -> np.ndarray:
+    """Seconds that have passed, and seconds spent compiling, from some moment on."""
+    return np.array([time.monotonic(), COMPILING.seconds])
 
 
 def _too_large(clip: Clip, fields, scenario: str) -> TooLarge:

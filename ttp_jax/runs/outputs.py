@@ -109,20 +109,13 @@ class Outputs:
         warnings: list[str],
     ) -> None:
         """Store what the outputs need beyond the results that every run stores."""
-        self._kept(clip.name, "json").unlink(
-            missing_ok=True
-        )  # outputs written earlier are out of date
-        cost = {
-            "frames": clip.num_frames,
-            "updates": int(result.adaptation.step),
-            "seconds a frame, compiling included": result.seconds / clip.num_frames,
-            "memory of the process, MiB": round(peak_mib()),
-        }
+        # Outputs written earlier are out of date.
+        self._kept(clip.name, "json").unlink(missing_ok=True)
         arrays = {"joints": before.joints, "confidence": before.confidence, "boxes": clip.boxes}
         arrays |= {
             name: rows for name in ("region", "crops") if (rows := getattr(clip, name)) is not None
         }
-        about = {"figures": diagnostics, "cost": cost, "inputs": result.inputs}
+        about = {"figures": diagnostics, "cost": _cost(clip, result), "inputs": result.inputs}
         about = np.array(json.dumps({**about, "warnings": warnings}))
         write_arrays(self._kept(clip.name), {**arrays, "about": about})
 
@@ -194,9 +187,7 @@ class Outputs:
         """Score on the user's labels, if any; return table rows and notes."""
         clip = outcome.clip
         if self._labels is None:
-            self._scores_file(clip.name).unlink(
-                missing_ok=True
-            )  # left over from an earlier --labels
+            self._scores_file(clip.name).unlink(missing_ok=True)  # of an earlier --labels
             return {"scores": [], "about_scores": []}
         found = user_labels.scores(self._labels, outcome, poses, self._skeleton)
         write_json(self._scores_file(clip.name), without_nan(found))
@@ -261,6 +252,17 @@ def _smoothed(outcome: Outcome, how: str | None, rate: float) -> dict[str, np.nd
         return poses
     times = times if exports.is_uneven(times) else None
     return {when: smooth.smooth(joints, how, rate, times) for when, joints in poses.items()}
+
+
+def _cost(clip, result: Result) -> dict[str, float]:
+    """What the adaptation took, by name, for the report."""
+    return {
+        "frames": clip.num_frames,
+        "updates": int(result.adaptation.step),
+        "seconds a frame, with compiling": result.seconds / clip.num_frames,
+        "seconds a frame, without": (result.seconds - result.compiling) / clip.num_frames,
+        "memory of the process, MiB": round(peak_mib()),
+    }
 
 
 def _presence(outcome: Outcome, boxes: str) -> presence.Presence | None:

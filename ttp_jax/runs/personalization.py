@@ -1,6 +1,7 @@
 """Personalize (or only predict) a set of subjects, and write their results and outputs."""
 
 import dataclasses
+import functools
 import hashlib
 import json
 import pathlib
@@ -180,8 +181,7 @@ class _Work:
         self._experiment, self._workdir, scenario = experiment, workdir, options.scenario
         self._scenario, self._person, self._form = scenario, options.person, options.keep
         found, self._step = base_model.load_base(experiment, workdir)
-        # Copied to the device once here, or each Runner below would make a copy of its own.
-        trained = jax.device_put(found, jax.local_devices()[0])
+        trained = jax.device_put(found, jax.local_devices()[0])  # once for all Runners below
         base, name = trained, scenario
         if self._person:
             path = person_file(workdir, self._person)
@@ -212,10 +212,7 @@ class _Work:
             self._outputs.check(recordings.parts(clips))
 
     def forget(self, clips) -> None:
-        """Mark these subjects as not done by removing NAME.npz, whose presence means done.
-
-        Their other files stay until they are replaced.
-        """
+        """Mark these subjects as not done by removing NAME.npz; their other files stay for now."""
         for clip in clips:
             for part in recordings.parts([clip]):
                 (self.folder / f"{part.name}.npz").unlink(missing_ok=True)
@@ -254,10 +251,8 @@ class _Work:
 
     def _about(self, clip) -> dict[str, str]:
         """Describe this run's personalized model; a kept one counts only if it agrees."""
-        assert self._form
-        protocol = hashlib.sha256(json.dumps(self.own, sort_keys=True).encode()).hexdigest()
-        own = {"base": self.own["base"], "scenario": self._scenario, "form": self._form}
-        return {**own, "protocol": protocol, "origin": clip.fingerprint}
+        own = {"base": self.own["base"], "scenario": self._scenario, "form": str(self._form)}
+        return {**own, "protocol": _digest(self.own), "origin": clip.fingerprint}
 
     def do(self, clips, drawn: set[str]) -> None:
         """Adapt to the subjects and write their results, with NAME.png for those in `drawn`.
@@ -272,17 +267,12 @@ class _Work:
                     self.failed[clip.name] = str(result)
                     continue
                 self._finish(clip, result, drawn, bar)
-                ready = f"{self.finished} of {len(clips)} subjects"
-                bar.set_description_str(f"{self.word}, {ready}")
+                bar.set_description_str(f"{self.word}, {self.finished} of {len(clips)} subjects")
 
     def _boxed(self, clips, bar):
         for clip in clips:
             bar.set_postfix_str(f"{clip.name}: reading")
-            start, work = bar.n, SEARCHING * clip.num_frames
-
-            def searched(share, start=start, work=work):
-                bar.update(start + share * work - bar.n)
-
+            searched = functools.partial(_advance, bar, bar.n, SEARCHING * clip.num_frames)
             try:
                 clip = boxes.resolve(clip, self._predictor, self._experiment.data, searched)
                 searched(1)
@@ -366,6 +356,15 @@ class _Work:
         }
         now = run_record.Now(self.seconds, self.failed, self.warnings, self._moved, together)
         run_record.write(self.folder, [c.name for c in recordings.parts(clips)], run, now)
+
+
+def _digest(protocol: dict) -> str:
+    return hashlib.sha256(json.dumps(protocol, sort_keys=True).encode()).hexdigest()
+
+
+def _advance(bar, start: float, work: float, share: float) -> None:
+    """Move the bar to a share of some work that began at `start`."""
+    bar.update(start + share * work - bar.n)
 
 
 def _signs(clip, before: Result, after: Result, found: dict[str, list[float]]) -> list[str]:

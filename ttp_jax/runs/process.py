@@ -45,6 +45,27 @@ def use_compilation_cache() -> None:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 
+class Compiling:
+    """Counts the seconds that this process has spent compiling, since it was made."""
+
+    EVENTS = (
+        "/jax/core/compile/jaxpr_to_mlir_module_duration",
+        "/jax/core/compile/backend_compile_duration",
+    )
+
+    def __init__(self):
+        """Begin to count."""
+        self.seconds = 0.0
+        jax.monitoring.register_event_duration_secs_listener(self._add)
+
+    def _add(self, event: str, seconds: float, **_) -> None:
+        if event in self.EVENTS:
+            self.seconds += seconds
+
+
+COMPILING = Compiling()
+
+
 class _Lines:
     """What a progress bar writes, as lines: for logs and pipes."""
 

@@ -45,6 +45,7 @@ def part(result: Result, recording: Clip, first: int) -> Result:
         joints=result.joints[rows],
         confidence=result.confidence[rows],
         seconds=result.seconds * recording.num_frames / total,
+        compiling=result.compiling * recording.num_frames / total,
         repeated=sum(digests[i] == digests.get(i - 1) for i in digests),
     )
 

@@ -33,8 +33,9 @@ class Result:
       confidence: float32 [T, K], NaN likewise.
       adaptation: the model's last state.
       inputs: SHA-256 over the pixels of all whole pictures and the crops.
-      seconds: its share of the time of its group, with what runs before a stop took.
-      repeated: number of frames that show the same as the one before, and were not learned from.
+      seconds: its share of the time of its group, earlier runs that were stopped included.
+      repeated: number of frames that repeat the one before, to which the model didn't adapt.
+      compiling: the part of `seconds` in which programs were compiled in this run.
     """
 
     frames: SubjectFrames
@@ -44,6 +45,7 @@ class Result:
     inputs: str
     seconds: float = 0.0
     repeated: int = 0
+    compiling: float = 0.0
 
 
 def columns(skeleton) -> list[str]:
