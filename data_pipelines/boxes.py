@@ -1,14 +1,14 @@
-"""Where users say that the person is: a region, or a file of boxes.
+"""Boxes given by the user: a region, or a file of boxes.
 
 A file of boxes is CSV with a header line, or JSON with a list of objects. Columns (keys):
-  subject: name of the clip; may be left out when there is one subject only.
+  subject: name of the clip; may be left out if there is only one subject.
   frame: counts from 0.
   x1, y1, x2, y2: box in pixels of the upright picture.
 Other columns are ignored. Frames without a row get a box by linear interpolation between the
-neighbouring rows, before the first and after the last row the nearest one.
+neighbouring rows; before the first and after the last row the nearest one is used.
 
-A file may name more subjects than are given. What is wrong with the boxes of one subject is an
-error of that subject only.
+A file may name more subjects than are given. An error in the boxes of one subject concerns that
+subject only.
 """
 
 import csv
@@ -34,7 +34,7 @@ Rule = Callable[[str, Any], np.ndarray]
 
 
 def rule(boxes: str | os.PathLike, subjects: Sequence[str]) -> Rule:
-    """The function from a subject to its boxes.
+    """Return the function from a subject to its boxes.
 
     Args:
       boxes: "whole", a region "x1,y1,x2,y2", or the path of a file of boxes.
@@ -59,7 +59,7 @@ def rule(boxes: str | os.PathLike, subjects: Sequence[str]) -> Rule:
 
 
 def region(text: str) -> np.ndarray | None:
-    """The box [4] that "x1,y1,x2,y2" names, None for other words.
+    """Return the box [4] that "x1,y1,x2,y2" names, or None for other words.
 
     Raises DataError for a box without an area.
     """
@@ -74,7 +74,7 @@ def region(text: str) -> np.ndarray | None:
 
 
 def check_place(box: np.ndarray, size: Sequence[int] | np.ndarray, of: str, where: str) -> None:
-    """Raise DataError for a box that can't be of a picture of this size (height, width)."""
+    """Raise DataError for a box that doesn't fit into a picture of this size (height, width)."""
     if wrong := geometry.misplaced(box, size, of):
         raise DataError(f"{where}: the box {box.tolist()} {wrong}")
 
@@ -197,5 +197,5 @@ def _from_rows(path: Path, rows: dict[str, list[_Row]], name: str, sizes: np.nda
 
 
 def _some(names: Sequence[str]) -> str:
-    """The first few names, for a message."""
+    """Return the first few names, for a message."""
     return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")

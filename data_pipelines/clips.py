@@ -1,4 +1,4 @@
-"""The one record that every source of people yields."""
+"""The record that every source of people yields."""
 
 import collections
 import contextlib
@@ -17,21 +17,21 @@ from ttp_jax import deprecation, files, geometry
 
 
 class Closable(Protocol):
-    """What opens itself again when it is used."""
+    """A resource that can be closed and reopens itself when it is used."""
 
     def close(self) -> None:
         """Give back what is held."""
 
 
 class LastUsed:
-    """Closes what was not among the last `count` used: of many videos few hold a decoder."""
+    """Keeps the last `count` used resources open and closes the others, such as video decoders."""
 
     def __init__(self, count: int):
         self._count, self._lock = count, threading.Lock()
         self._used: collections.OrderedDict[Closable, None] = collections.OrderedDict()
 
     def note(self, thing: Closable) -> None:
-        """`thing` was used; its lock must be free, since closing another one takes that one's."""
+        """Note that `thing` was used; don't hold its lock, because closing another takes a lock."""
         with self._lock:
             self._used[thing] = None
             self._used.move_to_end(thing)
@@ -147,17 +147,17 @@ class Clip:
         return geometry.box_to_crop(self.boxes.astype(np.float64)).astype(np.float32)
 
     def in_boxes(self, boxes: np.ndarray) -> "Clip":
-        """The same frames in other boxes float32 [T, 4], which the network sees the squares of."""
+        """The same frames in other boxes float32 [T, 4], whose squares the network sees."""
         return dataclasses.replace(self, boxes=boxes, crops=None)
 
     @property
     def largest(self) -> tuple[int, int]:
-        """Return the height and width that hold every picture.
+        """Return the height and width of the largest frame.
 
-        Reads a picture where the source knows no sizes.
+        Reads a frame if the source doesn't know the sizes.
 
         Raises:
-          FrameError: that picture can't be read.
+          FrameError: that frame can't be read.
         """
         if self.sizes is not None:
             return int(self.sizes[:, 0].max()), int(self.sizes[:, 1].max())
@@ -168,7 +168,7 @@ class Clip:
         raise FrameError(f"{self.name}: no frame can be read.")
 
     def read_or_none(self, index: int) -> np.ndarray | None:
-        """A frame; None for one that can't be read."""
+        """Return a frame, or None if it can't be read."""
         try:
             return self.read(index)
         except FrameError:
@@ -184,7 +184,7 @@ class FrameError(ValueError):
 
 
 class DataError(ValueError):
-    """A data set that isn't where or what it should be; the message says what to do."""
+    """Data that is missing or not as expected; the message says what to do."""
 
 
 def nothing_readable(name: str, count: int, error: FrameError) -> str:
@@ -231,12 +231,12 @@ def part(clip: Clip, frames: str = "", every: int = 1) -> Clip:
 
 
 def _is_steady(times: np.ndarray) -> bool:
-    """Whether frames follow one another at one rate."""
+    """Whether the frames are evenly spaced in time."""
     return len(times) < 3 or bool(np.ptp(np.diff(times)) < 1e-6)
 
 
 def read_text(path: pathlib.Path) -> str:
-    """What a text file of the user's says; DataError where it can't be read."""
+    """Read a text file of the user's; raises DataError if it can't be read."""
     try:
         return path.read_text("utf-8-sig")
     except OSError as error:
@@ -246,7 +246,7 @@ def read_text(path: pathlib.Path) -> str:
 
 
 def at(clip: Clip, places: Sequence[int]) -> Clip:
-    """Take the frames of a clip at these places, in the order given; a frame may be taken twice.
+    """Take the frames of a clip at these indices, in the order given; indices may repeat.
 
     Args:
       clip: the whole one.
@@ -292,8 +292,8 @@ def by_subject(clips: Sequence[Clip]) -> list[Clip]:
 def together(clips: Sequence[Clip], subject: str) -> Clip:
     """Join recordings of one subject, in their order, into one clip named after the subject.
 
-    What is learned of one recording is used for the others, so each recording's fingerprint tells
-    of all of them.
+    The model adapts to all recordings, so each recording's results depend on the others: its
+    fingerprint covers all of them.
 
     Args:
       clips: with fingerprints and keys.
@@ -321,11 +321,11 @@ def together(clips: Sequence[Clip], subject: str) -> Clip:
 
 
 def rejoined(whole: Clip, recordings: Sequence[Clip]) -> Clip:
-    """The clip of `together`, read from these recordings: in their places and presence.
+    """Join recordings whose boxes have changed, as `together` joined them.
 
     Args:
       whole: what `together` returned.
-      recordings: its recordings, whose boxes have changed.
+      recordings: its recordings, in their new boxes.
     """
     fields = ("boxes", "region", "crops", "sizes")
     rows = {field: _stacked(recordings, field) for field in fields}
@@ -347,7 +347,7 @@ def rejoined(whole: Clip, recordings: Sequence[Clip]) -> Clip:
 
 
 def _of(clip: Clip) -> str:
-    """A fingerprint of a clip's boxes and labels."""
+    """Return a fingerprint of a clip's boxes and labels."""
     rows = (clip.boxes, clip.joints, clip.visible)
     given = b"".join(np.ascontiguousarray(row).tobytes() for row in rows if row is not None)
     return hashlib.sha256(given).hexdigest()
@@ -362,7 +362,7 @@ def _join(subject: str, group: list[Clip]) -> Clip:
 
 
 def _reader(clips: Sequence[Clip]) -> Callable[[int], np.ndarray]:
-    """Reads the frames of clips, one after the other."""
+    """Return a function that reads the frames of clips one after the other."""
     places = [(clip, i) for clip in clips for i in range(clip.num_frames)]
 
     def read(index):
@@ -373,6 +373,6 @@ def _reader(clips: Sequence[Clip]) -> Callable[[int], np.ndarray]:
 
 
 def _stacked(clips: Sequence[Clip], field: str) -> np.ndarray | None:
-    """A field of all clips, one after the other; None where one of them has none."""
+    """Concatenate a field of all clips; None if one of them has none."""
     values = [getattr(clip, field) for clip in clips]
     return None if any(value is None for value in values) else np.concatenate(values)

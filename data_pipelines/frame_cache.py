@@ -1,4 +1,4 @@
-"""Frames of videos as pictures on disk: decoded once, in their order, then read in any."""
+"""Frames of videos as images on disk: decoded once in order, then read in any order."""
 
 import dataclasses
 import hashlib
@@ -16,10 +16,10 @@ QUALITY = 95  # of the JPEG files: videos have lost more already
 
 
 def cached(clip: Clip, folder: str | os.PathLike) -> Clip:
-    """The clip, its frames read from files below `folder`, which are made if they aren't there.
+    """Return the clip with frames read from files below `folder`, which are made if missing.
 
-    Files are found by the clip's name and a hash of its fingerprint, frames and sizes. A
-    frame that couldn't be decoded has no file, and reading it raises `FrameError`.
+    Files are found by the clip's name and a hash of its fingerprint, frames and sizes. A frame that
+    couldn't be decoded has no file, and reading it raises `FrameError`.
     """
     about = f"{clip.fingerprint} {clip.frame_numbers.tolist()} {clip.largest}"
     place = Path(folder) / f"{clip.name}-{hashlib.sha256(about.encode()).hexdigest()[:12]}"
@@ -47,7 +47,7 @@ def _write(clip: Clip, place: Path) -> None:
 
 
 def packed(picture: np.ndarray, *, exact: bool = False) -> bytes:
-    """A picture uint8 RGB [H, W, 3] as JPEG, or, if every bit of it counts, as PNG."""
+    """Encode a frame uint8 RGB [H, W, 3] as JPEG, or as PNG if it must be lossless."""
     kind, how = ".jpg", [cv2.IMWRITE_JPEG_QUALITY, QUALITY]
     if exact:
         kind, how = ".png", [cv2.IMWRITE_PNG_COMPRESSION, 1]
@@ -58,7 +58,7 @@ def packed(picture: np.ndarray, *, exact: bool = False) -> bytes:
 
 
 def unpacked(data: bytes) -> np.ndarray:
-    """The picture that `packed` made this of."""
+    """Decode what `packed` encoded."""
     picture = pictures.decode(data)
     if picture is None:
         raise FrameError("a picture that was kept on disk is damaged: run the same command again.")

@@ -1,8 +1,8 @@
-"""Where the person is: boxes of one person followed through a video, found or from joints.
+"""Boxes of one person in a video: found by motion or by OpenCV's detector, or from joints.
 
 Boxes are x1, y1, x2, y2 in pixels; pixel centres lie at integers. A finder needs no weights file:
 
-  moving: what moves before a camera that stands still.
+  moving: the moving region in front of a camera that stands still.
   people: OpenCV's detector of upright people. It was made for pedestrians: it misses bent and
     turned poses, and takes bystanders, furniture or a leg for a person.
 """
@@ -92,9 +92,9 @@ def boxes_from_joints(
 
 
 def find(clip: Clip, how: str) -> np.ndarray | None:
-    """Boxes float64 [T, 4] of the person that a finder (key of `FINDERS`) follows through a clip.
+    """Return boxes float64 [T, 4] of the person that a finder follows through a clip.
 
-    Between the frames that it looks at they are interpolated. None where nobody was found.
+    Only some frames are searched; boxes in between are interpolated. None if nobody was found.
 
     Args:
       clip: the video.
@@ -109,7 +109,7 @@ def find(clip: Clip, how: str) -> np.ndarray | None:
 
 
 def looks(clip: Clip) -> list[int]:
-    """The frames that a finder looks at: some of each second, first and last among them."""
+    """Return the frames to search: some of each second, the first and last among them."""
     step = max(1, round((clip.frames_per_second or USUAL_RATE) / LOOKS_A_SECOND))
     step = min(step, max(1, (clip.num_frames - 1) // 2))  # three looks at least
     return sorted({*range(0, clip.num_frames, step), clip.num_frames - 1})
@@ -118,10 +118,10 @@ def looks(clip: Clip) -> list[int]:
 def follow(
     candidates: Sequence[Candidates], places: Sequence[int], count: int
 ) -> np.ndarray | None:
-    """Boxes float64 [count, 4] of one person out of the candidates in the frames at `places`.
+    """Return boxes float64 [count, 4] of one person, from candidates in the frames at `places`.
 
     Args:
-      candidates: boxes of each frame that was looked at.
+      candidates: boxes in each frame that was searched.
       places: indices of these frames, ascending.
       count: frames of the whole clip.
     """
@@ -133,14 +133,14 @@ def follow(
 
 
 def placements(boxes: np.ndarray, whole: np.ndarray, found: bool) -> dict[str, np.ndarray]:
-    """Where to look for the person: boxes [T, 4] at several sizes, by names for people.
+    """Return boxes [T, 4] at several scales, by names that a user understands.
 
     Args:
       boxes: [T, 4].
-      whole: the whole pictures as boxes [T, 4]. What is much larger is mostly black, where a
-        network that has always seen somebody sees somebody.
-      found: whether `boxes` may be wrong; then the region that they cover and the whole pictures
-        are tried, too.
+      whole: the whole frames as boxes [T, 4]. Boxes much larger than these are mostly black, and a
+        network that was always trained on people sees a person there, too.
+      found: whether `boxes` may be wrong; then the region that they cover and the whole frames are
+        tried, too.
     """
     places = {"box": boxes}
     if found:
@@ -159,12 +159,12 @@ def placements(boxes: np.ndarray, whole: np.ndarray, found: bool) -> dict[str, n
 
 
 def few(count: int) -> np.ndarray:
-    """Which frames of a clip `placements` are tried on."""
+    """Return the frames of a clip on which `placements` are tried."""
     return np.unique(np.linspace(0, count - 1, FEW + 2).astype(int)[1:-1])
 
 
 def between(places: Sequence[int] | np.ndarray, boxes: np.ndarray, count: int) -> np.ndarray:
-    """Boxes [count, 4] from those at ascending places: linear between, constant at the ends.
+    """Interpolate boxes [count, 4] linearly; constant before the first and after the last.
 
     Args:
       places: [n], indices of frames, ascending.
@@ -189,12 +189,12 @@ def smoothed(boxes: np.ndarray, sigma: float) -> np.ndarray:
 
 
 def _one_person(candidates: Sequence[Candidates]) -> dict[int, np.ndarray]:
-    """Choose a box in each list of candidates, from the best of all on in both directions.
+    """Choose a box from each list of candidates, going both ways from the best of all.
 
-    Scores count times the box's longer side: who is filmed is in front. A choice lies at most
-    `REACH` per list away from the one before, and counts more the more the two overlap: so others
-    in the picture aren't taken for the person. Returns the boxes by their list's number, in
-    order, without lists where nothing fits.
+    Scores are multiplied by the longer side of the box, because the person who is filmed is in
+    front. Each choice is at most `REACH` per list away from the one before, and scores higher the
+    more they overlap, so that bystanders aren't taken for the person. Returns the boxes by the
+    number of their list, without lists in which nothing fits.
     """
     candidates = [
         (boxes, scores * (boxes[:, 2:] - boxes[:, :2]).max(-1)) for boxes, scores in candidates
@@ -223,7 +223,7 @@ def _one_person(candidates: Sequence[Candidates]) -> dict[int, np.ndarray]:
 
 
 def people(pictures: Iterable[np.ndarray | None]) -> Iterator[Candidates]:
-    """What OpenCV's detector of pedestrians finds in each picture (a `Finder`).
+    """Find people in each frame with OpenCV's pedestrian detector (a `Finder`).
 
     Raises:
       DataError: this build of OpenCV lacks it.
@@ -262,11 +262,11 @@ MOST = 0.2  # more of them: the camera moves, or the person fills the picture
 
 
 def moving(pictures: Iterable[np.ndarray | None]) -> Iterator[Candidates]:
-    """What moves before a camera that stands still (a `Finder`): connected regions, by their size.
+    """Find moving regions in front of a camera that stands still (a `Finder`), by their size.
 
-    A pixel belongs to something that moves if it differs from the picture before and from the one
-    after: where only one differs, there is the background that was left or will be hidden. Where
-    most of a picture moves, the candidate is the whole picture.
+    A pixel moves if it differs from the frame before and from the one after. If it differs from
+    one of them only, it is background that was just uncovered or is about to be covered. If most
+    of a frame moves, the candidate is the whole frame.
     """
     before = here = None
     for after in itertools.chain(map(_small, pictures), [None]):
@@ -276,14 +276,14 @@ def moving(pictures: Iterable[np.ndarray | None]) -> Iterator[Candidates]:
 
 
 class _Small(NamedTuple):
-    """A picture shrunk and blurred, uint8 [h, w, 3], and its size by that of the picture."""
+    """A frame shrunk and blurred, uint8 [h, w, 3], and its scale relative to the frame."""
 
     pixels: np.ndarray
     scale: float
 
 
 def _small(picture: np.ndarray | None) -> _Small:
-    """Shrink a picture; one that can't be read to nothing."""
+    """Shrink a frame; None if it can't be read."""
     if picture is None:
         return _Small(np.empty((0, 0, 3), np.uint8), 1.0)
     scale = min(1.0, SMALL / max(picture.shape[:2]))
@@ -313,7 +313,7 @@ def _moving_regions(before: _Small | None, here: _Small, after: _Small | None) -
 
 
 def _enclose(moves: np.ndarray) -> np.ndarray:
-    """The box [4] of the pixels that are set in [h, w], without the `TAIL` at each side."""
+    """Return the box [4] of the pixels that are set in [h, w], without the `TAIL` at each side."""
     low, high = [], []
     for axis in (0, 1):
         share = np.cumsum(moves.sum(axis)) / moves.sum()

@@ -1,8 +1,8 @@
-"""A user's own videos and pictures: every video or folder of pictures is one subject.
+"""The user's own videos and images: each video or folder of images is one subject.
 
-Nothing here is labelled, so that the clips serve personalization and prediction only. Frames come
-upright and with square pixels. Pixel centres lie at integers, so the whole of a W x H picture is
-the box -0.5, -0.5, W - 0.5, H - 0.5.
+They have no labels, so the clips are for personalization and prediction only. Frames are upright
+and have square pixels. Pixel centres lie at integers, so a whole W x H frame is the box -0.5, -0.5,
+W - 0.5, H - 0.5.
 """
 
 import contextlib
@@ -52,18 +52,18 @@ STAMP = 1 << 16  # bytes of a file's beginning and end that tell it from others
 
 
 class LeftOut(NamedTuple):
-    """An input that was named or found and gives no subject, and why, in a sentence."""
+    """An input that can't be used, and the reason in a sentence."""
 
     path: Path
     reason: str
 
 
 class Opened(NamedTuple):
-    """What became of the inputs.
+    """The result of opening inputs.
 
     Attributes:
       clips: the subjects, split "test", without labels.
-      left_out: everything else that looks like a video or a picture.
+      left_out: everything else that looks like a video or an image.
     """
 
     clips: list[Clip]
@@ -73,7 +73,7 @@ class Opened(NamedTuple):
 def clips(
     inputs: str | os.PathLike | Sequence[str | os.PathLike], *, boxes: str | os.PathLike = "whole"
 ) -> list[Clip]:
-    """The clips of `open_inputs`; each input that is left out is a warning.
+    """Return the clips of `open_inputs`, and warn of each input that can't be used.
 
     Args:
       inputs: as in `open_inputs`.
@@ -88,21 +88,21 @@ def clips(
 def open_inputs(
     inputs: str | os.PathLike | Sequence[str | os.PathLike], *, boxes: str | os.PathLike = "whole"
 ) -> Opened:
-    """Open own media as clips, one a subject.
+    """Open the user's media as clips, one for each subject.
 
-    Videos are looked through to count their frames (see `video_index`); pictures are opened when
+    Videos are scanned to count their frames (see `video_index`); images are opened when they are
     read.
 
     Args:
-      inputs: path, pattern ("holiday/*.mp4") or several of them. A video is a subject; a folder
-        of pictures is one, too, in natural order (frame2 before frame10), as is a file of several
-        pictures (TIFF, GIF); any other folder stands for the videos and the folders of pictures in
-        it. Subjects are named after file or folder, after parent_file where two would share a name.
+      inputs: a path, a pattern ("holiday/*.mp4"), or several of them. A video is a subject. So is a
+        folder of images, in natural order (frame2 before frame10), and a file with several images
+        (TIFF, GIF). Any other folder stands for the videos and folders of images in it. Subjects
+        are named after the file or folder, or parent_file if two would have the same name.
       boxes: where the person is. "whole": the whole frame. "x1,y1,x2,y2": that region of every
-        frame, in pixels. Else the path of a CSV or JSON file, see `boxes`.
+        frame, in pixels. Otherwise the path of a CSV or JSON file, see `boxes`.
 
     Raises:
-      DataError: an input isn't there, none can be used, or the boxes can't be used for any.
+      DataError: an input is missing, none can be used, or the boxes fit none of them.
     """
     found, left_out = _find(inputs)
     if not found:
@@ -123,7 +123,7 @@ def open_inputs(
 
 
 def _nothing(left_out: Sequence[LeftOut]) -> DataError:
-    """The error that says why none of the inputs is a subject."""
+    """Return the error that explains why none of the inputs is a subject."""
     if not left_out:
         return DataError("no input: name a video, a folder of pictures or a pattern.")
     reasons = [reason for _, reason in left_out[:NAMED]]
@@ -139,7 +139,7 @@ def _nothing(left_out: Sequence[LeftOut]) -> DataError:
 
 
 def _open(name: str, path: Path) -> tuple[Clip, Sequence[Path]]:
-    """Open a subject -> its clip in boxes of whole frames, and its files."""
+    """Open a subject; return its clip in boxes of whole frames, and its files."""
     if path.is_dir():
         return _pictures(name, path, [entry for entry in _entries(path) if _is(entry, PICTURES)])
     if _is(path, PICTURES):
@@ -159,7 +159,7 @@ def _open(name: str, path: Path) -> tuple[Clip, Sequence[Path]]:
 
 
 def _pictures(name: str, path: Path, files: Sequence[Path]) -> tuple[Clip, Sequence[Path]]:
-    """A subject of picture files; every page of one is a frame."""
+    """Open a subject that consists of image files; every page of a file is a frame."""
     label = f"looking at pictures of {path.name}"
     with ThreadPoolExecutor() as pool:
         found = pool.map(_look, files)
@@ -202,7 +202,7 @@ def _clip(name: str, sizes: np.ndarray, read: Callable[[int], np.ndarray], **mor
 
 
 def _look(path: Path) -> list[pictures.Page]:
-    """The pages of a file; none of one that can't be read."""
+    """Return the pages of a file; none if it can't be read."""
     try:
         return pictures.look(path)
     except FrameError:
@@ -210,9 +210,9 @@ def _look(path: Path) -> list[pictures.Page]:
 
 
 def _fingerprint(files: Sequence[Path], boxes: np.ndarray | None = None) -> str:
-    """Tell a subject's files and boxes from others, without reading long videos as a whole.
+    """Return a fingerprint of a subject's files and boxes, without reading all of a long video.
 
-    Without boxes of the content alone, whatever the files are called.
+    Without boxes it depends on the content alone, whatever the files are called.
     """
     digest = hashlib.sha256(b"" if boxes is None else boxes.astype(np.float32).tobytes())
     for each in files:
@@ -233,7 +233,7 @@ def _fingerprint(files: Sequence[Path], boxes: np.ndarray | None = None) -> str:
 def _find(
     inputs: str | os.PathLike | Sequence[str | os.PathLike],
 ) -> tuple[list[Path], list[LeftOut]]:
-    """Resolve inputs to videos and folders of pictures, each once, and what is neither."""
+    """Resolve inputs to videos and folders of images, each once, and to files that are neither."""
     several = [inputs] if isinstance(inputs, str | os.PathLike) else inputs
     found: dict[Path, None] = {}
     left_out: dict[Path, str] = {}
@@ -255,7 +255,7 @@ def _find(
 
 
 def _expand(item: str | os.PathLike) -> list[Path]:
-    """Resolve one input to what it names; a pattern passes over files that aren't media."""
+    """Resolve one input to paths; a pattern skips files that aren't media."""
     text = os.path.expanduser(os.fspath(item))
     if os.path.exists(text):  # first, since the name itself may contain [ or *
         return [Path(os.path.abspath(text))]
@@ -270,9 +270,9 @@ def _expand(item: str | os.PathLike) -> list[Path]:
 
 
 def _subjects_at(path: Path) -> tuple[list[Path], list[Path]]:
-    """List the subjects that a path stands for, and media in it of kinds that aren't read.
+    """List the subjects at a path, and media there of unsupported formats.
 
-    Raises DataError where it stands for none.
+    Raises DataError if there is no subject.
     """
     if not path.is_dir():
         _check_is_subject(path)
@@ -296,7 +296,7 @@ def _subjects_at(path: Path) -> tuple[list[Path], list[Path]]:
 
 
 def _check_is_subject(path: Path) -> None:
-    """Refuse a file that is no subject by itself."""
+    """Raise DataError for a file that is not a subject by itself."""
     if _is(path, PICTURES):
         try:
             if len(pictures.look(path)) > 1:
@@ -335,20 +335,20 @@ def _is(path: Path, suffixes: tuple[str, ...]) -> bool:
 
 
 def _is_media(path: Path) -> bool:
-    """Whether a file is a video or a picture by its name, of whatever kind."""
+    """Whether a file is a video or an image by its name, supported or not."""
     kind = mimetypes.guess_type(path.name)[0] or ""
     named = kind.startswith(("image/", "video/")) and not kind.endswith("icon")
     return _is(path, VIDEOS + PICTURES + FOREIGN) or (named and not path.is_dir())
 
 
 def _natural(path: Path) -> tuple:
-    """Sort key: numbers in names count as numbers, so that frame2 comes before frame10."""
+    """Sort key that compares numbers in names as numbers: frame2 before frame10."""
     parts = re.split(r"([0-9]+)", str(path).casefold())  # every second part is a number
     return [int(part) if i % 2 else part for i, part in enumerate(parts)], str(path)
 
 
 def _names(paths: Sequence[Path]) -> list[str]:
-    """Name the subjects: unique, also where file systems ignore case, and fit for file names."""
+    """Return unique names for the subjects, fit for file names, and unique regardless of case."""
     plain = [fit_name(path.name if path.is_dir() else path.stem) for path in paths]
     full = [fit_name(f"{path.parent.name}_{path.name}") for path in paths]
     folded = [name.casefold() for name in plain]
@@ -364,7 +364,7 @@ def _names(paths: Sequence[Path]) -> list[str]:
 
 
 def fit_name(name: str) -> str:
-    """Make a name fit for a file on any system; what letters it has stays."""
+    """Make a name fit for a file on any system; letters of all alphabets stay."""
     name = re.sub(r'[\x00-\x1f\x7f<>:"/\\|?*]', "_", unicodedata.normalize("NFC", name))
     # File names end at 255 bytes; results add an ending, repeated names a number.
     return name.encode()[:200].decode(errors="ignore").strip(" .") or "subject"

@@ -1,18 +1,18 @@
-"""What doesn't fit into memory while a subject is under way: bytes in a temporary file."""
+"""Data that doesn't fit into memory while a subject is processed: bytes in a temporary file."""
 
 import tempfile
 import threading
 
 
 class Spill:
-    """Bytes by number, in a file without a name that goes when this does.
+    """Bytes by number, in an unnamed file that is removed with this object.
 
-    For any number of threads. Where the file is as large as it may be, or the disk is full, no more
-    is kept.
+    Safe for any number of threads. Once the file has reached its limit, or the disk is full,
+    nothing more is stored.
     """
 
     def __init__(self, most: int):
-        """Keep `most` bytes at most; there is no file before the first."""
+        """Store at most `most` bytes; the file is created with the first."""
         self._most, self._lock = most, threading.Lock()
         self._file = None
         self._places: dict[int, tuple[int, int]] = {}  # number -> start and length
@@ -26,7 +26,7 @@ class Spill:
         return number in self._places
 
     def put(self, number: int, data: bytes | memoryview) -> None:
-        """Keep this under a number, if there is room; what is kept already stays."""
+        """Store bytes under a number if there is room; an earlier entry stays."""
         with self._lock:
             if number in self._places or self._end + len(data) > self._most:
                 return
@@ -44,7 +44,7 @@ class Spill:
             self._end += len(data)
 
     def get(self, number: int) -> bytes | None:
-        """What is kept under a number; None where nothing is."""
+        """Return the bytes stored under a number, or None."""
         with self._lock:
             if number not in self._places or self._file is None:
                 return None

@@ -1,6 +1,6 @@
-"""Videos, cameras and streams of pictures, decoded by FFmpeg through PyAV; nothing else does that.
+"""Videos, cameras and image streams, decoded by FFmpeg through PyAV; no other module decodes them.
 
-Pictures are uint8 RGB [H, W, 3], upright and with square pixels: the rotation that phones note in
+Frames are uint8 RGB [H, W, 3], upright and with square pixels: the rotation that phones store in
 a file is applied, and frames whose pixels are not square (DV, HDV, AVCHD) are stretched to what
 players show.
 """
@@ -143,7 +143,7 @@ class Video:
             raise self._error(index, "the file is damaged there") from error
 
     def _leave(self, index: int) -> None:
-        """Release the decoder after the last frame, when nobody waits for one before it."""
+        """Release the decoder after the last frame, unless somebody waits for an earlier one."""
         with self._counting:
             self._readers -= 1
             self._ended |= index == len(self) - 1
@@ -153,7 +153,7 @@ class Video:
             self.close()  # a decoder holds many frames; now comes the next subject
 
     def close(self) -> None:
-        """Give decoder and frames back; the next read opens the file again."""
+        """Release decoder and frames; the next read opens the file again."""
         with self._lock:
             self._release()
 
@@ -170,7 +170,7 @@ class Video:
         )
 
     def _find(self, index: int) -> av.VideoFrame | None:
-        """Decode up to a frame; None where it can't be decoded."""
+        """Decode up to a frame; None if it can't be decoded."""
         keys = self.index.keys[self.index.keys <= index]
         ahead = index - self._next
         near = ahead <= self._NEAR or not len(keys) or keys[-1] <= self._next
@@ -184,7 +184,7 @@ class Video:
         return self._advance(index)
 
     def _jump(self, index: int, key: int) -> bool:
-        """Go to about a key frame; whether the decoder is at one that isn't behind `index`."""
+        """Seek to a key frame; return whether the decoder is at one that isn't behind `index`."""
         if self.index.stamps is None:
             return False
         self._start(index)
@@ -202,7 +202,7 @@ class Video:
         return False
 
     def _start(self, index: int) -> None:
-        """Open the file anew."""
+        """Open the file again."""
         self._release()
         try:
             if _state(self._path) != self._state:
@@ -214,7 +214,7 @@ class Video:
         self._next = 0
 
     def _advance(self, index: int) -> av.VideoFrame | None:
-        """Decode on to a frame; None where the decoder passes over it."""
+        """Decode on to a frame; None if the decoder skips it."""
         for frame in self._frames:
             place = self._place(frame)
             if place is None:
@@ -230,7 +230,7 @@ class Video:
         return None
 
     def _place(self, frame: av.VideoFrame) -> int | None:
-        """Index of a frame that comes from the decoder; None for one that wasn't counted."""
+        """Return the index of a decoded frame; None for one that wasn't counted."""
         stamps = self.index.stamps
         if stamps is None:
             return self._next
@@ -238,16 +238,16 @@ class Video:
         return place if place < len(self) and stamps[place] == frame.pts else None
 
     def _hold(self, place: int, frame: av.VideoFrame) -> None:
-        """Keep a frame that another thread may ask for soon."""
+        """Store a frame that another thread may ask for soon."""
         self._held[place] = frame
         while len(self._held) > self._KEEP:
             del self._held[next(iter(self._held))]
 
 
 def announced(path: str | os.PathLike) -> int:
-    """Number of frames by a file's header, without reading on; 0 where it has none.
+    """Return the number of frames in a file's header, without reading on; 0 if it has none.
 
-    Raises DataError where it is no video.
+    Raises DataError if it is no video.
     """
     container, stream = video_index.open_file(Path(os.path.abspath(path)))
     with container:
@@ -255,7 +255,7 @@ def announced(path: str | os.PathLike) -> int:
 
 
 def _state(path: Path) -> tuple[int, int] | None:
-    """What changes with the file; None where there is none."""
+    """Return values that change when the file changes; None if there is no file."""
     try:
         found = path.stat()
     except OSError:
@@ -284,9 +284,9 @@ def _picture(frame: av.VideoFrame, size: tuple[int, int], turn: Turn) -> np.ndar
 
 
 def camera(place: str) -> Iterator[np.ndarray]:
-    """Frames of a camera: its number, its device file, or an address (rtsp, http, ...).
+    """Yield the frames of a camera: its number, its device file, or an address (rtsp, http, ...).
 
-    All have the size of the first one, see `fit`. Ends where the camera does.
+    All have the size of the first one, see `fit`. Ends when the camera does.
 
     Raises:
       DataError: it can't be opened.
@@ -325,13 +325,14 @@ def _device(place: str) -> tuple[str | None, str, dict[str, str]]:
 
 
 def pipe_pictures(stream: BinaryIO) -> Iterator[np.ndarray]:
-    """Pictures that come one after the other: PPM, PGM, PNG, BMP, or JPEG (motion JPEG).
+    """Yield images from a stream: PPM, PGM, PNG, BMP, or JPEG (motion JPEG).
 
-    Each is given as soon as its last byte is there. All have the size of the first one, see `fit`.
-    One that can't be decoded is left out with a warning; an unfinished last one is left out.
+    Each is yielded as soon as its last byte has arrived. All have the size of the first one, see
+    `fit`. An image that can't be decoded is skipped with a warning; an unfinished last one is
+    skipped.
 
     Raises:
-      FrameError: the stream holds no pictures, or one without an end.
+      FrameError: the stream holds no images, or one without an end.
     """
     yield from _alike(_upright(frame) for frame in _streamed(stream))
 
@@ -362,7 +363,7 @@ def _streamed(stream: BinaryIO) -> Iterator[av.VideoFrame]:
 
 
 def _parsed(decoder, read: Callable[[int], bytes], data: bytes) -> Iterator[av.Packet]:
-    """Cut a stream into pictures where FFmpeg's parser of their kind sees one end."""
+    """Split a stream into images, using FFmpeg's parser of their format."""
     waiting = 0
     while True:
         waiting += len(data)
@@ -384,7 +385,7 @@ def _parsed(decoder, read: Callable[[int], bytes], data: bytes) -> Iterator[av.P
 
 
 def _netpbm(read: Callable[[int], bytes], data: bytes) -> Iterator[av.Packet]:
-    """The same of PPM and PGM: FFmpeg's parser loses one whose header comes in two pieces."""
+    """Split a stream of PPM and PGM; FFmpeg's parser loses images whose header is split."""
     for number in itertools.count():
         while (
             not (head := NETPBM.match(data)) and len(data) < LONGEST_HEADER and (more := read(64))
@@ -410,14 +411,14 @@ def _netpbm(read: Callable[[int], bytes], data: bytes) -> Iterator[av.Packet]:
 
 
 def _upright(frame: av.VideoFrame) -> np.ndarray:
-    """A frame by itself as a picture."""
+    """Convert a single frame to an upright picture."""
     turn = video_index.turn_of(frame)
     size = frame.height, frame.width
     return _picture(frame, (size[1], size[0]) if turn.swap else size, turn)
 
 
 def _alike(pictures: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
-    """Give all pictures the size of the first."""
+    """Fit all pictures to the size of the first."""
     size = None
     for picture in pictures:
         size = picture.shape[:2] if size is None else size
@@ -425,7 +426,7 @@ def _alike(pictures: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
 
 
 def fit(picture: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
-    """Shrink or enlarge a picture into the upper left of one of this size, black beyond it."""
+    """Shrink or enlarge a picture into the upper left corner of this size, with a black rest."""
     height, width = size
     zoom = min(height / picture.shape[0], width / picture.shape[1])
     shape = [max(1, round(side * zoom)) for side in picture.shape[1::-1]]

@@ -1,4 +1,4 @@
-"""A subject's frames as personalization takes them: windows of one size, cut around the person."""
+"""Frames of a subject as personalization needs them: windows of one size, cut around the person."""
 
 import collections
 import copy
@@ -26,13 +26,13 @@ KEPT_BYTES, SPILLED_BYTES = 2**28, 2**31
 def window_of(
     picture: np.ndarray, crop: np.ndarray, shape: tuple[int, int], pixels: float = math.inf
 ) -> Row:
-    """Cut the window around a crop out of a picture, shrunk until the crop has `pixels` a side.
+    """Cut a window around a crop, shrunk until the crop has at most `pixels` a side.
 
     Args:
       picture: uint8 RGB [H, W, 3].
       crop: [3] or [4], see `geometry.crop_affine`.
-      shape: height and width of the window; it stays inside the picture where that is larger.
-      pixels: the most that the crop may have.
+      shape: height and width of the window; it stays inside the picture if that is larger.
+      pixels: most pixels a side of the crop.
 
     Returns:
       The window uint8 [height, width, 3] and its view: zoom, x, y (`geometry.window_affine`).
@@ -140,7 +140,7 @@ class SubjectFrames:
 
     @property
     def turned(self) -> bool:
-        """Whether the crops are turned with the person."""
+        """Whether the crops are rotated with the person."""
         return self._crops.shape[-1] == 4
 
     def part(self, clip: Clip, first: int) -> "SubjectFrames":
@@ -164,7 +164,7 @@ class SubjectFrames:
         return own
 
     def read(self, indices: Iterable[int], size: int | None = None) -> Frames:
-        """Read these frames, filled up to `size` rows with invalid ones."""
+        """Read these frames, padded to `size` rows with invalid ones."""
         indices = list(indices)
         rows = [self._window(index) for index in indices]
         return stacked(rows, self._crops[indices], self.shape, size)
@@ -172,8 +172,8 @@ class SubjectFrames:
     def chunks(self, size: int, pool: ThreadPoolExecutor, start: int = 0) -> Iterator[Frames]:
         """Yield `size` frames at a time from `start` on, read ahead by the threads of `pool`.
 
-        The last of them is filled up with invalid frames. Afterwards one warning names the frames
-        that could not be read.
+        The last chunk is padded with invalid frames. Afterwards one warning names the frames that
+        could not be read.
         """
         count, ahead = len(self), collections.deque()
         place = start
@@ -197,7 +197,7 @@ class SubjectFrames:
         raise FrameError(nothing_readable(self.clip.name, len(self), first))
 
     def _window(self, index: int) -> Row | None:
-        """One frame's window and view; None if it can't be read."""
+        """Return one frame's window and view; None if it can't be read."""
         if index in self._kept:
             return self._kept[index]
         if (data := self._spill.get(self._offset + index)) is not None:
@@ -209,7 +209,7 @@ class SubjectFrames:
             return None
 
     def _cut(self, index: int, picture: np.ndarray) -> Row:
-        """Cut a frame's window, and keep it if there is room."""
+        """Cut a frame's window, and store it if there is room."""
         if index not in self.digests:  # passes after the first needn't
             self.digests[index] = hashlib.sha256(np.ascontiguousarray(picture).data).digest()
         row = window_of(picture, self._crops[index], self.shape, self._pixels)

@@ -1,8 +1,8 @@
-"""What BlazePose's detector says of a picture: anchors, boxes, non-maximum suppression, regions.
+"""Outputs of BlazePose's person detector: anchors, boxes, non-maximum suppression, regions.
 
-After MediaPipe's graph `pose_detection_cpu` (Apache-2.0). A detection is a face's box with four
-points; the body's region follows from two of them, the middle of the hips and a point on the circle
-around the whole body.
+After MediaPipe's graph `pose_detection_cpu` (Apache-2.0). A detection is the box of a face with
+four points. Two of them, the middle of the hips and a point on the circle around the whole body,
+give the region of the body.
 """
 
 import dataclasses
@@ -26,7 +26,7 @@ See = Callable[[np.ndarray], tuple]  # uint8 [n, 224, 224, 3] -> values [n, 2254
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class People:
-    """Those that were found in a picture, the most certain first.
+    """The people found in a frame, the most certain first.
 
     Attributes:
       regions: float64 [n, 4], x1, y1, x2, y2 in picture pixels, squares around whole bodies.
@@ -34,7 +34,7 @@ class People:
       hips: float64 [n, 2] middles of the hips.
       scores: float64 [n], 0 to 1.
       boxes: float64 [n, 4], as data sets have them: close around the joints.
-      colours: float64 [n, 6], median RGB of torso and thighs; NaN where they weren't looked at.
+      colours: float64 [n, 6], median RGB of torso and thighs; NaN if they weren't measured.
     """
 
     regions: np.ndarray
@@ -58,22 +58,22 @@ def some(people: People, which: Sequence[int]) -> People:
 
 
 def joined(one: People, other: People) -> People:
-    """These people and those."""
+    """Return these people and others in one record."""
     names = [field.name for field in dataclasses.fields(one)]
     return People(*(np.concatenate([getattr(one, k), getattr(other, k)]) for k in names))
 
 
 def body_boxes(regions: np.ndarray) -> np.ndarray:
-    """Boxes [n, 4] about as large as those close around the joints, in the middle of regions."""
+    """Return boxes [n, 4] about as large as those close around the joints, centred in regions."""
     centre = (regions[:, 2:] + regions[:, :2]) / 2
     half = (regions[:, 2:] - regions[:, :2]) / 2 / LARGER
     return np.concatenate([centre - half, centre + half], -1)
 
 
 def letterbox(picture: np.ndarray) -> tuple[np.ndarray, float, np.ndarray]:
-    """Fit a picture [H, W, 3] into the network's input, black around it.
+    """Fit a picture [H, W, 3] into the network's input, with black borders.
 
-    Returns the input, its size by that of the picture, and its corner (x, y) in it.
+    Returns the input, its scale relative to the picture, and the picture's corner (x, y) in it.
     """
     height, width = picture.shape[:2]
     scale = SIZE / max(height, width)
@@ -119,10 +119,10 @@ def detect(see: See, picture: np.ndarray) -> People:
 
 
 def search(see: See, picture: np.ndarray, closely: bool = False) -> People:
-    """Find the people in a picture as a whole, and in squares of it, where they are larger.
+    """Find people in a whole picture, and in square parts of it, where they appear larger.
 
-    The network was made for people near the camera: one of a fifth of the picture's height is too
-    small for it. `closely` looks into squares of half the size, which takes many calls.
+    The network was made for people near the camera: a person of a fifth of the picture's height is
+    too small for it. `closely` searches squares of half the size, which takes many calls.
     """
     found = detect(see, picture)
     for x, y, side in squares(picture.shape[:2], closely):
@@ -144,9 +144,9 @@ def search(see: See, picture: np.ndarray, closely: bool = False) -> People:
 
 
 def squares(size: tuple[int, int], closely: bool = False) -> list[tuple[int, int, int]]:
-    """Overlapping squares x, y, side that cover a picture of this height and width.
+    """Return overlapping squares x, y, side that cover a picture of this height and width.
 
-    Their side is the picture's shorter one, or half of it; none where that is the whole picture.
+    Their side is the shorter side of the picture, or half of it; none if that is the whole picture.
     """
     height, width = size
     side = max(1, min(size) // 2 if closely else min(size))

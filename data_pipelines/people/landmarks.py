@@ -1,9 +1,9 @@
-"""Where the joints of found people lie, and the regions that follow from them: tracking.
+"""Joints of the people found, and tracking: the regions of the next frame follow from the joints.
 
 After MediaPipe's graphs `pose_landmark_by_roi_cpu` and `pose_landmarks_to_roi` (Apache-2.0). The
-landmark network says of a region whether somebody is in it, and where. Two of its points give the
-region of the next picture, so the detector is needed only now and then: for who comes in, and when
-somebody was lost.
+landmark network tells whether there is a person in a region, and where the joints are. Two of its
+points give the region in the next frame, so the detector runs only now and then: to find newcomers,
+and when a person was lost.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -62,7 +62,7 @@ def follow(
 
 
 def found(look: Look, picture: np.ndarray, people: People) -> People:
-    """Those whom the landmark network finds in these regions, each once, with renewed regions."""
+    """Return the people whom the landmark network finds in these regions, each once."""
     if not len(people):
         return NOBODY
     pairs = list(zip(people.regions, people.angles, strict=True))
@@ -83,7 +83,7 @@ def found(look: Look, picture: np.ndarray, people: People) -> People:
 
 
 def region_of(centre: np.ndarray, around: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Regions [n, 4] and angles [n] from the hips' middle and a point around the body [n, 2]."""
+    """Return regions [n, 4] and angles [n], from the hips and a point around the body [n, 2]."""
     away = around - centre
     half = detections.ROOM * np.linalg.norm(away, axis=-1)[:, None]
     angles = np.degrees(np.arctan2(away[:, 0], -away[:, 1]))
@@ -108,7 +108,7 @@ def cut(picture: np.ndarray, region: np.ndarray, angle: float) -> tuple[np.ndarr
 
 
 def _not_among(people: People, detected: People) -> People:
-    """The detections that are not of somebody who is followed already."""
+    """Return the detections that are not of somebody who is being followed."""
     new = [
         i
         for i, region in enumerate(detected.regions)
@@ -118,7 +118,7 @@ def _not_among(people: People, detected: People) -> People:
 
 
 def _is_same(one: np.ndarray, other: np.ndarray) -> bool:
-    """Whether two findings, points [39, 2], are of one person."""
+    """Whether two results, points [39, 2], are of the same person."""
     side = 2 * detections.ROOM * max(float(np.linalg.norm(one[AROUND] - one[CENTRE])), 1e-9)
     joints = slice(11, BLAZEPOSE33.size)  # those of the face lie together
     away = np.linalg.norm(one - other, axis=-1) / side
@@ -140,9 +140,9 @@ def _colours(crop: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 
 def _boxes(points: np.ndarray, confidence: np.ndarray, regions: np.ndarray) -> np.ndarray:
-    """Boxes [n, 4] as Penn Action's are: around the joints, with a margin at each side.
+    """Return boxes [n, 4] like Penn Action's: around the joints, with a margin at each side.
 
-    Of less than half of the joints it is a part of the region.
+    With less than half of the joints, it is a part of the region.
     """
     joints = np.where(confidence[..., None] < LEAST_CONFIDENCE, np.nan, points)
     joints = np.concatenate([joints[:, EARS].mean(1, keepdims=True), joints[:, LIMBS]], 1)

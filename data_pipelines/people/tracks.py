@@ -25,16 +25,16 @@ CHOICES = ("largest", "left", "right")
 
 @dataclasses.dataclass(eq=False)
 class Track:
-    """One person.
+    """One person, as seen in some of the frames that were searched.
 
     Attributes:
-      looks: numbers of the looks in which the person was seen, ascending.
-      regions: [n, 4] then, in picture pixels.
-      angles: [n] degrees then.
-      hips: [n, 2] then.
-      scores: [n] then.
-      boxes: [n, 4] then, close around the joints.
-      colours: [n, 6] then, of torso and thighs.
+      looks: numbers of the searched frames in which the person was seen, ascending.
+      regions: [n, 4] in those frames, in pixels.
+      angles: [n], degrees.
+      hips: [n, 2], in pixels.
+      scores: [n].
+      boxes: [n, 4], close around the joints.
+      colours: [n, 6], of torso and thighs.
     """
 
     looks: list[int]
@@ -46,7 +46,7 @@ class Track:
     colours: list[np.ndarray]
 
     def expected(self, gap: int) -> np.ndarray:
-        """Where the hips (x, y) should be so many looks after the last: as they moved before."""
+        """Predict the hips (x, y) `gap` searched frames after the last one, from their velocity."""
         if len(self.looks) < 2:
             return self.hips[-1]
         steps = self.looks[-1] - self.looks[-2]
@@ -60,19 +60,19 @@ class Track:
 
     @property
     def place(self) -> np.ndarray:
-        """Median place (x, y) of the hips."""
+        """Median position (x, y) of the hips."""
         return np.median(self.hips, axis=0)
 
 
 def follow(found: Sequence[People], stills: bool = False) -> list[Track]:
-    """Join the people found in some frames into tracks, from left to right in the picture.
+    """Join the people found in some frames into tracks, from left to right.
 
     The nearest pairs are joined first; nobody jumps or changes in size from frame to frame.
-    Somebody who leaves and comes back is recognised by size and colours.
+    Somebody who leaves and returns is recognised by size and colours.
 
     Args:
-      found: the people in each frame that was looked at, in order.
-      stills: whether the frames need not be of one scene; then all are one person if there are
+      found: the people in each frame that was searched, in order.
+      stills: whether the frames may be of different scenes; then all are one person if there are
         never two at once.
     """
     tracks: list[Track] = []
@@ -106,7 +106,7 @@ def follow(found: Sequence[People], stills: bool = False) -> list[Track]:
 
 
 def _everybody(found: Sequence[People]) -> Track:
-    """All that was seen as one person."""
+    """Return one track of everybody that was seen."""
     track = Track([], [], [], [], [], [], [])
     for look, people in enumerate(found):
         for i in range(len(people)):
@@ -115,7 +115,7 @@ def _everybody(found: Sequence[People]) -> Track:
 
 
 def _reunited(tracks: Sequence[Track]) -> list[Track]:
-    """Join tracks of one person who was away in between, the most alike first."""
+    """Join tracks of a person who was away in between, the most similar ones first."""
     left = list(tracks)
     while True:
         pairs = [(one, other) for one in left for other in left if one.looks[-1] < other.looks[0]]
@@ -129,7 +129,7 @@ def _reunited(tracks: Sequence[Track]) -> list[Track]:
 
 
 def _unlike(one: Track, other: Track) -> float:
-    """How unlike two people are, in looks and place: from 1 on they are two."""
+    """Return how much two people differ in size, colours and position; from 1 on they are two."""
     if not 1 / LARGER < one.side / other.side < LARGER:
         return np.inf
     away = np.linalg.norm(one.hips[-1] - other.hips[0]) / one.side
@@ -141,7 +141,7 @@ def _unlike(one: Track, other: Track) -> float:
 
 
 def _cost(track: Track, people: People, i: int, gap: int) -> float | None:
-    """How far a detection is from a track, in sides of the region; None for another person's."""
+    """Distance of a detection to a track, in sides of the region; None if it is another person."""
     side = track.regions[-1][2] - track.regions[-1][0]
     now = people.regions[i, 2] - people.regions[i, 0]
     away = float(np.linalg.norm(people.hips[i] - track.expected(gap))) / side
@@ -161,12 +161,12 @@ def _add(track: Track, look: int, people: People, i: int) -> None:
 
 
 def choose(tracks: Sequence[Track], which: str, name: str) -> Track:
-    """One of several people.
+    """Choose one of several people.
 
     Args:
       tracks: from left to right, at least one.
-      which: "largest" (in the picture, and seen longest), "left", "right", a number counted from
-        1 from the left, or a place "x,y" in pixels where the person stands.
+      which: "largest" (in the frame, and seen longest), "left", "right", a number counted from 1
+        from the left, or a point "x,y" in pixels where the person stands.
       name: of the clip, for messages.
 
     Raises DataError for another word, or a number that is too large.
@@ -202,16 +202,16 @@ class Places(NamedTuple):
 
 
 def places_of(track: Track, looks: Sequence[int], count: int) -> Places:
-    """Where a person is in every frame.
+    """Return where a person is in every frame.
+
+    Positions are smoothed in time, and interpolated between searched frames. A person who is
+    missing for more than `PATIENCE` of them, or reappears elsewhere, is absent in between; so is a
+    person before the first and after the last sighting, except for the time between two searches.
 
     Args:
       track: the person.
-      looks: frame indices of the looks, ascending.
+      looks: indices of the searched frames, ascending.
       count: T.
-
-    Places are smoothed in time, and interpolated between looks. A person who is missing for more
-    than `PATIENCE` looks, or then is elsewhere, is gone in between, and so before the first look
-    and after the last but for one look's time.
     """
     seen = np.array([looks[look] for look in track.looks])
     regions, turn = np.array(track.regions), np.radians(track.angles)
