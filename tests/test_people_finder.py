@@ -314,7 +314,9 @@ def test_a_frame_that_cannot_be_read_loses_nobody():
 
 def test_a_real_man_is_found_whole_in_every_frame(blazepose_here, shared_data):
     (clip,) = (c for c in penn.clips(str(shared_data("penn_real"))) if c.name == "0001")
-    looks, (track,) = finding.followed(clip)
+    shares = []
+    looks, (track,) = finding.followed(clip, shares.append)
+    assert len(shares) == len(looks) and shares == sorted(shares) and shares[-1] == 1
     places = tracks.places_of(track, looks, clip.num_frames)
     assert places.there.all()
     pairs = zip(places.boxes, clip.boxes, strict=True)
