@@ -132,7 +132,7 @@ class Checkpoints:
             digest = (manager.metadata(step).custom_metadata or {}).get("sha256")
             if digest not in (None, fingerprint(restored)):
                 raise ValueError("its checksum does not match")
-        except (MemoryError, jax.errors.JaxRuntimeError):  # the machine's fault
+        except (MemoryError, jax.errors.JaxRuntimeError):  # not a damaged file
             raise
         except Exception as error:  # likewise
             raise _damaged(step, error) from error
@@ -168,7 +168,7 @@ class Checkpoints:
             yield
         except OSError as error:
             raise named(OSError(error.errno, error.strerror), place) from error
-        except ValueError as error:  # so tensorstore
+        except ValueError as error:  # as tensorstore reports it
             code = re.search(r"os_error_code='(\d+)'", str(error))
             if code is None:
                 raise

@@ -42,7 +42,7 @@ import numpy as np
 from ttp_jax.files import write_atomically
 from ttp_jax.track import Track
 
-LIGHTNING_POSE = "heatmap_tracker"  # whom Lightning Pose's tables name as the scorer
+LIGHTNING_POSE = "heatmap_tracker"  # the scorer in Lightning Pose's tables
 PERSON = 1  # COCO's category
 UNEVEN, ROUNDED = 0.1, 1.1e-3  # share of the mean step, and seconds that containers round by
 # Formats that count frames only.

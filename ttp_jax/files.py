@@ -331,7 +331,7 @@ def unlike(value: Any, like: Any, place: str = "it") -> str:
 def _is_a(value: Any, kind: type | None) -> bool:
     if kind is None:
         return value is None
-    if isinstance(value, bool):  # which Python counts among the numbers
+    if isinstance(value, bool):  # a bool is a number in Python
         return kind is bool
     return isinstance(value, (int, float) if kind is float else kind)
 

@@ -222,7 +222,7 @@ def parse(words: list[str], verb: str | None) -> str:
         usual = checkpoint.default_model() if verb in ON_FILES else "shipped"
         model = given(words, "model") or usual
         experiment.kept_config(model)  # or absl would print a traceback about the file
-        # First: changes of fields must come after it.
+        # --config comes first, because changes of its fields must follow it.
         own = f"--config={OWN}:{model}"
         words = [words[0], own, *words[1:]]
     flags.FLAGS.set_gnu_getopt(True)  # videos may stand before flags
@@ -282,7 +282,7 @@ def given(words: list[str], name: str) -> str | None:
 def in_words(error: BaseException) -> str:
     """An error as a user reads it: without Python's marks, with a remedy where one is obvious."""
     if isinstance(error, AttributeError) and error.args and isinstance(error.args[0], KeyError):
-        error = error.args[0]  # so ml_collections raises it
+        error = error.args[0]  # ml_collections wraps the error in another
     if isinstance(error, KeyError):
         name, _, hint = str(error.args[0]).partition("\n")
         return f"the config has no field {name}. {hint}".strip()

@@ -14,9 +14,9 @@ LEAST_INSIDE = 0.5  # share of the joints that lie inside the region
 LEAST_COVERED = 0.8  # or share of the region that the pose covers, where only an arm moves
 LEAST_MOTION_RATIO = 0.25  # motion of the joints by that of the region; labels have 0.8 to 1.5
 LAG = 15  # frames over which motion is measured, so that jitter doesn't count as motion
-LEAST_MOTION = 0.05  # of its longer side: a region that moves less says nothing of motion
+LEAST_MOTION = 0.05  # of its longer side: a region that moves less tells nothing about motion
 ALIKE = 1.3  # ratio of sizes up to which two regions show the same part of the body
-WHOLE = 0.8  # share of the picture's area from which on a region tells no place
+WHOLE = 0.8  # share of the picture's area; a larger region locates nobody
 FEWEST = 3  # frames to judge by
 TAIL = 0.03  # share of the moving pixels at each side that `boxes_of_masks` leaves out
 

@@ -78,7 +78,7 @@ def bootstrap_interval(
     rng = np.random.default_rng(seed)
     runs, count = deltas.shape
     means = []
-    for _ in range(samples):  # one draw at a time: all at once would need samples * N numbers
+    for _ in range(samples):  # one draw at a time, which needs little memory
         drawn = deltas[:, rng.integers(count, size=count)]
         if runs > 1:
             drawn = drawn[rng.integers(runs, size=runs)]

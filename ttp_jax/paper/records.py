@@ -23,8 +23,8 @@ from ttp_jax.runs import identity
 from ttp_jax.runs.experiment import Experiment
 
 WITHOUT_MODEL = ("mean pose", "untrained")  # scenarios that need no training
-POINTS = "points"  # the scenario that predicts nobody: what the keypoints are worth
-CONTROL = "cross_subject_control"  # key of what each person's predecessor's model gives
+POINTS = "points"  # the scenario that scores the keypoints, not the joints
+CONTROL = "cross_subject_control"  # key of the scores by the previous person's model
 # Keys of records that earlier versions wrote. Kept records stay as they are; `read` renames these.
 RENAMED = {"cell": "run", "stranger": CONTROL}
 # What records hold at least, patterns of `files.unlike`: where and when, trainings, the others.
@@ -95,7 +95,7 @@ def experiment_of(experiment: Experiment, spec: RunSpec) -> Experiment:
             (steps, rate, config.reproduce.rotation_lambda if weight else weight, decay)
             for steps, rate, weight, decay in config.train.stages
         )
-    if spec.transfer:  # how those people's frames are taken; the skeleton stays the model's
+    if spec.transfer:  # other people's frames, in the model's own skeleton
         fields = ("oversample", "context", "refine", "fit")
         changes |= {f"data.{field}": config.transfer[field] for field in fields}
     return experiment.changed(changes | dict(spec.changes))
@@ -118,10 +118,10 @@ def model_name(experiment: Experiment, spec: RunSpec) -> str:
 def record_name(experiment: Experiment, spec: RunSpec) -> str:
     """Name of a run's record: the file without its suffix."""
     own = experiment_of(experiment, spec).config
-    # The key "cell" stays: the names of all kept records follow from it.
+    # The key "cell" must stay, because the names of all stored records depend on it.
     parts: dict = {"model": model_name(experiment, spec), "cell": spec.title}
     parts |= {"eval": own.eval.pixels}
-    elsewhere = ("pixels", "probe_frames", "pictures")  # a part of its own, or of none
+    elsewhere = ("pixels", "probe_frames", "pictures")  # change no score, or named above
     parts |= identity.identifying("eval", own.eval, elsewhere)
     predicted = {name: own.model[name] for name in identity.NOT_THE_MODEL["model"]}
     parts |= identity.identifying("model", predicted)
@@ -161,7 +161,7 @@ def read(folder: pathlib.Path, name: str) -> dict | None:
 def _with_current_keys(record):
     """Rename the keys of earlier versions, in the record and in its "bottleneck"."""
     if not isinstance(record, dict):
-        return record  # the caller says what it should have been
+        return record  # the caller reports what was expected
     record = {RENAMED.get(key, key): value for key, value in record.items()}
     if isinstance(errors := record.get("bottleneck"), dict):
         record["bottleneck"] = {RENAMED.get(key, key): value for key, value in errors.items()}

@@ -17,7 +17,7 @@ from ttp_jax.runs.experiment import Experiment
 from ttp_jax.runs.process import say
 
 PICTURES = "figure5"
-MENDABLE = (ValueError, ArithmeticError, FileNotFoundError)  # fail one run, not those after it
+MENDABLE = (ValueError, ArithmeticError, FileNotFoundError)  # end one run, not all
 
 
 def run(
@@ -65,7 +65,7 @@ def run(
         done = _run_all(experiment, wanted, workdir, folder, minutes, failed)
         if done and PICTURES in names:
             _draw(experiment, workdir)
-    finally:  # the tables are written however the runs end
+    finally:  # write the tables even if a run fails
         write_report(experiment, workdir, folder)
         for title, error in failed.items():
             say(f"FAILED {title}: {error}")
@@ -84,7 +84,7 @@ def _run_all(
     """Carry out runs, model by model; note failures in `failed`. Return False if time ran out."""
     began = time.monotonic()
     wanted = _in_order(experiment, wanted)
-    checked: set[tuple[str, bool]] = set()  # whose people are those of the finished runs
+    checked: set[tuple[str, bool]] = set()  # splits whose people were compared with the records
     untrained: set[str] = set()  # models whose training failed
     for number, spec in enumerate(wanted, 1):
         if not records.missing(experiment, [spec], folder):

@@ -77,7 +77,7 @@ def train_model(
     pieces = read_json(folder / "pieces.json", PIECES) or {"pieces": []}
     try:
         training.train(own, folder, minutes)
-    finally:  # also where it was stopped, or failed
+    finally:  # even if it was stopped or failed
         seconds, last = time.monotonic() - began, _step(folder)
         if last > first:
             pieces["pieces"].append(

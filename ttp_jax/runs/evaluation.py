@@ -30,14 +30,14 @@ def evaluate(experiment: Experiment, workdir: pathlib.Path) -> dict:
     Raises DataError without labelled test people, FileNotFoundError without a trained model.
     """
     base, step = base_model.load_base(experiment, workdir)
-    base = jax.device_put(base, jax.local_devices()[0])  # once for all that follows
+    base = jax.device_put(base, jax.local_devices()[0])  # copied to the device once
     clips = sources.load_clips(experiment.data)
     test = clips_lib.by_subject(clips_lib.select(clips, "test"))
     training = clips_lib.select(clips, "train")
     if not test or any(clip.joints is None for clip in test):
         raise clips_lib.DataError(f"no labelled test clips in {experiment.data.root}.")
     predictor = Runner(experiment, base, "none")
-    # All rows in the boxes that personalization used.
+    # All rows of the table use the boxes that personalization used.
     test = [boxes.resolve(clip, predictor, experiment.data) for clip in test]
     predictions = _predictions(experiment, workdir, predictor, base, training, test)
     labels = experiment.skeleton, scoring.measures_from(experiment.config.eval)

@@ -4,4 +4,4 @@ import os
 
 # TensorFlow only feeds data here; its notes about CPU features are noise. Before its first import.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # or it says that it is on, twice
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # suppresses two start-up lines

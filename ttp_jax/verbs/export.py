@@ -46,12 +46,12 @@ def run(experiment: Experiment, workdir: pathlib.Path, options: Options) -> int:
         raise ValueError(f"--model={path}: a model's file ends in .npz.")
     about: dict[str, Any] = {"config": experiment.name}
     if options.torch:
-        # As that program reads pictures.
+        # The released program reads images in BGR order.
         experiment = experiment.changed({"model.color_order": "bgr"})
         source = pathlib.Path(options.torch).expanduser()
         base = base_model.released_base(experiment, str(source))
         about |= {"converted from": source.name, "its sha256": provenance.sha256(source)}
-    elif experiment.config.base:  # the base is a file, which says itself how it was made
+    elif experiment.config.base:  # a model file already describes how it was made
         base, _ = base_model.load_base(experiment, workdir)
         about = read_model(model_path(experiment.config.base)).about
     else:

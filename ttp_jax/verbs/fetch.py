@@ -60,7 +60,7 @@ def fetch_blazepose(place: pathlib.Path, given: str | None) -> int:
     source = place / fetch.LANDMARKS.name
     params = convert.read_blazepose(source)
     config = blazepose_config.get_config()
-    normalisers = [1.0] * (config.loss.levels + 1)  # it has no reconstruction whose loss they scale
+    normalisers = [1.0] * (config.loss.levels + 1)  # unused: it has no reconstruction loss
     about = {
         "config": config.name,
         "converted from": f"{source.name} of MediaPipe (Apache-2.0)",

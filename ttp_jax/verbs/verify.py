@@ -112,7 +112,7 @@ def done_again(
 ) -> list[str] | None:
     """Run all subjects once more; what came out differently. None where that was stopped."""
     options = RunOptions(scenario=record["scenario"], person=record["person"])
-    # Several commands may have added their subjects; one may name a subject of another, too.
+    # Several commands may have added subjects to the record, and some twice.
     by_source: dict[str, dict[str, dict]] = {}
     for name, subject in record["subjects"].items():
         by_source.setdefault(json.dumps(subject["data"]), {})[name] = subject
@@ -143,14 +143,14 @@ def differences(
     """
     wrong = []
     for name, subject in subjects.items():
-        own = subject.get("name", name)  # it may have been moved aside
+        own = subject.get("name", name)  # the results may have been moved aside
         new = found.get("subjects", {}).get(own)
         if new is None:
             wrong.append(f"{name}: no result this time, {found.get('failed', {}).get(own, '')}")
         elif new["inputs"] != subject["inputs"]:
             wrong.append(f"{name}: the frames or boxes are not those of the run")
         elif [*new["outputs"].values()] != [*subject["outputs"].values()] and not all(
-            # An earlier version called the confidence otherwise.
+            # An earlier version had another name for the confidence.
             results.same(folder / then, again / now)
             for then, now in zip(subject["outputs"], new["outputs"], strict=True)
         ):
