@@ -60,7 +60,7 @@ def test_every_subject_is_done_once_and_a_killed_process_s_on_restart(people, tm
     first.communicate()
     printed = [small_run.done(process) for process in two(*words)]
     assert "2 of 2 subjects are done already" in printed[0]
-    assert "person1 goes on in online" in printed[1] and "0 subjects" not in printed[1]
+    assert "person1: resuming, " in printed[1] and "0 subjects" not in printed[1]
     assert results_of(tmp_path / "two") == results_of(tmp_path / "one")
 
 

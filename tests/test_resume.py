@@ -124,7 +124,7 @@ def test_a_stop_keeps_the_state_at_once(untouched, tmp_path, monkeypatch, capsys
     assert [path.name for path in (results[0] / "unfinished").iterdir()] == ["person1.npz"]
     for name in ("stopped", "whole"):
         assert run(config, tmp_path / name) == 0
-    assert capsys.readouterr().out.count("person1 goes on in") == 1
+    assert capsys.readouterr().out.count("person1: resuming, ") == 1
     assert digests(results[0]) == digests(results[1])
 
 
@@ -152,7 +152,7 @@ def test_a_run_that_breaks_off_goes_on_to_the_same_bytes(
                 run(config, tmp_path / "broken", scenario=scenario)
     for name in ("broken", "whole"):
         assert run(config, tmp_path / name, scenario=scenario) == 0
-    assert capsys.readouterr().out.count("person1 goes on in") == 2
+    assert capsys.readouterr().out.count("person1: resuming, ") == 2
     results = [tmp_path / name / "results" / scenario for name in ("broken", "whole")]
     assert len(digests(results[0])) == 1 and digests(results[0]) == digests(results[1])
     unfinished = results[0] / "unfinished"

@@ -101,7 +101,7 @@ def resumed(member: Member, start: ttp.Subject, unfinished: Unfinished) -> Membe
         digest=np.array(found["digest"]),
     )
     done = f"frame {min(member.frame_index, len(member.frames))} of {len(member.frames)}"
-    say(f"{member.clip.name} goes on in {member.passes[member.pass_index]}, {done}")
+    say(f"{member.clip.name}: resuming, {WORDS[member.passes[member.pass_index]]} from {done}")
     return member
 
 
