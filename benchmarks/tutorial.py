@@ -2,13 +2,14 @@
 
     python -m benchmarks.tutorial docs
 
-Writes docs/video_*.png and docs/report.png, and prints what the commands say. It needs Chromium
-and its driver (`apt-get install chromium chromium-driver`, `pip install selenium`) for the report,
-and takes about three minutes of two cores.
+Writes docs/video_*.webp, docs/video_scores.png and docs/report.webp, and prints what the commands
+say. It needs Chromium and its driver (`apt-get install chromium chromium-driver`, `pip install
+selenium`) for the report, and takes about three minutes of two cores.
 """
 
 import argparse
 import contextlib
+import io
 import pathlib
 import shutil
 import subprocess
@@ -22,7 +23,6 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from data_pipelines import synthetic
-from ttp_jax import exports
 from ttp_jax.skeletons import PENN13
 
 SPEC = synthetic.Spec(seed=7, image_size=320, preset="plain", test=1, eval_frames=48)
@@ -41,36 +41,47 @@ def panel(picture: np.ndarray, caption: str, good: bool) -> np.ndarray:
 
 
 def row(path: pathlib.Path, panels: Sequence[np.ndarray]) -> None:
-    """Write panels side by side, in few colours so that the file is small."""
+    """Write panels side by side."""
     between = np.full((SIDE + CAPTION, GAP, 3), PAPER, np.uint8)
     parts = [part for each in panels for part in (between, each)][1:]
-    image = Image.fromarray(np.concatenate(parts, axis=1))
-    image.quantize(128, dither=Image.Dither.NONE).save(path, optimize=True)
+    Image.fromarray(np.concatenate(parts, axis=1)).save(path, quality=85)
     print(f"{path}: {path.stat().st_size / 1e3:.0f} kB")
 
 
 def far_away(picture: np.ndarray, share: float = 0.35) -> np.ndarray:
-    """The picture as a small part of a larger one, whose rest is a blurred continuation."""
+    """The picture as a small part of a larger one, whose rows continue in their median colours."""
     size = picture.shape[0]
     inner = cv2.resize(picture, None, fx=share, fy=share, interpolation=cv2.INTER_AREA)
-    before = (size - inner.shape[0]) // 2
-    after = size - inner.shape[0] - before
-    border = cv2.copyMakeBorder(inner, before, after, before, after, cv2.BORDER_REPLICATE)
-    wide = cv2.GaussianBlur(border, (0, 0), 6)
-    wide[before : size - after, before : size - after] = inner
-    return wide
+    height = inner.shape[0]
+    start = (size - height) // 2
+    rows = np.clip(np.arange(size) - start, 0, height - 1)
+    wide = np.repeat(np.median(inner, axis=1)[rows][:, None], size, axis=1)
+    wide = cv2.GaussianBlur(wide, (0, 0), 3)
+    # The picture fades into its surroundings.
+    edge = np.minimum(np.arange(height), np.arange(height)[::-1]) / 12
+    weight = np.clip(np.minimum(edge[:, None], edge[None]), 0, 1)[..., None]
+    part = wide[start : start + height, start : start + height]
+    part[:] = weight * inner + (1 - weight) * part
+    return wide.round().astype(np.uint8)
+
+
+def upper_half(picture: np.ndarray, box: np.ndarray) -> np.ndarray:
+    """The square that shows the person down to the hips."""
+    x1, y1, x2, y2 = box
+    top, bottom = max(int(y1) - 15, 0), int((y1 + y2) / 2)
+    left = max(int((x1 + x2 - bottom + top) / 2), 0)
+    return picture[top:bottom, left : left + bottom - top]
 
 
 def how_to_film(path: pathlib.Path, film: synthetic.Film) -> None:
     """One good picture and two bad ones."""
-    picture, box = film.frames[8], film.boxes[8]
-    middle = int(box[1::2].mean())
+    picture = film.frames[8]
     row(
         path,
         [
             panel(picture, "whole body, close enough", True),
             panel(far_away(picture), "too far away", False),
-            panel(picture[: max(middle, 1), : max(middle, 1)], "legs cut off", False),
+            panel(upper_half(picture, film.boxes[8]), "legs cut off", False),
         ],
     )
 
@@ -103,12 +114,15 @@ def personalized(folder: pathlib.Path, film: synthetic.Film) -> pathlib.Path:
     for frame in film.frames:
         writer.write(frame[..., ::-1].copy())
     writer.release()
-    # The truth of four frames, in the file that a labelling tool would write.
-    truth = np.full(film.points.shape, np.nan)
-    truth[list(LABELLED)] = film.points[list(LABELLED)]
-    truth[~film.visible] = np.nan
-    track = exports.Track("my_labels", truth, np.ones(truth.shape[:2]), PENN13)
-    (labels,) = exports.write(track, folder, ["dlc-csv"])
+    # The truth of four frames, in the file that the page shows.
+    names = [joint for joint in PENN13.joints for _ in "xy"]
+    rows = [["scorer", *["me"] * len(names)], ["bodyparts", *names]]
+    rows.append(["coords", *["x", "y"] * PENN13.size])
+    for t in LABELLED:
+        seen = np.where(film.visible[t][:, None], film.points[t].round(1).astype(str), "")
+        rows.append([str(t), *seen.ravel().tolist()])
+    labels = folder / "my_labels.csv"
+    labels.write_text("".join(f"{','.join(each)}\n" for each in rows))
     subprocess.run(
         [
             *(sys.executable, "main.py", "personalize", str(video), "--model=shipped"),
@@ -153,17 +167,14 @@ def screenshots(folder: pathlib.Path, report: pathlib.Path) -> None:
     with browser(1000, 900) as driver:
         driver.get(report.as_uri())
         time.sleep(1)
-        driver.save_screenshot(str(folder / "report.png"))
+        shot = Image.open(io.BytesIO(driver.get_screenshot_as_png())).convert("RGB")
+        shot.save(folder / "report.webp", quality=85)
         tables = driver.find_elements("css selector", "table")
         scored = next(each for each in tables if "PCK" in each.text)
         driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", scored)
         scored.screenshot(str(folder / "video_scores.png"))
-    for name in ("report.png", "video_scores.png"):
-        path = folder / name
-        Image.open(path).convert("RGB").quantize(64, dither=Image.Dither.NONE).save(
-            path, optimize=True
-        )
-        print(f"{path}: {path.stat().st_size / 1e3:.0f} kB")
+    for name in ("report.webp", "video_scores.png"):
+        print(f"{folder / name}: {(folder / name).stat().st_size / 1e3:.0f} kB")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -174,13 +185,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("folder", type=pathlib.Path)
+    parser.add_argument("--only", choices=("advice",), help="the pictures that need no model")
     options = parser.parse_args(argv)
     film = synthetic.film(SPEC, "test", 0, PENN13.joints)
-    how_to_film(options.folder / "video_film.png", film)
-    which_box(options.folder / "video_boxes.png", film)
+    how_to_film(options.folder / "video_film.webp", film)
+    which_box(options.folder / "video_boxes.webp", film)
+    if options.only:
+        return 0
     with tempfile.TemporaryDirectory() as folder:
         results = personalized(pathlib.Path(folder), film)
-        overlay(options.folder / "video_overlay.png", results, (4, 22, 40))
+        overlay(options.folder / "video_overlay.webp", results, (4, 22, 40))
         screenshots(options.folder, results / "my_video_report.html")
     return 0
 

@@ -132,7 +132,7 @@ def test_labels_of_some_frames_are_scored_and_never_needed(made):
 def test_the_report_has_both_poses_and_says_what_it_is_not(made):
     folder, _ = made
     page = (folder / "my walk_report.html").read_text()
-    assert "None of these numbers is accuracy" in page and "reconstruction loss" in page
+    assert "None of these numbers measures accuracy" in page and "reconstruction loss" in page
     data = json.loads(re.search(r'<script type="application/json">(.*?)</script>', page)[1])
     assert len(data["before"]) == len(data["after"]) == len(data["names"]) == 8
     assert data["before"] != data["after"]

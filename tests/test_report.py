@@ -380,7 +380,7 @@ def test_a_personal_report_says_what_changed_and_that_it_is_not_accuracy(tmp_pat
     report.personal(path, **example(quality=quality, notes=notes))
     text = path.read_text("utf-8")
     reader = Reader(text)
-    assert "None of these numbers is accuracy" in reader.text
+    assert "None of these numbers measures accuracy" in reader.text
     assert notes[0] in reader.text and "3 of 5 frames" in reader.text
     # 12 of 13 joints move by 1 px in four frames and by 10 px in frame 4.
     assert f"{12 / 13 * 14 / 5:.2f} px on average" in reader.text
@@ -460,7 +460,7 @@ def test_the_first_line_says_whether_a_person_was_found(tmp_path):
         assert order == sorted(order) and words.index("video 1") < order[0]
         verdicts = {row[1] for row in cells(text) if row[0] in ("jitter (px)", "PCK@0.2 (%)")}
         assert verdicts == {"better" if found is FOUND else "no person found"}
-        assert ("None of these numbers is accuracy" in words) == (found is FOUND)
+        assert ("None of these numbers measures accuracy" in words) == (found is FOUND)
         if found is NOBODY:
             assert "better" not in {cell for row in cells(text) for cell in row}
 

@@ -20,12 +20,12 @@ VERDICTS = {1: "better", 0: "no change", -1: "worse"}
 NOBODY = "no person found"
 NO_CHANGE = 0.01  # of the larger of two values: a smaller difference is no change
 NOT_ACCURACY = (
-    "None of these numbers is accuracy. They need no labels and know nothing of the true pose: "
-    "a steadier or smoother pose can still be a wrong one."
+    "None of these numbers measures accuracy. They need no labels and know nothing of the true "
+    "pose: a steadier or smoother pose can still be wrong."
 )
 NOTHING_IS_BETTER = (
     "No person was found, so nothing is called better or worse here: a skeleton beside the person "
-    "is steady, too."
+    "can be steady, too."
 )
 
 
@@ -111,7 +111,7 @@ def personal(path: str | os.PathLike, **parts: Any) -> None:
     ]
     subtitle = (
         "Pose of one person before and after test-time personalization. Shown: "
-        f"{len(of.pictures)} of {len(moved)} frames, evenly spread, cut to the person."
+        f"{len(of.pictures)} of {len(moved)} frames, evenly spaced, cropped to the person."
     )
     top = _found(of.found) + notice(of.warnings, "warning", "warnings")
     first = notice(of.notes, "note", "notes") + _viewer(of, confidences)

@@ -5,24 +5,24 @@ from typing import Any
 import numpy as np
 
 SCENARIOS = {
-    "online": "online: frame by frame, each predicted after the update on the frames so far",
+    "online": "online: frame by frame, each predicted after an update on the frames so far",
     "offline": "offline: the model adapts to all frames first, then predicts them",
 }
 TRAINS = {
-    "reference": "all convolutions but the named joints' decoder; normalisation layers stay",
+    "reference": "all convolutions except the joints' decoder; not the normalisation layers",
     "paper": "encoder and self-supervised head",
     "norms": "scales and shifts of the normalisation layers",
 }
 METHODS = {
     "ttp": "test-time personalization by the self-supervised task",
     "bn": "batch statistics of the subject",
-    "entropy": "least entropy of the heatmaps, which normalisation layers adapt to",
-    "teacher": "mean teacher: confident joints of an averaged model are the targets",
+    "entropy": "lower entropy of the heatmaps, by the normalisation layers",
+    "teacher": "mean teacher: the confident joints of an averaged model are the targets",
     "teacher+ttp": "mean teacher and the self-supervised task together",
 }
 BOXES = {
     "moving": "the moving region of the video",
-    "people": "the person found by a detector, and followed",
+    "people": "the person, found by a detector and followed",
     "whole": "the whole picture",
 }
 
@@ -64,10 +64,10 @@ def boxes(data: Any, places: np.ndarray, picture_size: tuple[int, int]) -> dict[
     """
     where = BOXES.get(data.boxes, f"given: {data.boxes}")
     if data.fit:
-        where += ", at the scale of which the model is most confident"
+        where += ", at the scale in which the model is most confident"
     if data.refine:
         where += f", then {data.refine} time(s) around the predicted joints"
     low, high = np.asarray(places, np.float64).reshape(-1, 2, 2).swapaxes(0, 1)
     width, height = np.median(high - low, axis=0)
-    size = f"{width:.0f} x {height:.0f} px (median), in pictures of "
+    size = f"{width:.0f} x {height:.0f} px (median), in frames of "
     return {"box": where, "size of the box": f"{size}{picture_size[1]} x {picture_size[0]} px"}

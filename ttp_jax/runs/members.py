@@ -256,7 +256,7 @@ class Progress:
             return
         longest = max(self._lengths)
         at = f"{min(frame_index + CHUNK, longest)}/{longest}"
-        self._bar.set_postfix_str(f"{self._who}: {WORDS[name]} {at}")
+        self._bar.set_postfix_str(f"{self._who}: {WORDS[name]} {at}", refresh=False)
         earlier = sum(SHARES[each] for each in self._passes[: self._passes.index(name)])
         seen = sum(min(frame_index + CHUNK, length) for length in self._lengths)
         whole = sum(SHARES[each] for each in self._passes)

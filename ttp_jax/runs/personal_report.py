@@ -64,29 +64,29 @@ def notes(
     clip, notes = outcome.clip, [*outcome.clip.notes]
     if base == "shipped":
         notes.append(
-            "The included model has seen rendered people only and makes clear errors "
-            "on real ones: research software, no medical device."
+            "The included model has seen rendered people only and makes clear errors on real ones. "
+            "This is research software, not a medical device."
         )
     cell = np.median(clip.network_crops[:, 2]) / heatmap_size
     notes.append(
-        f"A cell of the network's map is {cell:.3g} px wide here: expect no joint to be placed "
-        "much finer than a quarter of that, whatever its decimals."
+        f"A cell of the network's map is {cell:.3g} px wide here: don't expect joints to be more "
+        "precise than about a quarter of that."
     )
     if smoothed:
         uneven = exports.is_uneven(clip.times)
         notes.append(
-            f"Smoothed ({smoothed}): pictures, video, exports and the measures of the pose; "
+            f"Smoothed ({smoothed}): pictures, video, exports and the measures below. "
             f"{clip.name}.csv is as predicted."
-            + " The filter takes frames for evenly spaced."
+            + " The filter assumes evenly spaced frames."
             * (smoothed == "savgol" and uneven)
         )
     empty, away = np.isnan(outcome.after).all((1, 2)), np.zeros(clip.num_frames, bool)
     if clip.region is not None and boxes == "people":
         away = np.isnan(clip.region).any(1)
     if gone := int((empty & away).sum()):
-        notes.append(f"The person is not seen in {gone} frames: rows of NaN.")
+        notes.append(f"The person is not in {gone} frames: their rows are NaN.")
     if unread := int((empty & ~away).sum()):
-        notes.append(f"{unread} frames could not be read: rows of NaN.")
+        notes.append(f"{unread} frames could not be read: their rows are NaN.")
     return notes
 
 

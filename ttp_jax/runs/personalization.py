@@ -197,8 +197,7 @@ class _Work:
         self._predictor = Runner(experiment, base, "none")
         self._plain = Runner(experiment, trained, "none") if self._person else self._predictor
         self._outputs: Outputs | None = None
-        # Without adaptation or a kept model, before and after would be the same.
-        self._changes = scenario != "none" or bool(self._person)
+        self._changes = scenario != "none" or bool(self._person)  # else before equals after
         if options.outputs and self._changes and experiment.data.source == "media":
             self._outputs = Outputs(experiment, name, self.folder, options.outputs)
         self.finished, self.seconds = 0, dict[str, float]()
@@ -267,6 +266,7 @@ class _Work:
                     self.failed[clip.name] = str(result)
                     continue
                 self._finish(clip, result, drawn, bar)
+                bar.set_postfix_str("", refresh=False)
                 bar.set_description_str(f"{self.word}, {self.finished} of {len(clips)} subjects")
 
     def _boxed(self, clips, bar):
