@@ -1,4 +1,4 @@
-"""The files of Human3.6M: the official download, and what mmpose makes of it."""
+"""The files of Human3.6M: the official download, and those of mmpose's preprocessing."""
 
 import functools
 import json
@@ -74,7 +74,7 @@ class Recording(NamedTuple):
 
 
 def _place(name: str) -> tuple[int, str]:
-    """Where a recording stands among those of its person: by action, then by name."""
+    """Sort key of a recording among those of its person: by action, then by name."""
     action = re.split(r"[_.]", name)[1]
     action = OTHER_NAMES.get(action, action)
     return (ACTIONS.index(action) if action in ACTIONS else len(ACTIONS)), name
@@ -159,10 +159,10 @@ def _load_video(name: str, folder: Path, stem: str, stride: int) -> Recording:
 
 
 class _Bounded:
-    """A CDF file that can't be read more often than it can have entries, of 16 bytes each.
+    """A CDF file that can be read only as often as it can have entries, of 16 bytes each.
 
-    cdflib believes the number of entries that a file claims: a flipped bit keeps it going for
-    hours, filling the memory.
+    cdflib trusts the number of entries that a file claims: a flipped bit keeps it busy for hours
+    and fills the memory.
     """
 
     def __init__(self, file: Any, size: int):
@@ -205,7 +205,7 @@ def _read_sampled(opened: Callable[[], Video], frames: np.ndarray, index: int) -
 
 
 def _open_video(path: Path) -> Video:
-    """Look through a video, which takes its time: when its first frame is read."""
+    """Open a video when its first frame is read, because scanning it takes time."""
     try:
         return Video(path)
     except DataError as error:
@@ -213,7 +213,7 @@ def _open_video(path: Path) -> Video:
 
 
 def _announced(path: Path) -> int:
-    """Number of a video's frames by its header; raises DataError where it can't be opened."""
+    """Number of a video's frames by its header; raises DataError if it can't be opened."""
     try:
         return video.announced(path)
     except DataError as error:
@@ -336,7 +336,7 @@ def _unreadable(path: Path, error: Exception) -> DataError:
 
 
 def _seen(part: np.ndarray, path: Path) -> np.ndarray:
-    """Turn [N, 17, 3] of x, y and a mark into points [N, 17, 2], NaN where the mark is 0."""
+    """Turn [N, 17, 3] of x, y and a mark into points [N, 17, 2], NaN if the mark is 0."""
     if part.shape[1:] != (len(FROM_32), 3):
         raise DataError(
             f"{path}: the joints have shape {part.shape}, expected (pictures, 17, 3). Run "

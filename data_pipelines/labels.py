@@ -1,4 +1,4 @@
-"""True joints of some frames of an own video, from the files that labelling tools write.
+"""True joints of some frames of the user's video, from the files of labelling tools.
 
     given           written by                                  a joint that isn't labelled
     .json           COCO keypoints (CVAT, Label Studio, ...)    v = 0
@@ -7,18 +7,19 @@
     .slp            SLEAP                                       NaN, or not visible
     .mat            Penn Action, one label file                 NaN
 
-Places are pixels of the upright picture, pixel centres at integers, in all of them; Penn Action's
-1-based pixels are shifted. Tools that put the first pixel's centre at 0.5 are half a pixel off.
+Coordinates are pixels of the upright picture, with pixel centres at integers, in all of them; Penn
+Action's 1-based pixels are shifted. Tools that put the first pixel's centre at 0.5 are half a pixel
+off.
 
-Labels of a folder of pictures belong to the pictures of the same file names. Those of a video
-belong to frames, counted from 0: a bare number, a row of a .mat file and SLEAP's frame index are
-frames; of a picture's name it is the number that stands for one (`projects.names.frame_numbers`),
-which is right for pictures numbered from 0. COCO pictures without numbers count in the order of the
-file.
+Labels of a folder of images belong to the images with the same file names. Labels of a video belong
+to frames, counted from 0. A bare number, a row of a .mat file and SLEAP's frame index are frame
+numbers; in an image's name it is the number that stands for the frame
+(`projects.names.frame_numbers`), which is right for images numbered from 0. COCO images without
+numbers count in the order of the file.
 
 Keypoints are matched to the skeleton's joints by name: case, "-", "_", "." and spaces don't matter,
-and left and right may be l and r, before or after the part ("LWrist", "wrist-left"). Nothing is
-guessed beyond that: COCO's nose is no head.
+and left and right may be l and r, before or after the part ("LWrist", "wrist-left"). Nothing else
+is guessed: COCO's nose is not the head.
 """
 
 import collections
@@ -40,14 +41,14 @@ MOST_FRAMES = 2**31  # of a video of unknown length: larger numbers are dates or
 
 
 class Labels(NamedTuple):
-    """Labelled frames of one video, those without a labelled joint left out.
+    """Labelled frames of one video; frames without a labelled joint are left out.
 
     Attributes:
       frames: int64 [n], numbers counted from 0, ascending.
-      joints: float32 [n, K, 2] in picture pixels (module docstring); NaN where not labelled.
+      joints: float32 [n, K, 2] in picture pixels (module docstring); NaN if not labelled.
       visible: bool [n, K]; a labelled joint that the file calls hidden (COCO's v = 1, Penn Action's
-        visibility = 0) has a place and is not visible.
-      notes: sentences for the user: what was left out, renamed or taken for granted.
+        visibility = 0) has coordinates and is not visible.
+      notes: sentences for the user: what was left out, renamed or assumed.
     """
 
     frames: np.ndarray
@@ -117,7 +118,7 @@ def read(
 
 
 def files_of(path: Path) -> list[Path]:
-    """The files that labels are read from: the file itself, or those in DeepLabCut's folder."""
+    """Return the files to read labels from: the file itself, or those in DeepLabCut's folder."""
     if not path.is_dir():
         return [path]
     return [file for kinds in deeplabcut.labels_in(path).values() for file in kinds.values()]
@@ -127,7 +128,7 @@ def files_of(path: Path) -> list[Path]:
 
 
 def _sheet(path: Path) -> Sheet:
-    """The labels of one individual, from whatever file they are in."""
+    """Return the labels of one individual, from any kind of file."""
     if path.is_dir():
         sheet = deeplabcut.sheet_of(path, Options())
         if sheet is None:
@@ -190,7 +191,7 @@ READERS: dict[str, Callable[[Path], Sheet]] = {
 def _match(
     labelled: Sequence[str], skeleton: Skeleton, path: Path
 ) -> tuple[dict[int, int], list[str]]:
-    """Map places in the file to joints of the skeleton, by name; and say what has no partner."""
+    """Match names in the file to joints of the skeleton, and report those without a partner."""
     forms = {form: k for k, joint in enumerate(skeleton.joints) for form in spellings(joint)}
     found = {i: forms[s] for i, name in enumerate(labelled) if (s := squeezed(name)) in forms}
     if not found:
@@ -222,7 +223,7 @@ def _match(
 
 
 def _of_clip(rows: list[Row], clip_name: str | None, path: Path) -> tuple[list[Row], list[str]]:
-    """Choose the pictures of one video by their folder; those without a folder are of any."""
+    """Choose the images of one video by their folder; those without a folder fit any video."""
     folders = sorted({naming.folder(row.picture) for row in rows} - {""})
     others = [folder for folder in folders if folder != clip_name]
     if len(folders) < 2:
@@ -240,7 +241,7 @@ def _of_clip(rows: list[Row], clip_name: str | None, path: Path) -> tuple[list[R
 def _by_name(
     rows: list[Row], names: Mapping[str, int], path: Path
 ) -> tuple[list[Row], np.ndarray, list[str]]:
-    """The rows whose pictures are there, by name or by name without suffix, with their frames."""
+    """Return the rows whose images exist, by name with or without suffix, and their frames."""
     stems = collections.Counter(naming.stem(name) for name in names)
     alike = {naming.stem(name): number for name, number in names.items()}
     kept: dict[int, Row] = {}
@@ -269,7 +270,7 @@ def _by_name(
 
 
 def _numbered(rows: list[Row], path: Path) -> tuple[list[Row], list[str]]:
-    """COCO's pictures without numbers in their names count in the file's order."""
+    """Number COCO's images without numbers in their names in the order of the file."""
     listed = coco.pictures(path) if path.suffix.lower() == ".json" else []
     if not listed or any(number is not None for number in naming.frame_numbers(listed)):
         return rows, []
@@ -315,7 +316,7 @@ def _check_sizes(rows: list[Row], size: tuple[int, int] | None, path: Path) -> N
 def _check_places(
     joints: np.ndarray, rows: list[Row], size: tuple[int, int] | None, skeleton, path: Path
 ) -> None:
-    """Refuse labelled joints [n, K, 2] outside the picture; some tools mean "none" by -1, -1."""
+    """Raise an error for labelled joints [n, K, 2] outside the picture, such as -1, -1."""
     for row, places in zip(rows, joints, strict=True):
         height, width = size or row.size or (np.inf, np.inf)
         # To width, not width - 0.5: some tools count from the picture's edge.

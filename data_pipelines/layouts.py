@@ -1,12 +1,12 @@
-"""Write rendered people as the folders of the real data sets, so that every reader can be tried.
+"""Write rendered people as the folders of the real data sets, so that you can try every reader.
 
     python -m data_pipelines.layouts penn DIR      Penn Action: JPEG frames and .mat labels
     python -m data_pipelines.layouts h36m DIR      Human3.6M: mp4 videos and CDF poses
     python -m data_pipelines.layouts bbc_pose DIR  BBC Pose: JPEG frames and bbcpose.mat
 
-The people are those of `synthetic`, named and split as the data set's; nothing else is like the
-data set, so scores on them are scores on rendered people. The same seed gives the same people in
-all three. "head" is the middle of the head everywhere.
+The people are those of `synthetic`, with the names and splits of the data set. Scores on them are
+scores on rendered people. The same seed gives the same people in all three. "head" is the middle of
+the head everywhere.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Which frames make up a training pair and how it is moved, drawn before any file is opened."""
+"""The frames of a training pair and its transform, drawn before any file is opened."""
 
 import dataclasses
 import functools
@@ -12,7 +12,7 @@ from ttp_jax.augment import Ranges
 
 @dataclasses.dataclass(frozen=True)
 class Draw:
-    """One row of the stream before any file is opened: a pair of frames and one transform."""
+    """One row of the stream: a pair of frames and their common transform."""
 
     clip: int
     target: int
@@ -76,9 +76,9 @@ def mixed_draws(
     batch_size: int,
     labelled_share: float,
 ) -> Callable[[int], Draw]:
-    """The same where some clips have no labels: each batch begins with so many labelled targets.
+    """Draw from labelled and unlabelled clips: each batch begins with a number of labelled targets.
 
-    Both kinds have epochs of their own; `frames_per_epoch` is of labelled targets.
+    Both kinds have epochs of their own; `frames_per_epoch` counts labelled targets.
     """
     if not 0 < labelled_share <= 1:
         raise ValueError(f"config.data.labelled_share is {labelled_share}, expected 0 to 1.")

@@ -1,7 +1,7 @@
-"""Picture files as uint8 RGB [H, W, 3]: the only module that decodes them.
+"""Image files as uint8 RGB [H, W, 3]: the only module that decodes them.
 
-Users' pictures (`read`) come upright. Those of data sets (`read_jpeg`) come as they are stored, as
-the labels have them.
+Users' images (`read`) are turned upright. Those of data sets (`read_jpeg`) stay as stored, because
+the labels refer to the stored pixels.
 """
 
 import functools
@@ -33,13 +33,13 @@ TURNS = {
 
 
 class Page(NamedTuple):
-    """What is known of one page of a file.
+    """Properties of one page of a file.
 
     Attributes:
       number: counts from 0.
       size: height and width of the upright picture.
-      bits: of a colour that are really used, where they are stored in 16; 8 otherwise.
-      lasts: seconds that it is shown, of an animation (GIF, WebP, PNG); 0 of other pictures.
+      bits: bits per colour that are really used, of images with 16; 8 otherwise.
+      lasts: seconds for which it is shown in an animation (GIF, WebP, PNG); 0 in other images.
     """
 
     number: int
@@ -49,13 +49,13 @@ class Page(NamedTuple):
 
 
 def look(path: str | os.PathLike) -> list[Page]:
-    """List the pages of a file that are pictures of their own; most kinds of files have one.
+    """List the pages of a file that are pictures in their own right; most files have one.
 
-    Pictures of 16 bits are decoded for the bits that they use. Depth and gain maps of phones, and
-    small copies in TIFF files, are no pictures of their own.
+    Images with 16 bits are decoded to see which bits they use. Depth and gain maps of phones, and
+    small copies in TIFF files, are not listed.
 
     Raises:
-      FrameError: the file is missing, damaged or no picture.
+      FrameError: the file is missing, damaged or no image.
     """
     try:
         with _open(path) as picture:
@@ -73,18 +73,18 @@ def look(path: str | os.PathLike) -> list[Page]:
 
 
 def read(path: str | os.PathLike, page: int = 0, bits: int | None = None) -> np.ndarray:
-    """Decode one picture, turned upright by its EXIF orientation.
+    """Decode one image, turned upright by its EXIF orientation.
 
-    Transparent pictures are laid over black.
+    Transparent images are laid over black.
 
     Args:
       path: the file.
       page: of a file with several, from 0 on.
-      bits: of a colour that count where they are stored in 16: the upper 8 of them are kept. None
-        for those that this picture uses; pictures of one video need the same.
+      bits: bits per colour in use, of images with 16: the upper 8 of them are kept. None for those
+        that this image uses; the images of one video need the same number.
 
     Raises:
-      FrameError: the file is missing, cut off or no picture.
+      FrameError: the file is missing, cut off or no image.
     """
     try:
         with _open(path) as picture:
@@ -112,7 +112,7 @@ def _unreadable(path: str | os.PathLike, error: Exception) -> FrameError:
 
 
 def _open(path: str | os.PathLike) -> Image.Image:
-    """Open a file with Pillow, that of an iPhone, too."""
+    """Open a file with Pillow, including those of iPhones."""
     with open(path, "rb") as file:
         head = file.read(12)
     # By its content: a HEIC picture that is sent may be called .jpg.
@@ -135,7 +135,7 @@ def _knows_heif() -> bool:
 
 
 def _count(picture: Image.Image) -> int:
-    """Number of pages; those beside the first in a phone's JPEG file are no pictures to look at."""
+    """Number of pages; further images in a phone's JPEG file are not counted."""
     return 1 if picture.format in ("JPEG", "MPO") else getattr(picture, "n_frames", 1)
 
 
@@ -179,7 +179,7 @@ def _stored_bits(picture: Any, path: str | os.PathLike) -> int:
 
 
 def _deep(picture: Image.Image, path: str | os.PathLike) -> np.ndarray:
-    """All bits, as stored: uint16 [H, W], or [H, W, 3 or 4] RGB(A)."""
+    """Return all bits, as stored: uint16 [H, W], or [H, W, 3 or 4] RGB(A)."""
     if picture.mode == "F":
         raise ValueError("its pixels are floating-point numbers; save it with 8 or 16 bits")
     if picture.mode.startswith("I"):
@@ -199,7 +199,7 @@ def _deep(picture: Image.Image, path: str | os.PathLike) -> np.ndarray:
 
 
 def _used_bits(pixels: np.ndarray, picture: Any) -> int:
-    """Bits that the brightest pixel needs, one of `DEPTHS`; those that the file says if fewer."""
+    """Return the bits that the brightest pixel needs, one of `DEPTHS`, at most the file's own."""
     declared = max(picture.tag_v2.get(258, (16,))) if picture.format == "TIFF" else 16
     if declared < 16:
         return declared
@@ -208,7 +208,7 @@ def _used_bits(pixels: np.ndarray, picture: Any) -> int:
 
 
 def _shallow(picture: Any, path: str | os.PathLike, bits: int | None) -> Image.Image:
-    """An upright picture of 8 bits from a deeper one."""
+    """Convert a deeper image to an upright one of 8 bits."""
     orientation = _orientation(picture)
     pixels = _deep(picture, path)
     bits = _used_bits(pixels, picture) if bits is None else bits
@@ -245,7 +245,7 @@ def read_jpeg(path: str | os.PathLike) -> np.ndarray:
 
 
 def decode(data: bytes) -> np.ndarray | None:
-    """Decode a picture's file -> uint8 RGB [H, W, 3], not turned by EXIF; None if it can't be."""
+    """Decode an image's file -> uint8 RGB [H, W, 3], not turned by EXIF; None if it can't be."""
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
     try:
         picture = cv2.imdecode(np.frombuffer(data, np.uint8), flags)

@@ -1,8 +1,7 @@
-"""Clips to augmented training pairs, as a tf.data stream.
+"""From clips to augmented training pairs, as a tf.data stream.
 
-Everything that is drawn for a row of the stream follows from (seed, epoch, place in the epoch), so
-a stream can start at any step at no cost, and neither the number of workers nor the number of
-processes changes a byte of it.
+All random draws for a row of the stream depend only on (seed, epoch, index in the epoch). So a
+stream can start at any step at no cost, and the numbers of workers and processes change no byte.
 """
 
 import collections
@@ -42,7 +41,7 @@ STARTUP = (
 
 @dataclasses.dataclass(frozen=True)
 class Crops:
-    """What is cut out of the pictures of a pair, and the maps that are drawn for its target.
+    """How the pictures of a pair are cropped, and how the target's heatmaps are drawn.
 
     Attributes:
       image_size: pixels of a crop's side.
@@ -61,7 +60,7 @@ class Crops:
 
     @property
     def most(self) -> float:
-        """Pixels that a crop's side has at most before it is resampled."""
+        """Most pixels that a crop's side has before it is resampled."""
         return math.inf if self.oversample is None else self.oversample * self.image_size
 
 
@@ -141,7 +140,7 @@ def _batch(
     rows: Sequence[Draw],
     read: "_FrameReader",
 ) -> tuple[np.ndarray, ...]:
-    """The arrays of a batch, in the order of `_signature`."""
+    """Return the arrays of a batch, in the order of `_signature`."""
     target, source, joints, visible = _crop_pairs(clips, skeleton, crops, rows, read)
     maps, weights = heatmaps_of(
         joints,
@@ -222,7 +221,7 @@ def device_prefetch(iterator: Iterable, put: Callable[..., T], depth: int = 2) -
 
 
 def _check_clips(clips: Sequence[Clip], skeleton: Skeleton) -> None:
-    """Refuse clips that can't supply training pairs."""
+    """Raise an error for clips that can't supply training pairs."""
     if not sum(clip.num_frames for clip in clips):
         raise ValueError("no frames to train on: the list of clips is empty.")
     for clip in clips:
@@ -279,7 +278,7 @@ def _crop_pairs(
 
 
 def _labels(clip: Clip, frame: int, skeleton: Skeleton) -> tuple[np.ndarray, np.ndarray]:
-    """Joints [K, 2] and visible [K] of a frame; NaN and False where the clip has no labels."""
+    """Return joints [K, 2] and visible [K] of a frame; NaN and False if the clip has no labels."""
     if clip.joints is None or clip.visible is None:
         return np.full((skeleton.size, 2), np.nan, np.float32), np.zeros(skeleton.size, bool)
     return clip.joints[frame], clip.visible[frame]
@@ -303,7 +302,7 @@ def _warp(picture: np.ndarray, affine: np.ndarray, out: np.ndarray, zoom: float 
 
 
 class _FrameReader:
-    """Reads frames, stepping over those that can't be read with one warning each."""
+    """Reads frames, and skips those that can't be read with one warning each."""
 
     def __init__(self):
         self._warned = set()
@@ -354,7 +353,7 @@ def numpy_batches(dataset: "tf.data.Dataset") -> Iterator[dict[str, np.ndarray]]
     """Yield a data set's batches as numpy arrays.
 
     Raises:
-      DataError: what a reader raised; TensorFlow would make it an error of its own.
+      DataError: as a reader raised it; TensorFlow would wrap it in an error of its own.
     """
     tf = tensorflow()
     try:
@@ -378,7 +377,7 @@ def tensorflow():
 
 @contextlib.contextmanager
 def _without_startup_lines() -> Iterator[None]:
-    """Leave the lines of `STARTUP` out of standard error; all others follow at the end."""
+    """Remove the lines of `STARTUP` from standard error; all others appear at the end."""
     sys.stderr.flush()
     with tempfile.TemporaryFile() as said:
         usual = os.dup(2)

@@ -28,7 +28,7 @@ BEYOND = 0.5  # pixels outside the picture that a label may lie: some tools coun
 
 
 class _Label(NamedTuple):
-    """A row with its picture and subject, joints of the project's skeleton, and what it shares."""
+    """A row with its picture, its subject and joints of the project's skeleton."""
 
     row: Row
     picture: Picture
@@ -46,7 +46,7 @@ class _LeftOut:
         self._first: dict[str, str] = {}
 
     def add(self, what: str, example: str, count: int = 1) -> None:
-        """Count `count` more of what is left out for a reason."""
+        """Count `count` more labels that were left out for a reason."""
         self._counts[what] += count
         self._first.setdefault(what, example)
 
@@ -124,9 +124,9 @@ def project(
 def _without_unlabelled(
     recordings: Sequence[Recording], options: Options
 ) -> tuple[list[Recording], list[str]]:
-    """The recordings without joints of which there is no label anywhere, and a sentence on them.
+    """Drop joints that are labelled nowhere; return the recordings, and a sentence about it.
 
-    Nothing could be learned of one, and its predictions would mean nothing.
+    Such a joint can't be learned, and its predictions would mean nothing.
     """
     joints = dict.fromkeys(name for r in recordings for name in r.sheet.names)
     seen = {
@@ -189,7 +189,7 @@ def _groups(
     options: Options,
     counts: _LeftOut,
 ) -> Groups:
-    """The labels that can be used, by recording and subject."""
+    """Return the usable labels by recording and subject."""
     groups: Groups = {}
     for recording in recordings:
         for label in _labels(recording, skeleton, options, counts):
@@ -235,7 +235,7 @@ def _labels(
 
 
 def _spread(label: _Label, at: Sequence[int], size: int) -> _Label:
-    """The label with a place for each joint of the project; NaN for those the file lacks."""
+    """Return the label with all joints of the project; NaN for those that the file lacks."""
     joints, visible = np.full((size, 2), np.nan), np.zeros(size, bool)
     joints[at], visible[at] = label.joints, label.visible
     return label._replace(joints=joints, visible=visible)
@@ -248,7 +248,7 @@ def _excluded(name: str, options: Options) -> bool:
 def _placed(
     row: Row, picture: Picture, joint_names: Sequence[str], options: Options, counts: _LeftOut
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Joints [k, 2] in the picture and which of them count as labels [k]."""
+    """Return joints [k, 2] in the picture, and which of them count as labels [k]."""
     if row.size and row.size != picture.size:
         raise DataError(
             f"{row.where}: {row.picture} was labelled at {row.size[1]} x {row.size[0]} pixels, "
@@ -276,11 +276,11 @@ def _placed(
 
 
 def _subjects(recording: Recording, options: Options) -> list[tuple[str, bool]]:
-    """The subject of each row, and whether nothing says who it is.
+    """Return the subject of each row, and whether it is unknown.
 
-    The recording is one, unless a pattern tells; individuals are subjects of their own. Where
-    somebody in a picture with several is not named, each label is a subject of its own: nothing
-    says who is who from one picture to the next.
+    A recording is one subject, unless a pattern says otherwise; individuals are subjects of their
+    own. If a picture has several of which one is not named, each label is a subject of its own,
+    because nothing connects them from one picture to the next.
     """
     rows = recording.sheet.rows
     nameless = collections.Counter(row.picture for row in rows if not row.individual)
@@ -299,7 +299,7 @@ def _subjects(recording: Recording, options: Options) -> list[tuple[str, bool]]:
 
 
 def _same_name(recordings: Sequence[Recording], options: Options) -> list[str]:
-    """Say which subjects are one here, since a file can have neither's name."""
+    """Report subjects that are merged here because a file can't tell them apart by name."""
     found: dict[str, dict[str, None]] = {}
     for recording in recordings:
         for raw, _ in _subjects(recording, options):
@@ -312,7 +312,7 @@ def _same_name(recordings: Sequence[Recording], options: Options) -> list[str]:
 
 
 def _unmatched(path: Path, recordings: Sequence[Recording], options: Options) -> list[str]:
-    """Say which labels the pattern for subjects doesn't match; raises DataError where none does."""
+    """Report labels that the pattern for subjects doesn't match; DataError if it matches none."""
     if not options.subject:
         return []
     rows = [(recording, row) for recording in recordings for row in recording.sheet.rows]
@@ -328,7 +328,7 @@ def _unmatched(path: Path, recordings: Sequence[Recording], options: Options) ->
 
 
 def _by_pattern(pattern: str, recording: Recording, row: Row) -> str:
-    """The subject that a pattern finds in a picture's folder and file, "" where it finds none."""
+    """Return the subject that a pattern finds in a picture's folder and file, or ""."""
     try:
         found = re.search(pattern, f"{recording.name}/{names.file(row.picture)}")
     except re.error as error:

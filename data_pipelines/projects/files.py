@@ -1,4 +1,4 @@
-"""Pictures and videos of a project, wherever they are."""
+"""Find the pictures and videos of a project."""
 
 import os
 from collections.abc import Callable, Iterable, Sequence
@@ -47,7 +47,7 @@ def _listed(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
 
 
 def entries(folder: Path) -> list[Path]:
-    """What lies in a folder, by name, hidden entries left out; nothing where it isn't there.
+    """List a folder by name without hidden entries; empty if there is no folder.
 
     Raises:
       DataError: the folder can't be listed.
@@ -61,11 +61,11 @@ def entries(folder: Path) -> list[Path]:
 
 
 def picture(path: Path, frame: int | None) -> Picture | None:
-    """A picture from its own file; None where it isn't one that can be opened.
+    """Return a picture from its own file; None if it can't be opened.
 
     Args:
       path: of the file.
-      frame: number of its frame in the video, where that is known.
+      frame: number of its frame in the video, if known.
     """
     try:
         page, *_ = pictures.look(path)
@@ -77,12 +77,12 @@ def picture(path: Path, frame: int | None) -> Picture | None:
 def finder(
     rows: Sequence[Row], beside: Sequence[Path], below: Sequence[str | Path]
 ) -> Callable[[Row], Picture | None]:
-    """The function from a row to its picture.
+    """Return the function from a row to its picture.
 
     Args:
       rows: all rows of the recording, for the numbers in the pictures' names.
-      beside: folders in which a picture's name without its folders counts first.
-      below: folders that the picture's whole name, or an end of it, is looked for in; "" for none.
+      beside: folders in which the picture's bare name is looked for first.
+      below: folders in which its whole name, or the end of it, is looked for; "" for none.
     """
     labelled = list(dict.fromkeys(row.picture for row in rows))
     frames = dict(zip(labelled, names.frame_numbers(labelled), strict=True))
@@ -99,7 +99,7 @@ def finder(
 class Film:
     """A video of labelled frames.
 
-    They are as they are stored, for so they were labelled: pixels that aren't square stay so.
+    Frames are as stored, because they were labelled that way: pixels that aren't square stay so.
     """
 
     def __init__(self, path: Path):
@@ -107,7 +107,7 @@ class Film:
         self._video = video.Video(path, square=False)
 
     def picture(self, frame: int) -> Picture | None:
-        """A frame, None where the video has none of that number."""
+        """Return a frame, or None if the video has no such frame."""
         if not 0 <= frame < len(self._video):
             return None
         return Picture(lambda: self._video.read(frame), self._video.size, frame)

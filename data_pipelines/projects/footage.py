@@ -49,7 +49,7 @@ def unlabelled(
 
 
 def _clip(film: Footage, labelled: Clip, count: int, boxes: str) -> Clip:
-    """Frames of one video; raises DataError where they can't be used."""
+    """Return frames of one video as a clip; raises DataError if they can't be used."""
     whole = _cropped(_whole(film, labelled), film, labelled.largest)
     known = set(labelled.frame_numbers.tolist())
     free = [frame for frame in range(whole.num_frames) if frame not in known]
@@ -62,7 +62,7 @@ def _clip(film: Footage, labelled: Clip, count: int, boxes: str) -> Clip:
 
 
 def _whole(film: Footage, labelled: Clip) -> Clip:
-    """All frames of a video, as they are stored: so were the labelled ones."""
+    """Return all frames of a video as stored, because the labelled ones are, too."""
     video = Video(film.path, square=False)
     sizes = np.tile(video.size, (len(video), 1))
     return Clip(
@@ -79,7 +79,7 @@ def _whole(film: Footage, labelled: Clip) -> Clip:
 
 
 def _cropped(whole: Clip, film: Footage, size: tuple[int, int]) -> Clip:
-    """The video as the labelled pictures of this size show it."""
+    """Return the video cropped as the labelled pictures of this size are."""
     if whole.largest == size:
         return whole
     x1, x2, y1, y2 = film.crop or (0, 0, 0, 0)

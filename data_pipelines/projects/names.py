@@ -1,4 +1,4 @@
-"""What the names of labelled pictures tell: folder, file, number of the frame."""
+"""What the names of labelled pictures tell: folder, file, frame number."""
 
 import re
 from collections.abc import Sequence
@@ -33,11 +33,11 @@ def stem(picture: str) -> str:
 
 
 def frame_numbers(pictures: Sequence[str]) -> list[int | None]:
-    """The number of each picture's frame, None for a name without one.
+    """Return the frame number of each picture, None for a name without one.
 
-    A bare number is the frame's. Of a name with several, the one behind "frame", "img" or the like
-    is; else the one that stands alone, not behind letters as in "cam1". Of several of these it is
-    the only one that differs from picture to picture, else the last.
+    A bare number is the frame number. In a name with several numbers it is the one after "frame",
+    "img" or the like, else one that stands alone, not after letters as in "cam1". If several do, it
+    is the only one that differs from picture to picture, else the last.
     """
     found = [_candidates(stem(picture)) for picture in pictures]
     places = {count: _varying([f for f in found if len(f) == count]) for count in map(len, found)}
@@ -48,7 +48,7 @@ def frame_numbers(pictures: Sequence[str]) -> list[int | None]:
 
 
 def is_bare(picture: str) -> bool:
-    """Whether a picture's name is the number of its frame, and no file's."""
+    """Whether a picture's name is a bare frame number, not a file."""
     return bool(re.fullmatch(r"[+-]?\d{1,100}(\.\d{0,100})?", picture))
 
 
@@ -57,7 +57,7 @@ def _bare(picture: str) -> int | None:
 
 
 def _candidates(name: str) -> list[int]:
-    """The numbers of a name that may be the frame's."""
+    """Return the numbers of a name that may be the frame number."""
     for pattern in (_FRAME, _ALONE, _ANY):
         if found := pattern.findall(name):
             return [int(number) for number in found]
@@ -65,6 +65,6 @@ def _candidates(name: str) -> list[int]:
 
 
 def _varying(numbers: list[list[int]]) -> int:
-    """The only place at which lists of one length differ, -1 where there is not one."""
+    """Return the only index at which lists of one length differ, or -1."""
     differing = [i for i, values in enumerate(zip(*numbers, strict=True)) if len(set(values)) > 1]
     return differing[0] if len(differing) == 1 else -1

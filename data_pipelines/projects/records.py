@@ -1,4 +1,4 @@
-"""What the readers of labelled projects give: labels as rows, then a project of clips."""
+"""What the readers of labelled projects return: rows of labels, then a project of clips."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -15,27 +15,27 @@ EXTRA = "pip install ttp_jax[projects]"
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """How a project is read; nothing need be given.
+    """How to read a project; all fields are optional.
 
     Attributes:
       individuals: names of the animals or people to read, of several in a picture; all if empty.
-      scorer: whose labels, where several people labelled the same pictures.
-      view: the camera to read, where a project has several.
-      category: COCO's category, where several have keypoints.
+      scorer: whose labels to read if several people labelled the same pictures.
+      view: the camera to read if a project has several.
+      category: the COCO category to read if several have keypoints.
       subject: regular expression on a picture's "folder/file" (or "video/frame"): its first group
-        that matched, or all of the match, names the subject. The folder or video where it doesn't
-        match, or is empty.
-      subject_field: field of COCO annotations that names the subject; track_id or person_id if
-        empty and there.
+        that matched, or the whole match, names the subject. If it doesn't match, or matches
+        nothing, the folder or video does.
+      subject_field: field of COCO annotations that names the subject; if empty, track_id or
+        person_id.
       exclude: subjects, folders or videos to leave out: patterns such as "*TESTSET*,File162".
       flip_pairs: "leftLip:rightLip,a:b", joints that swap in a mirrored picture; by the names if
         None, none if empty.
-      hidden: count labelled joints that are marked as hidden (COCO's v = 1) as labels, too.
-      predictions: read SLEAP's predicted instances where nothing is labelled by the user.
+      hidden: whether joints that are marked as hidden (COCO's v = 1) count as labelled.
+      predictions: whether to use SLEAP's predicted instances if the user labelled none.
       boxes: "labels" (around the labelled joints), "annotated" (COCO's bbox), "whole" or a region
         "x1,y1,x2,y2".
       margin: of "labels", as a share of the box's longer side.
-      media: folder that holds pictures or videos which aren't where the labels say.
+      media: folder of pictures or videos that aren't where the labels say.
     """
 
     individuals: Sequence[str] = ()
@@ -192,7 +192,7 @@ class Project:
         return sum(clip.num_frames for clip in self.clips)
 
     def describe(self) -> list[str]:
-        """Say in a few lines what was read, what was left out, and why."""
+        """Describe in a few lines what was read, what was left out, and why."""
         skeleton, counts = self.skeleton, self.subjects
         labelled = sum(int(clip.visible.sum()) for clip in self.clips if clip.visible is not None)
         pairs = [f"{skeleton.joints[a]}/{skeleton.joints[b]}" for a, b in skeleton.flip_pairs]
@@ -214,11 +214,11 @@ class Project:
 
 
 def chosen(rows: Sequence[Row], individuals: Sequence[str], path: Path) -> list[Row]:
-    """Take the rows of the wanted individuals.
+    """Return the rows of the wanted individuals.
 
     Args:
       rows: of all individuals.
-      individuals: names; none for all.
+      individuals: names; empty for all.
       path: of the labels, for the error.
 
     Raises:

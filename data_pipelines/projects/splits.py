@@ -1,7 +1,7 @@
-"""Training, validation and test subjects of a project: none is cut in two.
+"""Training, validation and test subjects of a project; no subject is in two splits.
 
-Subjects in one picture show each other, so where subjects are drawn they stay together. Only named
-patterns part them, as they say.
+Subjects in one picture show each other, so randomly drawn splits keep them together. Only patterns
+of names can separate them.
 """
 
 import dataclasses
@@ -17,13 +17,13 @@ NAMES = ("train", "val", "test")
 
 
 def by_name(project: Project, *, test: str = "", val: str = "") -> Project:
-    """Split by patterns of subjects' names: "*TESTSET*,File162"; the others are for training.
+    """Split by patterns of subjects' names, such as "*TESTSET*,File162"; the rest is for training.
 
-    A pattern is that of a whole name; "*" stands for any letters.
+    A pattern must match a whole name; "*" stands for any letters.
 
     Args:
       project: whose subjects are split.
-      test: patterns of test subjects, with commas.
+      test: patterns of test subjects, separated by commas.
       val: patterns of validation subjects.
 
     Raises:
@@ -57,7 +57,7 @@ def by_name(project: Project, *, test: str = "", val: str = "") -> Project:
 
 
 def by_share(project: Project, *, test: float = 0.2, val: float = 0.2, seed: int = 0) -> Project:
-    """Split by shares of the subjects, drawn by the seed; at least one for each share above 0.
+    """Split randomly by shares of the subjects; at least one subject for each share above 0.
 
     Args:
       project: whose subjects are split.
@@ -149,7 +149,7 @@ def folds(project: Project, count: int, *, val: float = 0.2, seed: int = 0) -> l
 
 
 def check(clips: Iterable[Clip]) -> None:
-    """Raise DataError where a subject is in two splits, or nobody is for training."""
+    """Raise DataError if a subject is in two splits, or nobody is for training."""
     splits: dict[str, str] = {}
     for clip in clips:
         if clip.split not in NAMES:
@@ -164,7 +164,7 @@ def check(clips: Iterable[Clip]) -> None:
 
 
 def _with(project: Project, split: Callable[[Clip], str]) -> Project:
-    """The project with another split of its clips, checked."""
+    """Return the project with its clips in other splits, checked."""
     clips = tuple(dataclasses.replace(clip, split=split(clip)) for clip in project.clips)
     check(clips)
     return dataclasses.replace(project, clips=clips)
@@ -175,7 +175,7 @@ def _parts(patterns: str) -> list[str]:
 
 
 def _shuffled(project: Project, seed: int) -> list[tuple[str, ...]]:
-    """Groups of subjects that must stay together, in an order drawn by the seed."""
+    """Return groups of subjects that must stay together, in an order drawn by the seed."""
     leader = {subject: subject for subject in project.subjects}
 
     def first(subject: str) -> str:
@@ -195,7 +195,7 @@ def _shuffled(project: Project, seed: int) -> list[tuple[str, ...]]:
 
 
 def _units(units: Sequence[tuple[str, ...]]) -> str:
-    """Say how many groups of subjects there are."""
+    """Return the number of groups of subjects in words."""
     subjects = sum(len(unit) for unit in units)
     groups = f"{len(units)} group{'s' * (len(units) > 1)}"
     together = f" in {groups} that share pictures" * (subjects > len(units))
