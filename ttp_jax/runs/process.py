@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 from tqdm import tqdm
@@ -58,9 +59,9 @@ class Compiling:
         self.seconds = 0.0
         jax.monitoring.register_event_duration_secs_listener(self._add)
 
-    def _add(self, event: str, seconds: float, **_) -> None:
+    def _add(self, event: str, duration_secs: float, **_: Any) -> None:
         if event in self.EVENTS:
-            self.seconds += seconds
+            self.seconds += duration_secs
 
 
 COMPILING = Compiling()
