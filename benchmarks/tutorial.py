@@ -99,8 +99,8 @@ def which_box(path: pathlib.Path, film: synthetic.Film) -> None:
         picture = film.frames[8].copy()
         low, high = (np.round(center + sign * scale * half).astype(int) for sign in (-1, 1))
         limit = picture.shape[0] - 4
-        corners = [tuple(np.clip(corner, 3, limit).tolist()) for corner in (low, high)]
-        cv2.rectangle(picture, *corners, GOOD if good else BAD, 4)
+        low, high = (np.clip(corner, 3, limit).tolist() for corner in (low, high))
+        cv2.rectangle(picture, low, high, GOOD if good else BAD, 4)
         panels.append(panel(picture, caption, good))
     row(path, panels)
 

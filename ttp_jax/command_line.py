@@ -156,9 +156,9 @@ GROUPS: dict[str, tuple[Flag, ...]] = {
         ),
         Flag(
             "--formats=NAMES",
-            "export as dlc-csv (the default), dlc-h5, deeplabcut, coco, sleap, slp, trc, npz, parquet, "
-            "lightning-pose; eks collects the joints of runs with different --config.seed, for the "
-            "Ensemble Kalman Smoother",
+            "export as dlc-csv (the default), dlc-h5, deeplabcut, coco, sleap, slp, trc, npz, "
+            "parquet, lightning-pose; eks collects the joints of runs with different --config.seed "
+            "for the Ensemble Kalman Smoother",
             ON_FILES,
         ),
         Flag("--keypoints=NAMES", "export only these, as left_knee,head; default all", ON_FILES),
