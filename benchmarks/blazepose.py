@@ -3,7 +3,8 @@
 FOLDER is in Penn Action's layout. Shown are PCK at 0.1, 0.2 and 0.5 of the torso of its 12 joints
 beside the head, by the maps of the crop alone and averaged with those of the mirrored crop; for the
 square of 1.25 times the box's longer side around its centre, for the project's own crop, which lies
-lower (`geometry.box_to_crop`), and for the finder's regions, upright and turned with the person.
+lower (`geometry.box_to_crop`), and for the finder's regions: upright, turned with the person, and
+as the finder chooses between both.
 Needs `python main.py fetch blazepose`.
 
     python -m benchmarks.blazepose FOLDER --every=4 --rendered=4 --methods=teacher --seeds=3
@@ -130,20 +131,22 @@ def scores(model: api.Model, clip, frames) -> None:
     square = lower - [0, geometry.BOX_SHIFT, 0] * lower[:, 2:] / geometry.BOX_SCALE
     pictures = np.stack([clip.read(t) for t in frames])
     print(f"{clip.name}, {len(pictures)} frames: PCK at {', '.join(map(str, THRESHOLDS))}")
-    found = regions(clip)[list(frames)]
-    ways = {"square": square, "project's": lower, "found": found[:, :3], "turned": found}
-    for name, crops in ways.items():
+    turned, found = (rows[list(frames)] for rows in regions(clip))
+    ways = {"square": square, "project's": lower, "upright": found[:, :3], "turned": turned}
+    for name, crops in (ways | {"chosen": found}).items():
         for flip in (False, True):
-            found = predict(model, pictures, crops, flip)
+            joints = predict(model, pictures, crops, flip)
             average = "flip average" if flip else ""
-            print(f"  {name:10}{average:14}{pck(found, clip, frames)}")
+            print(f"  {name:10}{average:14}{pck(joints, clip, frames)}")
 
 
-def regions(clip) -> np.ndarray:
-    """Turned crops [T, 4] of the largest person that the finder finds."""
-    looks, people = finding.followed(clip)
-    person = tracks.choose(people, "largest", clip.name)
-    return tracks.places_of(person, looks, clip.num_frames).crops
+def regions(clip) -> tuple[np.ndarray, np.ndarray]:
+    """Crops [T, 4] of the largest person that is found: all turned, and turned or upright."""
+    found = finding.followed(clip)
+    person = tracks.choose(found.people, "largest", clip.name)
+    always = dataclasses.replace(person, sure=[np.array([1.0, 0.0])] * len(person.sure))
+    turned, chosen = (found.places(each, clip.num_frames).crops for each in (always, person))
+    return turned, chosen
 
 
 def predict(model: api.Model, pictures, crops, flip: bool) -> np.ndarray:

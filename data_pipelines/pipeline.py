@@ -55,7 +55,7 @@ class Crops:
     image_size: int
     heatmap_size: int
     sigma: float
-    half_pixel: bool = False
+    half_pixel: geometry.Cells = False
     oversample: float | None = None
 
     @property
@@ -172,7 +172,7 @@ def heatmaps_of(
     image_size: int,
     heatmap_size: int,
     sigma: float,
-    half_pixel: bool = False,
+    half_pixel: geometry.Cells = False,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draw Gaussian targets, peak 1 at the joint's nearest heatmap pixel (published program).
 

@@ -141,8 +141,9 @@ def test_windows_are_those_of_the_commands(picture_size):
     boxes = np.concatenate([corners, corners + rng.uniform(9, 200, (9, 2))], -1).astype(np.float32)
     clip = Clip("anna", "anna", "test", 9, pictures.__getitem__, boxes)
     expected = windows.SubjectFrames(clip, image_size=SIZE, oversample=2).read(range(9), 16)
-    given, _, crops = inputs.checked(pictures[..., ::-1], boxes)  # as OpenCV's users give them
-    found = list(inputs.chunks([picture[..., ::-1] for picture in given], crops, SIZE, 8))
+    given = inputs.given(pictures[..., ::-1], boxes, PENN13)  # as OpenCV's users give them
+    back = given._replace(pictures=[picture[..., ::-1] for picture in given.pictures])
+    found = list(inputs.chunks(back, SIZE, 8))
     assert len(found) == 2
     for name, rows in expected._asdict().items():
         mine = np.concatenate([getattr(chunk, name) for chunk in found])
@@ -162,8 +163,8 @@ def test_joints_of_a_large_picture_are_those_of_the_small_one(model, frames):
 def test_a_large_video_takes_little_of_the_device():
     """A frame takes the window's bytes, whatever the camera; numpy's broadcasting makes a video."""
     video = np.broadcast_to(np.uint8(7), (9, 1080, 1920, 3))
-    pictures, _, crops = inputs.checked(video, [600, 100, 1000, 1000])
-    chunks = list(inputs.chunks(pictures, crops, SIZE, 8))
+    given = inputs.given(video, [600, 100, 1000, 1000], PENN13)
+    chunks = list(inputs.chunks(given, SIZE, 8))
     assert [int(chunk.valid.sum()) for chunk in chunks] == [1, 0]  # all show the same
     for chunk in chunks:
         assert chunk.pictures.shape == (8, 4 * SIZE, 4 * SIZE, 3)

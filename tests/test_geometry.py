@@ -150,7 +150,9 @@ def test_cells_with_half_pixels_lie_in_the_middle_of_what_they_cover(stride):
     found = geometry.map_to_crop(cells, stride, True)
     np.testing.assert_array_equal(found, covered[:, None].repeat(2, 1))
     np.testing.assert_array_equal(geometry.map_to_crop(cells, stride), stride * cells)
-    for half_pixel in (False, True):
+    edges = geometry.map_to_crop(cells, stride, geometry.EDGE)
+    np.testing.assert_array_equal(edges, stride * cells - 0.5)
+    for half_pixel in (False, True, geometry.EDGE):
         there = geometry.map_to_crop(cells, stride, half_pixel)
         np.testing.assert_array_equal(geometry.crop_to_map(there, stride, half_pixel), cells)
     # A mirrored crop's map is the mirrored map.

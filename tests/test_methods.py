@@ -216,22 +216,26 @@ def test_maps_as_distributions():
     np.testing.assert_allclose(shares[0, ..., 1], np.full((2, 2), 0.25))  # nothing positive
 
 
-@pytest.mark.parametrize("half_pixel", [False, True])
+@pytest.mark.parametrize("half_pixel", [False, True, geometry.EDGE])
 def test_mirrored_maps_lie_where_those_of_mirrored_crops_do(half_pixel):
     """Cells stand for certain pixels, whose mirror must be theirs."""
     crops_ = jnp.array(np.random.default_rng(0).random((2, 16, 16, 3)), jnp.float32)
 
     def maps(x):
+        if half_pixel == geometry.EDGE:  # between a cell's first pixel and the one before
+            x = (x + jnp.roll(x, (1, 1), (1, 2))) / 2 + (jnp.roll(x, 1, 1) + jnp.roll(x, 1, 2)) / 2
+            return x[:, ::4, ::4]
         return x.reshape(2, 4, 4, 4, 4, 3).mean((2, 4)) if half_pixel else x[:, ::4, ::4]
 
-    wanted = maps(heatmaps.mirror(crops_, half_pixel))
-    got, first = heatmaps.mirror(maps(crops_), half_pixel), 0 if half_pixel else 1
+    wanted = maps(heatmaps.mirror(crops_, bool(half_pixel)))
+    first = 0 if half_pixel is True else 1
+    got = heatmaps.mirror(maps(crops_), half_pixel)
     np.testing.assert_allclose(got[:, :, first:], wanted[:, :, first:], rtol=1e-6)
     again = heatmaps.mirror(got, half_pixel)
     np.testing.assert_allclose(again[:, :, first:], maps(crops_)[:, :, first:], rtol=1e-6)
 
 
-@pytest.mark.parametrize("half_pixel", [False, True])
+@pytest.mark.parametrize("half_pixel", [False, True, geometry.EDGE])
 def test_affines_between_crops_are_affines_between_their_maps(half_pixel):
     rng = np.random.default_rng(0)
     crop = np.array([30.0, 20.0, 64.0])

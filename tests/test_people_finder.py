@@ -1,18 +1,22 @@
 """Finding people: the detector's numbers, people followed through time, the choice of one."""
 
 import dataclasses
+import pathlib
 
 import cv2
 import ml_collections
 import numpy as np
 import pytest
 
+import ttp_jax
+from configs import own
 from data_pipelines import clips, media, penn, windows
 from data_pipelines.clips import Clip, DataError
-from data_pipelines.people import detections, landmarks, tracks
+from data_pipelines.people import detections, finder, landmarks, tracks
 from data_pipelines.people.detections import NOBODY, People
 from ttp_jax import geometry
-from ttp_jax.runs import finding
+from ttp_jax.runs import base_model, experiment, finding
+from ttp_jax.runs.batch import Runner
 
 
 def people_at(*places, side=100.0, colour=200):
@@ -20,7 +24,9 @@ def people_at(*places, side=100.0, colour=200):
     hips = np.array(places, np.float64)
     regions = np.concatenate([hips - side / 2, hips + side / 2], -1)
     boxes, colours = detections.body_boxes(regions), np.full((len(hips), 6), colour, float)
-    return People(regions, np.zeros(len(hips)), hips, np.full(len(hips), 0.9), boxes, colours)
+    both = np.full((len(hips), 2, 22, 2), np.nan), np.zeros((len(hips), 2))
+    angles, scores = np.zeros(len(hips)), np.full(len(hips), 0.9)
+    return People(regions, angles, hips, scores, boxes, colours, *both)
 
 
 def backwards(people):
@@ -185,6 +191,41 @@ def test_angles_go_the_short_way_round():
     assert (abs(degrees) > 172).all()
 
 
+def leaning(gains, exchanged):
+    """The degrees of somebody who leans by 30, seen surer by these in turned regions.
+
+    `exchanged` [n, 2]: whether turned and upright regions show left and right joints exchanged.
+    """
+    pose = np.random.default_rng(0).uniform(-20, 20, (22, 2))
+    walk = []
+    for t, gain in enumerate(gains):
+        hips = np.array([50.0 + t, 80])
+        poses = hips + np.where(np.array(exchanged[t])[:, None, None], pose[tracks.SIDES], pose)
+        both = {"poses": poses[None], "sure": np.array([[0.6 + gain, 0.6]])}
+        walk.append(dataclasses.replace(people_at(hips), angles=np.array([30.0]), **both))
+    (track,) = tracks.follow(walk)
+    return tracks.places_of(track, range(len(gains)), len(gains)).crops[:, 3]
+
+
+def test_regions_are_turned_while_the_network_is_surer_so_and_do_not_flicker():
+    gains = np.r_[np.full(20, 0.1), np.full(20, -0.1)]
+    gains[5], gains[30] = -0.05, 0.05  # single looks
+    degrees = leaning(gains, np.zeros((40, 2), bool))
+    np.testing.assert_allclose(degrees[:17], 30, atol=0.1)
+    np.testing.assert_allclose(degrees[23:], 0, atol=0.1)
+    assert (np.diff(degrees) < 1e-6).all()
+
+
+def test_regions_are_upright_where_turned_ones_exchange_left_and_right():
+    """For a while, and the network is surer there, as of a man whose face can't be seen."""
+    exchanged = np.zeros((40, 2), bool)
+    exchanged[15:25, 0] = True
+    degrees = leaning(np.full(40, 0.1), exchanged)
+    np.testing.assert_allclose(degrees[16:24], 0, atol=2)
+    exchanged[:, 0] = exchanged[:, 1] = np.arange(40) > 20  # the person's own turn, in both
+    np.testing.assert_allclose(leaning(np.full(40, 0.1), exchanged), 30, atol=0.1)
+
+
 # --- Landmarks -----------------------------------------------------------------------------------
 
 LONG = 40.0  # from the hips to the point on the circle around the body
@@ -271,6 +312,24 @@ def test_large_people_are_shrunk_and_come_back_to_their_place(size):
     np.testing.assert_allclose(found.angles, 30, atol=2)
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+def test_the_region_counts_in_which_the_network_is_surer(sign):
+    """Turned by 40 degrees: by a network that is sure of what it sees upright, or lying."""
+
+    def picky(crops):
+        points, confidence, presence = look(crops)
+        away = points[:, landmarks.AROUND] - points[:, landmarks.CENTRE]
+        upright = np.abs(away[:, 0]) < 0.3 * np.abs(away[:, 1])
+        points[~upright if sign > 0 else upright] += 5  # wrong where it is less sure
+        return points, np.where(upright, 0.6 + 0.2 * sign, 0.6)[:, None] * confidence, presence
+
+    picture = picture_of((210, 140, 40))
+    found = landmarks.found(picky, picture, detections.detect(Detector(), picture))
+    np.testing.assert_allclose(found.hips[0], [210, 140], atol=1)
+    np.testing.assert_allclose(np.diff(found.sure), -0.16 * sign, atol=1e-6)
+    assert found.poses.shape == (1, 2, 22, 2)
+
+
 def test_somebody_seen_once_is_followed_while_the_detector_sees_nobody():
     walk = [picture_of((100 + 6 * t, 150, 3 * t)) for t in range(20)]
     seen = list(landmarks.follow(Detector(works=(0,)), look, walk))
@@ -309,6 +368,17 @@ def test_a_frame_that_cannot_be_read_loses_nobody():
     assert counts == [1, 0, 1]
 
 
+def test_frames_in_memory_are_searched_as_often_as_a_video_s():
+    walk = [picture_of((100 + t, 150, 20)) for t in range(60)] + [picture_of()] * 60
+    places = finder.in_pictures(walk, Detector(), look, frames_per_second=30)
+    assert places.there[:60].all() and not places.there[66:].any()
+    np.testing.assert_allclose(places.crops[30], [130, 150, 2 * detections.ROOM * LONG, 20], atol=2)
+    pair = [picture_of((100, 150, 0), (300, 150, 0))] * 9
+    assert finder.in_pictures(pair, Detector(), look, person="right").crops[0, 0] > 250
+    with pytest.raises(DataError, match="no person was found in the frames.*give boxes"):
+        finder.in_pictures([picture_of()] * 9, Detector(), look)
+
+
 # --- The published networks ----------------------------------------------------------------------
 
 
@@ -335,6 +405,29 @@ def test_a_picture_of_nobody_is_refused_with_what_to_do(blazepose_here, tmp_path
     data = ml_collections.ConfigDict({"boxes": "people", "person": "largest", "skeleton": "penn13"})
     with pytest.raises(DataError, match=r"no person was found.*--config.data.boxes"):
         finding.find(clip, data)
+
+
+def test_frames_in_memory_are_done_as_the_command_does_a_video(blazepose_here, shared_data):
+    """By `ttp_jax.load("blazepose")` without boxes: the finder, its turned regions, the windows."""
+    (clip,) = (c for c in penn.clips(str(shared_data("penn_real"))) if c.name == "0001")
+    clip = dataclasses.replace(clips.part(clip, "0-11"), frames_per_second=30)
+    config = own.get_config("blazepose")
+    experiment.take_model(config)
+    config.data.boxes = "people"
+    made = experiment.build(config)
+    base, _ = base_model.load_base(made, pathlib.Path())
+    found = finding.find(clip, config.data)
+    assert found is not None
+    expected = Runner(made, base, "none").one(found)
+    frames = np.stack([clip.read(t) for t in range(clip.num_frames)])
+    model = ttp_jax.load("blazepose")
+    joints, confidence = model.predict(frames)
+    np.testing.assert_allclose(joints, expected.joints, atol=1e-3)
+    np.testing.assert_allclose(confidence, expected.confidence, atol=1e-4)
+    upright, _ = model.predict(frames, found.boxes)
+    assert np.abs(upright - joints).mean() > 0.5
+    result = ttp_jax.personalize(model, frames, ttp_jax.find(frames, frames_per_second=30))
+    np.testing.assert_allclose(result.joints, expected.joints, atol=1e-3)
 
 
 # --- What a clip says of places ------------------------------------------------------------------

@@ -7,10 +7,10 @@ flax on first use. Importing the package alone loads neither.
 from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
-__all__ = ["Adapter", "Model", "Result", "load", "personalize"]
+__all__ = ["Adapter", "Model", "Result", "find", "load", "personalize"]
 
 if TYPE_CHECKING:
-    from ttp_jax.api import Adapter, Model, Result, load, personalize
+    from ttp_jax.api import Adapter, Model, Result, find, load, personalize
 
 
 def __getattr__(name: str):

@@ -37,6 +37,7 @@ from ttp_jax.models import pose, vgg
 from ttp_jax.skeletons import Skeleton
 
 SCENARIOS = ("online", "offline")
+find = inputs.find
 REMEDY = (
     "Lower learning_rate or iterations, check that the frames show one person only, and compare "
     "joints with before."
@@ -82,15 +83,15 @@ class Model:
 
         Returns:
           Joints float32 [T, K, 2] in pixels of the frames, and the confidence float32 [T, K]: the
-          peaks of the heatmaps.
+          peaks of the heatmaps. NaN in frames without the person.
 
         Raises:
           ValueError: frames or boxes that can't be used.
         """
-        pictures, _, crops = inputs.checked(frames, boxes)
-        predict, chunks = _predictor(self), inputs.chunks(pictures, crops, self.image_size, CHUNK)
+        given = inputs.given(frames, boxes, self.skeleton)
+        predict, chunks = _predictor(self), inputs.chunks(given, self.image_size, CHUNK)
         found = [jax.device_get(predict(self.base, chunk)) for chunk in chunks]
-        return _joined(found, len(pictures))
+        return _joined(found, given.places.there)
 
     def with_state(self, change: Mapping[str, Any]) -> "Model":
         """The model of a person whose `Result.state` or `Adapter.state` this is.
@@ -114,7 +115,7 @@ class Result:
 
     Attributes:
       joints: float32 [T, K, 2] in pixels of the frames, by the personalized model.
-      confidence: float32 [T, K], the peaks of the heatmaps.
+      confidence: float32 [T, K], the peaks of the heatmaps; NaN, as joints, where nobody is.
       before: joints by the model as it was.
       before_confidence: confidence by the model as it was.
       state: what adaptation added to the model, by path; `people.write` keeps it in a file.
@@ -182,8 +183,9 @@ def personalize(
       model: what to start from; it stays as it is.
       frames: uint8 RGB [T, H, W, 3], or T such pictures of one size. Two or more: of a single one
         nothing can be learned, it is only predicted, and `Result.notes` says so.
-      boxes: x1, y1, x2, y2 of the person in pixels: [T, 4], one box [4] for all, or None for whole
-        pictures. A part of a box may lie outside.
+      boxes: x1, y1, x2, y2 of the person in pixels: [T, 4] or one box [4] for all; a part of it may
+        lie outside. Or what `find` returned. None: BlazePose finds the person, other models see
+        whole pictures.
       scenario: "offline" sees all frames, then predicts them; "online" goes frame by frame and
         never sees a later one.
       method: "ttp", "bn", "entropy", "teacher", "teacher+ttp" or "none", see docs/method.md; as in
@@ -201,21 +203,21 @@ def personalize(
       NotFinite (`ttp_jax.state`): personalization ran away to NaN.
     """
     settings = _settings(model, scenario, method, iterations, batch_size, learning_rate)
-    pictures, places, crops = inputs.checked(frames, boxes)
-    began, count = time.monotonic(), len(pictures)
+    given = inputs.given(frames, boxes, model.skeleton)
+    began, count, places = time.monotonic(), len(given.pictures), given.places
     if count < 2:
-        joints, confidence = model.predict(frames, boxes)
+        found = model.predict(frames, places)
         note = "one frame, personalization needs two: only predicted"
-        result = Result(joints, confidence, joints, confidence, {}, model, 0, 0.0, (note,))
+        result = Result(*found, *found, {}, model, 0, 0.0, (note,))
     else:
-        chunks = functools.partial(inputs.chunks, pictures, crops, model.image_size, CHUNK)
         tell = _counter(progress, count if scenario == "online" else 3 * count)
         run = _online if scenario == "online" else _offline
-        result, learned = run(model, settings, chunks, count, _key(seed), tell)
-        ttp.check_finite(result.confidence, settings)
-        result = dataclasses.replace(
-            result, notes=(*result.notes, *_signs(result, places, count - learned))
-        )
+        result, learned = run(model, settings, given, _key(seed), tell)
+        ttp.check_finite(result.confidence[places.there], settings)
+        notes = _signs(result, places.boxes, int(places.there.sum()) - learned)
+        if away := int((~places.there).sum()):
+            notes.append(f"the person isn't there in {away} frames: their joints are NaN")
+        result = dataclasses.replace(result, notes=(*result.notes, *notes))
     return dataclasses.replace(result, seconds=time.monotonic() - began)
 
 
@@ -233,31 +235,31 @@ def _counter(progress: Callable[[int, int], object] | None, work: int) -> Callab
 
 
 def _online(
-    model: Model, settings: ttp.Settings, chunks, count: int, key, tell
+    model: Model, settings: ttp.Settings, given: inputs.Given, key, tell
 ) -> tuple[Result, int]:
     """Go frame by frame: an update on each, then its prediction; frames learned from, too."""
     programs, predict = driver.programs(model.net, settings), _predictor(model)
-    base, features = model.base, _features(model, programs)
-    subject = _start(programs, model, key, _capacity(model, count))
+    base, features, count = model.base, _features(model, programs), len(given.pictures)
+    subject = _start(programs, model, key, _capacity(model, count), given.places.turned)
     before, after, learned = [], [], 0
-    for chunk in chunks():
+    for chunk in inputs.chunks(given, model.image_size, CHUNK):
         before.append(jax.device_get(predict(base, chunk)))
         subject, found = programs.step(base, features, subject, chunk)
         after.append(jax.device_get(found))
         learned += int(chunk.valid.sum())
         tell(min(CHUNK, count - CHUNK * (len(after) - 1)))
-    return _result(model, subject, before, after, count), learned
+    return _result(model, subject, before, after, given.places.there), learned
 
 
 def _offline(
-    model: Model, settings: ttp.Settings, chunks, count: int, key, tell
+    model: Model, settings: ttp.Settings, given: inputs.Given, key, tell
 ) -> tuple[Result, int]:
     """Remember all frames, make all updates, predict all frames; frames learned from, too."""
     programs, predict = driver.programs(model.net, settings), _predictor(model)
-    base, features = model.base, _features(model, programs)
-    subject = _start(programs, model, key, _capacity(model, count))
+    base, features, count = model.base, _features(model, programs), len(given.pictures)
+    subject = _start(programs, model, key, _capacity(model, count), given.places.turned)
     before, after, learned = [], [], 0
-    for chunk in chunks():
+    for chunk in inputs.chunks(given, model.image_size, CHUNK):
         before.append(jax.device_get(predict(base, chunk)))
         subject, _ = programs.remember(base, features, subject, chunk)
         learned += int(chunk.valid.sum())
@@ -268,10 +270,10 @@ def _offline(
         jax.block_until_ready(subject)
         tell(min(CHUNK, count - first))
     adapted = model.with_state(jax.device_get(subject.adaptation.delta))
-    for chunk in chunks():
+    for chunk in inputs.chunks(given, model.image_size, CHUNK):
         after.append(jax.device_get(predict(adapted.base, chunk)))
         tell(min(CHUNK, count - CHUNK * (len(after) - 1)))
-    return _result(model, subject, before, after, count), learned
+    return _result(model, subject, before, after, given.places.there), learned
 
 
 def _capacity(model: Model, count: int) -> int:
@@ -279,12 +281,11 @@ def _capacity(model: Model, count: int) -> int:
     return min(model.config["ttp"]["memory"], max(CHUNK, 1 << (count - 1).bit_length()))
 
 
-def _result(model: Model, subject: ttp.Subject, before: list, after: list, count: int) -> Result:
-    """The result, from the chunks' predictions; `personalize` knows seconds and signs of harm."""
-    change = jax.device_get(subject.adaptation.delta)
+def _result(model: Model, subject: ttp.Subject, before: list, after: list, there) -> Result:
+    """The result, from the chunks' predictions; `personalize` adds the rest."""
+    change, found = jax.device_get(subject.adaptation.delta), (after, before)
     return Result(
-        *_joined(after, count),
-        *_joined(before, count),
+        *(part for chunks in found for part in _joined(chunks, there)),
         state=change,
         model=model.with_state(change),
         updates=int(subject.adaptation.step),
@@ -354,9 +355,9 @@ class Adapter:
             A frame that repeats the one before is only predicted.
         """
         box = self._box if box is None else box
-        pictures, _, crops = inputs.checked([frame], box)
+        given = inputs.given([frame], box, self._model.skeleton, finds=False)
         self._box, size = box, self._model.image_size
-        (chunk,) = inputs.chunks(pictures, crops, size, size=1, before=self._last)
+        (chunk,) = inputs.chunks(given, size, size=1, before=self._last)
         self._last = np.asarray(chunk.pictures[0])
         program = self._programs.step if update else self._programs.predict_and_remember
         self._subject, found = program(self._model.base, self._features, self._subject, chunk)
@@ -373,9 +374,12 @@ def _predictor(model: Model) -> Callable[..., Any]:
     return driver.predictor(model.net, model.image_size, pose.is_bgr(model.config["model"]))
 
 
-def _start(programs: driver.Programs, model: Model, key: jax.Array, capacity: int) -> ttp.Subject:
+def _start(
+    programs: driver.Programs, model: Model, key: jax.Array, capacity: int, turned: bool = False
+) -> ttp.Subject:
     """A person before the first frame."""
-    return programs.start(model.base, key, capacity, inputs.shape_of(model.image_size))
+    shape = inputs.shape_of(model.image_size, inputs.pixels_of(model.skeleton))
+    return programs.start(model.base, key, capacity, shape, turned)
 
 
 def _settings(
@@ -439,7 +443,8 @@ def _signs(result: Result, boxes: np.ndarray, repeated: int) -> list[str]:
     return warning_signs.signs(evidence, remedy=REMEDY)
 
 
-def _joined(chunks: Iterable[tuple], count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Joints and confidence of all frames, without the padding."""
-    joints, confidence = zip(*chunks, strict=True)
-    return np.concatenate(joints)[:count], np.concatenate(confidence)[:count]
+def _joined(chunks: Iterable[tuple], there: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Joints and confidence of all frames, without the padding; NaN where nobody is `there` [T]."""
+    joints, confidence = (np.concatenate(part)[: len(there)] for part in zip(*chunks, strict=True))
+    here = there[:, None]
+    return np.where(here[..., None], joints, np.nan), np.where(here, confidence, np.nan)

@@ -92,7 +92,8 @@ def _landmarks(file: pathlib.Path) -> Look:
         found: Any = module.apply({"params": params}, crops.astype(jnp.float32) / 255)
         maps, presence = found
         points, confidence = heatmaps.decode(maps, "centroid")
-        points = geometry.map_to_crop(points, crops.shape[1] / maps.shape[1], half_pixel=True)
+        stride = crops.shape[1] / maps.shape[1]
+        points = geometry.map_to_crop(points, stride, geometry.EDGE)
         return points, confidence, presence.reshape(len(crops))
 
     def look(crops: np.ndarray) -> Landmarks:

@@ -5,7 +5,7 @@ width x2 - x1. A *crop* is cx, cy, side in picture pixels, and where it is turne
 also its degrees, clockwise on the screen. An *affine* is a [2, 3] matrix that maps homogeneous
 picture points to crop pixels. Heatmap index h stands for crop pixel h * stride
 (published program), so nothing is shifted by half a pixel on the way. Networks that were trained
-elsewhere may have their cells' centres where they are in the picture: `map_to_crop`.
+elsewhere may have their cells in other places: `map_to_crop`.
 
 Array functions take numpy or jax arrays and return the same kind.
 """
@@ -27,6 +27,8 @@ BOX_SHIFT = 0.075
 # What a box can't be.
 LARGEST_BOX = 20  # times the picture's longer side
 LEAST_BOX = 3  # pixels; boxes in shares of the picture, 0 to 1, are smaller
+EDGE = "edge"  # of `map_to_crop`
+Cells = bool | str
 
 
 def _namespace(*arrays) -> Any:
@@ -129,29 +131,37 @@ def invert_affine(affine: Array) -> Array:
     return xp.concatenate([linear, shift[..., None]], -1)
 
 
-def map_to_crop(points: Array, stride: float, half_pixel: bool = False) -> Array:
+def map_to_crop(points: Array, stride: float, half_pixel: Cells = False) -> Array:
     """Turn points [..., 2] in cells of a map into crop pixels; `stride` pixels are one cell.
 
-    With `half_pixel` cell h covers pixels h * stride to (h + 1) * stride and stands for their
-    middle (h + 0.5) * stride - 0.5; without, for the first of them.
+    Cell h covers pixels h * stride to (h + 1) * stride. It stands for the first of them; with
+    `half_pixel` for their middle (h + 0.5) * stride - 0.5; with `EDGE` for the edge before the
+    first, h * stride - 0.5, which is h / w of the crop's width, as MediaPipe reads its maps.
 
     Args:
       points: [..., 2], x and y in cells.
       stride: crop pixels a cell.
-      half_pixel: whether a cell stands for the middle of its pixels.
+      half_pixel: whether a cell stands for the middle of its pixels, or `EDGE`.
     """
-    return points * stride + (stride - 1) / 2 if half_pixel else points * stride
+    return points * stride + _first(stride, half_pixel)
 
 
-def crop_to_map(points: Array, stride: float, half_pixel: bool = False) -> Array:
+def crop_to_map(points: Array, stride: float, half_pixel: Cells = False) -> Array:
     """Undo `map_to_crop`.
 
     Args:
       points: [..., 2], x and y in crop pixels.
       stride: crop pixels a cell.
-      half_pixel: whether a cell stands for the middle of its pixels.
+      half_pixel: whether a cell stands for the middle of its pixels, or `EDGE`.
     """
-    return (points - (stride - 1) / 2 if half_pixel else points) / stride
+    return (points - _first(stride, half_pixel)) / stride
+
+
+def _first(stride: float, half_pixel: Cells) -> float:
+    """The crop pixel that cell 0 stands for."""
+    if half_pixel == EDGE:
+        return -0.5
+    return (stride - 1) / 2 if half_pixel else 0.0
 
 
 def compose_affines(outer: Array, inner: Array) -> Array:
@@ -166,7 +176,7 @@ def compose_affines(outer: Array, inner: Array) -> Array:
     return _namespace(outer, inner).concatenate([linear, shift[..., None]], -1)
 
 
-def map_affine(affine: Array, stride: float, half_pixel: bool = False) -> Array:
+def map_affine(affine: Array, stride: float, half_pixel: Cells = False) -> Array:
     """Re-express affines [..., 2, 3] between crop pixels as such between cells of their maps.
 
     Args:

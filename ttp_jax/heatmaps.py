@@ -6,6 +6,8 @@ Maps are [B, h, w, C] float, points [B, C, 2] as (x, y) in heatmap pixels 0 .. w
 import jax
 import jax.numpy as jnp
 
+from ttp_jax.geometry import EDGE, Cells
+
 DECODERS = ("quarter", "parabola", "mean", "centroid")
 NEAR = 3  # cells on each side of the peak, of "mean" and "centroid"
 
@@ -138,17 +140,29 @@ def _top(before, peak, after, inside) -> jax.Array:
     return jnp.where(inside, shift, 0.0)
 
 
-def mirror(arrays: jax.Array, half_pixel: bool = False) -> jax.Array:
+def alignment(how: str, half_pixel: bool) -> Cells:
+    """How the cells of the joints' maps lie in the crop (`geometry.map_to_crop`).
+
+    Args:
+      how: as in `decode`. The maps that "centroid" is for are MediaPipe's, whose cells lie at
+        `EDGE`.
+      half_pixel: of the network.
+    """
+    return EDGE if how == "centroid" else half_pixel
+
+
+def mirror(arrays: jax.Array, half_pixel: Cells = False) -> jax.Array:
     """Mirror crops, or their maps, [B, h, w, C] left and right, alike whatever the maps' stride.
 
     With `half_pixel` cells (`geometry.map_to_crop`) index i goes to w - 1 - i; else to w - i, and
-    index 0, which has no partner, repeats its neighbour.
+    index 0, which has no partner, repeats its neighbour. Cells at `EDGE` are those of crops that
+    are mirrored with `half_pixel`.
 
     Args:
       arrays: [B, h, w, C].
       half_pixel: how cells lie in the picture.
     """
-    if half_pixel:
+    if half_pixel and half_pixel != EDGE:
         return arrays[:, :, ::-1]
     back = arrays[:, :, :0:-1]
     return jnp.concatenate([back[:, :, :1], back], 2)

@@ -1,18 +1,121 @@
 """A caller's frames and boxes: checked, and cut to the windows that the programs take."""
 
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ttp_jax import geometry
+from ttp_jax import detector, geometry
 from ttp_jax.frames import Frames
 from ttp_jax.memory import repeats
+from ttp_jax.skeletons import BLAZEPOSE33, Skeleton
 
-OVERSAMPLE = 2  # pixels a side of a person's crop, in those of the network, at most
+# Pixels a side of a person's crop, in those of the network, at most; of BlazePose's, which are
+# large, as in `configs/own.py`.
+OVERSAMPLE, LESS = 2.0, 1.5
 CONTEXT = 2  # sides of a window, in those of the crop
+
+
+class Places(NamedTuple):
+    """Where the person is in each of T frames: what `find` returns and `boxes` may be.
+
+    Attributes:
+      boxes: float32 [T, 4] close around the joints, x1, y1, x2, y2 in pixels.
+      crops: float32 [T, 3] or [T, 4] what the network sees (`geometry.crop_affine`).
+      there: bool [T], whether the person is in the picture.
+    """
+
+    boxes: np.ndarray
+    crops: np.ndarray
+    there: np.ndarray
+
+    @property
+    def turned(self) -> bool:
+        """Whether crops come with their degrees."""
+        return self.crops.shape[-1] == 4
+
+
+class Given(NamedTuple):
+    """A caller's frames, checked.
+
+    Attributes:
+      pictures: uint8 [H, W, 3] each.
+      places: of the person in them.
+      pixels: the most that a crop keeps a side, in those of the network.
+    """
+
+    pictures: list[np.ndarray]
+    places: Places
+    pixels: float
+
+
+def find(
+    frames: np.ndarray | Sequence[np.ndarray],
+    *,
+    person: str = "largest",
+    frames_per_second: float | None = None,
+) -> Places:
+    """Find a person in the frames of a video by BlazePose's networks, as the commands do.
+
+    Models of BlazePose's joints call it where no boxes are given. Its result may be given as
+    `boxes` to any of them, for another person or rate.
+
+    Args:
+      frames: uint8 RGB [T, H, W, 3], or T pictures [H, W, 3].
+      person: "largest", "left", "right", a number from the left, or a place "x,y" in pixels.
+      frames_per_second: of the video; 30 if None. Six pictures of a second are examined.
+
+    Raises:
+      FileNotFoundError: BlazePose wasn't fetched.
+      ValueError: nobody is found, or frames or `person` can't be used.
+    """
+    from data_pipelines.people import finder  # on use only: importing the library loads no OpenCV
+
+    networks = detector.load(), detector.load_landmarks()
+    how = {"person": person, "frames_per_second": frames_per_second}
+    return Places(*finder.in_pictures(_pictures(frames), *networks, **how))
+
+
+def given(
+    frames: np.ndarray | Sequence[np.ndarray],
+    boxes: ArrayLike | Places | None,
+    skeleton: Skeleton,
+    finds: bool = True,
+) -> Given:
+    """Check what a caller gives a model of these joints, and find the person if need be.
+
+    Args:
+      frames: as in `checked`.
+      boxes: as in `checked`, or what `find` returned. With None the person is found if the joints
+        are BlazePose's, whose networks see people in its own regions.
+      skeleton: of the model.
+      finds: False never looks for the person: without boxes it fills the frames.
+
+    Raises ValueError as `checked` and `find` do.
+    """
+    own, pixels = skeleton.name == BLAZEPOSE33.name, pixels_of(skeleton)
+    if boxes is None and finds and own and detector.is_here():
+        boxes = find(frames)
+    if isinstance(boxes, Places):
+        pictures = _pictures(frames)
+        if len(boxes.boxes) != len(pictures):
+            raise ValueError(f"got places in {len(boxes.boxes)} frames for {len(pictures)} frames.")
+        # Networks that were trained otherwise have seen upright people in the boxes' squares.
+        return Given(pictures, boxes if own else _upright(boxes), pixels)
+    pictures, *places = checked(frames, boxes)
+    return Given(pictures, Places(*places, np.ones(len(pictures), bool)), pixels)
+
+
+def pixels_of(skeleton: Skeleton) -> float:
+    """The most that a crop keeps a side in windows, in pixels of a network of these joints."""
+    return LESS if skeleton.name == BLAZEPOSE33.name else OVERSAMPLE
+
+
+def _upright(places: Places) -> Places:
+    return places._replace(crops=_squares(places.boxes))
 
 
 def checked(
@@ -30,6 +133,30 @@ def checked(
     Raises:
       ValueError: says what is wrong with them.
     """
+    pictures = _pictures(frames)
+    height, width, _ = pictures[0].shape
+    if boxes is None:
+        whole = np.tile(geometry.whole_box((height, width)), (len(pictures), 1))
+        return pictures, whole, _squares(whole)
+    boxes = np.asarray(boxes, np.float64)
+    if boxes.shape not in ((4,), (len(pictures), 4)):
+        raise ValueError(f"got boxes {boxes.shape}, expected {(len(pictures), 4)} or (4,).")
+    boxes = np.broadcast_to(boxes, (len(pictures), 4))
+    wrong = ~(np.isfinite(boxes).all(1) & (boxes[:, :2] < boxes[:, 2:]).all(1))
+    if wrong.any():
+        t = int(np.flatnonzero(wrong)[0])
+        raise ValueError(
+            f"box of frame {t} is {boxes[t].tolist()}, expected finite x1, y1, x2, y2 in pixels "
+            "with x1 < x2 and y1 < y2."
+        )
+    for t, box in enumerate(boxes):
+        if fault := geometry.misplaced(box, (height, width), "the frame"):
+            raise ValueError(f"box of frame {t}, {box.tolist()}, {fault}")
+    return pictures, boxes, _squares(boxes)
+
+
+def _pictures(frames: np.ndarray | Sequence[np.ndarray]) -> list[np.ndarray]:
+    """The pictures of a caller; ValueError for what are none."""
     if isinstance(frames, np.ndarray | jax.Array) and frames.ndim == 3:
         raise ValueError(f"got frames {frames.shape}, expected [T, H, W, 3]; one is frames[None].")
     pictures = [np.asarray(picture) for picture in frames]
@@ -45,68 +172,58 @@ def checked(
                 f"frame {t} is {picture.shape}, frame 0 {pictures[0].shape}, expected one size and "
                 "no empty picture."
             )
-    height, width, _ = pictures[0].shape
-    if boxes is None:
-        whole = np.tile(geometry.whole_box((height, width)), (len(pictures), 1))
-        return pictures, whole, geometry.box_to_crop(whole).astype(np.float32)
-    boxes = np.asarray(boxes, np.float64)
-    if boxes.shape not in ((4,), (len(pictures), 4)):
-        raise ValueError(f"got boxes {boxes.shape}, expected {(len(pictures), 4)} or (4,).")
-    boxes = np.broadcast_to(boxes, (len(pictures), 4))
-    wrong = ~(np.isfinite(boxes).all(1) & (boxes[:, :2] < boxes[:, 2:]).all(1))
-    if wrong.any():
-        t = int(np.flatnonzero(wrong)[0])
-        raise ValueError(
-            f"box of frame {t} is {boxes[t].tolist()}, expected finite x1, y1, x2, y2 in pixels "
-            "with x1 < x2 and y1 < y2."
-        )
-    for t, box in enumerate(boxes):
-        if fault := geometry.misplaced(box, (height, width), "the frame"):
-            raise ValueError(f"box of frame {t}, {box.tolist()}, {fault}")
-    return pictures, boxes, geometry.box_to_crop(boxes).astype(np.float32)
+    return pictures
+
+
+def _squares(boxes: np.ndarray) -> np.ndarray:
+    """The crops float32 [T, 3] around boxes [T, 4]."""
+    return geometry.box_to_crop(boxes.astype(np.float64)).astype(np.float32)
 
 
 def chunks(
-    pictures: Sequence[np.ndarray],
-    crops: np.ndarray,
+    frames: Given,
     image_size: int,
     size: int,
     before: np.ndarray | None = None,
 ) -> Iterator[Frames]:
     """Yield `size` windows at a time; the last chunk is filled up with invalid ones.
 
-    Frames that repeat the one before are invalid, too: nothing is learned from them.
+    Frames that repeat the one before are invalid, too, and those without the person: nothing is
+    learned from them.
 
     Args:
-      pictures: uint8 [H, W, 3] each.
-      crops: float32 [T, 3], of `checked`.
+      frames: of `given`.
       image_size: side of the network's crops.
       size: frames of a chunk.
       before: window before the first; None where there is none.
     """
     from data_pipelines import windows  # on use only: importing the library loads no OpenCV
 
-    shape = shape_of(image_size)
+    shape = shape_of(image_size, frames.pixels)
+    pictures, crops, there = frames.pictures, frames.places.crops, frames.places.there
     for first in range(0, len(pictures), size):
         here = range(first, min(first + size, len(pictures)))
         rows = [
             windows.window_of(
-                np.ascontiguousarray(pictures[t]), crops[t], shape, OVERSAMPLE * image_size
+                np.ascontiguousarray(pictures[t]), crops[t], shape, frames.pixels * image_size
             )
             for t in here
         ]
-        frames = windows.stacked(rows, crops[list(here)], shape, size)
-        valid = frames.valid & ~repeats(frames.pictures, before)
-        before = frames.pictures[-1]
-        yield jax.tree.map(jnp.asarray, frames._replace(valid=valid))
+        found = windows.stacked(rows, crops[list(here)], shape, size)
+        valid = found.valid & ~repeats(found.pictures, before)
+        valid[: len(here)] &= there[list(here)]
+        before = found.pictures[-1]
+        yield jax.tree.map(jnp.asarray, found._replace(valid=valid))
 
 
-def shape_of(image_size: int) -> tuple[int, int]:
+def shape_of(image_size: int, pixels: float = OVERSAMPLE) -> tuple[int, int]:
     """Return the height and width of a network's windows.
 
     Args:
       image_size: pixels a side of the network's crops.
+      pixels: of `Given`.
     """
     from data_pipelines import windows
 
-    return windows.window_shape((image_size, image_size), OVERSAMPLE * image_size, CONTEXT)
+    most = pixels * image_size
+    return windows.window_shape((image_size, image_size), most, CONTEXT)

@@ -396,7 +396,8 @@ def _taught(variables, views: crops.Views, tools: Tools) -> Taught:
     maps = steps.joint_maps(variables, views.plain, model=model, flip_order=settings.flip_order)
     size = maps.shape[1]
     points, confidence = heatmaps.decode(maps, model.decode)
-    affines = geometry.map_affine(views.affines, settings.image_size / size, model.half_pixel)
+    cells = heatmaps.alignment(model.decode, model.half_pixel)
+    affines = geometry.map_affine(views.affines, settings.image_size / size, cells)
     warp = jax.vmap(functools.partial(geometry.warp, size=size))
     moved = (
         geometry.transform_points(affines, points),

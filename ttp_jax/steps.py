@@ -181,7 +181,8 @@ def _supervised_loss(output, batch, model):
     if output.logits is None:
         return losses.joints_mse(output.heatmaps, batch["heatmaps"], batch["weights"])
     stride = batch["target"].shape[1] / output.logits.shape[1]
-    points = geometry.crop_to_map(batch["joints"], stride, model.half_pixel)
+    cells = heatmaps.alignment(model.decode, model.half_pixel)
+    points = geometry.crop_to_map(batch["joints"], stride, cells)
     return losses.joints_cross_entropy(output.logits, points, batch["weights"], model.sigma)
 
 
@@ -270,8 +271,9 @@ def joint_maps(
     maps = model.apply(variables, pictures).heatmaps
     if not flip_order:
         return maps
-    other = model.apply(variables, heatmaps.mirror(pictures, model.half_pixel)).heatmaps
-    return (maps + heatmaps.mirror(other, model.half_pixel)[..., jnp.array(flip_order)]) / 2
+    cells = heatmaps.alignment(model.decode, model.half_pixel)
+    other = model.apply(variables, heatmaps.mirror(pictures, bool(cells))).heatmaps
+    return (maps + heatmaps.mirror(other, cells)[..., jnp.array(flip_order)]) / 2
 
 
 def predict(variables: dict, pictures: jax.Array, *, model: PoseNet) -> tuple[jax.Array, jax.Array]:
@@ -288,4 +290,5 @@ def predict(variables: dict, pictures: jax.Array, *, model: PoseNet) -> tuple[ja
     maps = joint_maps(variables, pictures, model=model, flip_order=model.flip_average)
     points, peaks = heatmaps.decode(maps, model.decode)
     stride = pictures.shape[1] / maps.shape[1]
-    return geometry.map_to_crop(points, stride, model.half_pixel), peaks
+    cells = heatmaps.alignment(model.decode, model.half_pixel)
+    return geometry.map_to_crop(points, stride, cells), peaks

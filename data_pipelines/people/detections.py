@@ -35,6 +35,9 @@ class People:
       scores: float64 [n], 0 to 1.
       boxes: float64 [n, 4], as data sets have them: close around the joints.
       colours: float64 [n, 6], median RGB of torso and thighs; NaN if they weren't measured.
+      poses: float64 [n, 2, 22, 2], the joints below the head, as the landmark network sees them in
+        the region turned with the body and in the upright one; NaN before it has run.
+      sure: float64 [n, 2], its mean confidence in the two.
     """
 
     regions: np.ndarray
@@ -43,12 +46,16 @@ class People:
     scores: np.ndarray
     boxes: np.ndarray
     colours: np.ndarray
+    poses: np.ndarray
+    sure: np.ndarray
 
     def __len__(self) -> int:
         return len(self.scores)
 
 
-NOBODY = People(*(np.empty((0, *shape)) for shape in ((4,), (), (2,), (), (4,), (6,))))
+NOBODY = People(
+    *(np.empty((0, *shape)) for shape in ((4,), (), (2,), (), (4,), (6,), (2, 22, 2), (2,)))
+)
 
 
 def some(people: People, which: Sequence[int]) -> People:
@@ -114,8 +121,8 @@ def detect(see: See, picture: np.ndarray) -> People:
     away = around - hips
     angles = np.degrees(np.arctan2(away[:, 0], -away[:, 1]))
     regions = np.concatenate([hips - half[:, None], hips + half[:, None]], -1)
-    unseen = np.full((len(scores), 6), np.nan)
-    return People(regions, angles, hips, scores, body_boxes(regions), unseen)
+    unseen = (np.full((len(scores), *shape), np.nan) for shape in ((6,), (2, 22, 2), (2,)))
+    return People(regions, angles, hips, scores, body_boxes(regions), *unseen)
 
 
 def search(see: See, picture: np.ndarray, closely: bool = False) -> People:

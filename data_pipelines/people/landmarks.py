@@ -22,6 +22,7 @@ SIZE = 256  # pixels of the network's input
 CENTRE, AROUND = 33, 34  # the middle of the hips, and a point on the circle around the body
 TORSO, THIGHS = [11, 12, 23, 24], [23, 24, 25, 26]  # between shoulders, hips and knees
 EARS = [7, 8]  # whose middle is Penn Action's head
+BODY = slice(11, BLAZEPOSE33.size)  # without the face, whose joints lie together
 LIMBS = [*range(11, 17), *range(23, 29)]  # its other joints, shoulders to ankles
 LEAST_PRESENCE = 0.5
 LEAST_CONFIDENCE = 0.3  # of a joint that a box encloses
@@ -62,14 +63,24 @@ def follow(
 
 
 def found(look: Look, picture: np.ndarray, people: People) -> People:
-    """Return the people whom the landmark network finds in these regions, each once."""
-    if not len(people):
+    """Return the people whom the landmark network finds in these regions, each once.
+
+    It sees each region turned with the body and upright. The more confident result counts.
+    """
+    count = len(people)
+    if not count:
         return NOBODY
-    pairs = list(zip(people.regions, people.angles, strict=True))
-    crops, affines = zip(*(cut(picture, *pair) for pair in pairs), strict=True)
-    points, confidence, presence = (np.asarray(part, np.float64) for part in look(np.stack(crops)))
-    colours = np.array([_colours(*pair) for pair in zip(crops, points, strict=True)])
-    points = geometry.transform_points(geometry.invert_affine(np.stack(affines)), points)
+    angles = np.concatenate([people.angles, np.zeros(count)])
+    pairs = zip(np.tile(people.regions, (2, 1)), angles, strict=True)
+    crops, affines = (
+        np.stack(part) for part in zip(*(cut(picture, *p) for p in pairs), strict=True)
+    )
+    inside, *seen = (np.asarray(part, np.float64) for part in look(crops))
+    both = geometry.transform_points(geometry.invert_affine(affines), inside)
+    surest = seen[0][:, BODY].mean(1).reshape(2, count)
+    best = np.arange(count) + count * surest.argmax(0)
+    points, confidence, presence = (part[best] for part in (both, *seen))
+    colours = np.array([_colours(*pair) for pair in zip(crops[best], inside[best], strict=True)])
     there = np.flatnonzero(presence >= LEAST_PRESENCE)
     sure = confidence[:, : BLAZEPOSE33.size].mean(1)
     kept: list[int] = []
@@ -79,7 +90,9 @@ def found(look: Look, picture: np.ndarray, people: People) -> People:
     points, confidence = points[kept], confidence[kept]
     regions, angles = region_of(points[:, CENTRE], points[:, AROUND])
     boxes = _boxes(points, confidence, regions)
-    return People(regions, angles, points[:, CENTRE], presence[kept], boxes, colours[kept])
+    poses = both[:, BODY].reshape(2, count, -1, 2).swapaxes(0, 1)[kept]
+    fields = presence[kept], boxes, colours[kept], poses, surest.T[kept]
+    return People(regions, angles, points[:, CENTRE], *fields)
 
 
 def region_of(centre: np.ndarray, around: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -120,11 +133,10 @@ def _not_among(people: People, detected: People) -> People:
 def _is_same(one: np.ndarray, other: np.ndarray) -> bool:
     """Whether two results, points [39, 2], are of the same person."""
     side = 2 * detections.ROOM * max(float(np.linalg.norm(one[AROUND] - one[CENTRE])), 1e-9)
-    joints = slice(11, BLAZEPOSE33.size)  # those of the face lie together
     away = np.linalg.norm(one - other, axis=-1) / side
-    boxes = [np.concatenate([own[joints].min(0), own[joints].max(0)]) for own in (one, other)]
+    boxes = [np.concatenate([own[BODY].min(0), own[BODY].max(0)]) for own in (one, other)]
     common = detections.overlaps(boxes[0], boxes[1][None])[0]
-    return bool(away[joints].mean() < SAME or (away[CENTRE] < HIPS and common > COMMON))
+    return bool(away[BODY].mean() < SAME or (away[CENTRE] < HIPS and common > COMMON))
 
 
 def _colours(crop: np.ndarray, points: np.ndarray) -> np.ndarray:

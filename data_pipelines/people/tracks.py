@@ -10,6 +10,7 @@ import numpy as np
 from data_pipelines import locate
 from data_pipelines.clips import DataError
 from data_pipelines.people.detections import People
+from ttp_jax.skeletons import BLAZEPOSE33
 
 REACH = 0.35  # of the region's side that the hips move at most from look to look
 LARGER = 1.8  # times as large, or as small, from look to look
@@ -20,6 +21,11 @@ PATIENCE = 6  # looks that somebody may be missing, behind something or undetect
 LEAST = 3  # looks that somebody must have been seen
 SHARE = 0.1  # of the looks, likewise: what is seen less often is a mistake, or a passer-by
 STEADY = 1.0  # looks, standard deviation by which places are smoothed in time
+# What the choice between turned and upright regions costs, in mean confidence: a change from look
+# to look, and left and right joints that change places, by so much (sides of the region) as each
+# joint moves less if they are taken for each other.
+CHANGE, EXCHANGE = 0.05, 30.0
+SIDES = np.array(BLAZEPOSE33.flip_order)[11:] - 11
 CHOICES = ("largest", "left", "right")
 
 
@@ -35,6 +41,8 @@ class Track:
       scores: [n].
       boxes: [n, 4], close around the joints.
       colours: [n, 6], of torso and thighs.
+      poses: [n, 2, 22, 2], joints in the turned and in the upright region.
+      sure: [n, 2], the mean confidence in the two.
     """
 
     looks: list[int]
@@ -44,6 +52,8 @@ class Track:
     scores: list[float]
     boxes: list[np.ndarray]
     colours: list[np.ndarray]
+    poses: list[np.ndarray]
+    sure: list[np.ndarray]
 
     def expected(self, gap: int) -> np.ndarray:
         """Predict the hips (x, y) `gap` searched frames after the last one, from their velocity."""
@@ -95,7 +105,7 @@ def follow(found: Sequence[People], stills: bool = False) -> list[Track]:
                 _add(tracks[number], look, people, i)
         for i in range(len(people)):
             if i not in taken:
-                tracks.append(Track([], [], [], [], [], [], []))
+                tracks.append(Track(*([] for _ in dataclasses.fields(Track))))
                 _add(tracks[-1], look, people, i)
     if stills and all(len(people) <= 1 for people in found):
         tracks = [_everybody(found)] if any(map(len, found)) else []
@@ -107,7 +117,7 @@ def follow(found: Sequence[People], stills: bool = False) -> list[Track]:
 
 def _everybody(found: Sequence[People]) -> Track:
     """Return one track of everybody that was seen."""
-    track = Track([], [], [], [], [], [], [])
+    track = Track(*([] for _ in dataclasses.fields(Track)))
     for look, people in enumerate(found):
         for i in range(len(people)):
             _add(track, look, people, i)
@@ -158,6 +168,8 @@ def _add(track: Track, look: int, people: People, i: int) -> None:
     track.scores.append(float(people.scores[i]))
     track.boxes.append(people.boxes[i])
     track.colours.append(people.colours[i])
+    track.poses.append(people.poses[i])
+    track.sure.append(people.sure[i])
 
 
 def choose(tracks: Sequence[Track], which: str, name: str) -> Track:
@@ -207,6 +219,7 @@ def places_of(track: Track, looks: Sequence[int], count: int) -> Places:
     Positions are smoothed in time, and interpolated between searched frames. A person who is
     missing for more than `PATIENCE` of them, or reappears elsewhere, is absent in between; so is a
     person before the first and after the last sighting, except for the time between two searches.
+    Crops are turned with the person or upright, see `_turned`.
 
     Args:
       track: the person.
@@ -214,14 +227,16 @@ def places_of(track: Track, looks: Sequence[int], count: int) -> Places:
       count: T.
     """
     seen = np.array([looks[look] for look in track.looks])
-    regions, turn = np.array(track.regions), np.radians(track.angles)
+    regions, turn = np.array(track.regions), np.radians(track.angles)[:, None]
     centre, side = (regions[:, :2] + regions[:, 2:]) / 2, (regions[:, 2] - regions[:, 0])[:, None]
     # Directions, not degrees: from 179 to -179 is a small step.
-    rows = [np.array(track.boxes), centre, side, np.cos(turn)[:, None], np.sin(turn)[:, None]]
     hips, waited = np.array(track.hips), np.diff(track.looks)
     moved = np.linalg.norm(np.diff(hips, axis=0), axis=-1) > REACH * waited * side[1:, 0]
     breaks = (waited > PATIENCE) | moved
-    parts = np.split(np.concatenate(rows, 1), np.flatnonzero(breaks) + 1)
+    ends = np.flatnonzero(breaks) + 1
+    turn = np.where(_turned(track)[:, None], turn, 0.0)
+    rows = [np.array(track.boxes), centre, side, np.cos(turn), np.sin(turn)]
+    parts = np.split(np.concatenate(rows, 1), ends)
     rows = np.concatenate([locate.smoothed(part, STEADY) for part in parts])
     frames = np.arange(count)
     every = np.stack([np.interp(frames, seen, column) for column in rows.T], -1)
@@ -234,3 +249,32 @@ def places_of(track: Track, looks: Sequence[int], count: int) -> Places:
     inside = ~np.append(True, np.append(breaks, True))[following]
     near = np.minimum(frames - before, after - frames) < step
     return Places(every[:, :4].astype(np.float32), crops.astype(np.float32), inside | near)
+
+
+def _turned(track: Track) -> np.ndarray:
+    """Whether the region is to be turned with the body, bool [n].
+
+    The sequence of ways with the highest confidence whose left and right joints keep their places.
+    In a region where somebody leans the network may take the back for the front, and be no less
+    sure: a person's sides don't change from one moment to the next.
+    """
+    poses, sure = np.array(track.poses), np.nan_to_num(np.array(track.sure))
+    cost, before = -sure[0], []
+    for t in range(1, len(poses)):
+        side = track.regions[t][2] - track.regions[t][0]
+        steps = CHANGE * (1 - np.eye(2))
+        for i, j in np.ndindex(2, 2):
+            steps[i, j] += EXCHANGE * _exchange(poses[t - 1, i], poses[t, j]) / side
+        total = cost[:, None] + steps
+        before.append(total.argmin(0))
+        cost = total.min(0) - sure[t]
+    ways = [int(cost.argmin())]
+    for best in reversed(before):
+        ways.append(int(best[ways[-1]]))
+    return np.array(ways[::-1]) == 0
+
+
+def _exchange(one: np.ndarray, other: np.ndarray) -> float:
+    """How much nearer joints [22, 2] lie to those before, on average, with sides exchanged."""
+    apart, crossed = (np.linalg.norm(one - each, axis=-1).mean() for each in (other, other[SIDES]))
+    return float(np.nan_to_num(max(apart - crossed, 0.0)))

@@ -7,7 +7,7 @@ import numpy as np
 
 from data_pipelines import locate
 from data_pipelines.clips import Clip, DataError
-from data_pipelines.people import landmarks, tracks
+from data_pipelines.people import finder, tracks
 from ttp_jax import detector, skeletons
 from ttp_jax.runs.experiment import Config
 from ttp_jax.runs.process import say
@@ -40,7 +40,8 @@ def find(
 
 def _detected(clip: Clip, data: Config, searched: Callable[[float], None]) -> Clip:
     """The clip in the boxes of one of the people who are followed through it."""
-    looks, people = followed(clip, searched)
+    found = followed(clip, searched)
+    people = found.people
     if not people:
         raise DataError(
             f"{clip.name}: no person was found. If there is one, say where: "
@@ -52,9 +53,9 @@ def _detected(clip: Clip, data: Config, searched: Callable[[float], None]) -> Cl
         say(f"{clip.name}: {len(people)} people found; using number {own} from the left (--person)")
         for number, track in enumerate(people, start=1):
             x, y = track.place
-            seen = f"found in {len(track.looks)} of {len(looks)} frames searched"
+            seen = f"found in {len(track.looks)} of {len(found.looks)} frames searched"
             say(f"  {number}: hips at {x:.0f},{y:.0f}, {track.side:.0f} px large, {seen}")
-    places = tracks.places_of(chosen, looks, clip.num_frames)
+    places = found.places(chosen, clip.num_frames)
     region = np.where(places.there[:, None], places.boxes, np.nan).astype(np.float64)
     # Networks that were trained otherwise have seen upright people in the squares of their boxes.
     turned = data.skeleton == skeletons.BLAZEPOSE33.name
@@ -67,25 +68,11 @@ def _detected(clip: Clip, data: Config, searched: Callable[[float], None]) -> Cl
     )
 
 
-def followed(
-    clip: Clip, searched: Callable[[float], None] = lambda share: None
-) -> tuple[list[int], list[tracks.Track]]:
-    """Find and follow the people of a clip.
+def followed(clip: Clip, searched: Callable[[float], None] = lambda share: None) -> finder.Found:
+    """Find and follow the people of a clip, by BlazePose's networks.
 
     Args:
       clip: the video.
       searched: called with the share of the frames searched so far, 0 to 1.
-
-    Returns:
-      The frames that were searched, and the people seen in them, from left to right.
     """
-    # Pictures may be of different moments: what lies between two says nothing.
-    looks = list(range(clip.num_frames)) if clip.frame_names else locate.looks(clip)
-
-    def pictures():
-        for number, look in enumerate(looks):
-            yield clip.read_or_none(look)
-            searched((number + 1) / len(looks))
-
-    found = landmarks.follow(detector.load(), detector.load_landmarks(), pictures())
-    return looks, tracks.follow(list(found), stills=clip.frame_names is not None)
+    return finder.follow(clip, detector.load(), detector.load_landmarks(), searched)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from data_pipelines import bbc_pose, h36m, locate, media, penn, pipeline, synthetic, windows
 from data_pipelines import clips as clips_lib
-from ttp_jax import detector
+from ttp_jax import detector, heatmaps
 from ttp_jax.augment import Ranges
 from ttp_jax.runs import labelled
 from ttp_jax.runs.experiment import Config, Experiment
@@ -155,7 +155,7 @@ def _pairs(experiment, clips, start_step, num_steps, process, unlabelled=()):
             experiment.image_size,
             experiment.heatmap_size,
             net.sigma,
-            net.half_pixel,
+            heatmaps.alignment(net.decode, net.half_pixel),
             # The paper's sets are resampled as published.
             (data.oversample if data.source == "project" else 0.0) or None,
         ),
