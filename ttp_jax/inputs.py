@@ -105,8 +105,8 @@ def given(
             raise ValueError(f"got places in {len(boxes.boxes)} frames for {len(pictures)} frames.")
         # Networks that were trained otherwise have seen upright people in the boxes' squares.
         return Given(pictures, boxes if own else _upright(boxes), pixels)
-    pictures, *places = checked(frames, boxes)
-    return Given(pictures, Places(*places, np.ones(len(pictures), bool)), pixels)
+    pictures, around, crops = checked(frames, boxes)
+    return Given(pictures, Places(around, crops, np.ones(len(pictures), bool)), pixels)
 
 
 def pixels_of(skeleton: Skeleton) -> float:
