@@ -40,8 +40,8 @@ def resolve(
         found = finding.find(clip, data, searched)
         if found is None:
             say(
-                f"{clip.name}: no person found, so the whole frame is used. Where the person fills "
-                "little of it give --config.data.boxes a region or a file of boxes."
+                f"{clip.name}: no person found, so the whole frame is used. If the person is small "
+                "in it, give --config.data.boxes a region or a file of boxes."
             )
         else:
             clip = found

@@ -116,7 +116,7 @@ def stopping(event: threading.Event) -> Iterator[None]:
 
     def ask(number, frame):
         del frame
-        say("\nstopping as soon as what is under way can be kept ...")
+        say("\nstopping as soon as the current state is saved ...")
         event.set()
         if number == signal.SIGINT:
             signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -63,7 +63,7 @@ def write(folder: pathlib.Path, names: Sequence[str], run: dict[str, Any], now: 
             before = read_json(path, RECORD) or {}
         except Damaged as error:
             before, aside = {}, move_aside(path, path.suffix)
-            say(f"{error} It is now in {aside}, {path} begins anew.")
+            say(f"{error} It was moved to {aside}, and {path} starts empty.")
         subjects = _earlier(folder, before.get("subjects", {}), now.moved)
         for name in names:
             found = _subject(folder, name, subjects.get(name, {}), run, now)
