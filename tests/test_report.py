@@ -479,7 +479,7 @@ def test_settings_are_said_in_words():
     ttp = dataclasses.make_dataclass("Ttp", names)
     boxes = np.array([[10, 20, 110, 220], [10, 20, 130, 220], [10, 20, 130, 220]])
     said = words.boxes(data("moving", True, 0), boxes, (480, 640))
-    assert said["box"].startswith("the moving region of the video, at the scale of which the model")
+    assert said["box"].startswith("the moving region of the video, at the scale in which the model")
     assert said["size of the box"] == "120 x 200 px (median), in pictures of 640 x 480 px"
     assert words.boxes(data("boxes.csv", False, 2), boxes, (480, 640))["box"] == (
         "given: boxes.csv, then 2 time(s) around the predicted joints"
