@@ -37,16 +37,16 @@ def run(name, folder, monkeypatch):
     resources = {"metadata": {"path": str(folder)}}
     nbclient.NotebookClient(notebook, timeout=1800, resources=resources).execute()
     if os.environ.get("STORE_NOTEBOOKS"):
-        store(ROOT / "notebooks" / f"{name}.ipynb", notebook)
+        store(ROOT / "notebooks" / f"{name}.ipynb", notebook, folder)
     return notebook
 
 
-def store(path, notebook):
-    """Write outputs into the notebook's file; times and this machine's Python stay out of it."""
+def store(path, notebook, folder):
+    """Write outputs into the notebook's file, without this machine's times and folders."""
     kept = nbformat.read(path, as_version=4)
     for cell, ran in zip(code(kept), code(notebook), strict=True):
         cell.outputs, cell.execution_count = ran.outputs, ran.execution_count
-    text = nbformat.writes(kept)
+    text = nbformat.writes(kept).replace(f"{folder}/", "")
     path.write_text(json.dumps(json.loads(text), indent=1, ensure_ascii=False) + "\n")
 
 
