@@ -63,7 +63,7 @@ def _split(project: Project, data: Config) -> Project:
     if not (data.test_subjects or data.val_subjects):
         return _by_share(project, {"test": data.test_share, "val": data.val_share}, seed)
     named = splits.by_name(project, test=data.test_subjects, val=data.val_subjects)
-    shares = {
+    shares: dict[str, float] = {
         "test": 0 if data.test_subjects else data.test_share,
         "val": 0 if data.val_subjects else data.val_share,
     }
