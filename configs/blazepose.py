@@ -22,8 +22,8 @@ def get_config():
     c.model.image_size = 256
     c.model.decode = "centroid"
     c.model.half_pixel = True
-    # There is no self-supervised task to adapt by, and the teacher harmed the real validation
-    # person (docs/blazepose.md): nothing adapts unless asked for.
+    # There is no self-supervised task to adapt by. The teacher helps people on whom the model is
+    # unsure and costs others precision (docs/blazepose.md): nothing adapts unless asked for.
     c.ttp.method = "none"
     # For --method=teacher: 32 frames an update take seconds of a CPU core.
     c.ttp.batch_size = 4

@@ -399,11 +399,12 @@ def _taught(variables, views: crops.Views, tools: Tools) -> Taught:
     cells = heatmaps.alignment(model.decode, model.half_pixel)
     affines = geometry.map_affine(views.affines, settings.image_size / size, cells)
     warp = jax.vmap(functools.partial(geometry.warp, size=size))
-    moved = (
-        geometry.transform_points(affines, points),
-        warp(heatmaps.readable(maps, model.decode), affines),
-        confidence,
-    )
+    maps = heatmaps.readable(maps, model.decode)
+    there = warp(maps, affines)
+    # Interpolation lowers peaks: the student would be less sure with every update.
+    kept = maps.max((1, 2)) / jnp.maximum(there.max((1, 2)), 1e-3)
+    there = jnp.clip(there * jnp.clip(kept, 0.5, 2.0)[:, None, None], 0.0, 1.0)
+    moved = geometry.transform_points(affines, points), there, confidence
     # The left wrist of a mirrored person is the right one.
     swapped = moved[0][:, order], moved[1][..., order], moved[2][:, order]
 
