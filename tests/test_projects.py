@@ -4,6 +4,7 @@ import json
 import shutil
 import sys
 
+import cv2
 import made_projects as made
 import numpy as np
 import pandas
@@ -11,7 +12,7 @@ import pytest
 from made_projects import JOINTS, SIZE
 from PIL import Image
 
-from data_pipelines import projects
+from data_pipelines import media, projects
 from data_pipelines.clips import DataError, FrameError
 from data_pipelines.projects import Options
 
@@ -608,6 +609,22 @@ def test_without_sleap_io_one_line_names_the_extra(tmp_path, monkeypatch):
     (tmp_path / "labels.slp").write_bytes(b"x")
     with pytest.raises(DataError, match=r"need sleap-io: pip install ttp_jax\[projects\]"):
         read(tmp_path / "labels.slp")
+
+
+def test_pictures_of_16_bits_are_as_bright_as_each_other(tmp_path):
+    """All of a recording by the bits that its brightest uses, as a folder of new ones is read."""
+    made.deeplabcut(tmp_path, ("a",))
+    folder = tmp_path / "labeled-data" / "a"
+    dark = np.full(made.SIZE, 900, np.uint16)  # 10 bits
+    for number, path in enumerate(sorted(folder.glob("*.png"))):
+        picture = dark.copy()
+        picture[0, 0] = 3000 if number == 2 else 1000  # 12 bits, and 10
+        cv2.imwrite(str(path), picture)
+    (clip,) = read(tmp_path).clips
+    (same,) = media.clips([folder], boxes="whole")
+    for frame in range(3):
+        assert clip.read(frame)[5, 5].tolist() == [900 >> 4] * 3
+        np.testing.assert_array_equal(clip.read(frame), same.read(frame))
 
 
 # --- COCO ----------------------------------------------------------------------------------------

@@ -60,18 +60,21 @@ def entries(folder: Path) -> list[Path]:
         raise DataError(f"{folder} can't be listed: {error.strerror}.") from error
 
 
-def picture(path: Path, frame: int | None) -> Picture | None:
+def picture(path: Path, frame: int | None, bits: set[int]) -> Picture | None:
     """Return a picture from its own file; None if it can't be opened.
 
     Args:
       path: of the file.
       frame: number of its frame in the video, if known.
+      bits: that pictures of its recording use. Those of this one are added, and all are read as
+        the deepest, as in `media`: else one would be twice as bright as the next.
     """
     try:
         page, *_ = pictures.look(path)
     except (FrameError, ValueError):
         return None
-    return Picture(lambda: pictures.read(path, page.number, page.bits), page.size, frame, path)
+    bits.add(page.bits)
+    return Picture(lambda: pictures.read(path, page.number, max(bits)), page.size, frame, path)
 
 
 def finder(
@@ -87,11 +90,12 @@ def finder(
     labelled = list(dict.fromkeys(row.picture for row in rows))
     frames = dict(zip(labelled, names.frame_numbers(labelled), strict=True))
     folders = [Path(folder).expanduser() for folder in below if folder]
+    bits: set[int] = set()
 
     def find(row: Row) -> Picture | None:
         own = locate(names.file(row.picture), beside)
         path = own or locate(row.picture, folders)
-        return path and picture(path, frames[row.picture])
+        return path and picture(path, frames[row.picture], bits)
 
     return find
 

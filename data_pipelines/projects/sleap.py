@@ -185,10 +185,11 @@ def _source(video: _Video, path: Path, options: Options) -> tuple[Find, Path | N
         places = {picture: files.locate(listed[n], folders) for picture, n in video.frames.items()}
         if not any(places.values()):
             raise DataError(f"{listed[0]} (and {len(listed) - 1} more) {remedy}")
+        bits: set[int] = set()
 
         def find_file(row: Row) -> Picture | None:
             place = places[row.picture]
-            return place and files.picture(place, video.frames[row.picture])
+            return place and files.picture(place, video.frames[row.picture], bits)
 
         return find_file, None
     if Path(listed) == path:
