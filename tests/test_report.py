@@ -9,13 +9,15 @@ import json
 import re
 import sys
 import time
+import types
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from ttp_jax import presence, report
+from ttp_jax import presence, report, skeletons
 from ttp_jax.report import words
+from ttp_jax.runs import personal_report
 from ttp_jax.skeletons import PENN13, Skeleton
 
 HOSTILE = """</script><script>window.hacked=1</script><img src=x onerror="hacked=1">'&amp;"""
@@ -480,7 +482,7 @@ def test_settings_are_said_in_words():
     boxes = np.array([[10, 20, 110, 220], [10, 20, 130, 220], [10, 20, 130, 220]])
     said = words.boxes(data("moving", True, 0), boxes, (480, 640))
     assert said["box"].startswith("the moving region of the video, at the scale in which the model")
-    assert said["size of the box"] == "120 x 200 px (median), in pictures of 640 x 480 px"
+    assert said["size of the box"] == "120 x 200 px (median), in frames of 640 x 480 px"
     assert words.boxes(data("boxes.csv", False, 2), boxes, (480, 640))["box"] == (
         "given: boxes.csv, then 2 time(s) around the predicted joints"
     )
@@ -844,3 +846,18 @@ def test_text_stands_out_in_light_and_dark(browser, written, scheme):
     for css, least in (("body", 10), ("figcaption", 4.5), (".plot text", 4.5), ("header p", 4.5)):
         ink = luminance(find(css), "fill" if "text" in css else "color")
         assert (max(ink, paper) + 0.05) / (min(ink, paper) + 0.05) > least, css
+
+
+def test_signs_that_a_skeleton_does_not_have_are_left_out():
+    """A project without limbs and mirror pairs has no limb lengths, and no sides to exchange."""
+    rng = np.random.default_rng(0)
+    poses = {when: rng.uniform(0, 50, (6, 3, 2)) for when in ("before", "after")}
+    outcome = types.SimpleNamespace(diagnostics={})
+    plain = skeletons.build("mouse", ["nose", "paw1", "paw2"])
+    (row,) = personal_report.quality(outcome, poses, plain)
+    assert row[0] == "jitter" and row[3] == "pose diagonals"
+    limbs = [("nose", "left_paw")]
+    sided = skeletons.build("mouse", ["nose", "left_paw", "right_paw"], limbs=limbs)
+    rows = personal_report.quality(outcome, poses, sided)
+    assert [row[0] for row in rows] == ["jitter", "limb length spread", "left and right exchanged"]
+    assert rows[0][3] == "limb lengths"

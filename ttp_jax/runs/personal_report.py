@@ -21,18 +21,19 @@ ROOM = 0.25  # around the person, in sides of the box
 
 
 def quality(outcome: Outcome, poses, skeleton: Skeleton) -> list[tuple]:
-    """Rows for `report.personal`: measures that need no labels."""
+    """Rows for `report.personal`: measures that need no labels, as far as the skeleton has them."""
     rows = []
     for name, measure, unit, explanation in (
-        ("jitter", metrics.jitter, "limb lengths",
+        ("jitter", metrics.jitter, metrics.jitter_unit(skeleton),
          "mean acceleration from frame to frame; fast movement counts too"),
         ("limb length spread", metrics.limb_spread, "of the mean",
          "variation of limb lengths over time; turning counts too"),
         ("left and right exchanged", metrics.swaps, "of the steps",
          "share of steps at which a pair seems to change sides"),
     ):  # fmt: skip
-        values = (measure(joints, skeleton) for joints in poses.values())
-        rows.append((name, *values, unit, "lower", explanation))
+        values = [measure(joints, skeleton) for joints in poses.values()]
+        if not np.isnan(values).all():  # without limbs, or mirror pairs
+            rows.append((name, *values, unit, "lower", explanation))
     for key, name, unit, explanation in (
         ("reconstruction", "reconstruction loss", "",
          "of frames from another frame's look and their own keypoints: what adaptation "

@@ -16,6 +16,8 @@ from ttp_jax.skeletons import Skeleton
 
 LEVELS = ["scorer", "bodyparts", "coords"]  # of DeepLabCut's tables
 SIGNS = ("confidence", "jump", "change")
+# Jumps are listed only: among a speaker's frames they don't follow the error (docs/notes.md).
+RANKED = ("confidence", "change")
 
 
 def signs_of_doubt(
@@ -42,9 +44,9 @@ def signs_of_doubt(
 
 
 def doubt(signs: dict[str, np.ndarray]) -> np.ndarray:
-    """Mean rank [T] of the signs, 0 (sure) to 1; NaN where none is known."""
+    """Mean rank [T] of the signs in `RANKED`, 0 (sure) to 1; NaN where none is known."""
     ranks = []
-    for values in signs.values():
+    for values in (signs[name] for name in RANKED if name in signs):
         known = np.isfinite(values)
         rank = np.full(len(values), np.nan)
         order = np.argsort(np.argsort(values[known], kind="stable"), kind="stable")

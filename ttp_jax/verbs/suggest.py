@@ -3,14 +3,13 @@
     python main.py suggest new_mouse.mp4 --model=runs/NAME
     python main.py suggest new_mouse.mp4 --model=runs/NAME --count=30 --scorer=anna
 
-No training and no labels are needed. Frames are ranked by the mean rank of two signs: low
-confidence, and a jump of the joints between neighbouring frames. If `personalize` was run on the
-video with this model, how far it moved the joints is a third sign. Chosen frames are at least a
-fiftieth of the video apart.
+No training and no labels are needed. Frames are ranked by low confidence. If `personalize` was run
+on the video with this model, how far it moved the joints counts as much. Chosen frames are at least
+a fiftieth of the video apart.
 
 Writes WORKDIR/suggested/:
 
-    NAME_doubt.csv         the signs of each frame, and which are chosen
+    NAME_doubt.csv         the signs of each frame, jumps of its joints too, and which are chosen
     labeled-data/NAME/     for DeepLabCut: images, and CollectedData_SCORER.csv, .h5: predictions.
                            Copy the folder into the project, add the video to its config.yaml, and
                            correct the labels. Without pandas and PyTables there is no .h5: run
@@ -76,7 +75,8 @@ def run(experiment: Experiment, workdir: pathlib.Path, options: Options) -> int:
             every = experiment.data.every
             say(f"{suggestion.write_sleap(root, clip, chosen, *predicted, every)}")
         _write_table(root / f"{clip.name}_doubt.csv", clip, {**signs, "doubt": doubtful}, chosen)
-        say(f"{folder}: {len(chosen)} of {clip.num_frames} frames, by {', '.join(signs)}")
+        by = ", ".join(name for name in suggestion.RANKED if name in signs)
+        say(f"{folder}: {len(chosen)} of {clip.num_frames} frames, by {by}")
     return 0
 
 
