@@ -108,7 +108,8 @@ def test_doubt_is_compared_with_the_true_error():
     assert abs(found["jump"]) < 0.35
     assert found["doubt"] == found["confidence"]  # jumps are not ranked by
     assert found["ranked"] > found["random"] == pytest.approx(np.nanmean(errors))
-    lines = benchmark.table({"a": found, "b": benchmark.measure(errors[:2], {"jump": errors[:2]})})
+    few = benchmark.measure(errors[:2], {"confidence": errors[:2]})
+    lines = benchmark.table({"a": found, "b": few})
     assert lines[2].startswith("| a | 49 |") and lines[3].count("| - ") == 6
     assert lines[-1].startswith("| mean (95 % over subjects) | 51 |")
 
