@@ -375,9 +375,9 @@ def explained(verb: str | None = None) -> str:
 
 def _default(row: Flag) -> str:
     """The default as help shows it, unless the flag's text mentions it."""
-    if row.default in (None, True, "", 0.0) or "efault" in row.text:
+    if "efault" in row.text or (row.kind is not bool and row.default in (None, "", 0.0)):
         return ""
-    return f" (default {row.default})"
+    return f" (default {'no' if row.kind is bool else row.default})"
 
 
 def define() -> None:

@@ -11,6 +11,7 @@ import glob
 import json
 import os
 import pathlib
+from typing import Any
 
 import numpy as np
 
@@ -49,6 +50,11 @@ class OutputOptions:
     labels: str | None = None
     labels_first: int = 0
     pcutoff: float = 0.0
+
+    @classmethod
+    def of(cls, options: Any) -> "OutputOptions":
+        """Those among a command's options, which have fields of the same names."""
+        return cls(**{each.name: getattr(options, each.name) for each in dataclasses.fields(cls)})
 
 
 class Outputs:

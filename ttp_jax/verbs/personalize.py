@@ -71,19 +71,11 @@ def run(experiment: Experiment, workdir: pathlib.Path, options: Options) -> int:
     if options.camera is not None or options.stdin:
         chosen = live.LiveOptions(camera=options.camera, stdin=options.stdin, keep=options.keep)
         return live.run(experiment, workdir, chosen)
-    outputs = OutputOptions(
-        options.formats,
-        options.smooth,
-        options.keypoints,
-        options.labels,
-        options.labels_first,
-        options.pcutoff,
-    )
     chosen = RunOptions(
         scenario=options.scenario or "online",
         keep=options.keep,
         overwrite=options.overwrite,
-        outputs=None if options.joints_only else outputs,
+        outputs=None if options.joints_only else OutputOptions.of(options),
         allow_missing=options.allow_missing,
         strategy=strategy.strategy(options.strategy, options.devices),
     )

@@ -39,19 +39,11 @@ class Options:
 
 def run(experiment: Experiment, workdir: pathlib.Path, options: Options) -> int:
     """Predict the test split."""
-    outputs = OutputOptions(
-        options.formats,
-        options.smooth,
-        options.keypoints,
-        options.labels,
-        options.labels_first,
-        options.pcutoff,
-    )
     chosen = RunOptions(
         scenario="none",
         person=options.person,
         overwrite=options.overwrite,
-        outputs=None if options.joints_only else outputs,
+        outputs=None if options.joints_only else OutputOptions.of(options),
         allow_missing=options.allow_missing,
         strategy=strategy.strategy(options.strategy, options.devices),
     )
