@@ -40,10 +40,13 @@ def blazepose_here(monkeypatch):
         pytest.skip(f"BlazePose isn't in {_FETCHED}: python main.py fetch blazepose")
 
 
-# Minutes each. Begun first, so that no process is left with one of them at the end.
+# Files of ten seconds to two minutes, the longest first. They begin the run, so that no process is
+# left with one of them at the end.
 LONG = (
-    *("verbs", "layouts", "reproduce", "notebooks", "api", "benchmarks", "parity", "ttp", "steps"),
-    *("resume", "outputs", "docs", "hosts", "live"),
+    *("verbs", "ttp", "methods", "parity", "steps", "resume", "stop", "warning_signs", "reproduce"),
+    *("same_subject", "backdrop", "synthetic", "tasks", "blazepose", "personal_runs", "outputs"),
+    *("live", "layouts", "api", "devices", "experiment", "checkpoint", "report", "benchmarks"),
+    *("people_finder", "builders", "damage", "pipeline", "notebooks", "docs", "hosts"),
 )
 
 

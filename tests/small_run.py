@@ -38,15 +38,15 @@ def get_config():
     return c
 
 
-def training(root: pathlib.Path, stage: tuple):
-    """A config that trains for one stage on rendered people; wants the fixture `shallow`."""
+def training(root: pathlib.Path):
+    """A config that trains for 6 updates on rendered people; wants the fixture `shallow`."""
     c = tiny.get_config()
     c.data.root = str(root)
     c.data.train, c.data.val, c.data.test = 4, 0, 1
     c.data.train_frames, c.data.eval_frames, c.data.image_size = 4, 4, 40
     shrink(c)
     c.model.depth, c.model.upsamplings = 18, 1  # which `shallow` cuts
-    c.train.batch_size, c.train.stages = 4, (stage,)
+    c.train.batch_size, c.train.stages = 4, ((6, 1e-3, 0.0, "cosine"),)
     return c
 
 

@@ -58,9 +58,9 @@ def test_a_config_that_describes_nothing_is_refused(changes, words):
 
 
 def test_validation_compiles_its_program_once(tmp_path, monkeypatch, caplog, shallow):
-    config = small_run.training(tmp_path / "people", (3, 1e-3, 0.0, "constant"))
+    config = small_run.training(tmp_path / "people")
     config.data.train, config.data.val = 2, 1
-    config.train.checkpoint_every = 1
+    config.train.checkpoint_every = 2
     config.ttp.learning_rate = 3e-4  # no other test has compiled these
     validate, new = training._validate, []
 

@@ -19,7 +19,7 @@ from ttp_jax.verbs import train
 @pytest.fixture
 def config(tmp_path, shallow):
     """A training of 6 steps whose only checkpoint is the last one."""
-    c = small_run.training(tmp_path / "data", (6, 1e-3, 0.0, "cosine"))
+    c = small_run.training(tmp_path / "data")
     c.train.log_every, c.train.checkpoint_every = 2, 100
     return c
 
