@@ -27,6 +27,12 @@ def shrink(c):
     c.ttp.batch_size = 4
 
 
+def cut(c):
+    """Give a config's network a trunk of two blocks, where the fixture `shallow` is in use."""
+    c.model.depth, c.model.upsamplings = 18, 1
+    return c
+
+
 def get_config():
     c = tiny.get_config()
     c.name = "small"
@@ -45,13 +51,17 @@ def training(root: pathlib.Path):
     c.data.train, c.data.val, c.data.test = 4, 0, 1
     c.data.train_frames, c.data.eval_frames, c.data.image_size = 4, 4, 40
     shrink(c)
-    c.model.depth, c.model.upsamplings = 18, 1  # which `shallow` cuts
+    cut(c)
     c.train.batch_size, c.train.stages = 4, ((6, 1e-3, 0.0, "cosine"),)
     return c
 
 
-def prepare(folder: pathlib.Path, lengths=(44, 37, 20)) -> list[str]:
-    """Write people and an untrained model below `folder`; return flags for `command`."""
+def prepare(folder: pathlib.Path, lengths=(44, 37, 33), config=None) -> list[str]:
+    """Write people and an untrained model below `folder`; return flags for `command`.
+
+    By default all remember as many frames, so that they share their programs.
+    """
+    config = get_config() if config is None else config
     rng = np.random.default_rng(0)
     for person, length in enumerate(lengths):
         place = folder / "people" / f"person{person}"
@@ -60,7 +70,7 @@ def prepare(folder: pathlib.Path, lengths=(44, 37, 20)) -> list[str]:
             picture = rng.integers(0, 256, (6, 6, 3), np.uint8)
             large = cv2.resize(picture, (60, 50), interpolation=cv2.INTER_CUBIC)
             cv2.imwrite(str(place / f"{t:04}.png"), large)
-    fresh = base_model.random_state(experiment.build(get_config()), np.ones(1, np.float32))
+    fresh = base_model.random_state(experiment.build(config), np.ones(1, np.float32))
     checkpoints = Checkpoints(folder / "work/checkpoints")
     checkpoints.save(fresh)
     checkpoints.close()

@@ -8,6 +8,7 @@ import pytest
 from ttp_jax import augment
 
 COUNT = 4000
+photometric = jax.jit(augment.photometric, static_argnums=2)
 
 
 def drawn(**ranges):
@@ -51,9 +52,9 @@ def pictures():
 
 
 def test_photometric_changes_follow_from_the_key(pictures):
-    one = augment.photometric(jax.random.key(1), pictures)
-    again = augment.photometric(jax.random.key(1), pictures)
-    other = augment.photometric(jax.random.key(2), pictures)
+    one = photometric(jax.random.key(1), pictures)
+    again = photometric(jax.random.key(1), pictures)
+    other = photometric(jax.random.key(2), pictures)
     np.testing.assert_array_equal(one, again)
     assert np.abs(one - other).mean() > 5
     assert one.shape == pictures.shape and one.dtype == np.float32
@@ -61,7 +62,7 @@ def test_photometric_changes_follow_from_the_key(pictures):
 
 
 def test_photometric_strength_zero_is_the_picture(pictures):
-    same = augment.photometric(jax.random.key(1), pictures, 1e-6)
+    same = photometric(jax.random.key(1), pictures, 1e-6)
     rest = np.abs(np.asarray(same) - pictures).max((1, 2, 3))
     # Blur has a least width and cut-out is of no size: a picture that is blurred differs a little.
     assert np.median(rest) < 0.1
@@ -72,7 +73,7 @@ def test_two_pictures_of_a_pair_change_alike(pictures):
     target = pictures.copy()
     target[:, :16] = 255 - target[:, :16]
     key = jax.random.key(3)
-    changed = [np.asarray(augment.photometric(key, each)) for each in (pictures, target)]
+    changed = [np.asarray(photometric(key, each)) for each in (pictures, target)]
     still = np.abs(changed[0] - changed[1])[:, 20:]  # beyond the blur's reach
     moved = np.abs(changed[0] - changed[1])[:, :16]
     # Contrast turns about each picture's own mean, so alike up to that.

@@ -45,7 +45,7 @@ def test_a_video_is_decoded_twice_whatever_is_made_of_it(tmp_path, monkeypatch, 
     monkeypatch.setattr(video_index, "decode", note)
     monkeypatch.setattr(windows, "KEPT_BYTES", 5 * 64 * 64 * 3)  # of longer videos: a few windows
     config = small_run.get_config()
-    config.model.depth, config.model.upsamplings = 18, 1  # which the fixture `shallow` cuts
+    small_run.cut(config)
     config.data.root, config.data.boxes, config.data.fit = str(tmp_path / "*.mp4"), "moving", True
     config.data.same_subject = "anna" if count > 1 else ""
     config.data.oversample, config.eval.pictures, config.ttp.save_minutes = 1.0, 1, 5.0

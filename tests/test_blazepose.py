@@ -132,7 +132,7 @@ def test_the_made_file_s_maps_are_the_interpreter_s(params, made):
     picture = np.random.default_rng(0).uniform(size=SHAPE).astype(np.float32)
     (expected,) = tflite_files.interpreted(made.read_bytes(), picture).values()
     variables = {"params": convert.read_blazepose(made)}
-    found = net(33).apply(variables, normalized(picture)).heatmaps
+    found = jax.jit(net(33).apply)(variables, normalized(picture)).heatmaps
     assert_like(found, expected[..., :33])
 
 

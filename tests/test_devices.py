@@ -32,7 +32,7 @@ RATE = 1e-3
 def made(together):
     """A network whose heatmaps have clear peaks, and so many subjects a device in a call."""
     config = small_run.get_config()
-    config.model.depth, config.model.upsamplings = 18, 1
+    small_run.cut(config)
     config.ttp.memory, config.ttp.together, config.ttp.learning_rate = MEMORY, together, RATE
     return build(config)
 

@@ -24,13 +24,15 @@ from ttp_jax.skeletons import PENN13
 
 
 @pytest.fixture(scope="module")
-def people(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("live")
-    return folder, small_run.prepare(folder, lengths=(24,))
+def folder(tmp_path_factory, shallow):
+    """A person of 24 frames and an untrained model."""
+    place = tmp_path_factory.mktemp("live")
+    small_run.prepare(place, lengths=(24,), config=small_run.cut(small_run.get_config()))
+    return place
 
 
 def experiment_of(folder, **changes):
-    config = small_run.get_config()
+    config = small_run.cut(small_run.get_config())
     config.data.root, config.data.oversample = str(folder / "people"), 2.0
     config.ttp.memory = 24
     for name, value in changes.items():
@@ -58,8 +60,7 @@ def paced(pictures, pause):
 
 
 @pytest.mark.slow
-def test_unhurried_frames_get_what_online_gives_them_on_a_file(people, monkeypatch):
-    folder, _ = people
+def test_unhurried_frames_get_what_online_gives_them_on_a_file(folder, monkeypatch):
     made = experiment_of(folder)
     base, _ = base_model.load_base(made, folder / "work")
     pictures, clip = pictures_of(folder)
@@ -86,8 +87,7 @@ def test_unhurried_frames_get_what_online_gives_them_on_a_file(people, monkeypat
     )
 
 
-def test_a_fast_camera_gets_every_frame_predicted_and_fewer_updates(people):
-    folder, _ = people
+def test_a_fast_camera_gets_every_frame_predicted_and_fewer_updates(folder):
     seen, pictures = camera_of(folder)
     slow = 0.1  # an update that takes so long, and a camera ten times as fast
     learn = seen._programs.step
@@ -107,8 +107,7 @@ def test_a_fast_camera_gets_every_frame_predicted_and_fewer_updates(people):
     assert np.median(delays) < 10 * slow
 
 
-def test_boxes_follow_the_keypoints_where_the_config_says_so(people):
-    folder, _ = people
+def test_boxes_follow_the_keypoints_where_the_config_says_so(folder):
     base, _ = base_model.load_base(experiment_of(folder), folder / "work")
     pictures, _ = pictures_of(folder)
     boxes = []
@@ -144,8 +143,7 @@ def streamed(folder, data, monkeypatch, **options):
     return next(iter(new), None), error
 
 
-def test_a_broken_stream_costs_nothing_that_is_done(people, monkeypatch):
-    folder, _ = people
+def test_a_broken_stream_costs_nothing_that_is_done(folder, monkeypatch):
     pictures, _ = pictures_of(folder)
     place, error = streamed(folder, ppm(pictures[:5]) + b"no picture", monkeypatch)
     assert isinstance(error, clips_lib.FrameError) and "picture 5 on standard input" in str(error)
@@ -154,8 +152,7 @@ def test_a_broken_stream_costs_nothing_that_is_done(people, monkeypatch):
     assert (place / "run.json").exists()
 
 
-def test_a_person_is_kept_and_gone_on_with(people, monkeypatch):
-    folder, _ = people
+def test_a_person_is_kept_and_gone_on_with(folder, monkeypatch):
     pictures, _ = pictures_of(folder)
     work, data = folder / "work", ppm(pictures[:4])
     _, error = streamed(folder, data, monkeypatch, person="anna")
@@ -184,17 +181,15 @@ def test_a_person_is_kept_and_gone_on_with(people, monkeypatch):
         np.testing.assert_allclose(rows["head_x"][0], joints[0, 0], atol=0.01)
 
 
-def test_a_run_without_a_name_keeps_under_that_of_its_folder(people, monkeypatch):
-    folder, _ = people
+def test_a_run_without_a_name_keeps_under_that_of_its_folder(folder, monkeypatch):
     pictures, _ = pictures_of(folder)
     place, error = streamed(folder, ppm(pictures[:3]), monkeypatch, keep="fp16")
     assert error is None and (folder / f"work/people/{place.name}.npz").exists()
 
 
 def test_frames_are_lines_of_json_and_nothing_else_is_on_standard_output(
-    people, monkeypatch, capsys
+    folder, monkeypatch, capsys
 ):
-    folder, _ = people
     pictures, _ = pictures_of(folder)
     place, error = streamed(folder, ppm(pictures[:5]), monkeypatch, json=True)
     assert error is None
@@ -210,8 +205,7 @@ def test_frames_are_lines_of_json_and_nothing_else_is_on_standard_output(
         assert line["updated"] == bool(row["updated"])
 
 
-def test_a_reader_that_has_gone_ends_the_run_with_its_results(people, monkeypatch):
-    folder, _ = people
+def test_a_reader_that_has_gone_ends_the_run_with_its_results(folder, monkeypatch):
     pictures, _ = pictures_of(folder)
     read, write = os.pipe()
     os.close(read)
@@ -221,8 +215,7 @@ def test_a_reader_that_has_gone_ends_the_run_with_its_results(people, monkeypatc
     assert error is None and (place / "run.json").exists()
 
 
-def test_a_frozen_camera_teaches_nothing(people):
-    folder, _ = people
+def test_a_frozen_camera_teaches_nothing(folder):
     seen, pictures = camera_of(folder)
     found = list(
         live.follow(seen, paced([pictures[0]] * 4 + [pictures[1]], 0.3), threading.Event())
@@ -252,24 +245,22 @@ def test_a_browser_gets_the_frames_with_their_joints():
 
 
 @pytest.mark.parametrize("kind", [".jpg", ".png", ".bmp", ".ppm"])
-def test_a_pipe_may_hold_any_kind_of_picture(people, monkeypatch, kind):
-    folder, _ = people
+def test_a_pipe_may_hold_any_kind_of_picture(folder, monkeypatch, kind):
     pictures, _ = pictures_of(folder)
     data = b"".join(cv2.imencode(kind, picture)[1].tobytes() for picture in pictures[:3])
     place, error = streamed(folder, data, monkeypatch)
     assert error is None and len((place / "live.csv").read_text().splitlines()) == 4
 
 
-def test_a_camera_that_is_not_there_says_what_to_check(people):
-    folder, _ = people
+def test_a_camera_that_is_not_there_says_what_to_check(folder):
     with pytest.raises(clips_lib.DataError, match="'/no/camera' can't be opened"):
         chosen = live.LiveOptions(camera="/no/camera")
         live.run(experiment_of(folder), folder / "work", chosen)
 
 
 @pytest.mark.slow
-def test_the_command_reads_a_pipe_and_writes_results(people, tmp_path):
-    folder, flags = people
+def test_the_command_reads_a_pipe_and_writes_results(tmp_path):
+    folder, flags = tmp_path, small_run.prepare(tmp_path, lengths=(24,))
     pictures, _ = pictures_of(folder)
     (tmp_path / "pictures.ppm").write_bytes(ppm(pictures))
     words = ["personalize", flags[0], flags[2], "--stdin", "--config.ttp.memory=24"]

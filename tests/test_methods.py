@@ -156,7 +156,9 @@ def test_bn_mixes_pooled_statistics_as_the_plain_version_does(two_sides):
     assert np.isnan(now.loss) and got["params"] is not None
     plain.fixed = True
     theirs_maps = theirs(nchw(batches[0])).detach().permute(0, 2, 3, 1)
-    np.testing.assert_allclose(ours.apply(got, batches[0]).heatmaps, theirs_maps, atol=1e-9)
+    np.testing.assert_allclose(
+        jax.jit(ours.apply)(got, batches[0]).heatmaps, theirs_maps, atol=1e-9
+    )
 
 
 def test_bn_with_weight_0_is_the_source_and_with_1_the_batch(two_sides):
@@ -165,9 +167,10 @@ def test_bn_with_weight_0_is_the_source_and_with_1_the_batch(two_sides):
     assert all(np.abs(v).max() == 0 for v in now.delta.values())
     (now,) = updated(ours, base, settings("bn", bn_weight=1.0), batches[:1])
     # As in training mode, whose pass normalises by the batch; up to the unbiased variance.
-    got = ours.apply(state.adapted(base, now.delta), batches[0]).heatmaps
+    got = jax.jit(ours.apply)(state.adapted(base, now.delta), batches[0]).heatmaps
     variables = {"params": base.params, "batch_stats": base.batch_stats}
-    wanted, _ = ours.apply(variables, batches[0], train=True, mutable=["batch_stats"])
+    train = functools.partial(ours.apply, train=True, mutable=["batch_stats"])
+    wanted, _ = jax.jit(train)(variables, batches[0])
     error = np.linalg.norm(got - wanted.heatmaps) / np.linalg.norm(wanted.heatmaps)
     assert error < 0.02
 
@@ -257,10 +260,7 @@ def taught(shallow, request):
     net = small_net.model(method="baseline", decode=request.param)
     chosen = settings("teacher", teacher_decay=0.8, batch_size=5)
     base, tools = small_net.base(net), ttp.tools(net, chosen)
-    past = ttp.remember_frames(
-        ttp.start(base, KEY, tools=tools, capacity=T, shape=(HEIGHT, WIDTH)), frames()
-    ).memory
-    drawn = crops.views(jax.random.key(3), past, None, tools.settings)
+    drawn = views(remembered(frames(), chosen), chosen, jax.random.key(3))
     states = [tools.method.start(base, tools)]
     step = jax.jit(lambda now: tools.method.update(now, base, None, drawn, tools))
     for _ in range(3):
@@ -397,9 +397,9 @@ def test_targets_lie_where_the_joints_are_in_the_moved_crops(half_pixel):
         apply=apply, decode="parabola", num_joints=2, half_pixel=half_pixel
     )
     chosen = settings("teacher", batch_size=16)._replace(flip_order=(0, 1))  # colours stay
-    past = remembered(video, chosen)
-    drawn = crops.views(KEY, past, None, chosen)
-    found = methods._taught({}, drawn, ttp.Tools(model, state.adam(0.1), chosen))
+    drawn = views(remembered(video, chosen), chosen)
+    tools = ttp.Tools(model, state.adam(0.1), chosen)
+    found = jax.jit(lambda drawn: methods._taught({}, drawn, tools))(drawn)
     targets, moved = found.points, heatmaps.decode(found.maps, "parabola")[0]
     # Where the dots are, by their centres of mass in the full crop.
     mass = np.asarray(denormalize(drawn.moved)[..., :2] / 255) ** 4
@@ -420,7 +420,7 @@ def test_colours_change_and_places_do_not():
     chosen = settings("teacher", ranges=ttp.Settings().ranges._replace(
         rotation_prob=0.0, scale=0.0, flip_prob=0.0
     ))  # fmt: skip
-    drawn = crops.views(KEY, remembered(video, chosen), None, chosen)
+    drawn = views(remembered(video, chosen), chosen)
     np.testing.assert_allclose(drawn.affines, np.tile(np.eye(2, 3), (3, 1, 1)), atol=1e-5)
     contrast = (drawn.moved - drawn.moved.mean((1, 2), keepdims=True)) / (
         drawn.plain - drawn.plain.mean((1, 2), keepdims=True)
@@ -431,18 +431,30 @@ def test_colours_change_and_places_do_not():
 
 
 def remembered(video, chosen):
+    """What a subject remembers of a video."""
     tools = ttp.tools(small_net.model(method="baseline"), chosen)
-    start = functools.partial(ttp.start, tools=tools, capacity=T, shape=(HEIGHT, WIDTH))
-    return ttp.remember_frames(start(small_net.base(tools.model), KEY), video).memory
+
+    @jax.jit
+    def remember(base, video):
+        start = ttp.start(base, KEY, tools=tools, capacity=T, shape=(HEIGHT, WIDTH))
+        return ttp.remember_frames(start, video).memory
+
+    return remember(small_net.base(tools.model), video)
+
+
+def views(past, chosen, key=KEY):
+    """Crops of the teacher and of the student."""
+    return jax.jit(crops.views, static_argnums=3)(key, past, None, chosen)
 
 
 def test_online_the_current_frame_is_always_among_those_drawn():
     chosen = settings("bn", batch_size=4)
     past, video = remembered(frames(), chosen), frames()
     now = part(video, 5, 6)
-    shown = crops.plain(KEY, past, now, chosen)
+    shown = jax.jit(crops.plain, static_argnums=3)(KEY, past, now, chosen)
     affine = geometry.crop_affine(now.crops, 64)
-    np.testing.assert_array_equal(shown[:1], ttp.cut(now, jnp.zeros(1, int), affine, chosen))
+    clean = jax.jit(ttp.cut, static_argnums=3)(now, jnp.zeros(1, int), affine, chosen)
+    np.testing.assert_array_equal(shown[:1], clean)
     assert len({np.asarray(picture).tobytes() for picture in shown}) > 1
 
 

@@ -19,11 +19,11 @@ from ttp_jax.runs.results import Result
 
 
 @pytest.fixture(scope="module")
-def people(tmp_path_factory):
+def people(tmp_path_factory, shallow):
     """An experiment, a base, and three people of 4 frames."""
     folder = tmp_path_factory.mktemp("people")
-    small_run.prepare(folder, lengths=(4, 4, 4))
-    config = small_run.get_config()
+    config = small_run.cut(small_run.get_config())
+    small_run.prepare(folder, lengths=(4, 4, 4), config=config)
     config.data.root, config.data.oversample = str(folder / "people"), 2.0
     made = experiment.build(config)
     base, _ = base_model.load_base(made, folder / "work")

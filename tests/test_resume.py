@@ -26,15 +26,16 @@ KINDS = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM)
 
 
 @pytest.fixture(scope="module")
-def untouched(tmp_path_factory):
-    """Folder with people and a model; flags that name them."""
+def untouched(tmp_path_factory, shallow):
+    """Folder with people and a model."""
     folder = tmp_path_factory.mktemp("small")
-    return folder, small_run.prepare(folder)
+    small_run.prepare(folder, config=small_run.cut(small_run.get_config()))
+    return folder
 
 
 @pytest.fixture(scope="module")
 def long_ones(tmp_path_factory):
-    """The same with videos that last for many kills."""
+    """The same for commands, with videos that last for many kills; flags that name them."""
     folder = tmp_path_factory.mktemp("long")
     return folder, small_run.prepare(folder, lengths=(240, 180, 120))
 
@@ -76,8 +77,8 @@ def kill_again_and_again(flags, results, kills, rng, log) -> int:
     raise AssertionError(f"never ended: {log}")
 
 
-def check_kills(untouched, tmp_path, scenario, kills):
-    folder, flags = untouched
+def check_kills(long_ones, tmp_path, scenario, kills):
+    folder, flags = long_ones
     work = [*flags[:2], f"--scenario={scenario}"]
     if scenario == "offline":
         work.append("--joints-only")  # it costs more than the rest; kills of it are online's part
@@ -99,11 +100,10 @@ def check_kills(untouched, tmp_path, scenario, kills):
 
 def test_a_stop_keeps_the_state_at_once(untouched, tmp_path, monkeypatch, capsys):
     """Also where states are kept once an hour only."""
-    folder, _ = untouched
-    config, load = config_for(folder / "people/person1"), sources.open_own
+    config, load = config_for(untouched / "people/person1"), sources.open_own
     config.ttp.save_minutes = 60.0
     for name in ("stopped", "whole"):
-        shutil.copytree(folder / "work", tmp_path / name)
+        shutil.copytree(untouched / "work", tmp_path / name)
 
     def load_and_stop(*args):
         opened = load(*args)
@@ -132,10 +132,9 @@ def test_a_stop_keeps_the_state_at_once(untouched, tmp_path, monkeypatch, capsys
 def test_a_run_that_breaks_off_goes_on_to_the_same_bytes(
     untouched, tmp_path, monkeypatch, capsys, scenario
 ):
-    folder, _ = untouched
-    config, save = config_for(folder / "people/person1"), Unfinished.save
+    config, save = config_for(untouched / "people/person1"), Unfinished.save
     for name in ("broken", "whole"):
-        shutil.copytree(folder / "work", tmp_path / name)
+        shutil.copytree(untouched / "work", tmp_path / name)
     states = 0
 
     def save_then_break(*args):
@@ -175,7 +174,7 @@ def test_six_kills_at_random_moments_change_no_byte(long_ones, tmp_path, scenari
 
 def config_for(people):
     """The config as the command line would make it."""
-    config = small_run.get_config()
+    config = small_run.cut(small_run.get_config())
     config.data.root, config.data.oversample = str(people), 2.0
     return config
 
@@ -187,15 +186,14 @@ def run(config, workdir, **options) -> int:
 
 @pytest.mark.slow
 def test_a_record_is_verified_and_every_changed_byte_is_found(untouched, tmp_path, capsys):
-    folder, _ = untouched
     for name in ("work", "people"):
-        shutil.copytree(folder / name, tmp_path / name)
+        shutil.copytree(untouched / name, tmp_path / name)
     (tmp_path / "people/person2").rename(tmp_path / "anna")
     config = config_for(tmp_path / "anna")
     assert run(config, tmp_path / "work", scenario="offline") == 0
     results = tmp_path / "work/results/offline"
     record = json.loads((results / "run.json").read_text())
-    assert set(record["subjects"]) == {"anna"} and record["subjects"]["anna"]["frames"] == 20
+    assert set(record["subjects"]) == {"anna"} and record["subjects"]["anna"]["frames"] == 33
     assert "sees all frames first" in record["protocol"] and record["seed"] == 0
     assert set(record["made_with"]) >= {"jax", "device", "python"}
 
@@ -220,9 +218,8 @@ def test_a_record_is_verified_and_every_changed_byte_is_found(untouched, tmp_pat
 
 
 def test_after_a_kill_before_the_record_it_tells_of_the_results_on_disk(untouched, tmp_path):
-    folder, _ = untouched
     for name in ("work", "people"):
-        shutil.copytree(folder / name, tmp_path / name)
+        shutil.copytree(untouched / name, tmp_path / name)
     person, results = tmp_path / "people/person2", tmp_path / "work/results/none"
     path = results / "run.json"
 
@@ -263,9 +260,8 @@ def test_a_record_of_a_camera_cannot_be_verified(tmp_path):
 
 @pytest.mark.slow
 def test_a_kept_model_of_other_settings_stays(untouched, tmp_path, capsys):
-    folder, _ = untouched
-    shutil.copytree(folder / "work", work := tmp_path / "work")
-    config = config_for(folder / "people/person2")
+    shutil.copytree(untouched / "work", work := tmp_path / "work")
+    config = config_for(untouched / "people/person2")
     config.data.frames = "0-3"
     for scenario in ("online", "offline"):
         assert run(config, work, scenario=scenario, keep="fp16") == 0
@@ -281,9 +277,8 @@ def test_a_kept_model_of_other_settings_stays(untouched, tmp_path, capsys):
 
 
 def test_a_personalized_model_serves_another_video_of_the_person(untouched, tmp_path, capsys):
-    folder, _ = untouched
-    shutil.copytree(folder / "work", work := tmp_path / "work")
-    first, second = (config_for(folder / "people" / name) for name in ("person2", "person1"))
+    shutil.copytree(untouched / "work", work := tmp_path / "work")
+    first, second = (config_for(untouched / "people" / name) for name in ("person2", "person1"))
     run(first, work, keep="full")
     run(second, work, scenario="none", person="person2")
     run(second, work, scenario="none")
@@ -296,7 +291,7 @@ def test_a_personalized_model_serves_another_video_of_the_person(untouched, tmp_
     capsys.readouterr()
     assert people.run(["list", str(work)]) == 0
     printed = capsys.readouterr().out
-    assert "person2" in printed and "full" in printed and "20" in printed
+    assert "person2" in printed and "full" in printed and "33" in printed
     with pytest.raises(FileNotFoundError, match="nobody.npz does not exist; models in .*: person2"):
         run(second, work, scenario="none", person="nobody")
     with pytest.raises(ValueError, match="fp16 or rankR"):

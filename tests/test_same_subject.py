@@ -19,17 +19,17 @@ from ttp_jax.verbs import verify
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def folder(tmp_path_factory, shallow):
     """Two recordings, of 9 and 6 frames and of different picture sizes, and an untrained model."""
     place = tmp_path_factory.mktemp("same")
-    small_run.prepare(place, lengths=(9, 6))
+    small_run.prepare(place, lengths=(9, 6), config=small_run.cut(small_run.get_config()))
     for path in sorted((place / "people/person1").iterdir()):
         cv2.imwrite(str(path), cv2.resize(cv2.imread(str(path)), (90, 70)))
     return place
 
 
 def made(folder, *names, **changes):
-    config = small_run.get_config()
+    config = small_run.cut(small_run.get_config())
     config.data.root = "\n".join(str(folder / "people" / name) for name in names)
     config.data.oversample = 2.0
     config.update_from_flattened_dict(changes)

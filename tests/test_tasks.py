@@ -125,12 +125,13 @@ def batch(count=3):
 def error(net, variables, pictures):
     """Equivariance error in evaluation mode, from its definition."""
     turned = heatmaps.turn(pictures, jnp.array([1, 2, 3]))
-    maps = [net.apply(variables, p).self_heatmaps for p in (turned, pictures)]
+    see = jax.jit(net.apply)
+    maps = [see(variables, p).self_heatmaps for p in (turned, pictures)]
     return float(losses.equivariance(maps[0], maps[1], jnp.array([1, 2, 3])))
 
 
 @pytest.fixture(scope="module")
-def trained():
+def trained(shallow):
     """A network trained with equivariance beside reconstruction; its metrics, step by step."""
     net, tx, weight = small_net.model(dropout=0.0), state.adam(1e-3), 2.0
     drawn, given, history = small_net.variables(net), batch(), []

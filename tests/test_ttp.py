@@ -205,13 +205,13 @@ def test_where_the_windows_lie_changes_nothing(net):
         pictures=jnp.array(pictures), views=video.views - jnp.array([0.0, 7.0, 5.0])
     )
     affines = geometry.crop_affine(video.crops, 64, 1.2, 20.0, True)
-    there, here = (ttp.cut(v, jnp.arange(T), affines, settings()) for v in (moved, video))
+    there, here = (cut(v, jnp.arange(T), affines, settings()) for v in (moved, video))
     np.testing.assert_allclose(there, here, atol=1e-3)
     # Twice as large by repeating: bilinear in between, so only where the picture is flat.
     large = video._replace(
         pictures=video.pictures.repeat(2, 1).repeat(2, 2), views=video.views.at[:, 0].set(2.0)
     )
-    there = ttp.cut(large, jnp.arange(T), affines, settings())
+    there = cut(large, jnp.arange(T), affines, settings())
     assert float(jnp.median(jnp.abs(there - here))) < 1e-3
 
 
@@ -235,33 +235,36 @@ def test_one_pair_is_clean_and_iterations_repeat_the_step_on_it(net):
     assert apart(subject, expected) < 0.01
 
 
+@jax.jit
 def remembered(video):
-    return ttp.remember_frames(
-        ttp.start(
-            state.Base({}, {}, jnp.ones(1)),
-            KEY,
-            tools=ttp.Tools(None, state.adam(0.1), settings()),
-            capacity=T,
-            shape=(HEIGHT, WIDTH),
-        ),
-        video,
-    ).memory
+    tools = ttp.Tools(None, state.adam(0.1), settings())
+    nothing = state.Base({}, {}, jnp.ones(1))
+    start = ttp.start(nothing, KEY, tools=tools, capacity=T, shape=(HEIGHT, WIDTH))
+    return ttp.remember_frames(start, video).memory
+
+
+# Of a video or a memory, with settings that don't change: op by op each would compile for long.
+cut = jax.jit(ttp.cut, static_argnums=3)
+pairs_of = jax.jit(crops.pairs, static_argnums=3)
 
 
 def test_pairs_share_target_box_and_transform_and_only_the_first_is_clean():
     video, chosen = frames(), settings(batch_size=8)
     past = remembered(part(video, 0, 3))
-    sources, affines = ttp.online_pairs(KEY, past, video.crops[2], chosen)
+    online, offline = (
+        jax.jit(fn, static_argnames="settings") for fn in (ttp.online_pairs, ttp.offline_pairs)
+    )
+    sources, affines = online(KEY, past, video.crops[2], settings=chosen)
     assert set(np.unique(sources)) == {0, 1, 2}
-    target = ttp.cut(video, jnp.full(8, 2), affines, chosen)
-    source = ttp.cut(past, sources, affines, chosen)
+    target = cut(video, jnp.full(8, 2), affines, chosen)
+    source = cut(past, sources, affines, chosen)
     clean = geometry.warp(video.pictures[2], geometry.crop_affine(video.crops[2], 64), 64)
     np.testing.assert_allclose(denormalize(target[0]), clean, atol=0.01)
     for i in range(8):
         alike = bool(jnp.abs(target[i] - source[i]).max() < 1e-5)
         assert alike == (int(sources[i]) == 2)  # the same frame, cut alike
         assert i == 0 or float(jnp.abs(denormalize(target[i]) - clean).max()) > 1
-    targets, _, affines = ttp.offline_pairs(KEY, remembered(video), chosen)
+    targets, _, affines = offline(KEY, remembered(video), settings=chosen)
     boxes = video.crops[targets]
     centres = geometry.transform_points(affines, boxes[:, None, :2])
     np.testing.assert_allclose(centres, np.full((8, 1, 2), 32.0), atol=1e-3)
@@ -272,9 +275,9 @@ def test_pairs_share_target_box_and_transform_and_only_the_first_is_clean():
 def test_blocks_of_the_source_are_hidden_and_the_target_is_whole(scenario):
     video, past = frames(), remembered(frames())
     now = part(video, 2, 3) if scenario == "online" else None
-    target, source = crops.pairs(KEY, past, now, settings(batch_size=8))
+    target, source = pairs_of(KEY, past, now, settings(batch_size=8))
     hidden = settings(batch_size=8, source_masking=0.5)
-    whole, masked = crops.pairs(KEY, past, now, hidden)
+    whole, masked = pairs_of(KEY, past, now, hidden)
     np.testing.assert_array_equal(whole, target)
     gone = np.asarray((masked == 0).all(-1) & (source != 0).any(-1))
     assert 0.3 < gone.mean() < 0.7

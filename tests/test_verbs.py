@@ -79,7 +79,7 @@ def config(rendered, shallow):
     c.data.train, c.data.val, c.data.test = 6, 1, 2
     c.data.train_frames, c.data.eval_frames, c.data.image_size = 4, 10, 40
     small_run.shrink(c)
-    c.model.depth, c.model.upsamplings = 18, 1  # which the fixture `shallow` cuts
+    small_run.cut(c)
     c.train.batch_size = 4
     c.train.stages = ((4, 1e-3, 0.0, "cosine"), (4, 1e-3, 1e-3, "constant"))
     c.train.log_every, c.train.checkpoint_every = 2, 4
