@@ -71,6 +71,7 @@ def penn_joints(joints: np.ndarray, skeleton) -> np.ndarray:
 
 def row(clip: Clip, what: str, joints: np.ndarray) -> None:
     """Print the scores of predictions [T, 13, 2]."""
+    assert clip.joints is not None and clip.visible is not None
     visible = clip.visible.copy()
     visible[:, PENN13.joints.index("head")] = False
     shares = (metrics.pck(joints, clip.joints, visible, PENN13, at).mean for at in THRESHOLDS)
