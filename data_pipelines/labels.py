@@ -224,7 +224,8 @@ def _match(
 
 def _of_clip(rows: list[Row], clip_name: str | None, path: Path) -> tuple[list[Row], list[str]]:
     """Choose the images of one video by their folder; those without a folder fit any video."""
-    folders = sorted({naming.folder(row.picture) for row in rows} - {""})
+    folders = sorted({_folder(row) for row in rows} - {""})
+    clip_name = clip_name and naming.composed(clip_name)
     others = [folder for folder in folders if folder != clip_name]
     if len(folders) < 2:
         known = not clip_name or not others
@@ -234,21 +235,34 @@ def _of_clip(rows: list[Row], clip_name: str | None, path: Path) -> tuple[list[R
             f"{path} has pictures of {len(folders)} folders ({', '.join(folders[:5])}), none of "
             f"them {clip_name}: name the video after its folder, or keep one folder's labels."
         )
-    kept = [row for row in rows if naming.folder(row.picture) in ("", clip_name)]
+    kept = [row for row in rows if _folder(row) in ("", clip_name)]
     return kept, [f"left out, pictures of other folders than {clip_name}: {', '.join(others)}."]
+
+
+def _folder(row: Row) -> str:
+    return naming.composed(naming.folder(row.picture))
 
 
 def _by_name(
     rows: list[Row], names: Mapping[str, int], path: Path
 ) -> tuple[list[Row], np.ndarray, list[str]]:
-    """Return the rows whose images exist, by name with or without suffix, and their frames."""
-    stems = collections.Counter(naming.stem(name) for name in names)
-    alike = {naming.stem(name): number for name, number in names.items()}
+    """Return the rows whose images exist, and their frames.
+
+    Rows match by name; or by name without suffix and in any case of letters, if only one image has
+    it.
+    """
+
+    def bare(name):
+        return naming.composed(naming.stem(name)).casefold()
+
+    own = {naming.composed(name): number for name, number in names.items()}
+    stems = collections.Counter(map(bare, names))
+    alike = {bare(name): number for name, number in names.items()}
     kept: dict[int, Row] = {}
     missing = []
     for row in rows:
-        file, stem = naming.file(row.picture), naming.stem(row.picture)
-        number = names.get(file, alike.get(stem) if stems[stem] == 1 else None)
+        file, stem = naming.composed(naming.file(row.picture)), bare(row.picture)
+        number = own.get(file, alike.get(stem) if stems[stem] == 1 else None)
         if number is None:
             missing.append(file)
         elif number in kept:

@@ -62,7 +62,7 @@ def look(path: str | os.PathLike) -> list[Page]:
             found = []
             for number in range(_count(picture)):
                 picture.seek(number)
-                if _is_copy(picture):
+                if _is_copy(picture) or _is_stand_in(picture):
                     continue
                 deep = _stored_bits(picture, path) > 8
                 bits = _used_bits(_deep(picture, path), picture) if deep else 8
@@ -121,7 +121,11 @@ def _open(path: str | os.PathLike) -> Image.Image:
             f"{path} can't be read: it is a HEIC picture, which needs another package: "
             "pip install '.[heic]'"
         )
-    return Image.open(path)
+    picture = Image.open(path)
+    # Without a name Pillow doesn't map the file into memory, which garbles grey TIFF pictures that
+    # are to be turned (13.0).
+    picture.filename = ""
+    return picture
 
 
 @functools.cache
@@ -142,13 +146,18 @@ def _count(picture: Image.Image) -> int:
 def _lasts(picture: Image.Image) -> float:
     if not getattr(picture, "is_animated", False):
         return 0.0
-    if picture.format == "WEBP":
+    if picture.format in ("WEBP", "AVIF"):
         picture.load()  # only then it knows
     return float(picture.info.get("duration") or 0.0) / 1000
 
 
 def _is_copy(picture: Any) -> bool:
     return picture.format == "TIFF" and bool(picture.tag_v2.get(254, 0) & SMALLER)
+
+
+def _is_stand_in(picture: Any) -> bool:
+    """Whether this page of an animated PNG is only for readers that know no animations."""
+    return bool(getattr(picture, "default_image", False)) and picture.tell() == 0
 
 
 def _orientation(picture: Image.Image) -> int:
@@ -178,13 +187,15 @@ def _stored_bits(picture: Any, path: str | os.PathLike) -> int:
     return 16 if picture.mode.startswith("I") else 8
 
 
-def _deep(picture: Image.Image, path: str | os.PathLike) -> np.ndarray:
+def _deep(picture: Any, path: str | os.PathLike) -> np.ndarray:
     """Return all bits, as stored: uint16 [H, W], or [H, W, 3 or 4] RGB(A)."""
     if picture.mode == "F":
         raise ValueError("its pixels are floating-point numbers; save it with 8 or 16 bits")
     if picture.mode.startswith("I"):
         picture.load()
-        return np.clip(np.asarray(picture), 0, 0xFFFF).astype(np.uint16)
+        pixels = np.clip(np.asarray(picture), 0, 0xFFFF).astype(np.uint16)
+        white_is_0 = picture.format == "TIFF" and picture.tag_v2.get(262) == 0
+        return 0xFFFF - pixels if white_is_0 else pixels
     data, page = np.fromfile(path, np.uint8), picture.tell()
     if page:
         found = cv2.imdecodemulti(data, cv2.IMREAD_UNCHANGED, range=(page, page + 1))[1]
@@ -209,7 +220,8 @@ def _used_bits(pixels: np.ndarray, picture: Any) -> int:
 
 def _shallow(picture: Any, path: str | os.PathLike, bits: int | None) -> Image.Image:
     """Convert a deeper image to an upright one of 8 bits."""
-    orientation = _orientation(picture)
+    # TIFF is turned by its decoders.
+    orientation = 1 if picture.format == "TIFF" else _orientation(picture)
     pixels = _deep(picture, path)
     bits = _used_bits(pixels, picture) if bits is None else bits
     pixels = np.minimum(pixels >> (bits - 8), 255).astype(np.uint8)

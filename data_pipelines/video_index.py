@@ -97,11 +97,13 @@ def read_index(path: Path, *, square: bool = True) -> Index:
         header = (stream.average_rate, stream.guessed_rate, stream.base_rate)
         if container.format.name == "asf":  # which says nothing; these are guesses
             header = ()
+        if not packets.ordered:  # FFmpeg's guesses mix both parts' clocks
+            header = (1 / (packets.step * stream.time_base),) if packets.step > 0 else ()
         numbered = container.format.name == "avi"  # its packets, in the order of the file
         codec = stream.codec_context.codec
     found: list[Any] = packets.stamps
     one_each = codec.canonical_name in ONE_PACKET and not first.interlaced_frame and not numbered
-    whole = bool(found) and None not in found
+    whole = bool(found) and None not in found and packets.ordered
     if whole and (codec.intra_only or (one_each and first.pts == min(found))):
         found = sorted(found)
     else:
@@ -233,17 +235,22 @@ class _Packets(NamedTuple):
       keys: those of key frames.
       broken: that of a last packet that isn't whole, which `stamps` leaves out.
       cut: whether the file is cut off.
+      ordered: whether its clock never goes back, as it does where transport streams were joined.
+      step: of the clock from one packet to the next, the median.
     """
 
     stamps: list[Any]  # int, or None where a packet has none
     keys: set[int]
     broken: int | None
     cut: bool
+    ordered: bool
+    step: int
 
 
 def _packets(container, stream) -> _Packets:
     """Go through a file to its end."""
     stamps, keys, hidden, end, broken, cut = [], set(), 0, 0.0, False, False
+    clock: list[int] = []
     try:
         for packet in _demux(container):
             if not packet.size:
@@ -256,6 +263,8 @@ def _packets(container, stream) -> _Packets:
                 hidden += 1
                 continue
             stamps.append(packet.pts)
+            if packet.dts is not None:
+                clock.append(packet.dts)
             broken = packet.is_corrupt
             if packet.is_keyframe:
                 keys.add(packet.pts)
@@ -266,7 +275,10 @@ def _packets(container, stream) -> _Packets:
         cut |= stream.frames > len(stamps) + hidden
     elif kind in ("matroska,webm", "flv"):
         cut |= announced - end > max(CUT_SECONDS, CUT_SHARE * announced)
-    return _Packets(stamps, keys, stamps.pop() if broken else None, cut or broken)
+    steps = np.diff(clock)
+    step = int(np.median(steps)) if len(steps) else 0
+    last, ordered = stamps.pop() if broken else None, bool((steps >= 0).all())
+    return _Packets(stamps, keys, last, cut or broken, ordered, step)
 
 
 def _decode_all(path: Path, announced: int) -> list[int | None]:

@@ -1,3 +1,4 @@
+import dataclasses
 import math
 import subprocess
 import sys
@@ -315,7 +316,20 @@ def test_wrong_input_is_named(model, frames, boxes, change, words):
         ttp_jax.personalize(model, **given)
 
 
+@pytest.mark.parametrize(("field", "value"), [("memory", 1), ("batch_size", 0)])
+def test_settings_that_a_program_changed_are_checked(model, field, value):
+    config = {**model.config, "ttp": {**model.config["ttp"], field: value}}
+    changed = dataclasses.replace(model, config=config)
+    frames = np.zeros((2, 64, 64, 3), np.uint8)
+    for start in (ttp_jax.personalize, ttp_jax.Adapter):
+        with pytest.raises(ValueError, match=rf"model\.config\.ttp\.{field} is {value}, expected"):
+            start(changed, frames) if start is ttp_jax.personalize else start(changed)
+
+
 def test_a_foreign_state_is_refused(model):
+    with pytest.raises(ValueError, match="NaN or infinity in self_head/bias"):
+        bias = model.base.params["self_head"]["bias"]
+        model.with_state({"self_head/bias": np.full_like(bias, np.nan)})
     with pytest.raises(ValueError, match="a state fits the model"):
         model.with_state({"encoder/nothing": np.zeros(3)})
     with pytest.raises(ValueError, match="a state fits the model"):

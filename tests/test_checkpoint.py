@@ -15,7 +15,7 @@ import small_net
 import small_run
 
 from ttp_jax.checkpoint import Checkpoints
-from ttp_jax.runs import experiment
+from ttp_jax.runs import experiment, training
 from ttp_jax.state import TrainState
 
 STEPS = (2, 4, 5)
@@ -133,6 +133,20 @@ def test_a_full_disk_is_one_error_that_names_the_folder(trained, tmp_path, capfd
     again.close()
     assert again.latest_step() == 6
     again.close()
+
+
+def test_a_full_disk_is_one_error_for_tensorboard_too(tmp_path):
+    log = training._Log(tmp_path, 4, lambda step: 1e-3, 0, 9)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
+    try:
+        with pytest.raises(OSError) as error:
+            for step in range(2000):
+                log.scalars(step, {"loss": 1.0})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    log.close()
+    assert error.value.filename == str(tmp_path / "tensorboard")
 
 
 def break_files(trained, tmp_path, count) -> dict[int, int]:

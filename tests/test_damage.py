@@ -86,7 +86,7 @@ class House:
     def write_record(self, folder):
         run = {"protocol": "online", "scenario": "online", "base": "abc", "person": None}
         run |= {"made_with": {"jax": "1"}, "config": self.config.to_dict()}
-        run_record.write(folder, ["person0"], run, run_record.Now({}, {}, {}, {}, {}))
+        run_record.write(folder, self.clips, run, run_record.Now({}, {}, {}, {}, {}))
 
     # What each reader makes of its file, as something that can be compared.
 

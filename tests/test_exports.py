@@ -2,6 +2,7 @@
 
 import csv
 import json
+import resource
 import sys
 
 import h5py
@@ -597,3 +598,29 @@ def test_a_missing_package_is_named(tmp_path, monkeypatch, kind, module, command
     monkeypatch.setitem(sys.modules, module, None)  # importing it fails
     with pytest.raises(ImportError, match=f"{kind}.*pip install {command}$"):
         written(tmp_path, kind)
+
+
+# --- Full disks ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", exports.FORMATS)
+def test_a_full_disk_is_an_error_that_names_the_file(tmp_path, kind):
+    """HDF5 itself says nothing, or ends the process."""
+    exports.check([kind])
+    old = written(tmp_path, kind).read_bytes()
+    rng = np.random.default_rng(0)
+    count = 2000
+    long = example(
+        joints=rng.uniform(0, 99, (count, PENN13.size, 2)),
+        confidence=rng.uniform(0, 1, (count, PENN13.size)),
+        boxes=None,
+    )
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))  # as of a full disk, but of ours
+    try:
+        with pytest.raises(OSError, match="make room, and run the same command again") as error:
+            written(tmp_path, kind, long)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    (there,) = tmp_path.iterdir()
+    assert error.value.filename == str(there) and there.read_bytes() == old

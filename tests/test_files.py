@@ -6,11 +6,12 @@ import os
 import pathlib
 import resource
 
+import cv2
 import numpy as np
 import pytest
 
 from data_pipelines.clips import Clip
-from ttp_jax import files
+from ttp_jax import files, visualize
 
 LIKE = {"a": int, "b?": [float], "c": {str: (str, None)}}
 
@@ -152,6 +153,8 @@ def test_a_full_disk_names_the_file_and_leaves_the_old_one(tmp_path, small_disk)
     path = tmp_path / "a.npz"
     files.write_arrays(path, {"x": np.zeros(3)})
     large = np.random.default_rng(0).normal(size=9000)
+    noise = np.frombuffer(large, np.uint8).reshape(-1, 100, 3)
+    visualize.save(tmp_path / "a.png", noise[:2])
     for write in (
         lambda: files.write_arrays(path, {"x": large}),
         lambda: files.write_json(path, large.tolist()),
@@ -161,7 +164,11 @@ def test_a_full_disk_names_the_file_and_leaves_the_old_one(tmp_path, small_disk)
             write()
         assert error.value.errno == errno.EFBIG and error.value.filename == str(path)
     assert files.read_arrays(path)["x"].tolist() == [0, 0, 0]
-    assert [p.name for p in tmp_path.iterdir()] == ["a.npz"]
+    with pytest.raises(OSError, match="make room") as error:
+        visualize.save(tmp_path / "a.png", noise)
+    assert error.value.filename == str(tmp_path / "a.png")
+    assert cv2.imread(str(tmp_path / "a.png")).shape == (2, 100, 3)
+    assert {p.name for p in tmp_path.iterdir()} == {"a.npz", "a.png"}
 
 
 def test_a_folder_that_can_t_be_made_is_named(tmp_path):

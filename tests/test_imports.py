@@ -19,8 +19,8 @@ ORDER = (
     "files", "frames", "skeletons", "joint_maps", "palette", "geometry", "heatmaps", "augment",
     "smooth", "metrics", "presence", "warning_signs", "fetch", "torch_file", "conv", "models",
     "losses",
-    "tflite_file", "tflite", "detector", "convert", "visualize", "track", "exports", "dlc_analysis",
-    "report", "state", "settings",
+    "tflite_file", "tflite", "detector", "convert", "visualize", "track", "hdf5_exports",
+    "exports", "dlc_analysis", "report", "state", "settings",
     "tasks", "ranges", "claims", "steps", "memory", "crops", "methods", "ttp", "parallel",
     "checkpoint", "people", "driver", "inputs", "api",
 )  # fmt: skip

@@ -189,13 +189,22 @@ def same_ids():
     return content
 
 
+def unlabelled():
+    content = coco()
+    for person in content["annotations"]:
+        person["keypoints"] = [5.0, 6.0, 0] * 17
+    return content
+
+
 FULL = [10.0, 20.0, 2] * 17
 BAD_COCO = {
     "cut off": (json.dumps(coco())[:-200], "not valid JSON, or cut off"),
     "empty": ("", "not valid JSON, or cut off"),
     "results": ([{"image_id": 1, "category_id": 1, "keypoints": FULL}], "Files of results"),
-    "no categories": ({**coco(), "categories": []}, "0 categories have labelled keypoints"),
-    "no images": ({k: v for k, v in coco().items() if k != "images"}, "KeyError.'images'"),
+    "no categories": ({**coco(), "categories": []}, "no labelled keypoint .v > 0."),
+    "nothing labelled": (unlabelled(), "no labelled keypoint .v > 0."),
+    "no images": ({k: v for k, v in coco().items() if k != "images"}, "it has no images"),
+    "a list": ([1], r"it is .1.\): expected an object with images"),
     "two people": (two_people(), "annotation 77 is a second person in f_0007.jpg"),
     "two skeletons": (two_skeletons(), "2 categories have labelled keypoints"),
     "unknown picture": (edited(image_id=5), "annotation 1 is of image 5, which"),
@@ -546,6 +555,28 @@ def test_labels_of_pictures_go_by_their_names(tmp_path, index):
     assert found.frames.tolist() == [0, 2, 3]  # 7, 42, 100; 8 has no label
     truth = frame.to_numpy().reshape(4, 2, 2)[[1, 0, 2]].astype(np.float32)
     np.testing.assert_array_equal(found.joints[:, [column(name) for name in ARMS]], truth)
+
+
+@pytest.mark.parametrize(
+    ("labelled", "given"),
+    [
+        ("la\u0308uft_7.png", "l\u00e4uft_7.png"),  # a Mac's two letters for one
+        ("l\u00e4uft_7.png", "la\u0308uft_7.png"),
+        ("IMG_7.PNG", "img_7.png"),
+        ("img_7.JPG", "img_7.png"),
+    ],
+)
+def test_names_of_pictures_may_be_written_by_another_system(tmp_path, labelled, given):
+    path = write_json(tmp_path, coco(pictures=(labelled,)))
+    assert labels.read(path, PENN13, names={"x.png": 0, given: 3}).frames.tolist() == [3]
+    if labelled.casefold() == given.casefold():  # no guess between two
+        with pytest.raises(DataError, match="none of its 1 labelled pictures"):
+            labels.read(path, PENN13, names={given: 0, given.title(): 1, "i.png": 2})
+
+
+def test_folders_may_be_written_by_another_system(tmp_path):
+    path = write_json(tmp_path, coco(pictures=("la\u0308uft/7.png", "walk/8.png")))
+    assert labels.read(path, PENN13, "l\u00e4uft").frames.tolist() == [7]
 
 
 def test_pictures_that_are_not_there_are_said(tmp_path):

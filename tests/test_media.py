@@ -138,7 +138,7 @@ def test_everything_that_looks_like_media_is_a_subject_or_left_out(tmp_path):
     (tmp_path / "empty folder").mkdir()
     for name in ("raw.CR3", "film.braw", "notes.txt", "table.csv", "Thumbs.db"):
         (tmp_path / name).write_bytes(b"something")
-    named = ["good.mp4", "one.png", "mixed", "empty folder", "raw.CR3", "notes.txt"]
+    named = ["good.mp4", "one.png", "mixed", "empty folder", "raw.CR3", "notes.txt", "gone.mp4"]
     found, left_out = media.open_inputs([tmp_path / name for name in named])
     assert [clip.name for clip in found] == ["good"]
     assert {one.path.name for one in left_out} == set(named) - {"good.mp4"}
@@ -147,6 +147,7 @@ def test_everything_that_looks_like_media_is_a_subject_or_left_out(tmp_path):
     assert "holds pictures (1.png) beside other subjects" in reasons["mixed"]
     assert "holds no video" in reasons["empty folder"]
     assert "of a kind that isn't read: convert it" in reasons["raw.CR3"]
+    assert "gone.mp4: no such file or folder" in reasons["gone.mp4"]
     assert "notes.txt does not have the name of a video" in reasons["notes.txt"]
     found, left_out = media.open_inputs(str(tmp_path / "*.*"))  # text and tables are no media
     assert {one.path.name for one in left_out} == {"one.png", "raw.CR3", "film.braw"}
@@ -157,6 +158,9 @@ def test_everything_that_looks_like_media_is_a_subject_or_left_out(tmp_path):
     assert {one.path.name for one in left_out} == {"raw.CR3", "film.braw"}
     found, left_out = media.open_inputs(tmp_path / "mixed")
     assert len(found) == 1 and not left_out
+    (tmp_path / "mixed" / "2.tga").write_bytes(b"something")  # which Python has no name for
+    found, left_out = media.open_inputs(tmp_path / "mixed")
+    assert len(found) == 1 and [one.path.name for one in left_out] == ["2.tga"]
 
 
 def test_frames_of_pictures_keep_their_files_names(tmp_path):

@@ -387,6 +387,17 @@ def test_a_file_that_is_written_again_keeps_what_was_told_of_it(tmp_path):
     told = read_model(tmp_path / "again.npz").about
     assert told.pop("exported")["commit"]
     assert told == read_model(SHIPPED).about
+    assert export.run(experiment.build(with_model()), tmp_path, options) == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["again.npz"]  # the same model
+
+
+def test_another_file_of_the_name_is_moved_aside(tmp_path, capsys):
+    path, aside = tmp_path / "walk.npz", tmp_path / "walk.old1.npz"
+    path.write_text("my results")
+    options = export.Options(model=str(path), torch=None)
+    assert export.run(experiment.build(with_model()), tmp_path, options) == 0
+    assert aside.read_text() == "my results" and str(aside) in capsys.readouterr().out
+    assert read_model(path).about["trained"]
 
 
 @pytest.mark.parametrize(("field", "value"), [("features", "vgg16.pth"), ("levels", 2)])

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from ttp_jax import people
+from ttp_jax.verbs import people as verb
 
 
 def delta(seed=0):
@@ -88,3 +89,25 @@ def test_comparison_has_lengths_and_cosines_per_part():
     assert people.compare(one, half)[-1][2] < people.compare(one, one)[-1][2]
     with pytest.raises(ValueError, match="different models"):
         people.compare(one, people.Person(delta(), {"base": "def"}))
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", "/etc/passwd", "..", ".", "", "a\0b"])
+def test_names_with_folders_in_them_are_refused(tmp_path, name):
+    (tmp_path / "people").mkdir()
+    (tmp_path / "people" / "a").symlink_to(tmp_path)  # a folder that leads out
+    for outside in (tmp_path / "x.npz", tmp_path / "b.npz"):
+        outside.write_text("precious")
+    for words in (["delete", str(tmp_path), name], ["compare", str(tmp_path), name, name]):
+        with pytest.raises(ValueError, match="expected a plain one, without folders"):
+            verb.run(words)
+    assert (tmp_path / "x.npz").exists() and (tmp_path / "b.npz").exists()
+
+
+def test_a_model_may_be_named_by_its_file_and_a_wrong_workdir_says_so(tmp_path, capsys):
+    path = tmp_path / "people" / "anna.npz"
+    people.write(path, delta(), "full", {"base": "abc"})
+    assert verb.run(["delete", str(tmp_path), "anna.npz"]) == 0 and not path.exists()
+    with pytest.raises(FileNotFoundError, match="models in .*people: none"):
+        verb.run(["delete", str(tmp_path), "anna"])
+    with pytest.raises(FileNotFoundError, match="nowhere is no folder: name the --workdir"):
+        verb.run(["list", str(tmp_path / "nowhere")])

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import pathlib
+import shutil
 import subprocess
 
 import cv2
@@ -115,3 +116,22 @@ def test_pictures_that_can_t_be_read_fail_the_run_by_name(tmp_path, people, caps
     assert record["failed"] == {"anna": words} and list(record["subjects"]) == ["anna"]
     assert run() == 1  # nothing is new, and they are missing still
     assert run(allow_missing=True) == 0
+
+
+def test_an_input_that_was_mended_is_no_longer_on_record_as_failed(tmp_path, people):
+    made, *_ = people
+    source = pathlib.Path(made.data.root) / "person0"
+    folder, results = tmp_path / "people", tmp_path / "results"
+    shutil.copytree(source, folder / "anna")
+    shutil.copytree(source, folder / "bert")
+    for path in (folder / "bert").iterdir():
+        path.write_bytes(b"")
+    own = made.changed({"data.root": str(folder)})
+    options, work = personalization.RunOptions(scenario="none"), source.parents[1] / "work"
+    assert personalization.run(own, work, options, results) == 1
+    record = json.loads((results / "run.json").read_text())
+    assert list(record["failed"]) == [str(folder / "bert")]
+    shutil.copytree(source, folder / "bert", dirs_exist_ok=True)
+    assert personalization.run(own, work, options, results) == 0
+    record = json.loads((results / "run.json").read_text())
+    assert record["failed"] == {} and list(record["subjects"]) == ["anna", "bert"]

@@ -182,6 +182,54 @@ def with_exif(picture, exif):
     return Image.open(file)
 
 
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["grey", "grey16", "colour", "colour16"])
+@pytest.mark.parametrize("compression", [None, "tiff_lzw"])
+def test_tiff_pictures_come_upright_once(tmp_path, orientation, kind, compression):
+    """Their decoders turn them, but Pillow garbles grey ones that it maps into memory."""
+    rng = np.random.default_rng(0)
+    colour, deep = kind.startswith("colour"), kind.endswith("16")
+    pixels = rng.integers(0, 256, (20, 30, 3) if colour else (20, 30)).astype(np.uint8)
+    path = tmp_path / "a.tif"
+    stored = pixels.astype(np.uint16) * 257 if deep else pixels
+    if colour and deep:
+        if compression:
+            pytest.skip("OpenCV writes them in one way")
+        write_deep(path, stored)
+        path.write_bytes(with_tag(path.read_bytes(), 274, orientation))
+        stored = pixels[..., ::-1]
+    else:
+        Image.fromarray(stored).save(path, tiffinfo={274: orientation}, compression=compression)
+        stored = pixels
+    stored = stored if colour else np.dstack([stored] * 3)
+    turn = pictures.TURNS.get(orientation)
+    expected = Image.fromarray(stored)
+    expected = np.asarray(expected if turn is None else expected.transpose(turn))
+    np.testing.assert_array_equal(pictures.read(path), expected)
+    assert pictures.look(path)[0].size == expected.shape[:2]
+
+
+def with_tag(data, number, value):
+    """A little-endian TIFF file with a tag in its first directory set, or added to it."""
+    assert data[:4] == b"II*\0"
+    (place,) = struct.unpack("<I", data[4:8])
+    (count,) = struct.unpack("<H", data[place : place + 2])
+    rows = [data[place + 2 + 12 * i : place + 14 + 12 * i] for i in range(count)]
+    rows = [row for row in rows if struct.unpack("<H", row[:2])[0] != number]
+    rows.append(struct.pack("<HHIHH", number, 3, 1, value, 0))
+    rows.sort(key=lambda row: struct.unpack("<H", row[:2])[0])
+    table = struct.pack("<H", len(rows)) + b"".join(rows) + bytes(4)
+    return data[:4] + struct.pack("<I", len(data)) + data[8:] + table
+
+
+def test_deep_tiff_pictures_whose_white_is_0(tmp_path):
+    pixels = np.linspace(0, 65535, SIZE[0] * SIZE[1]).reshape(SIZE).astype(np.uint16)
+    Image.fromarray(pixels).save(tmp_path / "a.tif")
+    data = (tmp_path / "a.tif").read_bytes()
+    (tmp_path / "a.tif").write_bytes(with_tag(data, 262, 0))
+    np.testing.assert_array_equal(pictures.read(tmp_path / "a.tif")[..., 0], 255 - (pixels >> 8))
+
+
 # Files of several pictures
 
 
@@ -197,6 +245,15 @@ def test_every_page_of_a_file_is_a_frame(tmp_path, name):
     assert clip.frame_names == (f"{name}#1", f"{name}#2", f"{name}#3", "z.png")
     (alone,) = media.clips(tmp_path / name)  # one file is a subject if it holds several
     assert alone.num_frames == 3 and alone.name == name.partition(".")[0]
+
+
+def test_the_picture_that_stands_in_for_an_animation_is_no_frame(tmp_path):
+    first, *rest = (Image.fromarray(painted(i)) for i in (5, 1, 4, 2))
+    more = {"append_images": rest, "duration": [40, 60, 40], "default_image": True}
+    first.save(tmp_path / "a.png", save_all=True, **more)
+    (clip,) = media.clips(tmp_path / "a.png")
+    assert [number_of(clip.read(i)) for i in range(clip.num_frames)] == [1, 4, 2]
+    np.testing.assert_allclose(clip.times, [0.0, 0.04, 0.10])
 
 
 def test_deep_pages_are_read_by_their_number(tmp_path):
@@ -332,8 +389,10 @@ def test_mutated_pictures_end_in_pixels_or_in_an_error_of_ours(tmp_path, name):
                     assert name in str(error)
 
 
-@pytest.mark.parametrize("name", ["moving.gif", "moving.webp", "moving.png"])
+@pytest.mark.parametrize("name", ["moving.gif", "moving.webp", "moving.png", "moving.avif"])
 def test_an_animation_has_the_times_of_its_frames(tmp_path, name):
+    if name.endswith("avif") and not features.check("avif"):
+        pytest.skip("this Pillow has no AVIF")
     lasts = [40, 60, 40, 200, 40]
     first, *rest = (Image.new("RGB", (16, 12), (40 * i, 90, 200)) for i in range(5))
     first.save(tmp_path / name, save_all=True, append_images=rest, duration=lasts)
@@ -342,4 +401,4 @@ def test_an_animation_has_the_times_of_its_frames(tmp_path, name):
     assert clip.frames_per_second == pytest.approx(4 / 0.34)
     first.save(tmp_path / name, save_all=True, append_images=rest, duration=0)
     (clip,) = media.clips(tmp_path / name)
-    assert clip.times is None or name.endswith("gif")  # whose reader knows no 0
+    assert clip.times is None or name.endswith(("gif", "avif"))  # whose readers know no 0

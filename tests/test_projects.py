@@ -1,5 +1,6 @@
 """Made-up projects of each tool, written by pandas, sleap-io and json, read as clips."""
 
+import itertools
 import json
 import shutil
 import sys
@@ -91,11 +92,20 @@ def test_the_config_gives_order_and_limbs(tmp_path):
     assert named == [("nose", "tail"), ("nose", "ear_left"), ("ear_left", "ear_right")]
 
 
+# Each list is ten times the one before: a few lines that would fill any memory.
+BOMB = "".join(
+    f"{name}: &{name} [{', '.join(['*' + before] * 10)}]\n"
+    for before, name in itertools.pairwise("abcdefghijz")
+)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("scorer: [", "config.yaml is not valid YAML .*correct it, or move it away"),
         ("[" * 5000, "config.yaml is not valid YAML"),
+        ("a: &a [*a]", "config.yaml is not valid YAML .with its references it has"),
+        (f"a: &a [x, y]\n{BOMB}bodyparts: *z", "with its references it has more than 1,000,000"),
         ("- a\n- b", "has no named settings"),
         ("!!python/object/apply:os.mkdir [made]", "config.yaml is not valid YAML"),
     ],

@@ -97,6 +97,25 @@ def test_the_folder_opens_in_deeplabcut_and_sleap(tmp_path):
     assert labels.video.filename == clip.source
 
 
+def test_earlier_suggestions_are_moved_aside_whole(tmp_path):
+    """Their labels may have been corrected in the meantime."""
+    mine = tmp_path / "labeled-data" / "a[1]"
+    mine.mkdir(parents=True)
+    (mine / "CollectedData_me.csv").write_text("corrected")
+    (tmp_path / "a[1].predictions.slp").write_text("corrected")
+    (tmp_path / "a.predictions.slp").write_text("of another video")
+    assert suggestion.make_room(tmp_path, "b") is None
+    for number in (1, 2):
+        aside = suggestion.make_room(tmp_path, "a[1]")
+        assert aside == tmp_path / f"a[1].old{number}"
+        assert not mine.exists()
+        mine.mkdir()
+    first = tmp_path / "a[1].old1"
+    assert (first / "labeled-data/a[1]/CollectedData_me.csv").read_text() == "corrected"
+    assert (first / "a[1].predictions.slp").read_text() == "corrected"
+    assert (tmp_path / "a.predictions.slp").read_text() == "of another video"
+
+
 def test_doubt_is_compared_with_the_true_error():
     rng = np.random.default_rng(0)
     errors = rng.uniform(size=50)

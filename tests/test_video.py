@@ -218,6 +218,26 @@ def test_origin_tells_files_boxes_and_frames_apart(tmp_path):
     assert len({whole.fingerprint, region.fingerprint, changed.fingerprint, *some}) == 5
 
 
+@pytest.mark.parametrize("kind", ["bmp", "ppm", "avi"])
+def test_a_change_in_the_middle_of_uncompressed_files_is_seen(tmp_path, kind):
+    """They all have one size, and the same background at both ends."""
+    found = []
+    for x in (20, 40):
+        picture = np.full((240, 320, 3), (90, 120, 100), np.uint8)
+        picture[100:150, x : x + 60] = 0  # the person
+        folder = tmp_path / str(x)
+        path = folder / f"a.{kind}"
+        if kind == "avi":
+            encode(path, [picture] * 3, codec="rawvideo", pix="bgr24")
+        else:
+            folder.mkdir()
+            Image.fromarray(picture).save(path)
+        found.append((media.clips(path if kind == "avi" else folder)[0], path))
+    (one, first), (other, second) = found
+    assert first.stat().st_size == second.stat().st_size
+    assert one.fingerprint != other.fingerprint
+
+
 def test_video_without_frames(tmp_path):
     path = write_video(tmp_path / "a.avi", 3, "MJPG")
     damaged(path, range(3))
@@ -309,6 +329,26 @@ def test_a_rate_that_no_standard_knows_is_that_of_the_times(tmp_path):
     stamps = np.round(np.arange(200) * 1000 / 37.3)
     path = encode(tmp_path / "a.mkv", noisy(200), 30, "ffv1", stamps, Fraction(1, 1000))
     assert Video(path).rate == pytest.approx(37.3, rel=1e-4)
+
+
+def test_joined_transport_streams_keep_the_order_of_the_file(tmp_path):
+    """The clock of the second begins anew, between two ticks of the first."""
+    parts = []
+    for number, late in enumerate((0, 370)):
+        stamps = 90_000 + 3000 * np.arange(8) + late
+        path = encode(
+            tmp_path / f"{number}.ts",
+            [painted(8 * number + i) for i in range(8)],
+            stamps=stamps,
+            unit=Fraction(1, 90_000),
+            container={"mpegts_copyts": "1"},
+            bf=0,
+        )
+        parts.append(path.read_bytes())
+    (tmp_path / "a.ts").write_bytes(b"".join(parts))
+    video = Video(tmp_path / "a.ts")
+    assert [number_of(video.read(i)) for i in range(len(video))] == list(range(16))
+    assert video.rate == 30
 
 
 @pytest.mark.parametrize("shape", ["4/3", "8/9"])

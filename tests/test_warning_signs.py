@@ -55,6 +55,52 @@ def test_frames_that_could_not_be_read_and_models_without_held_out_frames_are_no
     assert warning_signs.signs(unread) == []
 
 
+def film(kind):
+    """Pictures of a person that walks before a still camera, with noise."""
+    rng, pictures = np.random.default_rng(0), []
+    for t in range(40):
+        second = t >= 20
+        picture = np.full((60, 80, 3), (90, 120, 100), np.int16)
+        shirt = (60, 60, 200) if kind == "another person" and second else (210, 70, 60)
+        picture[15:50, 5 + t : 25 + t] = shirt
+        if kind == "a cut" and second:
+            picture = picture[::-1, :, ::-1]
+        if kind == "a flash" and t == 20:
+            picture = picture + 120
+        if kind == "slowly darker":
+            picture = picture - 2 * t
+        picture = picture + rng.integers(-3, 4, picture.shape)
+        pictures.append(np.clip(picture, 0, 255).astype(np.uint8))
+    return np.stack([warning_signs.look(picture) for picture in pictures])
+
+
+@pytest.mark.parametrize(
+    ("kind", "place"),
+    [
+        ("one person", None),
+        ("another person", 20),
+        ("a cut", 20),
+        ("a flash", None),
+        ("slowly darker", None),
+    ],
+)
+def test_a_lasting_change_of_the_pictures_is_a_sign(kind, place):
+    looks = film(kind)
+    assert warning_signs.cut_at(looks) == place
+    found = warning_signs.signs(evidence()._replace(looks=looks))
+    if place is None:
+        assert found == []
+    else:
+        assert "change for good at frame 20 of 12" in found[0] and found[1] == REMEDY
+
+
+def test_few_or_equal_frames_have_no_cut():
+    looks = film("a cut")
+    assert warning_signs.cut_at(looks[18:22]) is None
+    assert warning_signs.cut_at(looks[17:23]) == 3
+    assert warning_signs.cut_at(np.repeat(looks[:1], 12, 0)) is None
+
+
 @pytest.fixture(scope="module")
 def walking(tmp_path_factory):
     folder = tmp_path_factory.mktemp("signs")

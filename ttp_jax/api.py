@@ -96,7 +96,7 @@ class Model:
     def with_state(self, change: Mapping[str, Any]) -> "Model":
         """The model of a person whose `Result.state` or `Adapter.state` this is.
 
-        Raises ValueError for the state of a model of another shape.
+        Raises ValueError for the state of a model of another shape, and for one with NaN in it.
         """
         own = state.by_path(self.base)
         for path, value in change.items():
@@ -105,6 +105,8 @@ class Model:
                     f"got a state with {path} {np.shape(value)}, expected one of this model's "
                     "shape: a state fits the model that it was adapted from."
                 )
+            if not np.isfinite(value).all():
+                raise ValueError(f"got a state with NaN or infinity in {path}: adapt again.")
         return dataclasses.replace(self, base=jax.device_put(state.adapted_base(self.base, change)))
 
 
@@ -214,7 +216,7 @@ def personalize(
         run = _online if scenario == "online" else _offline
         result, learned = run(model, settings, given, _key(seed), tell)
         ttp.check_finite(result.confidence[places.there], settings)
-        notes = _signs(result, places.boxes, int(places.there.sum()) - learned)
+        notes = _signs(result, given, int(places.there.sum()) - learned)
         if away := int((~places.there).sum()):
             notes.append(f"the person isn't there in {away} frames: their joints are NaN")
         result = dataclasses.replace(result, notes=(*result.notes, *notes))
@@ -393,6 +395,7 @@ def _settings(
     """The model's settings, but for those given."""
     if scenario not in SCENARIOS:
         raise ValueError(f"scenario is {scenario!r}, expected one of {', '.join(SCENARIOS)}.")
+    ranges.check(model.config, "model.config")  # which a program may have changed
     given = {
         "method": method,
         "iterations": iterations,
@@ -431,16 +434,12 @@ def _key(seed: int | jax.Array) -> jax.Array:
     return jax.random.key(seed)
 
 
-def _signs(result: Result, boxes: np.ndarray, repeated: int) -> list[str]:
+def _signs(result: Result, given: inputs.Given, repeated: int) -> list[str]:
     """Sentences on harm that personalization may have done, without labels."""
-    evidence = warning_signs.Evidence(
-        result.before,
-        result.joints,
-        (result.before_confidence, result.confidence),
-        boxes,
-        repeated=repeated,
-    )
-    return warning_signs.signs(evidence, remedy=REMEDY)
+    both = result.before_confidence, result.confidence
+    looks = np.stack([warning_signs.look(picture) for picture in given.pictures])
+    known = result.before, result.joints, both, given.places.boxes, None, repeated, looks
+    return warning_signs.signs(warning_signs.Evidence(*known), remedy=REMEDY)
 
 
 def _joined(chunks: Iterable[tuple], there: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

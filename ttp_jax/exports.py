@@ -39,8 +39,9 @@ from typing import Any
 
 import numpy as np
 
+from ttp_jax import hdf5_exports
 from ttp_jax.files import write_atomically
-from ttp_jax.track import Track
+from ttp_jax.track import Track, mean_confidence
 
 LIGHTNING_POSE = "heatmap_tracker"  # the scorer in Lightning Pose's tables
 PERSON = 1  # COCO's category
@@ -187,13 +188,7 @@ def _dlc_h5(track: Track, stem: Path) -> Path:
         columns=pandas.MultiIndex.from_tuples(_dlc_columns(track), names=levels),
     )
 
-    def fill(path):
-        with pandas.HDFStore(path, "w") as store:
-            store.put("df_with_missing", table, format="table", track_times=False)
-            # pandas 3 left this out, and earlier ones can't read the table without.
-            store.get_storer("df_with_missing").attrs.pandas_version = "0.15.2"
-
-    return _put(stem, ".h5", fill)
+    return _put(stem, ".h5", lambda path: hdf5_exports.write_table(path, table))
 
 
 def _dlc_columns(track: Track) -> list[tuple[str, str, str]]:
@@ -215,87 +210,20 @@ def _coco(track: Track, stem: Path) -> Path:
             "keypoints": np.nan_to_num(row).round(4).ravel().tolist(),
             "score": round(float(score), 4),
         }
-        for frame, row, score in zip(track.frames, values, _scores(values), strict=True)
+        for frame, row, score in zip(track.frames, values, mean_confidence(values), strict=True)
         if not np.isnan(score)
     ]
     text = json.dumps(results, allow_nan=False)
     return _put(stem, ".json", lambda path: path.write_text(text))
 
 
-def _scores(values: np.ndarray) -> np.ndarray:
-    """Return the mean confidence [T] of the joints there are; NaN where there is none."""
-    found = ~np.isnan(values[..., 2])
-    total = np.where(found, values[..., 2], 0.0).sum(1)
-    return np.where(found.any(1), total / np.maximum(found.sum(1), 1), np.nan)
-
-
 def _sleap(track: Track, stem: Path) -> Path:
-    """SLEAP's analysis file, axes in SLEAP's own order (MATLAB's, reversed by HDF5).
-
-    Rows are counted from the video's first frame, for the format has no numbers of frames: those
-    before the first are missing. The score of an instance is the mean of its joints'; there is
-    no tracker, so tracking scores are NaN.
-    """
-    import h5py
-
-    before = np.full((track.first_row, track.skeleton.size, 3), np.nan)
-    values = np.concatenate([before, track.points()])
-    scores = _scores(values)
-    present = ~np.isnan(scores)
-    names = np.array([joint.encode() for joint in track.skeleton.joints])
-    limbs = np.array(track.skeleton.limbs, int).reshape(-1, 2)
-    datasets = {
-        "tracks": values[..., :2].T[None],  # [1, 2, K, T]
-        "track_occupancy": present[:, None].astype(np.uint8),  # [T, 1], not as the others
-        "point_scores": values[..., 2].T[None],  # [1, K, T]
-        "instance_scores": scores[None],  # [1, T]
-        "tracking_scores": np.full((1, len(values)), np.nan),
-        "track_names": np.array([track.name.encode()]),
-        "node_names": names,
-        "edge_names": names[limbs],
-        "edge_inds": limbs,
-    }
-
-    def fill(path):
-        with h5py.File(path, "w") as file:
-            for name, data in datasets.items():
-                file.create_dataset(name, data=data, compression="gzip")
-
-    return _put(stem, ".analysis.h5", fill)
+    return _put(stem, ".analysis.h5", lambda path: hdf5_exports.write_analysis(path, track))
 
 
 def _slp(track: Track, stem: Path) -> Path:
-    """SLEAP's own file of predictions, to be opened and corrected there, written by sleap-io.
-
-    One instance a frame, with the joints' confidence as its points' scores, in the video that it
-    was predicted on; of a folder of pictures, in these very pictures.
-    """
-    sleap_io = _optional("slp")
-    nodes = list(track.skeleton.joints)
-    edges = [(nodes[a], nodes[b]) for a, b in track.skeleton.limbs]
-    skeleton = sleap_io.Skeleton(nodes, edges=edges, name=track.skeleton.name)
-    video, numbers = _sleap_video(track, sleap_io), track.frames
-    if isinstance(video.filename, list):  # SLEAP counts the pictures of its list
-        numbers = np.arange(len(track.joints))
-    values, who, frames = track.points(), sleap_io.Track(track.name), []
-    for number, row, score in zip(numbers, values, _scores(values), strict=True):
-        if np.isnan(score):
-            continue
-        instance = sleap_io.PredictedInstance.from_numpy(
-            row[:, :2], skeleton=skeleton, point_scores=row[:, 2], score=float(score), track=who
-        )
-        frame = sleap_io.LabeledFrame(video=video, frame_idx=int(number), instances=[instance])
-        frames.append(frame)
-    labels = sleap_io.Labels(frames, videos=[video], skeletons=[skeleton], tracks=[who])
-    return _put(stem, ".predictions.slp", lambda path: sleap_io.save_slp(labels, str(path)))
-
-
-def _sleap_video(track: Track, sleap_io):
-    """The video of a track as SLEAP knows it; a name alone where nobody knows the file."""
-    if track.pictures is not None and not any("#" in name for name in track.pictures):
-        files = [str(Path(track.video) / name) for name in track.pictures]
-        return sleap_io.Video.from_filename(files)
-    return sleap_io.Video(filename=track.video or track.name, open_backend=False)
+    _optional("slp")
+    return _put(stem, ".predictions.slp", lambda path: hdf5_exports.write_slp(path, track))
 
 
 def _trc(track: Track, stem: Path) -> Path:

@@ -27,6 +27,7 @@ PACKED = 64  # an archive may hold so many times its own size ...
 MOST_BYTES = 2**29  # ... and this much in any case: results of constant values shrink a lot
 MOST_NESTED = 100  # lists within lists of a JSON file
 BLOCK = 2**20  # bytes read at a time
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # what the system says where a disk is full
 
 
 class Damaged(ValueError):
@@ -82,8 +83,7 @@ def named(error: OSError, path: pathlib.Path) -> OSError:
     own = (None, str(path), f"{path}.{os.getpid()}.tmp")
     if error.errno is None or error.filename not in own:
         return error
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    remedy = ": make room, and run the same command again" if full else ""
+    remedy = ": make room, and run the same command again" if error.errno in FULL else ""
     return OSError(error.errno, f"{os.strerror(error.errno)}{remedy}", str(path))
 
 

@@ -106,3 +106,14 @@ class Track(NamedTuple):
         table = self.values()
         table[np.isnan(table[..., 0])] = np.nan
         return table
+
+
+def mean_confidence(values: np.ndarray) -> np.ndarray:
+    """Return the mean confidence [T] of the joints there are; NaN where there is none.
+
+    Args:
+      values: of `Track.values` or `Track.points`, [T, K, 3].
+    """
+    found = ~np.isnan(values[..., 2])
+    total = np.where(found, values[..., 2], 0.0).sum(1)
+    return np.where(found.any(1), total / np.maximum(found.sum(1), 1), np.nan)

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 from PIL import Image, ImageDraw, ImageFont
 
 from ttp_jax import palette
+from ttp_jax.files import write_atomically
 from ttp_jax.skeletons import Skeleton
 
 SUPERSAMPLE = 4  # Pillow draws without anti-aliasing: draw larger, then average.
@@ -344,10 +345,12 @@ def save(path: str | os.PathLike, image: np.ndarray) -> None:
     Args:
       path: of the file, "x.png" for example.
       image: uint8 RGB [H, W, 3].
+
+    Raises OSError, of a full disk for example, that names the file.
     """
-    path = pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.asarray(image)).save(path)
+    Image.init()  # fills the table of suffixes
+    form = Image.registered_extensions()[pathlib.Path(path).suffix.lower()]
+    write_atomically(path, lambda file: Image.fromarray(np.asarray(image)).save(file, form))
 
 
 def plot_history(
@@ -377,6 +380,5 @@ def plot_history(
         axes.plot(*np.array(points, np.float64).reshape(-1, 2).T, marker=".", color="#2f5fb3")
         axes.set(title=key, xlabel=x)
         axes.grid(alpha=0.3)
-    path = pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
+    form = pathlib.Path(path).suffix.removeprefix(".")
+    write_atomically(path, lambda file: figure.savefig(file, dpi=110, format=form))

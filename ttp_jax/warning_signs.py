@@ -17,15 +17,23 @@ class Limits(NamedTuple):
       confidence: smallest and largest ratio of mean confidence after by that before.
       moved: largest mean change of the joints, in sides of the box.
       repeated: largest share of frames that repeat the one before.
+      jump: largest change of the look from one frame to the next, by the median change ...
+      lasting: ... unless what differs before and after it is no more than this many times what
+        differs within either.
     """
 
     loss: float = 1.1
     confidence: tuple[float, float] = (0.5, 2.0)
     moved: float = 0.2
     repeated: float = 0.5
+    jump: float = 8.0
+    lasting: float = 2.5
 
 
 LIMITS = Limits()
+GRID, EACH = 8, 4  # parts of a picture a side, and pixels of each that are looked at
+SHORTEST = 3  # frames before and after a cut
+NOISE = 0.2  # grey levels, of 255: less is no change
 REMEDY = (
     "Lower --config.ttp.learning_rate or --iterations, check that the video shows one person only, "
     "and compare before and after in the report."
@@ -42,6 +50,7 @@ class Evidence(NamedTuple):
       boxes: [T, 4] x1, y1, x2, y2 in picture pixels.
       losses: of held-out frames before and after; None where none are held out.
       repeated: number of frames that repeat the one before.
+      looks: of all frames, `look`, [T, n]; None where they weren't taken.
     """
 
     before: np.ndarray
@@ -50,6 +59,39 @@ class Evidence(NamedTuple):
     boxes: np.ndarray
     losses: tuple[float, float] | None = None
     repeated: int = 0
+    looks: np.ndarray | None = None
+
+
+def look(picture: np.ndarray) -> np.ndarray:
+    """The mean colours of 8 x 8 parts of a picture, float32 [192]: what tells a cut.
+
+    Args:
+      picture: uint8 RGB [H, W, 3], of the person and what is around.
+    """
+    places = [
+        np.linspace(0, side - 1, GRID * EACH).round().astype(int) for side in picture.shape[:2]
+    ]
+    some = picture[np.ix_(*places)].reshape(GRID, EACH, GRID, EACH, 3)
+    return some.mean((1, 3), dtype=np.float32).ravel()
+
+
+def cut_at(looks: np.ndarray, limits: Limits = LIMITS) -> int | None:
+    """The frame from which on pictures look different for good; None where there is none.
+
+    Args:
+      looks: of all frames in their order, [T, n].
+      limits: `jump` and `lasting` count.
+    """
+    if len(looks) < 2 * SHORTEST:
+        return None
+    steps = np.abs(np.diff(looks, axis=0)).mean(1)
+    place = SHORTEST + int(steps[SHORTEST - 1 : len(steps) - SHORTEST + 1].argmax())
+    parts = looks[:place], looks[place:]
+    apart = np.abs(parts[0].mean(0) - parts[1].mean(0)).mean()
+    within = np.mean([np.abs(part - part.mean(0)).mean() for part in parts])
+    moving = steps[steps > 0]  # a frozen video makes no other change a large one
+    jump = steps[place - 1] / max(np.median(moving) if len(moving) else 0, NOISE)
+    return place if jump > limits.jump and apart > limits.lasting * max(within, NOISE) else None
 
 
 def signs(evidence: Evidence, limits: Limits = LIMITS, remedy: str = REMEDY) -> list[str]:
@@ -88,6 +130,12 @@ def signs(evidence: Evidence, limits: Limits = LIMITS, remedy: str = REMEDY) -> 
         found.append(
             f"{evidence.repeated} of {frames} frames repeat the one before. They count once in "
             "what is learned, so little is learned here."
+        )
+    cut = None if evidence.looks is None else cut_at(evidence.looks, limits)
+    if cut is not None:
+        found.append(
+            f"The pictures change for good at frame {cut} of {frames}, as at a cut or when another "
+            "person comes: if so, personalize the two parts apart."
         )
     return [*found, remedy] if found else []
 

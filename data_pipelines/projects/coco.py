@@ -9,9 +9,16 @@ import numpy as np
 from data_pipelines.clips import DataError, read_text
 from data_pipelines.projects import assemble, files, names
 from data_pipelines.projects.records import Options, Project, Recording, Row, Sheet, chosen
-from ttp_jax.files import Damaged, parse_json
+from ttp_jax.files import Damaged, parse_json, unlike
 
 FIELDS = {"person_id": True, "track_id": False}  # and whether one means the same in all folders
+PARTS = {
+    "images": [{"id": (float, str), "file_name": str}],
+    "annotations": [
+        {"image_id": (float, str), "category_id": (float, str), "keypoints?": (None, list)}
+    ],
+    "categories": [{"id": (float, str), "keypoints?": (None, [(float, str)])}],
+}  # a pattern of `files.unlike`
 WRONG = (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError)
 
 
@@ -102,6 +109,8 @@ def _open(path: Path) -> _File:
             f"{path} is not valid JSON, or cut off ({error.reason}): export it again."
         ) from error
     try:
+        if wrong := unlike(content, PARTS):
+            raise ValueError(wrong)
         images = content["images"]
         names = {image["id"]: str(image["file_name"]) for image in images}
         sizes = {
@@ -124,7 +133,7 @@ def _open(path: Path) -> _File:
         ]
     except WRONG as error:
         raise DataError(
-            f"{path} holds no COCO keypoint annotations ({error!r}): expected an object with "
+            f"{path} holds no COCO keypoint annotations ({error}): expected an object with "
             "images (id, file_name), annotations (image_id, category_id, keypoints) and categories "
             "(id, keypoints). Files of results have no names of keypoints and can't be read."
         ) from error
@@ -150,12 +159,16 @@ def _category(file: _File, people: list[dict], wanted: str, path: Path) -> _Cate
             raise DataError(
                 f"{path} has no category {wanted} with keypoints: expected one of {known}."
             )
-    if not kinds or any(kind[1:] != kinds[0][1:] for kind in kinds):
+    if not kinds:
+        raise DataError(
+            f"{path} has no labelled keypoint (v > 0) of {len(file.people)} annotations with "
+            "keypoints: label some, or export again."
+        )
+    if any(kind[1:] != kinds[0][1:] for kind in kinds):
         names = ", ".join(kind.name for kind in kinds)
         raise DataError(
-            f"{path}: {len(kinds)} categories have labelled keypoints{f' ({names})' * bool(kinds)}"
-            ", expected one: label one kind, with one skeleton, or choose one with "
-            "--config.data.category."
+            f"{path}: {len(kinds)} categories have labelled keypoints ({names}), expected one: "
+            "label one kind, with one skeleton, or choose one with --config.data.category."
         )
     return kinds[0]
 

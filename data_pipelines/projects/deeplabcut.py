@@ -18,6 +18,7 @@ from data_pipelines.projects.records import Options, Project, Recording, Sheet
 
 LABELS = "CollectedData_"
 FOLDER = "labeled-data"
+MOST_PARTS = 1_000_000  # of a config.yaml
 DRAWN = "_labeled"  # ends the name of a folder of pictures that DeepLabCut has drawn labels on
 
 
@@ -191,6 +192,7 @@ def read_config(path: Path) -> dict[str, Any]:
     text = read_text(path)
     try:
         config = yaml.safe_load(text)
+        _check_size(config)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise DataError(
             f"{path} is not valid YAML ({' '.join(str(error).split())}): correct it, or move it "
@@ -200,6 +202,17 @@ def read_config(path: Path) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise DataError(f"{path} has no named settings: correct it, or move it away.")
     return config
+
+
+def _check_size(config: Any) -> None:
+    """Refuse a file whose references to its own parts make it endless, or as good as."""
+    waiting, count = [config], 0
+    while waiting:
+        part, count = waiting.pop(), count + 1
+        if count > MOST_PARTS:
+            raise ValueError(f"with its references it has more than {MOST_PARTS:,} parts")
+        if isinstance(part, dict | list):
+            waiting += part.values() if isinstance(part, dict) else part
 
 
 def _joints(config: dict[str, Any]) -> list[str]:

@@ -1,6 +1,7 @@
 """Find the pictures and videos of a project."""
 
 import os
+import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -9,11 +10,14 @@ from data_pipelines.clips import DataError, FrameError
 from data_pipelines.projects import names
 from data_pipelines.projects.records import Picture, Row
 
+FORMS = ("NFC", "NFD")  # of accents in names: one letter on most systems, two on older Macs
+
 
 def locate(name: str, folders: Iterable[Path]) -> Path | None:
     """Find a file that labels name by its path on this or another machine.
 
-    Looks for the path itself, then below each folder for the path and ever shorter ends of it.
+    Looks for the path itself, then below each folder for the path and ever shorter ends of it, with
+    accents as this or another system writes them.
 
     Args:
       name: path in the labels.
@@ -21,14 +25,16 @@ def locate(name: str, folders: Iterable[Path]) -> Path | None:
     """
     if os.path.isabs(name) and os.path.isfile(name):
         return Path(name)
-    parts = names.parts(name)
-    if ".." in parts:
-        parts = parts[len(parts) - parts[::-1].index("..") :]
-    for folder in folders:
-        for start in range(len(parts)):
-            path = os.path.join(folder, *parts[start:])
-            if os.path.isfile(path):
-                return Path(path)
+    folders = list(folders)
+    for form in dict.fromkeys([name, *(unicodedata.normalize(kind, name) for kind in FORMS)]):
+        parts = names.parts(form)
+        if ".." in parts:
+            parts = parts[len(parts) - parts[::-1].index("..") :]
+        for folder in folders:
+            for start in range(len(parts)):
+                path = os.path.join(folder, *parts[start:])
+                if os.path.isfile(path):
+                    return Path(path)
     return None
 
 

@@ -1,6 +1,7 @@
 """What the names of labelled pictures tell: folder, file, frame number."""
 
 import re
+import unicodedata
 from collections.abc import Sequence
 
 # "img0042", "frame_42", "f-42": words before the number of a frame.
@@ -30,6 +31,11 @@ def stem(picture: str) -> str:
     """A picture's name without folders, suffix and the hash that Roboflow appends."""
     name = re.sub(r"\.[a-zA-Z]\w*$", "", file(picture))
     return re.sub(r"\.rf\.\w+$", "", name)
+
+
+def composed(name: str) -> str:
+    """A name with its accents as one letter each, which some systems store as two."""
+    return unicodedata.normalize("NFC", name)
 
 
 def frame_numbers(pictures: Sequence[str]) -> list[int | None]:

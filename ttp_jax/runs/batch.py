@@ -186,7 +186,8 @@ class Runner:
             return error
         self._starts.carry(adaptation)
         compiling = float((_clock() - self._began)[1]) / len(group)
-        return Result(member.frames, *found, repeated=member.repeated, compiling=compiling)
+        more = {"repeated": member.repeated, "compiling": compiling, "looks": member.all_looks}
+        return Result(member.frames, *found, **more)
 
     def _spent(self, member: Member, group: list[Member]) -> float:
         """A subject's seconds so far: its share of its group's, and those before a stop."""

@@ -21,7 +21,7 @@ from data_pipelines import clips as clips_lib
 from data_pipelines import locate, video, windows
 from ttp_jax import driver, geometry, people, state, ttp
 from ttp_jax.checkpoint import fingerprint
-from ttp_jax.files import write_arrays, write_json
+from ttp_jax.files import FULL, named, write_arrays, write_json
 from ttp_jax.frames import Frames
 from ttp_jax.memory import repeats
 from ttp_jax.runs import base_model, provenance, results
@@ -357,6 +357,10 @@ def _record(
                     say(f"frame {len(seen)}, {live.updates} updates, {delay:.0f} ms after it came")
     except BrokenPipeError:  # the program that reads the JSON has ended
         return seen, None
+    except OSError as error:
+        if error.errno not in FULL:  # of the camera
+            raise
+        raise named(error, folder / "live.csv") from error
     except (clips_lib.FrameError, state.NotFinite) as error:
         return seen, error  # raised once what is finished has been written
     return seen, None

@@ -12,7 +12,7 @@ import numpy as np
 
 from data_pipelines.clips import Clip
 from data_pipelines.windows import SubjectFrames
-from ttp_jax import ttp
+from ttp_jax import ttp, warning_signs
 from ttp_jax.checkpoint import Unfinished
 from ttp_jax.driver import CHUNK
 from ttp_jax.frames import Frames
@@ -50,11 +50,22 @@ class Member:
     last: np.ndarray | None = None  # window of the frame before the next one, uint8 [H, W, 3]
     repeated: int = 0  # number of frames so far that equal the one before
     digest: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(32, np.uint8))
+    looks: dict[int, np.ndarray] = dataclasses.field(
+        default_factory=dict
+    )  # of its frames, by place
 
     @property
     def memory(self) -> tuple[int, ...]:
         """Shape of its memory of windows, without the colour axis."""
         return self.capacity, *self.frames.shape
+
+    @property
+    def all_looks(self) -> np.ndarray | None:
+        """The looks [T, n] of all frames; None where an earlier run saw the first of them."""
+        count = len(self.frames)
+        if len(self.looks) < count:
+            return None
+        return np.stack([self.looks[index] for index in range(count)])
 
     @property
     def group(self) -> tuple:
@@ -181,6 +192,7 @@ def chunks(
             for member, row in zip(group, rows, strict=True):
                 if row is not None:
                     _digest(member, row, frame_index)
+                    _look(member, row, frame_index)
         if nothing is None:
             some = next(row for row in rows if row is not None)
             nothing = jax.tree.map(np.zeros_like, some)
@@ -218,6 +230,14 @@ def _digest(member: Member, row, frame_index: int) -> None:
     for index in range(frame_index, min(frame_index + CHUNK, len(member.frames))):
         total.update(member.frames.digests.get(index, b"unreadable"))
     member.digest = np.frombuffer(total.digest(), np.uint8)
+
+
+def _look(member: Member, row, frame_index: int) -> None:
+    """Note how the frames of the chunk look; one that can't be read looks like the one before."""
+    for index in range(frame_index, min(frame_index + CHUNK, len(member.frames))):
+        seen = row.valid[index - frame_index] or index - 1 not in member.looks
+        picture = row.pictures[index - frame_index]
+        member.looks[index] = warning_signs.look(picture) if seen else member.looks[index - 1]
 
 
 def write(group: list[Member], frame_index: int, valid, joints, confidence) -> None:

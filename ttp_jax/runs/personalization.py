@@ -12,7 +12,7 @@ from jax.experimental import multihost_utils
 from data_pipelines import clips as clips_lib
 from ttp_jax import parallel, people, state, visualize, warning_signs
 from ttp_jax.checkpoint import Unfinished, fingerprint
-from ttp_jax.files import DAMAGED, inside, move_aside
+from ttp_jax.files import DAMAGED, move_aside, plain_name
 from ttp_jax.runs import (
     base_model,
     boxes,
@@ -355,7 +355,7 @@ class _Work:
             "config": config.to_dict(),
         }
         now = run_record.Now(self.seconds, self.failed, self.warnings, self._moved, together)
-        run_record.write(self.folder, [c.name for c in recordings.parts(clips)], run, now)
+        run_record.write(self.folder, recordings.parts(clips), run, now)
 
 
 def _digest(protocol: dict) -> str:
@@ -377,10 +377,11 @@ def _signs(clip, before: Result, after: Result, found: dict[str, list[float]]) -
         clip.boxes,
         held_out,  # pyright: ignore[reportArgumentType]
         after.repeated,
+        before.looks,
     )
     return warning_signs.signs(evidence)
 
 
 def person_file(workdir: pathlib.Path, name: str) -> pathlib.Path:
-    """Return the path of a kept personalized model."""
-    return inside(workdir / "people", f"{name}.npz")
+    """Return the path of a kept model; raises ValueError for a name with folders in it."""
+    return workdir / "people" / f"{plain_name(name, '--person')}.npz"

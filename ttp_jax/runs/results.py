@@ -36,6 +36,7 @@ class Result:
       seconds: its share of the time of its group, earlier runs that were stopped included.
       repeated: number of frames that repeat the one before, to which the model didn't adapt.
       compiling: the part of `seconds` in which programs were compiled in this run.
+      looks: of the frames [T, n], see `warning_signs.look`; None where not all were read at once.
     """
 
     frames: SubjectFrames
@@ -46,6 +47,7 @@ class Result:
     seconds: float = 0.0
     repeated: int = 0
     compiling: float = 0.0
+    looks: np.ndarray | None = None
 
 
 def columns(skeleton) -> list[str]:

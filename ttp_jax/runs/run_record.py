@@ -4,6 +4,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from data_pipelines.clips import Clip
 from ttp_jax.files import (
     DAMAGED,
     Damaged,
@@ -48,16 +49,17 @@ class Now(NamedTuple):
     together: Mapping[str, dict[str, Any]]
 
 
-def write(folder: pathlib.Path, names: Sequence[str], run: dict[str, Any], now: Now) -> None:
+def write(folder: pathlib.Path, clips: Sequence[Clip], run: dict[str, Any], now: Now) -> None:
     """Write the record; several processes add their subjects to one file.
 
     Args:
       folder: of the results.
-      names: subjects to record, if they have results.
+      clips: to record, if they have results. That one of these files was left out earlier is no
+        longer true.
       run: what is true of the whole run, its "config" among it.
       now: what became of the subjects.
     """
-    path = folder / "run.json"
+    path, names = folder / "run.json", [clip.name for clip in clips]
     with only_one(path, wait=True):
         try:
             before = read_json(path, RECORD) or {}
@@ -70,7 +72,8 @@ def write(folder: pathlib.Path, names: Sequence[str], run: dict[str, Any], now: 
             if found is not None:
                 subjects.pop(name, None)  # this run's subjects come last
                 subjects[name] = found
-        still = {k: v for k, v in before.get("failed", {}).items() if k not in subjects}
+        mended = {*subjects, *(clip.source for clip in clips)}
+        still = {k: v for k, v in before.get("failed", {}).items() if k not in mended}
         config = run.pop("config")
         write_json(
             path, {**run, "subjects": subjects, "failed": {**still, **now.failed}, "config": config}

@@ -6,12 +6,12 @@ import io
 import pathlib
 from collections.abc import Sequence
 
-import cv2
 import numpy as np
 
 from data_pipelines.clips import Clip
-from ttp_jax import exports
-from ttp_jax.files import write_atomically
+from ttp_jax import exports, visualize
+from ttp_jax.files import unused, write_atomically
+from ttp_jax.hdf5_exports import write_table
 from ttp_jax.skeletons import Skeleton
 
 LEVELS = ["scorer", "bodyparts", "coords"]  # of DeepLabCut's tables
@@ -69,6 +69,22 @@ def choose(doubtful: np.ndarray, count: int, gap: int) -> list[int]:
     return sorted(chosen)
 
 
+def make_room(root: pathlib.Path, name: str) -> pathlib.Path | None:
+    """Move what was suggested for a video of this name, and may be corrected by now, aside.
+
+    Returns the folder where it is now; None where there is nothing.
+    """
+    parts = (f"labeled-data/{name}", f"{name}.predictions.slp", f"{name}_doubt.csv")
+    there = [part for part in parts if (root / part).exists()]
+    if not there:
+        return None
+    aside = unused(root / name)
+    for part in there:
+        (aside / part).parent.mkdir(parents=True, exist_ok=True)
+        (root / part).rename(aside / part)
+    return aside
+
+
 def write_deeplabcut(
     root: pathlib.Path,
     clip: Clip,
@@ -94,7 +110,7 @@ def write_deeplabcut(
     index, columns = [], [(scorer, joint, axis) for joint in skeleton.joints for axis in "xy"]
     for frame in frames:
         file = f"img{int(clip.frame_numbers[frame]):0{digits}}.png"
-        cv2.imwrite(str(folder / file), np.ascontiguousarray(clip.read(frame)[..., ::-1]))
+        visualize.save(folder / file, clip.read(frame))
         index.append(("labeled-data", clip.name, file))
     values = joints[list(frames)].reshape(len(index), -1).astype(np.float64)
     text = io.StringIO()
@@ -121,9 +137,7 @@ def _write_h5(path: pathlib.Path, index: list, columns: list, values: np.ndarray
         index=pandas.MultiIndex.from_tuples(index),
         columns=pandas.MultiIndex.from_tuples(columns, names=LEVELS),
     )
-    write_atomically(
-        path, lambda temporary: table.to_hdf(temporary, key="df_with_missing", mode="w")
-    )
+    write_atomically(path, lambda temporary: write_table(temporary, table, "fixed"))
 
 
 def write_sleap(

@@ -1,13 +1,15 @@
 """Joint training: the loop, its checkpoints and its history."""
 
 import contextlib
+import errno
 import functools
 import json
+import os
 import pathlib
 import threading
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import jax
 import numpy as np
@@ -16,7 +18,7 @@ from data_pipelines import clips as clips_lib
 from data_pipelines import pipeline
 from ttp_jax import parallel, steps, visualize
 from ttp_jax.checkpoint import Best, Checkpoints, base_of
-from ttp_jax.files import Damaged, move_aside, read_json, write_json
+from ttp_jax.files import Damaged, move_aside, named, read_json, write_json
 from ttp_jax.runs import (
     base_model,
     diagnostics,
@@ -313,7 +315,7 @@ class _Log:
     """Progress bar, the history of losses and scores, and the check that every loss is finite."""
 
     def __init__(self, workdir: pathlib.Path, batch_size: int, rate, first: int, last: int):
-        pipeline.tensorflow()  # first, for it starts in silence; clu imports it
+        self._errors = pipeline.tensorflow().errors  # first: it starts in silence; clu imports it
         from clu import metric_writers
 
         self._first = jax.process_index() == 0  # the one of several processes that tells
@@ -357,13 +359,15 @@ class _Log:
         self.scalars(done, mean)
 
     def scalars(self, step, values):
-        self._writer.write_scalars(step, values)
-        self._writer.flush()
+        with self._named():
+            self._writer.write_scalars(step, values)
+            self._writer.flush()
         self._history.append({"step": step, **values})
 
     def picture(self, step, name, pixels):
         """Show uint8 pixels [H, W, 3] in TensorBoard, and the newest as a file."""
-        self._writer.write_images(step, {name: pixels[None]})
+        with self._named():
+            self._writer.write_images(step, {name: pixels[None]})
         if self._first:
             visualize.save(self._workdir / f"{name}.png", pixels)
 
@@ -377,4 +381,15 @@ class _Log:
 
     def close(self):
         self._bar.close()
-        self._writer.close()
+        with contextlib.suppress(self._errors.OpError):  # of a disk that was named full by then
+            self._writer.close()
+
+    @contextlib.contextmanager
+    def _named(self) -> Iterator[None]:
+        """Make an OSError that names the folder of what TensorFlow raises where it can't write."""
+        try:
+            yield
+        except self._errors.OpError as error:
+            full = isinstance(error, self._errors.ResourceExhaustedError)
+            code, place = errno.ENOSPC if full else errno.EIO, self._workdir / "tensorboard"
+            raise named(OSError(code, os.strerror(code)), place) from error

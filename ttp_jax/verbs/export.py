@@ -16,17 +16,24 @@ features they are measured on the training people of the data set. Its joints co
 right of and below this project's on Penn Action and BBC Pose, whose labels it leaves 1-based.
 
 The file (a NumPy archive without pickles) has the parameters in half precision, the settings that
-the model can't be used without, and how it was trained. Prints its size and SHA-256.
+the model can't be used without, and how it was trained. Prints its size and SHA-256. Another file
+of this name is moved to FILE.old1.npz.
 """
 
 import dataclasses
+import json
 import pathlib
 from typing import Any
 
-from ttp_jax.checkpoint import ModelFile, read_model, write_model
+import jax
+import numpy as np
+
+from ttp_jax.checkpoint import ModelFile, fingerprint, read_model, write_model
+from ttp_jax.files import move_aside
 from ttp_jax.runs import base_model, identity, provenance
 from ttp_jax.runs.experiment import Experiment, model_path, needed
 from ttp_jax.runs.process import say
+from ttp_jax.state import Base
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +66,23 @@ def run(experiment: Experiment, workdir: pathlib.Path, options: Options) -> int:
         trained_with = identity.training_config(workdir) or experiment.config
         about |= {"step": step, "trained": identity.trained_on(trained_with)}
     about["exported"] = provenance.where()
-    write_model(path, ModelFile(base, needed(experiment.config.to_dict()), about))
+    model = ModelFile(base, needed(experiment.config.to_dict()), about)
+    if path.exists() and not _is_same(path, model):
+        say(f"{path} was another file: it is now {move_aside(path, path.suffix)}")
+    write_model(path, model)
     size, digest = path.stat().st_size / 2**20, provenance.sha256(path)
     say(f"wrote {path}: {size:.1f} MiB, sha256 {digest}")
     return 0
+
+
+def _is_same(path: pathlib.Path, model: ModelFile) -> bool:
+    """Whether a file holds this model, as half precision keeps it; False for other files."""
+    try:
+        there = read_model(path)
+    except (OSError, ValueError):
+        return False
+    half = jax.tree.map(lambda leaf: np.asarray(leaf).astype(np.float16), model.base.params)
+    rounded = Base(half, model.base.batch_stats, model.base.normalisers)
+    stored = jax.tree.map(lambda leaf: np.asarray(leaf).astype(np.float16), there.base.params)
+    same = fingerprint(rounded) == fingerprint(there.base._replace(params=stored))
+    return same and there.config == json.loads(json.dumps(model.config))

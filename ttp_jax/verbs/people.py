@@ -12,7 +12,7 @@ workdir, and works with that model only.
 import pathlib
 
 from ttp_jax import people
-from ttp_jax.files import inside
+from ttp_jax.files import plain_name
 from ttp_jax.runs.process import say
 
 
@@ -20,13 +20,13 @@ def run(words: list[str]) -> int:
     """Do what the words after `people` say; return the exit code."""
     match words:
         case [workdir] if pathlib.Path(workdir).is_dir():
-            return show(pathlib.Path(workdir) / "people")
+            return show(folder_of(workdir))
         case ["list", workdir]:
-            return show(pathlib.Path(workdir) / "people")
+            return show(folder_of(workdir))
         case ["compare", workdir, one, other]:
-            return compare(pathlib.Path(workdir) / "people", one, other)
+            return compare(folder_of(workdir), one, other)
         case ["delete", workdir, name]:
-            path = inside(pathlib.Path(workdir) / "people", f"{name}.npz")
+            path = file_of(folder_of(workdir), name)
             if not path.exists():
                 people.read(path)  # says who is there
             path.unlink()  # a damaged one, too
@@ -36,6 +36,25 @@ def run(words: list[str]) -> int:
         "usage: people list WORKDIR, people compare WORKDIR NAME NAME, or people delete WORKDIR "
         "NAME."
     )
+
+
+def folder_of(workdir: str) -> pathlib.Path:
+    """The folder of kept models; raises FileNotFoundError where there is no such workdir."""
+    if not pathlib.Path(workdir).expanduser().is_dir():
+        raise FileNotFoundError(f"{workdir} is no folder: name the --workdir of the models.")
+    return pathlib.Path(workdir).expanduser() / "people"
+
+
+def file_of(folder: pathlib.Path, name: str) -> pathlib.Path:
+    """The file of a kept model, by its name or the file's.
+
+    Args:
+      folder: of the models.
+      name: of one of them.
+
+    Raises ValueError for a name with folders in it.
+    """
+    return folder / f"{plain_name(name.removesuffix('.npz'), 'NAME')}.npz"
 
 
 def show(folder: pathlib.Path) -> int:
@@ -60,7 +79,7 @@ def show(folder: pathlib.Path) -> int:
 
 def compare(folder: pathlib.Path, one: str, other: str) -> int:
     """Print how two people's models lie to each other."""
-    pair = [people.read(inside(folder, f"{name}.npz")) for name in (one, other)]
+    pair = [people.read(file_of(folder, name)) for name in (one, other)]
     say(f"{'part':24}{'|' + one[:12] + '|':>16}{'|' + other[:12] + '|':>16}{'cosine':>8}")
     for part, *lengths, cosine in people.compare(*pair):
         say(f"{part:24}{lengths[0]:16.4f}{lengths[1]:16.4f}{cosine:8.3f}")

@@ -7,7 +7,8 @@ No training and no labels are needed. Frames are ranked by low confidence. If `p
 on the video with this model, how far it moved the joints counts as much. Chosen frames are at least
 a fiftieth of the video apart.
 
-Writes WORKDIR/suggested/:
+Writes WORKDIR/suggested/, after moving what an earlier run suggested for a video of the same name
+to WORKDIR/suggested/NAME.old1:
 
     NAME_doubt.csv         the signs of each frame, jumps of its joints too, and which are chosen
     labeled-data/NAME/     for DeepLabCut: images, and CollectedData_SCORER.csv, .h5: predictions.
@@ -27,9 +28,9 @@ import pathlib
 import numpy as np
 
 from data_pipelines import clips as clips_lib
-from ttp_jax.files import write_atomically
+from ttp_jax.files import plain_name, write_atomically
 from ttp_jax.runs import base_model, boxes, results, sources, suggestion
-from ttp_jax.runs.batch import Runner
+from ttp_jax.runs.batch import OF_ONE, Runner
 from ttp_jax.runs.experiment import Experiment
 from ttp_jax.runs.process import progress_bar, say
 
@@ -46,38 +47,55 @@ class Options:
 
 
 def run(experiment: Experiment, workdir: pathlib.Path, options: Options) -> int:
-    """Rank the frames of each video, and write the chosen ones."""
+    """Rank the frames of each video, and write the chosen ones; return the exit code."""
+    plain_name(options.scorer, "--scorer")
     base, _ = base_model.load_base(experiment, workdir)
-    predictor = Runner(experiment, base, "none")
-    clips = clips_lib.by_subject(sources.load_clips(experiment.data, "test"))
-    root = workdir / "suggested"
+    predictor, failed = Runner(experiment, base, "none"), {}
+    if experiment.data.source == "media":
+        opened = sources.open_own(experiment.data)
+        clips = clips_lib.by_subject(opened.clips)
+        failed = {str(each.path): each.reason for each in opened.left_out}
+    else:
+        clips = clips_lib.by_subject(sources.load_clips(experiment.data, "test"))
     for clip in clips:
-        with progress_bar(2 * clip.num_frames, clip.name) as bar:
+        try:
+            _suggest(experiment, workdir, predictor, clip, options)
+        except OF_ONE as error:  # the others can be done all the same
+            failed[clip.name] = str(error)
+    for name, error in failed.items():
+        say(f"FAILED {name}: {error}")
+    return 1 if failed else 0
 
-            def searched(share, bar=bar, frames=clip.num_frames):
-                bar.update(share * frames - bar.n)
 
-            boxed = boxes.resolve(clip, predictor, experiment.data, searched)
-            searched(1)
-            found = predictor.one(boxed, bar)
-        sides = (boxed.boxes[:, 2:] - boxed.boxes[:, :2]).max(1)
-        after = _personalized(workdir, clip)
-        signs = suggestion.signs_of_doubt(found.joints, found.confidence, sides, after)
-        doubtful = suggestion.doubt(signs)
-        chosen = suggestion.choose(
-            doubtful, options.count or COUNT, max(clip.num_frames // APART, 1)
-        )
-        folder = suggestion.write_deeplabcut(
-            root, clip, chosen, found.joints, experiment.skeleton, options.scorer
-        )
-        with contextlib.suppress(ImportError):  # sleap-io comes with an extra
-            predicted = found.joints, found.confidence, experiment.skeleton
-            every = experiment.data.every
-            say(f"{suggestion.write_sleap(root, clip, chosen, *predicted, every)}")
-        _write_table(root / f"{clip.name}_doubt.csv", clip, {**signs, "doubt": doubtful}, chosen)
-        by = ", ".join(name for name in suggestion.RANKED if name in signs)
-        say(f"{folder}: {len(chosen)} of {clip.num_frames} frames, by {by}")
-    return 0
+def _suggest(experiment: Experiment, workdir: pathlib.Path, predictor: Runner, clip, options):
+    """Rank the frames of one video, and write the chosen ones."""
+    with progress_bar(2 * clip.num_frames, clip.name) as bar:
+
+        def searched(share):
+            bar.update(share * clip.num_frames - bar.n)
+
+        boxed = boxes.resolve(clip, predictor, experiment.data, searched)
+        searched(1)
+        found = predictor.one(boxed, bar)
+    sides = (boxed.boxes[:, 2:] - boxed.boxes[:, :2]).max(1)
+    after = _personalized(workdir, clip)
+    signs = suggestion.signs_of_doubt(found.joints, found.confidence, sides, after)
+    doubtful = suggestion.doubt(signs)
+    gap = max(clip.num_frames // APART, 1)
+    chosen = suggestion.choose(doubtful, options.count or COUNT, gap)
+    root = workdir / "suggested"
+    if aside := suggestion.make_room(root, clip.name):
+        say(f"{clip.name}: earlier suggestions, and labels corrected there, are now in {aside}")
+    folder = suggestion.write_deeplabcut(
+        root, clip, chosen, found.joints, experiment.skeleton, options.scorer
+    )
+    with contextlib.suppress(ImportError):  # sleap-io comes with an extra
+        predicted = found.joints, found.confidence, experiment.skeleton
+        every = experiment.data.every
+        say(f"{suggestion.write_sleap(root, clip, chosen, *predicted, every)}")
+    _write_table(root / f"{clip.name}_doubt.csv", clip, {**signs, "doubt": doubtful}, chosen)
+    by = ", ".join(name for name in suggestion.RANKED if name in signs)
+    say(f"{folder}: {len(chosen)} of {clip.num_frames} frames, by {by}")
 
 
 def _personalized(workdir: pathlib.Path, clip) -> np.ndarray | None:

@@ -1,0 +1,119 @@
+"""HDF5 files of other pose tools: DeepLabCut's tables, SLEAP's analysis files and projects.
+
+On a full disk the HDF5 library itself says nothing, or ends the process. So files are made in
+memory and then written as bytes; of sleap-io's, which can't be, the room is tried first.
+"""
+
+import io
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from ttp_jax.track import Track, mean_confidence
+
+TABLE = "df_with_missing"  # under this key DeepLabCut looks for a table
+SLP_BYTES = 100  # of a point in a .slp with its share of the frame, at most; about 35 really
+
+
+def write_table(path: pathlib.Path, table: Any, form: str = "table") -> None:
+    """Write a pandas table as DeepLabCut stores it.
+
+    Args:
+      path: of the file.
+      table: the `pandas.DataFrame`.
+      form: "table" or "fixed", pandas' own names for how it is stored.
+
+    Raises OSError where it can't be written.
+    """
+    import pandas
+
+    memory = {"driver": "H5FD_CORE", "driver_core_backing_store": 0}
+    with pandas.HDFStore(path, "w", **memory) as store:
+        store.put(TABLE, table, format=form, track_times=False)
+        if form == "table":
+            # pandas 3 left this out, and earlier ones can't read the table without.
+            store.get_storer(TABLE).attrs.pandas_version = "0.15.2"
+        image = store.root._v_file.get_file_image()
+    path.write_bytes(image)
+
+
+def write_analysis(path: pathlib.Path, track: Track) -> None:
+    """Write SLEAP's analysis file, axes in SLEAP's own order (MATLAB's, reversed by HDF5).
+
+    Rows are counted from the video's first frame, for the format has no numbers of frames: those
+    before the first are missing. The score of an instance is the mean of its joints'; there is
+    no tracker, so tracking scores are NaN.
+
+    Args:
+      path: of the file.
+      track: the keypoints of one subject.
+
+    Raises OSError where it can't be written.
+    """
+    import h5py
+
+    before = np.full((track.first_row, track.skeleton.size, 3), np.nan)
+    values = np.concatenate([before, track.points()])
+    scores = mean_confidence(values)
+    present = ~np.isnan(scores)
+    names = np.array([joint.encode() for joint in track.skeleton.joints])
+    limbs = np.array(track.skeleton.limbs, int).reshape(-1, 2)
+    datasets = {
+        "tracks": values[..., :2].T[None],  # [1, 2, K, T]
+        "track_occupancy": present[:, None].astype(np.uint8),  # [T, 1], not as the others
+        "point_scores": values[..., 2].T[None],  # [1, K, T]
+        "instance_scores": scores[None],  # [1, T]
+        "tracking_scores": np.full((1, len(values)), np.nan),
+        "track_names": np.array([track.name.encode()]),
+        "node_names": names,
+        "edge_names": names[limbs],
+        "edge_inds": limbs,
+    }
+    memory = io.BytesIO()
+    with h5py.File(memory, "w") as file:
+        for name, data in datasets.items():
+            file.create_dataset(name, data=data, compression="gzip")
+    path.write_bytes(memory.getvalue())
+
+
+def write_slp(path: pathlib.Path, track: Track) -> None:
+    """Write SLEAP's own file of predictions, to be opened and corrected there, by sleap-io.
+
+    One instance a frame, with the joints' confidence as its points' scores, in the video that it
+    was predicted on; of a folder of pictures, in these very pictures.
+
+    Args:
+      path: of the file.
+      track: the keypoints of one subject.
+
+    Raises OSError where it can't be written.
+    """
+    import sleap_io
+
+    nodes = list(track.skeleton.joints)
+    edges = [(nodes[a], nodes[b]) for a, b in track.skeleton.limbs]
+    skeleton = sleap_io.Skeleton(nodes, edges=edges, name=track.skeleton.name)
+    video, numbers = _video(track, sleap_io), track.frames
+    if isinstance(video.filename, list):  # SLEAP counts the pictures of its list
+        numbers = np.arange(len(track.joints))
+    values, who, frames = track.points(), sleap_io.Track(track.name), []
+    for number, row, score in zip(numbers, values, mean_confidence(values), strict=True):
+        if np.isnan(score):
+            continue
+        instance = sleap_io.PredictedInstance.from_numpy(
+            row[:, :2], skeleton=skeleton, point_scores=row[:, 2], score=float(score), track=who
+        )
+        frame = sleap_io.LabeledFrame(video=video, frame_idx=int(number), instances=[instance])
+        frames.append(frame)
+    labels = sleap_io.Labels(frames, videos=[video], skeletons=[skeleton], tracks=[who])
+    path.write_bytes(bytes(2**18 + SLP_BYTES * values[..., 0].size))
+    sleap_io.save_slp(labels, str(path))
+
+
+def _video(track: Track, sleap_io):
+    """The video of a track as SLEAP knows it; a name alone where nobody knows the file."""
+    if track.pictures is not None and not any("#" in name for name in track.pictures):
+        files = [str(pathlib.Path(track.video) / name) for name in track.pictures]
+        return sleap_io.Video.from_filename(files)
+    return sleap_io.Video(filename=track.video or track.name, open_backend=False)
