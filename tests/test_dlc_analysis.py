@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from ttp_jax import dlc_analysis, skeletons
+from ttp_jax.runs import outputs
 from ttp_jax.track import Track
 
 pandas = pytest.importorskip("pandas")
@@ -63,3 +64,17 @@ def test_rows_are_the_videos_frames_from_its_first_on(tmp_path):
 def test_a_track_without_a_video_keeps_its_own_name(tmp_path):
     h5, *_ = dlc_analysis.write(track(video=""), tmp_path, "after")
     assert h5.name == "day_1_mouseDLC_ttp_jax_after.h5"
+
+
+def test_videos_of_one_name_keep_files_of_their_own(tmp_path):
+    """From two folders: two subjects, whose files DeepLabCut wants under one name."""
+    formats, videos = [outputs.ANALYSIS], ("/monday/walk.mp4", "/friday/walk.mp4")
+    for number, video in enumerate(videos):
+        made = track(video=video)._replace(name=f"walk-{number}")
+        outputs._write_exports(made, tmp_path, formats, "after")
+        outputs._write_exports(made, tmp_path, formats, "before")
+    found = [p.relative_to(tmp_path) for p in tmp_path.rglob("*") if p.is_file()]
+    assert len(found) == 12 and len({path.name for path in found}) == 6
+    outputs._write_exports(track(video=videos[0])._replace(name="walk-0"), tmp_path, [], "after")
+    left = [p.name for p in (tmp_path / outputs.ANALYSIS / "walk-0").iterdir()]
+    assert len(left) == 3 and all("before" in name for name in left)

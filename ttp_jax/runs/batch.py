@@ -186,8 +186,7 @@ class Runner:
             return error
         self._starts.carry(adaptation)
         compiling = float((_clock() - self._began)[1]) / len(group)
-        more = {"repeated": member.repeated, "compiling": compiling, "looks": member.all_looks}
-        return Result(member.frames, *found, **more)
+        return Result(member.frames, *found, member.repeated, compiling, member.all_looks)
 
     def _spent(self, member: Member, group: list[Member]) -> float:
         """A subject's seconds so far: its share of its group's, and those before a stop."""

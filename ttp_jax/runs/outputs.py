@@ -293,16 +293,20 @@ def _write_exports(
     """Write one track in all formats but the ensemble's; `when` is "before" or "after"."""
     suffix, wanted = f"_{when}_adapt", [name for name in formats if name in exports.FORMATS]
     written = exports.write(track, folder, wanted, suffix)
-    _remove_others(folder, track.name + suffix, written)
-    analysis = folder / ANALYSIS
+    _remove_others(folder, f"{glob.escape(track.name + suffix)}.*", written)
+    # A folder each: the files are named after the video's file, as another subject's may be.
+    analysis, stem = (
+        folder / ANALYSIS / track.name,
+        dlc_analysis.stem(track.video, track.name, when),
+    )
     found = dlc_analysis.write(track, analysis, when) if ANALYSIS in formats else []
-    _remove_others(analysis, dlc_analysis.stem(track.video, track.name, when), found)
+    _remove_others(analysis, f"{glob.escape(stem)}*", found)
     return written + found
 
 
-def _remove_others(folder: pathlib.Path, stem: str, written: list[pathlib.Path]) -> None:
+def _remove_others(folder: pathlib.Path, pattern: str, written: list[pathlib.Path]) -> None:
     """Remove exports left over from an earlier --formats."""
-    for old in folder.glob(f"{glob.escape(stem)}.*"):
+    for old in folder.glob(pattern):
         if old not in written:
             old.unlink()
             say(f"  removed, no longer requested: {old}")

@@ -97,6 +97,7 @@ def set_aside(folder: pathlib.Path, name: str) -> pathlib.Path | None:
         *(f"{plain}_{part}" for part in ("report.html", "overlay.mp4", "overlay.png")),
         f"{plain}_scores.json",
         *(f"exports/{plain}_{when}_adapt.*" for when in ("before", "after")),
+        f"exports/*/{plain}",
         f"delivery/{plain}.*",
     )
     found = [path for pattern in patterns for path in folder.glob(pattern)]
