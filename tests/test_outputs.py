@@ -397,7 +397,7 @@ def test_another_file_of_the_name_is_moved_aside(tmp_path, capsys):
     options = export.Options(model=str(path), torch=None)
     assert export.run(experiment.build(with_model()), tmp_path, options) == 0
     assert aside.read_text() == "my results" and str(aside) in capsys.readouterr().out
-    assert read_model(path).about["trained"]
+    assert read_model(path).about["exported"]
 
 
 @pytest.mark.parametrize(("field", "value"), [("features", "vgg16.pth"), ("levels", 2)])

@@ -4,6 +4,7 @@ On a full disk the HDF5 library itself says nothing, or ends the process. So fil
 memory and then written as bytes; of sleap-io's, which can't be, the room is tried first.
 """
 
+import importlib
 import io
 import pathlib
 from typing import Any
@@ -89,8 +90,7 @@ def write_slp(path: pathlib.Path, track: Track) -> None:
 
     Raises OSError where it can't be written.
     """
-    import sleap_io
-
+    sleap_io: Any = importlib.import_module("sleap_io")  # whose names are known at run time only
     nodes = list(track.skeleton.joints)
     edges = [(nodes[a], nodes[b]) for a, b in track.skeleton.limbs]
     skeleton = sleap_io.Skeleton(nodes, edges=edges, name=track.skeleton.name)

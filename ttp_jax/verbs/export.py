@@ -81,8 +81,11 @@ def _is_same(path: pathlib.Path, model: ModelFile) -> bool:
         there = read_model(path)
     except (OSError, ValueError):
         return False
-    half = jax.tree.map(lambda leaf: np.asarray(leaf).astype(np.float16), model.base.params)
-    rounded = Base(half, model.base.batch_stats, model.base.normalisers)
-    stored = jax.tree.map(lambda leaf: np.asarray(leaf).astype(np.float16), there.base.params)
-    same = fingerprint(rounded) == fingerprint(there.base._replace(params=stored))
+    same = fingerprint(_rounded(model.base)) == fingerprint(_rounded(there.base))
     return same and there.config == json.loads(json.dumps(model.config))
+
+
+def _rounded(base: Base) -> Base:
+    """The model as its file keeps it."""
+    half = jax.tree.map(lambda leaf: np.asarray(leaf).astype(np.float16), base.params)
+    return Base(half, base.batch_stats, base.normalisers)
