@@ -279,28 +279,38 @@ def test_the_teacher_is_the_running_mean_of_the_student(taught):
 
 
 def test_the_student_s_loss_equals_the_plain_version(taught):
-    """Flip-averaged maps; Gaussians at their joints, or of logits the maps moved by OpenCV."""
+    """Flip-averaged maps; Gaussians at their joints, or of logits the maps moved by OpenCV.
+
+    Cells of logits lie at edges (4 c - 0.5), so their crops are mirrored about x = 31.5.
+    """
     tools, base, drawn, states = taught
     before, after = states[1:3]
     see = jax.jit(lambda delta, x: tools.model.apply(state.adapted(base, delta), x).heatmaps)
+    of_logits = tools.model.decode == "centroid"
     pictures = np.asarray(drawn.plain)
-    mirrored = pictures.copy()  # about x = 32: pixel x goes to 64 - x, cell x to 16 - x
-    mirrored[:, :, 1:] = pictures[:, :, :0:-1]
-    mirrored[:, :, 0] = mirrored[:, :, 1]
+    mirrored = pictures[:, :, ::-1].copy()  # pixel x goes to 63 - x, cell x to 16 - x
+    if not of_logits:  # about x = 32: pixel x goes to 64 - x, cell x to 16 - x
+        mirrored[:, :, 1:] = pictures[:, :, :0:-1]
+        mirrored[:, :, 0] = mirrored[:, :, 1]
     plain, other = (np.asarray(see(before.kept["teacher"], x)) for x in (pictures, mirrored))
     got = np.asarray(see(before.delta, drawn.moved))
     assert drawn.flipped.any() and not drawn.flipped.all()
     order, squares, size = tools.settings.flip_order, [], plain.shape[1]
     ys, xs = np.mgrid[:size, :size]
-    of_logits = tools.model.decode == "centroid"
     for b in range(len(plain)):
         mean = np.zeros((size, size, 4), np.float32)
         for k in range(4):
             for x in range(size):
                 mean[:, x, k] = (plain[b, :, x, k] + other[b, :, size - max(x, 1), order[k]]) / 2
-        affine = np.asarray(drawn.affines[b], np.float64) * [1, 1, 0.25]  # four pixels a cell
+        affine = np.asarray(drawn.affines[b], np.float64)
+        if of_logits:
+            affine[:, 2] += 0.5 - affine[:, :2].sum(1) * 0.5
+        affine *= [1, 1, 0.25]  # four pixels a cell
         points, peaks = heatmaps.decode(jnp.array(mean[None]), tools.model.decode)
-        moved = cv2.warpAffine(1 / (1 + np.exp(-mean)), affine, (size, size))
+        shares = 1 / (1 + np.exp(-mean))
+        moved = cv2.warpAffine(shares, affine, (size, size))
+        # As high as before, unless that takes a factor beyond 2.
+        moved *= np.clip(shares.max((0, 1)) / moved.max((0, 1)), 0.5, 2)
         for k in range(4):
             source = order[k] if drawn.flipped[b] else k
             x, y = affine @ np.array([*np.asarray(points[0, source]), 1.0])
