@@ -464,7 +464,7 @@ def test_online_the_current_frame_is_always_among_those_drawn():
     shown = jax.jit(crops.plain, static_argnums=3)(KEY, past, now, chosen)
     affine = geometry.crop_affine(now.crops, 64)
     clean = jax.jit(ttp.cut, static_argnums=3)(now, jnp.zeros(1, int), affine, chosen)
-    np.testing.assert_array_equal(shown[:1], clean)
+    np.testing.assert_allclose(shown[:1], clean, atol=1e-4)  # two programs' roundings
     assert len({np.asarray(picture).tobytes() for picture in shown}) > 1
 
 

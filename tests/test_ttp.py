@@ -46,6 +46,10 @@ def net(shallow):
     return model, small_net.base(model), small_net.vgg()
 
 
+# The emitters of fusions, which conftest leaves out, round alike in a loop over subjects.
+jit = functools.partial(jax.jit, compiler_options={"xla_cpu_use_fusion_emitters": True})
+
+
 @functools.cache
 def compiled(how, **changes):
     """One program per scenario, shared by the tests."""
@@ -53,11 +57,11 @@ def compiled(how, **changes):
     if how == "start":
         return functools.partial(ttp.start, tools=tools, capacity=T, shape=(HEIGHT, WIDTH))
     if how == "adapt_step":
-        return jax.jit(functools.partial(steps.adapt_step, model=tools.model, tx=tools.tx))
-    if how in ("online", "predict_frames", "look"):
-        return jax.jit(functools.partial(getattr(ttp, how), tools=tools))
+        return jit(functools.partial(steps.adapt_step, model=tools.model, tx=tools.tx))
+    if how in ("online", "predict_frames", "predict_and_remember"):
+        return jit(functools.partial(getattr(ttp, how), tools=tools))
     solo = functools.partial(ttp.personalize, tools=tools)
-    return jax.jit(solo if how == "personalize" else over_all(solo, how))
+    return jit(solo if how == "personalize" else over_all(solo, how))
 
 
 def over_all(solo, how):
@@ -278,10 +282,10 @@ def test_blocks_of_the_source_are_hidden_and_the_target_is_whole(scenario):
     target, source = pairs_of(KEY, past, now, settings(batch_size=8))
     hidden = settings(batch_size=8, source_masking=0.5)
     whole, masked = pairs_of(KEY, past, now, hidden)
-    np.testing.assert_array_equal(whole, target)
+    np.testing.assert_allclose(whole, target, atol=1e-6)  # two programs' roundings
     gone = np.asarray((masked == 0).all(-1) & (source != 0).any(-1))
     assert 0.3 < gone.mean() < 0.7
-    np.testing.assert_array_equal(masked[~gone], source[~gone])
+    np.testing.assert_allclose(masked[~gone], source[~gone], atol=1e-6)
 
 
 def test_sources_are_drawn_evenly_from_the_valid_frames_so_far():
@@ -337,7 +341,7 @@ def test_online_goes_on_with_a_full_memory(net):
 def test_a_frame_that_is_looked_at_is_remembered_and_predicted_as_it_is(net):
     base = net[1]
     learned, _ = chunk(net, part(frames(), 0, 3))
-    looked, found = compiled("look")(learned, base, part(frames(), 3, 4))
+    looked, found = compiled("predict_and_remember")(learned, base, part(frames(), 3, 4))
     assert (int(looked.adaptation.step), int(looked.memory.seen), int(looked.frame)) == (3, 4, 4)
     plain = compiled("predict_frames")(learned, base, part(frames(), 3, 4))[1]
     jax.tree.map(np.testing.assert_array_equal, found, plain)
