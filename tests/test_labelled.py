@@ -201,6 +201,9 @@ def test_scores_of_joints_without_a_torso():
     # Ears are 10 apart in the first frame; in the second one of them isn't labelled.
     assert row["PCK@0.1"]["mean"] == 0 and row["PCK@0.2"]["mean"] == 100
     assert row["RMSE px"]["mean"] == pytest.approx(1.5)
+    said = "PCK leaves out frames without labels of left_ear, right_ear: a 1 of 2."
+    assert scoring.left_out([clip], skeleton, between) == said
+    assert scoring.left_out([clip], skeleton, Measures()) is None
     diagonal = scoring.row([clip], [predicted], skeleton, Measures(thresholds=(0.03, 0.04)))
     assert diagonal["PCK@0.04"]["mean"] == 100 and diagonal["PCK@0.03"]["mean"] == 0
     with pytest.raises(ValueError, match="scale joints are left_ear, nose"):

@@ -415,8 +415,22 @@ def test_a_line_of_joints_is_as_long_as_its_pieces():
     for frame, length in zip(joints, found.values, strict=True):
         a, b, c = frame[places]
         expected = math.dist(a, b) + math.dist(b, c)
+        if np.isnan(b).any():
+            expected = math.dist(a, c)
         assert length == pytest.approx(expected, nan_ok=True)
-    assert found.name == "leftLip to rightLip along 3 joints" and found.needs == line
+    assert found.name == "leftLip to rightLip along 3 joints"
+    assert found.needs == ("leftLip", "rightLip")
+
+
+@pytest.mark.parametrize(("missing", "length"), [(None, 7), (1, 5), (0, np.nan), (2, np.nan)])
+def test_a_line_needs_its_ends_alone(missing, length):
+    joints = np.full((1, len(LIPS.joints), 2), np.nan)
+    line = ("leftLip", "top", "rightLip")
+    joints[0, [LIPS.joints.index(name) for name in line]] = [[0, 0], [3, 0], [3, 4]]
+    if missing is not None:
+        joints[0, LIPS.joints.index(line[missing])] = np.nan
+    found = metrics.lengths(joints, LIPS, scale_joints=line)
+    assert found.values[0] == pytest.approx(length, nan_ok=True)
 
 
 def test_deeplabcuts_numbers_equal_pandas():

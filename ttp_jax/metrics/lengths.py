@@ -15,7 +15,7 @@ class Lengths(NamedTuple):
     Attributes:
       name: what it is the length of, for people.
       values: float64 [T] in pixels, NaN where what it is measured by is not labelled.
-      needs: names of the joints that it is measured by.
+      needs: names of the joints without whose labels there is none.
     """
 
     name: str
@@ -36,8 +36,8 @@ def lengths(
       joints: true ones [T, K, 2], NaN where not labelled.
       skeleton: of the joints.
       scale_joints: names of two joints, whose distance it is, or of more, whose line is measured
-        from the first to the last (a tongue's contour). Without them, the torso where the skeleton
-        has one, else the diagonal of the box.
+        from the first to the last (a tongue's contour), straight past those between that aren't
+        labelled. Without them, the torso where the skeleton has one, else the box's diagonal.
       boxes: [T, 4] x1, y1, x2, y2; the box around the labelled joints of the frame if None.
 
     Raises:
@@ -52,11 +52,12 @@ def lengths(
                 f"along a line, of {', '.join(skeleton.joints)}."
             )
         line = joints[:, [skeleton.joints.index(joint) for joint in known]]
-        pieces = np.linalg.norm(np.diff(line, axis=1), axis=-1)
         name = f"{known[0]} to {known[-1]}"
         if len(known) > 2:
             name += f" along {len(known)} joints"
-        return Lengths(name, _length(pieces.sum(-1)), tuple(known))
+        return Lengths(
+            name, _length(np.array([_along(points) for points in line])), (known[0], known[-1])
+        )
     if skeleton.torso:
         needs = tuple(skeleton.joints[k] for group in skeleton.torso for k in group)
         return Lengths("torso", skeleton.torso_length(joints), needs)
@@ -69,6 +70,14 @@ def lengths(
         low, high = np.split(np.asarray(boxes, np.float64), 2, axis=-1)
         name = "diagonal of the box"
     return Lengths(name, _length(np.linalg.norm(high - low, axis=-1)), ())
+
+
+def _along(points: np.ndarray) -> float:
+    """Length of the line through labelled points [N, 2]; NaN without its first or last one."""
+    labelled = np.asarray(np.isfinite(points).all(-1))
+    if not (labelled[0] and labelled[-1]):
+        return np.nan
+    return np.linalg.norm(np.diff(points[labelled], axis=0), axis=-1).sum()
 
 
 def _length(length: np.ndarray) -> np.ndarray:

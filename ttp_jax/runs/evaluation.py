@@ -51,6 +51,8 @@ def evaluate(experiment: Experiment, workdir: pathlib.Path) -> dict:
         "test_subjects": [clip.name for clip in test],
         "rows": rows,
     }
+    if note := scoring.left_out(test, *labels):
+        report["left_out"] = note
     if experiment.data.source == "project":
         report |= _recommended(experiment, workdir, predictor, base, clips, rows)
     _print_table(report)
@@ -160,6 +162,8 @@ def _print_table(report) -> None:
     if (seconds := report.get("seconds_a_frame")) is not None:  # a labelled project
         for line in comparison.table(rows, seconds):
             say(line)
+        if "left_out" in report:
+            say(report["left_out"])
         if "recommended" in report:
             say(f"\n{report['recommended']}")
         return
@@ -172,6 +176,8 @@ def _print_table(report) -> None:
             if count > 1:
                 line += f" +- {gain['standard_error']:.2f}, {gain['worse']:.0%}"
         say(line)
+    if "left_out" in report:
+        say(report["left_out"])
     _explain_losses(rows, count)
 
 

@@ -20,7 +20,8 @@ FIELDS = ("scorer", "view", "category", "subject", "exclude", "hidden", "margin"
 FIELDS += ("predictions",)
 NO_PAIRS = (
     "no joint's name has a partner of the other side, so pictures aren't mirrored in training. "
-    'Name the pairs with --flip-pairs=a:b,c:d, or mirror all the same with --flip-pairs="".'
+    "Name the pairs with --flip-pairs=a:b,c:d. Where a mirrored picture could be one of another "
+    'subject, --flip-pairs="" mirrors pictures and leaves the joints\' names.'
 )
 TOGETHER = (
     "subjects are seen together, and a whole picture doesn't say which of them is meant. Crop each "

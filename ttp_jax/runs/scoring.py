@@ -81,6 +81,31 @@ def scores_of(
     }
 
 
+def left_out(clips, skeleton: Skeleton, how: Measures = Measures()) -> str | None:
+    """Say which labelled frames PCK leaves out, as what measures them isn't labelled there.
+
+    Args:
+      clips: with labels.
+      skeleton: of the labels.
+      how: the measures.
+
+    Returns:
+      A sentence; None where every labelled frame counts, or PCK isn't asked for.
+    """
+    if how.pixels:
+        return None
+    counts, needs = {}, ()
+    for clip in clips:
+        found = metrics.lengths(clip.joints, skeleton, scale_joints=how.scale_joints)
+        labelled, needs = clip.visible.any(1), found.needs
+        if missing := int((labelled & np.isnan(found.values)).sum()):
+            counts[clip.name] = f"{clip.name} {missing} of {labelled.sum()}"
+    if not counts:
+        return None
+    needed = f"labels of {', '.join(needs)}" if needs else "two labelled joints"
+    return f"PCK leaves out frames without {needed}: {'; '.join(counts.values())}."
+
+
 def headline(clips, joints, skeleton: Skeleton, how: Measures = Measures()) -> float:
     """The first measure over all clips: what a training is judged by."""
     return metrics.merge(next(iter(scores_of(clips, joints, skeleton, how).values()))).mean
