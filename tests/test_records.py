@@ -13,7 +13,7 @@ import small_run
 
 from configs import common, rendered
 from ttp_jax import ranges
-from ttp_jax.paper import records, tables
+from ttp_jax.paper import records, selection, tables
 from ttp_jax.paper.records import RunSpec
 from ttp_jax.runs import base_model, experiment, identity, personalization
 from ttp_jax.runs.personalization import RunOptions
@@ -45,9 +45,10 @@ def names_of(command):
         elif flag == "--what":
             what = text
     made = experiment.build(rendered.get_config()).changed(changes)
+    grid = selection.Grid.of(made)
     names = tables.TABLES if what == "all" else what.split(",")
     drawn = (name for name in names if name in tables.TABLES)  # figure5 is pictures
-    wanted = [spec for name in drawn for spec in tables.wanted(made, name)]
+    wanted = [spec for name in drawn for spec in tables.wanted(grid, name)]
     trainings = {f"training-{records.model_name(made, spec)}" for spec in wanted}
     return trainings | {records.record_name(made, spec) for spec in wanted}
 

@@ -15,6 +15,7 @@ from configs import bbc_pose, h36m, penn, rendered, tiny
 from ttp_jax import checkpoint, state
 from ttp_jax.paper import controls, pages, published, records, reproduction, running, tables
 from ttp_jax.paper.records import RunSpec
+from ttp_jax.paper.selection import Grid
 from ttp_jax.runs import experiment
 
 
@@ -48,7 +49,7 @@ def of(module, changes=None):
 
 
 def titles(made, what):
-    return [cell.title for cell in tables.wanted(made, what)]
+    return [cell.title for cell in tables.wanted(Grid.of(made), what)]
 
 
 def test_table1_has_every_method_scenario_and_seed():
@@ -125,7 +126,7 @@ def scored(people, seed=0, second=50.0, **more):
 
 
 def rows_of(made, what, found):
-    table = tables.TABLES[what][1](made, lambda spec: found.get(spec.title))
+    table = tables.TABLES[what][1](Grid.of(made), lambda spec: found.get(spec.title))
     return {row[:2]: row for row in table.rows}, table
 
 
@@ -276,7 +277,7 @@ def test_keypoints_before_and_after_personalization():
             },
         ),
     }  # fmt: skip
-    table = tables.TABLES["points"][1](made, lambda spec: found.get(spec.title))
+    table = tables.TABLES["points"][1](Grid.of(made), lambda spec: found.get(spec.title))
     rows = {row[1]: row[2:] for row in table.rows if row[0] == "Transformer (keypoint)"}
     name = "test people, after offline TTP"
     assert list(rows) == [
@@ -325,11 +326,11 @@ def test_the_control_is_the_person_before(monkeypatch):
 
 def test_every_table_says_what_is_missing():
     for module in (penn, h36m, bbc_pose, rendered):
-        made = of(module)
+        grid = Grid.of(of(module))
         for what, (_, make) in tables.TABLES.items():
-            table = make(made, lambda spec: None)
+            table = make(grid, lambda spec: None)
             assert pages.markdown(table) and pages.html(table)
-            if tables.wanted(made, what):
+            if tables.wanted(grid, what):
                 assert "missing" in pages.markdown(table), what
 
 
@@ -446,9 +447,9 @@ def test_a_records_command_names_no_place_of_this_machine(monkeypatch):
 
 
 def test_tables_of_one_method_want_runs_of_that_method_only():
-    made = of(rendered, {"reproduce.methods": ("baseline",)})
+    grid = Grid.of(of(rendered, {"reproduce.methods": ("baseline",)}))
     for name in ("table1", "table2", "figure3", "figure4", "ablations", "choice", "points"):
-        wanted = tables.wanted(made, name)
+        wanted = tables.wanted(grid, name)
         assert {c.method for c in wanted if c.scenario not in records.WITHOUT_MODEL} <= {"baseline"}
 
 

@@ -5,18 +5,18 @@ import numpy as np
 from ttp_jax import report
 from ttp_jax.paper import selection, statistics
 from ttp_jax.paper.pages import COST, Table
+from ttp_jax.paper.selection import Grid
 from ttp_jax.paper.statistics import Find
-from ttp_jax.runs.experiment import Experiment
 
 SMOOTHED_FRAMES = 9  # the plotted curve is smoothed over so many
 
 
-def figure3(experiment: Experiment, find: Find) -> Table:
+def figure3(grid: Grid, find: Find) -> Table:
     """Gain of online TTP by frame index, over quarters of the labelled frames."""
     title = "Figure 3: gain against frame index, online"
     header = ("frames", "gain (95 %)", "people")
     before, after = (
-        statistics.finished(find, selection.each(experiment, "transformer", (scenario,)))
+        statistics.finished(find, selection.each(grid, "transformer", (scenario,)))
         for scenario in ("none", "online")
     )
     found = [
@@ -51,12 +51,12 @@ def figure3(experiment: Experiment, find: Find) -> Table:
     return Table(title, header, rows, notes, (plot,))
 
 
-def figure4(experiment: Experiment, find: Find) -> Table:
+def figure4(grid: Grid, find: Find) -> Table:
     """Gain of online TTP by the number of unlabelled frames: fewer by resets, or more added."""
-    before = statistics.finished(find, selection.each(experiment, "transformer", ("none",)))
+    before = statistics.finished(find, selection.each(grid, "transformer", ("none",)))
     rows, x, y = [], [], []
-    all_changes = (*selection.lengths(experiment), ())
-    records, seeds = statistics.online_with(experiment, find, all_changes)
+    all_changes = (*selection.lengths(grid), ())
+    records, seeds = statistics.online_with(grid, find, all_changes)
     for changes, found in zip(all_changes, records, strict=True):
         name = "all frames"
         if changes:

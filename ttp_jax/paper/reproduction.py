@@ -11,6 +11,7 @@ from ttp_jax import report, visualize
 from ttp_jax.files import write_atomically
 from ttp_jax.paper import pages, records, running, tables
 from ttp_jax.paper.records import RunSpec
+from ttp_jax.paper.selection import Grid
 from ttp_jax.runs import diagnostics, provenance, sources
 from ttp_jax.runs.batch import Runner
 from ttp_jax.runs.experiment import Experiment
@@ -54,9 +55,8 @@ def run(
     folder = pathlib.Path(kept) if kept else _records_folder(workdir)
     if what == "report" and not folder.is_dir():
         raise ValueError(f"{folder} does not exist: name the folder of run records, --records=DIR.")
-    wanted = [
-        spec for name in names if name != PICTURES for spec in tables.wanted(experiment, name)
-    ]
+    grid = Grid.of(experiment)
+    wanted = [spec for name in names if name != PICTURES for spec in tables.wanted(grid, name)]
     wanted = records.missing(experiment, list(dict.fromkeys(wanted)), folder)
     if names:
         say(f"{len(wanted)} runs to do")
@@ -174,11 +174,12 @@ def _figures(experiment: Experiment, workdir: pathlib.Path) -> pathlib.Path:
 
 def write_report(experiment: Experiment, workdir: pathlib.Path, folder: pathlib.Path) -> None:
     """Write report.md and report.html with all tables, from the records that there are."""
-    shown = {name: of for name in tables.TABLES if (of := tables.wanted(experiment, name))}
+    grid = Grid.of(experiment)
+    shown = {name: of for name in tables.TABLES if (of := tables.wanted(grid, name))}
     wanted = dict.fromkeys(spec for of in shown.values() for spec in of)
     read = {spec: records.read(folder, records.record_name(experiment, spec)) for spec in wanted}
     there, excluded = _comparable(experiment, {k: v for k, v in read.items() if v is not None})
-    found = [tables.TABLES[name][1](experiment, there.get) for name in shown]
+    found = [tables.TABLES[name][1](grid, there.get) for name in shown]
     trainings = _trainings(experiment, wanted, folder)
     found += [pages.trainings(trainings), pages.ran(list(there.values()))]
     about = _about(experiment, list(there.values()), trainings) + excluded

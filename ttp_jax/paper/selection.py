@@ -1,5 +1,7 @@
 """Which runs each table and figure is made of."""
 
+from typing import Any, NamedTuple
+
 from ttp_jax import tasks
 from ttp_jax.models.pose import METHODS
 from ttp_jax.paper import published
@@ -11,79 +13,113 @@ TRAINS = {"paper": "encoder and psi_self only", "norms": "normalisation layers o
 JOINED = ("h36m", "bbc_pose")  # sources of single frames and several videos of a person
 
 
-def each(experiment: Experiment, method, scenarios, **options) -> list[RunSpec]:
-    """A method's runs in these scenarios with every seed; none if the experiment leaves it out.
+class Grid(NamedTuple):
+    """What the tables of an experiment compare. Those unexplained are fields of `config.reproduce`.
+
+    Attributes:
+      name: of the experiment, as the published numbers know it.
+      source: of its data.
+      updates: a frame, `config.ttp.iterations`.
+      learning_rate: at test time, `config.ttp.learning_rate`.
+      transfer: `config.transfer`, the people of Table 6.
+    """
+
+    name: str
+    source: str
+    methods: tuple[str, ...]
+    seeds: tuple[int, ...]
+    updates: int
+    learning_rate: float
+    lengths: tuple[int, ...]
+    extra: tuple[int, ...]
+    rates: tuple[float, ...]
+    iterations: tuple[int, ...]
+    transfer: Any
+
+    @classmethod
+    def of(cls, experiment: Experiment) -> "Grid":
+        """The grid of an experiment."""
+        config, varied = experiment.config, experiment.config.reproduce
+        return cls(
+            name=experiment.name,
+            source=experiment.data.source,
+            methods=varied.methods,
+            seeds=varied.seeds,
+            updates=config.ttp.iterations,
+            learning_rate=config.ttp.learning_rate,
+            lengths=varied.lengths,
+            extra=varied.extra,
+            rates=varied.rates,
+            iterations=varied.iterations,
+            transfer=config.transfer,
+        )
+
+
+def each(grid: Grid, method, scenarios, **options) -> list[RunSpec]:
+    """A method's runs in these scenarios with every seed; none if the grid leaves it out.
 
     Methods without a self-supervised task have the scenario "none" only. `options` are further
     fields of `RunSpec`.
     """
-    if method not in experiment.config.reproduce.methods:
+    if method not in grid.methods:
         return []
     kept = [s for s in scenarios if s == "none" or tasks.of(method) is not tasks.NOTHING]
-    return [
-        RunSpec(method, s, seed, **options)
-        for s in kept
-        for seed in experiment.config.reproduce.seeds
-    ]
+    return [RunSpec(method, s, seed, **options) for s in kept for seed in grid.seeds]
 
 
-def table1_runs(experiment: Experiment):
-    first = experiment.config.reproduce.seeds[0]
+def table1_runs(grid: Grid):
+    first = grid.seeds[0]
     yield RunSpec("transformer", "mean pose", first)
     yield RunSpec("transformer", "untrained", first)
-    for method in experiment.config.reproduce.methods:
-        yield from each(experiment, method, SCENARIOS)
+    for method in grid.methods:
+        yield from each(grid, method, SCENARIOS)
 
 
-def transformer_runs(experiment: Experiment):
-    return each(experiment, "transformer", SCENARIOS)
+def transformer_runs(grid: Grid):
+    return each(grid, "transformer", SCENARIOS)
 
 
-def table2_runs(experiment: Experiment):
+def table2_runs(grid: Grid):
     for count in (1, 2, 3, 4):
-        yield from each(
-            experiment, "transformer", ("online",), changes=iterations(experiment, count)
-        )
+        yield from each(grid, "transformer", ("online",), changes=iterations(grid, count))
 
 
-def iterations(experiment: Experiment, count):
-    return () if count == experiment.config.ttp.iterations else (("ttp.iterations", count),)
+def iterations(grid: Grid, count):
+    return () if count == grid.updates else (("ttp.iterations", count),)
 
 
-def smoothed_runs(experiment: Experiment):
-    if experiment.data.source not in JOINED:
-        yield from best_runs(experiment)
+def smoothed_runs(grid: Grid):
+    if grid.source not in JOINED:
+        yield from best_runs(grid)
 
 
-def quoted_runs(experiment: Experiment):
-    if experiment.name in published.OTHERS:
-        yield from best_runs(experiment)
+def quoted_runs(grid: Grid):
+    if grid.name in published.OTHERS:
+        yield from best_runs(grid)
 
 
-def best_runs(experiment: Experiment):
-    yield from each(experiment, "baseline", ("none",))
-    yield from transformer_runs(experiment)
+def best_runs(grid: Grid):
+    yield from each(grid, "baseline", ("none",))
+    yield from transformer_runs(grid)
 
 
-def transfer_runs(experiment: Experiment):
-    if experiment.config.transfer.get("source"):
-        yield RunSpec(
-            "transformer", "mean pose", experiment.config.reproduce.seeds[0], transfer=True
-        )
-        yield from each(experiment, "baseline", ("none",), transfer=True)
-        yield from each(experiment, "transformer", SCENARIOS, transfer=True)
+def transfer_runs(grid: Grid):
+    if grid.transfer.get("source"):
+        yield RunSpec("transformer", "mean pose", grid.seeds[0], transfer=True)
+        yield from each(grid, "baseline", ("none",), transfer=True)
+        yield from each(grid, "transformer", SCENARIOS, transfer=True)
 
 
-def length_runs(experiment: Experiment):
-    yield from each(experiment, "transformer", ("none", "online"))
-    for changes in lengths(experiment):
-        yield from each(experiment, "transformer", ("online",), changes=changes)
+def length_runs(grid: Grid):
+    yield from each(grid, "transformer", ("none", "online"))
+    for changes in lengths(grid):
+        yield from each(grid, "transformer", ("online",), changes=changes)
 
 
-def lengths(experiment: Experiment):
-    for length in experiment.config.reproduce.lengths:
+def lengths(grid: Grid):
+    for length in grid.lengths:
         yield (("ttp.reset", str(length)),)
-    for extra in experiment.config.reproduce.extra:
+    for extra in grid.extra:
         yield (("data.extra", extra),)
 
 
@@ -94,10 +130,10 @@ def ablations():
     yield "BGR colours, in training as well", (("model.color_order", "bgr"),)
 
 
-def ablation_runs(experiment: Experiment):
-    if "transformer" not in experiment.config.reproduce.methods:
+def ablation_runs(grid: Grid):
+    if "transformer" not in grid.methods:
         return
-    first = experiment.config.reproduce.seeds[0]
+    first = grid.seeds[0]
     for _, changes in (("", ()), *ablations()):
         yield ablation_base(first, changes)
         for scenario in SCENARIOS[1:]:
@@ -110,27 +146,22 @@ def ablation_base(seed, changes):
     return RunSpec("transformer", "none", seed, kept)
 
 
-def choice_runs(experiment: Experiment):
-    if (
-        experiment.data.source != "synthetic"
-        or "transformer" not in experiment.config.reproduce.methods
-    ):
+def choice_runs(grid: Grid):
+    if grid.source != "synthetic" or "transformer" not in grid.methods:
         return  # the other data sets have no validation people
-    first = experiment.config.reproduce.seeds[0]
+    first = grid.seeds[0]
     yield RunSpec("transformer", "none", first, split="val")
-    for rate in experiment.config.reproduce.rates:
-        for count in experiment.config.reproduce.iterations:
+    for rate in grid.rates:
+        for count in grid.iterations:
             for scenario in SCENARIOS[1:]:
-                yield RunSpec(
-                    "transformer", scenario, first, choice(experiment, rate, count), "val"
-                )
+                yield RunSpec("transformer", scenario, first, choice(grid, rate, count), "val")
 
 
-def choice(experiment: Experiment, rate, count):
-    changed = () if rate == experiment.config.ttp.learning_rate else (("ttp.learning_rate", rate),)
-    return changed + iterations(experiment, count)
+def choice(grid: Grid, rate, count):
+    changed = () if rate == grid.learning_rate else (("ttp.learning_rate", rate),)
+    return changed + iterations(grid, count)
 
 
-def points_runs(experiment: Experiment):
+def points_runs(grid: Grid):
     for method in (m for m in METHODS if tasks.of(m).probe):
-        yield from each(experiment, method, (POINTS, "offline"))
+        yield from each(grid, method, (POINTS, "offline"))

@@ -7,7 +7,7 @@ import numpy as np
 from ttp_jax import metrics
 from ttp_jax.paper import selection
 from ttp_jax.paper.records import RunSpec
-from ttp_jax.runs.experiment import Experiment
+from ttp_jax.paper.selection import Grid
 
 FEWEST = 3  # people that an interval is given for
 Find = Callable[[RunSpec], dict | None]
@@ -136,17 +136,14 @@ def readout(found: Sequence[dict], part: str) -> str:
     return f"{error:.3f} ({mean:.3f})"
 
 
-def online_with(
-    experiment: Experiment, find: Find, changes: Sequence
-) -> tuple[list[list[dict]], str]:
+def online_with(grid: Grid, find: Find, changes: Sequence) -> tuple[list[list[dict]], str]:
     """Records of the Transformer online for each change, and a note that names their seeds.
 
     Only seeds that every change has are used, so that rows can be compared; a change without any
     record doesn't count.
     """
     found = [
-        finished(find, selection.each(experiment, "transformer", ("online",), changes=c))
-        for c in changes
+        finished(find, selection.each(grid, "transformer", ("online",), changes=c)) for c in changes
     ]
     each = [{record["seed"] for record in records} for records in found if records]
     seeds = set.intersection(*each) if each else set()

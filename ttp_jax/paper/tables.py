@@ -6,9 +6,8 @@ from ttp_jax import report, tasks
 from ttp_jax.paper import figures, published, selection, statistics
 from ttp_jax.paper.pages import COST, Table
 from ttp_jax.paper.records import CONTROL, POINTS, RunSpec
-from ttp_jax.paper.selection import SCENARIOS
+from ttp_jax.paper.selection import SCENARIOS, Grid
 from ttp_jax.paper.statistics import Find
-from ttp_jax.runs.experiment import Experiment
 
 METHODS = {
     "baseline": "Baseline",
@@ -19,19 +18,17 @@ METHODS = {
 HOW = {"none": "w/o TTP", "online": "online", "offline": "offline"}
 
 
-def wanted(experiment: Experiment, what: str) -> list[RunSpec]:
+def wanted(grid: Grid, what: str) -> list[RunSpec]:
     """The runs of one of `TABLES`, each once."""
-    return list(dict.fromkeys(TABLES[what][0](experiment)))
+    return list(dict.fromkeys(TABLES[what][0](grid)))
 
 
-def _lines(
-    experiment: Experiment, find: Find, methods, published_scores, *, part="scores", **options
-):
+def _lines(grid: Grid, find: Find, methods, published_scores, *, part="scores", **options):
     """Rows like those of Table 1: method, TTP, scores, gain, worse off, cost, paper."""
     for method in methods:
-        before = statistics.finished(find, selection.each(experiment, method, ("none",), **options))
+        before = statistics.finished(find, selection.each(grid, method, ("none",), **options))
         for scenario in SCENARIOS:
-            specs = selection.each(experiment, method, (scenario,), **options)
+            specs = selection.each(grid, method, (scenario,), **options)
             if not specs:
                 continue
             found = statistics.finished(find, specs)
@@ -60,14 +57,14 @@ def _untrained_line(name: str, record: dict) -> tuple[str, ...]:
 HEAD = ("method", "TTP", "score", "second score", "gain per person (95 %)", "worse off")
 
 
-def _table1(experiment: Experiment, find: Find) -> Table:
-    first, rows = experiment.config.reproduce.seeds[0], []
+def _table1(grid: Grid, find: Find) -> Table:
+    first, rows = grid.seeds[0], []
     for scenario in ("mean pose", "untrained"):
         for record in statistics.finished(find, [RunSpec("transformer", scenario, first)]):
             rows.append(_untrained_line(scenario, record))
-    paper = published.TABLE1.get(experiment.name, {})
-    rows += list(_lines(experiment, find, experiment.config.reproduce.methods, paper))
-    rows += list(_control_lines(experiment, find, experiment.config.reproduce.methods))
+    paper = published.TABLE1.get(grid.name, {})
+    rows += list(_lines(grid, find, grid.methods, paper))
+    rows += list(_control_lines(grid, find, grid.methods))
     return Table(
         "Table 1: methods and scenarios",
         (*HEAD, *COST),
@@ -79,14 +76,14 @@ def _table1(experiment: Experiment, find: Find) -> Table:
     )  # fmt: skip
 
 
-def _control_lines(experiment: Experiment, find: Find, methods, **options):
+def _control_lines(grid: Grid, find: Find, methods, **options):
     """Rows like those of Table 1: each person by the model adapted to another one."""
     for method in methods:
-        specs = selection.each(experiment, method, ("offline",), **options)
+        specs = selection.each(grid, method, ("offline",), **options)
         found = [record for record in statistics.finished(find, specs) if CONTROL in record]
         if not found:
             continue
-        before = statistics.finished(find, selection.each(experiment, method, ("none",), **options))
+        before = statistics.finished(find, selection.each(grid, method, ("none",), **options))
         gain = statistics.gain(before, found, CONTROL)
         yield (
             METHODS[method] + statistics.seeds(found, specs),
@@ -140,13 +137,13 @@ CLAIMS = (  # what the paper claims: of what, over what; each (method, scenario[
 )
 
 
-def _claims(experiment: Experiment, find: Find) -> Table:
+def _claims(grid: Grid, find: Find) -> Table:
     """The paper's claims as differences per person and seed."""
     rows = []
     for claim, over, under in CLAIMS:
         deltas = [
             gain
-            for seed in experiment.config.reproduce.seeds
+            for seed in grid.seeds
             if (gain := _difference(find, seed, over, under)) is not None
         ]
         if deltas:
@@ -180,17 +177,17 @@ def _difference(find: Find, seed: int, over, under) -> np.ndarray | None:
     return np.sum(plus, 0) - np.sum(minus, 0)
 
 
-def _table2(experiment: Experiment, find: Find) -> Table:
+def _table2(grid: Grid, find: Find) -> Table:
     rows, before = (
         [],
-        statistics.finished(find, selection.each(experiment, "transformer", ("none",))),
+        statistics.finished(find, selection.each(grid, "transformer", ("none",))),
     )
     counts = (1, 2, 3, 4)
     records, seeds = statistics.online_with(
-        experiment, find, [selection.iterations(experiment, count) for count in counts]
+        grid, find, [selection.iterations(grid, count) for count in counts]
     )
     for count, found in zip(counts, records, strict=True):
-        paper = published.TABLE2.get(experiment.name, {}).get(count)
+        paper = published.TABLE2.get(grid.name, {}).get(count)
         head, tail = str(count), "-" if paper is None else f"{paper:.2f}"
         if found:
             row = (
@@ -207,11 +204,11 @@ def _table2(experiment: Experiment, find: Find) -> Table:
     return Table("Table 2: updates a frame, online", header, rows, (seeds,))
 
 
-def _others(experiment: Experiment, find: Find) -> Table:
-    rows = [(who, f"{score:.1f}") for who, score in published.OTHERS.get(experiment.name, ())]
+def _others(grid: Grid, find: Find) -> Table:
+    rows = [(who, f"{score:.1f}") for who, score in published.OTHERS.get(grid.name, ())]
     for method in ("baseline", "transformer"):
         found = [
-            statistics.finished(find, selection.each(experiment, method, (scenario,)))
+            statistics.finished(find, selection.each(grid, method, (scenario,)))
             for scenario in SCENARIOS
         ]
         means = [
@@ -225,10 +222,10 @@ def _others(experiment: Experiment, find: Find) -> Table:
     return Table("Tables 3 and 4: state of the art", ("method", "score"), rows, notes)
 
 
-def _table5(experiment: Experiment, find: Find) -> Table:
-    paper = published.TABLE5.get(experiment.name, {})
+def _table5(grid: Grid, find: Find) -> Table:
+    paper = published.TABLE5.get(grid.name, {})
     plain, smoothed = (
-        list(_lines(experiment, find, ("baseline", "transformer"), paper, part=part))
+        list(_lines(grid, find, ("baseline", "transformer"), paper, part=part))
         for part in ("scores", "smoothed")
     )
     rows = [(*a[:3], b[2], *b[4:]) for a, b in zip(plain, smoothed, strict=True)]
@@ -240,26 +237,24 @@ def _table5(experiment: Experiment, find: Find) -> Table:
     return Table("Table 5: with smoothing", header, rows, notes)
 
 
-def _table6(experiment: Experiment, find: Find) -> Table:
+def _table6(grid: Grid, find: Find) -> Table:
     rows = []
-    for record in statistics.finished(find, list(selection.transfer_runs(experiment))[:1]):
+    for record in statistics.finished(find, list(selection.transfer_runs(grid))[:1]):
         rows.append(_untrained_line("mean pose", record))
-    paper = published.TABLE6.get(experiment.name, {})
-    if experiment.config.transfer.get("source"):
-        rows += list(_lines(experiment, find, ("baseline", "transformer"), paper, transfer=True))
-        rows += list(_control_lines(experiment, find, ("transformer",), transfer=True))
-    people = ", ".join(experiment.config.transfer.get("people", ())) or "the test split"
-    about = experiment.config.transfer.get("about") or experiment.config.transfer.get(
-        "source", "nothing"
-    )
+    paper = published.TABLE6.get(grid.name, {})
+    if grid.transfer.get("source"):
+        rows += list(_lines(grid, find, ("baseline", "transformer"), paper, transfer=True))
+        rows += list(_control_lines(grid, find, ("transformer",), transfer=True))
+    people = ", ".join(grid.transfer.get("people", ())) or "the test split"
+    about = grid.transfer.get("about") or grid.transfer.get("source", "nothing")
     fitted = " Boxes of the labels, scaled to the size in which each model is most confident."
-    fits = fitted if experiment.config.transfer.get("fit", False) else ""
+    fits = fitted if grid.transfer.get("fit", False) else ""
     notes = (f"Personalized on {about}: {people}.{fits}",)
     return Table("Table 6: transfer to another data set", (*HEAD, *COST), rows, notes)
 
 
-def _ablation_table(experiment: Experiment, find: Find) -> Table:
-    first, rows = experiment.config.reproduce.seeds[0], []
+def _ablation_table(grid: Grid, find: Find) -> Table:
+    first, rows = grid.seeds[0], []
     for name, changes in (("as configured", ()), *selection.ablations()):
         before = statistics.finished(find, [selection.ablation_base(first, changes)])
         for scenario in SCENARIOS[1:]:
@@ -277,16 +272,16 @@ def _ablation_table(experiment: Experiment, find: Find) -> Table:
     return Table("Ablations", header, rows, (f"Transformer, seed {first}.",))
 
 
-def _choice_table(experiment: Experiment, find: Find) -> Table:
-    first, rows, maps = experiment.config.reproduce.seeds[0], [], []
-    rates, counts = experiment.config.reproduce.rates, experiment.config.reproduce.iterations
+def _choice_table(grid: Grid, find: Find) -> Table:
+    first, rows, maps = grid.seeds[0], [], []
+    rates, counts = grid.rates, grid.iterations
     before = statistics.finished(find, [RunSpec("transformer", "none", first, split="val")])
     for scenario in SCENARIOS[1:]:
         means = np.full((len(rates), len(counts)), np.nan)
         for i, rate in enumerate(rates):
             row = []
             for j, count in enumerate(counts):
-                changes = selection.choice(experiment, rate, count)
+                changes = selection.choice(grid, rate, count)
                 found = statistics.finished(
                     find, [RunSpec("transformer", scenario, first, changes, "val")]
                 )
@@ -303,11 +298,11 @@ def _choice_table(experiment: Experiment, find: Find) -> Table:
     return Table("Learning rate and updates a frame", header, rows, notes, tuple(maps))
 
 
-def _points_table(experiment: Experiment, find: Find) -> Table:
+def _points_table(grid: Grid, find: Find) -> Table:
     rows = []
-    for method in (m for m in experiment.config.reproduce.methods if tasks.of(m).probe):
-        probes = statistics.finished(find, selection.each(experiment, method, (POINTS,)))
-        offline = statistics.finished(find, selection.each(experiment, method, ("offline",)))
+    for method in (m for m in grid.methods if tasks.of(m).probe):
+        probes = statistics.finished(find, selection.each(grid, method, (POINTS,)))
+        offline = statistics.finished(find, selection.each(grid, method, ("offline",)))
         offline = [record for record in offline if "bottleneck" in record]
         for records, part, people in (
             (probes, "training", "training people"),
