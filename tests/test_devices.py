@@ -79,7 +79,10 @@ def run_all(scenario):
 def compare(found, one, what):
     assert not isinstance(found, Exception), f"{what}: {found}"
     assert found.inputs == one.inputs and int(found.adaptation.step) == int(one.adaptation.step)
-    np.testing.assert_allclose(found.joints, one.joints, atol=1e-2, err_msg=what)
+    np.testing.assert_array_equal(np.isnan(found.joints), np.isnan(one.joints), err_msg=what)
+    # Of two peaks of the same height rounding chooses one: a joint in a hundred may jump.
+    apart = np.abs(found.joints - one.joints).max(-1) > 1e-2
+    assert apart.mean() <= 0.01, f"{what}: {apart.sum()} of {apart.size} joints differ"
     # The gradient of a bias before a softmax is rounding, which Adam makes whole steps of.
     noise = 2 * len(found.frames) * RATE
     np.testing.assert_allclose(found.confidence, one.confidence, atol=noise, err_msg=what)

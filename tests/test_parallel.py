@@ -110,8 +110,9 @@ def test_what_does_not_fit_is_refused():
 
 FOUR_DEVICES = """
 import jax
+import numpy as np
 import test_parallel as t
-from ttp_jax.parallel import over_subjects, pad_subjects, subject_mesh
+from ttp_jax.parallel import over_subjects, pad_subjects, subject_mesh, subject_of
 
 assert jax.device_count() == 4
 subjects = t.people(6)
@@ -121,6 +122,10 @@ for strategy in t.STRATEGIES:
     together = run(2.0, *padded)
     assert len(together[1].sharding.device_set) == 4, together[1].sharding
     t.assert_equals_solo(together, subjects, 6)
+    for index in range(6):
+        for leaf, whole in zip(*map(jax.tree.leaves, (subject_of(together, index), together))):
+            assert len(leaf.sharding.device_set) == 1, leaf.sharding
+            np.testing.assert_array_equal(leaf, np.asarray(whole)[index])
 print("equal")
 """
 

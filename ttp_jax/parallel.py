@@ -153,6 +153,27 @@ def wait_for_hosts() -> None:
             time.sleep(GOODBYE)
 
 
+def subject_of(subjects: Any, index: int) -> Any:
+    """One subject's arrays, on the device that holds them.
+
+    Indexing divided arrays instead would make all devices add up what they hold, array by array. On
+    a CPU with fewer cores than devices they can wait for each other for ever.
+
+    Args:
+      subjects: arrays [N, ...], on one device or divided over several (`split_subjects`).
+      index: of the subject, 0 to N - 1.
+    """
+
+    def own(leaf):
+        for shard in leaf.addressable_shards:
+            first, end, _ = shard.index[0].indices(len(leaf))
+            if first <= index < end:
+                return shard.data[index - first]
+        raise IndexError(f"subject {index} of {len(leaf)} is not on this machine's devices.")
+
+    return jax.tree.map(own, subjects)
+
+
 def local(tree: Any) -> Any:
     """This process's own copy of arrays that all devices hold alike (`everywhere`)."""
 

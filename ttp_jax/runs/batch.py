@@ -11,7 +11,7 @@ import numpy as np
 from data_pipelines import clips as clips_lib
 from data_pipelines.clips import Clip
 from data_pipelines.windows import SubjectFrames
-from ttp_jax import state, ttp
+from ttp_jax import parallel, state, ttp
 from ttp_jax.checkpoint import Unfinished
 from ttp_jax.driver import CHUNK
 from ttp_jax.runs import members, sources, starts
@@ -228,8 +228,8 @@ class Runner:
                     done += note(*waiting)
                 for member in done:
                     # Later chunks, where others have some, change nothing of it.
-                    i = group.index(member)
-                    yield member, jax.tree.map(lambda leaf, i=i: leaf[i], subjects.adaptation)
+                    own = parallel.subject_of(subjects.adaptation, group.index(member))
+                    yield member, jax.device_put(own, self._everywhere)
                 if saving:
                     waiting = None
                     spent = functools.partial(self._spent, group=group)

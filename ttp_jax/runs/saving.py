@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import jax
 
-from ttp_jax import ttp
+from ttp_jax import parallel, ttp
 from ttp_jax.checkpoint import Unfinished
 from ttp_jax.runs import members
 from ttp_jax.runs.members import Member
@@ -61,7 +61,7 @@ class Saver:
         for i, member in enumerate(group):
             if pass_index == len(member.passes) - 1 and frame_index >= len(member.frames):
                 continue  # done, and its results are written
-            subject = jax.tree.map(lambda leaf, i=i: leaf[i], subjects)
+            subject = parallel.subject_of(subjects, i)
             now = dataclasses.replace(member, pass_index=pass_index, spent=spent(member))
             self._unfinished.save(member.clip.name, members.kept(now, subject))
         self._saved = time.monotonic()
