@@ -78,8 +78,11 @@ def test_seconds_are_the_median_over_subjects(tmp_path):
 
 def test_a_row_of_which_no_time_is_known_has_none_in_the_table():
     row = {"PCK@0.1": {"mean": 50.0, "per_subject": [50.0]}}
-    lines = comparison.table({"without TTP": row, "TTP online": row}, {"TTP online": None})
-    assert lines[1].split() == ["without", "TTP", "50.00"] and len(lines) == 4
+    lines = comparison.table({"without TTP": row, "TTP online": row}, {"TTP online": 0.25})
+    assert lines[0].split() == ["PCK@0.1", "s/frame"] and len(lines) == 4  # and no gain
+    assert lines[1].split() == ["without", "TTP", "50.00"]
+    assert lines[2].split() == ["TTP", "online", "50.00", "0.250"]
+    assert comparison.table({"without TTP": row}, {})[0].split() == ["PCK@0.1"]
     assert "test subjects are few (1)" in lines[-1]
 
 

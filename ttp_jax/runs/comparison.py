@@ -150,14 +150,19 @@ def recommendation(choice: dict[str, Any] | None, rows: dict[str, Any]) -> str:
 
 
 def table(rows: dict[str, Any], seconds: Mapping[str, float | None]) -> list[str]:
-    """The rows of an evaluation in lines: means, time, gains with their 95 % intervals."""
+    """The rows of an evaluation in lines: means; where there are some, time and gains (95 %)."""
     measures = [measure for measure in next(iter(rows.values())) if measure != "gain"]
     heads = "".join(f"{name:>10}" for name in measures)
-    lines = [f"{'':22}{heads}{'s/frame':>10}   gain in {measures[0]} (95 % over subjects)"]
+    timed = any(seconds.get(name) is not None for name in rows)
+    gained = any("gain" in row for row in rows.values())
+    lines = [f"{'':22}{heads}"]
+    lines[0] += f"{'s/frame':>10}" if timed else ""
+    lines[0] += f"   gain in {measures[0]} (95 % over subjects)" if gained else ""
     for name, row in rows.items():
         line = f"{name:22}" + "".join(f"{row[m]['mean']:10.2f}" for m in measures)
-        took = seconds.get(name)
-        line += f"{'':10}" if took is None else f"{took:10.3f}"
+        if timed:
+            took = seconds.get(name)
+            line += f"{'':10}" if took is None else f"{took:10.3f}"
         gain = row.get("gain")
         lines.append(f"{line}   {_gain(gain)}" if gain else line)
     count = len(next(iter(rows.values()))[measures[0]]["per_subject"])

@@ -70,8 +70,12 @@ COMPILING = Compiling()
 class _Lines:
     """What a progress bar writes, as lines: for logs and pipes."""
 
+    _latest = ""
+
     def write(self, text: str) -> None:
-        if line := text.replace("\r", " ").strip():
+        line = text.replace("\r", " ").strip()
+        if line and line != self._latest:  # a bar that is closed repeats its last line
+            self._latest = line
             print(line, file=sys.stderr, flush=True)
 
     def flush(self) -> None:

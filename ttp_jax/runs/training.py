@@ -351,11 +351,12 @@ class _Log:
         mean["pictures_per_second"] = len(fetched) * self._batch_size / (now - self._time)
         self._time = now
         self._waiting.clear()
-        self._bar.update(len(fetched))
         self._bar.set_postfix_str(
             f"step {done} of {self._last}, loss {mean['loss']:.4f}, joints within 5 % "
-            f"{100 * mean['accuracy']:.0f}, {mean['pictures_per_second']:.0f} pictures/s"
+            f"{100 * mean['accuracy']:.0f}, {mean['pictures_per_second']:.0f} pictures/s",
+            refresh=False,
         )
+        self._bar.update(len(fetched))
         self.scalars(done, mean)
 
     def scalars(self, step, values):
