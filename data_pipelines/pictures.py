@@ -165,6 +165,12 @@ def _orientation(picture: Image.Image) -> int:
     return Image.Image.getexif(picture).get(ExifTags.Base.Orientation, 1)
 
 
+def is_turned(path: str | os.PathLike) -> bool:
+    """Whether EXIF's orientation exchanges height and width of a readable image."""
+    with _open(path) as picture:
+        return _orientation(picture) >= 5
+
+
 def _upright_size(picture: Image.Image) -> tuple[int, int]:
     """Height and width from the header."""
     width, height = picture.size

@@ -172,7 +172,8 @@ def edited(**changes):
 
 def two_people():
     content = coco()
-    content["annotations"].append(content["annotations"][0] | {"id": 77})
+    first = content["annotations"][0]
+    content["annotations"].append(first | {"id": 77, "keypoints": [1, 1, 2, *FULL[3:]]})
     return content
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pandas
 import pytest
 from made_projects import JOINTS
+from PIL import Image
 
 from data_pipelines import projects
 from data_pipelines.clips import DataError
@@ -190,3 +191,135 @@ def test_a_whole_body_has_133_joints(tmp_path):
 def test_individuals_may_be_named_by_words(tmp_path):
     path, _ = made.coco(tmp_path, people=2, track_id=["anna b", "bob/x"])
     assert set(read(path).subjects) == {"a_anna b", "a_bob_x", "b_anna b", "b_bob_x"}
+
+
+# --- One thing written in several ways -----------------------------------------------------------
+
+
+@pytest.mark.parametrize("word", ["NA", "N/A", "null", "None", "#N/A", " ", "NaN"])
+def test_words_for_nothing_are_cells_without_a_label(tmp_path, word):
+    table = made.deeplabcut(tmp_path)["a"]
+    path = tmp_path / "labeled-data/a/CollectedData_me.csv"
+    table.to_csv(path, na_rep=word)
+    assert np.isnan(table.to_numpy()).sum() == 2
+    np.testing.assert_array_equal(
+        np.isnan(read(tmp_path).clips[0].joints).ravel(), np.isnan(table.to_numpy()).ravel()
+    )
+
+
+def test_empty_columns_that_spreadsheets_add_are_cut_off(tmp_path):
+    table = made.deeplabcut(tmp_path)["a"]
+    path = tmp_path / "labeled-data/a/CollectedData_me.csv"
+    path.write_text("".join(f"{line},,\n" for line in path.read_text().splitlines()) + ",,,\n")
+    clip = read(tmp_path).clips[0]
+    np.testing.assert_allclose(clip.joints.ravel(), table.to_numpy().ravel(), rtol=1e-6)
+
+
+def test_one_picture_in_windows_and_posix_spelling_is_labelled_twice(tmp_path):
+    made.deeplabcut(tmp_path)
+    path = tmp_path / "labeled-data/a/CollectedData_me.csv"
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([*lines, lines[-1].replace("/", "\\")]) + "\n")
+    with pytest.raises(DataError, match=r"line 7: a second row of .*, after .*line 6: keep one"):
+        read(tmp_path)
+
+
+def test_ids_of_coco_may_be_words_here_and_numbers_there(tmp_path):
+    path, content = made.coco(tmp_path)
+    content["images"][0]["id"], content["annotations"][1]["image_id"] = "0", 1.0
+    content["annotations"][2]["category_id"] = "1"
+    path.write_text(json.dumps(content))
+    wanted = np.array([label["keypoints"] for label in content["annotations"]]).reshape(3, 4, 3)
+    found = np.concatenate([clip.joints for clip in read(path).clips])
+    np.testing.assert_allclose(found, wanted[..., :2], rtol=1e-6)
+
+
+def test_labels_of_a_category_that_is_not_listed_are_counted(tmp_path):
+    path, content = made.coco(tmp_path)
+    content["annotations"][2]["category_id"] = 7
+    path.write_text(json.dumps(content))
+    project = read(path)
+    assert project.num_frames == 2
+    assert "1 labels of categories without names of keypoints are left out." in project.notes
+
+
+@pytest.mark.parametrize("what", ["annotation", "picture", "picture under another id"])
+def test_what_coco_files_say_twice_after_a_merge_is_read_once(tmp_path, what):
+    path, content = made.coco(tmp_path)
+    image, label = dict(content["images"][0]), dict(content["annotations"][0])
+    content["annotations"].append(label)
+    if what != "annotation":
+        content["images"].append(image)
+    if what == "picture under another id":
+        image["id"] = label["image_id"] = 99
+    path.write_text(json.dumps(content))
+    project = read(path)
+    assert project.subjects == {"a": 2, "b": 1}
+    assert "1 annotations that come twice are left out." in project.notes
+
+
+@pytest.mark.parametrize(("said", "count"), [("0", 3), (False, 3), (None, 3), ("1", 2), (True, 2)])
+def test_crowds_are_told_by_numbers_and_words(tmp_path, said, count):
+    path, content = made.coco(tmp_path)
+    content["annotations"][0]["iscrowd"] = said
+    path.write_text(json.dumps(content))
+    assert read(path).num_frames == count
+
+
+def test_sizes_of_pictures_that_exif_turns_are_explained(tmp_path):
+    path, content = made.coco(tmp_path)
+    file = tmp_path / content["images"][0]["file_name"]
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    picture = Image.open(file)
+    picture.load()
+    picture.save(file, exif=turned)
+    with pytest.raises(DataError, match=r"labelled at 64 x 48 .* EXIF data say: remove the orient"):
+        read(path)
+
+
+# --- Two things of one name ----------------------------------------------------------------------
+
+
+def test_a_video_is_never_that_of_two_recordings(tmp_path):
+    videos = [tmp_path / "one/cam.mp4", tmp_path / "two/cam.mp4"]
+    for path in videos:
+        made.video(path)
+    made.sleap(tmp_path / "labels.slp", videos)
+    shutil.move(tmp_path / "one/cam.mp4", tmp_path / "cam.mp4")
+    shutil.move(tmp_path / "two", tmp_path / "elsewhere")
+    with pytest.raises(DataError, match=r"one/cam.mp4 and .*two/cam.mp4 would both be .*/cam.mp4:"):
+        read(tmp_path / "labels.slp")
+
+
+def test_videos_of_one_name_show_their_own_subjects(tmp_path):
+    videos = [tmp_path / "one/cam.mp4", tmp_path / "two/cam.mp4"]
+    for path in videos:
+        made.video(path)
+    made.sleap(tmp_path / "labels.slp", videos)
+    films = read(tmp_path / "labels.slp").footage
+    assert [(film.path, film.subjects) for film in films] == [
+        (videos[0], ("cam",)),
+        (videos[1], ("cam-2",)),
+    ]
+
+
+def test_a_picture_is_never_that_of_two_names(tmp_path):
+    path, _ = made.coco(tmp_path, pictures=("a/img0.png", "b/img0.png"))
+    shutil.move(tmp_path / "a/img0.png", tmp_path / "img0.png")
+    shutil.rmtree(tmp_path / "b")
+    with pytest.raises(DataError, match=r"a/img0.png and b/img0.png would both be .*/img0.png"):
+        read(path)
+    (tmp_path / "a/img0.png").write_bytes((tmp_path / "img0.png").read_bytes())
+    assert set(read(path).subjects) == {"a", "b"}  # one in its own folder, one beside the file
+
+
+def test_rows_of_another_folder_do_not_take_its_pictures(tmp_path):
+    made.deeplabcut(tmp_path, frames=(1, 2))
+    path = tmp_path / "labeled-data/a/CollectedData_me.csv"
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([*lines, lines[-1].replace("/a/", "/c/")]) + "\n")
+    project = read(tmp_path)
+    assert project.subjects == {"a": 2, "b": 2}
+    (said,) = project.left_out
+    assert said.startswith("1 labels whose picture isn't there") and "labeled-data/c/" in said

@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from data_pipelines import media
+from data_pipelines import media, pictures
 from data_pipelines.clips import Clip, DataError
-from data_pipelines.projects import boxes, names
+from data_pipelines.projects import boxes, files, names
 from data_pipelines.projects.records import (
     Footage,
     Options,
@@ -79,7 +79,7 @@ def project(
       recordings: labels, and where their pictures are.
       options: see `Options`.
       joint_names: the order of the joints, as far as the tool says it.
-      videos: the project's videos, each once.
+      videos: the project's videos, each once, but for those that recordings name.
       crops: the region x1, x2, y1, y2 of a video's frames that the pictures show, by its name.
       left_out: what the reader left out already.
       notes: what the reader took for granted.
@@ -194,7 +194,17 @@ def _groups(
     for recording in recordings:
         for label in _labels(recording, skeleton, options, counts):
             groups.setdefault((recording.name, label.subject), []).append(label)
+    _check_files(label for labels in groups.values() for label in labels)
     return groups
+
+
+def _check_files(labels: Iterable[_Label]) -> None:
+    """Refuse a picture file that was found for labels of two pictures, of other folders."""
+    owners: dict[Path, _Label] = {}
+    for label in labels:
+        first = label.picture.file and owners.setdefault(label.picture.file, label)
+        if first and names.parts(first.row.picture) != names.parts(label.row.picture):
+            raise files.ambiguous(first.row.picture, label.row.picture, label.picture.file)
 
 
 def _labels(
@@ -250,9 +260,16 @@ def _placed(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return joints [k, 2] in the picture, and which of them count as labels [k]."""
     if row.size and row.size != picture.size:
+        turned = picture.file is not None and pictures.is_turned(picture.file)
+        remedy = (
+            " once it is turned as its EXIF data say: remove the orientation from all pictures "
+            "that were labelled unturned (exiftool -Orientation= DIR)."
+            if turned and row.size == picture.size[::-1]
+            else ": put the labelled picture back."
+        )
         raise DataError(
             f"{row.where}: {row.picture} was labelled at {row.size[1]} x {row.size[0]} pixels, "
-            f"but has {picture.size[1]} x {picture.size[0]}: put the labelled picture back."
+            f"but has {picture.size[1]} x {picture.size[0]}{remedy}"
         )
     joints, (height, width) = row.joints, picture.size
     known = np.array(~np.isnan(joints).all(-1))
@@ -392,9 +409,10 @@ def _footage(
 ) -> tuple[Footage, ...]:
     """The videos, each with the recording and the subjects that it shows by its name."""
     owner = {alias: r.name for r in recordings for alias in (*r.aliases, r.name)}
+    films = [(r.video, r.name) for r in recordings if r.video is not None]
+    films += [(video, owner.get(video.stem, "")) for video in videos]
     found = []
-    for video in videos:
-        recording = owner.get(video.stem, "")
+    for video, recording in films:
         shown = tuple(subject for name, subject in groups if name == recording)
         if not _excluded(video.stem, options) and (shown or not recording):
             found.append(

@@ -31,12 +31,16 @@ class _Category(NamedTuple):
 
 
 class _File(NamedTuple):
-    """Annotations as they are: pictures and categories by id, people of these categories."""
+    """Annotations as they are: pictures and categories by id, people of these categories.
 
-    pictures: dict[Any, str]
-    sizes: dict[Any, tuple[int, int]]
-    categories: dict[Any, _Category]
+    `others` counts labels of categories that have no names of keypoints, or aren't listed.
+    """
+
+    pictures: dict[str, str]
+    sizes: dict[str, tuple[int, int]]
+    categories: dict[str, _Category]
     people: list[dict]
+    others: int
 
 
 def sheet(path: Path, *, category: str = "", subject_field: str = "") -> Sheet:
@@ -54,11 +58,12 @@ def sheet(path: Path, *, category: str = "", subject_field: str = "") -> Sheet:
       DataError: names the file, the annotation, what is wrong with it, and what to do.
     """
     file = _open(path)
-    crowds = [person for person in file.people if person.get("iscrowd")]
-    labelled = [p for p in file.people if not p.get("iscrowd") and any(_flags(p))]
+    crowds = [person for person in file.people if _is_crowd(person)]
+    labelled = [p for p in file.people if not _is_crowd(p) and any(_flags(p))]
     kind = _category(file, labelled, category, path)
-    people = [p for p in labelled if file.categories[p["category_id"]][1:] == kind[1:]]
-    field = _field(people, subject_field, path)
+    chosen_people = [p for p in labelled if file.categories[p["category_id"]][1:] == kind[1:]]
+    field = _field(chosen_people, subject_field, path)
+    people = _once(chosen_people, field, file.pictures)
     tables = [_keypoints(p["keypoints"], len(kind.keypoints), _where(path, p)) for p in people]
     binary = bool(tables) and not any((flags == 2).any() for _, flags in tables)
     rows = [
@@ -76,7 +81,9 @@ def sheet(path: Path, *, category: str = "", subject_field: str = "") -> Sheet:
     left_out = {
         "crowds (iscrowd = 1)": len(crowds),
         "people without a labelled keypoint": len(file.people) - len(crowds) - len(labelled),
-        "people of other categories": len(labelled) - len(people),
+        "people of other categories": len(labelled) - len(chosen_people),
+        "annotations that come twice": len(chosen_people) - len(people),
+        "labels of categories without names of keypoints": file.others,
     }
     notes = [f"{count} {what} are left out." for what, count in left_out.items() if count]
     if binary:
@@ -99,6 +106,26 @@ def _where(path: Path, person: dict) -> str:
     return f"{path}, annotation {person.get('id')}"
 
 
+def _once(people: list[dict], field: str, pictures: dict[str, str]) -> list[dict]:
+    """Drop annotations that repeat another one's keypoints in the same picture, after a merge."""
+    found = {}
+    for person in people:
+        values = tuple(map(str, person["keypoints"]))
+        key = (pictures[person["image_id"]], values, str(_value(person, field)))
+        found.setdefault(key, person)
+    return list(found.values())
+
+
+def _is_crowd(person: dict) -> bool:
+    return str(person.get("iscrowd") or 0).strip().lower() not in ("0", "0.0", "false")
+
+
+def _key(value: float | str) -> str:
+    """An id, which a file may hold as a number in one place and as a word in another."""
+    whole = isinstance(value, float) and value.is_integer()
+    return str(int(value) if whole else value).strip()
+
+
 def _open(path: Path) -> _File:
     """Parse a file, and check that its parts refer to each other."""
     text = read_text(path)
@@ -112,20 +139,25 @@ def _open(path: Path) -> _File:
         if wrong := unlike(content, PARTS):
             raise ValueError(wrong)
         images = content["images"]
-        names = {image["id"]: str(image["file_name"]) for image in images}
+        names = {_key(image["id"]): str(image["file_name"]) for image in images}
         sizes = {
-            image["id"]: (int(image["height"]), int(image["width"]))
+            _key(image["id"]): (int(image["height"]), int(image["width"]))
             for image in images
             if image.get("height") and image.get("width")
         }
         categories = {
-            c["id"]: _Category(
+            _key(c["id"]): _Category(
                 str(c.get("name")), tuple(map(str, c["keypoints"])), c.get("skeleton")
             )
             for c in content["categories"]
             if c.get("keypoints")
         }
-        people = [p for p in content["annotations"] if p["category_id"] in categories]
+        everyone = [
+            p | {"image_id": _key(p["image_id"]), "category_id": _key(p["category_id"])}
+            for p in content["annotations"]
+        ]
+        people = [p for p in everyone if p["category_id"] in categories]
+        others = sum(any(_flags(p)) for p in everyone if p["category_id"] not in categories)
         strays = [
             f"{_where(path, person)} is of image {person['image_id']}"
             for person in people
@@ -137,11 +169,11 @@ def _open(path: Path) -> _File:
             "images (id, file_name), annotations (image_id, category_id, keypoints) and categories "
             "(id, keypoints). Files of results have no names of keypoints and can't be read."
         ) from error
-    if len(names) < len(images):
+    if any(names[_key(image["id"])] != str(image["file_name"]) for image in images):
         raise DataError(f"{path}: two images have the same id: export it again.")
     if strays:
         raise DataError(f"{strays[0]}, which the file doesn't list: export it again.")
-    return _File(names, sizes, categories, people)
+    return _File(names, sizes, categories, people, others)
 
 
 def _flags(person: dict) -> Sequence:

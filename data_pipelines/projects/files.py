@@ -1,5 +1,7 @@
 """Find the pictures and videos of a project."""
 
+import functools
+import itertools
 import os
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
@@ -36,6 +38,59 @@ def locate(name: str, folders: Iterable[Path]) -> Path | None:
                 if os.path.isfile(path):
                     return Path(path)
     return None
+
+
+def distinct(listed: Iterable[str], find: Callable[[str], Path | None]) -> dict[str, Path | None]:
+    """Find each file that labels name; no file stands for two of them.
+
+    If several names lead to one file, because folders are missing, it is the one whose name agrees
+    with more of its path, and the others are missing.
+
+    Args:
+      listed: paths in the labels.
+      find: from such a path to the file; None where there is none.
+
+    Raises:
+      DataError: the names agree equally, so nothing says whose file it is.
+    """
+    found = {name: find(name) for name in listed}
+    owners: dict[Path, list[str]] = {}
+    for name, path in found.items():
+        if path is not None:
+            owners.setdefault(path, []).append(name)
+    for path, named in owners.items():
+        if len({tuple(names.parts(name)) for name in named}) == 1:
+            continue
+        shared = {name: _agreement(name, path) for name in named}
+        best = [name for name in named if shared[name] == max(shared.values())]
+        if len({tuple(names.parts(name)) for name in best}) > 1:
+            raise ambiguous(best[0], best[1], path)
+        found |= dict.fromkeys(set(named) - set(best))
+    return found
+
+
+def ambiguous(name: str, other: str, path: Path | None) -> DataError:
+    """Return the error that one file was found for two names in the labels.
+
+    Args:
+      name: path in the labels.
+      other: likewise.
+      path: of the file.
+    """
+    return DataError(
+        f"{name} and {other} would both be {path}: put each into the folder that the labels name, "
+        "or name both alike there if they are the same."
+    )
+
+
+def _agreement(name: str, path: Path) -> tuple[bool, int]:
+    """Whether a path ends with a whole name, and how many folders and files they share there."""
+    pairs = zip(reversed(names.parts(name)), reversed(path.parts), strict=False)
+    same = itertools.takewhile(
+        lambda pair: names.composed(pair[0]) == names.composed(pair[1]), pairs
+    )
+    count = sum(1 for _ in same)
+    return count == len(names.parts(name)), count
 
 
 def pictures_in(folder: Path) -> list[Path]:
@@ -98,9 +153,14 @@ def finder(
     folders = [Path(folder).expanduser() for folder in below if folder]
     bits: set[int] = set()
 
+    @functools.cache
+    def places() -> dict[str, Path | None]:
+        return distinct(
+            labelled, lambda name: locate(names.file(name), beside) or locate(name, folders)
+        )
+
     def find(row: Row) -> Picture | None:
-        own = locate(names.file(row.picture), beside)
-        path = own or locate(row.picture, folders)
+        path = places()[row.picture]
         return path and picture(path, frames[row.picture], bits)
 
     return find

@@ -122,6 +122,7 @@ class Recording:
       subject: who is seen, where the tool says it; the recording's name if empty.
       unlabelled: number of pictures beside the labelled ones.
       aliases: other names that its video may have.
+      video: its own video, where the tool says which; else it is found by its name.
       continuous: its pictures are frames of one video, where somebody who isn't named in one may be
         seen in the next.
     """
@@ -132,6 +133,7 @@ class Recording:
     subject: str = ""
     unlabelled: int = 0
     aliases: Sequence[str] = ()
+    video: Path | None = None
     continuous: bool = True
 
 

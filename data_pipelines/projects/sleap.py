@@ -60,19 +60,19 @@ def read(path: Path, options: Options) -> Project:
       DataError: names the file, what is wrong with it, and what to do.
     """
     whole, videos = _load(path, options.predictions, options.individuals)
-    recordings, films, left_out = [], [], []
+    recordings, left_out = [], []
+    places = _places(videos, path, options)
     for each in videos:
         rows = [row for row in whole.rows if row.picture in each.frames]
         if not rows:
             continue
         try:
-            find, film = _source(each, path, options)
+            find, film = _source(each, path, places)
         except DataError as error:
             left_out.append(f"{len(rows)} labels in {each.title}: {error}")
             continue
-        films += [film] if film else []
-        recordings.append(Recording(each.title, whole._replace(rows=rows), find))
-    return assemble.project(path, "SLEAP", recordings, options, videos=films, left_out=left_out)
+        recordings.append(Recording(each.title, whole._replace(rows=rows), find, video=film))
+    return assemble.project(path, "SLEAP", recordings, options, left_out=left_out)
 
 
 # --- Labels --------------------------------------------------------------------------------------
@@ -172,17 +172,29 @@ def _titles(videos: Sequence[Any]) -> list[str]:
 # --- Pictures ------------------------------------------------------------------------------------
 
 
-def _source(video: _Video, path: Path, options: Options) -> tuple[Find, Path | None]:
+def _places(videos: Sequence[_Video], path: Path, options: Options) -> dict[str, Path | None]:
+    """Where the labelled videos and pictures are, by their names in the file."""
+    folders = [path.parent, path.parent / "videos", path.parent.parent]
+    folders += [Path(options.media).expanduser()] if options.media else []
+    listed: list[str] = []
+    for video in videos:
+        name = video.video.filename
+        if video.frames and isinstance(name, list):
+            listed += [name[number] for number in video.frames.values()]
+        elif video.frames and Path(name) != path:
+            listed.append(name)
+    return files.distinct(listed, lambda name: files.locate(name, folders))
+
+
+def _source(video: _Video, path: Path, found: dict[str, Path | None]) -> tuple[Find, Path | None]:
     """The function from a row to its picture, and the whole video where there is one.
 
     Raises DataError where nothing of the video is there, or it can't be opened.
     """
-    folders = [path.parent, path.parent / "videos", path.parent.parent]
-    folders += [Path(options.media).expanduser()] if options.media else []
     listed = video.video.filename
     remedy = f"is missing: put it beside {path.name}, or name its folder with --config.data.media."
     if isinstance(listed, list):
-        places = {picture: files.locate(listed[n], folders) for picture, n in video.frames.items()}
+        places = {picture: found[listed[number]] for picture, number in video.frames.items()}
         if not any(places.values()):
             raise DataError(f"{listed[0]} (and {len(listed) - 1} more) {remedy}")
         bits: set[int] = set()
@@ -195,7 +207,7 @@ def _source(video: _Video, path: Path, options: Options) -> tuple[Find, Path | N
     if Path(listed) == path:
         inside = _Inside(video.video, path)
         return lambda row: inside.picture(video.frames[row.picture]), None
-    place = files.locate(listed, folders)
+    place = found[listed]
     if place is None:
         raise DataError(f"{listed} {remedy}")
     film = files.Film(place)

@@ -14,10 +14,13 @@ import numpy as np
 
 from data_pipelines.clips import DataError, read_text
 from data_pipelines.projects import hdf5
+from data_pipelines.projects import names as named
 from data_pipelines.projects.records import Row, Sheet
 
 HEADERS = (["scorer", "bodyparts", "coords"], ["scorer", "individuals", "bodyparts", "coords"])
 COORDS = ("x", "y", "visible", "likelihood")
+# What pandas reads as a cell without a number, and other programs write.
+EMPTY = ("", "na", "n/a", "#n/a", "<na>", "#na", "nan", "-nan", "none", "null")
 SHOWN = 20  # letters of a damaged file's cell that a message shows
 UNIQUE = "single"  # DeepLabCut's individual that stands for things of which there is one
 
@@ -63,12 +66,13 @@ def sheet(path: Path, *, scorer: str = "", individuals: Sequence[str] = ()) -> S
     names = list(dict.fromkeys(part for who in wanted for part in columns[who]))
     rows, blank, taken = [], 0, {}
     for number, picture in enumerate(table.index):
-        if picture in taken:
+        parts = tuple(named.parts(picture))  # Windows and POSIX write one picture in two ways
+        if parts in taken:
             raise DataError(
-                f"{table.where[number]}: a second row of {picture}, after {taken[picture]}: keep "
+                f"{table.where[number]}: a second row of {picture}, after {taken[parts]}: keep "
                 "one of them."
             )
-        taken[picture] = table.where[number]
+        taken[parts] = table.where[number]
         found = [_row(table, number, who, columns[who], names) for who in wanted]
         labelled = [row for row in found if not np.isnan(row.joints).all()]
         rows += labelled
@@ -149,7 +153,7 @@ def _from_csv(path: Path) -> _Table:
         lines = list(enumerate(csv.reader(read_text(path).splitlines()), start=1))
     except csv.Error as error:
         raise DataError(f"{path} is not a CSV file ({error}): export it again.") from error
-    lines = [(number, line) for number, line in lines if any(line)]
+    lines = [(number, line) for number, line in lines if any(map(str.strip, line))]
     titles = [line[0] for _, line in lines[:4]]
     titles = titles[: titles.index("coords") + 1] if "coords" in titles else titles
     if not lines:
@@ -160,6 +164,7 @@ def _from_csv(path: Path) -> _Table:
             f"{path} is not a DeepLabCut table: lines begin with {found}, expected scorer, "
             f"(individuals,) bodyparts, coords. {_remedy(titles)}"
         )
+    lines = _without_empty_columns(lines)
     header = {title: line for title, (_, line) in zip(titles, lines, strict=False)}
     width = len(header["coords"])
     if len(set(header["scorer"][1:]) - {""}) == 1:  # one scorer, not always above all columns
@@ -189,6 +194,12 @@ def _from_csv(path: Path) -> _Table:
     )
 
 
+def _without_empty_columns(lines: list[tuple[int, list[str]]]) -> list[tuple[int, list[str]]]:
+    """Cut off columns at the end in which no line has anything, as spreadsheets add them."""
+    used = max(max(i for i, cell in enumerate(line, 1) if cell.strip()) for _, line in lines)
+    return [(number, line[:used]) for number, line in lines]
+
+
 def _remedy(titles: list[str]) -> str:
     """What to do about lines that begin otherwise than a table's."""
     for sign, name in ((";", "semicolons"), ("\t", "tabs")):
@@ -199,7 +210,7 @@ def _remedy(titles: list[str]) -> str:
 
 def _cells(cells: list[str], where: str) -> list[float]:
     try:
-        return [float(cell or "nan") for cell in cells]
+        return [float("nan" if cell.strip().lower() in EMPTY else cell) for cell in cells]
     except ValueError as error:
         remedy = " with decimal points" * any("," in cell for cell in cells)
         raise DataError(f"{where}: {error}: expected numbers{remedy}, or empty cells.") from error
