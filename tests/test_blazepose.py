@@ -24,7 +24,7 @@ from configs import blazepose as blazepose_config
 from configs import common
 from ttp_jax import api, checkpoint, convert, fetch, geometry, heatmaps, state, steps, tflite
 from ttp_jax.joint_maps import joint_map, map_joints
-from ttp_jax.models import encoders, pose
+from ttp_jax.models import pose
 from ttp_jax.models.colors import to_unit
 from ttp_jax.models.encoders import blazepose, graph
 from ttp_jax.runs import base_model
@@ -198,10 +198,9 @@ def test_smaller_pictures_give_smaller_maps():
             lambda picture=picture: net(8).init_with_output(jax.random.key(0), picture)[0]
         )
         assert shapes.heatmaps.shape == (2, size // 4, size // 4, 8)
-        fields = {"encoder": "blazepose", "image_size": size}
-        assert encoders.map_size(fields) == size // 4
+        assert pose.heatmap_size(net(8), size) == size // 4
     with pytest.raises(ValueError, match="image_size is 80, expected a multiple of 32"):
-        encoders.map_size({"encoder": "blazepose", "image_size": 80})
+        pose.heatmap_size(net(8, last_stride=1), 80)
 
 
 def test_it_wants_colours_as_they_are():

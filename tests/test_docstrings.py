@@ -1,6 +1,7 @@
 """Docstrings of everything that docs/api.md shows, and of the core: arguments, results, errors."""
 
 import ast
+import functools
 import pathlib
 import re
 
@@ -28,24 +29,46 @@ def files():
     return sorted(found)
 
 
+@functools.cache
+def own_methods():
+    """Public methods of every class in the files, and its bases: its name -> (bases, methods)."""
+    return {
+        node.name: ([ast.unparse(base).split(".")[-1] for base in node.bases], _methods(node))
+        for path in files()
+        for node in ast.parse(path.read_text()).body
+        if isinstance(node, ast.ClassDef)
+    }
+
+
+def _methods(node):
+    return {
+        part.name: part
+        for part in node.body
+        if isinstance(part, ast.FunctionDef) and not part.name.startswith("_")
+    }
+
+
+def inherited(name):
+    """Names of the methods that a class's bases describe; in whichever of the files these are."""
+    bases, _ = own_methods().get(name, ((), {}))
+    return {
+        each for base in bases for each in (*own_methods().get(base, ((), {}))[1], *inherited(base))
+    }
+
+
 def public(path):
     """Public functions and methods of a module: its name -> the syntax tree's node."""
     found: dict[str, ast.FunctionDef] = {}
-    ancestors: dict[str, list[str]] = {}
     module = path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".")
     for node in ast.parse(path.read_text()).body:
         if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
             found[f"{module}.{node.name}"] = node
         if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
-            # What overrides a method of this module has that method's contract, described there.
-            bases = [ast.unparse(base) for base in node.bases]
-            bases += [name for base in bases for name in ancestors.get(base, ())]
-            ancestors[node.name] = bases
-            for part in node.body:
-                if not isinstance(part, ast.FunctionDef) or part.name.startswith("_"):
-                    continue
-                if not any(f"{module}.{base}.{part.name}" in found for base in bases):
-                    found[f"{module}.{node.name}.{part.name}"] = part
+            # What overrides a method has that method's contract, described there.
+            described = inherited(node.name)
+            for name, part in _methods(node).items():
+                if name not in described:
+                    found[f"{module}.{node.name}.{name}"] = part
     return found
 
 

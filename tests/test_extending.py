@@ -4,6 +4,7 @@ import json
 import pathlib
 import re
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,6 +17,7 @@ from data_pipelines.clips import DataError
 from data_pipelines.projects.records import Options
 from ttp_jax import exports, methods, ranges, state, tasks, ttp
 from ttp_jax.models import encoders, pose
+from ttp_jax.models.layers import Conv
 from ttp_jax.skeletons import PENN13
 
 pytestmark = pytest.mark.usefixtures("shallow")
@@ -99,8 +101,7 @@ def test_a_self_supervised_task():
 
 
 def test_an_adaptation_method(monkeypatch):
-    own = example("ttp_jax/methods.py")["Confident"]
-    assert isinstance(methods.of("confident"), own)
+    methods.METHODS["confident"] = example("ttp_jax/methods/confident.py")["Confident"]()
     # What the page says of `ranges.TABLE`.
     monkeypatch.setitem(ranges.TABLE["ttp"], "method", ranges.one_of(*methods.METHODS))
     settings = ttp.Settings(image_size=small_net.SIZE, batch_size=2, method="confident")
@@ -148,10 +149,30 @@ def test_an_encoder(monkeypatch):
 
     monkeypatch.setattr(encoders, "build", with_it)
     net = small_net.model(method="baseline", encoder_kind="strided")
+    monkeypatch.setattr(encoders, "total_stride", lambda kind, last_stride: 4)
+    assert pose.heatmap_size(net, small_net.SIZE) == small_net.SIZE // 4
     variables = small_net.variables(net)
     assert set(variables["params"]["encoder"]) == {"conv0", "conv1"}
     maps = jax.jit(net.apply)(variables, crops()).heatmaps
     assert maps.shape == (2, small_net.SIZE // 4, small_net.SIZE // 4, 4)
+
+
+def test_maps_that_do_not_divide_the_picture_are_an_error(monkeypatch):
+    """As of an even kernel, which `Conv` pads on both sides."""
+
+    class Even(nn.Module):
+        features = 8
+
+        @nn.compact
+        def __call__(self, x, train: bool):
+            return Conv(8, 4, stride=4)(x)
+
+    monkeypatch.setattr(encoders, "build", lambda *_, **__: Even())
+    monkeypatch.setattr(encoders, "total_stride", lambda *_: 4)
+    net = small_net.model(method="baseline", encoder_kind="even")
+    message = r"'even' makes maps of 17 x 17 cells of crops of 64 pixels.*change the strides"
+    with pytest.raises(ValueError, match=message):
+        pose.heatmap_size(net, small_net.SIZE)
 
 
 def test_an_output_format(tmp_path):
@@ -168,7 +189,11 @@ def test_an_output_format(tmp_path):
 
 def test_the_files_and_tests_that_the_page_names_exist():
     own = {"data_pipelines/arrays.py", "configs/arrays.py", "data_pipelines/projects/lines.py"}
-    own |= {"ttp_jax/models/encoders/strided.py", "ttp_jax/jsonl.py"}
+    own |= {
+        "ttp_jax/models/encoders/strided.py",
+        "ttp_jax/jsonl.py",
+        "ttp_jax/methods/confident.py",
+    }
     named = set(re.findall(r"`?((?:ttp_jax|data_pipelines|configs|tests)/[\w/]+\.py)", PAGE))
     named = {name for name in named if "NAME" not in name} - own
     named |= {f"tests/{name}" for name in re.findall(r"`(test_\w+\.py)`", PAGE)}

@@ -28,6 +28,7 @@ from ttp_jax import (
 )
 from ttp_jax.checkpoint import Unfinished
 from ttp_jax.frames import Frames
+from ttp_jax.methods import teacher as mean_teacher
 from ttp_jax.models.encoders import resnet
 from ttp_jax.models.pose import PoseNet, denormalize
 from ttp_jax.parallel import over_subjects
@@ -328,10 +329,10 @@ def test_a_student_of_cross_entropy_learns_the_joints_inside_alone():
     points = jnp.array([[[2.0, 3.0], [9.0, 4.0], [5.5, 1.25]]])  # the second lies outside
     output = types.SimpleNamespace(heatmaps=jnp.exp(logits), logits=logits)
     model = types.SimpleNamespace(sigma=1.5, decode="parabola")
-    said = methods.Taught(points, logits, jnp.ones((1, 3)))
+    said = mean_teacher.Taught(points, logits, jnp.ones((1, 3)))
     weights = jnp.array([[0.8, 1.0, 0.4]])
     tools = ttp.Tools(model, None, settings("teacher"))
-    loss = methods._student_loss(output, said, weights, tools)
+    loss = mean_teacher._student_loss(output, said, weights, tools)
     ys, xs = np.mgrid[:8, :8]
     each = []
     for k in range(3):
@@ -409,7 +410,7 @@ def test_targets_lie_where_the_joints_are_in_the_moved_crops(half_pixel):
     chosen = settings("teacher", batch_size=16)._replace(flip_order=(0, 1))  # colours stay
     drawn = views(remembered(video, chosen), chosen)
     tools = ttp.Tools(model, state.adam(0.1), chosen)
-    found = jax.jit(lambda drawn: methods._taught({}, drawn, tools))(drawn)
+    found = jax.jit(lambda drawn: mean_teacher._taught({}, drawn, tools))(drawn)
     targets, moved = found.points, heatmaps.decode(found.maps, "parabola")[0]
     # Where the dots are, by their centres of mass in the full crop.
     mass = np.asarray(denormalize(drawn.moved)[..., :2] / 255) ** 4
@@ -713,6 +714,15 @@ def test_settings_of_earlier_files_mean_the_paper_s_method():
     assert {**later, "flip_order": (1, 0), "equivariance": 0.3}.items() <= found.items()
     defaults = common.get_config().ttp
     assert all(defaults[name] == ttp.Settings._field_defaults[name] for name in later)
+
+
+def test_every_setting_that_is_a_field_of_the_config_is_read():
+    fields = common.get_config().ttp.to_dict()
+    numbers = [name for name in ttp.Settings._fields if isinstance(fields.get(name), int | float)]
+    assert len(numbers) > 6
+    changed = {name: fields[name] + 1 for name in numbers}
+    read = ttp.settings_from({**fields, **changed}, "online", image_size=64, bgr=False)
+    assert {name: getattr(read, name) for name in numbers} == changed
 
 
 def test_the_command_line_and_the_ranges_know_all_methods():

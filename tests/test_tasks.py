@@ -10,7 +10,7 @@ import pytest
 import small_net
 
 from ttp_jax import geometry, heatmaps, losses, state, steps, tasks
-from ttp_jax.models.pose import METHODS, normalize
+from ttp_jax.models.pose import normalize
 from ttp_jax.ttp import Settings, check_method
 
 pytestmark = pytest.mark.usefixtures("shallow")
@@ -25,7 +25,7 @@ HEADS = {  # parameter paths that files of earlier versions rely on
 }
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", HEADS)
 def test_a_network_has_the_heads_of_its_method(method):
     net = small_net.model(method=method)
     picture = jnp.zeros((1, 64, 64, 3))
@@ -34,7 +34,7 @@ def test_a_network_has_the_heads_of_its_method(method):
 
 
 def test_tasks_say_what_they_need():
-    needs = {m: (tasks.of(m).needs_source, tasks.of(m).needs_features) for m in METHODS}
+    needs = {m: (tasks.of(m).needs_source, tasks.of(m).needs_features) for m in HEADS}
     nothing, all_of_it = (False, False), (True, True)
     assert needs == {
         "transformer": all_of_it, "shared": all_of_it, "rotation": nothing, "baseline": nothing,

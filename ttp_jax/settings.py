@@ -55,9 +55,7 @@ class Settings(NamedTuple):
     source_masking: float = 0.0
 
 
-# Fields that files of earlier versions lack: they get the default.
-OPTIONAL = ("method", "bn_weight", "confidence", "teacher_decay", "self_weight")
-OF_THE_LOSS = ("equivariance", "source_masking")  # fields of `config.loss`, likewise
+OF_THE_LOSS = ("equivariance", "source_masking")  # fields of `config.loss`
 
 
 def settings_from(
@@ -103,6 +101,8 @@ def settings_from(
         bgr=bgr,
         flip_order=tuple(map(int, flip_order)),
     )
-    found = found._replace(**{name: fields[name] for name in OPTIONAL if name in fields})
+    # Files of earlier versions lack some: they get the default.
+    own = {name: fields[name] for name in Settings._fields if name in fields}
+    found = found._replace(**own)
     loss = loss or {}
     return found._replace(**{name: loss[name] for name in OF_THE_LOSS if name in loss})

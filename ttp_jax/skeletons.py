@@ -419,5 +419,8 @@ def of_config(config: Mapping[str, Any]) -> Skeleton:
         return from_json(json.loads(json.dumps(dict(own), default=dict)))
     name = config["data"]["skeleton"]
     if name not in SKELETONS:
-        raise ValueError(f"config.data.skeleton is {name!r}, expected one of {list(SKELETONS)}.")
+        raise ValueError(
+            f"config.data.skeleton is {name!r}, expected one of {', '.join(SKELETONS)}. Joints of "
+            "your own are an entry in SKELETONS, ttp_jax/skeletons.py."
+        )
     return SKELETONS[name]

@@ -343,13 +343,21 @@ def heatmap_size(net: PoseNet, image_size: int) -> int:
       net: the network.
       image_size: pixels a side of the crops.
 
-    Raises ValueError where the crops are no multiple of the encoder's total stride.
+    Raises ValueError where the crops are no multiple of the encoder's total stride, or the maps
+    don't divide them evenly.
     """
-    stride = 16 * net.last_stride
+    stride = encoders.total_stride(net.encoder_kind, net.last_stride)
     if image_size % stride:
         raise ValueError(
             f"config.model.image_size is {image_size}, expected a multiple of {stride}."
         )
     crop = jax.ShapeDtypeStruct((1, image_size, image_size, 3), jnp.float32)
     output, _ = jax.eval_shape(net.init_with_output, jax.random.key(0), crop)
-    return output.heatmaps.shape[1]
+    height, width = output.heatmaps.shape[1:3]
+    if height != width or image_size % height:
+        raise ValueError(
+            f"the encoder {net.encoder_kind!r} makes maps of {height} x {width} cells of crops of "
+            f"{image_size} pixels, expected a square whose side divides {image_size}: change the "
+            "strides or the padding of its convolutions."
+        )
+    return height

@@ -4,7 +4,6 @@ An encoder is a module that is called with pictures in the network's colours and
 `features` is F. A new one is a module beside these and a case in each function here.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 import jax.numpy as jnp
@@ -29,20 +28,25 @@ def build(kind: str, dtype: jnp.dtype, **sizes: Any) -> Any:
             return resnet.Encoder(**sizes, dtype=dtype)
         case "blazepose":
             return blazepose.BlazePose(dtype)
-    raise ValueError(f"model.encoder is {kind!r}, expected one of {', '.join(ENCODERS)}.")
+    raise _unknown(kind)
 
 
-def map_size(fields: Mapping[str, Any]) -> int:
-    """Side of the features, and so of the heatmaps, by the fields of `config.model`.
+def total_stride(kind: str, last_stride: int) -> int:
+    """What the side of an encoder's pictures must be a multiple of.
 
-    Raises ValueError where the pictures' side is no multiple of the total stride.
+    Args:
+      kind: name of the encoder.
+      last_stride: of `resnet.Encoder`.
+
+    Raises ValueError for an unknown name.
     """
-    if fields["encoder"] == "blazepose":
-        total, stride = blazepose.TOTAL_STRIDE, blazepose.STRIDE
-    else:  # the trunk divides by 32 (16 with last_stride 1), then come doublings
-        total = 16 * fields["last_stride"]
-        stride = total / 2 ** fields["upsamplings"]
-    size = fields["image_size"]
-    if size % total:
-        raise ValueError(f"config.model.image_size is {size}, expected a multiple of {total}.")
-    return int(size / stride)
+    match kind:
+        case "resnet":
+            return 16 * last_stride
+        case "blazepose":
+            return blazepose.TOTAL_STRIDE
+    raise _unknown(kind)
+
+
+def _unknown(kind):
+    return ValueError(f"model.encoder is {kind!r}, expected one of {', '.join(ENCODERS)}.")

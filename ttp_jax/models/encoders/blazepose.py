@@ -24,7 +24,6 @@ from ttp_jax.models.encoders.graph import (
     reachable,
 )
 
-STRIDE = 4  # of the features
 TOTAL_STRIDE = 32  # pictures' sides are multiples of it
 FEATURES = 48
 MAPS = 39  # its own heatmaps, of which the first are joints

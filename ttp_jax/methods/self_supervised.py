@@ -1,0 +1,51 @@
+"""Personalization by the network's self-supervised task: the paper's method."""
+
+import re
+
+from ttp_jax import crops, state, steps
+from ttp_jax.methods.base import TO_JOINTS, Method
+
+
+class SelfSupervised(Method):
+    """Minimise the self-supervised loss on pairs of frames: TTP, the paper's method.
+
+    What trains is `Settings.rules`' choice.
+    """
+
+    minimises_task = True
+
+    def check(self, task, settings):
+        """The task must allow it."""
+        task.check(settings)
+
+    def needs_features(self, tools):
+        """As the task does."""
+        return tools.task.needs_features
+
+    def start(self, base, tools):
+        """Nothing but the difference is kept."""
+        rules = tools.settings.rules
+        adaptation = state.start_adaptation(base, state.RULES[rules], tools.tx)
+        if base.params and not any(re.search(TO_JOINTS, path) for path in adaptation.delta):
+            raise ValueError(
+                f"config.ttp.rules is {rules!r}, which trains nothing between the picture and this "
+                "network's joints: they would stay as they are. Take other rules."
+            )
+        return adaptation
+
+    def draw(self, key, past, now, settings):
+        """Target and source of every pair."""
+        return crops.pairs(key, past, now, settings)
+
+    def update(self, adaptation, base, features, drawn, tools):
+        """One step of Adam."""
+        return steps.adapt_step(
+            adaptation,
+            base,
+            drawn,
+            features,
+            model=tools.model,
+            tx=tools.tx,
+            task=tools.task,
+            bgr=tools.settings.bgr,
+        )
