@@ -1,19 +1,22 @@
 """A labelled project as the source of an experiment: joints, splits, unlabelled frames, scores."""
 
 import dataclasses
+import json
 
 import made_projects
 import numpy as np
 import pytest
 import small_project
 
+from configs import own
 from configs import project as project_config
 from data_pipelines import clips as clips_lib
 from data_pipelines import pipeline
 from data_pipelines.clips import UNLABELLED, DataError
 from data_pipelines.pairs import mixed_draws
-from ttp_jax import geometry, skeletons
-from ttp_jax.runs import experiment, identity, labelled, scoring, sources
+from ttp_jax import geometry, inputs, skeletons
+from ttp_jax.runs import boxes as boxes_lib
+from ttp_jax.runs import experiment, identity, labelled, live, scoring, sources
 from ttp_jax.runs.scoring import Measures
 
 
@@ -221,6 +224,32 @@ def test_crops_are_as_tight_as_the_training_labels_allow(root):
     # What a model was trained in is what new videos are seen in.
     kept = experiment.needed(tight.to_dict())["data"]
     assert kept["zoom"] == tight.data.zoom and kept["boxes"] == "whole"
+
+
+@pytest.mark.parametrize("boxes", ["whole", "10,6,56,44"])
+def test_new_videos_are_cropped_as_the_training_was(root, tmp_path, boxes):
+    """By the commands, by --same-subject, from Python and from a camera."""
+    trained = config_of(root, **{"data.boxes": boxes, "data.val_subjects": "mouse3"})
+    (labelled_clip,) = sources.load_clips(trained.data, "val")
+    assert trained.data.zoom > 1
+    kept = experiment.needed(trained.to_dict())
+    (tmp_path / "config.json").write_text(json.dumps(trained.to_dict()))
+    own_config = own.get_config(str(tmp_path))
+    experiment.take_model(own_config)
+    own_config.data.root = str(root / "videos/mouse3.avi")
+    made = experiment.build(own_config)
+    opened = sources.open_own(made.data).clips
+    found = boxes_lib.resolve(opened[0], None, made.data)  # pyright: ignore
+    expected = labelled_clip.boxes[:1]
+    np.testing.assert_array_equal(found.boxes, np.tile(expected, (found.num_frames, 1)))
+    np.testing.assert_array_equal(sources.load_clips(made.data)[0].boxes, found.boxes)
+    anna = boxes_lib.resolve(clips_lib.together(opened * 2, "anna"), None, made.data)  # pyright: ignore
+    np.testing.assert_array_equal(anna.boxes, np.tile(expected, (anna.num_frames, 1)))
+    frame = opened[0].read(0)
+    given = inputs.given([frame], None, made.skeleton, kept["data"])
+    np.testing.assert_allclose(given.places.boxes, expected, atol=1e-4)
+    box = geometry.shrink_boxes(live.first_box(made.data.boxes, frame), made.data.zoom)
+    np.testing.assert_allclose(box, expected[0], atol=1e-4)
 
 
 def test_test_subjects_get_unlabelled_frames_in_the_videos_order(root):

@@ -57,6 +57,17 @@ def test_a_project_is_trained_scored_and_used(tmp_path):
     table = (work / "videos/results/online/mouse4.csv").read_text().splitlines()
     assert "left_ear_x,left_ear_y" in table[0] and len(table) == 1 + 6
     assert (work / "results/online/mouse4.npz").is_file()  # the training's own results stay
+    # A new video is cropped as the labelled frames were; in boxes of the user's it is not.
+    done("predict", video, f"--model={work}", "--frames=0-0")
+    other = tmp_path / "region"
+    region = "--config.data.boxes=10,6,56,44"
+    done("predict", video, f"--model={work}", "--frames=0-0", region, f"--workdir={other}")
+    zooms = [
+        json.loads((folder / "results/none/run.json").read_text())["config"]["data"]["zoom"]
+        for folder in (work / "videos", other)
+    ]
+    trained = json.loads((work / "config.json").read_text())
+    assert zooms == [trained["data"]["zoom"], 1.0] and zooms[0] > 1
 
     exported = tmp_path / "mice.npz"
     done("export", *own, f"--workdir={work}", f"--model={exported}")

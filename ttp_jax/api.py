@@ -88,7 +88,7 @@ class Model:
         Raises:
           ValueError: frames or boxes that can't be used.
         """
-        given = inputs.given(frames, boxes, self.skeleton)
+        given = inputs.given(frames, boxes, self.skeleton, self.config["data"])
         predict, chunks = _predictor(self), inputs.chunks(given, self.image_size, CHUNK)
         found = [jax.device_get(predict(self.base, chunk)) for chunk in chunks]
         return _joined(found, given.places.there)
@@ -186,8 +186,8 @@ def personalize(
       frames: uint8 RGB [T, H, W, 3], or T such pictures of one size. Two or more: of a single one
         nothing can be learned, it is only predicted, and `Result.notes` says so.
       boxes: x1, y1, x2, y2 of the person in pixels: [T, 4] or one box [4] for all; a part of it may
-        lie outside. Or what `find` returned. None: BlazePose finds the person, other models see
-        whole pictures.
+        lie outside. Or what `find` returned. None: BlazePose finds the person, models of labelled
+        projects see the part of the picture that they were trained on, others whole pictures.
       scenario: "offline" sees all frames, then predicts them; "online" goes frame by frame and
         never sees a later one.
       method: "ttp", "bn", "entropy", "teacher", "teacher+ttp" or "none", see docs/method.md; as in
@@ -205,7 +205,7 @@ def personalize(
       NotFinite (`ttp_jax.state`): personalization ran away to NaN.
     """
     settings = _settings(model, scenario, method, iterations, batch_size, learning_rate)
-    given = inputs.given(frames, boxes, model.skeleton)
+    given = inputs.given(frames, boxes, model.skeleton, model.config["data"])
     began, count, places = time.monotonic(), len(given.pictures), given.places
     if count < 2:
         found = model.predict(frames, places)
@@ -357,8 +357,9 @@ class Adapter:
             A frame that repeats the one before is only predicted.
         """
         box = self._box if box is None else box
-        given = inputs.given([frame], box, self._model.skeleton, finds=False)
-        self._box, size = box, self._model.image_size
+        own, size = self._model, self._model.image_size
+        given = inputs.given([frame], box, own.skeleton, own.config["data"], finds=False)
+        self._box = box
         (chunk,) = inputs.chunks(given, size, size=1, before=self._last)
         self._last = np.asarray(chunk.pictures[0])
         program = self._programs.step if update else self._programs.predict_and_remember

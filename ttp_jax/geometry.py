@@ -42,6 +42,13 @@ def whole_box(sizes) -> np.ndarray:
     return np.concatenate([np.zeros_like(sizes), sizes[..., ::-1]], -1) - 0.5
 
 
+def shrink_boxes(boxes: np.ndarray, zoom: float) -> np.ndarray:
+    """Boxes [..., 4] around the same centres, with their sides divided by `zoom`."""
+    low, high = boxes[..., :2], boxes[..., 2:]
+    centre, half = (low + high) / 2, (high - low) / (2 * zoom)
+    return np.concatenate([centre - half, centre + half], -1)
+
+
 def misplaced(box: np.ndarray, size: Sequence[int] | np.ndarray, of: str) -> str | None:
     """Say what is wrong with a box in a picture.
 

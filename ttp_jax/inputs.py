@@ -1,7 +1,7 @@
 """A caller's frames and boxes: checked, and cut to the windows that the programs take."""
 
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -83,6 +83,7 @@ def given(
     frames: np.ndarray | Sequence[np.ndarray],
     boxes: ArrayLike | Places | None,
     skeleton: Skeleton,
+    trained: Mapping[str, Any] = {},
     finds: bool = True,
 ) -> Given:
     """Check what a caller gives a model of these joints, and find the person if need be.
@@ -92,6 +93,8 @@ def given(
       boxes: as in `checked`, or what `find` returned. With None the person is found if the joints
         are BlazePose's, whose networks see people in its own regions.
       skeleton: of the model.
+      trained: fields of `config.data` that the model's file keeps: the "boxes" of its training, and
+        their "zoom". Without boxes the same part of the picture is taken.
       finds: False never looks for the person: without boxes it fills the frames.
 
     Raises ValueError as `checked` and `find` do.
@@ -105,8 +108,22 @@ def given(
             raise ValueError(f"got places in {len(boxes.boxes)} frames for {len(pictures)} frames.")
         # Networks that were trained otherwise have seen upright people in the boxes' squares.
         return Given(pictures, boxes if own else _upright(boxes), pixels)
+    if boxes is None:
+        boxes = _as_trained(_pictures(frames)[0], trained)
     pictures, around, crops = checked(frames, boxes)
     return Given(pictures, Places(around, crops, np.ones(len(pictures), bool)), pixels)
+
+
+def _as_trained(picture: np.ndarray, trained: Mapping[str, Any]) -> np.ndarray | None:
+    """The box of a picture that a model saw in training; None for the whole picture."""
+    where, zoom = trained.get("boxes", "whole"), trained.get("zoom", 1.0)
+    if where == "whole":
+        whole = geometry.whole_box(picture.shape[:2])
+        return None if zoom == 1 else geometry.shrink_boxes(whole, zoom)
+    from data_pipelines import boxes as boxes_lib  # on use only: it loads OpenCV
+
+    region = boxes_lib.region(where)  # None for a moving region, which only the commands find
+    return None if region is None else geometry.shrink_boxes(region, zoom)
 
 
 def pixels_of(skeleton: Skeleton) -> float:

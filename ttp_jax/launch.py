@@ -241,11 +241,15 @@ def parse(words: list[str], verb: str | None) -> str:
 
 def take_model(options) -> None:
     """Put the settings of the model's file into the config, below what the command line changes."""
-    experiment.take_model(options.config)
+    config = options.config
+    experiment.take_model(config)
+    usual = config.data.boxes
     changed = config_flags.get_override_values(options["config"])
-    options.config.update_from_flattened_dict(changed)
+    config.update_from_flattened_dict(changed)
     if "data.boxes" not in changed:
-        options.config.data.boxes = usual_boxes(options.config)
+        config.data.boxes = usual_boxes(config)
+    elif config.data.boxes != usual and "data.zoom" not in changed:
+        config.data.zoom = 1.0  # the model's own is for boxes like those that it was trained in
 
 
 def usual_boxes(config) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 
 from data_pipelines import clips as clips_lib
 from data_pipelines import locate
-from ttp_jax import presence
+from ttp_jax import geometry, presence
 from ttp_jax.runs import finding
 from ttp_jax.runs.batch import Runner
 from ttp_jax.runs.experiment import Config
@@ -43,6 +43,8 @@ def resolve(
                 f"{clip.name}: no person found, so the whole frame is used. If the person is small "
                 "in it, give --config.data.boxes a region or a file of boxes."
             )
+        elif data.zoom != 1:
+            clip = found.in_boxes(geometry.shrink_boxes(found.boxes, data.zoom).astype(np.float32))
         else:
             clip = found
     if data.fit:

@@ -131,9 +131,7 @@ def zoomed(clip: Clip, zoom: float) -> Clip:
         raise clips_lib.DataError(f"config.data.zoom is {zoom}, expected above 0.")
     if zoom == 1:
         return clip
-    low, high = clip.boxes[:, :2], clip.boxes[:, 2:]
-    centre, half = (low + high) / 2, (high - low) / (2 * zoom)
-    boxes = np.concatenate([centre - half, centre + half], -1).astype(np.float32)
+    boxes = geometry.shrink_boxes(clip.boxes, zoom).astype(np.float32)
     changed = clip.fingerprint and f"{clip.fingerprint}, zoom {zoom}"
     return dataclasses.replace(clip, boxes=boxes, fingerprint=changed)
 

@@ -93,7 +93,7 @@ class Live:
         self._pixels = data.oversample * size if data.oversample else np.inf
         self._shape = windows.window_shape(picture.shape[:2], self._pixels, data.context)
         key, capacity = subject_key(experiment.seed, NAME), experiment.config.ttp.memory
-        self._box = first_box(data.boxes, picture)
+        self._box = geometry.shrink_boxes(first_box(data.boxes, picture), data.zoom)
         self._follows = bool(data.refine)
         frames = self._frames(picture)
         for program in (self._programs.predict_and_remember, self._programs.step):

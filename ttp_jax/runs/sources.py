@@ -43,7 +43,7 @@ def load_clips(data: Config, split: str | None = None) -> list[clips_lib.Clip]:
             f"config.data.source is {data.source!r}, expected one of {', '.join(readers)}."
         )
     found = _from_tfds(data, reads) if data.tfds else readers[data.source]()
-    if data.zoom != 1:
+    if data.source != "media":  # own videos are zoomed where they are opened
         found = [labelled.zoomed(clip, data.zoom) for clip in found]
     if data.validation:
         found = _hold_out(found, data.validation)
@@ -105,6 +105,7 @@ def open_own(data: Config) -> media.Opened:
             how += ", followed"  # other places than OpenCV's detector gives
         found = [dataclasses.replace(c, fingerprint=f"{c.fingerprint}, {how}") for c in found]
     found = [clips_lib.part(clip, data.frames, data.every) for clip in found]
+    found = [labelled.zoomed(clip, data.zoom) for clip in found]
     return media.Opened(found, opened.left_out)
 
 
