@@ -1,5 +1,6 @@
 """The setting that a project's table recommends, and the table itself."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -41,6 +42,12 @@ def test_the_setting_is_the_one_that_is_best_on_validation_subjects():
     assert found["subjects"] == ["a", "b"]
     joints["online"] = joints["none"]
     assert comparison.chosen(clips, joints, *LABELS)["scenario"] == "none"  # nothing gained
+
+
+def test_nothing_is_chosen_by_labels_that_the_measure_leaves_out():
+    one = dataclasses.replace(clip("a"), joints=TRUTH * [[[1], [np.nan], [1]]])
+    joints = {scenario: [predictions(2)] for scenario in ("none", "online", "offline")}
+    assert comparison.chosen([one], joints, *LABELS) is None
 
 
 def rows(low, high):

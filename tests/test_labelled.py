@@ -214,6 +214,17 @@ def test_scores_of_joints_without_a_torso():
         scoring.row([clip], [predicted], skeleton, wrong)
 
 
+def test_a_single_joint_is_scored_by_the_box_that_the_network_sees(tmp_path):
+    made_projects.deeplabcut(tmp_path, ("a", "b", "c"), names=["tip"])
+    clip = clips_lib.by_subject(labelled.clips(config_of(tmp_path).data))[0]
+    skeleton, how = skeletons.build("p", ["tip"]), Measures(thresholds=(0.1,))
+    side = np.linalg.norm(clip.boxes[0, 2:] - clip.boxes[0, :2])
+    for share, wanted in ((0.09, 100.0), (0.11, 0.0)):
+        moved = clip.joints + np.float32([share * side, 0])
+        assert scoring.headline([clip], [moved], skeleton, how) == wanted
+    assert scoring.left_out([clip], skeleton, how) is None
+
+
 def test_crops_are_as_tight_as_the_training_labels_allow(root):
     loose, tight = (config_of(root, **{"data.zoom": zoom}) for zoom in (1.0, 0.0))
     assert loose.data.zoom == 1 and 1 < tight.data.zoom <= 2.5

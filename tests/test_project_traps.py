@@ -143,6 +143,20 @@ def test_predictions_are_no_labels_of_lightning_pose(tmp_path):
         read(path)
 
 
+def test_predictions_beside_the_labels_are_left_out(tmp_path):
+    table = made.lightning_pose(tmp_path)
+    table.reset_index(drop=True).to_csv(tmp_path / "predictions.csv")
+    table["set", "", ""] = "train"
+    table.to_csv(tmp_path / "predictions_new.csv")
+    project = read(tmp_path)
+    assert project.num_frames == len(table)
+    numbers, words = project.left_out
+    assert "predictions.csv: its rows are numbers of frames" in numbers
+    assert "predictions_new.csv" in words
+    with pytest.raises(DataError, match="predictions.csv: its rows are numbers of frames"):
+        read(tmp_path / "predictions.csv")
+
+
 def test_moved_videos_are_all_named_with_one_remedy(tmp_path):
     videos = [tmp_path / "videos" / f"v{i}.mp4" for i in range(5)]
     for path in videos:
@@ -205,6 +219,15 @@ def test_words_for_nothing_are_cells_without_a_label(tmp_path, word):
     np.testing.assert_array_equal(
         np.isnan(read(tmp_path).clips[0].joints).ravel(), np.isnan(table.to_numpy()).ravel()
     )
+
+
+def test_labels_in_the_corner_are_noted(tmp_path):
+    table = made.deeplabcut(tmp_path)["b"]
+    assert not read(tmp_path).notes
+    table.iloc[1:, 4:6] = 0
+    table.to_csv(tmp_path / "labeled-data/b/CollectedData_me.csv")
+    (note,) = read(tmp_path).notes
+    assert note.startswith("2 joints are labelled at exactly (0, 0)") and "line 5" in note
 
 
 def test_empty_columns_that_spreadsheets_add_are_cut_off(tmp_path):
@@ -302,6 +325,30 @@ def test_videos_of_one_name_show_their_own_subjects(tmp_path):
         (videos[0], ("cam",)),
         (videos[1], ("cam-2",)),
     ]
+
+
+def test_a_video_that_a_merged_file_lists_twice_is_one_subject(tmp_path):
+    import sleap_io as sio
+
+    made.video(tmp_path / "v.mp4")
+    skeleton, frames = sio.Skeleton(["nose", "tail"]), []
+    for number in (1, 4):
+        video = sio.Video.from_filename(str(tmp_path / "v.mp4"))
+        points = sio.Instance.from_numpy(made.places(2, seed=number), skeleton=skeleton)
+        frames.append(sio.LabeledFrame(video=video, frame_idx=number, instances=[points]))
+    sio.Labels(frames).save(str(tmp_path / "l.slp"), embed=False)
+    assert len(sio.load_slp(str(tmp_path / "l.slp")).videos) == 2
+    project = read(tmp_path / "l.slp")
+    assert project.subjects == {"v": 2} and len(project.footage) == 1
+    np.testing.assert_allclose(project.clips[0].joints[1], made.places(2, seed=4), rtol=1e-6)
+
+
+def test_a_video_of_another_size_than_the_labelled_one_is_refused(tmp_path):
+    made.video(tmp_path / "v.mp4")
+    made.sleap(tmp_path / "l.slp", [tmp_path / "v.mp4"])
+    made.video(tmp_path / "v.mp4", size=(96, 128))
+    with pytest.raises(DataError, match=r"v/0 was labelled at 64 x 48 pixels, but has 128 x 96"):
+        read(tmp_path / "l.slp")
 
 
 def test_a_picture_is_never_that_of_two_names(tmp_path):

@@ -70,6 +70,24 @@ def test_each_subject_is_tested_once_in_folds(ten):
     assert len(splits.folds(ten, 10, val=0)) == 10
 
 
+def test_two_subjects_in_two_folds_have_no_validation(tmp_path):
+    made.deeplabcut(tmp_path)
+    found = splits.folds(projects.read(tmp_path), 2)
+    assert [sorted(kinds(fold).values()) for fold in found] == [["test", "train"]] * 2
+    assert found[0].notes == ("2 subjects in 2 folds leave nobody for validation.",)
+
+
+def test_a_video_in_two_containers_is_used_once_and_the_one_that_fits(tmp_path):
+    made.deeplabcut(tmp_path)
+    made.video(tmp_path / "videos/a.avi", count=30, size=(96, 128))  # of another size
+    made.video(tmp_path / "videos/a.mkv", count=30)
+    made.video(tmp_path / "videos/b.avi", count=30)
+    made.video(tmp_path / "videos/b.mp4", count=30)
+    found, left_out = footage.unlabelled(projects.read(tmp_path), 4)
+    assert [(clip.subject, clip.num_frames) for clip in found] == [("a", 4), ("b", 4)]
+    assert [line.split(":")[0] for line in left_out] == ["a.avi", "b.mp4"]
+
+
 def test_animals_in_one_picture_stay_together(cages):
     for seed in range(4):
         split = kinds(splits.by_share(cages, test=0.34, val=0, seed=seed))

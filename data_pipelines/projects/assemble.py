@@ -107,7 +107,7 @@ def project(
         if recording.unlabelled:
             counts.add("pictures without labels", recording.name, recording.unlabelled)
     said = [*notes, *_unmatched(path, recordings, options), *_same_name(recordings, options)]
-    said += [note for recording in recordings for note in recording.sheet.notes]
+    said += [*(note for r in recordings for note in r.sheet.notes), *_in_the_corner(groups)]
     return Project(
         path,
         tool,
@@ -196,6 +196,19 @@ def _groups(
             groups.setdefault((recording.name, label.subject), []).append(label)
     _check_files(label for labels in groups.values() for label in labels)
     return groups
+
+
+def _in_the_corner(groups: Groups) -> list[str]:
+    """Report labels at exactly (0, 0), which are rarely meant."""
+    labels = [label for group in groups.values() for label in group]
+    counts = [int((label.visible & (label.joints == 0).all(-1)).sum()) for label in labels]
+    if not any(counts):
+        return []
+    first = next(label.row.where for label, count in zip(labels, counts, strict=True) if count)
+    return [
+        f"{sum(counts)} joints are labelled at exactly (0, 0) (the first: {first}): if that stands "
+        "for joints that aren't labelled, empty those cells."
+    ]
 
 
 def _check_files(labels: Iterable[_Label]) -> None:

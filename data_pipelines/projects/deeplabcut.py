@@ -163,13 +163,13 @@ def _is_drawn(folder: Path) -> bool:
 def _videos(root: Path, config: dict[str, Any], options: Options) -> list[Path]:
     """The project's videos: those in its folder, and of config.yaml's those that are there."""
     folders = [root / "videos", *([Path(options.media).expanduser()] if options.media else [])]
-    found = {path.stem: path for folder in folders for path in files.videos_in(folder)}
+    found = [path for folder in folders for path in files.videos_in(folder)]
     sets = config.get("video_sets")
     for name in sets if isinstance(sets, dict) else ():
         path = files.locate(str(name), [])
-        if path is not None:
-            found.setdefault(path.stem, path)
-    return list(found.values())
+        if path is not None and path.stem not in {each.stem for each in found}:
+            found.append(path)
+    return found
 
 
 def _crops(config: dict[str, Any]) -> dict[str, tuple[int, int, int, int]]:

@@ -33,19 +33,27 @@ def unlabelled(
     Raises:
       DataError: `boxes` can't be understood.
     """
-    found, left_out = [], []
+    found, left_out, used = [], [], set()
     films = [film for film in project.footage if film.recording and len(film.subjects) == 1]
-    owned = collections.Counter(film.subjects for film in films)
+    owned = collections.Counter(subjects for _, _, subjects in {_identity(film) for film in films})
     labelled = dict(zip(project.recordings, project.clips, strict=True))
     for film in project.footage:
         try:
             if film not in films:
                 raise DataError("none or several of the project's subjects are labelled in it.")
+            if _identity(film) in used:
+                raise DataError("another file of this video is used.")
             part = -(-count // owned[film.subjects])
             found.append(_clip(film, labelled[film.recording], part, boxes))
+            used.add(_identity(film))
         except DataError as error:
             left_out.append(f"{film.path.name}: {error}")
     return found, left_out
+
+
+def _identity(film: Footage) -> tuple[str, str, tuple[str, ...]]:
+    """What files of one video, in several containers, have in common."""
+    return film.recording, film.path.stem, film.subjects
 
 
 def _clip(film: Footage, labelled: Clip, count: int, boxes: str) -> Clip:

@@ -38,16 +38,15 @@ def read(path: Path, options: Options) -> Project:
     """
     root = path if path.is_dir() else path.parent
     found = _tables(root) if path.is_dir() else {path.stem: path}
-    sheets = {
-        name: (table, tables.sheet(table, scorer=options.scorer, individuals=options.individuals))
-        for name, table in found.items()
-    }
-    for table, sheet in sheets.values():
-        if sheet.rows and all(names.is_bare(row.picture) for row in sheet.rows):
-            raise DataError(
-                f"{table}: its rows are numbers of frames, as in a file of predictions: expected "
-                f"labels of pictures, {LABELS}.csv."
-            )
+    named = [name for name in found if name.startswith(LABELS)]
+    sheets, other = {}, []
+    for name, table in found.items():
+        try:
+            sheets[name] = table, _sheet(table, options)
+        except DataError as error:
+            if not named or name in named:
+                raise
+            other.append(str(error))  # such as predictions, beside the labels
     chosen, left_out = _views(root, sheets, options)
     recordings = [
         recording
@@ -60,8 +59,19 @@ def read(path: Path, options: Options) -> Project:
         recordings,
         options,
         videos=[file for name in VIDEOS for file in files.videos_in(root / name)],
-        left_out=left_out,
+        left_out=[*left_out, *other],
     )
+
+
+def _sheet(table: Path, options: Options) -> Sheet:
+    """Read one file of labels; DataError for one of predictions."""
+    sheet = tables.sheet(table, scorer=options.scorer, individuals=options.individuals)
+    if sheet.rows and all(names.is_bare(row.picture) for row in sheet.rows):
+        raise DataError(
+            f"{table}: its rows are numbers of frames, as in a file of predictions: expected "
+            f"labels of pictures, {LABELS}.csv."
+        )
+    return sheet
 
 
 def _tables(root: Path) -> dict[str, Path]:

@@ -81,11 +81,13 @@ def read(path: Path, options: Options) -> Project:
 def _load(path: Path, predictions: bool, individuals: Sequence[str]) -> tuple[Sheet, list[_Video]]:
     labels = _open(path)
     try:
+        once = {_listing(video, path): video for video in reversed(labels.videos)}
+        videos = [video for video in labels.videos if once[_listing(video, path)] is video]
         videos = [
-            _Video(video, title, {})
-            for video, title in zip(labels.videos, _titles(labels.videos), strict=True)
+            _Video(video, title, {}) for video, title in zip(videos, _titles(videos), strict=True)
         ]
-        numbers = {id(each.video): each for each in videos}
+        known = {_listing(each.video, path): each for each in videos}
+        numbers = {id(video): known[_listing(video, path)] for video in labels.videos}
         found, predicted = _instances(labels, predictions)
         skeleton = _skeleton([instance for _, instance in found], path)
         rows = [_row(frame, instance, numbers[id(frame.video)], path) for frame, instance in found]
@@ -153,7 +155,25 @@ def _row(frame: Any, instance: Any, video: _Video, path: Path) -> Row:
     joints = np.array(instance.numpy(), np.float64)
     track = str(instance.track.name) if instance.track is not None else ""
     where = f"{path}, frame {number} of {video.title}"
-    return Row(where, picture, joints, np.array(~np.isnan(joints).any(-1)), track)
+    visible = np.array(~np.isnan(joints).any(-1))
+    return Row(where, picture, joints, visible, track, _size(video.video, path))
+
+
+def _listing(video: Any, path: Path) -> Any:
+    """What tells a video from others; a file that projects were merged to may list it twice."""
+    name = video.filename
+    if isinstance(name, list):
+        return tuple(name)
+    return id(video) if Path(name) == path else name
+
+
+def _size(video: Any, path: Path) -> tuple[int, int] | None:
+    """Height and width at which a video file was labelled, where SLEAP has noted them."""
+    shape = video.backend_metadata.get("shape")
+    is_file = not isinstance(video.filename, list) and Path(video.filename) != path
+    if not is_file or not isinstance(shape, list | tuple) or len(shape) != 4:
+        return None
+    return (int(shape[1]), int(shape[2])) if shape[1] and shape[2] else None
 
 
 def _titles(videos: Sequence[Any]) -> list[str]:

@@ -123,11 +123,12 @@ def folds(project: Project, count: int, *, val: float = 0.2, seed: int = 0) -> l
     Args:
       project: whose subjects.
       count: number of folds, 2 or more.
-      val: share of each fold's other subjects that are for validation, drawn by the seed.
+      val: share of each fold's other subjects that are for validation, drawn by the seed; nobody
+        where that would leave no training subject, which is noted.
       seed: of the draw.
 
     Raises:
-      DataError: fewer subjects than folds, or nobody left for training.
+      DataError: fewer subjects than folds.
     """
     units = _shuffled(project, seed)
     if not 2 <= count <= len(units):
@@ -137,14 +138,14 @@ def folds(project: Project, count: int, *, val: float = 0.2, seed: int = 0) -> l
         tested = units[fold::count]
         others = [unit for unit in units if unit not in tested]
         held = others[: max(round(val * len(others)), 1) if val else 0]
-        if len(held) == len(others):
-            raise DataError(
-                f"{_units(units)} leave no training subjects beside {count} folds and a validation "
-                "share: set val to 0, or label more subjects."
-            )
+        note = ""
+        if len(held) == len(others):  # as `possible` does: somebody must be trained on
+            held = []
+            note = f"{_units(units)} in {count} folds leave nobody for validation."
         splits = {subject: "test" for unit in tested for subject in unit}
         splits |= {subject: "val" for unit in held for subject in unit}
-        found.append(_with(project, lambda clip, splits=splits: splits.get(clip.subject, "train")))
+        split = _with(project, lambda clip, splits=splits: splits.get(clip.subject, "train"))
+        found.append(dataclasses.replace(split, notes=(*split.notes, *filter(None, [note]))))
     return found
 
 

@@ -93,7 +93,7 @@ def _wanted(
         return list(individuals), []
     if UNIQUE in everyone and len(everyone) > 1:
         note = (
-            "left out, things of which there is one: "
+            "bodyparts that belong to no individual are left out: "
             f"--config.data.individuals={UNIQUE} reads them."
         )
         return [who for who in everyone if who != UNIQUE], [note]

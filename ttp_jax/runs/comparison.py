@@ -98,7 +98,7 @@ def control(
     return joints
 
 
-def chosen(clips: Sequence[Clip], joints: Mapping[str, list], *labels) -> dict[str, Any]:
+def chosen(clips: Sequence[Clip], joints: Mapping[str, list], *labels) -> dict[str, Any] | None:
     """The setting that is best on validation subjects, each weighing the same.
 
     Args:
@@ -108,12 +108,15 @@ def chosen(clips: Sequence[Clip], joints: Mapping[str, list], *labels) -> dict[s
 
     Returns:
       "scenario", the first in this order of equally good ones; "measure"; "means" by scenario;
-      "subjects".
+      "subjects". None where the measure leaves out all their labels.
     """
     means, measure = {}, ""
     for scenario, predicted in joints.items():
         measure, scores = next(iter(scoring.row(clips, predicted, *labels).items()))
-        means[scenario] = float(np.nanmean(scores["per_subject"]))
+        each = np.array(scores["per_subject"], np.float64)
+        means[scenario] = float(np.nanmean(each)) if np.isfinite(each).any() else float("nan")
+    if not any(np.isfinite(mean) for mean in means.values()):
+        return None
     best = max(means, key=lambda scenario: means[scenario])
     return {
         "scenario": best,
@@ -127,13 +130,13 @@ def recommendation(choice: dict[str, Any] | None, rows: dict[str, Any]) -> str:
     """Which setting to use on new subjects, and what it gives the test subjects.
 
     Args:
-      choice: what `chosen` returned; None where no validation subject was personalized.
+      choice: what `chosen` returned; None where no validation subject was personalized, or scored.
       rows: of the test subjects' evaluation.
     """
     if choice is None:
         return (
             "Recommended for new subjects: nothing, for a setting is chosen on validation subjects "
-            "and there are none with results: name some by --val, and run `train` again."
+            "and there are none with results and scores: name some by --val, and run `train` again."
         )
     count, best = len(choice["subjects"]), choice["scenario"]
     means = ", ".join(f"{NAMES[name]} {mean:.2f}" for name, mean in choice["means"].items())

@@ -112,7 +112,8 @@ def _recommended(
             joints[scenario] = predicted
     if len(joints) == len(NAMES):
         labels = experiment.skeleton, scoring.measures_from(experiment.config.eval)
-        choice = found["chosen"] = comparison.chosen(validation, joints, *labels)
+        choice = comparison.chosen(validation, joints, *labels)
+        found |= {"chosen": choice} if choice else {}
     return found | {"recommended": comparison.recommendation(choice, rows)}
 
 

@@ -32,7 +32,8 @@ class Measures(NamedTuple):
     Attributes:
       pixels: above 0 accuracy at so many pixels is the only one, else PCK.
       scale_joints: the joints whose distance PCK is a share of; without any the torso, or,
-        where the skeleton has none, the diagonal of the labelled joints' box.
+        where the skeleton has none, the diagonal of the labelled joints' box; of the box that the
+        network sees where the skeleton is a single joint.
       thresholds: of PCK.
       distances: also the root mean square distance in pixels.
     """
@@ -66,7 +67,7 @@ def scores_of(
 
     def pck(threshold):
         def score(predicted, clip):
-            length = metrics.lengths(clip.joints, skeleton, scale_joints=how.scale_joints).values
+            length = _lengths(clip, skeleton, how).values
             visible = clip.visible & ~np.isnan(length)[:, None]  # what measures it isn't labelled
             return metrics.pck_of(predicted, clip.joints, visible, length, threshold)
 
@@ -79,6 +80,12 @@ def scores_of(
         name: [measure(predicted, clip) for clip, predicted in zip(clips, joints, strict=True)]
         for name, measure in found.items()
     }
+
+
+def _lengths(clip, skeleton: Skeleton, how: Measures) -> metrics.Lengths:
+    """What PCK is a share of, in each frame; a single joint has no extent, but its box has."""
+    boxes = clip.boxes if skeleton.size == 1 else None
+    return metrics.lengths(clip.joints, skeleton, scale_joints=how.scale_joints, boxes=boxes)
 
 
 def left_out(clips, skeleton: Skeleton, how: Measures = Measures()) -> str | None:
@@ -96,7 +103,7 @@ def left_out(clips, skeleton: Skeleton, how: Measures = Measures()) -> str | Non
         return None
     counts, needs = {}, ()
     for clip in clips:
-        found = metrics.lengths(clip.joints, skeleton, scale_joints=how.scale_joints)
+        found = _lengths(clip, skeleton, how)
         labelled, needs = clip.visible.any(1), found.needs
         if missing := int((labelled & np.isnan(found.values)).sum()):
             counts[clip.name] = f"{clip.name} {missing} of {labelled.sum()}"
