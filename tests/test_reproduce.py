@@ -197,7 +197,7 @@ def test_records_of_two_trainings_or_of_other_people_are_not_compared(tmp_path, 
         records.write(tmp_path / "records", name, {**record, **more})
     reproduction.write_report(made, tmp_path, tmp_path / "records")
     text = (tmp_path / "report.md").read_text()
-    assert f"Left out, because they are from another training or other people: {name}." in text
+    assert f"because they belong to another training or other people: {name}." in text
     assert "| Transformer (keypoint) (1 of 3 seeds) | online | 20.00 |" in text
     assert "| Transformer (keypoint) | offline | missing |" in text
 

@@ -1,4 +1,4 @@
-"""The paper's Figures 3 and 4: gain over time, gain against the number of frames."""
+"""The paper's Figures 3 and 4: gain over time, and gain by number of frames."""
 
 import numpy as np
 
@@ -8,7 +8,7 @@ from ttp_jax.paper.pages import COST, Table
 from ttp_jax.paper.selection import Grid
 from ttp_jax.paper.statistics import Find
 
-SMOOTHED_FRAMES = 9  # the plotted curve is smoothed over so many
+SMOOTHED_FRAMES = 9  # length of the moving average of the plotted curve
 
 
 def figure3(grid: Grid, find: Find) -> Table:
@@ -31,8 +31,8 @@ def figure3(grid: Grid, find: Find) -> Table:
     width = min(SMOOTHED_FRAMES, len(mean))
     curve = np.convolve(mean, np.ones(width) / width, "valid")
     x = np.arange(len(curve)) + width // 2
-    # Each row has a quarter of all labelled frames. A quarter of the longest video could be a
-    # single person's.
+    # Each row has a quarter of all labelled frames. If rows were quarters of the longest video,
+    # the last ones might show a single person.
     quarter = (4 * np.cumsum(counts) - 1) // counts.sum()
     rows = []
     for q in (np.flatnonzero(quarter == number) for number in range(4)):
@@ -44,9 +44,9 @@ def figure3(grid: Grid, find: Find) -> Table:
         {"TTP online": (x, curve)}, x_label="frame", y_label="gain", title=title
     )
     notes = (
-        f"Mean over people and {len(gains)} seed(s). Each row is a quarter of the frames; shorter "
-        f"videos count in the earlier rows only. The plot is smoothed over {width} frames and ends "
-        f"where fewer than {statistics.FEWEST} people are left.",
+        f"Mean over people and {len(gains)} seed{'s' * (len(gains) > 1)}. Each row is a quarter of "
+        f"the frames; shorter videos count only in the earlier rows. The plot is smoothed over "
+        f"{width} frames and ends where fewer than {statistics.FEWEST} people are left.",
     )
     return Table(title, header, rows, notes, (plot,))
 

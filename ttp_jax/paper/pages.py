@@ -1,4 +1,4 @@
-"""A table, and tables as pages."""
+"""The tables of a report, as Markdown and as HTML."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -9,7 +9,7 @@ COST = ("s a frame", "MiB", "paper")
 
 
 class Table(NamedTuple):
-    """A table as text; `plots` are pieces of HTML below it."""
+    """A table whose cells are text; `plots` are pieces of HTML that are shown below it."""
 
     title: str
     header: tuple[str, ...]
@@ -19,22 +19,22 @@ class Table(NamedTuple):
 
 
 def machine(made: dict) -> str:
-    """The machine of a record, or of a piece of a training."""
+    """Device and cores of the machine that a run record, or a part of a training, was made on."""
     return f"{made['machine']['device']}, {made['machine']['cores']} cores"
 
 
 def trainings(found: dict[str, dict | None]) -> Table:
-    """The table of the trainings: minutes, machine and commit of each."""
+    """Make the table of the trainings: minutes, machine and commit of each."""
     rows = []
     for name, record in found.items():
         if record is None:
             rows.append((name, "missing", "-", "-"))
             continue
         if "given" in record:
-            rows.append((name, "-", f"not here: included ({record['given']})", "-"))
+            rows.append((name, "-", f"trained elsewhere: {record['given']}", "-"))
             continue
         if not record["pieces"]:
-            rows.append((name, "-", "unknown: its model was there", "-"))
+            rows.append((name, "-", "unknown: the model existed before", "-"))
             continue
         minutes = f"{record['seconds'] / 60:.0f}"
         machines, commits = (
@@ -46,7 +46,7 @@ def trainings(found: dict[str, dict | None]) -> Table:
 
 
 def ran(found: Sequence[dict]) -> Table:
-    """The table of the run records: date, minutes, machine and commit of each."""
+    """Make the table of the run records: date, minutes, machine and commit of each."""
     rows = [
         (
             record["run"],
@@ -59,12 +59,15 @@ def ran(found: Sequence[dict]) -> Table:
     ]
     header = ("run", "date", "minutes", "machine", "commit")
     return Table(
-        "Run records", header, rows, ("A + after a commit: the checkout had been changed.",)
+        "Run records",
+        header,
+        rows,
+        ("A + after a commit marks a checkout with uncommitted changes.",),
     )
 
 
 def markdown(table: Table) -> str:
-    """A table for report.md."""
+    """Format a table for report.md."""
     lines = [f"## {table.title}", "", f"| {' | '.join(table.header)} |"]
     lines.append("|---" * len(table.header) + "|")
     lines += [f"| {' | '.join(row)} |" for row in table.rows]
@@ -72,6 +75,6 @@ def markdown(table: Table) -> str:
 
 
 def html(table: Table) -> str:
-    """A table as a section of report.html."""
+    """Format a table as a section of report.html."""
     notes = "".join(map(report.paragraph, table.notes))
     return report.section(table.title, report.table(table.header, table.rows), notes, *table.plots)

@@ -227,8 +227,9 @@ def _comparable(
     if not excluded:
         return there, []
     return there, [
-        f"Left out, because they are from another training or other people: {', '.join(excluded)}. "
-        "Delete these files from the folder of run records, and run the command again."
+        f"These run records are left out, because they belong to another training or other people: "
+        f"{', '.join(excluded)}. Delete them from the folder of run records and run the command "
+        "again."
     ]
 
 
@@ -259,12 +260,13 @@ def _about(
         if experiment.data.source == "synthetic"
         else experiment.data.source
     )
-    measures = sorted({measure for record in there for measure in record.get("scores", ())})
+    measures = dict.fromkeys(measure for record in there for measure in record.get("scores", ()))
     return [
-        "The command makes the runs that have no record yet in the folder `--records=DIR`. With "
-        "`--what=report` it runs nothing.",
-        f"Data: {data}, except in Table 6. Measures: {', '.join(measures) or 'none yet'}.",
-        "Other programs may have been running while seconds and memory were measured.",
+        "The command makes those runs that have no record in the folder `--records=DIR`. With "
+        "`--what=report`, it only writes this report.",
+        f"Data: {data}, except in Table 6. Scores, first and second: "
+        f"{', '.join(measures) or 'none yet'}.",
+        "Other programs may have been running when seconds and memory were measured.",
         f"{len(there)} run records; machines: {'; '.join(kinds) or 'none'}; "
         f"commits: {', '.join(commits) or 'none'}.",
     ]

@@ -24,7 +24,7 @@ def wanted(grid: Grid, what: str) -> list[RunSpec]:
 
 
 def _lines(grid: Grid, find: Find, methods, published_scores, *, part="scores", **options):
-    """Rows like those of Table 1: method, TTP, scores, gain, worse off, cost, paper."""
+    """Yield rows like those of Table 1: method, TTP, scores, gain, worse off, cost, paper."""
     for method in methods:
         before = statistics.finished(find, selection.each(grid, method, ("none",), **options))
         for scenario in SCENARIOS:
@@ -50,7 +50,7 @@ def _lines(grid: Grid, find: Find, methods, published_scores, *, part="scores", 
 
 
 def _untrained_line(name: str, record: dict) -> tuple[str, ...]:
-    """A row like those of Table 1 of a run that needs no training."""
+    """Make a row like those of Table 1 for a run that needs no training."""
     return (name, "", statistics.over_seeds([record]), statistics.second([record]), *["-"] * 5)
 
 
@@ -70,14 +70,15 @@ def _table1(grid: Grid, find: Find) -> Table:
         (*HEAD, *COST),
         rows,
         ("Score +- standard deviation over seeds. Gain: relative to the same seed's model without "
-         "TTP, paired bootstrap over people and seeds. Seconds: median over seeds, including "
-         "compilation unless an earlier run had compiled the program. MiB: peak memory of the "
-         "process during the run (on a GPU: up to its end).",),
+         "TTP, with a paired bootstrap over people and seeds. Worse off: share of people whose "
+         "gain is negative. Seconds: median over seeds, including compilation unless the program "
+         "was in the cache. MiB: peak memory of the process during the run (on a GPU, since the "
+         "process started).",),
     )  # fmt: skip
 
 
 def _control_lines(grid: Grid, find: Find, methods, **options):
-    """Rows like those of Table 1: each person by the model adapted to another one."""
+    """Yield rows like those of Table 1 for the cross-subject control."""
     for method in methods:
         specs = selection.each(grid, method, ("offline",), **options)
         found = [record for record in statistics.finished(find, specs) if CONTROL in record]
@@ -95,7 +96,9 @@ def _control_lines(grid: Grid, find: Find, methods, **options):
         )
 
 
-CLAIMS = (  # what the paper claims: of what, over what; each (method, scenario[, scores])
+# Each claim is (text, runs whose scores are added, runs whose scores are subtracted). A run is
+# (method, scenario) or (method, scenario, which scores of it).
+CLAIMS = (
     ("training both tasks helps, without TTP", (("transformer", "none"),), (("baseline", "none"),)),
     (
         "training the rotation task as well helps, without TTP",
@@ -138,7 +141,7 @@ CLAIMS = (  # what the paper claims: of what, over what; each (method, scenario[
 
 
 def _claims(grid: Grid, find: Find) -> Table:
-    """The paper's claims as differences per person and seed."""
+    """Express each claim of the paper as a difference per person and seed."""
     rows = []
     for claim, over, under in CLAIMS:
         deltas = [
@@ -154,16 +157,21 @@ def _claims(grid: Grid, find: Find) -> Table:
             )
         else:
             rows.append((claim, "missing", "-", "-"))
-    header = ("claim", "difference per person (95 %)", "people against it", "each seed")
+    header = (
+        "claim",
+        "difference per person (95 %)",
+        "people with a negative difference",
+        "each seed",
+    )
     notes = (
-        "Difference of the scores, and the share of people for whom it is negative. Intervals are "
-        "bootstrapped over people and seeds. With so few seeds they are too narrow: look at each.",
+        "Difference of the scores. Intervals are bootstrapped over people and seeds. With so few "
+        "seeds they are too narrow, so compare the seeds, too.",
     )
     return Table("What the paper claims", header, rows, notes)
 
 
 def _difference(find: Find, seed: int, over, under) -> np.ndarray | None:
-    """Sum of the people's scores [people] in `over` minus `under`; None if a record is missing."""
+    """Return the sum of scores in `over` minus `under` [people]; None if a record is missing."""
 
     def scores(method, how, part="scores"):
         record = find(RunSpec(method, how, seed))
@@ -247,7 +255,7 @@ def _table6(grid: Grid, find: Find) -> Table:
         rows += list(_control_lines(grid, find, ("transformer",), transfer=True))
     people = ", ".join(grid.transfer.get("people", ())) or "the test split"
     about = grid.transfer.get("about") or grid.transfer.get("source", "nothing")
-    fitted = " Boxes of the labels, scaled to the size in which each model is most confident."
+    fitted = " The labels' boxes are scaled to the size in which each model is most confident."
     fits = fitted if grid.transfer.get("fit", False) else ""
     notes = (f"Personalized on {about}: {people}.{fits}",)
     return Table("Table 6: transfer to another data set", (*HEAD, *COST), rows, notes)
@@ -293,8 +301,8 @@ def _choice_table(grid: Grid, find: Find) -> Table:
         names = [f"{rate:g}" for rate in rates], [str(count) for count in counts]
         labels = {"row_label": "learning rate", "column_label": "updates a frame"}
         maps.append(report.heat_map(means, *names, **labels, title=f"Gain per person, {scenario}"))
-    header = ("TTP", "learning rate", *(f"{n} update(s) a frame" for n in counts))
-    notes = ("Gain per person (95 %) on validation people, which are used to choose settings.",)
+    header = ("TTP", "learning rate", *(f"{n} update{'s' * (n > 1)} a frame" for n in counts))
+    notes = ("Gain per person (95 %) on the validation people, who are used to choose settings.",)
     return Table("Learning rate and updates a frame", header, rows, notes, tuple(maps))
 
 
@@ -317,17 +325,17 @@ def _points_table(grid: Grid, find: Find) -> Table:
             elif not records:
                 rows.append((METHODS[method], people, "missing", *["-"] * 4, "0"))
     header = (
-        *("method", "people", "own points", "another frame's", "copying", "own / another's"),
-        *("joints read from points (mean pose)", "seeds"),
+        *("method", "people", "own keypoints", "another frame's", "copying", "own / another's"),
+        *("joints from keypoints (mean pose)", "seeds"),
     )
     notes = (
         "Reconstruction error with a frame's own keypoints, with those of another frame, and when "
-        "copying the source. A ratio of 1 means that the keypoints have no influence. Joints are "
-        "read from the keypoints by a linear map that was fitted on other people; the error is in "
-        "crop sides. If it is below that of the mean pose, the keypoints mark the same part of "
-        "the body on different people.",
+        "copying the source. A ratio of 1 means that the keypoints have no influence. The last "
+        "error, in crop sides, is that of joints which a linear map computes from the keypoints; "
+        "the map was fitted on other people. If it is below the error of the mean pose, the "
+        "keypoints mark the same part of the body on different people.",
     )
-    return Table("Are the keypoints alive?", header, rows, notes)
+    return Table("Do the keypoints have an influence?", header, rows, notes)
 
 
 TABLES = {
