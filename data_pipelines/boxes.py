@@ -185,7 +185,7 @@ def _from_rows(path: Path, rows: dict[str, list[_Row]], name: str, sizes: np.nda
                 f"{row.where}: {name} has no frame {frame}: its {len(sizes)} frames count from 0."
             )
         if frame in boxes:
-            raise DataError(f"{row.where}: a second box for frame {frame} of {name}.")
+            raise DataError(f"{row.where}: a second box for frame {frame} of {name}: keep one.")
         check_place(box, sizes[frame], f"frame {frame} of {name}", row.where)
         boxes[frame] = box
     if not boxes:

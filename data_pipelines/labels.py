@@ -275,8 +275,8 @@ def _by_name(
     if not kept:
         raise DataError(
             f"{path}: none of its {len(rows)} labelled pictures ({', '.join(missing[:3])}, ...) "
-            f"has the name of a picture given ({', '.join(list(names)[:3])}, ...): labels of "
-            "pictures go by their file names."
+            f"has the name of a given picture ({', '.join(list(names)[:3])}, ...). Labels are "
+            "matched by file name: give the pictures that were labelled, or rename them."
         )
     shown = f"{', '.join(missing[:3])}{', ...' * (len(missing) > 3)}"
     note = f"left out, {len(missing)} labelled pictures that aren't among those given: {shown}."
@@ -300,15 +300,15 @@ def _frame_numbers(rows: list[Row], first: int, count: int | None, path: Path) -
     for picture, frame in zip(pictures, naming.frame_numbers(pictures), strict=True):
         if frame is None:
             raise DataError(
-                f"{path}: no whole number in {picture}, expected the frame's, as in img0042.png: "
-                "rename it."
+                f"{path}: {picture} contains no whole frame number. Rename the picture, for "
+                "example to img0042.png."
             )
         frame -= 0 if naming.is_bare(picture) else first
         if not 0 <= frame < (MOST_FRAMES if count is None else count):
             length = "of the video" if count is None else f"of the video's {count}"
             raise DataError(
                 f"{path}: {picture} would be frame {frame}, expected one {length}, counted from 0. "
-                "Is it another video's, or do the names of its pictures count from another number?"
+                "Check that the labels belong to this video; --labels_first=1 if they count from 1."
             )
         if frame in taken:
             raise DataError(

@@ -313,7 +313,7 @@ def _check_is_subject(path: Path) -> None:
                 return
         except FrameError as error:
             raise DataError(str(error)) from error
-        raise DataError(f"{path} is one picture: name its folder, a folder is one subject.")
+        raise DataError(f"{path} is a single picture: name its folder, which is one subject.")
     if not _is(path, VIDEOS):
         raise DataError(_foreign(path))
 

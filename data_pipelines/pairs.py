@@ -42,7 +42,10 @@ def draws(
     total = int(ends[-1])
     per_epoch = frames_per_epoch or total
     if per_epoch > total:
-        raise ValueError(f"frames_per_epoch is {per_epoch}, but the clips have {total} frames.")
+        raise ValueError(
+            f"config.train.frames_per_epoch is {per_epoch}, but the clips have {total} frames: "
+            f"expected 0 to {total}."
+        )
 
     # Place 0 of an epoch is its order, so that rows and order never share random numbers.
     @functools.lru_cache(maxsize=8)

@@ -104,7 +104,7 @@ def read_labels(paths: Sequence[Path]) -> list[Label]:
         _store_labels(file, labels)
     except OSError as error:
         warnings.warn(
-            f"{file} can't be written ({error.strerror}): every start reads all labels anew.",
+            f"{file} can't be written ({error.strerror}), so every start reads all labels again.",
             stacklevel=2,
         )
     return labels

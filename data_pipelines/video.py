@@ -353,7 +353,9 @@ def _streamed(stream: BinaryIO) -> Iterator[av.VideoFrame]:
     bad = None
     for number, packet in enumerate(packets):
         if bad is not None:  # the last one may be unfinished
-            warnings.warn(f"picture {bad} can't be decoded: left out.", stacklevel=3)
+            warnings.warn(
+                f"picture {bad} on standard input can't be decoded and is left out.", stacklevel=3
+            )
             bad = None
         packet.is_keyframe = True  # else a PNG counts as the difference to the one before it
         try:

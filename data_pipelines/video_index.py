@@ -183,7 +183,7 @@ def _pictures_of(path: Path, container):
     codec = streams[0].codec_context if streams else None
     if codec is None:
         raise DataError(
-            f"{path} has no pictures, or of a kind that FFmpeg can't decode: convert it to mp4."
+            f"{path} has no video, or one in a format that FFmpeg can't decode: convert it to mp4."
         )
     if codec.width * codec.height > MOST_PIXELS:
         raise DataError(

@@ -144,7 +144,7 @@ def _flags(command_line, verb: str):
 
 
 def configuration() -> str:
-    """Tables of all fields of configs/common.py: default, what it may be, what it means."""
+    """Tables of all fields of configs/common.py: default, allowed values, meaning."""
     sys.path.insert(0, str(ROOT))
     from ttp_jax import ranges
 
@@ -156,7 +156,7 @@ def configuration() -> str:
         name = f"<code>{name.replace('_', '_<wbr>')}</code>"
         cells = (name, f"`{default}`", *map(_cell, (may_be, meaning)))
         parts.setdefault(section, []).append(f"| {' | '.join(cells)} |")
-    head = "| field | default | may be | what it is |\n|---|---|---|---|\n"
+    head = "| field | default | allowed | meaning |\n|---|---|---|---|\n"
     return "\n\n".join(
         f"## {SECTIONS[section]}\n\n{head}" + "\n".join(rows) for section, rows in parts.items()
     )
@@ -195,4 +195,5 @@ def _comment(lines: list[str], node: ast.Assign) -> str:
     while lines[first - 1].lstrip().startswith("#"):
         first -= 1
         above.insert(0, lines[first].strip().removeprefix("#").strip())
-    return " ".join([*above, *own])
+        text = " ".join([*above, *own])
+    return f"{text[:1].upper()}{text[1:].removesuffix('.')}."

@@ -169,5 +169,5 @@ def test_what_tensorflow_does_is_told(monkeypatch):
 
 
 def test_words_are_refused():
-    with pytest.raises(ValueError, match="takes no words"):
+    with pytest.raises(ValueError, match="takes no arguments"):
         doctor.run(["--config=configs/tiny.py"])

@@ -100,7 +100,7 @@ def test_a_name_stays_within_its_folder(tmp_path):
             files.inside(tmp_path, name)
     boxes = np.array([[0, 0, 9, 9]], np.float32)
     for name in ("../x", "a/b", ""):
-        with pytest.raises(ValueError, match="expected a plain one"):
+        with pytest.raises(ValueError, match="expected a plain name"):
             Clip(name, "s", "test", 1, lambda index: np.zeros((9, 9, 3), np.uint8), boxes)
 
 

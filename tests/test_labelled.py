@@ -105,7 +105,7 @@ def test_folds_test_each_subject_once(root):
         ({"data.test_subjects": "cat"}, "no subject is called cat"),
         ({"data.test_subjects": "mouse1", "data.val_subjects": "mouse*"}, "in two splits"),
         ({"data.folds": 3, "data.fold": 3}, "expected 0 to 2"),
-        ({"data.boxes": "moving"}, "looks at whole videos"),
+        ({"data.boxes": "moving"}, "works for videos only"),
     ],
 )
 def test_a_split_that_cannot_be_is_one_line(root, changes, told):

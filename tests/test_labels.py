@@ -108,7 +108,7 @@ def test_pictures_without_numbers_count_in_order(tmp_path):
     assert found.frames.tolist() == [0, 2]
     assert "in order" in found.notes[0]
     content["images"][2]["file_name"] = "run/c9.png"  # some have a number: no guess for the others
-    with pytest.raises(DataError, match=r"no whole number in run/a.png.*rename"):
+    with pytest.raises(DataError, match=r"run/a.png contains no whole frame number. Rename"):
         labels.read(write_json(tmp_path, content), PENN13)
 
 
@@ -365,10 +365,10 @@ BAD_CSV = {
     "infinite": r"left_wrist of 7 lies at \[inf, 3.0\]",
     "beyond the picture": r"\[320.5, .* 320 x 240 pixels",
     "negative frame": "-3 would be frame -3",
-    "half frame": "no whole number in 1.5",
+    "half frame": "1.5 contains no whole frame number",
     "beyond the video": "101 would be frame 101, expected one of the video's 101",
     "twice": "42 and img42.png are both frame 42",
-    "no number": "no whole number in labeled-data/walk/first.png",
+    "no number": "labeled-data/walk/first.png contains no whole frame number",
     "nothing labelled": "no cell of its 4 rows is labelled",
     "no rows": "no cell of its 0 rows is labelled",
     "other bodyparts": "its keypoints are snout, tail; expected some of head, left_shoulder",

@@ -167,7 +167,7 @@ def test_a_camera_needs_no_config(typed, monkeypatch):
     seen = []
     monkeypatch.setattr(live.video, "camera", lambda place: seen.append(place) or iter(()))
     code, said = typed("ttp", "live", "--device=cpu")
-    assert code == 1 and "no picture arrived" in said and seen == ["0"]
+    assert code == 1 and "no frame arrived" in said and seen == ["0"]
 
 
 def test_flags_and_their_values_may_be_two_words():

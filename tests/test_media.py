@@ -69,7 +69,7 @@ def test_unusual_paths(tmp_path, name, monkeypatch):
         ("nowhere.mp4", "nowhere.mp4: no such file or folder, and no pattern"),
         ("*.mov", r"\*.mov: no such file or folder, and no pattern"),
         ("notes.txt", "notes.txt does not have the name of a video: convert it, or rename"),
-        ("both/1.png", "1.png is one picture: name its folder"),
+        ("both/1.png", "1.png is a single picture: name its folder"),
         ("both", r"both holds pictures \(1.png\) beside other subjects \(a.mp4\): move"),
         ("empty", "empty holds no video .* no picture .* and no folder of pictures"),
     ],
@@ -143,7 +143,7 @@ def test_everything_that_looks_like_media_is_a_subject_or_left_out(tmp_path):
     assert [clip.name for clip in found] == ["good"]
     assert {one.path.name for one in left_out} == set(named) - {"good.mp4"}
     reasons = {one.path.name: one.reason for one in left_out}
-    assert "is one picture: name its folder" in reasons["one.png"]
+    assert "is a single picture: name its folder" in reasons["one.png"]
     assert "holds pictures (1.png) beside other subjects" in reasons["mixed"]
     assert "holds no video" in reasons["empty folder"]
     assert "of a kind that isn't read: convert it" in reasons["raw.CR3"]

@@ -98,7 +98,7 @@ def test_names_with_folders_in_them_are_refused(tmp_path, name):
     for outside in (tmp_path / "x.npz", tmp_path / "b.npz"):
         outside.write_text("precious")
     for words in (["delete", str(tmp_path), name], ["compare", str(tmp_path), name, name]):
-        with pytest.raises(ValueError, match="expected a plain one, without folders"):
+        with pytest.raises(ValueError, match="expected a plain name, without folders"):
             verb.run(words)
     assert (tmp_path / "x.npz").exists() and (tmp_path / "b.npz").exists()
 

@@ -103,7 +103,7 @@ class Model:
             if path not in own or np.shape(value) != own[path].shape:
                 raise ValueError(
                     f"got a state with {path} {np.shape(value)}, expected one of this model's "
-                    "shape: a state fits the model that it was adapted from."
+                    "shape: a state only fits the model that it was adapted from."
                 )
             if not np.isfinite(value).all():
                 raise ValueError(f"got a state with NaN or infinity in {path}: adapt again.")

@@ -238,7 +238,10 @@ class Best:
         step, score = int(found.pop("step")), float(found.pop("score"))
         wanted = _by_path(template)
         if {k: v.shape for k, v in wanted.items()} != {k: v.shape for k, v in found.items()}:
-            raise ValueError(f"{self._path} is not of the network that the config describes.")
+            raise ValueError(
+                f"{self._path} belongs to another network than the config describes: give the "
+                "config that it was trained with."
+            )
         claims.check_numbers(found, self._path, BEST_REMEDY)
         structure = jax.tree.structure(template)
         return structure.unflatten(found[path] for path in wanted), step, score

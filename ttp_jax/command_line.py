@@ -101,13 +101,13 @@ GROUPS: dict[str, tuple[Flag, ...]] = {
         ),
         Flag(
             "--config.data.fit=1",
-            "scale these boxes, at most by two, to the size in which the network is most confident "
-            "and the joints follow the moving region; default 0",
+            "enlarge these boxes up to twofold, to the size in which the network is most "
+            "confident and the joints follow the moving region; default 0",
             ON_VIDEOS,
         ),
         Flag(
             "--config.data.refine=N",
-            "predict, then take the box around the predicted joints, N times; default 0",
+            "predict the joints and use the box around them, N times; default 0",
             ON_VIDEOS,
         ),
         Flag("--frames=A-B", "only these frames, counted from 0; default all", ON_VIDEOS),
@@ -131,7 +131,8 @@ GROUPS: dict[str, tuple[Flag, ...]] = {
         Flag(
             "--method=NAME",
             "ttp (the default: the model's self-supervised task), bn (batch statistics), entropy "
-            "(sharper heatmaps), teacher (its own confident joints) or none; see docs/method.md",
+            "(sharper heatmaps), teacher (its own confident joints), teacher+ttp (both losses) or "
+            "none; BlazePose takes none (its default) or teacher; see docs/method.md",
             _AS_IT_COMES,
             ADAPTATIONS,
         ),
@@ -149,7 +150,7 @@ GROUPS: dict[str, tuple[Flag, ...]] = {
         ),
         Flag(
             "--labels_first=1",
-            "if the labels number the frames from 1; default 0",
+            "if the labels count frames from 1; default 0",
             ON_FILES,
             int,
             0,
@@ -170,19 +171,18 @@ GROUPS: dict[str, tuple[Flag, ...]] = {
         ),
         Flag(
             "--pcutoff=P",
-            "joints of lower confidence (0 to 1) are drawn hollow and left out of exports; default "
-            "0",
+            "joints of lower confidence are drawn hollow and left out of exports; 0 (default) to 1",
             ON_FILES,
             float,
             0.0,
         ),
-        Flag("--joints_only", "no report, video or other formats", ON_FILES, bool),
+        Flag("--joints_only", "write joints only: no report, video or exports", ON_FILES, bool),
     ),
     "live frames": (
-        Flag("--camera=N", "frames of a camera, see `live --help`", _AS_IT_COMES),
-        Flag("--stdin", "frames from a pipe, see `live --help`", _AS_IT_COMES, bool),
+        Flag("--camera=N", "take frames from a camera, see `live --help`", _AS_IT_COMES),
+        Flag("--stdin", "take frames from a pipe, see `live --help`", _AS_IT_COMES, bool),
         Flag("--json", "write a line of JSON for each frame to standard output", ("live",), bool),
-        Flag("--mjpeg=PORT", "show frames with their joints at this port", ("live",), int),
+        Flag("--mjpeg=PORT", "show frames and joints in a browser at this port", ("live",), int),
     ),
     "which model": (
         Flag("--person=NAME", "the model that --keep stored under this name", ("predict", "live")),
@@ -208,7 +208,7 @@ GROUPS: dict[str, tuple[Flag, ...]] = {
             "test subjects, for example 'anna,mouse_*'; default: a random fifth",
             WITH_A_PROJECT,
         ),
-        Flag("--val=PATTERNS", "validation subjects, likewise", WITH_A_PROJECT),
+        Flag("--val=PATTERNS", "validation subjects, in the same way", WITH_A_PROJECT),
         Flag(
             "--folds=N",
             "train N times, so that each subject is a test subject once; default: one split",
@@ -217,7 +217,7 @@ GROUPS: dict[str, tuple[Flag, ...]] = {
         ),
         Flag(
             "--exclude=PATTERNS",
-            "leave out subjects, folders, videos; default none",
+            "leave out these subjects, folders or videos; default none",
             WITH_A_PROJECT,
         ),
         Flag(
@@ -233,7 +233,7 @@ GROUPS: dict[str, tuple[Flag, ...]] = {
         ),
         Flag(
             "--scale_joints=A,B",
-            "score errors relative to the distance of these two joints; default: the torso, or the "
+            "make the distance of these two joints the unit of PCK; default: the torso, or the "
             "diagonal of the labelled joints' box",
             WITH_A_PROJECT,
         ),
@@ -252,13 +252,19 @@ GROUPS: dict[str, tuple[Flag, ...]] = {
         Flag("--scorer=NAME", "name of the DeepLabCut scorer", ("suggest",), str, "me"),
     ),
     "tables and figures": (
-        Flag("--what=NAMES", "which to make; default all", ("reproduce",), str, "all"),
+        Flag("--what=NAMES", "tables and figures to make; default all", ("reproduce",), str, "all"),
         Flag(
             "--records=DIR",
             "folder of run records, read and added to; default WORKDIR/records",
             ("reproduce",),
         ),
-        Flag("--minutes=N", "start nothing after N; default no limit", ("reproduce",), float, 0.0),
+        Flag(
+            "--minutes=N",
+            "start no new run after N minutes; default no limit",
+            ("reproduce",),
+            float,
+            0.0,
+        ),
     ),
     "the model's file": (
         Flag("--model=FILE", "the file to write", ("export",)),
@@ -293,7 +299,7 @@ GROUPS: dict[str, tuple[Flag, ...]] = {
     "several machines": (
         Flag(
             "--hosts=WHO",
-            "run as one of several processes, see docs/clusters.md; default: the only one",
+            "run as one of several processes, see docs/clusters.md; default: a single process",
             ("train", *ON_FILES),
         ),
     ),

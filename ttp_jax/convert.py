@@ -101,7 +101,10 @@ def read_blazepose(path: str | pathlib.Path) -> dict:
     shape = (1, 64, 64, blazepose.MAPS)
     names = [name for name, found in tflite.outputs(path).items() if found == shape]
     if len(names) != 1:
-        raise ValueError(f'{path} has no heatmaps {list(shape)}: it is not BlazePose\'s "full".')
+        raise ValueError(
+            f'{path} has no heatmaps {list(shape)}, so it is not BlazePose\'s "full" network: name '
+            "pose_landmarker_full.task."
+        )
     found = tflite.read(path, names[0])
     expected = blazepose.HEATMAPS.nodes
     params = {}

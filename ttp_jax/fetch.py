@@ -107,7 +107,7 @@ def blazepose(place: pathlib.Path, given: str | os.PathLike | None = None) -> li
         for part in BLAZEPOSE:
             if _digest(found.get(part.name, b"")) != part.sha256:
                 raise ValueError(
-                    f"{wheel} has a {part.name} that differs from that of {MEDIAPIPE}."
+                    f"{wheel} has another {part.name} than {MEDIAPIPE}: delete it and try again."
                 )
         return _kept(found, place)
     finally:  # whatever is wrong with it, it is of no more use
@@ -272,7 +272,7 @@ def _continued(address: str, partial: pathlib.Path, progress: Callable[[int, int
                 there += len(data)
                 progress(there, total)
     if there < total:
-        raise ConnectionError(f"broke off after {there} of {total} bytes")
+        raise ConnectionError(f"the connection ended after {there} of {total} bytes")
 
 
 def _check(path: pathlib.Path, name: str = "") -> None:

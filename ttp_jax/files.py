@@ -374,7 +374,7 @@ def plain_name(name: str, what: str = "a name") -> str:
     Raises ValueError, which calls it `what`.
     """
     if name in ("", "..") or "\0" in name or pathlib.PurePath(name).name != name:
-        raise ValueError(f"{what} is {name!r}, expected a plain one, without folders.")
+        raise ValueError(f"{what} is {name!r}, expected a plain name, without folders.")
     return name
 
 

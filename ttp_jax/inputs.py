@@ -105,7 +105,10 @@ def given(
     if isinstance(boxes, Places):
         pictures = _pictures(frames)
         if len(boxes.boxes) != len(pictures):
-            raise ValueError(f"got places in {len(boxes.boxes)} frames for {len(pictures)} frames.")
+            raise ValueError(
+                f"the person was found in {len(boxes.boxes)} frames, but {len(pictures)} frames "
+                "were given: call `find` on the same frames."
+            )
         # Networks that were trained otherwise have seen upright people in the boxes' squares.
         return Given(pictures, boxes if own else _upright(boxes), pixels)
     if boxes is None:

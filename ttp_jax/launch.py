@@ -134,13 +134,15 @@ def apply_flags(config, options, inputs: str, verb: str | None) -> None:
     if options.person and verb == "personalize":
         if live:
             raise ValueError(
-                "--person=WHO chooses among the people of a video, not of a camera or a pipe. To "
-                "go on with a kept model: live --person=NAME."
+                "--person=WHO chooses one of the people in a video, not in a live stream. To start "
+                "from a kept model, use live --person=NAME."
             )
         config.data.boxes, config.data.person = "people", options.person
     if options.same_subject:
         if live or config.data.source != "media":
-            raise ValueError("--same_subject is for videos and folders of pictures: name them.")
+            raise ValueError(
+                "--same_subject is for your own videos and folders of pictures: name them."
+            )
         config.data.same_subject = files.plain_name(options.same_subject, "--same_subject")
     if options.frames:
         config.data.frames = options.frames
@@ -158,7 +160,7 @@ def apply_flags(config, options, inputs: str, verb: str | None) -> None:
         )
     if not own and (config.data.frames or config.data.every > 1):
         raise ValueError(
-            "--frames and --every choose frames of your own videos and pictures: name some."
+            "--frames and --every are for your own videos and folders of pictures: name one."
         )
     if not own or options.joints_only or (verb == "predict" and not options.person):
         for name in OUTPUTS:

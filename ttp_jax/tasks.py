@@ -90,8 +90,8 @@ class Nothing(Task):
     def check(self, settings):
         """There is nothing to minimise at test time."""
         raise ValueError(
-            "a baseline has no self-supervised task: it can't be personalized by the method "
-            '"ttp"; "bn", "entropy" and "teacher" (config.ttp.method) need none.'
+            'this network has no self-supervised task, so the method "ttp" can\'t adapt it. Choose '
+            "--method=bn, entropy or teacher, which need none."
         )
 
     def training_loss(self, model, variables, output, inputs):

@@ -62,7 +62,10 @@ def _about(path: str | pathlib.Path, use: Callable[[File], Any]) -> Any:
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist: name a TensorFlow Lite file.")
     if path.stat().st_size > MOST_BYTES:
-        raise ValueError(f"{path} is larger than {MOST_BYTES // 2**20} MiB: not a network of maps.")
+        raise ValueError(
+            f"{path} is larger than {MOST_BYTES // 2**20} MiB, too large for a pose network: name "
+            "another file."
+        )
     data = path.read_bytes()
     if data[4:8] != b"TFL3":
         raise ValueError(f"{path} is not a TensorFlow Lite file.")
@@ -71,7 +74,7 @@ def _about(path: str | pathlib.Path, use: Callable[[File], Any]) -> Any:
     except Unsupported as error:
         raise ValueError(f"{path}: {error}") from None
     except Exception as error:  # what indices and sizes of a damaged file lead to is anything
-        raise ValueError(f"{path} is damaged: get it, or write it, again.") from error
+        raise ValueError(f"{path} is damaged: download or export it again.") from error
 
 
 class _Layer(NamedTuple):

@@ -189,7 +189,10 @@ def choose(tracks: Sequence[Track], which: str, name: str) -> Track:
         return tracks[0 if which == "left" else -1]
     if re.fullmatch(r"\d+", which):
         if not 1 <= int(which) <= len(tracks):
-            raise DataError(f"{name}: --person={which}, but {len(tracks)} people were found.")
+            raise DataError(
+                f"{name}: --person={which}, but only {len(tracks)} people were found: choose 1 to "
+                f"{len(tracks)}."
+            )
         return tracks[int(which) - 1]
     if place := re.fullmatch(r"(\d+(?:\.\d+)?),(\d+(?:\.\d+)?)", which):
         point = np.array([float(place[1]), float(place[2])])

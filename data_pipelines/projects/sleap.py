@@ -143,7 +143,10 @@ def _skeleton(instances: Sequence[Any], path: Path) -> Any:
     kinds = {tuple(instance.skeleton.node_names): instance.skeleton for instance in instances}
     if len(kinds) > 1:
         shown = "; ".join(", ".join(kind) for kind in kinds)
-        raise DataError(f"{path} has labels of {len(kinds)} skeletons ({shown}), expected one.")
+        raise DataError(
+            f"{path} has labels of {len(kinds)} skeletons ({shown}), expected one: save the "
+            "labels of each skeleton as a file of its own in SLEAP."
+        )
     return next(iter(kinds.values()))
 
 

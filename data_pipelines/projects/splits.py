@@ -70,7 +70,8 @@ def by_share(project: Project, *, test: float = 0.2, val: float = 0.2, seed: int
     """
     if not (test >= 0 and val >= 0 and test + val < 1):
         raise DataError(
-            f"shares are test {test:g} and val {val:g}: expected 0 or more, together less than 1."
+            f"test_share is {test:g} and val_share {val:g}: expected 0 or more, less than 1 "
+            "together."
         )
     units = _shuffled(project, seed)
     counts = {

@@ -56,7 +56,7 @@ def stored(
     if read_json(folder / "protocol.json") == protocol:
         return results.read_results(folder, clips)
     if folder.is_dir():
-        say(f"left out: {folder} was made with another model or settings, run it again")
+        say(f"left out: {folder} was made with another model or settings; run personalize again")
     return None
 
 

@@ -191,8 +191,9 @@ def _explain_losses(rows: dict, count: int) -> None:
         unclear = count > 1 and abs(gain["mean"]) <= 2 * gain["standard_error"]
         verdict = "no clear change" if unclear else "no gain"
         say(
-            f"{name}: {verdict} for these {count} subjects. One update a frame needs some dozens of"
-            "\nframes to help, and self-supervised keypoints that follow the pose, see below."
+            f"{name}: {verdict} for these {count} subjects. With one update a frame, "
+            "personalization\nneeds some dozens of frames, and self-supervised keypoints that "
+            "follow the pose (below)."
         )
 
 
@@ -201,12 +202,12 @@ def _print_bottleneck(report) -> None:
     for people, verdict in report["verdict"].items():
         say(f"  {people} people: {verdict}")
     if "alive" not in report["verdict"]["test"]:
-        say("  Pictures unlike those of training weaken them; personalization can bring them back:")
-        say("  docs/method.md, When it can't work.")
+        say("  The keypoints are weaker on people who look different from the training people.")
+        say("  Personalization can improve this: docs/method.md, When it can't work.")
     if "readout" not in report:
         return
     linear = report["readout"]
     say(
-        "  joints read linearly from the 30 points, people not used for the fit: error "
+        "  joints by a linear map from the keypoints, on people whom it was not fitted on: error "
         f"{linear['error']:.3f} of the crop's side (mean pose: {linear['mean_pose_error']:.3f})"
     )

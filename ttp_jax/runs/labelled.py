@@ -37,8 +37,8 @@ def read(data: Config) -> Project:
     """
     if data.boxes in locate.FINDERS:
         raise clips_lib.DataError(
-            f"config.data.boxes is {data.boxes!r}, which looks at whole videos: for labelled "
-            "pictures expected whole, labels, annotated or a region x1,y1,x2,y2."
+            f"config.data.boxes is {data.boxes!r}, which works for videos only. For labelled "
+            "pictures give whole, labels, annotated or a region x1,y1,x2,y2."
         )
     flip_pairs = None if data.flip_pairs == "names" else data.flip_pairs
     individuals = tuple(name for name in data.individuals.split(",") if name)

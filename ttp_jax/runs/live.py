@@ -237,13 +237,13 @@ def _run(
     first = next(pictures, None)
     if first is None:
         raise clips_lib.DataError(
-            "no picture arrived: check that the camera or the sending program is running."
+            "no frame arrived: check that the camera or the sending program is running."
         )
-    say(f"pictures of {first.shape[1]} x {first.shape[0]}; compiling ...")
+    say(f"frames of {first.shape[1]} x {first.shape[0]} pixels; compiling ...")
     live = Live(experiment, state.adapted_base(base, known), first)
     folder = workdir / "results" / time.strftime("live-%Y%m%d-%H%M%S")
     folder.mkdir(parents=True)
-    say("ready; Ctrl-C ends")
+    say("ready; press Ctrl-C to stop")
     pictures = itertools.chain([first], pictures)
     seen, broken = _record(live, pictures, folder, experiment.skeleton, shown)
     if broken and not seen:
@@ -307,7 +307,7 @@ def _write(folder: pathlib.Path, live: Live, seen: list[Seen], record: dict) -> 
     write_json(folder / "run.json", {**record, **counts, "latency_ms": delay, "outputs": made})
     say(
         f"wrote {folder}: {len(seen)} frames, {live.updates} updates, predicted "
-        f"{delay['median']:.0f} ms after they came (median; {delay['most']:.0f} at most)"
+        f"{delay['median']:.0f} ms after they arrived (median; {delay['most']:.0f} at most)"
     )
     if live.repeated:
         say(f"{live.repeated} frames were identical to the one before: no update was made on them")
@@ -354,7 +354,10 @@ def _record(
                 frame.picture = None
                 if frame.done - announced > 1:
                     announced = frame.done
-                    say(f"frame {len(seen)}, {live.updates} updates, {delay:.0f} ms after it came")
+                    say(
+                        f"frame {len(seen)}, {live.updates} updates, {delay:.0f} ms after it "
+                        "arrived"
+                    )
     except BrokenPipeError:  # the program that reads the JSON has ended
         return seen, None
     except OSError as error:

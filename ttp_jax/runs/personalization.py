@@ -100,7 +100,7 @@ def _run(experiment: Experiment, workdir: pathlib.Path, work: "_Work", options: 
         raise clips_lib.DataError(f"no {options.split} clips in {experiment.data.root}.")
     work.check(clips)
     if options.scenario != "none" and experiment.config.ttp.method == "none":
-        say('config.ttp.method is "none": nothing adapts, before and after are the same (--method)')
+        say('the method is "none": nothing adapts, so before and after are the same. See --method')
     if jax.process_index() == 0:
         provenance.prepare(work.folder, work.own)
         if options.overwrite:

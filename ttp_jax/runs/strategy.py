@@ -156,7 +156,10 @@ class Planner:
         free = stats.get("bytes_limit", each) - stats.get("bytes_in_use", 0)
         width = int(np.clip(MEMORY_SHARE * free / each, 1, MOST_TOGETHER))
         width = 2 ** (width.bit_length() - 1)
-        say(f"{width} subjects side by side: {each / 2**20:.0f} of {free / 2**20:.0f} MiB each")
+        say(
+            f"running {width} subjects side by side: each needs {each / 2**20:.0f} MiB, "
+            f"{free / 2**20:.0f} MiB are free"
+        )
         return width
 
     def _measured(self, name: str, devices: int, subjects, frames, shared) -> str:
@@ -173,5 +176,5 @@ class Planner:
             seconds[how] = min(times[1:])
         faster = min(seconds, key=seconds.__getitem__)
         shown = ", ".join(f"{how} {1000 * value:.0f} ms" for how, value in seconds.items())
-        say(f"subjects run by {faster} ({shown} a chunk)")
+        say(f"--strategy={faster} is faster here ({shown} for each chunk of frames)")
         return faster

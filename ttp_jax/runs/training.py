@@ -143,10 +143,10 @@ def _check_same(config: Config, workdir: pathlib.Path, extended_at: int | None) 
         before["train"]["stages"] = now["train"]["stages"]
     if before != now:
         raise ValueError(
-            f"{workdir} holds a training of other settings "
-            f"({'; '.join(identity.differences(before, now))}): name another --workdir, or "
-            "delete config.json in it to go on with the new ones. --extend goes on where only "
-            "the rest of config.train.stages differs."
+            f"{workdir} has a training with other settings "
+            f"({'; '.join(identity.differences(before, now))}): choose another --workdir, or "
+            "delete config.json in it to continue with the new settings. If only the stages that "
+            "are still to come differ, use --extend."
         )
 
 
@@ -164,9 +164,9 @@ def _check_schedules(before, now, step: int) -> None:
     )
     if differs.any():
         raise ValueError(
-            "--extend: the new config.train.stages differ from the old ones on update "
-            f"{int(differs.argmax()) + 1}, and {step} are done. Lengthen the last stage if its "
-            "decay is constant, else add a stage."
+            "--extend: the new config.train.stages change update "
+            f"{int(differs.argmax()) + 1}, but {step} updates are done already. Make the last "
+            "stage longer if its decay is constant, otherwise add a stage."
         )
 
 

@@ -42,7 +42,7 @@ FEED = "import tensorflow as tf; print(tf.__version__, sum(tf.data.Dataset.range
 def run(words: list[str]) -> int:
     """Print all checks; return 1 if one of them is a problem."""
     if words:
-        raise ValueError(f"got {' '.join(words)!r}, but doctor takes no words: main.py doctor")
+        raise ValueError(f"got {' '.join(words)!r}, but doctor takes no arguments: main.py doctor")
     # TensorFlow takes longest to import and, on a processor too old for it, kills its process.
     quiet = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2", "CUDA_VISIBLE_DEVICES": ""}
     feeding = subprocess.Popen(

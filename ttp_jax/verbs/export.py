@@ -11,13 +11,14 @@ r"""Write a trained model as one file that needs no config and no checkpoints.
         --config.loss.features=vgg16-397923af.pth --config.model.color_order=bgr \
         --model=released.npz
 
-That program compares pictures by torchvision's VGG-16, whose loss normalisers are known; for other
-features they are measured on the training people of the data set. Its joints come out one pixel
-right of and below this project's on Penn Action and BBC Pose, whose labels it leaves 1-based.
+The released program's perceptual loss uses torchvision's VGG-16, whose loss normalisers are known;
+for other features they are measured on the training people of the data set. On Penn Action and BBC
+Pose, its joints lie one pixel further right and down than this project's, because it leaves the
+labels 1-based.
 
-The file (a NumPy archive without pickles) has the parameters in half precision, the settings that
-the model can't be used without, and how it was trained. Prints its size and SHA-256. Another file
-of this name is moved to FILE.old1.npz.
+The file (a NumPy archive without pickles) has the parameters in half precision, all settings
+that are needed to use the model, and how it was trained. The command prints its size and SHA-256.
+An earlier file of this name is moved to FILE.old1.npz.
 """
 
 import dataclasses
@@ -47,10 +48,10 @@ class Options:
 def run(experiment: Experiment, workdir: pathlib.Path, options: Options) -> int:
     """Write the model under `workdir` to the file that --model names."""
     if not options.model:
-        raise ValueError("--model=FILE.npz is missing: the file to write.")
+        raise ValueError("--model is missing: name the file to write, --model=FILE.npz.")
     path = pathlib.Path(options.model).expanduser()
     if path.suffix != ".npz":
-        raise ValueError(f"--model={path}: a model's file ends in .npz.")
+        raise ValueError(f"--model={path}: expected a file name that ends in .npz.")
     about: dict[str, Any] = {"config": experiment.name}
     if options.torch:
         # The released program reads images in BGR order.

@@ -4,7 +4,7 @@
     python main.py fetch resnet50            (also resnet18, vgg16: for the paper's configs)
     python main.py fetch blazepose --from pose_landmarker_full.task
 
-Files that are there already are not downloaded again. BlazePose is taken from a wheel of mediapipe
+Files that you already have are not downloaded again. BlazePose is taken from a wheel of mediapipe
 (35 MB), which pip downloads; it then becomes the default model for your videos. Every file is
 checked by its SHA-256.
 

@@ -4,9 +4,10 @@
     python main.py info --config=configs/penn.py --config.data.root=DIR --data
     python main.py info --project=path/to/project
 
-Without --data no data set is needed. With it: subjects, frames, joints and visibility per split,
-and WORKDIR/training_pairs.png, augmented training pairs with their labels. Look at it before you
-trust a number: the loss also falls if the labels are shifted.
+Without --data you need no data set. With --data the command prints subjects, frames, joints and
+visibility for each split, and draws augmented training pairs with their labels to
+WORKDIR/training_pairs.png. Look at them before you trust a number: the loss also falls if the
+labels are shifted.
 """
 
 import dataclasses

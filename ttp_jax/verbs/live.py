@@ -10,7 +10,8 @@ whole frames); --config.data.refine=1 lets the box follow the joints.
 
 Every frame is predicted. The model adapts to the newest frame if no other frame is waiting. If
 updates can't keep up with the camera, waiting frames are predicted without one, and the number of
-updates is printed. A frame waits for at most one update and the predictions of those before it.
+updates is printed. A frame waits for at most one update and for the predictions of earlier
+frames.
 
 --person=NAME starts from the model that was kept under this name. --keep=FORM keeps the model
 afterwards as WORKDIR/people/NAME.npz (without --person under the name of the folder of results); an
@@ -47,7 +48,10 @@ class Options:
 def run(experiment: Experiment, workdir: pathlib.Path, options: Options) -> int:
     """Personalize to a camera or to standard input until it ends."""
     if options.scenario == "offline":
-        raise ValueError("frames that come one by one can't be seen first: --scenario=online.")
+        raise ValueError(
+            "a live stream can't be adapted to offline, because its frames arrive one by one: use "
+            "--scenario=online."
+        )
     chosen = live.LiveOptions(
         camera=options.camera,
         stdin=options.stdin,

@@ -6,9 +6,9 @@
     python main.py personalize --config=configs/penn.py --config.data.root=DIR --scenario=online
 
 Each video or folder of images is one subject; with --same-subject=NAME they are all recordings of
-one subject. Without any, the test people of the config are used. BlazePose finds and predicts the
-person once it has been fetched (`fetch blazepose`); without it the included model is used. No
-labels are needed, and none are used for adaptation.
+one subject. Without videos, the test people of the config are used. Once you have run
+`fetch blazepose`, BlazePose finds the person and predicts the joints; it adapts only with
+--method=teacher. Without it the included model is used. Adaptation never uses labels.
 
 online: adapts frame by frame and never sees a later frame.
 offline: adapts to all frames first, then predicts all of them.

@@ -1,16 +1,16 @@
-"""Choose the frames of new videos to label next: where the model is least sure.
+"""Choose the frames of new videos to label next: those with the lowest confidence.
 
     python main.py suggest new_mouse.mp4 --model=runs/NAME
     python main.py suggest new_mouse.mp4 --model=runs/NAME --count=30 --scorer=anna
 
-No training and no labels are needed. Frames are ranked by low confidence. If `personalize` was run
-on the video with this model, how far it moved the joints counts as much. Chosen frames are at least
-a fiftieth of the video apart.
+No training and no labels are needed. Frames are ranked by low confidence. If you have run
+`personalize` on the video with this model, the distance by which it moved the joints has the same
+weight. Chosen frames are at least a fiftieth of the video apart.
 
 Writes WORKDIR/suggested/, after moving what an earlier run suggested for a video of the same name
 to WORKDIR/suggested/NAME.old1:
 
-    NAME_doubt.csv         the signs of each frame, jumps of its joints too, and which are chosen
+    NAME_doubt.csv         confidence and other signs of each frame, and which are chosen
     labeled-data/NAME/     for DeepLabCut: images, and CollectedData_SCORER.csv, .h5: predictions.
                            Copy the folder into the project, add the video to its config.yaml, and
                            correct the labels. Without pandas and PyTables there is no .h5: run

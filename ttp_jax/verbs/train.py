@@ -7,8 +7,9 @@
 A labelled project (DeepLabCut, SLEAP, Lightning Pose, COCO keypoints) needs no config: the command
 reports what it found, and trains. It then uses the validation subjects to choose between no
 personalization, online and offline, and scores each once on the test subjects, with a cross-subject
-control. --test and --val name these subjects; by default a fifth of all each. --folds=5 trains five
-times, so that each subject is a test subject once (folds.json has all results).
+control. --test and --val choose these subjects; the default is a random fifth of all for each.
+--folds=5 trains five times, so that each subject is a test subject once (folds.json has all
+results).
 
 You can stop at any time; the same command resumes. Ctrl-C and SIGTERM save the current step (exit
 code 143). If the process is killed, or if several processes train together, the steps since the
