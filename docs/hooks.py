@@ -195,5 +195,5 @@ def _comment(lines: list[str], node: ast.Assign) -> str:
     while lines[first - 1].lstrip().startswith("#"):
         first -= 1
         above.insert(0, lines[first].strip().removeprefix("#").strip())
-        text = " ".join([*above, *own])
+    text = " ".join([*above, *own])
     return f"{text[:1].upper()}{text[1:].removesuffix('.')}."

@@ -1,4 +1,4 @@
-"""Whether the self-supervised points follow the pose."""
+"""Checks whether the self-supervised keypoints follow the pose."""
 
 import math
 from typing import NamedTuple
@@ -8,8 +8,8 @@ from numpy.typing import ArrayLike
 
 from ttp_jax.metrics.scores import mean_of
 
-# own / other of `bottleneck_verdict`. A net whose test-time updates made PCK worse had 0.93, one
-# that gained from them 0.79 (docs/notes.md); the limits lie between.
+# Limits of own / other in `bottleneck_verdict`. The ratio was 0.93 for a network whose PCK fell by
+# test-time updates and 0.79 for one that gained (docs/notes.md), so the limits lie between.
 DEAD_RATIO = 0.9
 WEAK_RATIO = 0.85
 
@@ -19,7 +19,7 @@ def mean_pose(joints: ArrayLike, visible: ArrayLike | None = None) -> np.ndarray
 
     Args:
       joints: [N, K, 2] in any unit.
-      visible: [N, K], which joints count; all if None.
+      visible: [N, K], which joints to use; all if None.
 
     Returns:
       [K, 2] in the unit of `joints`, NaN for a joint that is never visible.
@@ -32,7 +32,7 @@ def mean_pose(joints: ArrayLike, visible: ArrayLike | None = None) -> np.ndarray
 
 
 class Readout(NamedTuple):
-    """Mean distances over visible test joints: of the linear readout, and of the mean pose."""
+    """Mean errors of the linear readout and of the mean pose, over visible test joints."""
 
     error: float
     mean_pose_error: float
@@ -47,11 +47,11 @@ def linear_readout(
     visible_test: ArrayLike | None = None,
     ridge: float = 1e-3,
 ) -> Readout:
-    """Measure how well joints follow linearly from the self-supervised points.
+    """Measure how well a linear map predicts joints from the self-supervised keypoints.
 
-    Fits joints = points @ A + b on some people and scores it on others. If the error is not well
-    below that of the fit set's mean pose, the points do not follow the body. Distances are in the
-    unit of the joints, which should be relative to the crop, as the points are.
+    Fits joints = points @ A + b on some people and scores it on others. Unless the error is well
+    below that of the fit set's mean pose, the keypoints do not follow the body. Distances are in
+    the unit of the joints, which should be relative to the crop, as the points are.
 
     Args:
       points_fit, points_test: [N, M, 2].
@@ -66,13 +66,13 @@ def linear_readout(
     mean = mean_pose(joints_fit, visible_fit)
     mask = _mask(joints_fit, visible_fit)
     read = np.full(joints_test.shape, np.nan)
-    # Each joint has its own frames to fit on, hence its own solution.
+    # Each joint is visible in other frames, so each needs a fit of its own.
     for k in np.flatnonzero(mask.any(0)):
         seen = mask[:, k]
         center = x_fit[seen].mean(0)
         x = x_fit[seen] - center
         gram = x.T @ x
-        # The tiny number keeps points that never move solvable.
+        # The tiny number keeps the system solvable if a keypoint never moves.
         penalty = ridge * np.trace(gram) / len(gram) + np.finfo(float).tiny
         weights = np.linalg.solve(
             gram + penalty * np.eye(len(gram)), x.T @ (joints_fit[seen, k] - mean[k])
@@ -97,16 +97,17 @@ def _mask(joints, visible) -> np.ndarray:
 
 
 def bottleneck_verdict(own: float, other: float, copy: float) -> str:
-    """Say in one sentence whether the reconstruction depends on the keypoints.
+    """Describe in one sentence whether the reconstruction depends on the keypoints.
 
-    Where it does not, a falling reconstruction loss says nothing about the pose. Dead: own >= 0.9
-    other; weak: own >= 0.85 other. People whose look the model has never seen may seem dead before
-    personalization and come alive with it: compare with training people.
+    If it doesn't, a falling reconstruction loss says nothing about the pose. The bottleneck is
+    called dead if own >= 0.9 other, and weak if own >= 0.85 other. On people who look unlike the
+    training people it may seem dead before personalization and work afterwards, so compare with
+    training people.
 
     Args:
       own: reconstruction error with the target's own keypoints.
-      other: the same with the keypoints of another frame.
-      copy: error of the source picture itself, taken as the reconstruction.
+      other: reconstruction error with the keypoints of another frame.
+      copy: error if the source itself is taken as the reconstruction.
     """
     ratios = f"own keypoints {own:.3g}, another frame's {other:.3g}, copying {copy:.3g}"
     if not all(map(math.isfinite, (own, other, copy))):

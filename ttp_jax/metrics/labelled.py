@@ -12,7 +12,7 @@ from ttp_jax.metrics.oks import BOX_SHARE, oks, sigmas
 from ttp_jax.metrics.scores import Errors, checked, mean_error, mean_of, pck_area, pck_of, rmse
 from ttp_jax.skeletons import Skeleton
 
-AREA_LIMIT = 0.2  # of the frame's length: where the curve of PCK ends
+AREA_LIMIT = 0.2  # largest threshold of the PCK curve, as a share of the frame's length
 
 
 @deprecation.arguments(likelihood="confidence")
@@ -28,28 +28,28 @@ def score_labels(
     boxes: ArrayLike | None = None,
     thresholds: Sequence[float] = (0.2, 0.5),
 ) -> dict[str, Any]:
-    """Score the labelled frames of a video, where some joints of a frame may have no label.
+    """Score the labelled frames of a video, in which some joints may have no label.
 
-    PCK and other shares of a length count frames only in which that length is labelled, and are
-    left out where none is; distances in pixels count all frames.
+    PCK and other scores relative to a length use only frames in which that length is labelled, and
+    are left out if there are none. Distances in pixels use all frames.
 
     Args:
-      predicted: [n, K, 2] of the labelled frames only.
-      joints: [n, K, 2], NaN where not labelled.
+      predicted: [n, K, 2], predictions of the labelled frames only.
+      joints: [n, K, 2], NaN if not labelled.
       visible: [n, K], the joints to score.
       skeleton: of the joints.
-      confidence: [n, K] of the predictions; adds distances of the confident ones only.
-      pcutoff: least confidence of a confident prediction.
-      scale_joints: joints whose distance PCK and the like are shares of; see `lengths`.
-      boxes: [n, 4]; for skeletons without a torso, and for OKS.
-      thresholds: of PCK, as shares of the length.
+      confidence: [n, K] of the predictions. Adds distances over confident predictions only.
+      pcutoff: smallest confidence of a confident prediction.
+      scale_joints: joints whose distance is the unit of relative scores; see `lengths`.
+      boxes: [n, 4], used for skeletons without a torso and for OKS.
+      thresholds: thresholds of PCK, as shares of the length.
 
     Returns:
-      "frames" and "joints", what was labelled visibly; "length", what the shares are shares of;
-      "PCK@0.2", "PCK@0.5", "PCK area@0.2" and "mean error %" in percent; "RMSE px" and "mean error
-      px" (DeepLabCut's number), with a confidence also "..., p >= 0.6"; "OKS" where COCO knows all
-      joints and there are boxes. Each has "mean" and (not OKS) "per_joint" by name, NaN where a
-      joint was never visible. And "notes", sentences that say what was left out.
+      "frames" and "joints", the number of labelled visible ones; "length", the unit of relative
+      scores; "PCK@0.2", "PCK@0.5", "PCK area@0.2" and "mean error %" in percent; "RMSE px" and
+      "mean error px" (DeepLabCut's number), with a confidence also "..., p >= 0.6"; "OKS" if COCO
+      has all joints and there are boxes. Each has "mean" and (not OKS) "per_joint" by name, NaN if
+      a joint was never visible. "notes" has sentences about what was left out.
     """
     predicted, joints, visible = checked(predicted, joints, visible)
     visible = visible & np.isfinite(joints).all(-1)
@@ -75,7 +75,7 @@ def score_labels(
 
 
 def _shares(predicted, joints, visible, lengths, thresholds) -> dict[str, Any]:
-    """Scores relative to the frames' lengths [n], of frames that have one; none without any."""
+    """Return the scores relative to the frames' lengths [n]; none if no frame has one."""
     measured = np.isfinite(lengths)
     if not measured.any():
         return {}
@@ -89,7 +89,7 @@ def _shares(predicted, joints, visible, lengths, thresholds) -> dict[str, Any]:
 
 
 def _notes(length: Lengths, measured: np.ndarray, missing: int) -> list[str]:
-    """Sentences that say what was left out."""
+    """Return sentences about what was left out."""
     notes = []
     if not measured.all():
         needs = ", ".join(length.needs) or "two joints at least"

@@ -1,4 +1,4 @@
-"""Lengths of a frame that errors are compared with, for any skeleton."""
+"""The length in each frame that is the unit of relative errors, for any skeleton."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -13,9 +13,9 @@ class Lengths(NamedTuple):
     """A length of each frame.
 
     Attributes:
-      name: what it is the length of, for people.
-      values: float64 [T] in pixels, NaN where what it is measured by is not labelled.
-      needs: names of the joints without whose labels there is none.
+      name: what was measured, in words.
+      values: float64 [T] in pixels, NaN if the joints that it needs are not labelled.
+      needs: names of the joints that must be labelled.
     """
 
     name: str
@@ -30,15 +30,16 @@ def lengths(
     scale_joints: Sequence[str] = (),
     boxes: ArrayLike | None = None,
 ) -> Lengths:
-    """Measure each frame: along some joints, along the torso, or across the box.
+    """Measure a length in each frame: along given joints, the torso, or the box's diagonal.
 
     Args:
-      joints: true ones [T, K, 2], NaN where not labelled.
+      joints: true joints [T, K, 2], NaN if not labelled.
       skeleton: of the joints.
-      scale_joints: names of two joints, whose distance it is, or of more, whose line is measured
-        from the first to the last (a tongue's contour), straight past those between that aren't
-        labelled. Without them, the torso where the skeleton has one, else the box's diagonal.
-      boxes: [T, 4] x1, y1, x2, y2; the box around the labelled joints of the frame if None.
+      scale_joints: names of two joints, whose distance is used, or of more, for the length of the
+        line from the first to the last (a tongue's contour). The line skips joints between them
+        that aren't labelled. If empty, the torso is used, or the box's diagonal if the skeleton has
+        no torso.
+      boxes: [T, 4] x1, y1, x2, y2; if None, the box around the frame's labelled joints.
 
     Raises:
       ValueError: fewer than two, repeated or unknown joints.
@@ -73,7 +74,7 @@ def lengths(
 
 
 def _along(points: np.ndarray) -> float:
-    """Length of the line through labelled points [N, 2]; NaN without its first or last one."""
+    """Return the length of the line through the labelled points [N, 2]; NaN without both ends."""
     labelled = np.asarray(np.isfinite(points).all(-1))
     if not (labelled[0] and labelled[-1]):
         return np.nan
@@ -81,5 +82,5 @@ def _along(points: np.ndarray) -> float:
 
 
 def _length(length: np.ndarray) -> np.ndarray:
-    """Lengths [T]; NaN where there is none."""
+    """Return lengths [T] with NaN in place of 0."""
     return np.where(np.isfinite(length) & (length > 0), length, np.nan)

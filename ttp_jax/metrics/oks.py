@@ -1,4 +1,4 @@
-"""COCO's object keypoint similarity, for joints that COCO knows."""
+"""COCO's object keypoint similarity (OKS), for joints that COCO has."""
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -6,17 +6,17 @@ from numpy.typing import ArrayLike
 from ttp_jax.metrics.scores import checked
 from ttp_jax.skeletons import Skeleton, spellings, squeezed
 
-# COCO's own, cocodataset.org/#keypoints-eval: standard deviations of what annotators say, relative
-# to the square root of the person's area.
+# COCO's values, cocodataset.org/#keypoints-eval: standard deviations of annotators' labels,
+# relative to the square root of the person's area.
 SIGMAS = {
     "nose": 0.026, "eye": 0.025, "ear": 0.035, "shoulder": 0.079, "elbow": 0.072, "wrist": 0.062,
     "hip": 0.107, "knee": 0.087, "ankle": 0.089,
 }  # fmt: skip
-BOX_SHARE = 0.53  # area of a person as a share of the box's, where nobody has outlined the person
+BOX_SHARE = 0.53  # area of a person as a share of the box's area, without a segmentation mask
 
 
 def sigmas(skeleton: Skeleton) -> np.ndarray | None:
-    """COCO's sigmas [K] of a skeleton's joints; None where it has a joint that COCO has not."""
+    """Return COCO's sigmas [K] of a skeleton's joints; None if COCO lacks one of them."""
     known = {}
     for part, sigma in SIGMAS.items():
         sides = [part] if part == "nose" else [f"left_{part}", f"right_{part}"]
@@ -40,7 +40,7 @@ def oks(
       sigma: [K], see `sigmas`.
 
     Returns:
-      NaN for a frame without a labelled joint.
+      [T], NaN for a frame without a labelled joint.
     """
     predicted, joints, visible = checked(predicted, joints, visible)
     squared = ((predicted - joints) ** 2).sum(-1)

@@ -1,8 +1,8 @@
 """Scores of predicted joints with labels: counts within a distance, and distances.
 
 Joints are [T, K, 2] in pixels of the original picture, visible is [T, K] (bool or 0/1) and says
-which of them are scored. A clip's counts are a `Score`; scores of clips add up, so a data set is
-never held at once.
+which of them are scored. A clip's counts are a `Score`. Scores of clips can be added, so a data set
+never has to be held in memory.
 """
 
 import dataclasses
@@ -20,13 +20,13 @@ from ttp_jax.skeletons import Skeleton
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Score:
-    """Count right predictions per joint.
+    """Counts of correct predictions for each joint.
 
     Attributes:
       correct: [K] int, visible joints predicted within the threshold.
       total: [K] int, visible joints.
-      average: what `mean` weighs alike, "micro" every visible joint of every frame, "macro" every
-        joint name.
+      average: what `mean` averages over with equal weights: "micro" every visible joint of every
+        frame, "macro" every joint name.
     """
 
     correct: np.ndarray
@@ -35,13 +35,13 @@ class Score:
 
     @property
     def per_joint(self) -> np.ndarray:
-        """Percent right [K], NaN where a joint was never visible."""
+        """Percentage correct [K], NaN if a joint was never visible."""
         percent = np.full(self.total.shape, np.nan)
         return np.divide(100.0 * self.correct, self.total, out=percent, where=self.total > 0)
 
     @property
     def mean(self) -> float:
-        """Percent right, NaN where nothing was visible."""
+        """Percentage correct, NaN if nothing was visible."""
         if self.average == "macro":
             return mean_of(self.per_joint)
         total = self.total.sum()
@@ -60,10 +60,10 @@ class Score:
 
 
 def merge(scores: Sequence[Score]) -> Score:
-    """Pool the scores of several clips; long clips weigh more, as in the published program.
+    """Pool the scores of several clips. As in the published program, long clips weigh more.
 
     Raises:
-      ValueError: there is no score to pool.
+      ValueError: there are no scores.
     """
     if not scores:
         raise ValueError("got no scores to merge, expected one a clip.")
@@ -79,15 +79,15 @@ def pck(
 ) -> Score:
     """Count joints within `threshold` torso lengths of the truth (micro average).
 
-    The torso is that of the true joints of the frame, even where they are marked invisible. A
-    frame without a torso and a prediction of NaN count as wrong (as in the published program).
+    The torso is measured between the frame's true joints, even if they are marked invisible. As in
+    the published program, frames without a torso and NaN predictions count as wrong.
     Differs from the paper: section 4.1 says half the torso, but 0.2 gives its Penn table.
 
     Args:
       predicted: [T, K, 2] in pixels, NaN where there is no prediction.
       joints: [T, K, 2], the truth in pixels.
       visible: [T, K], the joints to score.
-      skeleton: of the joints; it must have a torso.
+      skeleton: skeleton of the joints, which must have a torso.
       threshold: share of the torso length.
     """
     lengths = skeleton.torso_length(np.asarray(joints, np.float64))
@@ -103,7 +103,7 @@ def pck_of(
 ) -> Score:
     """Count joints within `threshold` of the frame's length [T] of the truth (micro average).
 
-    A prediction of NaN counts as wrong, likewise all of a frame whose length is 0 or NaN.
+    NaN predictions count as wrong, and so do all joints of a frame whose length is 0 or NaN.
 
     Args:
       predicted: [T, K, 2] in pixels.
@@ -125,8 +125,8 @@ def pck_area(
 ) -> "Errors":
     """Return the area under the curve of PCK over thresholds 0 to `limit`, in percent of all.
 
-    PCK at t is the share of relative errors e up to t, so a joint's part of the area is
-    max(0, 1 - e / limit): exact, without steps. What is wrong in `pck_of` has no area.
+    PCK at t is the share of relative errors e up to t, so a joint's part of the area is max(0, 1 -
+    e / limit), which is exact. Whatever counts as wrong in `pck_of` adds no area.
 
     Args:
       predicted: [T, K, 2] in pixels.
@@ -145,14 +145,14 @@ def accuracy_px(
 ) -> Score:
     """Count joints within `pixels` of the truth (macro average), the score of BBC Pose.
 
-    Both are first mapped by p' = (p - 1) / 2 + 1 as in the published program, so 6 pixels are 12 of
-    the original picture. A prediction of NaN counts as wrong.
+    As in the published program, predictions and truth are first mapped by p' = (p - 1) / 2 + 1, so
+    6 pixels are 12 pixels of the original picture. NaN predictions count as wrong.
 
     Args:
       predicted: [T, K, 2] in pixels of the picture.
       joints: [T, K, 2], the truth in the same pixels.
       visible: [T, K], the joints to score.
-      pixels: largest distance that counts as right, after the mapping.
+      pixels: largest distance that counts as correct, after the mapping.
     """
     predicted, joints, visible = checked(predicted, joints, visible)
     error = np.linalg.norm(predicted - joints, axis=-1)
@@ -163,9 +163,9 @@ class Errors(NamedTuple):
     """Distances to the truth, in pixels or as shares of a length.
 
     Attributes:
-      per_joint: [K], NaN where a joint was never visible.
-      mean: over all visible joints of all frames (micro average), NaN where nothing was visible.
-      missing: number of visible joints without a prediction (NaN), which both leave out.
+      per_joint: [K], NaN if a joint was never visible.
+      mean: mean over all visible joints of all frames (micro average), NaN without any.
+      missing: number of visible joints without a prediction (NaN), which are left out of both.
     """
 
     per_joint: np.ndarray
@@ -177,7 +177,7 @@ def rmse(predicted: ArrayLike, joints: ArrayLike, visible: ArrayLike) -> Errors:
     """Return the root of the mean squared distance of visible joints to the truth.
 
     Args:
-      predicted: [T, K, 2] in pixels; joints predicted as NaN don't count.
+      predicted: [T, K, 2] in pixels; NaN predictions are left out.
       joints: [T, K, 2], the truth in pixels.
       visible: [T, K], the joints to score.
     """
@@ -191,13 +191,13 @@ def mean_error(
 ) -> Errors:
     """Return the mean distance of visible joints to the truth.
 
-    In pixels it is the number that DeepLabCut calls RMSE. DeepLabCut's other one, with a p-cutoff,
-    leaves out unsure predictions: `visible & (confidence >= pcutoff)`.
+    In pixels, this is what DeepLabCut calls RMSE. For DeepLabCut's error with a p-cutoff, leave out
+    predictions of low confidence: `visible & (confidence >= pcutoff)`.
 
     Args:
-      predicted, joints, visible: see the module's first lines.
-      lengths: [T], divides each frame's distances: the normalised mean error, as a share. Frames
-        whose length is 0 or NaN are left out.
+      predicted, joints, visible: see the module's docstring.
+      lengths: [T], by which each frame's distances are divided, for the normalised mean error.
+        Frames whose length is 0 or NaN are left out.
     """
     predicted, joints, visible = checked(predicted, joints, visible)
     distance = np.linalg.norm(predicted - joints, axis=-1)
@@ -209,7 +209,7 @@ def mean_error(
 
 
 def _errors(values: np.ndarray, visible: np.ndarray) -> Errors:
-    """Means of the finite values [T, K] of visible joints."""
+    """Average the finite values [T, K] of visible joints."""
     scored = visible & np.isfinite(values)
     total, count = np.where(scored, values, 0.0).sum(0), scored.sum(0)
     mean = np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
@@ -217,9 +217,9 @@ def _errors(values: np.ndarray, visible: np.ndarray) -> Errors:
 
 
 def _relative(predicted, joints, visible, lengths) -> tuple[np.ndarray, np.ndarray]:
-    """Distances to the truth [T, K] as shares of the frames' lengths, and what is visible.
+    """Return relative errors [T, K], as shares of the frames' lengths, and the visible mask.
 
-    Infinite where there is no prediction, or no length.
+    Errors are infinite if there is no prediction or no length.
     """
     predicted, joints, visible = checked(predicted, joints, visible)
     distance = np.linalg.norm(predicted - joints, axis=-1)
@@ -242,7 +242,7 @@ def checked(predicted: ArrayLike, joints: ArrayLike, visible: ArrayLike):
       visible: [T, K], the joints to score.
 
     Raises:
-      ValueError: the shapes don't fit each other.
+      ValueError: the shapes don't match.
     """
     predicted, joints = np.asarray(predicted, np.float64), np.asarray(joints, np.float64)
     visible = np.asarray(visible).astype(bool)
@@ -255,7 +255,7 @@ def checked(predicted: ArrayLike, joints: ArrayLike, visible: ArrayLike):
 
 
 def mean_of(values) -> float:
-    """Return the mean of what is finite, NaN (without a warning) where nothing is."""
+    """Return the mean of the finite values, NaN (without a warning) if there are none."""
     values = np.asarray(values, np.float64)
     values = values[np.isfinite(values)]
     return float(values.mean()) if values.size else math.nan

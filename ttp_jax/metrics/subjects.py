@@ -1,4 +1,4 @@
-"""What personalization changed, subject by subject."""
+"""The effect of personalization, subject by subject."""
 
 import dataclasses
 import math
@@ -11,14 +11,14 @@ from ttp_jax.metrics.scores import mean_of
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class SubjectTable:
-    """Describe what personalization changed, video by video, in points of percent.
+    """The effect of personalization on each video, in percentage points.
 
     Attributes:
-      deltas: [N] after - before, NaN where a video has no score; the rest leaves those out.
-      mean: mean of the deltas; unlike a merged `Score` every video weighs the same.
-      standard_error: of that mean, over videos; NaN below two videos.
-      worse: share of the videos with a negative delta, 0..1.
-      interval: 95 % interval of the mean, see `bootstrap_interval`.
+      deltas: [N] after - before, NaN for videos without a score, which are left out below.
+      mean: mean of the deltas. Unlike in a merged `Score`, every video has the same weight.
+      standard_error: standard error of the mean over videos; NaN for fewer than two.
+      worse: share of the videos with a negative delta, 0 to 1.
+      interval: 95 % interval of the mean; see `bootstrap_interval`.
     """
 
     deltas: np.ndarray
@@ -36,7 +36,7 @@ def subject_table(before: ArrayLike, after: ArrayLike) -> SubjectTable:
       after: [N] scores of the same videos with it.
 
     Raises:
-      ValueError: the scores aren't two lists of one length.
+      ValueError: the two arrays differ in length.
     """
     before, after = np.asarray(before, np.float64), np.asarray(after, np.float64)
     if before.ndim != 1 or before.shape != after.shape:
@@ -61,14 +61,14 @@ def bootstrap_interval(
 ) -> tuple[float, float]:
     """Return the 95 % interval (percentile bootstrap) of the mean of paired differences [(S,) N].
 
-    Draws whole videos, since frames of one video are not independent, and of S trainings (seeds)
-    whole trainings. Two or three trainings say little of how others would vary, and a bootstrap
-    can't go beyond them: their share of the interval is too narrow. Videos with a NaN are left out;
-    (NaN, NaN) where nothing is left.
+    Whole videos are drawn, because frames of one video are not independent, and whole trainings if
+    there are several (S seeds). Two or three trainings show little of how others would vary, so the
+    interval is then too narrow. Videos with a NaN are left out. If none is left, the result is
+    (NaN, NaN).
 
     Args:
-      deltas: [N] or [S, N], after minus before.
-      seed: of the draws.
+      deltas: [N] or [S, N], after - before.
+      seed: seed of the draws.
       samples: number of draws.
     """
     deltas = np.atleast_2d(np.asarray(deltas, np.float64))
@@ -78,7 +78,7 @@ def bootstrap_interval(
     rng = np.random.default_rng(seed)
     runs, count = deltas.shape
     means = []
-    for _ in range(samples):  # one draw at a time, which needs little memory
+    for _ in range(samples):  # drawing one by one needs little memory
         drawn = deltas[:, rng.integers(count, size=count)]
         if runs > 1:
             drawn = drawn[rng.integers(runs, size=runs)]

@@ -1,6 +1,6 @@
-"""Signs of quality without labels: none of them is accuracy.
+"""Signs of quality without labels. None of them measures accuracy.
 
-Joints are [T, K, 2] in pixels of the original picture, NaN where there is none.
+Joints are [T, K, 2] in pixels of the original picture, NaN if missing.
 """
 
 import math
@@ -14,12 +14,12 @@ from ttp_jax.skeletons import Skeleton
 def jitter(joints: np.ndarray, skeleton: Skeleton) -> float:
     """Return the mean size of the joints' acceleration, in `jitter_unit`s per frame^2.
 
-    The acceleration is p[t-1] - 2 p[t] + p[t+1]; one that involves a NaN is ignored. NaN below
-    three frames, and for a single joint, which has no size to compare with.
+    The acceleration is p[t-1] - 2 p[t] + p[t+1]; those that involve a NaN are ignored. The result
+    is NaN for fewer than three frames, and for a single joint, which has no size to compare with.
 
     Args:
       joints: [T, K, 2] in pixels of evenly spaced frames.
-      skeleton: of the joints.
+      skeleton: skeleton of the joints.
     """
     joints = np.asarray(joints, np.float64)
     acceleration = np.linalg.norm(joints[:-2] - 2 * joints[1:-1] + joints[2:], axis=-1)
@@ -30,15 +30,15 @@ def jitter(joints: np.ndarray, skeleton: Skeleton) -> float:
 
 
 def jitter_unit(skeleton) -> str:
-    """What `jitter` is measured in: median limb lengths, or diagonals of the pose without limbs."""
+    """Return the unit of `jitter`: limb lengths, or diagonals of the pose without limbs."""
     return "limb lengths" if skeleton.limbs else "pose diagonals"
 
 
 def limb_spread(joints: np.ndarray, skeleton: Skeleton) -> float:
     """Return the coefficient of variation of limb lengths over time, as a mean over limbs.
 
-    Lengths are those in the picture, so turning and walking towards the camera count, too: compare
-    the same video only. NaN frames are ignored.
+    Lengths are measured in the picture, so turning and walking towards the camera change them:
+      compare results of the same video only. NaN frames are ignored.
 
     Args:
       joints: [T, K, 2] in pixels.
@@ -53,7 +53,7 @@ def limb_spread(joints: np.ndarray, skeleton: Skeleton) -> float:
 
 
 def swaps(joints: np.ndarray, skeleton: Skeleton) -> float:
-    """Return the share 0..1 of steps at which a left/right pair seems to have changed sides.
+    """Return the share, 0 to 1, of steps at which a left/right pair seems to swap.
 
     A step is one pair of joints from one frame to the next. It counts as a swap if the pair moves
     less, in total, with left and right exchanged. Steps that involve a NaN are ignored.

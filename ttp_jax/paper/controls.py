@@ -1,4 +1,4 @@
-"""The cross-subject control: each person predicted by the model adapted to another one."""
+"""The cross-subject control: each person is predicted by the model adapted to another one."""
 
 import time
 from typing import Any
@@ -13,18 +13,19 @@ from ttp_jax.runs.experiment import Experiment
 
 
 class Controls:
-    """Predicts each person by the model of the person who was personalized before.
+    """Predict each person with the model that was adapted to the person before.
 
-    People come in the order in which they finish: that of the clips when they run one at a time;
-    side by side, clips of similar length finish together. Only the first person's model and the
-    previous one's are held, so the memory does not grow with the number of people.
+    People are ordered as they finish. If they run one at a time, that is the order of the clips;
+    side by side, clips of similar length finish together. Only the models of the first and the
+    previous person are held, so memory use does not grow with the number of people.
 
     Attributes:
-      joints: float32 [T, K, 2] in picture pixels per clip, by the previous person's model (the
-        first clip's by the last person's).
-      errors: reconstruction errors (`diagnostics.prober`) by the model "before" personalization,
-        "after" it, and by the other person's (`records.CONTROL`); networks with keypoints only.
-      seconds: time that the controls took.
+      joints: float32 [T, K, 2] in picture pixels for each clip, by the previous person's model (for
+        the first clip, by the last person's).
+      errors: reconstruction errors (`diagnostics.prober`) of the model "before" personalization,
+        "after" it, and of the other person's model (`records.CONTROL`); for networks with keypoints
+        only.
+      seconds: time spent on the controls.
     """
 
     def __init__(self, experiment: Experiment, base: state.Base, people: int):
@@ -42,16 +43,16 @@ class Controls:
 
         Args:
           clip: the person's clip.
-          delta: what personalization added to the base model, by path.
+          delta: the adaptation, as differences to the base model's arrays by path.
         """
         if self._first is None:
-            self._first = clip, delta  # compared in `finish`, with the last person's model
+            self._first = clip, delta  # predicted in `finish`, with the last person's model
         else:
             self._compare(clip, delta, self._before)
         self._before = delta
 
     def finish(self) -> None:
-        """Predict the first person, once all people have been added."""
+        """Predict the first person. Call this after all people have been added."""
         if self._first is not None:
             clip, delta = self._first
             self._compare(clip, delta, self._before if self._before is not delta else None)

@@ -12,7 +12,7 @@ SMOOTHED_FRAMES = 9  # length of the moving average of the plotted curve
 
 
 def figure3(grid: Grid, find: Find) -> Table:
-    """Gain of online TTP by frame index, over quarters of the labelled frames."""
+    """Make the table and plot of the online gain by frame index, in quarters of the frames."""
     title = "Figure 3: gain against frame index, online"
     header = ("frames", "gain (95 %)", "people")
     before, after = (
@@ -52,7 +52,9 @@ def figure3(grid: Grid, find: Find) -> Table:
 
 
 def figure4(grid: Grid, find: Find) -> Table:
-    """Gain of online TTP by the number of unlabelled frames: fewer by resets, or more added."""
+    """Make the table and plot of the online gain by number of frames.
+
+    Restarts make the number smaller, added unlabelled frames make it larger."""
     before = statistics.finished(find, selection.each(grid, "transformer", ("none",)))
     rows, x, y = [], [], []
     all_changes = (*selection.lengths(grid), ())

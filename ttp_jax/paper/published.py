@@ -1,4 +1,4 @@
-"""The paper's own numbers (arXiv 2107.02133), by the name of the config that repeats them."""
+"""Numbers published in the paper (arXiv 2107.02133), by the config that reproduces them."""
 
 # Table 1: {config: {(method, scenario): score}}; scenario "none" is "w/o TTP".
 TABLE1 = {
@@ -44,7 +44,7 @@ TABLE2 = {
     "penn": {1: 87.75, 2: 88.01, 3: 76.27, 4: 76.13},
     "bbc_pose": {1: 92.51, 2: 92.64, 3: 92.59, 4: 92.53},
 }
-# Tables 3 and 4: the state of the art as the paper quotes it: (method, score).
+# Tables 3 and 4: the state of the art as quoted in the paper: (method, score).
 OTHERS = {
     "penn": (
         ("Iqbal et al. (the paper's [25]; several frames)", 81.1),
@@ -62,7 +62,7 @@ OTHERS = {
         ("the paper's best, with extra unlabelled frames", 93.1),
     ),
 }
-# Table 5: smoothed with a Savitzky-Golay filter.
+# Table 5: smoothed by a Savitzky-Golay filter.
 TABLE5 = {
     "penn": {
         ("baseline", "none"): 85.68,

@@ -1,7 +1,8 @@
-"""Run records of `reproduce`: one model, run once over the people of one split, as a JSON file.
+"""Run records of `reproduce`: JSON files, each of one model run once over the people of a split.
 
-A record holds the scores per person and what they cost. Its name ends in a fingerprint of all that
-its numbers depend on, so nothing is computed twice and no record is mistaken for another.
+A record holds the scores of each person and their cost. Its name ends in a fingerprint of
+everything that its numbers depend on, so nothing is computed twice and no record is mistaken for
+another.
 """
 
 import dataclasses
@@ -23,11 +24,11 @@ from ttp_jax.runs import identity
 from ttp_jax.runs.experiment import Experiment
 
 WITHOUT_MODEL = ("mean pose", "untrained")  # scenarios that need no training
-POINTS = "points"  # the scenario that scores the keypoints, not the joints
-CONTROL = "cross_subject_control"  # key of the scores by the previous person's model
-# Keys of records that earlier versions wrote. Kept records stay as they are; `read` renames these.
+POINTS = "points"  # the scenario that examines the keypoints instead of scoring joints
+CONTROL = "cross_subject_control"  # key of the scores with the previous person's model
+# Keys in records of earlier versions. `read` renames them; the files stay as they are.
 RENAMED = {"cell": "run", "stranger": CONTROL}
-# What records hold at least, patterns of `files.unlike`: where and when, trainings, the others.
+# Required contents of records, as patterns of `files.unlike`: common ones, of trainings, of runs.
 _MADE = {
     "seconds": float,
     "date": str,
@@ -56,16 +57,16 @@ RECORD = (
 
 @dataclasses.dataclass(frozen=True)
 class RunSpec:
-    """What to run: which model, how, on whom. A record is what has come of it.
+    """A run: which model, in which scenario, on which people. Its result is a run record.
 
     Attributes:
-      method: of `PoseNet`.
-      scenario: "none", "online", "offline"; "mean pose" and "untrained" need no training;
-        "points" looks at the self-supervised keypoints.
-      seed: of the training and of all that follows.
+      method: method of `PoseNet`.
+      scenario: "none", "online", "offline"; "mean pose" and "untrained" need no training; "points"
+        examines the self-supervised keypoints.
+      seed: seed of the training and of everything after it.
       changes: fields of the config that differ at test time: (("ttp.iterations", 2), ...).
-      split: "test"; "val" for the people that settings are chosen on.
-      transfer: the people are those of `config.transfer` (paper, Table 6).
+      split: "test", or "val" for the people who are used to choose settings.
+      transfer: whether the people are those of `config.transfer` (paper, Table 6).
     """
 
     method: str
@@ -77,7 +78,7 @@ class RunSpec:
 
     @property
     def title(self) -> str:
-        """Name of the file, but for the fingerprint."""
+        """Name of the record's file without the fingerprint."""
         words = [self.method, f"seed{self.seed}", self.scenario.replace(" ", "-")]
         words += [f"{field.split('.')[-1]}={value}" for field, value in self.changes]
         words += [self.split] * (self.split != "test") + ["transfer"] * self.transfer
@@ -86,7 +87,7 @@ class RunSpec:
 
 @functools.lru_cache(maxsize=1024)
 def experiment_of(experiment: Experiment, spec: RunSpec) -> Experiment:
-    """The experiment with the changes that this run makes to it."""
+    """Return the experiment with this run's changes."""
     config = experiment.config
     changes: dict[str, Any] = {"seed": spec.seed, "model.method": spec.method}
     if tasks.of(spec.method).needs_upright:
@@ -95,33 +96,34 @@ def experiment_of(experiment: Experiment, spec: RunSpec) -> Experiment:
             (steps, rate, config.reproduce.rotation_lambda if weight else weight, decay)
             for steps, rate, weight, decay in config.train.stages
         )
-    if spec.transfer:  # other people's frames, in the model's own skeleton
+    if spec.transfer:  # frames of the other data set, in the model's own skeleton
         fields = ("oversample", "context", "refine", "fit")
         changes |= {f"data.{field}": config.transfer[field] for field in fields}
     return experiment.changed(changes | dict(spec.changes))
 
 
 def fingerprint(value) -> str:
-    """Eight hexadecimal digits of anything that JSON can hold."""
+    """Return a fingerprint, eight hexadecimal digits, of anything that JSON can hold."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def model_name(experiment: Experiment, spec: RunSpec) -> str:
-    """Folder of a trained model: method, seed and a fingerprint of what it was trained on and how.
+    """Return the folder name of a trained model: method, seed, and a fingerprint of data and
+    settings.
 
-    What matters at test time only is no part of it.
+    Settings that matter only at test time are not part of it.
     """
     trained = identity.trained_on(experiment_of(experiment, spec).config)
     return f"{spec.method}-seed{spec.seed}-{fingerprint(trained)}"
 
 
 def record_name(experiment: Experiment, spec: RunSpec) -> str:
-    """Name of a run's record: the file without its suffix."""
+    """Return the name of a run's record, which is its file name without the suffix."""
     own = experiment_of(experiment, spec).config
     # The key "cell" must stay, because the names of all stored records depend on it.
     parts: dict = {"model": model_name(experiment, spec), "cell": spec.title}
     parts |= {"eval": own.eval.pixels}
-    elsewhere = ("pixels", "probe_frames", "pictures")  # change no score, or named above
+    elsewhere = ("pixels", "probe_frames", "pictures")  # change no score, or are named above
     parts |= identity.identifying("eval", own.eval, elsewhere)
     predicted = {name: own.model[name] for name in identity.NOT_THE_MODEL["model"]}
     parts |= identity.identifying("model", predicted)
@@ -137,9 +139,9 @@ def record_name(experiment: Experiment, spec: RunSpec) -> str:
 
 
 def read(folder: pathlib.Path, name: str) -> dict | None:
-    """A finished run's record, earlier versions' too, under today's keys.
+    """Read the record of a finished run, with the keys of this version.
 
-    Returns None if there is none, or only a damaged one (with a warning), which `write` moves
+    Returns None if there is no record, or, with a warning, a damaged one, which `write` moves
     aside.
     """
     path = inside(folder, f"{name}.json")
@@ -161,7 +163,7 @@ def read(folder: pathlib.Path, name: str) -> dict | None:
 def _with_current_keys(record):
     """Rename the keys of earlier versions, in the record and in its "bottleneck"."""
     if not isinstance(record, dict):
-        return record  # the caller reports what was expected
+        return record  # the caller reports what it expected
     record = {RENAMED.get(key, key): value for key, value in record.items()}
     if isinstance(errors := record.get("bottleneck"), dict):
         record["bottleneck"] = {RENAMED.get(key, key): value for key, value in errors.items()}
@@ -169,17 +171,19 @@ def _with_current_keys(record):
 
 
 def _is_whole(record: dict) -> bool:
-    """Whether all scores of a record are of the same measures and people."""
+    """Return whether all scores of a record have the same measures and people."""
     parts = [record[part] for part in ("scores", "smoothed", CONTROL) if part in record]
     lengths = {len(score["per_subject"]) for part in parts for score in part.values()}
     same = all(part.keys() == parts[0].keys() for part in parts) and len(parts[0]) > 0
-    if all(isinstance(row, list) for row in record["by_frame"]):  # the first had means over people
+    if all(
+        isinstance(row, list) for row in record["by_frame"]
+    ):  # the first version stored means over people
         lengths.add(len(record["by_frame"]))
     return same and lengths == {len(record["people"])}
 
 
 def write(folder: pathlib.Path, name: str, record: dict) -> None:
-    """Write a record, each list of numbers on one line."""
+    """Write a record with each list of numbers on one line."""
 
     def joined(numbers):
         return " ".join(numbers[0].split())
@@ -192,11 +196,11 @@ def write(folder: pathlib.Path, name: str, record: dict) -> None:
 
 
 def command() -> str:
-    """The command that repeats a run, without the paths of this machine."""
+    """Return the command that repeats a run, without paths of this machine."""
     given: list[str] = []
     for word in sys.argv[1:]:
         if given and re.fullmatch(r"--?[\w.]+", given[-1]) and not word.startswith("-"):
-            given[-1] += f"={word}"  # "--workdir DIR", in two words
+            given[-1] += f"={word}"  # "--workdir DIR" comes as two words
         else:
             given.append(word)
     words = []
@@ -213,5 +217,5 @@ def command() -> str:
 def missing(
     experiment: Experiment, wanted: Sequence[RunSpec], folder: pathlib.Path
 ) -> list[RunSpec]:
-    """Those of the wanted runs that have no record yet."""
+    """Return the wanted runs that have no record yet."""
     return [spec for spec in wanted if read(folder, record_name(experiment, spec)) is None]

@@ -1,4 +1,4 @@
-"""The paper's tables and figures: run what is missing, write the report."""
+"""The paper's tables and figures: carry out missing runs, write the report."""
 
 import collections
 import pathlib
@@ -18,7 +18,11 @@ from ttp_jax.runs.experiment import Experiment
 from ttp_jax.runs.process import say
 
 PICTURES = "figure5"
-MENDABLE = (ValueError, ArithmeticError, FileNotFoundError)  # end one run, not all
+MENDABLE = (
+    ValueError,
+    ArithmeticError,
+    FileNotFoundError,
+)  # these errors end one run, not all of them
 
 
 def run(
@@ -34,11 +38,11 @@ def run(
       experiment: whose tables they are.
       workdir: for models, figures and the report.
       what: names of tables and figures with commas, "all", or "report" to run nothing.
-      kept: folder of run records; None for the workdir's.
-      minutes: start nothing new after so many; 0 for no limit.
+      kept: folder of run records; None for the one in the workdir.
+      minutes: time after which no run is started; 0: no limit.
 
     Raises:
-      ValueError: no such table, a config that trains no model, or no folder of records to report.
+      ValueError: an unknown table, a config that trains no model, or a missing folder of records.
     """
     known = (*tables.TABLES, PICTURES)
     names = known if what == "all" else tuple(what.split(","))
@@ -51,7 +55,7 @@ def run(
     if experiment.config.base:
         base = experiment.config.base
         raise ValueError(f"{experiment.name} takes the model {base}: name a config that trains.")
-    provenance.where()  # the commit of the code that runs now
+    provenance.where()  # note the commit now, before the code can change
     folder = pathlib.Path(kept) if kept else _records_folder(workdir)
     if what == "report" and not folder.is_dir():
         raise ValueError(f"{folder} does not exist: name the folder of run records, --records=DIR.")
@@ -65,7 +69,7 @@ def run(
         done = _run_all(experiment, wanted, workdir, folder, minutes, failed)
         if done and PICTURES in names:
             _draw(experiment, workdir)
-    finally:  # write the tables even if a run fails
+    finally:  # the tables are written even if a run fails
         write_report(experiment, workdir, folder)
         for title, error in failed.items():
             say(f"FAILED {title}: {error}")
@@ -73,7 +77,7 @@ def run(
 
 
 def _records_folder(workdir: pathlib.Path) -> pathlib.Path:
-    """Where run records go by default; a workdir of an earlier version has them in `cells`."""
+    """Return the default folder of run records, which earlier versions called `cells`."""
     folder, earlier = workdir / "records", workdir / "cells"
     return earlier if earlier.is_dir() and not folder.is_dir() else folder
 
@@ -84,16 +88,18 @@ def _run_all(
     """Carry out runs, model by model; note failures in `failed`. Return False if time ran out."""
     began = time.monotonic()
     wanted = _in_order(experiment, wanted)
-    checked: set[tuple[str, bool]] = set()  # splits whose people were compared with the records
+    checked: set[tuple[str, bool]] = set()  # splits whose people agree with those of the records
     untrained: set[str] = set()  # models whose training failed
     for number, spec in enumerate(wanted, 1):
         if not records.missing(experiment, [spec], folder):
-            continue  # another process has run it meanwhile
+            continue  # another process has carried it out meanwhile
         left = minutes - (time.monotonic() - began) / 60 if minutes else 0.0
         say(f"\n{number} of {len(wanted)}: {spec.title}")
         try:
             if spec.scenario != records.POINTS and (spec.split, spec.transfer) not in checked:
-                running.check_people(experiment, spec, folder)  # before hours of training
+                running.check_people(
+                    experiment, spec, folder
+                )  # so that wrong data fail before hours of training
                 checked.add((spec.split, spec.transfer))
             trained = not _needs_model(spec) or (
                 (not minutes or left > 0)
@@ -111,7 +117,7 @@ def _run_all(
         measure, values = next(iter(found.get("scores", {}).items()), ("", None))
         score = f"{measure} {values['mean']:.2f}" if values else "done"
         say(f"{spec.title}: {score} in {found['seconds']:.0f} s")
-        # The next run needs other compiled programs, and these hold memory.
+        # Free the memory of compiled programs, because the next run needs others.
         jax.clear_caches()
     return True
 
@@ -119,7 +125,7 @@ def _run_all(
 def _train(
     experiment: Experiment, spec: RunSpec, workdir, folder, minutes: float, untrained: set[str]
 ) -> bool:
-    """`running.train_model`, but a training that failed is not tried again for other runs."""
+    """Call `running.train_model`, unless this training has failed before."""
     model = records.model_name(experiment, spec)
     if model in untrained:
         raise ValueError("its model could not be trained")
@@ -135,7 +141,7 @@ def _needs_model(spec: RunSpec) -> bool:
 
 
 def _in_order(experiment: Experiment, wanted: list[RunSpec]) -> list[RunSpec]:
-    """What needs no model first, then model by model, as the tables come to them."""
+    """Order the runs: first those without a model, then model by model, in the tables' order."""
     models = list(dict.fromkeys(records.model_name(experiment, spec) for spec in wanted))
 
     def place(spec):
@@ -145,7 +151,7 @@ def _in_order(experiment: Experiment, wanted: list[RunSpec]) -> list[RunSpec]:
 
 
 def _draw(experiment: Experiment, workdir: pathlib.Path) -> None:
-    """Figures 5, 7 and 8: the first people of the test split, after offline personalization."""
+    """Draw Figures 5, 7 and 8: the first test people, after offline personalization."""
     spec = _drawn(experiment)
     own, folder = records.experiment_of(experiment, spec), _figures(experiment, workdir)
     try:
@@ -168,12 +174,12 @@ def _drawn(experiment: Experiment) -> RunSpec:
 
 
 def _figures(experiment: Experiment, workdir: pathlib.Path) -> pathlib.Path:
-    """The folder of the pictures that are of these settings."""
+    """Return the folder of the pictures that belong to these settings."""
     return workdir / "figures" / records.record_name(experiment, _drawn(experiment))
 
 
 def write_report(experiment: Experiment, workdir: pathlib.Path, folder: pathlib.Path) -> None:
-    """Write report.md and report.html with all tables, from the records that there are."""
+    """Write report.md and report.html with all tables, from the existing records."""
     grid = Grid.of(experiment)
     shown = {name: of for name in tables.TABLES if (of := tables.wanted(grid, name))}
     wanted = dict.fromkeys(spec for of in shown.values() for spec in of)
@@ -204,7 +210,7 @@ def write_report(experiment: Experiment, workdir: pathlib.Path, folder: pathlib.
 def _comparable(
     experiment: Experiment, there: dict[RunSpec, dict]
 ) -> tuple[dict[RunSpec, dict], list[str]]:
-    """The records that may be compared, and a line about those that are left out.
+    """Return the records that can be compared, and a sentence about those that are left out.
 
     All records of one model must come from one training, and all records of one split from the
     same people. If some disagree, because a model was trained again or the data changed, the
@@ -234,7 +240,7 @@ def _comparable(
 
 
 def _trainings(experiment: Experiment, wanted, folder: pathlib.Path) -> dict[str, dict | None]:
-    """The records of the trainings of all models, None for those that are missing."""
+    """Return the record of each model's training, None for missing ones."""
     given, found = dict(experiment.config.reproduce.given), {}
     for spec in wanted:
         if spec.scenario != "none" or spec.split != "test" or spec.transfer:
@@ -251,7 +257,7 @@ def _trainings(experiment: Experiment, wanted, folder: pathlib.Path) -> dict[str
 def _about(
     experiment: Experiment, there: list[dict], trainings: dict[str, dict | None]
 ) -> list[str]:
-    """What a reader must know first, in sentences."""
+    """Return the sentences at the top of the report."""
     kinds = sorted(set(map(pages.machine, there)))
     pieces = (piece for record in trainings.values() for piece in (record or {}).get("pieces", ()))
     commits = sorted({str(made["commit"]) for made in (*there, *pieces)})

@@ -44,22 +44,22 @@ def train_model(
 ) -> bool:
     """Train a run's model, or continue its training, for a limited time.
 
-    A training is a chain of such pieces; the record that is written at its end adds up their
+    A training may take several calls. Its record, which is written at the end, adds up their
     seconds.
 
     Args:
-      experiment: whose tables are made.
+      experiment: the experiment whose tables are made.
       spec: the run that needs the model.
-      workdir: the model goes to `models` in it.
+      workdir: folder in which the model goes to `models`.
       kept: folder of run records.
-      minutes: stop after so many; 0 for no limit.
+      minutes: time after which to stop; 0: no limit.
 
     Returns:
       Whether the training is complete.
 
     Raises:
-      ValueError: there is a record of this training, but its model is missing. A new training
-        would give another model, whose runs could not be compared with those on record.
+      ValueError: this training has a record, but its model is missing. Training again would give
+        another model, whose runs could not be compared with the recorded ones.
     """
     own, name = experiment_of(experiment, spec), model_name(experiment, spec)
     folder = workdir / "models" / name
@@ -77,7 +77,7 @@ def train_model(
     pieces = read_json(folder / "pieces.json", PIECES) or {"pieces": []}
     try:
         training.train(own, folder, minutes)
-    finally:  # even if it was stopped or failed
+    finally:  # also if it was stopped or failed
         seconds, last = time.monotonic() - began, _step(folder)
         if last > first:
             pieces["pieces"].append(
@@ -98,11 +98,11 @@ def train_model(
 
 
 def base_of(experiment: Experiment, spec: RunSpec, workdir: pathlib.Path) -> state.Base:
-    """A run's model: the one that `train_model` has trained, else the included file given for it.
+    """Return a run's model: the one from `train_model`, or the included file that stands in for it.
 
     Raises:
-      FileNotFoundError: there is neither.
-      ValueError: the training has lost its last checkpoint.
+      FileNotFoundError: neither exists.
+      ValueError: the last checkpoint of the training is damaged.
     """
     own, name = experiment_of(experiment, spec), model_name(experiment, spec)
     folder = workdir / "models" / name
@@ -146,7 +146,7 @@ def run(experiment: Experiment, spec: RunSpec, workdir: pathlib.Path, kept: path
 
 
 def points(experiment: Experiment, base) -> dict:
-    """Measure whether the self-supervised keypoints follow the body, for any person.
+    """Measure whether the self-supervised keypoints follow the body on different people.
 
     Returns:
       "bottleneck": reconstruction errors of `diagnostics.bottleneck`; "readout": errors of
@@ -158,7 +158,9 @@ def points(experiment: Experiment, base) -> dict:
     some = diagnostics.some_of(training)
     errors, reads = {"training": diagnostics.bottleneck(experiment, base, some)}, {}
     names = list(dict.fromkeys(clip.subject for clip in training))
-    known = set(names[: 3 * len(names) // 4])  # the readout is scored on people not in its fit
+    known = set(
+        names[: 3 * len(names) // 4]
+    )  # the readout is scored on people whom it was not fitted on
     fit = [clip for clip in training if clip.subject in known]
     rest = [clip for clip in training if clip.subject not in known]
     if fit and rest:
@@ -170,7 +172,7 @@ def points(experiment: Experiment, base) -> dict:
 
 
 def personalized(experiment: Experiment, spec: RunSpec, base: state.Base | None) -> dict:
-    """Predict and score the people of a run; return scores and costs, as the record has them."""
+    """Predict and score the people of a run; return scores and costs for its record."""
     clips, skeleton = people(experiment, spec)
     own, measures = experiment.skeleton, scoring.measures_from(experiment.config.eval)
     controls = None
@@ -191,7 +193,7 @@ def personalized(experiment: Experiment, spec: RunSpec, base: state.Base | None)
         "protocol": spec.scenario
         if named
         else provenance.protocol_line(experiment.data, experiment.config.ttp, spec.scenario),
-        "seconds_per_frame": seconds / frames,  # compiling is part of it
+        "seconds_per_frame": seconds / frames,  # includes compilation
         "memory_mib": memory,
         "people": [clip.name for clip in clips],
         "frames": frames,
@@ -209,10 +211,10 @@ def personalized(experiment: Experiment, spec: RunSpec, base: state.Base | None)
 
 
 def people(experiment: Experiment, spec: RunSpec) -> tuple[list[Clip], Skeleton]:
-    """The labelled clips of a run, and the skeleton of their labels.
+    """Return the labelled clips of a run, and the skeleton of their labels.
 
     Raises:
-      DataError (`data_pipelines.clips`): there are none, or the data can't be read.
+      DataError (`data_pipelines.clips`): there are no such clips, or the data can't be read.
     """
     data, wanted = experiment.data, ()
     if spec.transfer:
@@ -226,11 +228,10 @@ def people(experiment: Experiment, spec: RunSpec) -> tuple[list[Clip], Skeleton]
 
 
 def check_people(experiment: Experiment, spec: RunSpec, folder: pathlib.Path) -> None:
-    """Check that a run's people are those of the finished runs of its split.
+    """Check that a run has the same people as the finished runs of its split.
 
     Raises:
-      ValueError: they are others.
-      DataError (`data_pipelines.clips`): the data can't be read.
+      ValueError: the people differ. DataError (`data_pipelines.clips`): the data can't be read.
     """
     names = [clip.name for clip in people(experiment_of(experiment, spec), spec)[0]]
     plain = dataclasses.replace(spec, changes=(), scenario="none")
@@ -250,7 +251,7 @@ def predict(
     clips,
     controls: Controls | None = None,
 ) -> list[np.ndarray]:
-    """Joints [T, K, 2] in picture pixels per clip; every person's model goes to `controls`."""
+    """Predict joints [T, K, 2] in picture pixels for each clip; pass each model to `controls`."""
     if spec.scenario == "mean pose":
         training = sources.load_clips(experiment.data, "train")
         return scoring.mean_pose(training, clips, experiment.image_size)
@@ -274,18 +275,19 @@ def predict(
 
 
 def mapped(clips, joints, own: Skeleton, skeleton: Skeleton):
-    """Clips whose unknown joints don't count, and predictions in the labels' skeleton.
+    """Return the clips without joints that the model lacks, and predictions in the labels'
+    skeleton.
 
     Args:
-      clips: with labels.
-      joints: predictions of each, [T, K, 2].
+      clips: labelled clips.
+      joints: predictions for each clip, [T, K, 2].
       own: skeleton of the predictions.
       skeleton: of the labels.
     """
     if own == skeleton:
         return clips, joints
     predictions = [map_joints(each, own, skeleton) for each in joints]
-    # Joints that the model's skeleton lacks; those of unreadable frames count as wrong.
+    # Joints that the model's skeleton lacks. Joints of unreadable frames still count as wrong.
     known = np.isfinite(map_joints(np.zeros((own.size, 2)), own, skeleton)).all(-1)
     return [dataclasses.replace(c, visible=c.visible & known) for c in clips], predictions
 
@@ -293,7 +295,7 @@ def mapped(clips, joints, own: Skeleton, skeleton: Skeleton):
 def by_frame(
     clips, joints, skeleton: Skeleton, measures: scoring.Measures
 ) -> list[list[float | None]]:
-    """The first measure per person and frame (paper, Figure 3); None where nothing is labelled."""
+    """Return the first measure by person and frame (paper, Figure 3); None without labels."""
 
     def at(clip, joints, t):
         alone = clips_lib.at(clip, [t])

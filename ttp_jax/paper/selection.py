@@ -1,4 +1,4 @@
-"""Which runs each table and figure is made of."""
+"""The runs that each table and figure needs."""
 
 from typing import Any, NamedTuple
 
@@ -10,17 +10,17 @@ from ttp_jax.runs.experiment import Experiment
 
 SCENARIOS = ("none", "online", "offline")
 TRAINS = {"paper": "encoder and psi_self only", "norms": "normalisation layers only"}
-JOINED = ("h36m", "bbc_pose")  # sources of single frames and several videos of a person
+JOINED = ("h36m", "bbc_pose")  # sources with single frames, or several videos of a person
 
 
 class Grid(NamedTuple):
-    """What the tables of an experiment compare. Those unexplained are fields of `config.reproduce`.
+    """What the tables of an experiment compare. Attributes not listed are in `config.reproduce`.
 
     Attributes:
-      name: of the experiment, as the published numbers know it.
-      source: of its data.
-      updates: a frame, `config.ttp.iterations`.
-      learning_rate: at test time, `config.ttp.learning_rate`.
+      name: name of the experiment, a key of the published numbers.
+      source: source of its data.
+      updates: updates a frame, `config.ttp.iterations`.
+      learning_rate: learning rate at test time, `config.ttp.learning_rate`.
       transfer: `config.transfer`, the people of Table 6.
     """
 
@@ -38,7 +38,7 @@ class Grid(NamedTuple):
 
     @classmethod
     def of(cls, experiment: Experiment) -> "Grid":
-        """The grid of an experiment."""
+        """Return the grid of an experiment."""
         config, varied = experiment.config, experiment.config.reproduce
         return cls(
             name=experiment.name,
@@ -56,9 +56,9 @@ class Grid(NamedTuple):
 
 
 def each(grid: Grid, method, scenarios, **options) -> list[RunSpec]:
-    """A method's runs in these scenarios with every seed; none if the grid leaves it out.
+    """Return a method's runs in these scenarios with all seeds; none if the grid excludes it.
 
-    Methods without a self-supervised task have the scenario "none" only. `options` are further
+    Methods without a self-supervised task only have the scenario "none". `options` are further
     fields of `RunSpec`.
     """
     if method not in grid.methods:
@@ -141,14 +141,14 @@ def ablation_runs(grid: Grid):
 
 
 def ablation_base(seed, changes):
-    """The run without TTP that an ablation is compared with, where no test-time change counts."""
+    """Return the run without TTP to compare an ablation with, which ignores test-time changes."""
     kept = tuple(change for change in changes if not change[0].startswith("ttp."))
     return RunSpec("transformer", "none", seed, kept)
 
 
 def choice_runs(grid: Grid):
     if grid.source != "synthetic" or "transformer" not in grid.methods:
-        return  # the other data sets have no validation people
+        return  # other data sets have no validation people
     first = grid.seeds[0]
     yield RunSpec("transformer", "none", first, split="val")
     for rate in grid.rates:

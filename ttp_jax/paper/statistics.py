@@ -1,4 +1,4 @@
-"""Numbers over people and seeds, as the tables show them."""
+"""Statistics over people and seeds, as texts for the tables."""
 
 from collections.abc import Callable, Sequence
 
@@ -9,17 +9,17 @@ from ttp_jax.paper import selection
 from ttp_jax.paper.records import RunSpec
 from ttp_jax.paper.selection import Grid
 
-FEWEST = 3  # people that an interval is given for
+FEWEST = 3  # smallest number of people for which an interval is given
 Find = Callable[[RunSpec], dict | None]
 
 
 def measure(record: dict) -> str:
-    """Name of a record's first measure, which the tables show."""
+    """Return the name of a record's first measure, which the tables show."""
     return next(iter(record["scores"]))
 
 
 def over_seeds(found: Sequence[dict], part: str = "scores") -> str:
-    """Mean of the first measure, +- the standard deviation over seeds where there are some."""
+    """Return the mean of the first measure, +- the standard deviation over several seeds."""
     means = [record[part][measure(record)]["mean"] for record in found]
     if len(means) < 2:
         return f"{means[0]:.2f}"
@@ -27,39 +27,39 @@ def over_seeds(found: Sequence[dict], part: str = "scores") -> str:
 
 
 def gain(before, after, part: str = "scores", over: str = "scores") -> tuple[str, str]:
-    """Mean gain with its interval over people and seeds, and the share of people worse off.
+    """Return the mean gain with its interval, and the share of people worse off.
 
     Args:
       before: run records without TTP.
-      after: run records with it.
-      part: scores of `after` that are compared: "scores", "smoothed", `records.CONTROL`.
-      over: scores of `before` that they are compared with.
+      after: run records with TTP.
+      part: which scores of `after` to compare: "scores", "smoothed" or `records.CONTROL`.
+      over: which scores of `before` to compare with.
 
     Returns:
-      Two texts, "-" where no seed has both. A person counts as worse off by the mean over seeds.
+      Two texts, "-" if no seed has both. A person is worse off if the mean over seeds falls.
     """
     found = deltas(before, after, part, over)
     return ("-", "-") if found is None else (with_interval(found), share_worse(found))
 
 
 def deltas(before, after, part: str = "scores", over: str = "scores") -> np.ndarray | None:
-    """Gains [seeds, people] of pairs of one seed; None where there is no pair."""
+    """Return gains [seeds, people] between records of the same seed; None if there are none."""
     gains = [people(a, part) - people(b, over) for b, a in pairs(before, after)]
     return np.stack(gains) if gains else None
 
 
 def pairs(before, after) -> list[tuple[dict, dict]]:
-    """Records before and after that have the seed in common."""
+    """Return pairs of records before and after that have the same seed."""
     return [(b, a) for b in before for a in after if a["seed"] == b["seed"]]
 
 
 def known(deltas: np.ndarray) -> np.ndarray:
-    """Gains [seeds, people] without the people who have no score, for lack of labelled joints."""
+    """Return gains [seeds, people] without people who have no labelled joints and so no score."""
     return deltas[:, np.isfinite(deltas).all(0)]
 
 
 def with_interval(deltas: np.ndarray) -> str:
-    """The mean of gains [seeds, people] with its 95 % interval; each gain if there are few."""
+    """Return the mean of gains [seeds, people] with its 95 % interval, or each gain if few."""
     deltas = known(deltas)
     if not deltas.size:
         return "-"
@@ -71,29 +71,29 @@ def with_interval(deltas: np.ndarray) -> str:
 
 
 def share_worse(deltas: np.ndarray) -> str:
-    """Share of people whose gain, the mean over seeds, is below 0."""
+    """Return the share of people whose gain, as a mean over seeds, is negative."""
     deltas = known(deltas)
     return f"{100 * (deltas.mean(0) < 0).mean():.0f} %" if deltas.size else "-"
 
 
 def people(record: dict, part: str) -> np.ndarray:
-    """The first measure of each person [people], NaN where nothing is labelled."""
+    """Return the first measure of each person [people], NaN without labels."""
     return np.array(record[part][measure(record)]["per_subject"], float)
 
 
 def cost(found: Sequence[dict]) -> tuple[str, str]:
-    """Median seconds a frame and largest MiB over seeds, as texts."""
+    """Return the median seconds a frame and the largest MiB over seeds, as texts."""
     seconds = np.median([record["seconds_per_frame"] for record in found])
     return f"{seconds:.3f}", f"{max(record['memory_mib'] for record in found):.0f}"
 
 
 def finished(find: Find, specs: Sequence[RunSpec]) -> list[dict]:
-    """The records of those runs that are finished."""
+    """Return the records of the finished runs."""
     return [record for record in map(find, specs) if record is not None]
 
 
 def second(found: Sequence[dict], part: str = "scores") -> str:
-    """Mean of the second measure, where there is one."""
+    """Return the mean of the second measure, "-" if there is none."""
     measures = list(found[0][part])
     if len(measures) < 2:
         return "-"
@@ -101,25 +101,25 @@ def second(found: Sequence[dict], part: str = "scores") -> str:
 
 
 def seeds(found: Sequence[dict], specs: Sequence[RunSpec]) -> str:
-    """How many of the runs are finished, in brackets; "" if all are."""
+    """Return how many of the runs are finished, in brackets; "" if all are."""
     return "" if len(found) == len(specs) else f" ({len(found)} of {len(specs)} seeds)"
 
 
 def mean_of_labelled(gains: np.ndarray) -> np.ndarray:
-    """Mean over frames [seeds, people], without the people who have none of these frames."""
+    """Return the mean over frames [seeds, people], without people who have none of these frames."""
     known = np.isfinite(gains)
     return np.nanmean(gains[:, known.any(-1).all(0)], -1)
 
 
 def by_frame(record: dict) -> np.ndarray:
-    """The first measure [people, frames], NaN where a person has no such frame or no label."""
+    """Return the first measure [people, frames], NaN for missing frames and without labels."""
     longest = max(map(len, record["by_frame"]))
     rows = [row + [None] * (longest - len(row)) for row in record["by_frame"]]
     return np.array(rows, float)
 
 
 def errors(found: Sequence[dict], part: str) -> tuple[str, ...]:
-    """Mean errors of the reconstruction over seeds, and the ratio own / another frame's."""
+    """Return mean reconstruction errors over seeds, and the ratio own / another frame's."""
     own, other, copy = (
         np.mean([record["bottleneck"][part][name] for record in found])
         for name in ("own", "other", "copy")
@@ -128,7 +128,7 @@ def errors(found: Sequence[dict], part: str) -> tuple[str, ...]:
 
 
 def readout(found: Sequence[dict], part: str) -> str:
-    """Mean error of the joints read from the points, and that of the mean pose in brackets."""
+    """Return the mean error of the linear readout, with that of the mean pose in brackets."""
     reads = [record["readout"][part] for record in found if part in record.get("readout", ())]
     if not reads:
         return "-"
@@ -137,10 +137,10 @@ def readout(found: Sequence[dict], part: str) -> str:
 
 
 def online_with(grid: Grid, find: Find, changes: Sequence) -> tuple[list[list[dict]], str]:
-    """Records of the Transformer online for each change, and a note that names their seeds.
+    """Return the Transformer's online records for each change, and a note with their seeds.
 
-    Only seeds that every change has are used, so that rows can be compared; a change without any
-    record doesn't count.
+    Only seeds that all changes have are used, so that rows can be compared. Changes without any
+    record are ignored.
     """
     found = [
         finished(find, selection.each(grid, "transformer", ("online",), changes=c)) for c in changes

@@ -1,4 +1,4 @@
-"""The paper's tables, each from the run records that are finished."""
+"""The paper's tables, made from the finished run records."""
 
 import numpy as np
 
@@ -19,7 +19,7 @@ HOW = {"none": "w/o TTP", "online": "online", "offline": "offline"}
 
 
 def wanted(grid: Grid, what: str) -> list[RunSpec]:
-    """The runs of one of `TABLES`, each once."""
+    """Return the runs that one of `TABLES` needs, each once."""
     return list(dict.fromkeys(TABLES[what][0](grid)))
 
 

@@ -1,9 +1,8 @@
-"""Reports: one HTML file with its pictures, plots and interaction inside.
+"""Reports: a single HTML file that contains its pictures, plots and scripts.
 
-A report opens offline, on a computer or a phone, in light or dark, and asks no server for anything:
-its own content policy forbids it. `page` takes sections, `section` takes the pieces that the other
-functions return. All text given is escaped, except that `text in backticks` is shown as code; only
-pieces and sections are taken as HTML.
+A report opens offline, on a computer or a phone, in light or dark mode. Its content security policy
+forbids it to load anything. `page` takes sections, and `section` takes the pieces of HTML that the
+other functions return. All other text is escaped; `text in backticks` is shown as code.
 """
 
 from ttp_jax.report.page import code, page, paragraph, picture, save, section, table

@@ -1,4 +1,4 @@
-"""The document, its text, tables and pictures."""
+"""The HTML document with its text, tables and pictures."""
 
 import base64
 import hashlib
@@ -29,18 +29,18 @@ DASH = "\u2013"
 def page(
     title: str, sections: Sequence[str], *, subtitle: str = "", top: str = "", first: str = ""
 ) -> str:
-    """Return a whole HTML document of sections; `save` writes it.
+    """Return a complete HTML document; `save` writes it to a file.
 
     Args:
-      title: of the document, also its first heading.
+      title: title of the document, also its first heading.
       sections: pieces of HTML, in order.
-      subtitle: below the heading.
-      top: pieces of HTML between the heading and the subtitle: what must be read first.
-      first: pieces of HTML, a viewer last, that share the first window with the heading: on a
-        screen that is large enough the viewer takes the room that is left.
+      subtitle: text below the heading.
+      top: pieces of HTML between heading and subtitle, for what must be read first.
+      first: pieces of HTML that share the first screen with the heading. The last one is a viewer,
+        which fills the remaining height on a screen that is large enough.
     """
     style, script = ((HERE / f"report.{kind}").read_text("utf-8") for kind in ("css", "js"))
-    # The hash lets this script run and no other, so that a name can never become one.
+    # The hash allows this script alone to run, so a file or joint name can't inject another.
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = (
         "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
@@ -81,17 +81,17 @@ def _palette() -> str:
 
 
 def section(heading: str, *body: str) -> str:
-    """Return a section of pieces of HTML, which other functions here return.
+    """Return a section made of pieces of HTML.
 
     Args:
-      heading: text above it.
-      body: pieces of HTML, one after the other.
+      heading: text above the section.
+      body: pieces of HTML in order, as the other functions return them.
     """
     return f"<section>\n<h2>{escape(heading)}</h2>\n{''.join(body)}</section>\n"
 
 
 def paragraph(text: str) -> str:
-    """Return text as a paragraph; what stands in backticks is shown as code."""
+    """Return text as a paragraph; text in backticks is shown as code."""
     return f"<p>{_inline(text)}</p>\n"
 
 
@@ -101,12 +101,12 @@ def code(text: str) -> str:
 
 
 def notice(texts: Sequence[str], kind: str, label: str) -> str:
-    """Return a coloured box of sentences; "" where there are none.
+    """Return a coloured box of sentences; "" if there are none.
 
     Args:
       texts: the sentences.
-      kind: of the box: "warning", "note", "yes" or "no".
-      label: what screen readers call it.
+      kind: "warning", "note", "yes" or "no", which sets the colour.
+      label: name of the box for screen readers.
     """
     if not texts:
         return ""
@@ -122,13 +122,13 @@ def _inline(text: str) -> str:
 
 
 def save(path: str | os.PathLike, html: str) -> None:
-    """Write a page; a crash leaves what was at `path`. Makes missing folders.
+    """Write a page atomically, so that a crash keeps the earlier file. Makes missing folders.
 
     Args:
-      path: of the HTML file.
-      html: what `page` returned.
+      path: path of the HTML file.
+      html: the document that `page` returned.
     """
-    # A file name that is not valid text must not cost the report.
+    # Names of files may contain bytes that are no valid text. They must not make this fail.
     data = html.encode("utf-8", "replace")
     write_atomically(path, lambda temporary: temporary.write_bytes(data))
 
@@ -145,17 +145,17 @@ def table(
 ) -> str:
     """Return a table. Floats have four significant digits; None and NaN are a dash.
 
-    Columns of numbers, also as text like "50.8 +- 2.0", are right aligned.
+    Columns of numbers are right aligned, and so is text that looks like "50.8 +- 2.0".
 
     Args:
       header: names of the columns.
-      rows: of as many cells each; give text for a number in another form.
-      caption: above the table.
-      narrow: what becomes of it on a phone. "scroll": it scrolls sideways by itself; "stack": each
-        row becomes a block of its own; "wrap": its text wraps.
+      rows: the cells of each row. To format a number differently, give it as text.
+      caption: text above the table.
+      narrow: how it fits on a phone. "scroll": the table scrolls sideways; "stack": each row
+        becomes a block; "wrap": the text in the cells wraps.
 
     Raises:
-      ValueError: a row has another number of cells than the header.
+      ValueError: a row and the header differ in their number of cells.
     """
     for row in rows:
         if len(row) != len(header):
@@ -180,7 +180,7 @@ def table(
 
 
 def _row(tag, texts, numeric, labels=None) -> str:
-    """Return a row; its roles stay when the style makes it a block, and labels name its cells."""
+    """Return a row. Roles and labels keep it readable when the style turns rows into blocks."""
     role = {"td": "cell", "th": "columnheader"}[tag]
     named = [f' data-label="{escape(label)}"' for label in labels] if labels else [""] * len(texts)
     cells = (
@@ -191,8 +191,8 @@ def _row(tag, texts, numeric, labels=None) -> str:
 
 
 def text_of(value) -> str:
-    """Return a value as a cell of a table shows it."""
-    if hasattr(value, "item") and np.ndim(value) == 0:  # a number of numpy or jax
+    """Return the text of a table cell for a value."""
+    if hasattr(value, "item") and np.ndim(value) == 0:  # a scalar of numpy or jax
         value = value.item()
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return DASH
@@ -213,12 +213,12 @@ def _is_number(text: str) -> bool:
 
 
 def picture(image_or_path: np.ndarray | str | os.PathLike, alt: str, caption: str = "") -> str:
-    """Return a picture, embedded: uint8 RGB [H, W, 3] (as PNG), or a PNG, JPEG or SVG file.
+    """Return an embedded picture from uint8 RGB [H, W, 3] or from a PNG, JPEG or SVG file.
 
     Args:
-      image_or_path: the pixels, or the file.
-      alt: what screen readers say.
-      caption: below the picture.
+      image_or_path: the pixels, which are embedded as PNG, or the file.
+      alt: text for screen readers.
+      caption: text below the picture.
     """
     if isinstance(image_or_path, str | os.PathLike):
         data = pathlib.Path(image_or_path).read_bytes()
@@ -231,7 +231,7 @@ def picture(image_or_path: np.ndarray | str | os.PathLike, alt: str, caption: st
 
 
 def _kind(data: bytes, path) -> str:
-    """Return the media type of a picture file's content; its name may say another."""
+    """Return the media type of a picture file by its content, because its name may be wrong."""
     if data.startswith(b"\x89PNG"):
         return "image/png"
     if data.startswith(b"\xff\xd8"):
@@ -252,12 +252,12 @@ def checked(image) -> np.ndarray:
 
 
 def encoded(image: np.ndarray, form: str, **options: Any) -> str:
-    """Return a picture as a data URI in a format of Pillow.
+    """Return a picture as a data URI, encoded by Pillow.
 
     Args:
       image: uint8 RGB [H, W, 3].
       form: "PNG" or "JPEG".
-      options: of Pillow's `save`, such as `quality`.
+      options: options of Pillow's `save`, such as `quality`.
     """
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, form, **options)
@@ -269,5 +269,5 @@ def _data_uri(data: bytes, kind: str) -> str:
 
 
 def size_of(image) -> str:
-    """Return attributes that keep the picture's place until it is decoded."""
+    """Return width and height attributes, which reserve the space until the picture is decoded."""
     return f' width="{image.shape[1]}" height="{image.shape[0]}"'

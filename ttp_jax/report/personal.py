@@ -1,4 +1,4 @@
-"""The report of one subject: was a person found, before and after, what changed, what it cost."""
+"""The report of one subject: whether a person was found, before and after, changes, cost."""
 
 import dataclasses
 import math
@@ -18,7 +18,7 @@ from ttp_jax.skeletons import Skeleton
 BETTER = {"lower": -1, "higher": 1, "": 0}
 VERDICTS = {1: "better", 0: "no change", -1: "worse"}
 NOBODY = "no person found"
-NO_CHANGE = 0.01  # of the larger of two values: a smaller difference is no change
+NO_CHANGE = 0.01  # share of the larger of two values below which a difference is "no change"
 NOT_ACCURACY = (
     "None of these numbers measures accuracy. They need no labels and know nothing of the true "
     "pose: a steadier or smoother pose can still be wrong."
@@ -31,31 +31,30 @@ NOTHING_IS_BETTER = (
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Personal:
-    """What the report of one subject's personalization is made of.
+    """Everything that the report of one subject's personalization shows.
 
     Attributes:
-      name: of the subject.
-      pictures: n pictures to look at, as `before_after` takes them; so are `before` and `after`.
-      frames: [n] which of the T frames the pictures are, from 0.
-      numbers: [T] what each frame is called: its number in the video.
+      name: name of the subject.
+      pictures: n pictures to show, as `before_after` takes them.
+      frames: [n] index of each picture among the T frames, from 0.
+      numbers: [T] number of each frame in the video, which is shown as its name.
       before: joints [n, K, 2] in pixels of the pictures.
       after: as `before`.
-      all_before: joints [T, K, 2] of every frame, in pixels of the original pictures.
+      all_before: joints [T, K, 2] of all frames, in pixels of the original pictures.
       all_after: as `all_before`.
-      skeleton: of the joints.
+      skeleton: skeleton of the joints.
       quality: rows (name, before, after, unit, better, explanation) of measures without labels;
-        `better` is "lower", "higher" or "" where neither is; a value not known is NaN.
+        `better` is "lower", "higher" or, if neither is, ""; unknown values are NaN.
       settings: name -> value, in words.
       cost: name -> value, such as seconds per frame, updates, memory.
-      scores: rows like those of `quality`, against labels, and sentences about them.
-      notes: sentences to know the numbers by, such as which frames could not be read.
-      warnings: sentences of what went wrong or may have, shown before everything else but `found`.
-      found: whether a person was found: "found" (True, False, or None where it wasn't checked) and
-        "words", a sentence, as `presence.Presence.to_dict` has them. Where it is False nothing is
-        called better.
-      confidence: [T, K] before and [T, K] after; None where it isn't known.
-      pcutoff: joints of less confidence are drawn fainter and counted.
-      seconds: [T] times of the frames; None where they aren't known.
+      scores: rows like those of `quality` with scores against labels, and sentences about them.
+      notes: sentences that qualify the numbers, such as which frames could not be read.
+      warnings: sentences about real and possible problems, shown right after `found`.
+      found: whether a person was found, as in `presence.Presence.to_dict`: "found" (True, False, or
+        None if it wasn't checked) and "words", a sentence. If False, nothing is called better.
+      confidence: [T, K] before and [T, K] after; None if unknown.
+      pcutoff: joints of lower confidence are drawn fainter, and counted.
+      seconds: [T] times of the frames; None if unknown.
     """
 
     name: str
@@ -87,15 +86,15 @@ class Personal:
 def personal(path: str | os.PathLike, **parts: Any) -> None:
     """Write the report of one subject's personalization. Makes missing folders.
 
-    Beside the pictures given the file takes 5 MB at most (up to 200 joints), however long the video
-    is: see `timelines`.
+    Without the pictures, the file has at most 5 MB (for up to 200 joints), however long the video
+    is, because `timelines` limits the number of points.
 
     Args:
-      path: of the HTML file; a crash leaves what was there.
-      **parts: the attributes of `Personal`.
+      path: path of the HTML file. It is written atomically.
+      **parts: attributes of `Personal`.
 
     Raises:
-      ValueError: arrays that don't fit each other, or an unknown `better`.
+      ValueError: the arrays don't fit each other, or a `better` is unknown.
     """
     of = Personal(**parts)
     poses = _poses(of.all_before, of.all_after, of.skeleton)
@@ -119,7 +118,7 @@ def personal(path: str | os.PathLike, **parts: Any) -> None:
 
 
 def _viewer(of: Personal, confidences: dict) -> str:
-    """Return the viewer, or a sentence where there is nothing to show."""
+    """Return the viewer, or a sentence if there are no pictures."""
     if not len(of.pictures):
         return notice(["No frame of the video could be shown."], "warning", "warning")
     frames = np.asarray(of.frames)
@@ -169,7 +168,7 @@ def _poses(before, after, skeleton) -> dict[str, np.ndarray]:
 
 
 def _confidences(confidence, shape) -> dict[str, np.ndarray]:
-    """Return confidences [T, K] by pose; nothing where they aren't known."""
+    """Return the confidences [T, K] of each pose; an empty dict if they are unknown."""
     if confidence is None:
         return {}
     both = [np.asarray(each, np.float64) for each in confidence]
@@ -190,7 +189,7 @@ def _found(found: Mapping | None) -> str:
 
 
 def _pair(*pieces: str) -> str:
-    """Return pieces side by side where there is room."""
+    """Return pieces that stand side by side if there is room."""
     return f'<div class="pair">{"".join(f"<div>{piece}</div>" for piece in pieces)}</div>\n'
 
 
@@ -198,7 +197,7 @@ def _pair(*pieces: str) -> str:
 
 
 def _changes(moved, numbers, skeleton) -> tuple[list[str], int]:
-    """Return what to say and draw of movement [T, K], and the joint that moved most."""
+    """Return sentences and plots about movement [T, K], and the joint that moved most."""
     if not (moved > 0).any():
         return [paragraph("No joint moved in any frame where it is known before and after.")], 0
     over_joints, over_frames = _mean(moved, 1), _mean(moved, 0)
@@ -220,14 +219,14 @@ def _changes(moved, numbers, skeleton) -> tuple[list[str], int]:
 
 
 def _mean(values, axis) -> np.ndarray:
-    """Return the mean of what is finite, NaN of nothing."""
+    """Return the mean of the finite values, NaN if there are none."""
     known = np.isfinite(values)
     total, count = np.where(known, values, 0).sum(axis), known.sum(axis)
     return np.where(count, total / np.maximum(count, 1), np.nan)
 
 
 def _bars(names, values) -> str:
-    """Return movement by joint, a bar each."""
+    """Return a bar for the movement of each joint."""
     longest = max(float(np.nanmax(values)), np.finfo(float).tiny)
     rows = "\n".join(
         f"<tr><th>{escape(spoken(name))}</th>"
@@ -244,7 +243,7 @@ def _bars(names, values) -> str:
 
 
 def _compared(rows: Sequence[tuple], somebody: bool) -> str:
-    """Return a table of measures before and after, and what each of them means."""
+    """Return a table of measures before and after, and explanations of the measures."""
     cells, meanings = [], []
     for name, before, after, unit, better, explanation in rows:
         if better not in BETTER:
@@ -258,7 +257,7 @@ def _compared(rows: Sequence[tuple], somebody: bool) -> str:
         aim = f" {better.capitalize()} is better." if better else ""
         meaning = explanation.rstrip(".") + "." + aim
         meanings.append(f"<div><dt>{escape(name)}</dt><dd>{escape(meaning)}</dd></div>")
-    # The verdict stands second, so that a phone shows it first.
+    # The verdict is the second column, so that it is visible on a phone.
     header = ["measure", "verdict", "before", "after", "change"]
     rule = f"No change: before and after differ by less than {NO_CHANGE:.0%}."
     below = f'<p class="muted">{rule}</p>' if somebody else ""

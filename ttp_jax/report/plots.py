@@ -17,28 +17,28 @@ from numpy.typing import ArrayLike
 
 from ttp_jax.report.page import text_of
 
-MOST_POINTS = 1000  # of one drawn line; more than a screen has columns
-COLORS = 6  # of lines; --c0 to --c5 in report.css
-# Sizes in the unit of the SVG's view box, which is about a pixel on a phone and more elsewhere.
+MOST_POINTS = 1000  # points of a drawn line, more than a screen has columns
+COLORS = 6  # colours for lines, --c0 to --c5 in report.css
+# Sizes in units of the SVG's view box. A unit is about a pixel on a phone and larger elsewhere.
 WIDTH, TEXT = 480, 15
-TALL, LOW = 170, 105  # a panel alone, and one of several
+TALL, LOW = 170, 105  # height of a single panel, and of one among several
 LETTER = 9  # width of a digit
-INKS = {  # the page's colours, by what stands for them while matplotlib draws
+INKS = {  # CSS variables of the page, and placeholder colours while matplotlib draws
     name: f"#0000{number:02x}"
     for number, name in enumerate(
         [*(f"c{i}" for i in range(COLORS)), "before", "after", "muted", "rule"], 16
     )
 }
 DASHES = (0, (4, 2.5))
-# Matplotlib takes these from its global settings only, hence the lock.
+# Matplotlib takes these only from its global settings, so changing them needs a lock.
 SETTINGS: Any = {"svg.fonttype": "none", "svg.hashsalt": "ttp_jax", "path.simplify": False}
 _settings = threading.Lock()
 
 
 class Line(NamedTuple):
-    """One line of a plot: x and y [n], NaN where it is interrupted, and how it looks.
+    """A line of a plot: x and y [n] with NaN where it is interrupted, and its style.
 
-    `band` is low [n] and high [n] to shade, or nothing; `ink` a key of `INKS`.
+    `band` is None, or low [n] and high [n], between which it is shaded. `ink` is a key of `INKS`.
     """
 
     x: np.ndarray
@@ -49,10 +49,10 @@ class Line(NamedTuple):
 
 
 class Panel(NamedTuple):
-    """One pair of axes: its label, its lines, the last of them on top.
+    """A pair of axes with a label and lines, of which the last is on top.
 
-    `down` lets values grow downwards, as y in a picture; `level` is a value to mark; `limits` are
-    those of y, which otherwise follow from the lines.
+    With `down`, values grow downwards, like y in a picture. `level` is a value to mark. `limits`
+    are the limits of y; by default they follow from the lines.
     """
 
     label: str
@@ -70,12 +70,11 @@ def line_plot(
     title: str = "",
     bands: Mapping[str, tuple] | None = None,
 ) -> str:
-    """Return lines as a figure that fits its place.
+    """Return a line plot as a figure that fits the width of the page.
 
     Args:
-      series: name -> (x [n], y [n]), x ascending. NaN interrupts a line. Of a line of more than
-        1,000 points the mean of each of 1,000 stretches is drawn, and shaded from the least to the
-        most of it.
+      series: name -> (x [n], y [n]), with ascending x. NaN interrupts a line. A line of more than
+        1,000 points is drawn as the means of 1,000 intervals, with their ranges shaded.
       x_label: below the axes.
       y_label: above the axes.
       title: above the plot.
@@ -96,12 +95,12 @@ def line_plot(
 
 
 def key(name: str, color: str, dashed: bool = False) -> str:
-    """Return a line of a legend, of a colour that is a CSS variable.
+    """Return an entry of a legend.
 
     Args:
       name: text beside the line.
-      color: name of the CSS variable.
-      dashed: whether the line is.
+      color: name of the CSS variable with its colour.
+      dashed: whether the line is dashed.
     """
     swatch = f'<span class="swatch{" dashed" * dashed}" style="--c:var({color})"></span>'
     return f"<li>{swatch}{escape(name)}</li>"
@@ -117,18 +116,18 @@ def line(
     band: Sequence = (),
     most: int = MOST_POINTS,
 ) -> Line:
-    """Return a line of at most `most` points: of a longer one the mean of each stretch of it.
+    """Return a line of at most `most` points, by averaging over intervals if it is longer.
 
-    What is left out is shaded, from the least to the most of each stretch.
+    The range of values in each interval is shaded.
 
     Args:
-      name: of the line, for errors.
+      name: name of the line for error messages.
       x: [n], ascending.
       y: [n], NaN where the line is interrupted.
       ink: a key of `INKS`.
       dashed: whether it is dashed.
-      band: low [n] and high [n] to shade, or nothing.
-      most: number of points.
+      band: low [n] and high [n], between which to shade, or None.
+      most: largest number of points.
 
     Raises:
       ValueError: the arrays differ in length.
@@ -149,24 +148,24 @@ def line(
 
 
 def draw(panels: Sequence[Panel], x_label: str, label: str) -> str:
-    """Return panels one above the other as an `<svg>`; `label` is what screen readers say.
+    """Draw panels one above the other; return an `<svg>` element.
 
     Args:
       panels: at least one.
       x_label: below the lowest panel.
-      label: what screen readers say.
+      label: text for screen readers.
     """
     from matplotlib import rc_context
 
     file = io.StringIO()
-    # Lines are simplified, or not, by the settings at the time they are made.
+    # Matplotlib reads these settings when a line is made, and simplifies it or not.
     with _settings, rc_context(SETTINGS):
         _figure(panels, x_label).savefig(file, format="svg", metadata={"Date": None})
     return _embedded(file.getvalue(), label)
 
 
 def _figure(panels: Sequence[Panel], x_label: str):
-    """Return panels one above the other as a figure of matplotlib."""
+    """Return a matplotlib figure with the panels one above the other."""
     # Not pyplot: it keeps figures alive and picks a backend for the whole process.
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
@@ -201,16 +200,16 @@ def _heights(panel: Panel) -> list[np.ndarray]:
 
 
 def limits_of(arrays: Iterable[ArrayLike], *, zero: bool = False) -> tuple[float, float]:
-    """Return the least and the most of all finite values, with `zero` also 0 if it isn't far.
+    """Return the range of all finite values; `zero` extends it to 0 if that is near.
 
     Args:
-      arrays: of any shapes; NaN and infinity don't count.
-      zero: include 0 if it isn't far from the values.
+      arrays: arrays of any shapes; NaN and infinity are ignored.
+      zero: whether to include 0 if it is not far from the values.
     """
     values = np.concatenate([*arrays, []])
     values = values[np.isfinite(values)]
     low, high = (float(values.min()), float(values.max())) if len(values) else (0.0, 1.0)
-    if high - low <= 1e-9 * max(abs(low), abs(high)):  # alike but for rounding
+    if high - low <= 1e-9 * max(abs(low), abs(high)):  # equal up to rounding
         return (0.0, 1.0) if zero and not low else (low - 0.5, high + 0.5)
     return (0.0 if zero and 0 < low < high / 2 else low), high
 
@@ -223,7 +222,7 @@ def _ticks(limits, count: int, *, whole: bool = False) -> dict[float, str]:
     slack = 1e-6 * (high - low)
     locator = MaxNLocator(count, steps=[1, 2, 5, 10], integer=whole)
     ticks = locator.tick_values(low, high)
-    ticks = ticks[(ticks >= low - slack) & (ticks <= high + slack)] + 0.0  # no -0
+    ticks = ticks[(ticks >= low - slack) & (ticks <= high + slack)] + 0.0  # + 0.0 turns -0 into 0
     if len(ticks) < 2:
         return {tick: text_of(tick) for tick in ticks.tolist()}
     digits = max(0, -math.floor(math.log10(ticks[1] - ticks[0]) + 1e-9))
@@ -269,7 +268,7 @@ def _trace(axes, one: Line) -> None:
     axes.plot(one.x, one.y, lw=2, ls=style, gid="line", **look)
     known = np.isfinite(one.y)
     alone = known & ~np.r_[False, known[:-1]] & ~np.r_[known[1:], False]
-    if alone.any():  # as lines of no length with round ends
+    if alone.any():  # lines of length 0 with round ends are dots
         x, y = (np.repeat(values[alone], 3) for values in (one.x, one.y))
         y[2::3] = np.nan
         axes.plot(x, y, lw=5, gid="dot", **look)
@@ -278,12 +277,12 @@ def _trace(axes, one: Line) -> None:
 def _embedded(svg: str, label: str) -> str:
     """Return matplotlib's SVG as an element of a page.
 
-    Its fonts give way to the page's, its colours to CSS variables, and its identifiers, which must
-    not occur twice in a page, to classes. Coordinates keep a tenth of a pixel.
+    Fonts become the page's, colours become CSS variables, and identifiers, which must be unique in
+    a page, become classes. Coordinates are rounded to a tenth of a pixel.
     """
     start, body = svg[svg.index("<svg") :].split(">", 1)
     body = re.sub(r"<(defs|metadata)>.*?</\1>", "", body, flags=re.DOTALL)
-    # Inside of tags only: a label may hold any text.
+    # Only tags are changed, because a label may contain any text.
     body = re.sub(r"<[^>]+>", lambda tag: _adopted(tag[0]), body)
     size = re.search(r'viewBox="[^"]*"', start)
     assert size
@@ -291,7 +290,7 @@ def _embedded(svg: str, label: str) -> str:
 
 
 def _adopted(tag: str) -> str:
-    """Return a tag of matplotlib's as the page has it."""
+    """Return a tag of matplotlib's SVG as it is embedded in the page."""
     tag = re.sub(r'(?<=<g) id="(grid|line|band|dot|level)"', r' class="\1"', tag)
     tag = re.sub(r' (id|clip-path|transform)="[^"]*"', "", tag)
     tag = re.sub(r"font-(size|family): [^;\"]*; ", "", tag)
@@ -316,14 +315,14 @@ def heat_map(
 
     Args:
       values: [rows, columns]; NaN is shown as missing.
-      rows: their names.
-      columns: their names.
-      row_label: what rows are.
-      column_label: what columns are.
+      rows: names of the rows.
+      columns: names of the columns.
+      row_label: title of the row names.
+      column_label: title of the column names.
       title: above the map.
 
     Raises:
-      ValueError: `values` doesn't have a number for each row and column.
+      ValueError: the shape of `values` isn't [rows, columns].
     """
     values = np.asarray(values, np.float64)
     if values.shape != (len(rows), len(columns)):
@@ -335,7 +334,7 @@ def heat_map(
         if np.isnan(value):
             return "<td>missing</td>"
         color = "0, 114, 178" if value > 0 else "230, 159, 0"
-        share = 0.6 * abs(value) / most  # text stays readable on it
+        share = 0.6 * abs(value) / most  # pale enough for text to stay readable
         return f'<td style="background: rgba({color}, {share:.2f})">{value:+.2f}</td>'
 
     head = "".join(f"<th>{escape(name)}</th>" for name in columns)

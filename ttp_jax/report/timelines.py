@@ -1,4 +1,4 @@
-"""Each joint over time, before and after: where it is, and how sure the network is of it."""
+"""Position and confidence of each joint over time, before and after personalization."""
 
 from html import escape
 
@@ -10,10 +10,10 @@ from ttp_jax.report.plots import Panel, draw, key, limits_of, line
 from ttp_jax.report.viewer import spoken
 from ttp_jax.skeletons import Skeleton
 
-# All lines of all joints together hold at most so many points, about 2 MB; one line at most
-# MOST_POINTS, and at least FEWEST_POINTS.
+# All lines of all joints share ALL_POINTS, about 2 MB. Each line has between FEWEST_POINTS and
+# MOST_POINTS.
 ALL_POINTS, MOST_POINTS, FEWEST_POINTS = 60_000, 500, 50
-MANY = 20  # rows of a table, beyond which it is folded
+MANY = 20  # a table with more rows is folded
 
 
 def timelines(
@@ -28,16 +28,16 @@ def timelines(
 ) -> str:
     """Return a chooser of joints and, for each, x, y and confidence over time.
 
-    Of long videos the mean of each stretch of frames is drawn, from the least to the most shaded.
+    For long videos, means over intervals of frames are drawn, with their ranges shaded.
 
     Args:
-      numbers: [T] what to draw over, ascending.
+      numbers: [T] values of the horizontal axis, ascending.
       poses: "before" and "after" -> joints [T, K, 2] in pixels.
-      confidences: likewise -> [T, K]; empty if they aren't known.
+      confidences: "before" and "after" -> [T, K]; empty if unknown.
       skeleton: of the joints.
       chosen: the joint to show first.
-      pcutoff: marked among the confidences if above 0.
-      unit: of `numbers`, such as "frame".
+      pcutoff: a level to mark in the plots of confidence, if above 0.
+      unit: unit of `numbers`, such as "frame".
     """
     count = 2 * (2 + bool(confidences)) * skeleton.size
     most = int(np.clip(ALL_POINTS // count, FEWEST_POINTS, MOST_POINTS))
@@ -80,7 +80,7 @@ def confidence_table(confidences: dict, skeleton: Skeleton, pcutoff: float) -> s
     Args:
       confidences: "before" and "after" -> [T, K], 0 to 1.
       skeleton: of the joints.
-      pcutoff: confidence below which a joint is counted; 0 for none.
+      pcutoff: confidence below which a joint is counted; 0: no such column.
     """
     header = ["joint", "before", "after"]
     means = [_mean(confidences[name]) for name in ("before", "after")]
@@ -97,12 +97,12 @@ def confidence_table(confidences: dict, skeleton: Skeleton, pcutoff: float) -> s
 
 
 def folded(html: str, rows: int, name: str) -> str:
-    """Return a table as it is, or behind a line to open where it is long.
+    """Return a table, folded behind a heading if it is long.
 
     Args:
       html: the table.
-      rows: its number of rows.
-      name: what the line to open says.
+      rows: number of rows of the table.
+      name: heading of the folded table.
     """
     if rows <= MANY:
         return html
@@ -110,7 +110,7 @@ def folded(html: str, rows: int, name: str) -> str:
 
 
 def _mean(values) -> np.ndarray:
-    """Return the mean [K] over frames of what is finite, NaN of nothing."""
+    """Return the mean [K] of the finite values over frames, NaN if there are none."""
     known = np.isfinite(values)
     total, count = np.where(known, values, 0).sum(0), known.sum(0)
     return np.where(count, total / np.maximum(count, 1), np.nan)

@@ -11,7 +11,7 @@ from ttp_jax import palette
 from ttp_jax.report.page import checked, encoded, size_of
 from ttp_jax.skeletons import Skeleton
 
-CHANGED = 0.01  # of the longer side of a picture: a joint that moved less counts as unchanged
+CHANGED = 0.01  # share of a picture's longer side; a joint that moved less is unchanged
 JPEG_QUALITY = 80
 HINT = (
     f"Changed: moved by more than {CHANGED:.0%} of the picture's longer side. "
@@ -30,20 +30,20 @@ def before_after(
     frames: Sequence | np.ndarray | None = None,
     seconds: ArrayLike | None = None,
 ) -> str:
-    """Return a viewer of poses over pictures: play, step, wipe, and what to show.
+    """Return a viewer of poses over pictures with controls to play, step, wipe and choose.
 
-    Its size is that of the pictures: shrink them and take a choice of a long video. 60 of 400 x 400
-    pixels make a file of a few MB.
+    The pictures determine the size of the file: shrink them, and choose some frames of a long
+      video. 60 pictures of 400 x 400 pixels take a few MB.
 
     Args:
       pictures: n of uint8 RGB [H, W, 3], embedded as JPEG.
-      before: joints [n, K, 2] in pixels of these pictures; NaN: not drawn.
+      before: joints [n, K, 2] in pixels of these pictures; NaN joints are not drawn.
       after: as `before`.
       skeleton: of the joints.
-      confidence: [n, K] before and [n, K] after; None where it isn't known.
-      pcutoff: joints of less confidence are drawn fainter; the viewer can change it.
-      frames: [n] numbers or names to show; 0 to n - 1 if None.
-      seconds: [n] times of the frames, shown beside them; None where they aren't known.
+      confidence: [n, K] before and [n, K] after; None if unknown.
+      pcutoff: joints of lower confidence are drawn fainter; the reader can change it.
+      frames: [n] numbers or names of the frames; 0 to n - 1 if None.
+      seconds: [n] times of the frames, shown beside their numbers; None if unknown.
 
     Raises:
       ValueError: an array doesn't fit the pictures or the skeleton.
@@ -78,7 +78,7 @@ def before_after(
 
 
 def _images(pictures, frames) -> str:
-    """Return the pictures, the first of them shown."""
+    """Return the pictures, all hidden but the first."""
     return "\n".join(
         f'<img src="{encoded(image, "JPEG", quality=JPEG_QUALITY)}"{size_of(image)} '
         f'alt="frame {escape(str(frame))}"{" hidden" * (i > 0)}>'
@@ -87,7 +87,7 @@ def _images(pictures, frames) -> str:
 
 
 def _confidences(confidence) -> dict[str, np.ndarray]:
-    """Return confidences by pose, 0 where one isn't known; nothing where none is."""
+    """Return the confidences of each pose, with 0 for unknown ones; an empty dict without any."""
     if confidence is None:
         return {}
     both = zip(("before", "after"), confidence, strict=True)
@@ -95,7 +95,7 @@ def _confidences(confidence) -> dict[str, np.ndarray]:
 
 
 def _check(poses, confidences, frames, seconds, count, skeleton) -> None:
-    """Raise ValueError where shapes differ from those of `count` pictures and the skeleton."""
+    """Raise ValueError if a shape doesn't fit the number of pictures or the skeleton."""
     shape = (count, skeleton.size, 2)
     expected: dict[str, tuple] = {name: (values, shape) for name, values in poses.items()}
     expected |= {f"confidence {name}": (v, shape[:2]) for name, v in confidences.items()}
@@ -111,7 +111,7 @@ def _check(poses, confidences, frames, seconds, count, skeleton) -> None:
 
 
 def _names(frames, seconds) -> list[str]:
-    """Return what to call each picture: frame 12, 0.48 s."""
+    """Return the caption of each picture: "frame 12, 0.48 s"."""
     if seconds is None:
         return [f"frame {frame}" for frame in frames]
     return [f"frame {frame}, {at:.2f} s" for frame, at in zip(frames, seconds, strict=True)]
@@ -130,7 +130,7 @@ def _layer(pose, skeleton, box) -> str:
 
 
 def _panel(count: int, skeleton, with_confidence: bool, pcutoff: float) -> str:
-    """Return the controls: which frame, and what to show of it. Those of poses are the legend."""
+    """Return the controls that choose the frame and what to show; they also are the legend."""
     shown = [side for side in palette.SIDES if side in palette.sides(skeleton)]
     rows = []
     for pose in ("before", "after"):
@@ -164,17 +164,17 @@ def _box(name: str, on: bool = False) -> str:
 
 
 def _points_or_none(joints) -> list:
-    """Return joints [n, K, 2] as lists to hundredths; None for one that isn't finite."""
+    """Return joints [n, K, 2] as lists, rounded to hundredths, with None for NaN joints."""
     rounded = np.round(joints, 2).tolist()
     return [[point if np.isfinite(point).all() else None for point in pose] for pose in rounded]
 
 
 def spoken(joint: str) -> str:
-    """Return a joint's name as it is said."""
+    """Return a joint's name in words: "left knee" for "left_knee"."""
     return joint.replace("_", " ")
 
 
 def _json(data) -> str:
-    """Return JSON that can stand inside a script element."""
+    """Return JSON that is safe inside a script element."""
     text = json.dumps(data, allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c")

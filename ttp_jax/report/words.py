@@ -1,4 +1,4 @@
-"""Settings as a reader of a report says them, who need not know the names of config fields."""
+"""Settings in words, for readers of a report who don't know the config's fields."""
 
 from typing import Any
 
@@ -28,19 +28,19 @@ BOXES = {
 
 
 def scenario(name: str) -> str:
-    """Say "online", "offline" or "person-NAME"."""
+    """Describe the scenario "online", "offline" or "person-NAME"."""
     if name.startswith("person-"):
         return f"the kept model of {name.removeprefix('person-')}, which adapts no further"
     return SCENARIOS.get(name, name)
 
 
 def model(base: str) -> str:
-    """Say which model adapts: "shipped", or a file's or training's name."""
+    """Describe the model that adapts: "shipped", or the name of a file or training."""
     return "the included one, trained on rendered people" if base == "shipped" else base
 
 
 def updates(ttp) -> dict[str, str]:
-    """Say how the model adapts, name -> value.
+    """Describe how the model adapts, as name -> value.
 
     Args:
       ttp: has `method`, `iterations`, `batch_size`, `learning_rate` and `rules`, as `config.ttp`.
@@ -55,7 +55,7 @@ def updates(ttp) -> dict[str, str]:
 
 
 def boxes(data: Any, places: np.ndarray, picture_size: tuple[int, int]) -> dict[str, str]:
-    """Say in which boxes the person was looked at, name -> value.
+    """Describe the boxes that were used, as name -> value.
 
     Args:
       data: has `boxes`, `fit` and `refine`, as `config.data`.
