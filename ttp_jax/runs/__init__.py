@@ -1,1 +1,1 @@
-"""What a run is: the experiment, its people, the passes over them, and what is written of it."""
+"""Runs: the experiment, its subjects, the passes over their frames, and the outputs."""

@@ -1,4 +1,4 @@
-"""The pictures that a subject's poses are drawn over."""
+"""The pictures over which a subject's poses are drawn."""
 
 import contextlib
 import dataclasses
@@ -12,27 +12,27 @@ from data_pipelines.clips import Clip, FrameError
 from data_pipelines.spill import Spill
 
 VIDEO_PIXELS = 1280  # longer side of the overlay video
-MOST = 2**30  # bytes on disk of each kind: 4,000 frames of the overlay, or more
+MOST = 2**30  # limit on disk for each kind, enough for 4,000 frames of the overlay or more
 
 
 class Backdrop:
-    """Pictures of a subject in the overlay's size, and a few whole ones.
+    """All pictures of a subject in the overlay's size, and a few in full size.
 
-    They are kept on disk from when adaptation reads the frames, so that a video isn't decoded once
-    more to be shown. A frame that wasn't kept is read again.
+    They are stored on disk when the adaptation reads the frames, so that the video isn't decoded
+    once more for display. Frames that were not stored are read again.
 
     Attributes:
-      canvas: height and width that hold every picture.
+      canvas: height and width into which every picture fits.
       size: width and height of the overlay video.
-      clip: the same subject; a frame that is read from it is kept, as long as it lives.
+      clip: the same subject. Frames that are read from it are stored for as long as it exists.
     """
 
     def __init__(self, clip: Clip, whole: Iterable[int] = ()):
-        """Keep nothing yet; `whole` are the frames that will be asked for in their full size."""
+        """Prepare to store pictures; `whole` are the frames that will be needed in full size."""
         self.canvas = clip.largest
         height, width = self.canvas
         zoom = min(1.0, VIDEO_PIXELS / max(height, width))
-        # The codec halves the resolution of colour, so it wants even sides.
+        # The codec halves the resolution of colour, so both sides must be even.
         self.size = max(2, round(width * zoom) // 2 * 2), max(2, round(height * zoom) // 2 * 2)
         self._read, self._wanted = clip.read, {*whole}
         self._small, self._whole = Spill(MOST), Spill(MOST)
@@ -40,12 +40,12 @@ class Backdrop:
 
     @classmethod
     def of(cls, clip: Clip) -> "Backdrop":
-        """The backdrop whose `clip` this is, in whatever boxes, with all that it has kept."""
+        """Return the backdrop to which this clip belongs, even if its boxes were changed since."""
         owner = getattr(clip.read, "__self__", None)
         return owner if isinstance(owner, cls) else cls(clip)
 
     def small(self, index: int) -> np.ndarray:
-        """A frame in the overlay's size, uint8 RGB; black where it can't be read."""
+        """Return a frame in the overlay's size, uint8 RGB; black if it can't be read."""
         if (data := self._small.get(index)) is not None:
             return frame_cache.unpacked(data)
         picture = np.zeros((*self.canvas, 3), np.uint8)
@@ -54,7 +54,7 @@ class Backdrop:
         return self._shrunk(picture)
 
     def whole(self, index: int) -> np.ndarray:
-        """A frame as it is, on the canvas; raises FrameError where it can't be read."""
+        """Return a frame in full size on the canvas; raises FrameError if it can't be read."""
         if (data := self._whole.get(index)) is not None:
             return frame_cache.unpacked(data)
         return self._on_canvas(self._read(index))
@@ -71,8 +71,8 @@ class Backdrop:
         return cv2.resize(picture, self.size, interpolation=cv2.INTER_AREA)
 
     def _on_canvas(self, picture: np.ndarray) -> np.ndarray:
-        """The picture in the upper left of a black one that holds every picture."""
+        """Return the picture in the upper left corner of the black canvas."""
         rows, columns = self.canvas
-        picture = picture[:rows, :columns]  # a picture's header may tell another size
+        picture = picture[:rows, :columns]  # a picture can be larger than its header says
         height, width = picture.shape[:2]
         return np.pad(picture, ((0, rows - height), (0, columns - width), (0, 0)))

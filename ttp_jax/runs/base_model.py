@@ -1,4 +1,4 @@
-"""The models that a run starts from: fresh ones, trained ones, files."""
+"""The model that a run starts from: random, trained, or from a file."""
 
 import contextlib
 import json
@@ -16,12 +16,12 @@ from ttp_jax.models.pose import normalize
 from ttp_jax.runs import identity, sources
 from ttp_jax.runs.experiment import Config, Experiment, build, model_path
 
-RESNETS = pathlib.Path("models/imagenet")  # where the paper's configs look for them
-NORMALISER_PAIRS = 256  # pairs that measure the loss normalisers' start values
+RESNETS = pathlib.Path("models/imagenet")  # where the paper's configs look for ResNet weights
+NORMALISER_PAIRS = 256  # pairs on which initial loss normalisers are measured
 
 
 def init_training(experiment: Experiment, normalisers) -> state.TrainState:
-    """The state before the first step: random, or with the trunk from `config.model.init`."""
+    """Return the state before the first step, with the encoder from `config.model.init`."""
     init = experiment.config.model.init
     if not init:
         raise ValueError(
@@ -42,10 +42,11 @@ def init_training(experiment: Experiment, normalisers) -> state.TrainState:
 
 
 def choose_encoder(model: Config, workdir: pathlib.Path) -> str | None:
-    """Put the best encoder whose weights are at hand into a project's `config.model`; say which.
+    """Choose the best available encoder for a project's `config.model`; describe it.
 
-    BlazePose's, if `fetch` got it, else torchvision's ResNet-18, else one from scratch. A training
-    that has begun keeps its own. None where there is nothing to choose.
+    This is BlazePose's if it has been fetched, otherwise torchvision's ResNet-18, otherwise a
+    ResNet from random weights. A training that has begun keeps its encoder. Returns None if there
+    is nothing to choose.
     """
     fields = ("encoder", "init", "depth", "half_pixel")
     stored = identity.training_config(workdir)
@@ -67,9 +68,9 @@ def choose_encoder(model: Config, workdir: pathlib.Path) -> str | None:
 
 
 def random_state(experiment: Experiment, normalisers) -> state.TrainState:
-    """The state before the first step from random weights, drawn from the experiment's seed."""
+    """Return the state before the first step, with random weights from the experiment's seed."""
     net, tx, size = experiment.net, experiment.tx, experiment.image_size
-    # Runs once and is mostly random numbers: optimizing it would take most of a minute on CPU.
+    # This program runs once, but LLVM's optimisation of it would take most of a minute on CPU.
     options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
     draw = jax.jit(
         lambda key, start: steps.init_state(net, tx, key, size, start), compiler_options=options
@@ -78,16 +79,16 @@ def random_state(experiment: Experiment, normalisers) -> state.TrainState:
 
 
 def untrained(experiment: Experiment, normalisers) -> state.Base:
-    """The network before training, from random weights."""
+    """Return the untrained network with random weights."""
     fresh = random_state(experiment, normalisers)
     return state.Base(fresh.params, fresh.batch_stats, fresh.normalisers)
 
 
 def normaliser_start(experiment: Experiment, features: vgg.VGG16, clips) -> np.ndarray:
-    """Start values [levels + 1] of the loss normalisers for these features.
+    """Return initial values [levels + 1] of the loss normalisers for these features.
 
-    Uses the published values if these are the published features. Otherwise measures the mean error
-    of copying the source, on the first training pairs.
+    For the published features these are the published values. For others, the mean error of copying
+    the source is measured on the first training pairs.
     """
     if features.normalisers is not None:
         return np.asarray(features.normalisers, np.float32)
@@ -104,12 +105,12 @@ def normaliser_start(experiment: Experiment, features: vgg.VGG16, clips) -> np.n
 
 
 def load_base(experiment: Experiment, workdir: str | pathlib.Path) -> tuple[state.Base, int]:
-    """The trained model under `workdir`, or that of `config.base`, and its step.
+    """Load the trained model in `workdir`, or the one of `config.base`; return it and its step.
 
-    `config.base` may be a workdir, too. If the training was configured so, the model is
-    the one that scored best on validation subjects, not the last one.
+    `config.base` may also be a workdir. With `config.train.best`, the checkpoint that scored best
+    on validation subjects is loaded, not the last one.
 
-    Raises FileNotFoundError where there is none, ValueError where the file is damaged or the model
+    Raises FileNotFoundError if there is no model, ValueError if the file is damaged or the model
     was trained as another network than the experiment's.
     """
     config = experiment.config
@@ -123,7 +124,7 @@ def load_base(experiment: Experiment, workdir: str | pathlib.Path) -> tuple[stat
 
 
 def _checkpoint(experiment: Experiment, workdir: pathlib.Path) -> tuple[state.Base, int]:
-    """The last checkpoint of a training, or the best one, and its step."""
+    """Load the last or best checkpoint of a training; return it and its step."""
     checkpoints = Checkpoints(workdir / "checkpoints")
     if checkpoints.latest_step() is None:
         raise FileNotFoundError(
@@ -134,13 +135,13 @@ def _checkpoint(experiment: Experiment, workdir: pathlib.Path) -> tuple[state.Ba
     trained_as = experiment
     if trained_with is not None:
         check_network(experiment.config, trained_with.to_dict(), workdir)
-        trained_as = build(trained_with)  # own videos' configs have no optimizer
+        trained_as = build(trained_with)  # configs of a user's videos have no optimizer
     net, tx = experiment.net, trained_as.tx
     normalisers = jnp.ones(experiment.config.loss.levels + 1)
     shapes = jax.eval_shape(
         lambda: steps.init_state(net, tx, jax.random.key(0), experiment.image_size, normalisers)
     )
-    # As numpy arrays: where training had its devices does not matter here.
+    # As numpy arrays, because the devices of the training don't matter here.
     empty = jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), shapes)
     with contextlib.closing(checkpoints):
         keeps = trained_as.config.train.best
@@ -152,9 +153,9 @@ def _checkpoint(experiment: Experiment, workdir: pathlib.Path) -> tuple[state.Ba
 
 
 def released_base(experiment: Experiment, path: str) -> state.Base:
-    """A model of the released PyTorch program, ready to be personalized.
+    """Load a model of the released PyTorch program, ready to be personalized.
 
-    Its file has no loss normalisers: they start as they do in training, `normaliser_start`.
+    Its file has no loss normalisers, so they start as in training (`normaliser_start`).
     """
     net, size = experiment.net, experiment.image_size
     pictures = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
@@ -171,10 +172,10 @@ def released_base(experiment: Experiment, path: str) -> state.Base:
 
 
 def check_network(config: Config, stored: dict, where: str | pathlib.Path) -> None:
-    """Refuse to run the model there as another network than it was trained as.
+    """Refuse to run a model as another network than it was trained as.
 
-    Shapes don't tell: those of other crops or colours are the same. The features of its loss are a
-    part of that: its normalisers are theirs.
+    Shapes can't show this, because other crops or colours leave them the same. The features of the
+    loss are compared as well, because its normalisers belong to them.
     """
     left_out = ("init", *identity.NOT_THE_MODEL["model"])
     fields = {
@@ -190,10 +191,10 @@ def check_network(config: Config, stored: dict, where: str | pathlib.Path) -> No
             f"{', '.join(joints[1])}: give the project or config that it was trained with."
         )
 
-    def plain(value):  # files by their names, as in `trained_on`
+    def plain(value):  # compare files by name, as in `trained_on`
         return pathlib.PurePath(value).name if isinstance(value, str) else value
 
-    def in_json(part, names):  # which knows no tuples
+    def in_json(part, names):  # JSON has no tuples
         return json.loads(json.dumps({name: part[name] for name in names}))
 
     for part, names in fields.items():

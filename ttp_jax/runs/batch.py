@@ -1,4 +1,4 @@
-"""Subjects through the programs of one scenario: one at a time, or as many as the memory holds."""
+"""Runs subjects through the programs of a scenario, one at a time or side by side."""
 
 import functools
 import time
@@ -25,21 +25,21 @@ from ttp_jax.runs.strategy import Planner, Strategy
 
 
 class TooLarge(ValueError):
-    """A subject that doesn't fit into the device's memory even alone; the message says what to do.
+    """A subject doesn't fit into the device's memory even alone; the message says what to do.
 
-    jax's own error would be reported as a fault of the program; the user can mend this one.
+    jax's own error would be reported as a bug in the program, but the user can solve this.
     """
 
 
-# Errors of one subject; the others continue.
+# These errors end one subject; the others continue.
 OF_ONE = (clips_lib.FrameError, clips_lib.DataError, state.NotFinite, TooLarge)
 
 
 class Runner:
-    """Programs of one scenario, compiled once per size of the windows and the memory.
+    """The programs of a scenario, compiled once for each size of windows and memory.
 
-    Subjects of similar length run side by side if they fit into the memory. Each gets the numbers
-    that it would get alone, up to rounding. Some frames are read ahead while the device works.
+    Subjects of similar length run side by side if they fit into memory. Each gets the same numbers
+    as alone, up to rounding. Frames are read ahead while the device computes.
     """
 
     def __init__(
@@ -56,13 +56,15 @@ class Runner:
           experiment: network and settings.
           base: the trained model.
           scenario: a key of `members.PASSES`.
-          unfinished: where states are kept on a timer and when the run is stopped.
+          unfinished: where states are saved at intervals and when the run is stopped.
           strategy: how subjects run side by side.
         """
         self._scenario, self._ttp = scenario, experiment.config.ttp
         self._data, self._image_size = experiment.data, experiment.image_size
         self._joints = experiment.skeleton.size
-        self.carries = starts.carries(self._ttp, scenario)  # then subjects wait for each other
+        self.carries = starts.carries(
+            self._ttp, scenario
+        )  # if so, subjects run one after the other
         strategy = Strategy() if self.carries else strategy
         settings, together = experiment.settings(scenario), self._ttp.together
         self._planner = Planner(experiment.net, settings, scenario, strategy, together)
@@ -77,16 +79,16 @@ class Runner:
         self._began = _clock()
 
     def use(self, base: state.Base) -> None:
-        """Go on with another model of the same shape: nothing compiles again."""
+        """Continue with another model of the same shape, without compiling again."""
         # Placed explicitly: a restored model lies on training's mesh, and an output that is placed
         # unlike its input would recompile the next step.
         self._base = jax.device_put(base, self._everywhere)
         self._shared = self._base, self._features
 
     def one(self, clip: Clip, bar=None, frames: SubjectFrames | None = None) -> Result:
-        """Do one subject; raises what its frames raise.
+        """Run one subject; raises the errors of its frames.
 
-        `frames` of an earlier pass over the same clip have windows that needn't be cut again.
+        If you pass the `frames` of an earlier run on this clip, its windows aren't cut again.
         """
         ((_, result),) = self.many([clip], bar, frames)
         if isinstance(result, Exception):
@@ -96,11 +98,11 @@ class Runner:
     def many(
         self, clips: Iterable[Clip], bar=None, frames: SubjectFrames | None = None
     ) -> Iterator[tuple[Clip, Result | Exception]]:
-        """Do subjects and yield each as it is done.
+        """Run subjects and yield each one when it is done.
 
-        A subject whose frames can't be used, that doesn't fit into the memory, or whose model ran
-        away to NaN, comes with its error; the others go on. Raises Stopped after `stop` was set,
-        with the states of unfinished subjects kept.
+        If the frames of a subject can't be used, it doesn't fit into memory, or its model diverges
+        to NaN, it is yielded with the error, and the others continue. Raises Stopped after `stop`
+        was set and the states of unfinished subjects have been saved.
         """
         waiting: dict[tuple, list[Member]] = {}
         with ThreadPoolExecutor() as readers:
@@ -120,7 +122,7 @@ class Runner:
                 yield from self._together(group, readers, bar)
 
     def joints_of(self, clips: Iterable[Clip], bar=None) -> list[np.ndarray]:
-        """Joints [T, K, 2] of every clip, in their order; raises what a clip's frames raise."""
+        """Return the joints [T, K, 2] of each clip, in order; raises the errors of frames."""
         clips, found = list(clips), {}
         for clip, result in self.many(clips, bar):
             if isinstance(result, Exception):
@@ -129,25 +131,25 @@ class Runner:
         return [found[clip.name] for clip in clips]
 
     def variables(self, result: Result) -> dict:
-        """The network's variables that a subject's adaptation ended with."""
+        """Return the network's variables at the end of a subject's adaptation."""
         return state.adapted(self._base, result.adaptation.delta)
 
     def _member(self, clip: Clip, frames: SubjectFrames | None = None) -> Member:
-        """A subject at its start, or where an earlier run was stopped."""
+        """Return a subject at its start, or at the point where an earlier run was stopped."""
         frames = frames or sources.subject_frames(clip, self._data, self._image_size)
         joints, memory = self._joints, self._ttp.memory
         member = members.begin(clip, frames, self._scenario, joints=joints, memory=memory)
         return self._saver.resumed(member, lambda: self._starts.of(member, self._base))
 
     def _width(self, member: Member) -> int:
-        """How many subjects like this one run in one call."""
+        """Return how many subjects like this one run in one call."""
         if self.carries:
             return 1
         start = functools.partial(self._starts.of, member, self._base)
         return self._planner.width(member, start, self._shared)
 
     def _together(self, group: list[Member], readers: ThreadPoolExecutor, bar):
-        """Run a group; what is left of it in two halves where the memory turns out too small."""
+        """Run a group. If the memory is too small, run the rest of it in two halves."""
         self._began, done = _clock(), set()
         digests = [member.digest for member in group]
         try:
@@ -162,7 +164,7 @@ class Runner:
         except jax.errors.JaxRuntimeError as error:
             if "RESOURCE_EXHAUSTED" not in str(error):
                 raise
-        # Not in `except`: the error would keep what the group had on the device.
+        # This isn't in `except`, because the error would keep the group's arrays on the device.
         if len(group) == 1:
             yield group[0].clip, _too_large(group[0].clip, self._ttp, self._scenario)
             return
@@ -175,7 +177,7 @@ class Runner:
             yield from self._together(part, readers, bar)
 
     def _result(self, member: Member, adaptation, group) -> Result | state.NotFinite:
-        """What came of a subject, or why nothing did."""
+        """Return the result of a subject, or the error that prevented it."""
         inputs, seconds = member.digest.tobytes().hex(), self._spent(member, group)
         found = member.joints, member.confidence, adaptation, inputs, seconds
         read = np.isfinite(member.joints).all((1, 2))
@@ -189,13 +191,13 @@ class Runner:
         return Result(member.frames, *found, member.repeated, compiling, member.all_looks)
 
     def _spent(self, member: Member, group: list[Member]) -> float:
-        """A subject's seconds so far: its share of its group's, and those before a stop."""
+        """Return a subject's seconds so far: its share of the group's, and those before a stop."""
         return member.spent + float((_clock() - self._began)[0]) / len(group)
 
     def _run(self, group: list[Member], readers: ThreadPoolExecutor, bar):
-        """Yield each member with its last adaptation when its last frame is predicted.
+        """Yield each member with its final adaptation when its last frame is predicted.
 
-        Predictions are fetched while the device works on the next chunk.
+        Predictions are fetched while the device computes the next chunk.
         """
         width = self._planner.padded(len(group))
         subjects = jax.device_put(self._starts.stacked(group, width, self._base), self._split)
@@ -209,7 +211,7 @@ class Runner:
             waiting = None
 
             def note(frame_index, valid, output, name=name, last=last):
-                output = jax.device_get(output)  # waits until that chunk is done
+                output = jax.device_get(output)  # waits until the chunk is done
                 if len(output) == 2:
                     members.write(group, frame_index, valid, *output)
                 progress.update(name, frame_index)
@@ -227,7 +229,7 @@ class Runner:
                 if saving or at_end:
                     done += note(*waiting)
                 for member in done:
-                    # Later chunks, where others have some, change nothing of it.
+                    # Later chunks, which only other members have, don't change this one.
                     own = parallel.subject_of(subjects.adaptation, group.index(member))
                     yield member, jax.device_put(own, self._everywhere)
                 if saving:
@@ -238,14 +240,14 @@ class Runner:
 
 
 def _clock() -> np.ndarray:
-    """Seconds that have passed, and seconds spent compiling, from some moment on."""
+    """Return a function that gives the seconds since this call, and those spent compiling."""
     return np.array([time.monotonic(), COMPILING.seconds])
 
 
 def _too_large(clip: Clip, fields, scenario: str) -> TooLarge:
-    """Why a subject alone can't be done here, and what can be done about it."""
+    """Return the error for a subject that doesn't fit alone, with what the user can do."""
     remedies = ["see whether other programs use the device", "give --device=cpu"]
-    if scenario != "none":  # which neither updates nor remembers
+    if scenario != "none":  # predicting needs neither updates nor a memory
         own = f"config.ttp.batch_size ({fields.batch_size}) or config.ttp.memory ({fields.memory})"
         remedies.insert(0, f"lower {own}")
     words = ", or ".join(remedies)

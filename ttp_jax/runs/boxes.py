@@ -1,4 +1,4 @@
-"""Where the person is: the boxes that a clip is predicted in."""
+"""The boxes in which a clip is predicted."""
 
 import contextlib
 import dataclasses
@@ -18,15 +18,15 @@ from ttp_jax.runs.process import say
 def resolve(
     clip, predictor: Runner, data: Config, searched: Callable[[float], None] = lambda share: None
 ):
-    """The clip in the boxes that it is predicted in: found, fitted, refined.
+    """Return the clip with the boxes in which it is predicted: found, fitted, refined.
 
     Args:
-      clip: in the boxes of its source.
-      predictor: of the model without personalization.
+      clip: clip with the boxes of its source.
+      predictor: runner of the model without personalization.
       data: fields of `config.data`.
       searched: called with the share of the frames searched for people so far, 0 to 1.
     """
-    if clip.recordings:  # the person stands elsewhere in each
+    if clip.recordings:  # the person's place differs between recordings
         parts, count = [], len(clip.recordings)
         for i, part in enumerate(clip.recordings):
             parts.append(
@@ -59,7 +59,7 @@ def resolve(
 
 
 def _setting_aside(read, frames):
-    """Read frames so that those which `surest` tries come along: a video is decoded in order."""
+    """Read frames, and store those that `surest` needs, because a video is decoded in order."""
     waiting, held = sorted(int(frame) for frame in frames), {}
 
     def read_on(index):
@@ -73,7 +73,7 @@ def _setting_aside(read, frames):
 
 
 def surest(clip, predictor: Runner, found: bool):
-    """The clip in those of `locate.placements` that the network is most confident in."""
+    """Return the clip with those `locate.placements` in which the network is most confident."""
     read = {
         i: picture
         for i in locate.few(clip.num_frames)
@@ -82,13 +82,13 @@ def surest(clip, predictor: Runner, found: bool):
     if not read:
         return clip
     tried, frames = locate.placements(clip.boxes, clip.whole, found), [*read]
-    # Each picture is read once, however many places are tried.
+    # Each picture is read once for all the placements that are tried.
     trial = clips_lib.at(dataclasses.replace(clip, read=read.__getitem__), frames * len(tried))
     trial = trial.in_boxes(np.concatenate([b[frames] for b in tried.values()]))
     result = predictor.one(trial)
     confidence = result.confidence.reshape(len(tried), -1).mean(1)
     if clip.region is not None:
-        # The network sees somebody everywhere: joints that lie beside what moves are nobody's.
+        # The network sees a person everywhere, so joints outside the moving region are ignored.
         region, joints = clip.region[frames], result.joints.reshape(len(tried), len(frames), -1, 2)
         size = clip.largest
         found_there = [presence.measure(each, region, picture_size=size).found for each in joints]

@@ -1,7 +1,7 @@
-"""What personalization gives a project's subjects: chosen on some of them, reported on others.
+"""Compares settings of personalization on a labelled project's subjects.
 
-The setting for new subjects is chosen on the validation subjects; the test subjects only show what
-it gives, and decide nothing.
+The setting for new subjects is chosen on the validation subjects. The test subjects only show how
+well it works.
 """
 
 import pathlib
@@ -24,18 +24,18 @@ from ttp_jax.runs.process import say
 
 CONTROL = "cross-subject control"
 NAMES = {"none": "without TTP", "online": "TTP online", "offline": "TTP offline"}
-FEW = 6  # subjects; an interval over fewer of them is rough
+FEW = 6  # an interval over fewer subjects is rough
 
 
 def folder_of(workdir: pathlib.Path, split: str, scenario: str) -> pathlib.Path:
-    """Where a split's results of one scenario are."""
+    """Return the folder of a split's results in one scenario."""
     return workdir / ("results" if split == "test" else "validation") / scenario
 
 
 def personalize_all(experiment: Experiment, workdir: pathlib.Path, split: str) -> int:
     """Predict a split's subjects without TTP, online and offline; return the exit code.
 
-    Offline models of test subjects are kept, for the control and for `predict --person`.
+    Offline models of test subjects are kept for the control and for `predict --person`.
     """
     for scenario in NAMES:
         keep = "fp16" if split == "test" and scenario == "offline" else None
@@ -49,9 +49,9 @@ def personalize_all(experiment: Experiment, workdir: pathlib.Path, split: str) -
 def stored(
     folder: pathlib.Path, protocol: dict[str, Any], clips: Sequence[Clip]
 ) -> list[np.ndarray] | None:
-    """Joints of each clip as a run left them in a folder.
+    """Read the joints of each clip from the results of a run.
 
-    None where not all are there, or they follow from another `identity.protocol` than this.
+    Returns None if some are missing or have another `identity.protocol`.
     """
     if read_json(folder / "protocol.json") == protocol:
         return results.read_results(folder, clips)
@@ -61,9 +61,9 @@ def stored(
 
 
 def seconds_a_frame(folder: pathlib.Path) -> float | None:
-    """Median over the subjects of a run; None where nothing tells.
+    """Return the median seconds a frame over the subjects of a run; None if unknown.
 
-    A median, because the first subject's seconds include the compilation of programs.
+    It is a median, because the first subject's seconds include compilation.
     """
     record = read_json(folder / "run.json") or {}
     found = [
@@ -77,12 +77,11 @@ def seconds_a_frame(folder: pathlib.Path) -> float | None:
 def control(
     predictor: Runner, workdir: pathlib.Path, base: state.Base, clips: list[Clip]
 ) -> list | None:
-    """Joints of each subject by the model that was personalized to the one before it.
+    """Predict each subject with the model that was personalized to the previous one.
 
-    Leaves `predictor`, which predicts without personalization, with another model: see its `use`.
-
-    A gain that is personal isn't there. None where not all of the models are kept, or of fewer than
-    two subjects.
+    A gain that is personal doesn't appear in this control. `predictor` has another model
+    afterwards; see its `use`. Returns None if a kept model is missing or there are fewer than two
+    subjects.
     """
     if len(clips) < 2:
         return None
@@ -103,8 +102,8 @@ def chosen(clips: Sequence[Clip], joints: Mapping[str, list], *labels) -> dict[s
 
     Args:
       clips: the validation subjects.
-      joints: predictions of each, by scenario ("none", "online", "offline").
-      *labels: skeleton and measures, see `scoring.row`; the first measure decides.
+      joints: predictions for each clip, by scenario ("none", "online", "offline").
+      *labels: skeleton and measures of `scoring.row`; the first measure decides.
 
     Returns:
       "scenario", the first in this order of equally good ones; "measure"; "means" by scenario;
@@ -127,7 +126,7 @@ def chosen(clips: Sequence[Clip], joints: Mapping[str, list], *labels) -> dict[s
 
 
 def recommendation(choice: dict[str, Any] | None, rows: dict[str, Any]) -> str:
-    """Which setting to use on new subjects, and what it gives the test subjects.
+    """Describe the setting to use on new subjects, and its gain on the test subjects.
 
     Args:
       choice: what `chosen` returned; None where no validation subject was personalized, or scored.
@@ -153,7 +152,7 @@ def recommendation(choice: dict[str, Any] | None, rows: dict[str, Any]) -> str:
 
 
 def table(rows: dict[str, Any], seconds: Mapping[str, float | None]) -> list[str]:
-    """The rows of an evaluation in lines: means; where there are some, time and gains (95 %)."""
+    """Return the lines of a table of means, times, and gains with their 95 % intervals."""
     measures = [measure for measure in next(iter(rows.values())) if measure != "gain"]
     heads = "".join(f"{name:>10}" for name in measures)
     timed = any(seconds.get(name) is not None for name in rows)

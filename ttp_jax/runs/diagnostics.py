@@ -18,30 +18,30 @@ from ttp_jax.models.pose import denormalize, normalize
 from ttp_jax.runs import members, sources
 from ttp_jax.runs.experiment import Experiment
 
-TRAINING_PEOPLE = 64  # whose pictures are reconstructed
-BATCH = 64  # frames (of a subject) side by side: 512 of the paper's size take over 20 GiB
+TRAINING_PEOPLE = 64  # training people whose pictures are reconstructed
+BATCH = 64  # frames of a subject in a batch; 512 of the paper's size take over 20 GiB
 FEW = 16  # frames of a subject for the diagnostics of its report
 AS_IT_IS = Ranges(rotation_prob=0.0, scale=0.0, flip_prob=0.0)
 
 
 def bottleneck(experiment: Experiment, base: state.Base, clips) -> dict[str, float]:
-    """The errors of the task's `probe` on frames of these clips, mean over clips."""
+    """Return the errors of the task's `probe` on these clips, as means over clips."""
     errors = prober(experiment, base, len(clips))
     return mean_errors([errors(clip, [{}])[0] for clip in clips])
 
 
 def mean_errors(errors: Sequence[dict]) -> dict[str, float]:
-    """Mean of what `prober` found, by name."""
+    """Average the errors that `prober` returned, by name."""
     return {name: float(np.mean([error[name] for error in errors])) for name in errors[0]}
 
 
 def prober(
     experiment: Experiment, base: state.Base, people: int
 ) -> Callable[[Clip, Sequence[state.Flat]], list[dict]]:
-    """Return a function (clip, deltas) -> per delta the errors of the task's `probe`.
+    """Return a function (clip, deltas) -> errors of the task's `probe` for each delta.
 
-    A delta is what personalization changed of the base, {} for the base itself; all see the same
-    frames, `config.eval.probe_frames` over so many people.
+    A delta is an adaptation of the base, {} for the base itself. All deltas are probed on the same
+    frames, whose number over all people is `config.eval.probe_frames`.
     """
     settings = experiment.settings("none")
     assert experiment.task.probe is not None
@@ -69,12 +69,12 @@ def prober(
 
 
 def some_of(training: Sequence[Clip]) -> Sequence[Clip]:
-    """Some of the training clips, from all over the data set."""
+    """Return training clips that are spread evenly over the data set."""
     return training[:: max(1, len(training) // TRAINING_PEOPLE)][:TRAINING_PEOPLE]
 
 
 def readout(experiment: Experiment, base: state.Base, training, test) -> dict[str, float]:
-    """How well joints follow linearly from the 30 points on unseen people, in crop sides."""
+    """Measure how well a linear map predicts joints from the 30 keypoints, in crop sides."""
     model, size, bgr = experiment.net, experiment.image_size, experiment.bgr
 
     @jax.jit
@@ -121,16 +121,16 @@ def before_and_after(
     Args:
       experiment: network and settings.
       base: the trained model.
-      frames: of the subject.
+      frames: frames of the subject.
       found: pairs of a model's `variables` and the joints [T, K, 2] that it predicted.
 
     Returns:
-      Name -> a number for each pair. "reconstruction" is the loss that adaptation minimises, on
-      a few frames, each from another frame's look; "held-out reconstruction" in its place the
-      same of held-out frames, where there are some. "agreement", of a Transformer, is the distance
-      of the joints from the points that they are made of, weighted by the affinity, in sides of the
-      box. Nothing of a network without self-supervised keypoints, and no reconstruction of
-      adaptation methods that do not minimise it: there a higher loss says nothing.
+      Name -> a number for each pair. "reconstruction" is the loss that adaptation minimises, on a
+      few frames, each with another frame as its source; if there are held-out frames, they are used
+      instead and the name is "held-out reconstruction". "agreement", for a Transformer, is the
+      distance between joints and the keypoints that contribute to them, weighted by the affinity,
+      in sides of the box. Empty for a network without self-supervised keypoints. Methods that don't
+      minimise the reconstruction have none, because a higher loss would mean nothing.
     """
     if not experiment.net.parts.keypoints:
         return {}
@@ -169,7 +169,7 @@ def before_and_after(
 
 
 def _few(places: np.ndarray) -> np.ndarray:
-    """`FEW` of the places, evenly; some more than once where there are fewer."""
+    """Return `FEW` of the places, evenly spread; some repeatedly if there are fewer."""
     return places[np.linspace(0, len(places) - 1, FEW).astype(int)]
 
 
@@ -181,15 +181,15 @@ def figure5(
     joints: np.ndarray,
     count: int = 3,
 ) -> np.ndarray:
-    """The paper's Figure 5 for some frames, seen by a personalized model.
+    """Draw the paper's Figure 5 for some frames and a personalized model.
 
     Args:
       experiment: network and skeleton.
-      variables: of the personalized model.
-      clip: with labels, where there are some.
+      variables: variables of the personalized model.
+      clip: clip of the subject; its labels are drawn if it has any.
       frames: of the clip.
-      joints: that the model predicted [T, K, 2].
-      count: frames to show.
+      joints: joints [T, K, 2] that the model predicted.
+      count: number of frames to show.
     """
     size, bgr = experiment.image_size, experiment.bgr
     settings = experiment.settings("none")
@@ -197,7 +197,7 @@ def figure5(
     some = jax.tree.map(jnp.asarray, frames.read(chosen))
     affines = geometry.crop_affine(some.crops, size)
     crops = ttp.cut(some, jnp.arange(count), affines, settings)
-    # Another frame's look, cut with this one's box, as in training.
+    # The source is another frame, cut with this frame's box, as in training.
     looks = ttp.cut(some, (jnp.arange(count) + 1) % count, affines, settings)
     output = driver.forward(experiment.net)(variables, crops, looks)
     pictures = np.asarray(denormalize(crops, bgr=bgr).round(), np.uint8)
@@ -221,5 +221,5 @@ def figure5(
 
 
 def spread(frames: np.ndarray, count: int) -> np.ndarray:
-    """`count` of these frames, evenly spread, first and last left out: those that get drawn."""
+    """Return `count` evenly spread frames to draw, without the first and the last."""
     return frames[np.linspace(0, len(frames) - 1, count + 2).astype(int)[1:-1]]

@@ -6,9 +6,9 @@ import numpy as np
 from ttp_jax import palette
 from ttp_jax.skeletons import Skeleton
 
-INK = (20, 20, 26)  # a dark rim keeps colours apart from a picture of their own
-DASH = 5  # length of a dash, in widths of the line
-FAR = 30_000  # pixels from the corner; OpenCV draws no lines to points much farther away
+INK = (20, 20, 26)  # a dark rim separates the colours from similar ones in the picture
+DASH = 5  # length of a dash in line widths
+FAR = 30_000  # OpenCV can't draw lines to points much farther away, in pixels
 
 
 def draw_pose(
@@ -31,9 +31,9 @@ def draw_pose(
       points: joints [K, 2] in pixels.
       skeleton: of the joints.
       pose: "before" or "after".
-      thick: width of the lines of "after" in pixels.
-      confidence: [K]; None where it isn't known.
-      pcutoff: least confidence of a joint that is drawn filled.
+      thick: line width of "after", in pixels.
+      confidence: [K]; None if unknown.
+      pcutoff: smallest confidence of a joint that is drawn filled.
     """
     known = np.isfinite(points).all(-1)
     at = np.clip(np.nan_to_num(np.round(points)), -FAR, FAR).astype(int).tolist()
@@ -53,7 +53,7 @@ def draw_pose(
 
 
 def _line(picture, a, b, color, width: int, dashed: bool) -> None:
-    """Draw a line, dashed where wished."""
+    """Draw a line, dashed if `dashed`."""
     if not dashed:
         cv2.line(picture, a, b, color, width, cv2.LINE_AA)
         return
@@ -64,13 +64,13 @@ def _line(picture, a, b, color, width: int, dashed: bool) -> None:
 
 
 def write_legend(picture, text: str, skeleton: Skeleton, pcutoff: float = 0.0) -> None:
-    """Write a text and what colours and lines mean into the picture's top left corner.
+    """Write a text and a legend into the top left corner of the picture.
 
     Args:
       picture: uint8 RGB [H, W, 3], drawn into.
       text: first line, such as the frame's number.
-      skeleton: of the joints; left and right are told apart if it has both.
-      pcutoff: explained if above 0.
+      skeleton: skeleton of the joints. Left and right are explained if it has both.
+      pcutoff: p-cutoff, which is explained if above 0.
     """
     size = max(0.45, max(picture.shape[:2]) / 1600)
     step, stroke = round(32 * size), max(2, round(3 * size))

@@ -25,19 +25,19 @@ from ttp_jax.skeletons import Skeleton
 
 
 def evaluate(experiment: Experiment, workdir: pathlib.Path) -> dict:
-    """Score the test split, print the tables, write evaluation.json; return what is in it.
+    """Score the test split, print the tables, write evaluation.json; return its content.
 
-    Raises DataError without labelled test people, FileNotFoundError without a trained model.
+    Raises DataError if there are no labelled test people, FileNotFoundError without a model.
     """
     base, step = base_model.load_base(experiment, workdir)
-    base = jax.device_put(base, jax.local_devices()[0])  # copied to the device once
+    base = jax.device_put(base, jax.local_devices()[0])  # copy it to the device only once
     clips = sources.load_clips(experiment.data)
     test = clips_lib.by_subject(clips_lib.select(clips, "test"))
     training = clips_lib.select(clips, "train")
     if not test or any(clip.joints is None for clip in test):
         raise clips_lib.DataError(f"no labelled test clips in {experiment.data.root}.")
     predictor = Runner(experiment, base, "none")
-    # All rows of the table use the boxes that personalization used.
+    # All rows of the table use the same boxes as personalization.
     test = [boxes.resolve(clip, predictor, experiment.data) for clip in test]
     predictions = _predictions(experiment, workdir, predictor, base, training, test)
     labels = experiment.skeleton, scoring.measures_from(experiment.config.eval)
@@ -69,7 +69,7 @@ def evaluate(experiment: Experiment, workdir: pathlib.Path) -> dict:
 def _predictions(
     experiment: Experiment, workdir: pathlib.Path, predictor: Runner, base, training, test
 ) -> dict[str, list[np.ndarray]]:
-    """Joints of the test subjects, by the name of the row."""
+    """Return the joints of the test subjects for each row of the table."""
     predictor.use(base_model.untrained(experiment, base.normalisers))
     predictions = {"untrained network": _predict(predictor, test, "untrained")}
     predictor.use(base)
@@ -95,7 +95,7 @@ def _predictions(
 def _recommended(
     experiment: Experiment, workdir: pathlib.Path, predictor: Runner, base, clips, rows
 ) -> dict:
-    """What evaluation.json says of a project beside the rows: times, choice, recommendation."""
+    """Return a project's further entries of evaluation.json: times, choice, recommendation."""
     folders = {name: comparison.folder_of(workdir, "test", key) for key, name in NAMES.items()}
     seconds = {name: comparison.seconds_a_frame(folder) for name, folder in folders.items()}
     found: dict = {"seconds_a_frame": seconds}
@@ -118,7 +118,7 @@ def _recommended(
 
 
 def _bottleneck(experiment: Experiment, base, training, test) -> dict:
-    """What evaluation.json says of the self-supervised half."""
+    """Return the entries of evaluation.json about the self-supervised task."""
     found: dict = {"bottleneck": {"test": diagnostics.bottleneck(experiment, base, test)}}
     if training:
         some = diagnostics.some_of(training)
@@ -132,7 +132,7 @@ def _bottleneck(experiment: Experiment, base, training, test) -> dict:
 
 
 def _draw_overlays(workdir, clips, predictions, skeleton: Skeleton, frames=3) -> None:
-    """Draw joints before and after personalization, and the truth, over some whole pictures."""
+    """Draw joints before and after personalization, and labels, over some whole pictures."""
     for scenario in ("online", "offline"):
         if NAMES[scenario] not in predictions:
             continue
@@ -183,7 +183,7 @@ def _print_table(report) -> None:
 
 
 def _explain_losses(rows: dict, count: int) -> None:
-    """Say why personalization may not have helped, where it didn't."""
+    """Explain why personalization may not have helped, if it didn't."""
     for name, row in rows.items():
         gain = row.get("gain")
         if not gain or gain["mean"] > 2 * (gain["standard_error"] if count > 1 else 0):

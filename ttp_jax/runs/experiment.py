@@ -1,4 +1,4 @@
-"""An experiment: all that a config describes, built once at the start of a command."""
+"""An experiment: everything that a config describes, built once when a command starts."""
 
 import dataclasses
 import functools
@@ -21,14 +21,14 @@ Config = Any  # ml_collections.ConfigDict, whose fields a type checker can't kno
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Experiment:
-    """What the commands work with. Made by `build`; nothing in it changes afterwards.
+    """Everything that a command works with. `build` makes it; it doesn't change afterwards.
 
     Attributes:
-      config: the fields that it was made from, frozen. Code below takes the values it needs;
-        whole, they are for what identifies a result.
-      skeleton: the joints.
+      config: the fields that it was built from, frozen. Code takes single values; the whole config
+        is only for identifying results.
+      skeleton: skeleton of the joints.
       net: the network.
-      stages: the training schedule; empty where the config has none.
+      stages: the training schedule; empty if the config has none.
     """
 
     config: Config
@@ -43,7 +43,7 @@ class Experiment:
 
     @property
     def seed(self) -> int:
-        """Of all that is drawn."""
+        """Seed of all random draws."""
         return self.config.seed
 
     @property
@@ -58,7 +58,7 @@ class Experiment:
 
     @property
     def bgr(self) -> bool:
-        """Whether pictures go in with swapped channels."""
+        """Whether the network takes pictures as BGR."""
         return pose.is_bgr(self.config.model)
 
     @functools.cached_property
@@ -78,9 +78,9 @@ class Experiment:
 
     @functools.cached_property
     def tx(self) -> optax.GradientTransformation:
-        """Training's optimizer: Adam on the schedule, or AdamW.
+        """The optimizer of training: Adam or AdamW with the schedule.
 
-        Raises ValueError where the config has no schedule.
+        Raises ValueError if the config has no schedule.
         """
         if not self.stages:
             raise ValueError("config.train.stages needs at least one stage of at least one step.")
@@ -89,13 +89,13 @@ class Experiment:
 
     @property
     def last_step(self) -> int:
-        """Updates of the whole training."""
+        """Number of updates of the whole training."""
         return sum(stage.steps for stage in self.stages)
 
     def settings(self, scenario: str) -> ttp.Settings:
-        """Settings of personalization; scenario "none" predicts only.
+        """Return the settings of personalization; scenario "none" only predicts.
 
-        Raises ValueError where the network can't be personalized by them.
+        Raises ValueError if the network can't be personalized with them.
         """
         mode = "offline" if scenario == "offline" else "online"
         own = ttp.settings_from(
@@ -111,9 +111,9 @@ class Experiment:
         return own
 
     def changed(self, changes: dict[str, Any]) -> "Experiment":
-        """The experiment with other values of some fields: {"ttp.iterations": 2}.
+        """Return the experiment with other values of some fields: {"ttp.iterations": 2}.
 
-        Raises AttributeError for a field that it doesn't have.
+        Raises AttributeError for an unknown field.
         """
         config = thawed(self.config)
         for name, value in changes.items():
@@ -125,7 +125,7 @@ class Experiment:
         return build(config)
 
     def with_data(self, data: Any) -> "Experiment":
-        """The experiment on another data set, of which these are the fields."""
+        """Return the experiment on another data set, described by these fields."""
         config = thawed(self.config)
         with config.unlocked():
             config.data = ConfigDict(dict(data))
@@ -133,9 +133,9 @@ class Experiment:
 
 
 def build(config: Config) -> Experiment:
-    """Build what a config describes.
+    """Build the experiment that a config describes.
 
-    Raises ValueError for a field that has no such value.
+    Raises ValueError if a field has a value that is not allowed.
     """
     ranges.check(config.to_dict())
     skeleton = skeletons.of_config(config)
@@ -147,21 +147,21 @@ def build(config: Config) -> Experiment:
 
 
 def thawed(config: Config) -> ConfigDict:
-    """A copy of a config that can be changed."""
+    """Return a copy of a config that can be changed."""
     return ConfigDict(config).copy_and_resolve_references()
 
 
 def model_path(base: str) -> pathlib.Path:
-    """The file that `config.base` or --model names."""
+    """Return the file that `config.base` or --model names."""
     return checkpoint.model_path(base)
 
 
 def take_model(config: Config) -> None:
-    """Put the fields of the model's file that `config.base` names into a config.
+    """Copy the settings in the model file of `config.base` into a config.
 
-    Fields that the config has changed from their defaults stay.
+    Fields of the config that differ from their defaults stay.
 
-    Raises FileNotFoundError where there is no such file, ValueError where it is damaged.
+    Raises FileNotFoundError if there is no such file, ValueError if it is damaged.
     """
     kept = kept_config(config.base)
     defaults = _flat(common.get_config())
@@ -174,16 +174,16 @@ def take_model(config: Config) -> None:
 
 
 def tuples(value: Any) -> Any:
-    """What JSON has, with tuples for lists: config fields must be hashable."""
+    """Replace the lists of a JSON value by tuples, because config fields must be hashable."""
     if isinstance(value, dict):
         return {key: tuples(inner) for key, inner in value.items()}
     return tuple(map(tuples, value)) if isinstance(value, list) else value
 
 
 def kept_config(base: str) -> dict[str, Any]:
-    """The parts of an experiment that the model of a file or a workdir can't be used without.
+    """Return the settings that are needed to use the model in a file or workdir.
 
-    Raises FileNotFoundError where neither is there, ValueError where it is damaged.
+    Raises FileNotFoundError if there is neither, ValueError if it is damaged.
     """
     path = model_path(base)
     if not path.is_dir():
@@ -201,7 +201,7 @@ def kept_config(base: str) -> dict[str, Any]:
 
 
 def needed(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Of an experiment's fields those that its model can't be used without."""
+    """Return those fields of an experiment that are needed to use its model."""
     config = config.to_dict() if isinstance(config, ConfigDict) else config
     own = {"skeleton": config["skeleton"]} if config.get("skeleton") else {}
     return {
@@ -215,9 +215,9 @@ def needed(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _seen(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Of the data's fields which joints the model knows, and in which boxes it was trained.
+    """Return the fields of the data that say which joints and boxes the model was trained with.
 
-    Whole pictures and regions are there in new videos, too.
+    Of the boxes, only whole pictures and regions also exist in new videos.
     """
     found = {"skeleton": data["skeleton"]}
     if data["source"] == "project" and data["boxes"] not in ("labels", "annotated"):
@@ -226,7 +226,7 @@ def _seen(data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _flat(config: Config) -> dict[str, Any]:
-    """Fields by their full names: {"ttp.iterations": 1}."""
+    """Return the fields by their full names: {"ttp.iterations": 1}."""
     found = {}
     for name, value in config.items():
         part = _flat(value) if isinstance(value, ConfigDict) else {"": value}

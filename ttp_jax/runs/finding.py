@@ -1,4 +1,4 @@
-"""People found in a video: by BlazePose's networks if they are here, else by `locate`."""
+"""Finds people in a video, by BlazePose's networks if they are fetched, otherwise by `locate`."""
 
 import dataclasses
 from collections.abc import Callable
@@ -24,10 +24,10 @@ def find(
       searched: called with the share of the frames searched so far, 0 to 1.
 
     Returns:
-      The clip in the boxes of that person; None if there is nobody.
+      The clip with the boxes of that person; None if nobody is found.
 
     Raises:
-      DataError: BlazePose's networks see nobody, or the choice among people can't be made.
+      DataError: BlazePose's networks find nobody, or there is no such person to choose.
     """
     if data.boxes == "people" and detector.is_here():
         return _detected(clip, data, searched)
@@ -39,7 +39,7 @@ def find(
 
 
 def _detected(clip: Clip, data: Config, searched: Callable[[float], None]) -> Clip:
-    """The clip in the boxes of one of the people who are followed through it."""
+    """Return the clip with the boxes of one of the people in it."""
     found = followed(clip, searched)
     people = found.people
     if not people:
@@ -57,7 +57,7 @@ def _detected(clip: Clip, data: Config, searched: Callable[[float], None]) -> Cl
             say(f"  {number}: hips at {x:.0f},{y:.0f}, {track.side:.0f} px large, {seen}")
     places = found.places(chosen, clip.num_frames)
     region = np.where(places.there[:, None], places.boxes, np.nan).astype(np.float64)
-    # Networks that were trained otherwise have seen upright people in the squares of their boxes.
+    # Other networks were trained on upright squares around people's boxes.
     turned = data.skeleton == skeletons.BLAZEPOSE33.name
     return dataclasses.replace(
         clip,
@@ -69,7 +69,7 @@ def _detected(clip: Clip, data: Config, searched: Callable[[float], None]) -> Cl
 
 
 def followed(clip: Clip, searched: Callable[[float], None] = lambda share: None) -> finder.Found:
-    """Find and follow the people of a clip, by BlazePose's networks.
+    """Find and follow the people of a clip with BlazePose's networks.
 
     Args:
       clip: the video.

@@ -1,4 +1,4 @@
-"""A project's subjects held out in turns: one training a fold, one report of all."""
+"""Cross-validation by subject: one training for each fold, one report for all of them."""
 
 import pathlib
 from collections.abc import Callable, Iterable
@@ -12,7 +12,7 @@ from ttp_jax.runs.experiment import Experiment
 from ttp_jax.runs.process import say
 
 BEFORE, CHOSEN = "without TTP", "as chosen in each fold"
-# What evaluation.json holds at least, a pattern of `files.read_json`: by row, then by measure.
+# Required content of evaluation.json, a pattern of `files.read_json`: by row, then by measure.
 _MEASURE = {"mean": float, "per_subject": [(float, None)]}
 _GAIN = {"mean": float, "standard_error": (float, None)}
 EVALUATION = {
@@ -26,12 +26,12 @@ EVALUATION = {
 def run(
     experiment: Experiment, workdir: pathlib.Path, one: Callable[[Experiment, pathlib.Path], int]
 ) -> int:
-    """Do each fold in a folder of its own, then report on all; return the exit code.
+    """Run each fold in its own folder, then report on all; return the exit code.
 
     Args:
       experiment: with `config.data.folds` above 1.
-      workdir: for the report, and the folds' folders: fold0, fold1, ...
-      one: trains and scores one fold.
+      workdir: folder for the report and for the folds' folders fold0, fold1, ...
+      one: function that trains and scores one fold.
     """
     count = experiment.data.folds
     for fold in range(count):
@@ -50,12 +50,12 @@ def run(
 
 
 def merged(reports: Iterable[dict | None]) -> dict:
-    """The rows that all folds have, over the subjects of all: means over subjects, and gains.
+    """Merge the rows that all folds have: means and gains over the subjects of all folds.
 
-    One more row has, of each fold, what was chosen on its validation subjects: what to expect of
-    following the recommendation.
+    An additional row takes from each fold the setting that was chosen on its validation subjects.
+    It shows what to expect if you follow the recommendation.
 
-    Raises DataError where a fold has no evaluation.
+    Raises DataError if a fold has no evaluation.
     """
     found = list(reports)
     if any(report is None for report in found):
@@ -77,7 +77,7 @@ def merged(reports: Iterable[dict | None]) -> dict:
 
 
 def _with_chosen(report: dict) -> dict:
-    """A fold's report with a row of what its validation subjects chose."""
+    """Return a fold's report with a row for the setting chosen on its validation subjects."""
     name = comparison.NAMES.get(report["chosen"]["scenario"], "")
     if name not in report["rows"]:
         raise clips_lib.DataError(
@@ -89,7 +89,7 @@ def _with_chosen(report: dict) -> dict:
 
 
 def _seconds(reports: list[dict], names: list[str]) -> dict[str, float]:
-    """Seconds a frame of each row, the median over the folds."""
+    """Return the seconds a frame of each row, as the median over the folds."""
     found = {}
     for name in names:
         each = [report.get("seconds_a_frame", {}).get(name) for report in reports]
@@ -99,7 +99,7 @@ def _seconds(reports: list[dict], names: list[str]) -> dict[str, float]:
 
 
 def _joined(reports: list[dict], name: str, measure: str) -> dict:
-    """One measure of one row over the subjects of all folds."""
+    """Join one measure of one row over the subjects of all folds."""
     parts = [report["rows"][name].get(measure, {}).get("per_subject") for report in reports]
     if any(part is None for part in parts):
         raise clips_lib.DataError(

@@ -1,4 +1,4 @@
-"""What a result follows from: settings that identify a training, a run, a record."""
+"""Identities: the settings on which a training, a run or a record depends."""
 
 import functools
 import json
@@ -13,7 +13,7 @@ from ttp_jax.checkpoint import fingerprint
 from ttp_jax.files import read_json, write_json
 from ttp_jax.runs.experiment import Config, Experiment, build, tuples
 
-# Fields that leave a trained model's numbers alone.
+# Fields that don't change a trained model's numbers.
 NOT_THE_MODEL = {
     "model": ("decode", "flip_average"),
     "data": (
@@ -22,12 +22,12 @@ NOT_THE_MODEL = {
     ),
     "train": ("log_every", "checkpoint_every", "keep", "best", "patience"),
 }  # fmt: skip
-# Fields of config.ttp that leave the results alone: "together" up to rounding, which is another
-# where other numbers of subjects run side by side.
+# Fields of config.ttp that don't change results. "together" changes their rounding, because the
+# number of subjects side by side does.
 HOW = ("together", "save_minutes")
-# The fields of the first version. They are part of every identity, with any value; a field that
-# came later is part of one only with another value than its default. So a new field, whose default
-# changes nothing, leaves all identities as they were.
+# The fields of the first version are part of every identity. A later field is part of an identity
+# only if it differs from its default. So a new field whose default changes nothing leaves all
+# stored identities as they are.
 FIRST_FIELDS = {
     "eval": ("pixels",),
     "data": (
@@ -55,15 +55,15 @@ FIRST_FIELDS = {
 def identifying(
     part: str, fields: Any, left_out: tuple[str, ...] = (), first: tuple[str, ...] = ()
 ) -> dict[str, Any]:
-    """The fields of a part of a config ("model", "ttp", ...) that identify what it gives.
+    """Return the fields of a part of a config ("model", "ttp", ...) that identify its results.
 
     Args:
       part: name of the part.
       fields: its fields and their values.
-      left_out: fields that are no part of this identity.
-      first: fields that are always one, beside `FIRST_FIELDS`.
+      left_out: fields that are not part of this identity.
+      first: fields that always are, in addition to `FIRST_FIELDS`.
 
-    Leaves out later fields that have their default value.
+    Later fields with their default value are left out.
     """
     defaults, first = _defaults()[part], (*FIRST_FIELDS[part], *first)
     return {
@@ -80,17 +80,17 @@ def _defaults() -> dict[str, dict]:
 
 
 def trained_on(config: Config) -> dict:
-    """All that a trained model follows from; what matters at test time only is no part of it."""
+    """Return everything that a trained model depends on, without test-time settings."""
     whole = config.to_dict()
     parts: dict = {"seed": config.seed, "loss": identifying("loss", whole["loss"])}
     for part, left_out in NOT_THE_MODEL.items():
         parts[part] = identifying(part, whole[part], left_out)
-    # Files by their names, which say what they are (resnet50-19c8e357.pth), not by where they lie.
+    # Files are identified by name (resnet50-19c8e357.pth), not by the folder they are in.
     for part, field in (("model", "init"), ("loss", "features")):
         parts[part][field] = pathlib.PurePath(parts[part][field]).name
     if config.skeleton:
         parts["skeleton"] = whole["skeleton"]
-    if config.data.source == "project":  # its boxes decide what is learned
+    if config.data.source == "project":  # its boxes influence the training
         parts["data"] |= {name: config.data[name] for name in ("boxes", "oversample")}
     if config.data.source == "synthetic":
         parts["renderer"] = renderer.RENDERER_VERSION
@@ -98,7 +98,7 @@ def trained_on(config: Config) -> dict:
 
 
 def protocol(config: Config, base: state.Base, scenario: str) -> dict:
-    """What decides results beside the pictures, as JSON has it: model, settings, seed."""
+    """Return everything but the frames that decides results, as JSON: model, settings, seed."""
     adapts, whole = scenario != "none", config.to_dict()
     found = {
         "base": fingerprint(base),
@@ -120,11 +120,11 @@ def protocol(config: Config, base: state.Base, scenario: str) -> dict:
     for name in ("equivariance", "source_masking"):  # later fields, see `identifying`
         if adapts and config.loss[name]:
             found[name] = config.loss[name]
-    return json.loads(json.dumps(found))  # tuples are lists there
+    return json.loads(json.dumps(found))  # turns tuples into lists
 
 
 def differences(before: dict, now: dict) -> list[str]:
-    """What differs between two protocols: "ttp.iterations: 1 -> 2"."""
+    """List the differences between two protocols: "ttp.iterations: 1 -> 2"."""
 
     def flat(value, name=""):
         if not isinstance(value, dict):
@@ -141,22 +141,22 @@ def differences(before: dict, now: dict) -> list[str]:
 
 
 def stored_config(stored: dict, where: str | os.PathLike = "the stored config") -> Config:
-    """A config from its JSON, which knows no tuples; fields younger than it get their defaults.
+    """Make a config from its JSON, which has no tuples; fields of later versions get defaults.
 
-    Raises ValueError where it holds what no config can; the message names `where`.
+    Raises ValueError, naming `where`, if its content can't be a config.
     """
     ranges.check(stored, f"{where}: config")
     config = common.get_config()
     try:
         with config.unlocked():
             config.update(tuples(stored))
-    except (AttributeError, KeyError, TypeError) as error:  # so ml_collections
+    except (AttributeError, KeyError, TypeError) as error:  # raised by ml_collections
         raise ValueError(f"{where} is not a config of this project ({error}).") from error
     return config
 
 
 def training_config(workdir: str | pathlib.Path) -> Config | None:
-    """The config that the model under `workdir` was trained with; None where it wasn't kept."""
+    """Return the config that the model in `workdir` was trained with; None if it wasn't stored."""
     path = pathlib.Path(workdir) / "config.json"
     stored = read_json(path, dict)
     if stored is None:
@@ -170,9 +170,9 @@ def training_config(workdir: str | pathlib.Path) -> Config | None:
 
 
 def training_experiment(workdir: str | pathlib.Path) -> Experiment:
-    """The experiment that a training in this folder carried out.
+    """Return the experiment of the training in this folder.
 
-    Raises ValueError where there is none.
+    Raises ValueError if there is none.
     """
     config = training_config(workdir)
     if config is None:
@@ -183,5 +183,5 @@ def training_experiment(workdir: str | pathlib.Path) -> Experiment:
 
 
 def save_config(config: Config, workdir: pathlib.Path) -> None:
-    """Keep the config beside what was made with it."""
+    """Store the config beside the results that were made with it."""
     write_json(workdir / "config.json", config.to_dict())

@@ -1,4 +1,4 @@
-"""A labelled project as a source of people: what is read of it, and who is held out."""
+"""A labelled project as a data source: reading it and splitting its subjects."""
 
 import dataclasses
 import functools
@@ -15,7 +15,7 @@ from data_pipelines.projects import Options, Project, footage, splits
 from ttp_jax import geometry
 from ttp_jax.runs.experiment import Config, tuples
 
-ROOM = 0.06  # of a crop's side, around the labels
+ROOM = 0.06  # margin around the labels, as a share of the crop's side
 FIELDS = ("scorer", "view", "category", "subject", "exclude", "hidden", "margin", "media", "boxes")
 FIELDS += ("predictions",)
 NO_PAIRS = (
@@ -31,9 +31,9 @@ TOGETHER = (
 
 
 def read(data: Config) -> Project:
-    """The project that the fields of `config.data` describe, its subjects split.
+    """Read the project that the fields of `config.data` describe, and split its subjects.
 
-    Raises DataError where it can't be read, or split like that.
+    Raises DataError if it can't be read or split as requested.
     """
     if data.boxes in locate.FINDERS:
         raise clips_lib.DataError(
@@ -48,12 +48,12 @@ def read(data: Config) -> Project:
     return _split(whole, data)
 
 
-# Commands ask for each split: a project on a slow disk is read once.
+# Commands ask for each split, but a project on a slow disk should be read only once.
 _read: Callable[[str, Options], Project] = functools.lru_cache(maxsize=2)(projects.read)
 
 
 def _split(project: Project, data: Config) -> Project:
-    """Part the subjects: in folds, by patterns, and by share where there are none."""
+    """Split the subjects into folds, by patterns, or, without patterns, by share."""
     seed = data.get("split_seed", 0)
     if data.folds:
         if not 0 <= data.fold < data.folds:
@@ -81,27 +81,28 @@ def _split(project: Project, data: Config) -> Project:
 
 
 def _by_share(project: Project, shares: dict[str, float], seed: int) -> Project:
-    """Draw subjects for each split, as far as there are enough of them, and note it."""
+    """Draw subjects for each split if there are enough of them, and note what was done."""
     allowed, note = splits.possible(project, **shares)
     split = splits.by_share(project, **allowed, seed=seed)
     return dataclasses.replace(split, notes=(*split.notes, note)) if note else split
 
 
-_ROWS = ("clips", "recordings", "shared")  # of a project: one value a clip
+_ROWS = ("clips", "recordings", "shared")  # lists of a project with one value for each clip
 
 
 def fill(config: Config) -> Project:
-    """Put what only the project knows into a config: joints, fingerprint of the labels."""
+    """Fill in the config's fields that depend on the project: joints, fingerprint of the labels."""
     project = read(config.data)
     with config.unlocked():
         config.skeleton = tuples(project.skeleton.to_json())
         config.data.labels = fingerprint(project)
         config.data.zoom = config.data.zoom or _zoom(project)
         if config.data.flip_pairs == "names" and not project.skeleton.flip_pairs:
-            # Sides that the names don't tell would be trained to be each other's.
+            # Without mirror pairs, mirrored pictures would teach the network to confuse left and
+            # right.
             config.train.flip_prob = config.ttp.flip_prob = 0.0
             project = dataclasses.replace(project, notes=(*project.notes, NO_PAIRS))
-        if not config.train.flip_prob:  # it never sees a mirrored picture
+        if not config.train.flip_prob:  # no mirrored picture is trained on
             config.model.flip_average = False
     if config.data.boxes == "whole" and splits.share_pictures(project):
         project = dataclasses.replace(project, notes=(*project.notes, TOGETHER))
@@ -109,9 +110,9 @@ def fill(config: Config) -> Project:
 
 
 def _zoom(project: Project) -> float:
-    """How much boxes can shrink so that crops still hold all labels of the training subjects.
+    """Return the largest zoom of boxes with which crops hold all labels of training subjects.
 
-    With room beside them, for others may be placed otherwise; 1 to 2.5.
+    A margin is left, because other subjects may stand elsewhere. The result is 1 to 2.5.
     """
     for zoom in np.arange(2.5, 1.0, -0.05).round(2).tolist():
         if all(_holds(clip, zoom) for clip in project.clips if clip.split == "train"):
@@ -126,7 +127,7 @@ def _holds(clip: Clip, zoom: float) -> bool:
 
 
 def zoomed(clip: Clip, zoom: float) -> Clip:
-    """The clip with boxes of smaller sides, around the same centres."""
+    """Return the clip with smaller boxes around the same centres."""
     if zoom <= 0:
         raise clips_lib.DataError(f"config.data.zoom is {zoom}, expected above 0.")
     if zoom == 1:
@@ -137,7 +138,7 @@ def zoomed(clip: Clip, zoom: float) -> Clip:
 
 
 def fingerprint(project: Project) -> str:
-    """First digits of the SHA-256 of all that is labelled, whatever it is used for."""
+    """Return the first digits of the SHA-256 of all labels, whichever split they are in."""
     digest = hashlib.sha256("\n".join(project.skeleton.joints).encode())
     for clip in project.clips:
         assert clip.joints is not None and clip.visible is not None
@@ -148,7 +149,7 @@ def fingerprint(project: Project) -> str:
 
 
 def clips(data: Config) -> list[Clip]:
-    """Labelled clips of all splits; those held out with unlabelled frames of theirs (`extra`)."""
+    """Return the labelled clips of all splits, held-out ones with `extra` unlabelled frames."""
     project = read(data)
     if not data.extra:
         return list(project.clips)
@@ -161,7 +162,7 @@ def clips(data: Config) -> list[Clip]:
 
 
 def _extended(clip: Clip, more: Clip | None) -> Clip:
-    """A clip not for training, with unlabelled frames between its own, in the video's order."""
+    """Return a held-out clip with unlabelled frames added in the order of the video."""
     if clip.split == "train" or more is None or clip.numbers is None:
         return clip
     assert clip.joints is not None and clip.visible is not None
@@ -189,14 +190,14 @@ def _extended(clip: Clip, more: Clip | None) -> Clip:
 
 
 def unlabelled(data: Config, folder: pathlib.Path) -> tuple[list[Clip], list[str]]:
-    """Unlabelled frames of the training subjects, and what was left out, in sentences.
+    """Return unlabelled frames of the training subjects, and sentences about what was left out.
 
-    No frame of a validation or test subject is among them, and none of a video of which nothing is
-    labelled: nobody says whom it shows.
+    Frames of validation and test subjects are never used. Neither are videos without any label,
+    because nothing says which subject they show.
 
     Args:
       data: fields of `config.data`.
-      folder: where the frames are kept, decoded.
+      folder: where the decoded frames are stored.
     """
     project = read(data)
     training = {clip.name for clip in project.clips if clip.split == "train"}
@@ -207,7 +208,7 @@ def unlabelled(data: Config, folder: pathlib.Path) -> tuple[list[Clip], list[str
 
 
 def describe(project: Project) -> list[str]:
-    """What was read, and who is for training, validation and test."""
+    """Describe what was read, and the subjects of each split."""
     lines = project.describe()
     training = [clip for clip in project.clips if clip.split == "train"]
     seen = np.concatenate([clip.visible for clip in training if clip.visible is not None])
