@@ -1,7 +1,7 @@
 """Frames with their joints as motion JPEG over HTTP, for browsers and players on this machine.
 
-A reader gets the newest frame whenever it has taken the one before: slow ones skip frames, and none
-makes the camera wait.
+A viewer gets the newest frame when it is done with the previous one. So slow viewers skip frames,
+and none of them makes the camera wait.
 """
 
 import contextlib
@@ -15,16 +15,16 @@ from ttp_jax.runs.drawing import draw_pose
 from ttp_jax.skeletons import Skeleton
 
 BOUNDARY = "frame"
-PATIENCE = 0.5  # seconds until a reader notices the end
+PATIENCE = 0.5  # seconds until a viewer notices the end
 
 
 class Screen(contextlib.AbstractContextManager):
     """Shows frames at `address` until it is closed."""
 
     def __init__(self, port: int, skeleton: Skeleton):
-        """Listen on a port of this machine; 0 takes a free one.
+        """Listen on a port of this machine; 0 chooses a free one.
 
-        Raises ValueError where the port can't be had.
+        Raises ValueError if the port is not available.
         """
         self._skeleton, self._closed = skeleton, False
         self._newest, self._number = b"", 0
@@ -50,7 +50,7 @@ class Screen(contextlib.AbstractContextManager):
 
         Args:
           picture: uint8 RGB [H, W, 3].
-          joints: [K, 2] in its pixels.
+          joints: [K, 2] in pixels of the frame.
         """
         drawn = picture.copy()
         draw_pose(drawn, joints, self._skeleton, "after", max(2, max(drawn.shape) // 300))
@@ -61,7 +61,7 @@ class Screen(contextlib.AbstractContextManager):
                 self._changed.notify_all()
 
     def _next(self, last: int) -> tuple[bytes, int]:
-        """The newest frame once there is one after number `last`; b"" at the end."""
+        """Wait for a frame after number `last` and return the newest one; b"" at the end."""
         with self._changed:
             while self._number <= last and not self._closed:
                 self._changed.wait(PATIENCE)
@@ -78,7 +78,7 @@ class Screen(contextlib.AbstractContextManager):
                 self.send_header("Cache-Control", "no-store")
                 self.end_headers()
                 number = 0
-                with contextlib.suppress(OSError):  # the reader has gone
+                with contextlib.suppress(OSError):  # the viewer has disconnected
                     while (picture := screen._next(number))[0]:
                         data, number = picture
                         head = f"--{BOUNDARY}\r\nContent-Type: image/jpeg\r\n"

@@ -1,4 +1,4 @@
-"""A subject's joints before and after personalization, as its outputs need them."""
+"""A subject's joints before and after personalization, from which outputs are made."""
 
 import dataclasses
 import pathlib
@@ -9,7 +9,8 @@ from data_pipelines import clips as clips_lib
 from ttp_jax.files import DAMAGED, parse_json, read_arrays
 from ttp_jax.runs.results import RENAMED, RESULTS
 
-# What `Outputs.keep` writes, as patterns of `files.read_arrays` and `parse_json`.
+# Content of the file that `Outputs.keep` writes, as patterns of `files.read_arrays` and
+# `parse_json`.
 KEPT = {"joints": ("f", 3), "confidence": ("f", 2), "boxes": ("f", 2), "about": ("U", 0)}
 ABOUT = {
     "figures": {str: [float]},
@@ -26,8 +27,8 @@ class Outcome:
     Attributes:
       clip: with the boxes that it was predicted in.
       size: height and width of its pictures.
-      before: joints [T, K, 2] in pixels of the pictures; NaN where a frame could not be read.
-      after: likewise.
+      before: joints [T, K, 2] in pixels of the pictures; NaN if a frame could not be read.
+      after: as `before`.
       confidence: [T, K] before and after.
       diagnostics: see `diagnostics.before_and_after`.
       cost: updates, seconds and memory by name.
@@ -68,7 +69,7 @@ def read_outcome(clip: clips_lib.Clip, kept: pathlib.Path, results: pathlib.Path
         shapes = {each.shape[:2] for each in (before, now["joints"], *confidence)}
         if len(shapes) > 1 or len(before) != clip.num_frames:
             raise ValueError(f"shapes {shapes}, {clip.num_frames} frames")
-        # Older results have neither.
+        # Results of earlier versions have neither.
         fields = {name: then.get(name) for name in ("region", "crops")}
         predicted = dataclasses.replace(clip, boxes=boxes, **fields)
     except DAMAGED as error:
@@ -81,6 +82,6 @@ def read_outcome(clip: clips_lib.Clip, kept: pathlib.Path, results: pathlib.Path
             f"{kept} was made from other frames or boxes than the results beside it, perhaps by a "
             "later run with --joints-only: use --overwrite to adapt again."
         )
-    warnings = about.get("warnings", [])  # which older results lack, too
+    warnings = about.get("warnings", [])  # results of earlier versions have none
     after = now["joints"]
     return Outcome(predicted, clip.largest, before, after, confidence, found, cost, warnings)

@@ -27,8 +27,8 @@ from ttp_jax.runs.process import peak_mib, say
 from ttp_jax.runs.results import Result
 from ttp_jax.skeletons import Skeleton
 
-ENSEMBLE = "eks"  # the one format that joins runs of several seeds
-ANALYSIS = "deeplabcut"  # files of DeepLabCut's own analysis of a video, in a folder of that name
+ENSEMBLE = "eks"  # the format that combines runs of several seeds
+ANALYSIS = "deeplabcut"  # files like those of a DeepLabCut analysis, in a folder of this name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +53,7 @@ class OutputOptions:
 
     @classmethod
     def of(cls, options: Any) -> "OutputOptions":
-        """Those among a command's options, which have fields of the same names."""
+        """Return the options for outputs among a command's options."""
         return cls(**{each.name: getattr(options, each.name) for each in dataclasses.fields(cls)})
 
 
@@ -126,7 +126,7 @@ class Outputs:
         write_arrays(self._kept(clip.name), {**arrays, "about": about})
 
     def is_done(self, clip) -> bool:
-        """Whether a subject's outputs are there, from exactly these frames and options."""
+        """Return whether a subject's outputs exist for exactly these frames and options."""
         like = {"wanted": dict, "files": [str], "origin": str}
         try:
             done = read_json(self._kept(clip.name, "json"), like)
@@ -193,7 +193,7 @@ class Outputs:
         """Score on the user's labels, if any; return table rows and notes."""
         clip = outcome.clip
         if self._labels is None:
-            self._scores_file(clip.name).unlink(missing_ok=True)  # of an earlier --labels
+            self._scores_file(clip.name).unlink(missing_ok=True)  # left from an earlier --labels
             return {"scores": [], "about_scores": []}
         found = user_labels.scores(self._labels, outcome, poses, self._skeleton)
         write_json(self._scores_file(clip.name), without_nan(found))
@@ -252,7 +252,7 @@ class Outputs:
 
 
 def _smoothed(outcome: Outcome, how: str | None, rate: float) -> dict[str, np.ndarray]:
-    """Joints "before" and "after", smoothed if that is wanted."""
+    """Return the joints "before" and "after", smoothed if requested."""
     poses, times = {"before": outcome.before, "after": outcome.after}, outcome.clip.times
     if not how:
         return poses
@@ -261,7 +261,7 @@ def _smoothed(outcome: Outcome, how: str | None, rate: float) -> dict[str, np.nd
 
 
 def _cost(clip, result: Result) -> dict[str, float]:
-    """What the adaptation took, by name, for the report."""
+    """Return the cost of the adaptation by name, for the report."""
     return {
         "frames": clip.num_frames,
         "updates": int(result.adaptation.step),
@@ -272,7 +272,7 @@ def _cost(clip, result: Result) -> dict[str, float]:
 
 
 def _presence(outcome: Outcome, boxes: str) -> presence.Presence | None:
-    """Whether the joints lie on a person; None if no region is known to compare with."""
+    """Check whether the joints lie on a person; None if no region is known."""
     given = boxes != "whole" and outcome.clip.region is None
     seen = boxes == "people" and not given
     region = outcome.clip.boxes if given else outcome.clip.region
@@ -294,7 +294,7 @@ def _write_exports(
     suffix, wanted = f"_{when}_adapt", [name for name in formats if name in exports.FORMATS]
     written = exports.write(track, folder, wanted, suffix)
     _remove_others(folder, f"{glob.escape(track.name + suffix)}.*", written)
-    # A folder each: the files are named after the video's file, as another subject's may be.
+    # Each subject has its own folder, because two videos may have the same file name.
     analysis, stem = (
         folder / ANALYSIS / track.name,
         dlc_analysis.stem(track.video, track.name, when),

@@ -14,9 +14,9 @@ from ttp_jax.runs.drawing import draw_pose, write_legend
 from ttp_jax.runs.outcome import Outcome
 from ttp_jax.skeletons import Skeleton
 
-TICKS = 90_000  # a second: the usual rates divide them
-# Frames in the order in which they are shown, else the file's length is another. This preset takes
-# a third of the usual one's time.
+TICKS = 90_000  # ticks a second, a multiple of the usual frame rates
+# Without B-frames, frames are stored in the order in which they are shown; otherwise the duration
+# would be wrong. This preset takes a third of the default's time.
 CODEC = {"bf": "0", "preset": "veryfast", "crf": "21"}
 
 
@@ -30,9 +30,10 @@ def overlay_video(
 ) -> pathlib.Path:
     """Write the video with both poses drawn, "before" under "after", and the frames' numbers.
 
-    H.264, which players, browsers and phones show. Each frame is shown at its own time, where the
-    clip knows it, else at `rate` frames a second. Frames that can't be read are black; joints of a
-    confidence below `pcutoff` are hollow. Raises OSError where it can't be written.
+    The format is H.264, which players, browsers and phones can show. Each frame is shown at its own
+    time if the clip knows it, otherwise at `rate` frames a second. Frames that can't be read are
+    black, and joints with a confidence below `pcutoff` are hollow. Raises OSError if the file can't
+    be written.
     """
     backdrop = Backdrop.of(outcome.clip)
     size = backdrop.size
@@ -42,7 +43,7 @@ def overlay_video(
     stamps = _stamps(outcome.clip, rate)
 
     def write(temporary):
-        # As a whole path: FFmpeg takes "run-1:2/a.mp4" for a protocol.
+        # An absolute path, because FFmpeg reads the start of "run-1:2/a.mp4" as a protocol.
         with av.open(
             os.path.abspath(temporary), "w", format="mp4", options={"movflags": "faststart"}
         ) as file:
@@ -70,7 +71,7 @@ def overlay_video(
 
 
 def _stamps(clip: clips_lib.Clip, rate: float) -> np.ndarray:
-    """When each frame is shown, and when the last one ends, in ticks [T + 1]."""
+    """Return the time of each frame, and the end of the last one, in ticks [T + 1]."""
     if clip.times is None:
         times = np.arange(clip.num_frames + 1) / rate
     else:

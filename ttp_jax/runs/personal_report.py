@@ -17,11 +17,11 @@ from ttp_jax.skeletons import Skeleton
 
 MOST_PICTURES = 48
 PIXELS = 480  # longer side of the pictures
-ROOM = 0.25  # around the person, in sides of the box
+ROOM = 0.25  # margin around the person, in sides of the box
 
 
 def quality(outcome: Outcome, poses, skeleton: Skeleton) -> list[tuple]:
-    """Rows for `report.personal`: measures that need no labels, as far as the skeleton has them."""
+    """Return rows for `report.personal`: label-free measures that the skeleton allows."""
     rows = []
     for name, measure, unit, explanation in (
         ("jitter", metrics.jitter, metrics.jitter_unit(skeleton),
@@ -32,7 +32,7 @@ def quality(outcome: Outcome, poses, skeleton: Skeleton) -> list[tuple]:
          "share of steps at which a pair seems to change sides"),
     ):  # fmt: skip
         values = [measure(joints, skeleton) for joints in poses.values()]
-        if not np.isnan(values).all():  # without limbs, or mirror pairs
+        if not np.isnan(values).all():  # all NaN without limbs or mirror pairs
             rows.append((name, *values, unit, "lower", explanation))
     for key, name, unit, explanation in (
         ("reconstruction", "reconstruction loss", "",
@@ -53,13 +53,13 @@ def quality(outcome: Outcome, poses, skeleton: Skeleton) -> list[tuple]:
 def notes(
     outcome: Outcome, smoothed: str | None, *, base: str, boxes: str, heatmap_size: int
 ) -> list[str]:
-    """What the reader of a report must know of its numbers.
+    """Return what the reader of a report must know about its numbers.
 
     Args:
       outcome: of the subject.
       smoothed: how, if so.
-      base: the model that was started from, `config.base`.
-      boxes: where the person is, `config.data.boxes`.
+      base: the base model, `config.base`.
+      boxes: `config.data.boxes`.
       heatmap_size: side of the network's maps.
     """
     clip, notes = outcome.clip, [*outcome.clip.notes]
@@ -105,15 +105,15 @@ def write(
     """Write the report.
 
     Args:
-      path: of the file.
+      path: path of the file.
       outcome: of the subject.
       poses: joints [T, K, 2] to show, "before" and "after".
       skeleton: the joints.
-      settings: what was done, name -> value, see `settings_of`.
-      texts: rows and sentences: "quality", "scores", "about_scores", "notes" and, if there are
-        some, "warnings".
-      found: whether a person was found, as `presence.Presence.to_dict` says it.
-      pcutoff: joints of less confidence are drawn fainter.
+      settings: settings as name -> value, see `settings_of`.
+      texts: rows and sentences: "quality", "scores", "about_scores", "notes" and, if there are any,
+        "warnings".
+      found: whether a person was found, from `presence.Presence.to_dict`.
+      pcutoff: joints of lower confidence are drawn fainter.
     """
     few = shown(np.flatnonzero(np.isfinite(outcome.after).any((1, 2))))
     pictures, small = _pictures(outcome, poses, few)
@@ -142,20 +142,20 @@ def write(
 
 
 def kept_for(clip: Clip) -> Clip:
-    """The clip, made so that report and overlay need no frame again that was read from it."""
+    """Return the clip with a backdrop, so that report and overlay don't read its frames again."""
     if clip.recordings:
         return rejoined(clip, [kept_for(part) for part in clip.recordings])
     return Backdrop(clip, shown(np.arange(clip.num_frames)).tolist()).clip
 
 
 def shown(readable: np.ndarray) -> np.ndarray:
-    """Which of a subject's readable frames [n] the report has pictures of."""
+    """Choose those readable frames [n] of a subject of which the report has pictures."""
     spread = np.linspace(0, len(readable) - 1, min(MOST_PICTURES, len(readable)))
     return readable[spread.astype(int)]
 
 
 def _pictures(outcome: Outcome, poses, few: np.ndarray) -> tuple[list[np.ndarray], dict]:
-    """Pictures of a few frames around the person, and the joints in their pixels."""
+    """Return pictures of a few frames around the person, and the joints in their pixels."""
     if not len(few):
         return [], {k: j[few] for k, j in poses.items()}
     left, top, right, bottom = window(outcome.size, poses, few)
@@ -165,7 +165,7 @@ def _pictures(outcome: Outcome, poses, few: np.ndarray) -> tuple[list[np.ndarray
         cv2.resize(picture[top:bottom, left:right], size, interpolation=cv2.INTER_AREA)
         for picture in map(Backdrop.of(outcome.clip).whole, few.tolist())
     ]
-    # Pixel centres lie at integers on both sides.
+    # Pixel centres are at integers before and after the scaling.
     scale = np.array(size) / (right - left, bottom - top)
     return pictures, {k: (j[few] - (left, top) + 0.5) * scale - 0.5 for k, j in poses.items()}
 
@@ -173,7 +173,7 @@ def _pictures(outcome: Outcome, poses, few: np.ndarray) -> tuple[list[np.ndarray
 def settings_of(
     outcome: Outcome, scenario: str, smoothed: str | None, *, model: str, data: Config, ttp: Config
 ) -> dict[str, object]:
-    """What was done to a subject, name -> value, in words.
+    """Return the settings of a subject's run, name -> value, in words.
 
     Args:
       outcome: of the subject.
@@ -197,7 +197,7 @@ def settings_of(
 
 
 def window(size, poses, frames) -> tuple[int, int, int, int]:
-    """Left, top, right, bottom of a region that shows the person in all of these frames."""
+    """Return left, top, right, bottom of a region that shows the person in all these frames."""
     height, width = size
     points = np.concatenate([poses["before"][frames], poses["after"][frames]]).reshape(-1, 2)
     low, high = np.nanmin(points, 0), np.nanmax(points, 0)

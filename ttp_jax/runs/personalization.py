@@ -34,7 +34,7 @@ from ttp_jax.runs.results import Result
 from ttp_jax.runs.strategy import DEFAULT, Strategy
 
 HELD_OUT = "held-out reconstruction"  # a key of what `diagnostics.before_and_after` returns
-# What the bar counts for a subject beside its own frames, as a share of them.
+# Work that the progress bar counts for a subject beside its frames, as a share of them.
 SEARCHING, COMPARING, WRITING = 0.2, 0.1, 0.3
 
 
@@ -218,12 +218,12 @@ class _Work:
             self.unfinished.forget(clip.name)
 
     def is_done(self, clip) -> bool:
-        """Whether there are results of exactly these frames, and the model if it is to be kept."""
+        """Return whether results of exactly these frames exist, and the model if requested."""
         there = [self._is_there(part) for part in recordings.parts([clip])]
         return all(there) and self._is_kept(clip)
 
     def _is_there(self, clip) -> bool:
-        """Whether a recording has results; those of another input of this name move aside."""
+        """Return whether a recording has results; move those of another input aside."""
         path = self.folder / f"{clip.name}.npz"
         try:
             same = results.is_of(path, clip)
@@ -239,7 +239,7 @@ class _Work:
         return same
 
     def _is_kept(self, clip) -> bool:
-        """Whether the personalized model is there, or isn't wanted."""
+        """Return whether the personalized model exists or isn't requested."""
         if not self._form:
             return True
         try:
@@ -368,7 +368,7 @@ def _advance(bar, start: float, work: float, share: float) -> None:
 
 
 def _signs(clip, before: Result, after: Result, found: dict[str, list[float]]) -> list[str]:
-    """Signs that personalization did harm; `found` is of `diagnostics.before_and_after`."""
+    """Return signs of harm; `found` is from `diagnostics.before_and_after`."""
     held_out = tuple(found[HELD_OUT]) if HELD_OUT in found else None
     evidence = warning_signs.Evidence(
         before.joints,

@@ -1,4 +1,4 @@
-"""What a training will do, said before it, and how long it takes, from its first timed steps."""
+"""Announces what a training will do, and how long it will take."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -10,7 +10,7 @@ from ttp_jax.state import Stage
 
 
 def lines(experiment: Experiment, clips: Sequence[Clip]) -> list[str]:
-    """The plan of a training on a labelled project."""
+    """Return the plan of a training on a labelled project, in lines."""
     config, counts = experiment.config, {}
     for split in ("train", "val", "test"):
         counts[split] = len({clip.subject for clip in clips if clip.split == split})
@@ -40,9 +40,9 @@ def lines(experiment: Experiment, clips: Sequence[Clip]) -> list[str]:
 
 
 class Pace:
-    """Says once a stage how long the rest of it takes.
+    """Announce once in each stage how long the rest of it will take.
 
-    The first window of steps compiles programs; the next one is what counts.
+    The first interval between two logs includes compilation, so the second one is measured.
     """
 
     def __init__(self, stages: Sequence[Stage], say: Callable[[str], object]):
@@ -52,7 +52,7 @@ class Pace:
         self._announced: set[int] = set()
 
     def note(self, done: int) -> None:
-        """So many steps are done, and nothing waits on the device."""
+        """Note the number of finished steps. Call this when no computation is pending."""
         stage = next((i for i, end in enumerate(self._ends) if done < end), None)
         now, before = time.monotonic(), self._last
         if stage is None:

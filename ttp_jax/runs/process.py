@@ -1,4 +1,4 @@
-"""What concerns the process itself: printing, stopping, locks, memory, compiled programs."""
+"""The process itself: printing, stopping, locks, memory, the compilation cache."""
 
 import contextlib
 import os
@@ -15,27 +15,27 @@ from tqdm import tqdm
 
 from ttp_jax.files import only_one
 
-SECONDS_A_LINE = 15.0  # of progress in a log
-STOPPED = 143  # exit code, as of a program that SIGTERM ended
+SECONDS_A_LINE = 15.0  # interval between two lines of progress in a log
+STOPPED = 143  # exit code, the same as if SIGTERM had ended the program
 
 
 class Stopped(Exception):
-    """The run was asked to stop and has kept what is needed to go on."""
+    """The run was asked to stop and has saved what is needed to resume."""
 
 
 def say(*words) -> None:
-    """Print at once, also into a pipe, and above a progress bar."""
+    """Print immediately, also into a pipe, and above a progress bar."""
     with tqdm.external_write_mode(sys.stdout):
         print(*words, flush=True)
 
 
 def alone_in(folder: pathlib.Path) -> contextlib.AbstractContextManager[None]:
-    """`only_one`, asked for by the first of the processes that work together."""
+    """Take the lock `only_one` of a folder, in the first of several cooperating processes."""
     return only_one(folder) if jax.process_index() == 0 else contextlib.nullcontext()
 
 
 def use_compilation_cache() -> None:
-    """Keep compiled programs between runs: the second run of a config starts at once."""
+    """Store compiled programs, so that the next run of the same config starts quickly."""
     folder = pathlib.Path(os.path.expanduser("~/.cache/ttp_jax/xla"))
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -47,7 +47,7 @@ def use_compilation_cache() -> None:
 
 
 class Compiling:
-    """Counts the seconds that this process has spent compiling, since it was made."""
+    """Measure the seconds that this process has spent compiling since this was created."""
 
     EVENTS = (
         "/jax/core/compile/jaxpr_to_mlir_module_duration",
@@ -55,7 +55,7 @@ class Compiling:
     )
 
     def __init__(self):
-        """Begin to count."""
+        """Start to measure."""
         self.seconds = 0.0
         jax.monitoring.register_event_duration_secs_listener(self._add)
 
@@ -68,7 +68,7 @@ COMPILING = Compiling()
 
 
 class _Lines:
-    """What a progress bar writes, as lines: for logs and pipes."""
+    """Write the progress bar as plain lines, for logs and pipes."""
 
     _latest = ""
 
@@ -98,7 +98,7 @@ def progress_bar(total: float, what: str, **options) -> tqdm:
     Args:
       total: the work to be done, in any unit.
       what: the work, in the user's words.
-      options: of tqdm.
+      options: options of tqdm.
     """
     if sys.stderr.isatty():
         shown = "{desc}: {percent:3d}%|{bar}| {elapsed}<{remaining}{postfix}"
@@ -134,7 +134,7 @@ def stopping(event: threading.Event) -> Iterator[None]:
 
 
 def peak_mib() -> float:
-    """Most memory this process has had so far: of the GPU if there is one, else resident."""
+    """Return the peak memory of this process so far: of the GPU if there is one, else resident."""
     stats = jax.local_devices()[0].memory_stats() or {}
     if "peak_bytes_in_use" in stats:
         return stats["peak_bytes_in_use"] / 2**20
@@ -143,6 +143,6 @@ def peak_mib() -> float:
 
 
 def forget_peak() -> None:
-    """Begin to count `peak_mib` anew, where the system can: Linux, what is resident."""
+    """Reset `peak_mib`. Only Linux can do this, and only for resident memory."""
     with contextlib.suppress(OSError):
         pathlib.Path("/proc/self/clear_refs").write_text("5")

@@ -1,4 +1,4 @@
-"""Where results come from: the protocol in words, versions, machine, commit."""
+"""The origin of results: the protocol in words, versions, machine, commit."""
 
 import datetime
 import functools
@@ -20,11 +20,11 @@ from ttp_jax.runs.process import say
 
 
 def prepare(folder: pathlib.Path, own: dict) -> None:
-    """Make the folder; one with results of another protocol is moved out of the way, whole."""
+    """Make the folder; if it has results of another protocol, move all of it aside."""
     why = ""
     try:
         before = read_json(folder / "protocol.json", dict)
-    except Damaged as error:  # the settings of these results are unknown
+    except Damaged as error:  # so the settings of these results are unknown
         before, why = {}, str(error)
     if before != own and (before is not None or any(folder.glob("*.npz"))):
         aside = move_aside(folder)
@@ -41,7 +41,7 @@ def protocol_line(data: Config, ttp: Config, scenario: str, person: str | None =
       data: fields of `config.data`.
       ttp: fields of `config.ttp`.
       scenario: "online", "offline", or "none".
-      person: whose kept model predicted, if so.
+      person: name of the kept model that predicted, if any.
     """
     boxes = {"media": f"boxes: {data.boxes}"}.get(data.source, "boxes of the data")
     if name := data.same_subject:
@@ -64,7 +64,7 @@ def protocol_line(data: Config, ttp: Config, scenario: str, person: str | None =
 
 
 def made_with() -> dict[str, str]:
-    """Versions and device, which may change a result or its last bits."""
+    """Return versions and device, which can change results, at least in their last bits."""
     packages = "jax", "jaxlib", "flax", "numpy"
     device = jax.local_devices()[0]
     return {
@@ -78,7 +78,7 @@ def made_with() -> dict[str, str]:
 
 
 def where() -> dict:
-    """Date, commit and machine of the current run."""
+    """Return date, commit and machine of the current run."""
     return {
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
         "commit": _commit(),
@@ -86,16 +86,17 @@ def where() -> dict:
     }
 
 
-@functools.cache  # read once: a later checkout does not change the code that runs
+@functools.cache  # cached, because a later checkout doesn't change the running code
 def _commit() -> str | None:
-    """The commit of this checkout, with a + if it was changed; None outside one."""
+    """Return the commit of this checkout, with a + if it was changed; None outside of one."""
     return commit_of(pathlib.Path(__file__).parents[2])
 
 
 def commit_of(root: pathlib.Path) -> str | None:
-    """The commit of the checkout whose root this is; None of a folder inside another project's.
+    """Return the commit of the checkout with this root; None inside another project's checkout.
 
-    A program that is installed into a project's own environment lies in that project's checkout.
+    If the program is installed in another project's environment, it lies in that project's
+    checkout.
     """
 
     def git(*words):
@@ -111,6 +112,6 @@ def commit_of(root: pathlib.Path) -> str | None:
 
 
 def sha256(path: pathlib.Path) -> str:
-    """Digest of a file."""
+    """Return the SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

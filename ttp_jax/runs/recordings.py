@@ -1,4 +1,4 @@
-"""Several recordings of one subject: personalized as one clip, predicted and written apart."""
+"""Several recordings of one subject: one clip for adaptation, separate results."""
 
 import dataclasses
 from collections.abc import Iterator, Sequence
@@ -8,12 +8,12 @@ from ttp_jax.runs.results import Result
 
 
 def parts(clips: Sequence[Clip]) -> list[Clip]:
-    """The clips that results are written of: recordings where there are several, else the clips."""
+    """Return the clips that get results of their own: recordings, or clips without any."""
     return [part for clip in clips for part in clip.recordings or (clip,)]
 
 
 def places(clip: Clip) -> Iterator[tuple[Clip, int]]:
-    """Each recording of a clip with the index of its first frame; the clip where it has none."""
+    """Return each recording with the index of its first frame; the clip itself without any."""
     first = 0
     for recording in clip.recordings or (clip,):
         yield recording, first
@@ -21,13 +21,13 @@ def places(clip: Clip) -> Iterator[tuple[Clip, int]]:
 
 
 def part(result: Result, recording: Clip, first: int) -> Result:
-    """The part of a result that is a recording's; all of it where there is only one.
+    """Return the part of a result that belongs to a recording.
 
-    Time is shared by the number of frames. The digest of the input is that of all recordings,
-    because each one's results depend on all of them.
+    Seconds are divided in proportion to the number of frames. The digest of the input covers all
+    recordings, because the results of each depend on all of them.
 
     Args:
-      result: of the clip that joins the recordings.
+      result: result of the clip that joins the recordings.
       recording: one of them.
       first: index of its first frame.
 
@@ -51,6 +51,6 @@ def part(result: Result, recording: Clip, first: int) -> Result:
 
 
 def record(clip: Clip) -> dict[str, dict]:
-    """The entry of each recording in run.json; empty for a clip that joins none."""
+    """Return the entries of the recordings in run.json; empty for a clip without recordings."""
     names = [recording.name for recording in clip.recordings]
     return {name: {"subject": clip.name, "recordings": names} for name in names}

@@ -1,4 +1,4 @@
-"""A subject's keypoints as files: writing them and reading them."""
+"""A subject's keypoints as files: writing and reading them."""
 
 import csv
 import dataclasses
@@ -13,8 +13,8 @@ from ttp_jax import state
 from ttp_jax.files import DAMAGED, read_arrays, unused, write_arrays, write_atomically
 from ttp_jax.skeletons import Skeleton
 
-NAMED = 5  # pictures that one message names
-# The arrays of NAME.npz, a pattern of `files.read_arrays`.
+NAMED = 5  # largest number of pictures that a message names
+# The arrays of NAME.npz, as a pattern of `files.read_arrays`.
 RESULTS = {
     "joints": ("f", 3), "confidence": ("f", 2), "frames": ("iu", 1), "inputs": ("U", 0),
     "origin": ("U", 0),
@@ -28,15 +28,15 @@ class Result:
     """A subject's predictions.
 
     Attributes:
-      frames: what was predicted.
+      frames: the frames that were predicted.
       joints: float32 [T, K, 2] in picture pixels; NaN for frames that could not be read.
-      confidence: float32 [T, K], NaN likewise.
-      adaptation: the model's last state.
-      inputs: SHA-256 over the pixels of all whole pictures and the crops.
-      seconds: its share of the time of its group, earlier runs that were stopped included.
+      confidence: float32 [T, K], NaN for the same frames.
+      adaptation: the final state of the adaptation.
+      inputs: SHA-256 of the pixels of all whole pictures and of the crops.
+      seconds: its share of the time of its group, including earlier runs that were stopped.
       repeated: number of frames that repeat the one before, to which the model didn't adapt.
       compiling: the part of `seconds` in which programs were compiled in this run.
-      looks: of the frames [T, n], see `warning_signs.look`; None where not all were read at once.
+      looks: looks of the frames [T, n], see `warning_signs.look`; None if an earlier run read some.
     """
 
     frames: SubjectFrames
@@ -51,19 +51,19 @@ class Result:
 
 
 def columns(skeleton) -> list[str]:
-    """Names of the columns of a table of keypoints, after those that say which frame."""
+    """Return the names of a keypoint table's columns, without those that identify the frame."""
     return [f"{joint}_{part}" for joint in skeleton.joints for part in ("x", "y", "confidence")]
 
 
 def fields(joints: np.ndarray, confidence: np.ndarray) -> list[str]:
-    """One frame's joints [K, 2] and confidence [K] in these columns."""
+    """Return the cells of a frame with joints [K, 2] and confidence [K] for these columns."""
     return [f"{value:.4f}" for value in np.concatenate([joints, confidence[:, None]], -1).ravel()]
 
 
 def write_result(folder: pathlib.Path, clip, result: Result, skeleton: Skeleton) -> None:
-    """Write NAME.csv (one row a frame) and, last, NAME.npz, whose presence means done.
+    """Write NAME.csv (one row a frame) and then NAME.npz, whose presence marks the subject as done.
 
-    Where the clip knows the frames' own files or times there is a column (an array) of them, too.
+    If the clip knows the frames' file names or times, they get a column and an array.
     """
     name, leads = clip.name, {"frame": clip.frame_numbers.tolist()}
     arrays = {
@@ -87,9 +87,9 @@ def write_result(folder: pathlib.Path, clip, result: Result, skeleton: Skeleton)
 
 
 def set_aside(folder: pathlib.Path, name: str) -> pathlib.Path | None:
-    """Move all that a folder of results has of a subject into NAME.old1 in it (.old2, ...).
+    """Move all results of a subject in a folder to NAME.old1 (.old2, ...) in this folder.
 
-    Returns that folder; None where there is nothing of the subject.
+    Returns that folder; None if the subject has no results.
     """
     plain = glob.escape(name)
     patterns = (
@@ -112,14 +112,14 @@ def set_aside(folder: pathlib.Path, name: str) -> pathlib.Path | None:
 
 
 def same(one: pathlib.Path, other: pathlib.Path) -> bool:
-    """Whether two files of results (.csv, .npz) say the same, in the words of any version.
+    """Return whether two files of results (.csv, .npz) are equal, whichever version wrote them.
 
     Args:
       one: a file of results.
-      other: another one of its kind.
+      other: another file of the same kind.
 
     Raises:
-      Damaged, OSError: one can't be read.
+      Damaged, OSError: one of them can't be read.
     """
     if one.suffix == ".csv":
         tables = (path.read_text("utf-8").partition("\n") for path in (one, other))
@@ -136,7 +136,7 @@ def same(one: pathlib.Path, other: pathlib.Path) -> bool:
 
 
 def is_of(path: pathlib.Path, clip) -> bool:
-    """Whether the results in a file are of just these frames and boxes."""
+    """Return whether a file of results belongs to exactly these frames and boxes."""
     return _are_of(read_arrays(path, RESULTS, renamed=RENAMED), clip)
 
 
@@ -146,7 +146,7 @@ def _are_of(stored: dict[str, np.ndarray], clip) -> bool:
 
 
 def unread_pictures(folder: pathlib.Path, clip) -> str:
-    """Say which pictures of a folder could not be read, by their rows of NaN; "" if all could."""
+    """Name the pictures of a folder that could not be read, which have rows of NaN; "" if none."""
     path = folder / f"{clip.name}.npz"
     if clip.frame_names is None or not path.exists():
         return ""
@@ -160,9 +160,9 @@ def unread_pictures(folder: pathlib.Path, clip) -> str:
 
 
 def read_results(folder: pathlib.Path, clips) -> list[np.ndarray] | None:
-    """Joints [T, K, 2] per clip as written earlier; None unless all are there.
+    """Read the stored joints [T, K, 2] of each clip; None unless all exist.
 
-    Raises ValueError where they are of other frames or can't be read.
+    Raises ValueError if they belong to other frames or can't be read.
     """
     paths = [folder / f"{clip.name}.npz" for clip in clips]
     if not all(path.exists() for path in paths):

@@ -17,7 +17,7 @@ from ttp_jax.files import (
 from ttp_jax.runs import provenance
 from ttp_jax.runs.process import say
 
-# What run.json holds at least, a pattern of `files.read_json`.
+# Required content of run.json, a pattern of `files.read_json`.
 RECORD = {
     "scenario": str,
     "subjects": {
@@ -35,11 +35,11 @@ class Now(NamedTuple):
     """The outcome of this run's subjects, by name.
 
     Attributes:
-      seconds: that those took which were done.
-      failed: why others were not; inputs that were left out among them, by path.
+      seconds: seconds of those that are done.
+      failed: why others failed; also inputs that were left out, by path.
       warnings: signs of harm, see `warning_signs`.
-      moved: folders that the files of earlier results of these names are in now.
-      together: of a recording that shares its subject's model with others, what to say of it.
+      moved: folders to which earlier results of these names were moved.
+      together: entries of recordings that share their subject's model with others.
     """
 
     seconds: Mapping[str, float]
@@ -54,10 +54,10 @@ def write(folder: pathlib.Path, clips: Sequence[Clip], run: dict[str, Any], now:
 
     Args:
       folder: of the results.
-      clips: to record, if they have results. That one of these files was left out earlier is no
-        longer true.
-      run: what is true of the whole run, its "config" among it.
-      now: what became of the subjects.
+      clips: clips to record, if they have results. Notes that one of these files was left out
+        earlier are removed.
+      run: entries about the whole run, including its "config".
+      now: the outcome of the subjects.
     """
     path, names = folder / "run.json", [clip.name for clip in clips]
     with only_one(path, wait=True):
@@ -70,7 +70,7 @@ def write(folder: pathlib.Path, clips: Sequence[Clip], run: dict[str, Any], now:
         for name in names:
             found = _subject(folder, name, subjects.get(name, {}), run, now)
             if found is not None:
-                subjects.pop(name, None)  # this run's subjects come last
+                subjects.pop(name, None)  # so that this run's subjects come last
                 subjects[name] = found
         mended = {*subjects, *(clip.source for clip in clips)}
         still = {k: v for k, v in before.get("failed", {}).items() if k not in mended}

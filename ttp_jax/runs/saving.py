@@ -1,4 +1,4 @@
-"""States of unfinished subjects: kept on a timer, and when a run is asked to stop."""
+"""States of unfinished subjects, saved at intervals and when a run is asked to stop."""
 
 import dataclasses
 import threading
@@ -15,25 +15,25 @@ from ttp_jax.runs.process import Stopped
 
 
 class Saver:
-    """Says when the states of a group are due to be kept, and keeps them.
+    """Decide when the states of a group are due to be saved, and save them.
 
     Attributes:
-      stop: set it to stop the run as soon as its states are kept.
+      stop: set this event to stop the run as soon as its states are saved.
     """
 
     def __init__(self, unfinished: Unfinished | None, minutes: float):
         """Begin to count.
 
         Args:
-          unfinished: where states are kept; None keeps none, so that a stop loses them.
-          minutes: between two states of a subject.
+          unfinished: where states are saved; None saves none, so a stop loses them.
+          minutes: time between two saves.
         """
         self._unfinished, self._minutes = unfinished, minutes
         self.stop = threading.Event()
         self._saved = time.monotonic()
 
     def due(self) -> bool:
-        """Whether the states are to be kept now; raises Stopped where they can't be."""
+        """Return whether to save the states now; raises Stopped if they can't be saved."""
         if self._unfinished is None:
             if self.stop.is_set():
                 raise Stopped
@@ -48,19 +48,19 @@ class Saver:
         subjects: ttp.Subject,
         spent: Callable[[Member], float],
     ) -> None:
-        """Keep the states of a group; raises Stopped if that was to be the last of it.
+        """Save the states of a group; raises Stopped if the run was asked to stop.
 
         Args:
           group: the subjects.
           pass_index: index of the pass that they are in.
           frame_index: index of the next frame in that pass.
           subjects: their states [N, ...].
-          spent: a subject's seconds so far.
+          spent: function that gives a subject's seconds so far.
         """
         assert self._unfinished is not None
         for i, member in enumerate(group):
             if pass_index == len(member.passes) - 1 and frame_index >= len(member.frames):
-                continue  # done, and its results are written
+                continue  # it is done, and its results are written
             subject = parallel.subject_of(subjects, i)
             now = dataclasses.replace(member, pass_index=pass_index, spent=spent(member))
             self._unfinished.save(member.clip.name, members.kept(now, subject))
@@ -69,15 +69,15 @@ class Saver:
             raise Stopped
 
     def resumed(self, member: Member, start: Callable[[], ttp.Subject]) -> Member:
-        """The subject where an earlier run was stopped, or as it is where none was.
+        """Return the subject as an earlier run left it, or unchanged if there was none.
 
-        `start` makes its state at the start.
+        `start` makes the initial state.
         """
         if self._unfinished is None:
             return member
         return members.resumed(member, jax.eval_shape(start), self._unfinished)
 
     def forget(self, name: str) -> None:
-        """Delete what is kept of a subject that is done."""
+        """Delete the saved state of a subject that is done."""
         if self._unfinished is not None:
             self._unfinished.forget(name)

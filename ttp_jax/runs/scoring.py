@@ -10,7 +10,7 @@ from ttp_jax.skeletons import Skeleton
 
 
 def mean_pose(training, test, size: int) -> list[np.ndarray]:
-    """The training people's mean pose within crops of `size` pixels, put into each test frame."""
+    """Place the training people's mean pose in crops of `size` pixels in each test frame."""
 
     def affines(clip):
         return geometry.crop_affine(geometry.box_to_crop(clip.boxes.astype(np.float64)), size)
@@ -27,7 +27,7 @@ def mean_pose(training, test, size: int) -> list[np.ndarray]:
 
 
 class Measures(NamedTuple):
-    """What predictions are scored by; the first is the headline.
+    """The measures by which predictions are scored; the first is the headline.
 
     Attributes:
       pixels: above 0 accuracy at so many pixels is the only one, else PCK.
@@ -45,7 +45,7 @@ class Measures(NamedTuple):
 
 
 def measures_from(fields: Any) -> Measures:
-    """The measures that the fields of `config.eval` ask for."""
+    """Return the measures that the fields of `config.eval` ask for."""
     joints = tuple(name.strip() for name in fields.scale_joints.split(",") if name.strip())
     return Measures(fields.pixels, joints, tuple(fields.thresholds), fields.distances)
 
@@ -53,7 +53,7 @@ def measures_from(fields: Any) -> Measures:
 def scores_of(
     clips, joints, skeleton: Skeleton, how: Measures = Measures()
 ) -> dict[str, list[metrics.Score]]:
-    """Per measure, one score per clip.
+    """Score clips; return one score per clip for each measure.
 
     Args:
       clips: with labels.
@@ -89,7 +89,7 @@ def _lengths(clip, skeleton: Skeleton, how: Measures) -> metrics.Lengths:
 
 
 def left_out(clips, skeleton: Skeleton, how: Measures = Measures()) -> str | None:
-    """Say which labelled frames PCK leaves out, as what measures them isn't labelled there.
+    """Name the labelled frames that PCK leaves out, because its unit isn't labelled there.
 
     Args:
       clips: with labels.
@@ -97,7 +97,7 @@ def left_out(clips, skeleton: Skeleton, how: Measures = Measures()) -> str | Non
       how: the measures.
 
     Returns:
-      A sentence; None where every labelled frame counts, or PCK isn't asked for.
+      A sentence; None if every labelled frame counts or PCK isn't used.
     """
     if how.pixels:
         return None
@@ -114,12 +114,12 @@ def left_out(clips, skeleton: Skeleton, how: Measures = Measures()) -> str | Non
 
 
 def headline(clips, joints, skeleton: Skeleton, how: Measures = Measures()) -> float:
-    """The first measure over all clips: what a training is judged by."""
+    """Return the first measure over all clips, by which a training is judged."""
     return metrics.merge(next(iter(scores_of(clips, joints, skeleton, how).values()))).mean
 
 
 def row(clips, joints, skeleton: Skeleton, how: Measures = Measures()) -> dict:
-    """Per measure: mean over all joints and frames, per joint, per clip."""
+    """Return for each measure the mean over joints and frames, per joint, and per clip."""
     found = {}
     for name, scores in scores_of(clips, joints, skeleton, how).items():
         total = metrics.merge(scores)
@@ -142,7 +142,7 @@ def _named(skeleton: Skeleton, total, per_subject: list[float]) -> dict:
 
 
 def gain(before: dict, after: dict) -> dict:
-    """What personalization gave, by the first measure."""
+    """Return the gain by personalization in the first measure."""
     measure = next(iter(before))
     gains = metrics.subject_table(before[measure]["per_subject"], after[measure]["per_subject"])
     return {

@@ -1,4 +1,4 @@
-"""Where an experiment's people come from: clips, training pairs, frames of one subject."""
+"""The data of an experiment: clips, training pairs, frames of one subject."""
 
 import dataclasses
 import pathlib
@@ -20,15 +20,15 @@ SPEC_FIELDS = (
 
 
 def load_clips(data: Config, split: str | None = None) -> list[clips_lib.Clip]:
-    """Clips of a data set, of one split or all.
+    """Load the clips of a data set, of one split or of all.
 
     Args:
       data: fields of `config.data`.
       split: "train", "val" or "test".
 
-    Raises DataError with the layout and the flag where the data set isn't there.
+    Raises DataError with the expected layout and the flag if the data set is missing.
     """
-    # Validation subjects that are held out of training are found among those.
+    # Validation subjects may have to be held out of the training subjects.
     reads = "train" if data.validation and split == "val" else split
     readers = {
         "penn": lambda: penn.clips(data.root, reads),
@@ -51,9 +51,9 @@ def load_clips(data: Config, split: str | None = None) -> list[clips_lib.Clip]:
 
 
 def _hold_out(clips: list[clips_lib.Clip], share: float) -> list[clips_lib.Clip]:
-    """Make a share of the training subjects validation subjects, where the source has none.
+    """Turn a share of the training subjects into validation subjects, if the source has none.
 
-    Which ones follows from their names alone.
+    The choice depends only on their names.
     """
     if any(clip.split == "val" for clip in clips):
         return clips
@@ -72,7 +72,7 @@ def _rank(name: str) -> int:
 
 
 def _from_tfds(data: Config, split: str | None) -> list[clips_lib.Clip]:
-    from data_pipelines import builders  # on use only: it imports TensorFlow
+    from data_pipelines import builders  # imported on use, because it imports TensorFlow
 
     if data.extra:
         raise clips_lib.DataError(
@@ -87,7 +87,7 @@ def _from_tfds(data: Config, split: str | None) -> list[clips_lib.Clip]:
 
 
 def _own(data: Config) -> list[clips_lib.Clip]:
-    """Own videos and pictures; each input that is left out is a warning."""
+    """Open the user's videos and pictures; warn about each input that is left out."""
     opened = open_own(data)
     for left_out in opened.left_out:
         warnings.warn(f"left out: {left_out.reason}", stacklevel=2)
@@ -95,14 +95,18 @@ def _own(data: Config) -> list[clips_lib.Clip]:
 
 
 def open_own(data: Config) -> media.Opened:
-    """Own videos and pictures, one path or pattern a line of `root`, and what is left out."""
-    looked_for = data.boxes in locate.FINDERS  # by `boxes.resolve`: it takes its time
+    """Open the user's videos and pictures; return the clips and the inputs left out.
+
+    Each line of `root` is a path or a pattern."""
+    looked_for = (
+        data.boxes in locate.FINDERS
+    )  # `boxes.resolve` searches later, because that takes time
     opened = media.open_inputs(data.root.split("\n"), boxes="whole" if looked_for else data.boxes)
     found = opened.clips
     if looked_for:
         how = f"{data.boxes} {data.person}" if data.person != "largest" else data.boxes
         if data.boxes == "people" and detector.is_here():
-            how += ", followed"  # other places than OpenCV's detector gives
+            how += ", followed"  # the boxes differ from those of OpenCV's detector
         found = [dataclasses.replace(c, fingerprint=f"{c.fingerprint}, {how}") for c in found]
     found = [clips_lib.part(clip, data.frames, data.every) for clip in found]
     found = [labelled.zoomed(clip, data.zoom) for clip in found]
@@ -110,7 +114,7 @@ def open_own(data: Config) -> media.Opened:
 
 
 def _spec(data: Config) -> synthetic.Spec:
-    """The rendered people that the fields describe."""
+    """Return the specification of rendered people that the fields describe."""
     return synthetic.Spec(**{field: data[field] for field in SPEC_FIELDS})
 
 
@@ -122,10 +126,10 @@ def training_pairs(
     process: tuple[int, int] = (0, 1),
     unlabelled: Sequence[clips_lib.Clip] = (),
 ):
-    """The stream of augmented training batches from `start_step` on.
+    """Return the stream of augmented training batches from `start_step` on.
 
-    `process`, index and count: the stream has this process's rows only. `unlabelled` clips are part
-    of the stages that have a self-supervised half.
+    `process` is index and count; the stream only has the rows of this process. `unlabelled` clips
+    are used in stages with the self-supervised task.
     """
     if unlabelled:
         return _by_stage(experiment, clips, start_step, num_steps, process, unlabelled)
@@ -133,7 +137,7 @@ def training_pairs(
 
 
 def _by_stage(experiment, clips, start_step, num_steps, process, unlabelled):
-    """The streams of the stages, one after the other."""
+    """Yield the streams of the stages, one after the other."""
     stream, first = None, 0
     end = experiment.last_step if num_steps is None else start_step + num_steps
     for stage in experiment.stages:
@@ -157,14 +161,14 @@ def _pairs(experiment, clips, start_step, num_steps, process, unlabelled=()):
             experiment.heatmap_size,
             net.sigma,
             heatmaps.alignment(net.decode, net.half_pixel),
-            # The paper's sets are resampled as published.
+            # The paper's data sets are resampled as published.
             (data.oversample if data.source == "project" else 0.0) or None,
         ),
         batch_size=train.batch_size,
         seed=experiment.seed,
         start_step=start_step,
         ranges=Ranges(train.rotation, train.rotation_prob, train.scale, train.flip_prob),
-        # All of them where only a part of the data set is at hand.
+        # All of them, if only a part of the data set is available.
         frames_per_epoch=min(train.frames_per_epoch, total) or None,
         process=process,
         num_steps=num_steps,
@@ -175,16 +179,16 @@ def _pairs(experiment, clips, start_step, num_steps, process, unlabelled=()):
 
 
 def unlabelled(data: Config, folder: pathlib.Path) -> tuple[list[clips_lib.Clip], list[str]]:
-    """A project's unlabelled frames (`labelled.unlabelled`), in boxes like the labelled ones'."""
+    """Return a project's unlabelled frames (`labelled.unlabelled`), boxed like labelled ones."""
     found, left_out = labelled.unlabelled(data, folder)
     return [labelled.zoomed(clip, data.zoom) for clip in found], left_out
 
 
 def subject_frames(clip: clips_lib.Clip, data: Config, image_size: int) -> windows.SubjectFrames:
-    """The frames of a subject as personalization takes them.
+    """Return the frames of a subject as personalization needs them.
 
     Args:
-      clip: of the subject.
+      clip: clip of the subject.
       data: fields of `config.data`: `oversample` and `context`.
       image_size: side of the network's crops, in pixels.
 

@@ -1,4 +1,4 @@
-"""The states that subjects start from, and what is carried from one subject to the next."""
+"""Initial states of subjects, and what is carried over from one subject to the next."""
 
 import zlib
 from typing import Any
@@ -11,29 +11,29 @@ from ttp_jax.runs.members import Member
 
 
 def carries(fields: Any, scenario: str) -> bool:
-    """Whether these fields of `config.ttp` carry something from subject to subject."""
+    """Return whether these fields of `config.ttp` carry anything over to the next subject."""
     anything = fields.reset == "never" or fields.normalisers == "carried"
     return scenario != "none" and anything
 
 
 class Starts:
-    """Makes the state of each subject at its start."""
+    """Make the initial state of each subject."""
 
     def __init__(self, seed: int, fields: Any, scenario: str, programs: driver.Programs):
-        """Get ready.
+        """Store the settings.
 
         Args:
-          seed: of all subjects' keys.
-          fields: of `config.ttp`.
+          seed: seed of the subjects' keys.
+          fields: fields of `config.ttp`.
           scenario: a key of `members.PASSES`.
-          programs: of one subject.
+          programs: programs for one subject.
         """
         self._seed, self._ttp, self._programs = seed, fields, programs
         self.carries = carries(self._ttp, scenario)
         self._previous: state.Adaptation | None = None
 
     def of(self, member: Member, base: state.Base) -> ttp.Subject:
-        """A subject's state before its first frame, or where an earlier run was stopped."""
+        """Return a subject's state before its first frame, or where an earlier run was stopped."""
         if member.kept is not None:
             return member.kept
         key = subject_key(self._seed, member.clip.key or member.clip.name)
@@ -42,13 +42,13 @@ class Starts:
         return start.replace(adaptation=self._carried(start.adaptation, base))
 
     def stacked(self, group: list[Member], width: int, base: state.Base) -> ttp.Subject:
-        """The states of a group [width, ...], filled up with subjects that have no frames."""
+        """Return the states of a group [width, ...], padded with subjects without frames."""
         each = [self.of(member, base) for member in group]
         stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *each)
         return parallel.pad_subjects(stacked, width)
 
     def _carried(self, fresh: state.Adaptation, base: state.Base) -> state.Adaptation:
-        """The start of a subject, with what the config carries over from the subject before."""
+        """Return a subject's initial state, with what is carried over from the previous one."""
         before = self._previous
         if before is None:
             return fresh
@@ -59,20 +59,20 @@ class Starts:
         return fresh.replace(normalisers=base.normalisers)
 
     def carry(self, adaptation: state.Adaptation) -> None:
-        """Start the next subject from this state of the one before, as far as the config says so.
+        """Carry this state over to the next subject, as far as the config says so.
 
-        One that ran away to NaN is not carried.
+        States that diverged to NaN are not carried over.
         """
         if self.carries and _is_finite(adaptation):
             self._previous = adaptation
 
 
 def _is_finite(adaptation: state.Adaptation) -> bool:
-    """Whether another subject can start from here; the loss is NaN before the first update."""
+    """Return whether the state is finite; the loss is NaN before the first update."""
     parts = adaptation.delta, adaptation.opt_state, adaptation.normalisers
     return all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(parts))
 
 
 def subject_key(seed: int, name: str) -> jax.Array:
-    """A subject's key, from the seed and its name: independent of who else is processed."""
+    """Return a subject's key, which depends only on the seed and the subject's name."""
     return jax.random.fold_in(jax.random.key(seed), zlib.crc32(name.encode()))

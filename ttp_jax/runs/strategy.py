@@ -1,4 +1,4 @@
-"""How many subjects run in one call of a program, in which way, on which devices."""
+"""How many subjects run in one call of a program, how, and on which devices."""
 
 import dataclasses
 import time
@@ -17,21 +17,21 @@ from ttp_jax.runs import members
 from ttp_jax.runs.members import Member
 from ttp_jax.runs.process import say
 
-MEMORY_SHARE = 0.7  # of what a device has free, for subjects side by side
+MEMORY_SHARE = 0.7  # share of a device's free memory for subjects side by side
 MOST_TOGETHER = 64
-TIMED = 3  # calls of a program that are timed, of which the fastest counts
+TIMED = 3  # timed calls of a program, of which the fastest counts
 WAYS = ("auto", "map", "vmap", "chunks")
 
 
 @dataclasses.dataclass(frozen=True)
 class Strategy:
-    """How subjects are spread over devices and time.
+    """How subjects are distributed over devices and time.
 
     Attributes:
       how: "map" (one after the other), "vmap" (side by side), "chunks" (some side by side, chunk
         after chunk; see `parallel.over_subjects`) or "auto": one at a time on CPU; elsewhere as
         many as the memory holds, by "map" or "vmap", whichever is measured to be faster.
-      devices: that work on a group at the same time.
+      devices: number of devices that work on a group at the same time.
     """
 
     how: str = "auto"
@@ -42,9 +42,9 @@ DEFAULT = Strategy()
 
 
 def strategy(how: str | None, devices: str | None) -> Strategy:
-    """The strategy that the flags --strategy and --devices ask for.
+    """Return the strategy for the flags --strategy and --devices.
 
-    Raises ValueError where so many devices aren't here.
+    Raises ValueError if this machine doesn't have that many devices.
     """
     there, wanted = jax.local_device_count(), devices or "1"
     count = there if wanted == "all" else int(wanted) if wanted.isdigit() else 0
@@ -56,7 +56,7 @@ def strategy(how: str | None, devices: str | None) -> Strategy:
 
 
 class Planner:
-    """Chooses the programs of a run, and how many subjects each call takes."""
+    """Choose the programs of a run, and how many subjects each call takes."""
 
     def __init__(
         self, net: PoseNet, settings: ttp.Settings, scenario: str, strategy: Strategy, together: int
@@ -65,19 +65,19 @@ class Planner:
 
         Args:
           net: the network.
-          settings: of the personalization.
+          settings: settings of the personalization.
           scenario: a key of `members.PASSES`.
-          strategy: what the user asks for.
-          together: subjects in one call, `config.ttp.together`; 0 to find out.
+          strategy: the strategy that the user asked for.
+          together: number of subjects in a call, `config.ttp.together`; 0 to measure it.
         """
         self._net, self.settings, self._scenario = net, settings, scenario
         self._strategy, self._together = strategy, together
         self._widths: dict[tuple[int, ...], int] = {}
-        self._faster: str | None = None  # of "map" and "vmap", once measured
+        self._faster: str | None = None  # "map" or "vmap", once measured
 
     @property
     def places(self) -> tuple[Any, Any]:
-        """Where what all subjects share lies, and where the subjects do."""
+        """Return the shardings of shared arrays and of the subjects' arrays."""
         devices = jax.local_devices()[: self._strategy.devices]
         if len(devices) == 1:
             return devices[0], devices[0]
@@ -85,19 +85,19 @@ class Planner:
         return parallel.everywhere(mesh), parallel.split_subjects(mesh)
 
     def programs(self, how: str = driver.ONE, devices: int = 0) -> driver.Programs:
-        """The compiled programs for groups of subjects, or for one."""
+        """Return the compiled programs for groups of subjects, or for one."""
         chunk = (self._together or 1) if how == "chunks" else None
         return driver.programs(self._net, self.settings, driver.Layout(how, chunk, devices))
 
     def width(
         self, member: Member, start: Callable[[], ttp.Subject], shared: tuple[state.Base, Any]
     ) -> int:
-        """How many subjects like this one run in one call.
+        """Return how many subjects like this one run in one call.
 
         Args:
           member: one of them.
-          start: makes its state.
-          shared: the base and the features of the loss.
+          start: function that makes its state.
+          shared: the base model and the features of the loss.
         """
         devices, shape = self._strategy.devices, member.memory
         on_cpu = jax.default_backend() == "cpu" and self._strategy.how == "auto"
@@ -109,7 +109,7 @@ class Planner:
         return self._widths[shape]
 
     def padded(self, count: int) -> int:
-        """Subjects in a call for `count`: few sizes, so that few programs compile."""
+        """Round `count` up to the size of a call; there are few, so that few programs compile."""
         devices = self._strategy.devices
         each = 1 << (-(-count // devices) - 1).bit_length()
         if self._strategy.how == "chunks":
@@ -117,7 +117,7 @@ class Planner:
         return devices * each
 
     def halve(self, member: Member, count: int) -> int:
-        """Take half as many subjects like this one from now on; return how many."""
+        """Halve the number of subjects like this one in a call from now on; return it."""
         self._widths[member.memory] = max(1, count // 2)
         return self._widths[member.memory]
 
@@ -128,7 +128,7 @@ class Planner:
         frames: Frames | None,
         shared: tuple[state.Base, Any],
     ) -> driver.Program:
-        """The program of a pass over a group of subjects [N, ...]."""
+        """Return the program of a pass over a group of subjects [N, ...]."""
         devices = self._strategy.devices if self._strategy.devices > 1 else 0
         each, how = len(subjects.frame) // max(devices, 1), self._strategy.how
         if each == 1:
@@ -141,7 +141,7 @@ class Planner:
         return getattr(self.programs(how, devices), name)
 
     def _fitting(self, member: Member, start, shared) -> int:
-        """The number that fits into what the device has free, by the plan for one subject."""
+        """Return how many subjects fit into free memory, by the compiler's plan for one."""
         one = jax.eval_shape(lambda: jax.tree.map(lambda leaf: leaf[None], start()))
         chunk = member.frames.read([0], CHUNK)
         frames = jax.tree.map(lambda leaf: leaf[None], chunk)
@@ -163,12 +163,14 @@ class Planner:
         return width
 
     def _measured(self, name: str, devices: int, subjects, frames, shared) -> str:
-        """Whether one after the other or all side by side is faster here."""
+        """Measure whether one after the other ("map") or side by side ("vmap") is faster here."""
         seconds = {}
         for how in ("vmap", "map"):
             program, times = getattr(self.programs(how, devices), name), []
             for _ in range(1 + TIMED):  # the first call compiles
-                own = jax.tree.map(jnp.copy, subjects)  # programs take over what they are given
+                own = jax.tree.map(
+                    jnp.copy, subjects
+                )  # programs reuse (donate) the memory of their arguments
                 jax.block_until_ready(own)
                 began = time.monotonic()
                 jax.block_until_ready(program(*shared, own, frames))

@@ -1,4 +1,4 @@
-"""What to label next: the frames of a new subject that the model is least sure of."""
+"""Suggests which frames of a new subject to label next: those of low confidence."""
 
 import contextlib
 import csv
@@ -14,28 +14,29 @@ from ttp_jax.files import unused, write_atomically
 from ttp_jax.hdf5_exports import write_table
 from ttp_jax.skeletons import Skeleton
 
-LEVELS = ["scorer", "bodyparts", "coords"]  # of DeepLabCut's tables
+LEVELS = ["scorer", "bodyparts", "coords"]  # levels of the header of DeepLabCut's tables
 SIGNS = ("confidence", "jump", "change")
-# Jumps are listed only: among a speaker's frames they don't follow the error (docs/notes.md).
+# Jumps are only listed, because among a speaker's frames they don't follow the error
+# (docs/notes.md).
 RANKED = ("confidence", "change")
 
 
 def signs_of_doubt(
     joints: np.ndarray, confidence: np.ndarray, sides: np.ndarray, after: np.ndarray | None = None
 ) -> dict[str, np.ndarray]:
-    """Signs [T] that need no labels; larger is more doubtful, NaN for frames without joints.
+    """Compute label-free signs [T]; larger is more doubtful, NaN for frames without joints.
 
     Args:
-      joints: predictions [T, K, 2] of consecutive frames, NaN where a frame couldn't be read.
+      joints: predictions [T, K, 2] of consecutive frames, NaN if a frame couldn't be read.
       confidence: their confidences [T, K].
-      sides: of the boxes [T], in the joints' unit.
-      after: predictions by the personalized model; without them there is no "change".
+      sides: sides of the boxes [T], in the unit of the joints.
+      after: predictions of the personalized model; without them there is no "change".
 
     Returns:
-      "confidence": what the mean one lacks to 1; "jump": mean acceleration, and "change": mean
-      distance to `after`, both as shares of the box's side.
+      "confidence": 1 - the mean confidence; "jump": the mean acceleration, and "change": the mean
+        distance to `after`, both as shares of the box's side.
     """
-    padded = np.concatenate([joints[1:2], joints, joints[-2:-1]])  # the rim mirrored
+    padded = np.concatenate([joints[1:2], joints, joints[-2:-1]])  # mirrored at both ends
     bend = np.linalg.norm(padded[:-2] - 2 * joints + padded[2:], axis=-1).mean(-1)
     found = {"confidence": 1 - np.clip(confidence, 0, 1).mean(-1), "jump": bend / sides}
     if after is not None:
@@ -44,7 +45,7 @@ def signs_of_doubt(
 
 
 def doubt(signs: dict[str, np.ndarray]) -> np.ndarray:
-    """Mean rank [T] of the signs in `RANKED`, 0 (sure) to 1; NaN where none is known."""
+    """Return the mean rank [T] of the signs in `RANKED`, from 0 (sure) to 1; NaN if unknown."""
     ranks = []
     for values in (signs[name] for name in RANKED if name in signs):
         known = np.isfinite(values)
@@ -59,7 +60,7 @@ def doubt(signs: dict[str, np.ndarray]) -> np.ndarray:
 
 
 def choose(doubtful: np.ndarray, count: int, gap: int) -> list[int]:
-    """The most doubtful frames, in their order, each at least `gap` from the others."""
+    """Choose the most doubtful frames that are at least `gap` apart; return them in order."""
     chosen: list[int] = []
     for frame in np.argsort(-np.nan_to_num(doubtful, nan=-1), kind="stable").tolist():
         if len(chosen) == count or not np.isfinite(doubtful[frame]):
@@ -70,9 +71,9 @@ def choose(doubtful: np.ndarray, count: int, gap: int) -> list[int]:
 
 
 def make_room(root: pathlib.Path, name: str) -> pathlib.Path | None:
-    """Move what was suggested for a video of this name, and may be corrected by now, aside.
+    """Move aside earlier suggestions for a video of this name, which may have been corrected.
 
-    Returns the folder where it is now; None where there is nothing.
+    Returns the folder to which they were moved; None if there were none.
     """
     parts = (f"labeled-data/{name}", f"{name}.predictions.slp", f"{name}_doubt.csv")
     there = [part for part in parts if (root / part).exists()]
@@ -93,16 +94,16 @@ def write_deeplabcut(
     skeleton: Skeleton,
     scorer: str,
 ) -> pathlib.Path:
-    """Write frames and predictions as a folder of DeepLabCut's, to be corrected there.
+    """Write frames and predictions as a DeepLabCut folder, to be corrected there.
 
     Args:
-      root: gets labeled-data/NAME with the pictures and CollectedData_SCORER.csv, and .h5 where
-        pandas and PyTables are installed, which DeepLabCut's labelling tool opens.
+      root: folder for labeled-data/NAME with the pictures and CollectedData_SCORER.csv, and, if
+        pandas and PyTables are installed, .h5, which DeepLabCut's labelling tool opens.
       clip: whose frames.
       frames: places in the clip.
       joints: predictions [T, K, 2] of the whole clip.
       skeleton: names of the joints.
-      scorer: who labels; the config.yaml of the project names one.
+      scorer: name of the labeller, as in the project's config.yaml.
     """
     folder = root / "labeled-data" / clip.name
     folder.mkdir(parents=True, exist_ok=True)
@@ -129,7 +130,7 @@ def write_deeplabcut(
 
 
 def _write_h5(path: pathlib.Path, index: list, columns: list, values: np.ndarray) -> None:
-    """The same table as DeepLabCut stores it."""
+    """Write the same table as DeepLabCut does."""
     import pandas
 
     table = pandas.DataFrame(
@@ -152,15 +153,15 @@ def write_sleap(
     """Write the predictions of these frames as NAME.predictions.slp, to be corrected in SLEAP.
 
     Args:
-      root: gets the file.
+      root: folder for the file.
       clip: whose frames, of a video or a folder of pictures.
       frames: places in the clip.
       joints: predictions [T, K, 2] of the whole clip.
       confidence: their confidences [T, K].
       skeleton: names of the joints.
-      every: number of the video's frames from one of the clip's to the next.
+      every: step in the video between two frames of the clip.
 
-    Raises ImportError where sleap-io isn't installed.
+    Raises ImportError if sleap-io isn't installed.
     """
     chosen = np.full_like(joints, np.nan)
     chosen[list(frames)] = joints[list(frames)]

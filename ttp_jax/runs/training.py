@@ -37,13 +37,13 @@ from ttp_jax.state import NotFinite, Stage, TrainState, schedule, stage_at
 def train(
     experiment: Experiment, workdir: pathlib.Path, minutes: float = 0.0, *, extend: bool = False
 ) -> TrainState:
-    """Train to the schedule's end, from the last checkpoint if there is one; return the state.
+    """Train to the end of the schedule, from the last checkpoint if there is one; return the state.
 
-    With `minutes` above 0 only until the first checkpoint after so many: call again to go on.
-    With `extend` a schedule that agrees with the old one on all updates so far goes on from there.
-    Raises Stopped on SIGTERM and Ctrl-C, after it has saved the step it was at.
-    Raises NotFinite at a loss that is NaN or infinite; the last checkpoint stays as it is.
-    Raises ValueError where another process trains there, or the checkpoint is of other settings.
+    With `minutes` above 0, stop at the first checkpoint after that time; call again to continue.
+    With `extend`, continue with a longer schedule that agrees with the old one up to now. Raises
+    Stopped on SIGTERM and Ctrl-C, after saving the current step. Raises NotFinite if a loss is NaN
+    or infinite; the last checkpoint stays as it is. Raises ValueError if another process trains in
+    the workdir, or the checkpoint was made with other settings.
     """
     folder = workdir / "checkpoints"
     checkpoints = Checkpoints(folder, experiment.config.train.keep)
@@ -60,7 +60,7 @@ def _train(
     began, fields = time.monotonic(), experiment.config.train
     last_step = experiment.last_step
     _check_parts(fields)
-    # Frames that are added for personalization have no labels to score.
+    # Frames added for personalization have no labels to score.
     clips = sources.load_clips(experiment.changed({"data.extra": 0}).data)
     training, held_out = (clips_lib.select(clips, split) for split in ("train", "val"))
     if not training:
@@ -100,7 +100,8 @@ def _train(
                 _check_weights(state)
                 if due and held_out:
                     chosen.add(state, _validate(experiment, state, held_out, log, done))
-                log.keep()  # first: what a kill in between leaves too much of is dropped
+                # The history comes first, because resuming drops entries newer than the checkpoint.
+                log.keep()
                 checkpoints.save(state)
             if chosen.settled:
                 say(f"stopped at step {done}: no better score in {chosen.patience} checkpoints")
@@ -114,12 +115,12 @@ def _train(
 
 
 def _stopped_by(event: threading.Event) -> contextlib.AbstractContextManager:
-    """Ask by the event for a stop after a step; several processes would have to agree on one."""
+    """Return the event that stops training after a step; None if several processes train."""
     return stopping(event) if jax.process_count() == 1 else contextlib.nullcontext()
 
 
 def _check_parts(fields) -> None:
-    """Refuse a batch that can't be cut into as many parts as `config.train` says."""
+    """Refuse a batch that can't be split into `config.train.accumulate` equal parts."""
     parts, batch_size = fields.accumulate, fields.batch_size
     if parts < 1 or batch_size % parts:
         raise ValueError(
@@ -129,9 +130,9 @@ def _check_parts(fields) -> None:
 
 
 def _check_same(config: Config, workdir: pathlib.Path, extended_at: int | None) -> None:
-    """Refuse to go on with a training of other settings.
+    """Refuse to continue a training with other settings.
 
-    With the step `extended_at` a schedule may differ from there on.
+    If `extended_at` is a step, the schedule may differ after it.
     """
     stored = identity.training_config(workdir)
     if stored is None:
@@ -151,7 +152,7 @@ def _check_same(config: Config, workdir: pathlib.Path, extended_at: int | None) 
 
 
 def _check_schedules(before, now, step: int) -> None:
-    """Refuse stages that are other ones than before on the first `step` updates."""
+    """Refuse new stages that change one of the first `step` updates."""
     old, new = ([Stage(*stage) for stage in stages] for stages in (before, now))
     if not step:
         return
@@ -171,12 +172,12 @@ def _check_schedules(before, now, step: int) -> None:
 
 
 def _start(experiment: Experiment, checkpoints, features, training, mesh) -> TrainState:
-    """The last checkpoint, on all devices; without one a new state."""
+    """Return the last checkpoint on all devices, or a new state if there is none."""
     resumes = checkpoints.latest_step() is not None
     normalisers = np.ones(experiment.config.loss.levels + 1, np.float32)
     if not resumes and features is not None:
         normalisers = base_model.normaliser_start(experiment, features, training)
-    # A checkpoint has all weights: the file that training began with may be gone.
+    # A checkpoint has all weights, so the file that training started from may be gone.
     start = base_model.random_state if resumes else base_model.init_training
     state = start(experiment, normalisers)
     state = jax.device_put(state, parallel.everywhere(mesh))
@@ -196,7 +197,7 @@ def _check_weights(state: TrainState) -> None:
 
 
 def _step(experiment: Experiment, reconstruct: bool):
-    """The program of one update, with the self-supervised half or without."""
+    """Return the program of one update, with or without the self-supervised task."""
     step = functools.partial(
         steps.train_step,
         model=experiment.net,
@@ -213,7 +214,7 @@ def _step(experiment: Experiment, reconstruct: bool):
 
 
 def _unlabelled(data: Config, workdir: pathlib.Path) -> list[clips_lib.Clip]:
-    """Clips of the training subjects' other frames, where the config asks for them."""
+    """Return clips of the training subjects' unlabelled frames, if the config asks for them."""
     count = data.unlabelled
     if not count or data.source != "project":
         return []
@@ -227,7 +228,7 @@ def _unlabelled(data: Config, workdir: pathlib.Path) -> list[clips_lib.Clip]:
 
 
 def _device_batches(experiment: Experiment, clips, first, last, mesh, unlabelled=()):
-    """Batches from `first` to `last`, copied to the devices ahead of use."""
+    """Yield batches from `first` to `last`, copied to the devices ahead of use."""
     process = jax.process_index(), jax.process_count()
     stream = sources.training_pairs(
         experiment, clips, first, max(last - first, 0), process, unlabelled
@@ -236,7 +237,7 @@ def _device_batches(experiment: Experiment, clips, first, last, mesh, unlabelled
     exact = ("joints",) if experiment.net.temperature else ()
     wanted = ("target", "source", "heatmaps", "weights", *exact)
 
-    def put(batch):  # this process's rows of the global batch
+    def put(batch):  # takes this process's rows of the global batch
         own = {name: batch[name] for name in wanted}
         return jax.tree.map(lambda a: jax.make_array_from_process_local_data(sharding, a), own)
 
@@ -244,9 +245,9 @@ def _device_batches(experiment: Experiment, clips, first, last, mesh, unlabelled
 
 
 class _Best:
-    """The checkpoint of the last stage that is best on validation subjects.
+    """The checkpoint of the last stage with the best score on validation subjects.
 
-    Earlier stages don't count: what adapts together must have been trained together.
+    Earlier stages don't count, because parts that adapt together must have been trained together.
     """
 
     def __init__(self, fields, stages: Sequence[Stage], folder: pathlib.Path, state: TrainState):
@@ -255,14 +256,16 @@ class _Best:
         self._first = sum(stage.steps for stage in stages[:-1])
         self._since, self._best = 0, None
         known = self._file.restore(base_of(state)) if self._keeps and state.step else None
-        if known is not None and known[1] > state.step:  # of a training that was begun again
+        if (
+            known is not None and known[1] > state.step
+        ):  # it belongs to a training that was started again
             self._file.forget()
         elif known is not None:
             self._best = known[1:]
             self._since = (int(state.step) - known[1]) // fields.checkpoint_every
 
     def add(self, state: TrainState, score: float) -> None:
-        """A checkpoint was scored."""
+        """Note the score of a checkpoint."""
         if state.step <= self._first or not np.isfinite(score):
             return
         if self._best is not None and score <= self._best[1]:
@@ -274,11 +277,11 @@ class _Best:
 
     @property
     def settled(self) -> bool:
-        """Whether more training isn't worth it."""
+        """Whether `patience` checkpoints have passed without a better score."""
         return 0 < self.patience <= self._since
 
     def say(self) -> None:
-        """Tell which checkpoint is used."""
+        """Print which checkpoint is used."""
         if self._keeps and self._best is not None:
             step, score = self._best
             say(
@@ -287,7 +290,7 @@ class _Best:
 
 
 def _validate(experiment: Experiment, state, clips, log, step) -> float:
-    """Score on the validation split, for the history."""
+    """Score the validation split for the history."""
     base = parallel.local(base_of(state))
     predictor = Runner(experiment, base, "none")
     joints = predictor.joints_of(clips)
@@ -303,7 +306,7 @@ def _validate(experiment: Experiment, state, clips, log, step) -> float:
 
 
 def _history(path: pathlib.Path) -> list[dict]:
-    """Losses and scores so far; a damaged file of them is moved aside and costs no training."""
+    """Read losses and scores so far; a damaged file is moved aside and doesn't stop training."""
     try:
         return read_json(path, [{"step": int}]) or []
     except Damaged as error:
@@ -315,17 +318,19 @@ class _Log:
     """Progress bar, the history of losses and scores, and the check that every loss is finite."""
 
     def __init__(self, workdir: pathlib.Path, batch_size: int, rate, first: int, last: int):
-        self._errors = pipeline.tensorflow().errors  # first: it starts in silence; clu imports it
+        self._errors = (
+            pipeline.tensorflow().errors
+        )  # before clu imports TensorFlow, so that it starts silently
         from clu import metric_writers
 
-        self._first = jax.process_index() == 0  # the one of several processes that tells
+        self._first = jax.process_index() == 0  # only one of several processes prints
         self._writer = metric_writers.create_default_writer(
             str(workdir / "tensorboard"), just_logging=not self._first, asynchronous=False
         )
         self._workdir = workdir
         self._batch_size, self._rate, self._last = batch_size, rate, last
         self._waiting: list[tuple[int, dict]] = []
-        earlier = _history(workdir / "history.json")  # up to the last checkpoint
+        earlier = _history(workdir / "history.json")  # only entries up to the last checkpoint stay
         self._history = [record for record in earlier if record["step"] <= first]
         self._bar = progress_bar(last, "training", initial=first, disable=not self._first)
         self._time = time.monotonic()
@@ -334,7 +339,7 @@ class _Log:
         self._waiting.append((step, metrics))
 
     def write(self):
-        """Fetch what waits on the device, check it, show and write its mean."""
+        """Fetch the pending metrics, check them, show and write their means."""
         if not self._waiting:
             return
         fetched = [(step, jax.device_get(metrics)) for step, metrics in self._waiting]
@@ -366,14 +371,14 @@ class _Log:
         self._history.append({"step": step, **values})
 
     def picture(self, step, name, pixels):
-        """Show uint8 pixels [H, W, 3] in TensorBoard, and the newest as a file."""
+        """Show uint8 pixels [H, W, 3] in TensorBoard, and write the newest to a file."""
         with self._named():
             self._writer.write_images(step, {name: pixels[None]})
         if self._first:
             visualize.save(self._workdir / f"{name}.png", pixels)
 
     def keep(self):
-        """Write the history that belongs to a checkpoint, as a table and as a picture."""
+        """Write the history that belongs to a checkpoint, as JSON and as a plot."""
         if self._first:
             write_json(self._workdir / "history.json", self._history)
             keys = ("supervised", "self", "accuracy", "val_score")
@@ -382,12 +387,12 @@ class _Log:
 
     def close(self):
         self._bar.close()
-        with contextlib.suppress(self._errors.OpError):  # of a disk that was named full by then
+        with contextlib.suppress(self._errors.OpError):  # the full disk has already been reported
             self._writer.close()
 
     @contextlib.contextmanager
     def _named(self) -> Iterator[None]:
-        """Make an OSError that names the folder of what TensorFlow raises where it can't write."""
+        """Turn TensorFlow's error about a failed write into an OSError that names the folder."""
         try:
             yield
         except self._errors.OpError as error:

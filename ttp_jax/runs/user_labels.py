@@ -1,4 +1,4 @@
-"""The user's labels of some frames: they score before and after, and nothing is trained on them."""
+"""The user's labels of some frames, which score before and after. Nothing is trained on them."""
 
 import hashlib
 import pathlib
@@ -21,11 +21,11 @@ SCORES = (  # of `metrics.score_labels`: key, name, unit, what is better, what i
 
 
 def read(path: str, first: int, skeleton: Skeleton, clip: clips_lib.Clip) -> Labels:
-    """Labels of a clip; raises DataError where they can't be used.
+    """Read the labels of a clip; raises DataError if they can't be used.
 
     Args:
-      path: file of labels.
-      first: number of the first picture in it.
+      path: file or folder of labels.
+      first: number of the first picture in the labels.
       skeleton: joints to read.
       clip: whose labels they are.
     """
@@ -45,14 +45,14 @@ def read(path: str, first: int, skeleton: Skeleton, clip: clips_lib.Clip) -> Lab
 
 
 def digest(path: str) -> str:
-    """SHA-256 of a file of labels."""
+    """Return the SHA-256 of a file of labels."""
     return hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()
 
 
 def scores(known: Labels, outcome: Outcome, poses, skeleton: Skeleton) -> dict[str, dict]:
-    """Scores before and after, see `metrics.score_labels`, and what was left out.
+    """Score before and after by `metrics.score_labels`; return what was left out, too.
 
-    `poses` are joints [T, K, 2] by "before" and "after".
+    `poses` has the joints [T, K, 2] "before" and "after".
     """
     numbers = outcome.clip.frame_numbers
     here = np.isin(known.frames, numbers)
@@ -66,7 +66,7 @@ def scores(known: Labels, outcome: Outcome, poses, skeleton: Skeleton) -> dict[s
 
 
 def rows(found: dict[str, dict]) -> list[tuple]:
-    """Rows for the report of `scores`."""
+    """Return rows for the report from the result of `scores`."""
     before, after = found["before"], found["after"]
     return [
         (name, before[key]["mean"], after[key]["mean"], unit, better, explanation)
@@ -76,7 +76,7 @@ def rows(found: dict[str, dict]) -> list[tuple]:
 
 
 def notes(known: Labels, outcome: Outcome, found: dict[str, dict]) -> list[str]:
-    """What a reader must know of these scores."""
+    """Return what a reader must know about these scores."""
     before = found["before"]
     left_out = int((~np.isin(known.frames, outcome.clip.frame_numbers)).sum())
     count = f"{before['joints']} joints in {before['frames']} labelled frames are scored."
