@@ -133,8 +133,8 @@ def test_a_missing_video_is_said(typed, verb):
         ("personalize v.mp4 --joints-only --formats=coco", "leave out --joints-only"),
         ("personalize v.mp4 --camera=0", "not both"),
         ("personalize --camera=0 --overwrite", "--overwrite is for videos and data sets"),
-        ("personalize --camera=0 --person=left", "go on with a kept model: live --person=NAME"),
-        (f"personalize --config={launch.OWN.parent}/tiny.py --frames=5-9", "of your own videos"),
+        ("personalize --camera=0 --person=left", "use live --person=NAME"),
+        (f"personalize --config={launch.OWN.parent}/tiny.py --frames=5-9", "for your own videos"),
     ],
 )
 def test_flags_that_would_do_nothing_are_refused(typed, words, expected):

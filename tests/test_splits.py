@@ -56,7 +56,7 @@ def test_shares_of_subjects(ten, seed):
     assert split == kinds(splits.by_share(ten, test=0.3, val=0.2, seed=seed))
     assert split != kinds(splits.by_share(ten, test=0.3, val=0.2, seed=seed + 1))
     assert "val" not in kinds(splits.by_share(ten, val=0)).values()
-    with pytest.raises(DataError, match="expected 0 or more, together less than 1"):
+    with pytest.raises(DataError, match="expected 0 or more, less than 1 together"):
         splits.by_share(ten, test=0.7, val=0.3)
 
 

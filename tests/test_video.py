@@ -501,7 +501,7 @@ def test_sound_alone_and_a_cover_are_no_video(tmp_path):
         frame.sample_rate = 16_000
         file.mux(sound.encode(frame))
         file.mux(sound.encode())
-    with pytest.raises(DataError, match=r"song.mp4 has no pictures"):
+    with pytest.raises(DataError, match=r"song.mp4 has no video"):
         Video(path)
 
 
@@ -640,7 +640,7 @@ def test_a_stream_that_changes_its_size_keeps_the_first_one_s():
 def test_a_damaged_picture_of_a_stream_is_left_out_and_named():
     pictures = [as_bytes(painted(i), "PNG") for i in range(5)]
     pictures[2] = pictures[2][:50] + bytes(len(pictures[2]) - 62) + pictures[2][-12:]
-    with pytest.warns(UserWarning, match="picture 2 can't be decoded"):
+    with pytest.warns(UserWarning, match="picture 2 on standard input can't be decoded"):
         found = list(pipe_pictures(io.BytesIO(b"".join(pictures))))
     assert [number_of(picture) for picture in found] == [0, 1, 3, 4]
 

@@ -208,7 +208,7 @@ GROUPS: dict[str, tuple[Flag, ...]] = {
             "test subjects, for example 'anna,mouse_*'; default: a random fifth",
             WITH_A_PROJECT,
         ),
-        Flag("--val=PATTERNS", "validation subjects, in the same way", WITH_A_PROJECT),
+        Flag("--val=PATTERNS", "validation subjects; default: another fifth", WITH_A_PROJECT),
         Flag(
             "--folds=N",
             "train N times, so that each subject is a test subject once; default: one split",

@@ -18,11 +18,8 @@ from ttp_jax.runs.experiment import Experiment
 from ttp_jax.runs.process import say
 
 PICTURES = "figure5"
-MENDABLE = (
-    ValueError,
-    ArithmeticError,
-    FileNotFoundError,
-)  # these errors end one run, not all of them
+# These errors end one run, not all of them.
+MENDABLE = (ValueError, ArithmeticError, FileNotFoundError)
 
 
 def run(
@@ -97,9 +94,8 @@ def _run_all(
         say(f"\n{number} of {len(wanted)}: {spec.title}")
         try:
             if spec.scenario != records.POINTS and (spec.split, spec.transfer) not in checked:
-                running.check_people(
-                    experiment, spec, folder
-                )  # so that wrong data fail before hours of training
+                # Checked now, so that wrong data fail before hours of training.
+                running.check_people(experiment, spec, folder)
                 checked.add((spec.split, spec.transfer))
             trained = not _needs_model(spec) or (
                 (not minutes or left > 0)

@@ -158,9 +158,8 @@ def points(experiment: Experiment, base) -> dict:
     some = diagnostics.some_of(training)
     errors, reads = {"training": diagnostics.bottleneck(experiment, base, some)}, {}
     names = list(dict.fromkeys(clip.subject for clip in training))
-    known = set(
-        names[: 3 * len(names) // 4]
-    )  # the readout is scored on people whom it was not fitted on
+    # The readout is scored on people whom it was not fitted on.
+    known = set(names[: 3 * len(names) // 4])
     fit = [clip for clip in training if clip.subject in known]
     rest = [clip for clip in training if clip.subject not in known]
     if fit and rest:

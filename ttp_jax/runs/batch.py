@@ -62,9 +62,8 @@ class Runner:
         self._scenario, self._ttp = scenario, experiment.config.ttp
         self._data, self._image_size = experiment.data, experiment.image_size
         self._joints = experiment.skeleton.size
-        self.carries = starts.carries(
-            self._ttp, scenario
-        )  # if so, subjects run one after the other
+        # If anything is carried over, subjects run one after the other.
+        self.carries = starts.carries(self._ttp, scenario)
         strategy = Strategy() if self.carries else strategy
         settings, together = experiment.settings(scenario), self._ttp.together
         self._planner = Planner(experiment.net, settings, scenario, strategy, together)
@@ -100,9 +99,8 @@ class Runner:
     ) -> Iterator[tuple[Clip, Result | Exception]]:
         """Run subjects and yield each one when it is done.
 
-        If the frames of a subject can't be used, it doesn't fit into memory, or its model diverges
-        to NaN, it is yielded with the error, and the others continue. Raises Stopped after `stop`
-        was set and the states of unfinished subjects have been saved.
+        A subject that fails (unusable frames, too little memory, a model that diverges to NaN) is
+        yielded with its error. Raises Stopped once `stop` is set and the states are saved.
         """
         waiting: dict[tuple, list[Member]] = {}
         with ThreadPoolExecutor() as readers:
@@ -240,7 +238,7 @@ class Runner:
 
 
 def _clock() -> np.ndarray:
-    """Return a function that gives the seconds since this call, and those spent compiling."""
+    """Return the seconds on a clock, and the seconds spent compiling so far."""
     return np.array([time.monotonic(), COMPILING.seconds])
 
 

@@ -98,9 +98,8 @@ def open_own(data: Config) -> media.Opened:
     """Open the user's videos and pictures; return the clips and the inputs left out.
 
     Each line of `root` is a path or a pattern."""
-    looked_for = (
-        data.boxes in locate.FINDERS
-    )  # `boxes.resolve` searches later, because that takes time
+    # `boxes.resolve` searches later, because that takes time.
+    looked_for = data.boxes in locate.FINDERS
     opened = media.open_inputs(data.root.split("\n"), boxes="whole" if looked_for else data.boxes)
     found = opened.clips
     if looked_for:

@@ -168,9 +168,8 @@ class Planner:
         for how in ("vmap", "map"):
             program, times = getattr(self.programs(how, devices), name), []
             for _ in range(1 + TIMED):  # the first call compiles
-                own = jax.tree.map(
-                    jnp.copy, subjects
-                )  # programs reuse (donate) the memory of their arguments
+                # A copy, because programs reuse the memory of their arguments.
+                own = jax.tree.map(jnp.copy, subjects)
                 jax.block_until_ready(own)
                 began = time.monotonic()
                 jax.block_until_ready(program(*shared, own, frames))

@@ -115,7 +115,7 @@ def _train(
 
 
 def _stopped_by(event: threading.Event) -> contextlib.AbstractContextManager:
-    """Return the event that stops training after a step; None if several processes train."""
+    """Let signals set the event; several processes would have to agree, so they ignore it."""
     return stopping(event) if jax.process_count() == 1 else contextlib.nullcontext()
 
 
@@ -256,9 +256,8 @@ class _Best:
         self._first = sum(stage.steps for stage in stages[:-1])
         self._since, self._best = 0, None
         known = self._file.restore(base_of(state)) if self._keeps and state.step else None
-        if (
-            known is not None and known[1] > state.step
-        ):  # it belongs to a training that was started again
+        # A later step belongs to a training that was since started again.
+        if known is not None and known[1] > state.step:
             self._file.forget()
         elif known is not None:
             self._best = known[1:]
@@ -318,9 +317,8 @@ class _Log:
     """Progress bar, the history of losses and scores, and the check that every loss is finite."""
 
     def __init__(self, workdir: pathlib.Path, batch_size: int, rate, first: int, last: int):
-        self._errors = (
-            pipeline.tensorflow().errors
-        )  # before clu imports TensorFlow, so that it starts silently
+        # Imported before clu imports TensorFlow, so that it starts silently.
+        self._errors = pipeline.tensorflow().errors
         from clu import metric_writers
 
         self._first = jax.process_index() == 0  # only one of several processes prints
