@@ -1,1 +1,1 @@
-"""Sources of people, and the tf.data pipeline over them. Never imports flax."""
+"""Data sources, and the tf.data pipeline over them. Never imports flax."""

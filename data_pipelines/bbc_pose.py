@@ -4,8 +4,8 @@ The first ten videos are for training (all frames labelled, semi-automatically),
 testing (200 frames each labelled by hand; the official validation and test videos together). Every
 video counts as one person.
 
-Boxes are made from the labels, on test frames too, as in the published program: the data set has
-none. Results therefore take a person detector for granted.
+The data set has no boxes. As in the published program they are made from the labels, on test frames
+too, so results assume a perfect person detector.
 
 The labels count pixels from 1; everything here counts from 0. Boxes keep the published program's
 formula, whose boxes are one pixel wider and higher than x2 - x1 and y2 - y1.
@@ -34,8 +34,8 @@ LAYOUT = """Expected the layout of the BBC Pose archive:
 Set the folder with --config.data.root=DIR."""
 VIDEOS = 20  # the struct array has 92 elements; the rest belongs to Extended BBC Pose
 TRAIN_VIDEOS = 10
-# Places in an element of the struct array: numbers of the labelled frames, followed by their
-# joints. Test videos have both kinds.
+# Positions in an element of the struct array: the numbers of the labelled frames; their joints
+# follow. Test videos have both kinds of labels.
 SEMI_AUTOMATIC, BY_HAND = 3, 5
 BOX_MARGIN = 60  # pixels around the outermost joints
 PICTURE = (720, 480)  # the published program's limits for boxes
@@ -51,10 +51,10 @@ def clips(root: str | os.PathLike, split: str | None = None, extra: int = 0) -> 
       split: "train" or "test" to list (and check) only those; None for both.
       extra: unlabelled frames to add to each test video, for personalization on more frames than
         are scored (paper, figure 4). As in the published program they are a random choice from the
-        video's other frames, no further than extra // 2 frame numbers before the first and after
-        the last scored frame, and all frames are in order of time. The choice is always the same.
-        Added frames have a box (from the semi-automatic labels), joints at (0, 0) and none of them
-        visible, so that no measure counts them.
+        video's other frames, at most extra // 2 frame numbers before the first and after the last
+        scored frame, and all frames are in order of time. The choice is always the same. Added
+        frames have a box (from the semi-automatic labels) and invisible joints at (0, 0), so that
+        no measure counts them.
 
     Raises:
       DataError: the layout isn't there, the labels can't be used, or pictures are missing.
@@ -73,11 +73,11 @@ def clips(root: str | os.PathLike, split: str | None = None, extra: int = 0) -> 
 
 
 def names_in(folder: Path, layout: str) -> set[str]:
-    """Names of what a folder holds, hidden files left out.
+    """List the names in a folder without hidden files.
 
     Args:
-      folder: to list.
-      layout: text on how the folder should look, for the error.
+      folder: folder to list.
+      layout: description of the expected layout, for the error.
 
     Raises:
       DataError: the folder can't be listed; the message shows `layout`.

@@ -28,8 +28,8 @@ from ttp_jax.files import Damaged, parse_json
 
 COLUMNS = ("frame", "x1", "y1", "x2", "y2")
 
-# A subject's name and its pictures' heights and widths int [T, 2] -> its boxes float64 [T, 4].
-# Raises DataError where the boxes can't be of that subject.
+# Name of a subject, heights and widths of its pictures int [T, 2] -> its boxes float64 [T, 4].
+# Raises DataError if the boxes don't fit the subject.
 Rule = Callable[[str, Any], np.ndarray]
 
 
@@ -38,10 +38,10 @@ def rule(boxes: str | os.PathLike, subjects: Sequence[str]) -> Rule:
 
     Args:
       boxes: "whole", a region "x1,y1,x2,y2", or the path of a file of boxes.
-      subjects: names of all of them.
+      subjects: names of all subjects.
 
     Raises:
-      DataError: no subject can be given boxes.
+      DataError: the boxes can't be used for any subject.
     """
     if boxes == "whole":
         return lambda name, sizes: geometry.whole_box(sizes)
@@ -59,7 +59,7 @@ def rule(boxes: str | os.PathLike, subjects: Sequence[str]) -> Rule:
 
 
 def region(text: str) -> np.ndarray | None:
-    """Return the box [4] that "x1,y1,x2,y2" names, or None for other words.
+    """Return the box [4] that "x1,y1,x2,y2" describes, or None for any other text.
 
     Raises DataError for a box without an area.
     """
@@ -80,7 +80,7 @@ def check_place(box: np.ndarray, size: Sequence[int] | np.ndarray, of: str, wher
 
 
 def _fixed(box: np.ndarray, name: str, sizes: np.ndarray) -> np.ndarray:
-    """The same box in every frame, float64 [T, 4]."""
+    """Return the same box for every frame, float64 [T, 4]."""
     shown = ",".join(f"{value:g}" for value in box)
     for frame in np.unique(sizes, axis=0, return_index=True)[1]:
         check_place(box, sizes[frame], f"frame {frame} of {name}", f'boxes "{shown}"')
@@ -103,9 +103,9 @@ class _Row:
     """One row of a file of boxes.
 
     Attributes:
-      where: the file and the row's place in it.
-      subject: None where the row names none.
-      entry: the row by its columns, as read.
+      where: the file and the line, for messages.
+      subject: name of the subject, or None.
+      entry: the cells by column name, as read.
     """
 
     where: str
@@ -113,7 +113,7 @@ class _Row:
     entry: dict[str, Any]
 
     def box(self) -> tuple[int, np.ndarray]:
-        """The frame and its box [4]; raises DataError where the row holds none."""
+        """The frame and its box [4]; raises DataError if the row has none."""
         try:
             frame, *box = (float(self.entry[name]) for name in COLUMNS)
         except (KeyError, TypeError, ValueError) as error:
@@ -163,7 +163,7 @@ def _json_entries(path: Path, text: str) -> list[tuple[str, dict[str, Any]]]:
 
 
 def _by_subject(rows: Sequence[_Row], subjects: Sequence[str]) -> dict[str, list[_Row]]:
-    """The rows of each subject that the file names."""
+    """Group the rows by subject."""
     found: dict[str, list[_Row]] = {}
     for row in rows:
         if row.subject is None and len(subjects) != 1:
@@ -176,7 +176,7 @@ def _by_subject(rows: Sequence[_Row], subjects: Sequence[str]) -> dict[str, list
 
 
 def _from_rows(path: Path, rows: dict[str, list[_Row]], name: str, sizes: np.ndarray) -> np.ndarray:
-    """Boxes float64 [T, 4] of one subject from a file's rows."""
+    """Return the boxes float64 [T, 4] of one subject from its rows."""
     boxes: dict[int, np.ndarray] = {}
     for row in rows.get(name, []):
         frame, box = row.box()

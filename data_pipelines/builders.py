@@ -1,18 +1,17 @@
-"""TensorFlow datasets of every source of people, one example a frame.
+"""TensorFlow Datasets of every data source, one example per frame.
 
     python -m data_pipelines.builders penn_action --manual_dir=DIR --data_dir=OUT
     python main.py --config=configs/penn.py --config.data.tfds=OUT
 
-`penn_action`, `bbc_pose` and `human36m` take the folder that config.data.root would name as
---manual_dir; `rendered_people` needs none and has a config for each preset
-(`rendered_people/shifted`). With apache-beam and mlcroissant installed, which the command line of
-TFDS 4.9.10 can't start without, `tfds build --imports=data_pipelines.builders penn_action ...` does
-the same.
+`penn_action`, `bbc_pose` and `human36m` take the folder of config.data.root as --manual_dir;
+`rendered_people` needs none and has a config for each preset (`rendered_people/shifted`). With
+apache-beam and mlcroissant installed, which the command line of TFDS 4.9.10 can't start without,
+`tfds build --imports=data_pipelines.builders penn_action ...` does the same.
 
-Frames are stored as the bytes of their files, or as PNG where a source has no files: training on
-the built data set gets the same batches for the same seed as training on the folder.
+Frames are stored as the bytes of their files, or as PNG if a source has no files. With the same
+seed, training on the built data set uses the same batches as training on the folder.
 
-Building is optional: it makes one sequentially read copy of many small files.
+Building is optional. It copies many small files into a few that are read sequentially.
 """
 
 import argparse
@@ -35,7 +34,7 @@ from ttp_jax.skeletons import BBC7, H36M16, PENN13, Skeleton
 
 
 class _People:
-    """What the builders share; TFDS takes every subclass of its own classes for a data set."""
+    """Base of the builders. It doesn't derive from TFDS's classes, because TFDS registers those."""
 
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES: ClassVar = {"1.0.0": "First version."}
@@ -44,7 +43,7 @@ class _People:
     DESCRIPTION: str
     HOMEPAGE: str | None = None
     CITATION: str | None = None
-    READ: Callable[..., list[Clip]]  # folder -> clips of all splits
+    READ: Callable[..., list[Clip]]  # from a folder to the clips of all splits
 
     def __init__(self, *, file_format=None, **kwargs):
         # The only format of TFDS whose examples can be read in any order.
@@ -192,12 +191,12 @@ def clips(
 
     Args:
       source: key of `BUILDERS`, as config.data.source.
-      data_dir: where it was built (--data_dir of `tfds build`).
+      data_dir: folder in which it was built (--data_dir of `tfds build`).
       split: one split, or None for all.
-      config: of "synthetic": name of the preset, or a `RenderedPeopleConfig`.
+      config: for "synthetic", the name of the preset or a `RenderedPeopleConfig`.
 
     Raises:
-      DataError: no such builder, or nothing was built there.
+      DataError: there is no such builder, or nothing was built in `data_dir`.
     """
     if source not in BUILDERS:
         raise DataError(
@@ -243,7 +242,7 @@ def _clips_of(builder, split: str) -> list[Clip]:
 
 
 def _encoded(clip: Clip, index: int):
-    """The picture's file, or a PNG file of it in memory."""
+    """Return the bytes of the picture's file, or of a PNG made in memory."""
     if clip.file is not None:
         path = Path(clip.file(index))
         clip.read(index)  # a damaged file must stop the build, not the training after it
@@ -256,7 +255,7 @@ def _text(value) -> str:
 
 
 def _read(examples, start: int, index: int) -> np.ndarray:
-    """Decode a stored picture with the decoder that reads the folders: the same pixels."""
+    """Decode a stored picture by the decoder that also reads folders, for the same pixels."""
     data = examples[start + index]["image"]
     picture = pictures.decode(data)
     if picture is None:

@@ -1,4 +1,4 @@
-"""The record that every source of people yields."""
+"""`Clip`, the record that every data source yields."""
 
 import collections
 import contextlib
@@ -20,7 +20,7 @@ class Closable(Protocol):
     """A resource that can be closed and reopens itself when it is used."""
 
     def close(self) -> None:
-        """Give back what is held."""
+        """Release the resource."""
 
 
 class LastUsed:
@@ -41,13 +41,13 @@ class LastUsed:
             stale.close()
 
 
-UNLABELLED = "_unlabelled"  # ends the name of a clip of a labelled one's other frames
+UNLABELLED = "_unlabelled"  # suffix of clips with the unlabelled frames of a labelled clip
 
 
 @deprecation.fields(origin="fingerprint")
 @dataclasses.dataclass(frozen=True)
 class Clip:
-    """Frames of ONE person, in order; augmentation and batching know nothing else of a source.
+    """Frames of ONE person, in order. Augmentation and batching see only this record.
 
     Attributes:
       name: unique within the source, fit for a file name ("0003").
@@ -58,25 +58,24 @@ class Clip:
       boxes: float32 [T, 4] person boxes x1, y1, x2, y2 in picture pixels (see `geometry`).
       joints: float32 [T, K, 2] in picture pixels, pixel centres at integers; None without labels.
       visible: bool [T, K]; None without labels.
-      file: frame index -> the picture's own file, where frames are files; None otherwise.
-      source: path of the video, or of the folder of pictures, that frames are read from; "" where
-        there is not one.
-      frame_names: file names [T] of own pictures ("img005.png"); None where frames have none.
-      frames_per_second: their mean rate, where it is known.
-      times: float64 [T], seconds from the video's first frame to each; None where unknown.
-      numbers: int [T], the frames' numbers in the whole video; None: from 0 on.
-      sizes: int [T, 2], heights and widths of the pictures, where the source knows them.
-      region: float64 [T, 4] boxes of where the person was found, NaN where nobody was; None where
-        nobody was looked for.
-      crops: float32 [T, 4] what the network sees, with degrees (`geometry.crop_affine`), where a
-        finder knows how the person lies; None: the squares around the boxes.
-      present: bool [T], whether the person is there; None: in every frame.
+      file: frame index -> the picture's own file, if frames are files; otherwise None.
+      source: path of the video or folder of pictures that frames are read from; "" if none.
+      frame_names: file names [T] of a user's pictures ("img005.png"); None if frames have none.
+      frames_per_second: the mean rate, or None if unknown.
+      times: float64 [T], seconds since the video's first frame; None if unknown.
+      numbers: int [T], numbers of the frames in the whole video; None: they count from 0.
+      sizes: int [T, 2], heights and widths of the pictures; None if the source doesn't know.
+      region: float64 [T, 4] boxes in which the person was found, NaN in frames without; None if no
+        search was made.
+      crops: float32 [T, 4] crops that the network sees, with degrees (`geometry.crop_affine`), if a
+        finder knows how the person is turned; None: the squares around the boxes.
+      present: bool [T], whether the person is in the frame; None: in every frame.
       notes: sentences for the reader of results.
-      fingerprint: of files, boxes and chosen frames; results of another one are not this
-        clip's. "" where the source makes none; `by_subject` then makes one of boxes and labels.
-      key: what the subject's random draws follow from: a fingerprint of its files, wherever they
-        lie and whatever they are called; "" for the name.
-      recordings: the clips that this one joins, in their order, see `together`; else none.
+      fingerprint: fingerprint of files, boxes and chosen frames, to recognise results of this clip.
+        "" if the source makes none; `by_subject` then makes one from boxes and labels.
+      key: seed of the subject's random draws: a fingerprint of the content of its files, whatever
+        their names; "" to use the subject's name.
+      recordings: the clips that this one joins, in order, see `together`; empty otherwise.
     """
 
     name: str
@@ -103,7 +102,7 @@ class Clip:
     recordings: tuple["Clip", ...] = ()
 
     def __post_init__(self):
-        for field in ("name", "subject"):  # files of results are named after them
+        for field in ("name", "subject"):  # results are files with these names
             files.plain_name(getattr(self, field), f"the {field} of a clip")
         ranks = {"boxes": 2, "joints": 3, "visible": 2, "times": 1, "numbers": 1, "sizes": 2}
         ranks |= {"region": 2, "crops": 2, "present": 1}
@@ -130,24 +129,24 @@ class Clip:
 
     @property
     def frame_numbers(self) -> np.ndarray:
-        """Numbers int [T] of the frames in the whole video, counted from 0."""
+        """Return the numbers int [T] of the frames in the whole video, counted from 0."""
         return np.arange(self.num_frames) if self.numbers is None else self.numbers
 
     @property
     def whole(self) -> np.ndarray:
-        """Whole pictures as boxes float32 [T, 4]."""
+        """The whole pictures as boxes float32 [T, 4]."""
         sizes = np.tile(self.largest, (self.num_frames, 1)) if self.sizes is None else self.sizes
         return geometry.whole_box(sizes).astype(np.float32)
 
     @property
     def network_crops(self) -> np.ndarray:
-        """What the network sees, float32 [T, 3] or [T, 4] (`geometry.crop_affine`)."""
+        """The crops that the network sees, float32 [T, 3] or [T, 4] (`geometry.crop_affine`)."""
         if self.crops is not None:
             return self.crops.astype(np.float32)
         return geometry.box_to_crop(self.boxes.astype(np.float64)).astype(np.float32)
 
     def in_boxes(self, boxes: np.ndarray) -> "Clip":
-        """The same frames in other boxes float32 [T, 4], whose squares the network sees."""
+        """Return the same frames in other boxes float32 [T, 4], whose squares the network sees."""
         return dataclasses.replace(self, boxes=boxes, crops=None)
 
     @property
@@ -175,7 +174,7 @@ class Clip:
             return None
 
     def without_labels(self) -> "Clip":
-        """The same frames and boxes, as personalization sees them."""
+        """Return the same frames and boxes without labels, as personalization sees them."""
         return dataclasses.replace(self, joints=None, visible=None)
 
 
@@ -188,12 +187,12 @@ class DataError(ValueError):
 
 
 def nothing_readable(name: str, count: int, error: FrameError) -> str:
-    """Return the sentence on a clip of which no frame can be read.
+    """Return the error message for a clip of which no frame can be read.
 
     Args:
-      name: of the clip.
-      count: of its frames.
-      error: of the first frame.
+      name: name of the clip.
+      count: number of its frames.
+      error: error of the first frame.
     """
     return f"clip {name}: none of its {count} frames can be read. {error}"
 
@@ -203,11 +202,11 @@ def part(clip: Clip, frames: str = "", every: int = 1) -> Clip:
 
     Args:
       clip: the whole one.
-      frames: "100-199", counted from 0, the last one included; "" for all.
+      frames: "100-199", counted from 0, including the last one; "" for all.
       every: take every nth of these.
 
     Raises:
-      DataError: `frames` isn't understood, or nothing is left.
+      DataError: `frames` can't be understood, or no frame is left.
     """
     ends = re.fullmatch(r"(\d*)-(\d*)", frames or "-")
     if not ends:
@@ -231,7 +230,7 @@ def part(clip: Clip, frames: str = "", every: int = 1) -> Clip:
 
 
 def _is_steady(times: np.ndarray) -> bool:
-    """Whether the frames are evenly spaced in time."""
+    """Return whether the frames are evenly spaced in time."""
     return len(times) < 3 or bool(np.ptp(np.diff(times)) < 1e-6)
 
 
@@ -268,10 +267,10 @@ def at(clip: Clip, places: Sequence[int]) -> Clip:
 
 
 def select(clips: Sequence[Clip], split: str) -> list[Clip]:
-    """Clips of one split, in their order.
+    """Return the clips of one split, in order.
 
     Args:
-      clips: of any splits.
+      clips: clips of any splits.
       split: "train", "val" or "test".
     """
     return [clip for clip in clips if clip.split == split]
@@ -296,8 +295,8 @@ def together(clips: Sequence[Clip], subject: str) -> Clip:
     fingerprint covers all of them.
 
     Args:
-      clips: with fingerprints and keys.
-      subject: a name fit for a file.
+      clips: clips with fingerprints and keys.
+      subject: a name that can be a file name.
 
     Raises ValueError for another name.
     """

@@ -12,7 +12,7 @@ import numpy as np
 from data_pipelines import pictures
 from data_pipelines.clips import Clip, FrameError
 
-QUALITY = 95  # of the JPEG files: videos have lost more already
+QUALITY = 95  # JPEG quality; compression as video has lost more already
 
 
 def cached(clip: Clip, folder: str | os.PathLike) -> Clip:
@@ -33,7 +33,7 @@ def cached(clip: Clip, folder: str | os.PathLike) -> Clip:
 
 
 def _write(clip: Clip, place: Path) -> None:
-    """Decode all frames into a folder that appears as a whole or not at all."""
+    """Decode all frames into a folder, which is only moved into place when it is complete."""
     unfinished = place.with_name(f"{place.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)

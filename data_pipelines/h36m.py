@@ -1,9 +1,9 @@
 """Human3.6M: 7 people, 15 actions twice, 4 cameras; from the videos or from unpacked pictures.
 
 Two layouts are read: the official download (videos, and poses in CDF files), and what mmpose's
-tools/dataset/preprocess_h36m.py makes of it (pictures, and poses in .npz or COCO .json files).
-Decoding single frames of a video costs a seek each, up to a fifth of a second: for training unpack
-the pictures once.
+tools/dataset/preprocess_h36m.py makes of it (pictures, and poses in .npz or COCO .json files). Each
+single frame of a video needs a seek of up to a fifth of a second, so unpack the pictures once
+before training.
 
 Every 5th frame of people 1, 5, 6, 7, 8 is for training, every 200th of people 9 and 11 for testing
 (paper, section 4.1). A clip is one (person, action, sub-action, camera).
@@ -39,8 +39,8 @@ INTRINSICS = {
     "58860488": (1149.1407, 1148.7990, 519.8158, 501.4027),
     "60457274": (1145.5113, 1144.7739, 514.9682, 501.8820),
 }
-# 3-D pelvis against labelled pelvis: the lens moves it by some pixels, another frame of reference
-# (some published files hold world coordinates) by hundreds.
+# Largest distance between the projected 3-D pelvis and the labelled one. The lens shifts it by a
+# few pixels, a wrong frame of reference (some published files have world coordinates) by hundreds.
 DEPTH_TOLERANCE = 30
 
 
@@ -90,7 +90,7 @@ def to_16(points: np.ndarray) -> np.ndarray:
 def _warn(
     found: list[Clip], skipped: list[str], without_depth: list[str], split: str | None
 ) -> None:
-    """Say what is not as published, each in one warning."""
+    """Warn of everything that differs from the published data, one warning for each."""
     wanted = [n for own in SUBJECTS if split in (None, own) for n in SUBJECTS[own]]
     absent = [f"S{n}" for n in wanted if f"S{n}" not in {clip.subject for clip in found}]
     notes = []

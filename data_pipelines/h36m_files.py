@@ -35,27 +35,29 @@ or the one of mmpose's preprocess_h36m.py
     annotation_body2d/h36m_coco_train.json, h36m_coco_test.json)
     images/S1/S1_Directions_1.54138969/S1_Directions_1.54138969_000001.jpg, ...
 Set the folder with --config.data.root=DIR."""
-# In order of preference; 10 frames a second hold all that is used here.
+# In order of preference; 10 frames a second contain all frames used here.
 ANNOTATIONS = (
     "annotation_body3d/fps10/h36m_{}.npz",
     "annotation_body3d/fps50/h36m_{}.npz",
     "annotation_body2d/h36m_coco_{}.json",
 )
 PICTURE = re.compile(r"(?:.*/)?(?P<name>S(?P<subject>\d+)_.+\.\d{8})_(?P<number>\d{6,})\.jpg")
-# In the order of the data set's own numbers (2 to 16), which the published program follows; the
-# order matters where something is carried from frame to frame.
+# In the order of the data set's numbers (2 to 16), as in the published program. The order matters
+# if anything is carried over from frame to frame.
 ACTIONS = (
     *("Directions", "Discussion", "Eating", "Greeting", "Phoning", "Posing", "Purchases"),
     *("Sitting", "SittingDown", "Smoking", "Photo", "Waiting", "Walking", "WalkDog"),
     "WalkTogether",
 )
-OTHER_NAMES = {"TakingPhoto": "Photo", "WalkingDog": "WalkDog"}  # of some people's files
-ALL_ACTIONS = "_ALL"  # recordings of all actions in a row, without labels of their own
+# Other names in the files of some people.
+OTHER_NAMES = {"TakingPhoto": "Photo", "WalkingDog": "WalkDog"}
+ALL_ACTIONS = "_ALL"  # recordings of all actions in sequence, without labels
 NO_VIDEO = frozenset({"S11_Directions.54138969"})  # can't be decoded in the official download
 
-# The official 32 joints hold some twice; the 17 that move, then (as number 17) the mid shoulders.
+# Some of the official 32 joints are duplicates. These are the 17 that move, then the mid shoulders
+# as number 17.
 FROM_32 = (0, 1, 2, 3, 6, 7, 8, 12, 13, 14, 15, 17, 18, 19, 25, 26, 27)
-PROGRESS_ABOVE = 50  # videos; fewer are listed before a bar could be seen
+PROGRESS_ABOVE = 50  # a progress bar shows only for more videos than this
 
 
 class Recording(NamedTuple):
@@ -138,7 +140,7 @@ def _load_video(name: str, folder: Path, stem: str, stride: int) -> Recording:
     points = _read_poses(labels / "D2_Positions" / f"{stem}.cdf", 2)
     frames = np.arange(0, len(points), stride)
     length = _announced(path)
-    # Videos may be longer than the labels: then the last frames are left out.
+    # If a video is longer than its labels, its last frames are left out.
     if frames[-1] >= length:
         raise DataError(
             f"{path} holds {length} frames, but its labels describe {len(points)}. Unpack that "
@@ -213,7 +215,7 @@ def _open_video(path: Path) -> Video:
 
 
 def _announced(path: Path) -> int:
-    """Number of a video's frames by its header; raises DataError if it can't be opened."""
+    """Return the number of frames in a video's header; raises DataError if it can't be opened."""
     try:
         return video.announced(path)
     except DataError as error:
@@ -301,7 +303,8 @@ def _read_npz(path: Path) -> tuple[list[str], np.ndarray, np.ndarray]:
     except Exception as error:  # what numpy raises depends on where the damage is
         raise _unreadable(path, error) from error
     if not len(files) == len(part) == len(space):
-        # The toolbox goes on when a video can't be opened, and later rows no longer fit together.
+        # mmpose continues if a video can't be opened; later names and poses then don't belong
+        # together.
         raise DataError(
             f"{path} names {len(files)} pictures for {len(part)} poses, so they don't fit "
             "together: run preprocess_h36m.py again without the recordings that have no video."

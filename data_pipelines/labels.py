@@ -37,7 +37,7 @@ from data_pipelines.projects import names as naming
 from data_pipelines.projects.records import Options, Row, Sheet
 from ttp_jax.skeletons import PENN13, Skeleton, spellings, squeezed
 
-MOST_FRAMES = 2**31  # of a video of unknown length: larger numbers are dates or hashes
+MOST_FRAMES = 2**31  # limit for a video of unknown length; larger numbers are dates or hashes
 
 
 class Labels(NamedTuple):
@@ -71,13 +71,13 @@ def read(
 
     Args:
       path: file or folder, see the module's first lines; "~" is the home folder.
-      skeleton: whose joints are wanted.
-      clip_name: the video's name. Chooses the pictures in the folder of that name where a file
-        holds pictures of several folders.
+      skeleton: skeleton whose joints to read.
+      clip_name: the video's name. If a file has pictures of several folders, those in the folder of
+        this name are used.
       size: height and width of the video's upright pictures; labels of other pictures are refused.
-      count: number of the video's frames; labels beyond are refused.
+      count: number of the video's frames; labels of later frames are refused.
       first: number in the name of the picture that is the video's first frame, 1 for "0001.png".
-      names: of a folder of pictures: file name -> number of its frame; labels go by these names.
+      names: for a folder of pictures, file name -> frame number; labels are matched by name.
 
     Raises:
       DataError: names the file, what is wrong with it, and what to do.
@@ -333,7 +333,7 @@ def _check_places(
     """Raise an error for labelled joints [n, K, 2] outside the picture, such as -1, -1."""
     for row, places in zip(rows, joints, strict=True):
         height, width = size or row.size or (np.inf, np.inf)
-        # To width, not width - 0.5: some tools count from the picture's edge.
+        # Up to width, not width - 0.5, because some tools count from the picture's edge.
         inside = ((places >= -0.5) & (places <= (width, height))).all(-1)
         bad = np.flatnonzero(~np.isnan(places).all(-1) & ~(inside & np.isfinite(places).all(-1)))
         if bad.size:

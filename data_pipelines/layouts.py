@@ -28,7 +28,7 @@ from data_pipelines.video import announced
 from ttp_jax.skeletons import BBC7, PENN13
 
 JPEG_QUALITY = 95
-# The official 32 joints by their nearest point of the rendered body; some are there twice.
+# Nearest points of the rendered body for the official 32 joints, some of which are duplicates.
 H36M_POINTS = (
     "root",
     "right_hip", "right_knee", "right_ankle", "right_toe", "right_toe",
@@ -95,8 +95,8 @@ def write_bbc_pose(root: str | os.PathLike, spec: Spec) -> None:
 def write_h36m(root: str | os.PathLike, spec: Spec) -> None:
     """Write people 1, 5, 6, 7, 8 and 9, 11 in the layout of the official download of Human3.6M.
 
-    Every frame of the spec stands still in the video until the next that its split uses (5 or 200
-    frames). The poses in space are those that the data set's own camera would see in this picture.
+    In the video, each frame of the spec is repeated until the next one that its split uses (5 or
+    200 frames later). The 3-D poses are those that the data set's camera would see in this picture.
 
     Raises:
       DataError: `root` already holds something.
@@ -145,7 +145,7 @@ def _write_pictures(folder: Path, film: Film, name_of: Callable[[int], str]) -> 
     for number, picture in enumerate(film.frames, 1):
         flags = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
         data = cv2.imencode(".jpg", picture[..., ::-1], flags)[1]
-        # Not cv2.imwrite, which says nothing of a full disk.
+        # Not cv2.imwrite, which ignores a full disk.
         (folder / name_of(number)).write_bytes(data.tobytes())
 
 
@@ -159,7 +159,7 @@ def _write_video(path: Path, frames: np.ndarray, order: np.ndarray) -> None:
     for index in order:
         writer.write(np.ascontiguousarray(frames[index, ..., ::-1]))
     writer.release()
-    if announced(path) != len(order):  # the writer says nothing of a full disk
+    if announced(path) != len(order):  # the writer ignores a full disk
         raise DataError(f"{path} was not written as a whole: is the disk full?")
 
 
@@ -167,14 +167,14 @@ def _in_space(film: Film) -> np.ndarray:
     """Camera-space poses [T, 32, 3] in mm that the data set's camera maps to the film's points."""
     focal, middle = np.split(np.array(h36m.INTRINSICS[H36M_CAMERA]), 2)
     root = H36M_POINTS.index("root")
-    # As far away as makes the person as large in that camera's picture as it is in ours.
+    # At the distance at which the person is as large in that camera's picture as in ours.
     depth = focal[0] / film.scale[:, None] + film.depth - film.depth[:, root : root + 1]
     flat = (film.points - middle) / focal * depth[..., None]
     return 1000 * np.concatenate([flat, depth[..., None]], -1)
 
 
 def write_poses(path: Path, poses: np.ndarray) -> None:
-    """Write poses [T, joints, axes] as the official files hold them: one record of all frames."""
+    """Write poses [T, joints, axes] like the official files: one record for all frames."""
     path.parent.mkdir(parents=True, exist_ok=True)
     values = poses.reshape(1, len(poses), -1).astype(np.float32)
     file = cdflib.cdfwrite.CDF(path, cdf_spec={"Compressed": 0, "Encoding": 6})
@@ -187,7 +187,7 @@ def write_poses(path: Path, poses: np.ndarray) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Write one layout, as the command line says."""
+    """Write the layout that the command line asks for."""
     parser = argparse.ArgumentParser(
         prog="python -m data_pipelines.layouts",
         description=__doc__,

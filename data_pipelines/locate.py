@@ -1,10 +1,10 @@
 """Boxes of one person in a video: found by motion or by OpenCV's detector, or from joints.
 
-Boxes are x1, y1, x2, y2 in pixels; pixel centres lie at integers. A finder needs no weights file:
+Boxes are x1, y1, x2, y2 in pixels; pixel centres lie at integers. Finders need no weights file:
 
-  moving: the moving region in front of a camera that stands still.
-  people: OpenCV's detector of upright people. It was made for pedestrians: it misses bent and
-    turned poses, and takes bystanders, furniture or a leg for a person.
+  moving: the moving region in front of a still camera.
+  people: OpenCV's detector of upright people. It was made for pedestrians, so it misses bent and
+    turned poses, and mistakes bystanders, furniture or a leg for the person.
 """
 
 import itertools
@@ -25,19 +25,19 @@ from ttp_jax import geometry
 # frames: 0.100 to 0.114); the rendered people's longer side is 1.20 times that of their joints too.
 MARGIN = 0.1
 LEAST_SHARE = 0.05  # a box from joints is no smaller than this share of the picture's longer side
-LEAST_SHRINK = 1 / 3  # nor than this share of the box that its joints were predicted in
+LEAST_SHRINK = 1 / 3  # or than this share of the box in which its joints were predicted
 
-# Sizes of boxes that are tried, see `placements`: people whose boxes are those of the labels were
-# best found in 1.25 times these (rendered people), in twice these (a real one).
+# Scales of boxes to try, see `placements`. Relative to the labels' boxes, the best scale was 1.25
+# for rendered people and 2 for a real one.
 SIZES = (1.0, 1.25, 1.5, 1.75, 2.0)
-LARGEST = 1.25  # of the picture's longer side
+LARGEST = 1.25  # limit of a box, relative to the picture's longer side
 FEW = 16
 
-# A finder looks at so many pictures of a second; a person hardly runs out of a box in between.
+# Frames of each second that a finder examines. In between, a person hardly leaves the box.
 LOOKS_A_SECOND = 6.0
-REACH = 0.5  # of its longer side a box moves at most from look to look
+REACH = 0.5  # largest movement of a box between examined frames, relative to its longer side
 BAR_DELAY = 2.0  # seconds of work before a progress bar shows
-USUAL_RATE = 30.0  # frames a second where the input doesn't say
+USUAL_RATE = 30.0  # frames a second if the input has no rate
 
 # Boxes float64 [n, 4] in a picture's pixels and scores [n], all above 0.
 Candidates = tuple[np.ndarray, np.ndarray]
@@ -54,19 +54,19 @@ def boxes_from_joints(
     margin: float = MARGIN,
     smooth: float = 2.0,
 ) -> np.ndarray:
-    """Box a subject's predicted joints the way the training boxes enclose labelled ones.
+    """Return boxes around predicted joints, like the training boxes around labelled ones.
 
     Frames with less than half of their joints get a box by interpolation; an outlier of one or two
     frames is dropped. Boxes end at the picture's rim, as the training boxes do.
 
     Args:
-      joints: [T, K, 2] in picture pixels; NaN for joints that shall not count.
+      joints: [T, K, 2] in picture pixels; NaN joints are ignored.
       picture_size: height and width, for all frames or [T, 2].
       previous: boxes [T, 4] that the joints were predicted in. No box gets smaller than a third of
         them in one call, so that predictions which collapse onto a point can't lose the person.
-      margin: at every side, as a share of the joints' width (height).
-      smooth: standard deviation of the Gaussian in time, in frames; 0 for no smoothing, which
-        keeps outliers, too.
+      margin: margin at each side, as a share of the joints' width (height).
+      smooth: standard deviation of the Gaussian in time, in frames; 0: no smoothing and no removal
+        of outliers.
 
     Returns:
       Boxes float32 [T, 4]. `previous`, or whole frames, if no frame has half of its joints.
@@ -109,9 +109,9 @@ def find(clip: Clip, how: str) -> np.ndarray | None:
 
 
 def looks(clip: Clip) -> list[int]:
-    """Return the frames to search: some of each second, the first and last among them."""
+    """Return the frames to search: a few of each second, including the first and the last."""
     step = max(1, round((clip.frames_per_second or USUAL_RATE) / LOOKS_A_SECOND))
-    step = min(step, max(1, (clip.num_frames - 1) // 2))  # three looks at least
+    step = min(step, max(1, (clip.num_frames - 1) // 2))  # at least three frames are examined
     return sorted({*range(0, clip.num_frames, step), clip.num_frames - 1})
 
 
@@ -180,7 +180,7 @@ def smoothed(boxes: np.ndarray, sigma: float) -> np.ndarray:
 
     Args:
       boxes: [T, n].
-      sigma: of the Gaussian, in rows.
+      sigma: standard deviation of the Gaussian, in rows.
     """
     if sigma <= 0:
         return boxes
@@ -252,13 +252,13 @@ def _pedestrians(hog, picture: np.ndarray) -> Candidates:
     return boxes, np.reshape(scores, -1)
 
 
-# Settings of `moving`, chosen on a real video and on rendered people; values near do as well.
+# Settings of `moving`, chosen on a real video and on rendered people. Similar values work as well.
 SMALL = 320  # pixels of the longer side of the pictures that are compared
-CHANGED = 15  # of 255 in one colour: more than the noise of a picture shrunk and blurred
-JOINED = 31  # small pixels, the width of a brush that joins the moving parts of one body
+CHANGED = 15  # threshold in one colour, of 255: above the noise of a shrunk and blurred picture
+JOINED = 31  # width in small pixels of the brush that joins the moving parts of a body
 TAIL = 0.03  # share of the moving pixels that is left out at each side: noise, shadows
 LEAST = 0.0005  # share of the picture: fewer moving pixels are noise, or a person who stands still
-MOST = 0.2  # more of them: the camera moves, or the person fills the picture
+MOST = 0.2  # with more, the camera moves or the person fills the picture
 
 
 def moving(pictures: Iterable[np.ndarray | None]) -> Iterator[Candidates]:

@@ -32,8 +32,8 @@ VIDEOS = (".mp4", ".m4v", ".mov", ".qt", ".avi", ".mkv", ".webm", ".mpg", ".mpeg
 VIDEOS += (".wmv", ".asf", ".flv", ".f4v", ".3gp", ".3g2", ".ts", ".mts", ".m2ts", ".ogv", ".dv")
 VIDEOS += (".mxf",)
 PICTURES = pictures.SUFFIXES
-# Media that aren't read, of which `mimetypes` doesn't know all on every system: a camera's own
-# formats, those of microscopes and other programs, bare streams, playlists' parts.
+# Media that can't be read. `mimetypes` doesn't know all of them on every system: camera formats,
+# formats of microscopes and other programs, raw streams, parts of playlists.
 FOREIGN = tuple(
     f".{name}"
     for name in (
@@ -45,9 +45,9 @@ FOREIGN = tuple(
         *("mjpeg", "mjpg", "mod", "tod", "trp", "amv", "gxf"),
     )
 )
-NAMED = 5  # inputs that one message names
-STAMP = 1 << 16  # bytes of a file's beginning and end that tell it from others
-SAMPLES, SAMPLE = 32, 1 << 12  # and pieces in between, with their bytes
+NAMED = 5  # largest number of inputs that a message names
+STAMP = 1 << 16  # bytes at the beginning and end of a file that identify it
+SAMPLES, SAMPLE = 32, 1 << 12  # number and size of samples in between
 
 
 class LeftOut(NamedTuple):
@@ -107,7 +107,8 @@ def open_inputs(
     if not found:
         raise _nothing(left_out)
     names, opened = _names(found), []
-    rule = boxes_lib.rule(boxes, names)  # first: a wrong path shows at once, counting takes time
+    # Before frames are counted, so that a wrong path fails at once.
+    rule = boxes_lib.rule(boxes, names)
     for name, path in zip(names, found, strict=True):
         try:
             clip, files = _open(name, path)
@@ -174,7 +175,7 @@ def _pictures(name: str, path: Path, files: Sequence[Path]) -> tuple[Clip, Seque
     bits, size = max(page.bits for page in known), known[0].size
     frames, sizes, names = [], [], []
     for file, pages in zip(files, looks, strict=True):
-        # One that can't be read is a frame, too: reading it says what is wrong.
+        # A picture that can't be read is a frame, too; reading it raises the error.
         for page in pages or [pictures.Page(0, size, bits)]:
             frames.append((file, page.number))
             sizes.append(size := page.size)
@@ -216,14 +217,15 @@ def _fingerprint(files: Sequence[Path], boxes: np.ndarray | None = None) -> str:
     """
     digest = hashlib.sha256(b"" if boxes is None else boxes.astype(np.float32).tobytes())
     for each in files:
-        # Who reads the frame says what is wrong with its file.
+        # Reading the frame raises the error about its file.
         with contextlib.suppress(OSError), each.open("rb") as file:
             start = file.read(STAMP)
             size = file.seek(0, os.SEEK_END)
             file.seek(max(size - STAMP, 0))
             name = "" if boxes is None else each.name
             digest.update(f"{name} {size} ".encode() + start + file.read())
-            if boxes is not None:  # draws of updates follow from the rest, so that stays as it is
+            # Only with boxes: without them the digest seeds random draws, which must not change.
+            if boxes is not None:
                 for place in range(STAMP, size - STAMP, max(SAMPLE, size // SAMPLES)):
                     file.seek(place)
                     digest.update(file.read(SAMPLE))
@@ -258,7 +260,7 @@ def _find(
             try:
                 str(path).encode()
                 found[path] = None
-            except UnicodeEncodeError:  # no library takes such a name
+            except UnicodeEncodeError:  # no library can open such a name
                 shown = os.fsencode(path).decode(errors="replace")
                 left_out[path] = f"{shown}: the name is not valid UTF-8: rename the file."
     return list(found), [LeftOut(path, reason) for path, reason in left_out.items()]
@@ -267,7 +269,7 @@ def _find(
 def _expand(item: str | os.PathLike) -> list[Path]:
     """Resolve one input to paths; a pattern skips files that aren't media."""
     text = os.path.expanduser(os.fspath(item))
-    if os.path.exists(text):  # first, since the name itself may contain [ or *
+    if os.path.exists(text):  # checked first, because a name may contain [ or *
         return [Path(os.path.abspath(text))]
     paths = [Path(os.path.abspath(name)) for name in glob.glob(text, recursive=True)]
     paths = [path for path in paths if path.is_dir() or _is_media(path)]
@@ -353,7 +355,7 @@ def _is_media(path: Path) -> bool:
 
 def _natural(path: Path) -> tuple:
     """Sort key that compares numbers in names as numbers: frame2 before frame10."""
-    parts = re.split(r"([0-9]+)", str(path).casefold())  # every second part is a number
+    parts = re.split(r"([0-9]+)", str(path).casefold())  # odd parts are numbers
     return [int(part) if i % 2 else part for i, part in enumerate(parts)], str(path)
 
 
@@ -376,5 +378,5 @@ def _names(paths: Sequence[Path]) -> list[str]:
 def fit_name(name: str) -> str:
     """Make a name fit for a file on any system; letters of all alphabets stay."""
     name = re.sub(r'[\x00-\x1f\x7f<>:"/\\|?*]', "_", unicodedata.normalize("NFC", name))
-    # File names end at 255 bytes; results add an ending, repeated names a number.
+    # File names are limited to 255 bytes. Results add a suffix, and repeated names a number.
     return name.encode()[:200].decode(errors="ignore").strip(" .") or "subject"

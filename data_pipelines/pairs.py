@@ -20,7 +20,7 @@ class Draw:
     scale: float
     degrees: float
     flip: bool
-    source_clip: int | None = None  # where that is another one
+    source_clip: int | None = None  # if the source is from another clip
 
 
 def draws(
@@ -33,8 +33,8 @@ def draws(
     """Return the function from a row's number in the global stream to its `Draw`.
 
     Args:
-      lengths: frames of each clip.
-      pools: frames that each clip's targets have their sources from; its own if None.
+      lengths: number of frames of each clip.
+      pools: frames from which the sources of each clip's targets are drawn; its own if None.
     """
     seeds = (seed,) if isinstance(seed, int) else seed
     pools = lengths if pools is None else pools
@@ -47,7 +47,7 @@ def draws(
             f"expected 0 to {total}."
         )
 
-    # Place 0 of an epoch is its order, so that rows and order never share random numbers.
+    # Index 0 of an epoch draws its order, so that rows and order never share random numbers.
     @functools.lru_cache(maxsize=8)
     def order(epoch):
         return np.random.default_rng([*seeds, epoch, 0]).permutation(total)
@@ -81,7 +81,7 @@ def mixed_draws(
 ) -> Callable[[int], Draw]:
     """Draw from labelled and unlabelled clips: each batch begins with a number of labelled targets.
 
-    Both kinds have epochs of their own; `frames_per_epoch` counts labelled targets.
+    Each kind has its own epochs; `frames_per_epoch` counts labelled targets.
     """
     if not 0 < labelled_share <= 1:
         raise ValueError(f"config.data.labelled_share is {labelled_share}, expected 0 to 1.")

@@ -36,23 +36,23 @@ LAYOUT = """Expected the layout of the Penn Action archive:
 Set the folder with --config.data.root=DIR."""
 FIELDS = ("action", "train", "nframes", "dimensions", "bbox", "x", "y", "visibility")
 LABEL_CACHE = Path(os.path.expanduser("~/.cache/ttp_jax/labels"))
-CACHE_ABOVE = 200  # label files; fewer are read in no time
-CACHE_VERSION = 1  # raise it whenever the same files would give another `Label`
+CACHE_ABOVE = 200  # fewer label files are read quickly without a cache
+CACHE_VERSION = 1  # increase it when the same files would give another `Label`
 
 
 @dataclasses.dataclass(frozen=True)
 class Label:
-    """What one label file says, in 0-based picture pixels.
+    """The content of a label file, in 0-based picture pixels.
 
     Attributes:
-      video: name of the file without its ending, as of the frames' folder ("0003").
+      video: name of the file without its suffix and of the folder of frames ("0003").
       action: "baseball_pitch", ...
       split: "train" or "test"; the data set has no validation split.
       size: height and width of the pictures.
       num_frames: T.
       boxes: float32 [T, 4], x1, y1, x2, y2 (see the module's first lines).
       joints: float32 [T, 13, 2]; some "visible" ones lie outside the picture.
-      visible: bool [T, 13]; invisible joints still carry guesses.
+      visible: bool [T, 13]; invisible joints have guessed positions.
     """
 
     video: str
@@ -86,7 +86,7 @@ def clips(root: str | os.PathLike, split: str | None = None) -> list[Clip]:
 
 
 def read_labels(paths: Sequence[Path]) -> list[Label]:
-    """Read label files; many are kept in one file in `LABEL_CACHE`, named after what they hold.
+    """Read label files; many are cached in one file in `LABEL_CACHE`, named after their content.
 
     Raises:
       DataError: see `read_label`.
@@ -130,7 +130,7 @@ def read_label(path: str | os.PathLike) -> Label:
 
 def _label(path: Path, raw: dict[str, np.ndarray]) -> Label:
     frames = int(raw["nframes"].flat[0])
-    # Coordinates come as float64, uint16 or uint8: unsigned arithmetic would wrap around.
+    # Fields are float64, uint16 or uint8; `_per_frame` makes them float64, so that none wraps around.
     x, y, visible = (_per_frame(raw[name], name, frames, path) for name in ("x", "y", "visibility"))
     joints = np.stack([x, y], -1) - 1
     height, width = (int(v) for v in raw["dimensions"].flat[:2])
@@ -147,7 +147,7 @@ def _label(path: Path, raw: dict[str, np.ndarray]) -> Label:
 
 
 def _content(paths: Sequence[Path]) -> str:
-    """Digest of names and bytes."""
+    """Return a digest of names and bytes."""
     digest = hashlib.sha256()
     for path in paths:
         try:
@@ -158,7 +158,7 @@ def _content(paths: Sequence[Path]) -> str:
     return digest.hexdigest()[:16]
 
 
-# What `_store_labels` writes, a pattern of `files.read_arrays`.
+# The file that `_store_labels` writes, as a pattern of `files.read_arrays`.
 STORED = {
     **dict.fromkeys(("video", "action", "split"), ("U", 1)),
     **{"size": ("iu", 2), "num_frames": ("iu", 1)},
@@ -167,7 +167,7 @@ STORED = {
 
 
 def _store_labels(file: Path, labels: list[Label]) -> None:
-    """Write one file of all labels, frames one after the other; whole or not at all."""
+    """Write all labels atomically to one file, with their frames one after the other."""
     columns = {
         name: np.array([getattr(label, name) for label in labels])
         for name in ("video", "action", "split", "size", "num_frames")
@@ -181,7 +181,7 @@ def _store_labels(file: Path, labels: list[Label]) -> None:
 
 
 def _load_labels(file: Path) -> list[Label] | None:
-    """Read what `_store_labels` wrote; None where it isn't there or damaged."""
+    """Read the file that `_store_labels` wrote; None if it is missing or damaged."""
     try:
         rows = read_arrays(file, STORED)
     except DAMAGED:
@@ -231,7 +231,7 @@ def _clip(folder: Path, label: Label) -> Clip:
             f"Penn Action: label {label.video}.mat has no folder of pictures {folder}: unpack "
             f"that video, or move its label away.\n{LAYOUT}"
         )
-    # Hidden ones are of the system: macOS puts a ._000001.jpg beside what it unpacks.
+    # Hidden files come from the system: macOS unpacks a ._000001.jpg beside each picture.
     names = sorted(
         name for name in os.listdir(folder) if name.endswith(".jpg") and not name.startswith(".")
     )

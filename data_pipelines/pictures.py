@@ -18,9 +18,9 @@ from data_pipelines.clips import FrameError
 HEIF = (".heic", ".heif")
 SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".bmp", ".webp", ".tif")
 SUFFIXES += (".tiff", ".gif", ".avif", ".ppm", ".pgm", *HEIF)
-DEPTHS = (8, 10, 12, 14, 16)  # bits of a colour that cameras write in 16
-SMALLER = 1  # bit of TIFF's NewSubfileType: a page that shows another one smaller
-# What EXIF's orientations say to do.
+DEPTHS = (8, 10, 12, 14, 16)  # bits of a colour that cameras store in 16
+SMALLER = 1  # bit of TIFF's NewSubfileType that marks a smaller copy of another page
+# The transformation for each EXIF orientation.
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -139,7 +139,7 @@ def _knows_heif() -> bool:
 
 
 def _count(picture: Image.Image) -> int:
-    """Number of pages; further images in a phone's JPEG file are not counted."""
+    """Return the number of pages; further images in a phone's JPEG file are not counted."""
     return 1 if picture.format in ("JPEG", "MPO") else getattr(picture, "n_frames", 1)
 
 
@@ -147,7 +147,7 @@ def _lasts(picture: Image.Image) -> float:
     if not getattr(picture, "is_animated", False):
         return 0.0
     if picture.format in ("WEBP", "AVIF"):
-        picture.load()  # only then it knows
+        picture.load()  # the number is known only after loading
     return float(picture.info.get("duration") or 0.0) / 1000
 
 
@@ -156,12 +156,12 @@ def _is_copy(picture: Any) -> bool:
 
 
 def _is_stand_in(picture: Any) -> bool:
-    """Whether this page of an animated PNG is only for readers that know no animations."""
+    """Return whether this page of an animated PNG is only for readers without animations."""
     return bool(getattr(picture, "default_image", False)) and picture.tell() == 0
 
 
 def _orientation(picture: Image.Image) -> int:
-    # Not picture.getexif(), which decodes all of a PNG.
+    # Not picture.getexif(), which decodes the whole PNG.
     return Image.Image.getexif(picture).get(ExifTags.Base.Orientation, 1)
 
 
@@ -174,7 +174,7 @@ def is_turned(path: str | os.PathLike) -> bool:
 def _upright_size(picture: Image.Image) -> tuple[int, int]:
     """Height and width from the header."""
     width, height = picture.size
-    # TIFF turns its size by itself.
+    # For TIFF, Pillow returns the upright size.
     turned = picture.format != "TIFF" and _orientation(picture) >= 5
     return (width, height) if turned else (height, width)
 
@@ -184,10 +184,10 @@ def _upright_size(picture: Image.Image) -> tuple[int, int]:
 
 
 def _stored_bits(picture: Any, path: str | os.PathLike) -> int:
-    """Bits of a colour in the file."""
-    if picture.format == "PNG":  # Pillow opens colours of 16 bits as if they had 8
+    """Return the bits of a colour in the file."""
+    if picture.format == "PNG":  # Pillow opens 16-bit colours as if they had 8 bits
         with open(path, "rb") as file:
-            return file.read(25)[24]  # in the first chunk, which has one form
+            return file.read(25)[24]  # at a fixed place in the first chunk
     if picture.format == "TIFF":
         return max(picture.tag_v2.get(258, (1,)))
     return 16 if picture.mode.startswith("I") else 8
@@ -226,7 +226,7 @@ def _used_bits(pixels: np.ndarray, picture: Any) -> int:
 
 def _shallow(picture: Any, path: str | os.PathLike, bits: int | None) -> Image.Image:
     """Convert a deeper image to an upright one of 8 bits."""
-    # TIFF is turned by its decoders.
+    # The decoders of TIFF have already turned it.
     orientation = 1 if picture.format == "TIFF" else _orientation(picture)
     pixels = _deep(picture, path)
     bits = _used_bits(pixels, picture) if bits is None else bits
@@ -251,8 +251,8 @@ def read_jpeg(path: str | os.PathLike) -> np.ndarray:
         data = path.read_bytes()
     except OSError as error:
         raise FrameError(f"{path} can't be read: {error.strerror}. {remedy}") from error
-    # Some versions of OpenCV paint the missing rows of a cut-off file grey and say nothing. In
-    # picture data both markers are escaped, so the end must follow the start of the last scan.
+    # Some versions of OpenCV silently fill the missing rows of a truncated file with grey. Both
+    # markers are escaped in picture data, so the end marker must follow the start of the last scan.
     complete = data.rfind(b"\xff\xd9") > data.rfind(b"\xff\xda")
     picture = decode(data) if complete else None
     if picture is None:
@@ -267,6 +267,6 @@ def decode(data: bytes) -> np.ndarray | None:
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
     try:
         picture = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-    except cv2.error:  # of a header that claims a picture too large
+    except cv2.error:  # raised if the header claims too large a picture
         return None
     return None if picture is None else cv2.cvtColor(picture, cv2.COLOR_BGR2RGB, dst=picture)

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 T = TypeVar("T")
-# What TensorFlow's libraries print when they start without a GPU, past any log level. It only feeds
-# data here, on the CPU, so that nothing is wrong.
+# Lines that TensorFlow's libraries print at any log level when they start without a GPU. It only
+# feeds data here, on the CPU, so they mean nothing.
 STARTUP = (
     *(b"before absl::InitializeLog()", b"cudart_stub.cc", b"Could not find cuda drivers"),
     *(b"cuda_platform.cc", b"failed call to cuInit", b"cuda_executor.cc", b"cuda_diagnostics.cc"),
@@ -122,7 +122,7 @@ def train_pairs(
 
 
 def _rows_of(process: tuple[int, int], batch_size: int) -> range:
-    """The rows of a global batch that this process builds."""
+    """Return the rows of a global batch that this process builds."""
     index, count = process
     if batch_size % count or not 0 <= index < count:
         raise ValueError(
@@ -154,7 +154,7 @@ def _batch(
 
 
 def _signature(rows: int, crops: Crops, joints: int) -> dict:
-    """Types and shapes of a batch, by the names of its arrays."""
+    """Return the types and shapes of a batch, by the names of its arrays."""
     pictures = rows, crops.image_size, crops.image_size, 3
     return {
         "target": (np.uint8, pictures),
@@ -182,7 +182,7 @@ def heatmaps_of(
     Args:
       joints: [..., K, 2] in crop pixels.
       visible: bool [..., K].
-      half_pixel: where the maps' cells lie in the crop, see `geometry.crop_to_map`.
+      half_pixel: position of the maps' cells in the crop, see `geometry.crop_to_map`.
 
     Returns:
       Heatmaps float32 [..., h, w, K] and weights float32 [..., K]. A joint that is invisible, or
@@ -353,7 +353,7 @@ def numpy_batches(dataset: "tf.data.Dataset") -> Iterator[dict[str, np.ndarray]]
     """Yield a data set's batches as numpy arrays.
 
     Raises:
-      DataError: as a reader raised it; TensorFlow would wrap it in an error of its own.
+      DataError: the error of a reader, which TensorFlow would wrap in its own.
     """
     tf = tensorflow()
     try:

@@ -35,7 +35,7 @@ class Spill:
                     self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115
                 self._file.seek(self._end)
                 written = self._file.write(data)
-            except OSError:  # a full disk
+            except OSError:  # the disk is full
                 written = 0
             if written != len(data):
                 self._most = 0

@@ -1,9 +1,9 @@
-"""Rendered people with exact joints: the data a fresh machine starts from.
+"""Rendered people with exact joints, the data set that needs no download.
 
 Each subject is a jointed 3-D figure with an own build, clothes, light, room and camera; each clip
 is one subject in one motion, with the labels of `PENN13`. All numbers follow from (seed, split,
-identity, length, frame), whatever the batch. `rendered` says who moves how and draws one picture;
-here is the data set: `clips` renders a spec once, later memory-maps it.
+identity, length, frame), whatever the batch. The package `rendered` draws people, motions and
+pictures. This module makes the data set: `clips` renders a spec once and memory-maps it later.
 """
 
 import concurrent.futures
@@ -29,12 +29,12 @@ from data_pipelines.rendered.motions import SPLITS, Camera, Pose, sample_motion
 from ttp_jax.files import DAMAGED, map_array, read_arrays, write_arrays, write_atomically
 from ttp_jax.skeletons import PENN13
 
-# What a split's labels are, a pattern of `files.read_arrays`.
+# The labels of a split, as a pattern of `files.read_arrays`.
 LABELS = {"boxes": ("f", 3), "joints": ("f", 4), "visible": ("b", 3)}
 PRESETS = ("plain", "shifted", "varied", "wild")
 FRAMES_PER_BATCH = 64
 EVAL_FRAMES_PER_SECOND = 12.0
-TRAIN_FRAMES_PER_SECOND = 1.5  # sparse, so that the poses of a short clip differ a lot
+TRAIN_FRAMES_PER_SECOND = 1.5  # sparse, so that poses in a short clip differ a lot
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Spec:
     """What to render.
 
     Attributes:
-      seed: of everything.
+      seed: seed of everything.
       image_size: side of the square pictures, in pixels. At 80 a crop of 64 is near native scale.
       train, val, test: subjects per split; each has one clip.
       train_frames: frames of a training clip, far apart in time.
@@ -85,7 +85,7 @@ class Spec:
 
     @property
     def varied(self) -> bool:
-        """Whether there is more than plain people in made-up motions."""
+        """Whether people and motions are more varied than in "plain"."""
         return self.preset in ("varied", "wild")
 
     def frames(self, split: str) -> int:
@@ -101,9 +101,9 @@ def sample_camera(key: jax.Array, identity: Identity, poses: Pose) -> Camera:
     """Draw a camera for a clip, framed on all its poses; leaves get a leading [T].
 
     Args:
-      key: of the draws.
+      key: key of the draws.
       identity: the person.
-      poses: of all frames, leaves [T, ...].
+      poses: poses of all frames, leaves [T, ...].
     """
     draw = Draw(key)
     frames = len(poses.yaw)
@@ -226,7 +226,7 @@ def _threaded(spec, split, batches):
     work = functools.partial(_render_clips, spec, split)
     yield work(batches[0])  # compiles
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        group = 4 * (os.cpu_count() or 1)  # so that finished pictures don't pile up
+        group = 4 * (os.cpu_count() or 1)  # limits the number of finished pictures in memory
         for start in range(1, len(batches), group):
             yield from pool.map(work, batches[start : start + group])
 
@@ -244,7 +244,8 @@ def _render_split(spec, split, frames_path, labels_path):
         store = np.lib.format.open_memmap(
             path, mode="w+", dtype=np.uint8, shape=(count, length, size, size, 3)
         )
-        if hasattr(os, "posix_fallocate"):  # a full disk is an error now, and no crash later
+        # So that a full disk is an error now instead of a crash later.
+        if hasattr(os, "posix_fallocate"):
             with open(path, "r+b") as file:
                 os.posix_fallocate(file.fileno(), 0, os.path.getsize(path))
         with tqdm(total=count * length, desc=f"rendering {split}", unit="frame") as bar:
@@ -284,13 +285,13 @@ def _read(frames, index):
 def clips(spec: Spec, cache_dir: str | os.PathLike) -> list[Clip]:
     """Return the clips of all splits, rendering what `cache_dir` doesn't hold yet.
 
-    Damaged files are rendered anew. The files' names carry a hash of what the split depends on and
-    of the renderer's version; a .json beside them says what that is. So more test people don't cost
-    the training people again.
+    Damaged files are rendered again. The file names contain a hash of everything that the split
+    depends on, with the renderer's version; a .json beside them lists it. So you can change the
+    number of test people without rendering the training people again.
 
     Args:
       spec: the data set.
-      cache_dir: folder of rendered clips; it is made.
+      cache_dir: folder for rendered clips; it is made if missing.
     """
     cache = pathlib.Path(cache_dir).expanduser()
     cache.mkdir(parents=True, exist_ok=True)
@@ -317,7 +318,7 @@ def clips(spec: Spec, cache_dir: str | os.PathLike) -> list[Clip]:
 
 
 def _record(spec: Spec, split: str) -> str:
-    """Everything that the bytes of a split follow from, as JSON."""
+    """Return everything that the bytes of a split depend on, as JSON."""
     own = {
         "renderer": renderer.RENDERER_VERSION,
         "split": split,

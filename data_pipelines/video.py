@@ -24,10 +24,10 @@ from data_pipelines import video_index
 from data_pipelines.clips import DataError, FrameError, LastUsed
 from data_pipelines.video_index import MOST_PIXELS, Turn
 
-OPEN_VIDEOS = 64  # as many as run side by side on a large device
-# Deeper frames are converted without the approximations that FFmpeg takes by default.
+OPEN_VIDEOS = 64  # as many as can run side by side on a large device
+# Frames with more than 8 bits are converted without FFmpeg's default approximations.
 EXACT = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
-# First bytes of a picture, and FFmpeg's decoder for it.
+# The first bytes of a picture, and FFmpeg's decoder for it.
 STREAMED = {b"P5": "pgm", b"P6": "ppm", b"\x89P": "png", b"\xff\xd8": "mjpeg", b"BM": "bmp"}
 JPEG_SCAN, JPEG_END = b"\xff\xda", b"\xff\xd9"
 NETPBM = re.compile(
@@ -37,9 +37,9 @@ NETPBM = re.compile(
 )
 LONGEST_HEADER = 1024  # bytes, with comments
 MOST_BYTES = 6 * MOST_PIXELS  # of a picture
-AT_ONCE = 1 << 16  # bytes: what a pipe holds
+AT_ONCE = 1 << 16  # bytes that a pipe holds
 PIPE = "pipe them through `ffmpeg -i INPUT -f image2pipe -c:v ppm -`"
-PATIENCE = 10.0  # seconds that a camera may take to answer
+PATIENCE = 10.0  # seconds to wait for a camera's answer
 LEAST_DELAY = {"fflags": "nobuffer", "analyzeduration": "500000"}
 
 _of_thread = threading.local()
@@ -48,44 +48,45 @@ _of_thread = threading.local()
 class Video:
     """The frames of one video file by index, for any number of threads.
 
-    Frames are what the decoder gives, whatever the header says (see `video_index`). They are known
-    by their time stamps, so that the order of reading doesn't change what is read. A frame that
-    can't be decoded keeps its index.
+    Frames are those that the decoder yields, whatever the header says (see `video_index`). They are
+    identified by their time stamps, so the order of reading doesn't change what is read. A frame
+    that can't be decoded keeps its index.
 
-    Reading forward decodes on from where it is; other reads start from the key frame before. Only
-    the `OPEN_VIDEOS` last used videos keep a decoder and a few frames, until their last frame is
-    read.
+    Reading forward continues to decode; other reads start from the previous key frame. Only the
+    `OPEN_VIDEOS` most recently used videos keep a decoder and a few frames, until their last frame
+    is read.
 
     Attributes:
       index: number, times and size of the frames.
     """
 
-    # Frames ahead up to which decoding on is cheaper than a jump to a key frame in between.
+    # Up to this many frames ahead, decoding is cheaper than a jump to a key frame in between.
     _NEAR = 8
-    # Threads of a default pool: none asks for a frame further behind the foremost than this.
+    # Readers are threads of a default pool and lag at most this many frames.
     _KEEP = min(32, (os.cpu_count() or 1) + 4)
     _open_ones = LastUsed(OPEN_VIDEOS)
 
     def __init__(self, path: str | os.PathLike, *, square: bool = True):
         """Count the file's frames.
 
-        Warns where the file is cut off.
+        Warns if the file is truncated.
 
         Args:
           path: of the file.
           square: make pixels square; False for frames as they are stored.
 
         Raises:
-          DataError: no video, or not one frame can be decoded.
+          DataError: it is no video, or no frame can be decoded.
         """
         self._path = Path(os.path.abspath(os.path.expanduser(path)))
         self._lock, self._counting = threading.Lock(), threading.Lock()
-        self._readers, self._ended = 0, False  # threads in `read`; whether the last frame was read
+        # Number of threads in `read`; whether the last frame was read.
+        self._readers, self._ended = 0, False
         self._container: Any = None
         self._stream: Any = None
         self._frames: Iterator[av.VideoFrame] = iter(())
-        self._next: int = 0  # place of the next frame that the decoder gives
-        self._held: dict[int, av.VideoFrame] = {}  # decoded, not yet asked for
+        self._next: int = 0  # index of the next frame from the decoder
+        self._held: dict[int, av.VideoFrame] = {}  # decoded but not yet asked for
         self._bad: set[int] = set()
         self._ahead = True
         self._state = _state(self._path)
@@ -102,12 +103,12 @@ class Video:
 
     @property
     def rate(self) -> float | None:
-        """Mean frames a second; None where the file doesn't say."""
+        """Mean frames a second; None if the file doesn't say."""
         return self.index.rate
 
     @property
     def times(self) -> np.ndarray | None:
-        """Seconds float64 [T] from the first frame; None where the file has no times."""
+        """Seconds float64 [T] since the first frame; None if the file has no times."""
         return self.index.times
 
     def read(self, index: int) -> np.ndarray:
@@ -126,7 +127,8 @@ class Video:
                 frame = self._held.pop(index, None)
                 if frame is None and index not in self._bad:
                     frame = self._find(index)
-                    if frame is None and self._ahead:  # it may be lost to a bad one beside it
+                    # A damaged frame beside it may have spoilt it.
+                    if frame is None and self._ahead:
                         self._ahead = False
                         self._release()
                         frame = self._find(index)
@@ -150,7 +152,7 @@ class Video:
             done = self._ended and not self._readers
             self._ended &= not done
         if done:
-            self.close()  # a decoder holds many frames; now comes the next subject
+            self.close()  # a decoder holds many frames, which the next subject needs
 
     def close(self) -> None:
         """Release decoder and frames; the next read opens the file again."""
@@ -176,7 +178,8 @@ class Video:
         near = ahead <= self._NEAR or not len(keys) or keys[-1] <= self._next
         if self._container is not None and ahead >= 0 and near:
             return self._advance(index)
-        # Some containers jump too far: then to an earlier key frame, or decode from the start.
+        # Some containers jump too far. Then an earlier key frame is tried, or the start of the
+        # file.
         for key in keys[:-3:-1].tolist():
             if key and self._jump(index, key):
                 return self._advance(index)
@@ -192,7 +195,7 @@ class Video:
             self._container.seek(int(self.index.stamps[key]), stream=self._stream)
         except av.FFmpegError:
             return False
-        # What is shown before a key frame may lack what it was predicted from.
+        # Frames shown before a key frame may lack the frames that they were predicted from.
         for frame in self._frames:
             place = self._place(frame)
             if place is not None and place in self._keys:
@@ -280,13 +283,13 @@ def _picture(frame: av.VideoFrame, size: tuple[int, int], turn: Turn) -> np.ndar
 
 
 # ---------------------------------------------------------------------------------------------
-# Pictures as they come
+# Live pictures
 
 
 def camera(place: str) -> Iterator[np.ndarray]:
     """Yield the frames of a camera: its number, its device file, or an address (rtsp, http, ...).
 
-    All have the size of the first one, see `fit`. Ends when the camera does.
+    All have the size of the first one, see `fit`. Ends when the camera stops.
 
     Raises:
       DataError: it can't be opened.
@@ -304,12 +307,12 @@ def camera(place: str) -> Iterator[np.ndarray]:
             "program uses it, and that you may read it."
         ) from error
     with container:
-        stream.codec_context.thread_count = 1  # each more is a frame's delay
+        stream.codec_context.thread_count = 1  # each further thread adds a frame of delay
         yield from _alike(_upright(frame) for frame in video_index.decode(container, stream))
 
 
 def _device(place: str) -> tuple[str | None, str, dict[str, str]]:
-    """FFmpeg's driver, its name for a camera, and options."""
+    """Return FFmpeg's driver, its name for a camera, and options."""
     if sys.platform == "linux" and (place.isdigit() or place.startswith("/dev/")):
         return "v4l2", f"/dev/video{place}" if place.isdigit() else place, {}
     if sys.platform == "darwin" and place.isdigit():
@@ -338,7 +341,7 @@ def pipe_pictures(stream: BinaryIO) -> Iterator[np.ndarray]:
 
 
 def _streamed(stream: BinaryIO) -> Iterator[av.VideoFrame]:
-    read = getattr(stream, "read1", stream.read)  # what is there, without waiting for more
+    read = getattr(stream, "read1", stream.read)  # reads what has arrived, without waiting for more
     head = read(AT_ONCE)
     while len(head) == 1 and (more := read(1)):
         head += more
@@ -370,11 +373,11 @@ def _parsed(decoder, read: Callable[[int], bytes], data: bytes) -> Iterator[av.P
     while True:
         waiting += len(data)
         packets = decoder.parse(data or None)
-        if data.endswith(JPEG_END):  # else it waits for the start of the next
+        if data.endswith(JPEG_END):  # otherwise the parser waits for the start of the next image
             packets += decoder.parse(None)
         for packet in packets:
             waiting, picture = 0, bytes(packet)
-            # Of an unfinished JPEG the decoder would make up the rest.
+            # The decoder would invent the rest of an unfinished JPEG.
             if decoder.name != "mjpeg" or picture.rfind(JPEG_END) > picture.rfind(JPEG_SCAN):
                 yield packet
         if waiting > MOST_BYTES:
@@ -395,7 +398,7 @@ def _netpbm(read: Callable[[int], bytes], data: bytes) -> Iterator[av.Packet]:
             data += more
         if not head:
             if not data or (len(data) < LONGEST_HEADER and data[:1] == b"P"):
-                return  # the sender stopped
+                return  # the sender has stopped
             raise FrameError(f"picture {number} on standard input is not a PPM picture: {PIPE}.")
         width, height, most = (int(head[name]) for name in ("width", "height", "most"))
         length = width * height * (3 if head["kind"] == b"6" else 1) * (2 if most > 255 else 1)
@@ -428,7 +431,7 @@ def _alike(pictures: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
 
 
 def fit(picture: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
-    """Shrink or enlarge a picture into the upper left corner of this size, with a black rest."""
+    """Scale a picture to fit this size, in the upper left corner of a black picture."""
     height, width = size
     zoom = min(height / picture.shape[0], width / picture.shape[1])
     shape = [max(1, round(side * zoom)) for side in picture.shape[1::-1]]

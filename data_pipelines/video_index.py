@@ -1,7 +1,7 @@
-"""What a video file holds: how many frames, when each is shown, and how it lies.
+"""The index of a video file: number, times, size and orientation of its frames.
 
-Headers lie about the number of frames. Where each frame is one packet the packets are counted,
-which takes no decoding; a file of another kind, or a damaged one, is decoded once.
+Headers can be wrong about the number of frames. If each frame is one packet, packets are counted
+without decoding. Other files, and damaged ones, are decoded once.
 """
 
 import contextlib
@@ -23,19 +23,19 @@ from data_pipelines.locate import BAR_DELAY
 CONTAINERS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,mpegvideo,asf,flv,ogg,dv,mxf,nut"
 )
-MOST_PIXELS = 2**27  # of a frame, as many as 16K has; a header that claims more is damaged
-THREADS = min(4, os.cpu_count() or 1)  # of one decoder; each holds frames of its own
-# A frame of these is one packet, as is one of a codec that predicts nothing from other frames.
-# Older codecs have packets that show nothing.
+MOST_PIXELS = 2**27  # pixels of a 16K frame; a header that claims more is damaged
+THREADS = min(4, os.cpu_count() or 1)  # threads of one decoder; each holds frames of its own
+# In these codecs, and in those that don't predict from other frames, a frame is one packet. Older
+# codecs have packets without a frame.
 ONE_PACKET = ("h264", "hevc", "vvc", "vp9", "av1")
 ODDEST_PIXEL = 8  # longer to shorter side; a header that claims more is damaged
-SQUARE = 0.01  # pixels so close to square are left alone: encoders round
+SQUARE = 0.01  # pixels this close to square stay as they are, because encoders round
 COMMON_RATES = (10, 12, 12.5, 15, 20, 24, 25, 30, 48, 50, 60, 90, 100, 120, 144, 200, 240)
 CUT_SECONDS, CUT_SHARE = 0.25, 0.01  # missing of what the header announces: less says nothing
 
 
 class Turn(NamedTuple):
-    """How a stored frame becomes upright: rows and columns swap, then each may be flipped."""
+    """How to turn a stored frame upright: swap rows and columns, then flip either."""
 
     swap: bool = False
     flip_rows: bool = False
@@ -47,14 +47,14 @@ class Index(NamedTuple):
 
     Attributes:
       count: T.
-      stamps: int64 [T], time stamps in units of the stream; None where frames share some, so that
-        only counting tells them apart.
-      keys: int [n], places of the frames that decoding can start from.
-      times: float64 [T], seconds from the first frame; None where the file has no times.
-      rate: mean frames a second; None where the file doesn't say.
+      stamps: int64 [T], time stamps in units of the stream; None if frames share some, so that they
+        can only be counted.
+      keys: int [n], indices of the frames from which decoding can start.
+      times: float64 [T], seconds since the first frame; None if the file has no times.
+      rate: mean frames a second; None if the file doesn't say.
       size: height and width of the upright pictures with square pixels.
-      turn: from the stored frames to the upright ones.
-      note: a sentence for the reader of results, "" for none.
+      turn: how stored frames become upright.
+      note: a sentence for the reader of results, or "".
     """
 
     count: int
@@ -68,7 +68,7 @@ class Index(NamedTuple):
 
 
 def _first(path: Path, container, stream) -> av.VideoFrame:
-    """Decode the first frame; raises DataError where there is none."""
+    """Decode the first frame; raises DataError if there is none."""
     frame = next(decode(container, stream), None)
     if frame is None:
         raise _nothing(path)
@@ -78,14 +78,14 @@ def _first(path: Path, container, stream) -> av.VideoFrame:
 def read_index(path: Path, *, square: bool = True) -> Index:
     """Count the frames of a file; a progress bar shows if that takes long.
 
-    Warns where the file is cut off.
+    Warns if the file is truncated.
 
     Args:
       path: of the file.
-      square: whether pixels are made square.
+      square: whether to make pixels square.
 
     Raises:
-      DataError: no video, or not one frame can be decoded.
+      DataError: it is no video, or no frame can be decoded.
     """
     container, stream = open_file(path)
     with container:
@@ -95,9 +95,9 @@ def read_index(path: Path, *, square: bool = True) -> Index:
         first = _first(path, container, stream)
         shape, time_base, announced = stream.sample_aspect_ratio, stream.time_base, stream.frames
         header = (stream.average_rate, stream.guessed_rate, stream.base_rate)
-        if container.format.name == "asf":  # which says nothing; these are guesses
+        if container.format.name == "asf":  # has no rate; these are guesses
             header = ()
-        if not packets.ordered:  # FFmpeg's guesses mix both parts' clocks
+        if not packets.ordered:  # FFmpeg's guesses mix the clocks of both parts
             header = (1 / (packets.step * stream.time_base),) if packets.step > 0 else ()
         numbered = container.format.name == "avi"  # its packets, in the order of the file
         codec = stream.codec_context.codec
@@ -177,8 +177,8 @@ def open_file(path: Path, *, ahead: bool = False) -> tuple[Any, Any]:
 
 
 def _pictures_of(path: Path, container):
-    """The video stream of a container; raises DataError where it has none that can be decoded."""
-    cover = av.stream.Disposition.attached_pic  # the picture of an album, say
+    """Return the video stream of a container; raises DataError if none can be decoded."""
+    cover = av.stream.Disposition.attached_pic  # such as the cover of an album
     streams = [stream for stream in container.streams.video if not stream.disposition & cover]
     codec = streams[0].codec_context if streams else None
     if codec is None:
@@ -194,9 +194,9 @@ def _pictures_of(path: Path, container):
 
 
 def _check_file(path: Path) -> None:
-    """Refuse what is no file, can't be read or is empty, with the system's reason."""
+    """Raise DataError, with the system's reason, if the file is missing, unreadable or empty."""
     try:
-        if path.exists() and not path.is_file():  # reading a pipe might never end
+        if path.exists() and not path.is_file():  # because reading a pipe might never end
             raise DataError(f"{path} is not a file: name a video.")
         with path.open("rb") as file:
             empty = not file.read(1)
@@ -207,8 +207,8 @@ def _check_file(path: Path) -> None:
 
 
 def decode(container, stream) -> Iterator[av.VideoFrame]:
-    """Yield the frames from here to the end; packets that can't be decoded are passed over."""
-    with contextlib.suppress(av.FFmpegError):  # of a file that ends inside a packet
+    """Yield the frames from here to the end; packets that can't be decoded are skipped."""
+    with contextlib.suppress(av.FFmpegError):  # the file may end inside a packet
         for packet in _demux(container, stream):
             with contextlib.suppress(av.FFmpegError):
                 yield from packet.decode()
@@ -217,7 +217,8 @@ def decode(container, stream) -> Iterator[av.VideoFrame]:
 def _demux(container, *streams) -> Iterator[av.Packet]:
     """Yield the packets of these streams, or of all.
 
-    PyAV doesn't know streams that a damaged file begins later: their packets are passed over.
+    Packets of streams that start later in a damaged file are skipped, because PyAV doesn't know
+    them.
     """
     while True:
         try:
@@ -228,18 +229,18 @@ def _demux(container, *streams) -> Iterator[av.Packet]:
 
 
 class _Packets(NamedTuple):
-    """What a file says of its frames without being decoded.
+    """What can be known about a file's frames without decoding.
 
     Attributes:
       stamps: time stamps of the packets of frames, in the order of the file.
-      keys: those of key frames.
-      broken: that of a last packet that isn't whole, which `stamps` leaves out.
-      cut: whether the file is cut off.
-      ordered: whether its clock never goes back, as it does where transport streams were joined.
-      step: of the clock from one packet to the next, the median.
+      keys: time stamps of key frames.
+      broken: time stamp of an incomplete last packet, which `stamps` leaves out.
+      cut: whether the file is truncated.
+      ordered: whether its clock never goes back, as it does in joined transport streams.
+      step: median step of the clock between packets.
     """
 
-    stamps: list[Any]  # int, or None where a packet has none
+    stamps: list[Any]  # int, or None for a packet without one
     keys: set[int]
     broken: int | None
     cut: bool
@@ -248,7 +249,7 @@ class _Packets(NamedTuple):
 
 
 def _packets(container, stream) -> _Packets:
-    """Go through a file to its end."""
+    """Read all packets of a file."""
     stamps, keys, hidden, end, broken, cut = [], set(), 0, 0.0, False, False
     clock: list[int] = []
     try:
@@ -259,7 +260,7 @@ def _packets(container, stream) -> _Packets:
                 end = max(end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
             if packet.stream_index != stream.index:
                 continue
-            if packet.is_discard:  # before the beginning that the file itself names
+            if packet.is_discard:  # before the start time in the file
                 hidden += 1
                 continue
             stamps.append(packet.pts)
@@ -271,7 +272,7 @@ def _packets(container, stream) -> _Packets:
     except av.FFmpegError:
         cut = True
     kind, announced = container.format.name, (container.duration or 0) / av.time_base
-    if "mov" in kind:  # whose header lists the frames
+    if "mov" in kind:  # its header lists the frames
         cut |= stream.frames > len(stamps) + hidden
     elif kind in ("matroska,webm", "flv"):
         cut |= announced - end > max(CUT_SECONDS, CUT_SHARE * announced)
@@ -282,7 +283,7 @@ def _packets(container, stream) -> _Packets:
 
 
 def _decode_all(path: Path, announced: int) -> list[int | None]:
-    """Time stamps of all frames that the decoder gives."""
+    """Return the time stamps of all frames from the decoder."""
     container, stream = open_file(path)
     label = f"counting frames of {path.name}"
     with container:
@@ -299,14 +300,14 @@ def _decode_all(path: Path, announced: int) -> list[int | None]:
 def clock(
     stamps: np.ndarray | None, unit: Fraction, header: tuple[Fraction | None, ...], count: int
 ) -> tuple[np.ndarray | None, float | None]:
-    """Times in seconds [T] from the first frame on, and the mean frames a second.
+    """Return times in seconds [T] since the first frame, and the mean frames a second.
 
-    Some containers round times to milliseconds. Where all frames lie on the grid of a constant
-    rate, up to that rounding, they are shown at just that rate.
+    Some containers round times to milliseconds. If all times fit a constant rate up to this
+    rounding, exactly that rate is used.
 
     Args:
-      stamps: ascending int64 [T], in `unit` seconds; None where they tell nothing.
-      header: rates that the file claims, the most trusted first; some are estimates.
+      stamps: ascending int64 [T], in `unit` seconds; None if they are useless.
+      header: rates in the header, the most reliable first; some are estimates.
       count: T.
     """
     common = [rate * slow for slow in (1.0, 1000 / 1001) for rate in COMMON_RATES]
@@ -322,7 +323,8 @@ def clock(
     fit = [rate for rate, error in errors.items() if np.abs(error).max() <= 1.001 * float(unit)]
     if not fit:
         return seconds, mean
-    # What the file claims, if it fits. Else the best one; a few frames don't tell 30 from 29.97.
+    # The rate in the header, if it fits, otherwise the best one. A few frames can't distinguish 30
+    # from 29.97.
     best = min(
         fit, key=lambda r: (r not in claimed, round((errors[r] ** 2).mean() / float(unit) ** 2, 1))
     )
@@ -330,13 +332,13 @@ def clock(
 
 
 def _common_or(rate: float, common: list[float]) -> float:
-    """The common rate that a rounded one (29.97) means, or the rate itself."""
+    """Return the common rate that a rounded one (29.97) stands for, or the rate itself."""
     nearest = min(common, key=lambda each: abs(each - rate))
     return nearest if abs(nearest / rate - 1) < 1e-4 else rate
 
 
 def squared(stored: tuple[int, int], shape: Fraction | None) -> tuple[int, int]:
-    """Height and width with square pixels; shape: width by height of a stored pixel."""
+    """Return height and width with square pixels; shape is width / height of a stored pixel."""
     height, width = stored
     if not shape or abs(shape - 1) < SQUARE or not 1 / ODDEST_PIXEL <= shape <= ODDEST_PIXEL:
         return stored
@@ -345,7 +347,7 @@ def squared(stored: tuple[int, int], shape: Fraction | None) -> tuple[int, int]:
 
 
 def turn_of(frame: av.VideoFrame) -> Turn:
-    """How the file says that its frames are to be shown (ISO 14496-12's matrix)."""
+    """Return how a frame is to be turned for display (ISO 14496-12's matrix)."""
     side_data: Any = frame.side_data
     for data in side_data:
         if data.type.name == "DISPLAYMATRIX":

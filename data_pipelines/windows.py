@@ -15,10 +15,10 @@ from data_pipelines.clips import Clip, FrameError, nothing_readable
 from data_pipelines.spill import Spill
 from ttp_jax.frames import Frames
 
-WINDOW_MULTIPLE = 64  # windows' sides are rounded up to this, so that jit meets few shapes
-NAMED_FRAMES = 5  # unreadable frames that one warning names
+WINDOW_MULTIPLE = 64  # window sides are rounded up to a multiple, so that jit compiles few shapes
+NAMED_FRAMES = 5  # largest number of unreadable frames that a warning names
 Row = tuple[np.ndarray, tuple[float, int, int]]  # a window and its view, see `window_of`
-# Of a subject's windows, in memory and beyond that on disk: 300 and 2,700 frames of 128 px crops at
+# Bytes of a subject's windows in memory, then on disk: 300 and 2,700 frames of 128 px crops at
 # oversample 2.
 KEPT_BYTES, SPILLED_BYTES = 2**28, 2**31
 
@@ -32,7 +32,7 @@ def window_of(
       picture: uint8 RGB [H, W, 3].
       crop: [3] or [4], see `geometry.crop_affine`.
       shape: height and width of the window; it stays inside the picture if that is larger.
-      pixels: most pixels a side of the crop.
+      pixels: largest number of pixels a side of the crop.
 
     Returns:
       The window uint8 [height, width, 3] and its view: zoom, x, y (`geometry.window_affine`).
@@ -40,7 +40,8 @@ def window_of(
     *centre, side = crop[:3]
     zoom = min(1.0, pixels / float(side))
     if zoom < 1:
-        # With fx, fy (and no size) cv2 uses exactly this factor, whatever the sides round to.
+        # With fx and fy instead of a size, cv2 uses exactly this factor, however the sides are
+        # rounded.
         picture = cv2.resize(picture, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_AREA)
     window, (height, width) = np.zeros((*shape, 3), np.uint8), shape
     x, y = (
@@ -53,7 +54,7 @@ def window_of(
 
 
 def window_shape(picture_size: tuple[int, ...], pixels: float, context: float) -> tuple[int, int]:
-    """Height and width of a subject's windows, see `SubjectFrames`."""
+    """Return height and width of a subject's windows, see `SubjectFrames`."""
     sides = np.array(picture_size)
     if math.isfinite(pixels):
         sides[:] = math.ceil(context * pixels)
@@ -67,10 +68,10 @@ def stacked(
     shape: tuple[int, int],
     size: int | None = None,
 ) -> Frames:
-    """Consecutive windows as one record, filled up to `size` with invalid ones.
+    """Stack consecutive windows into one record, padded to `size` with invalid ones.
 
     Args:
-      rows: what `window_of` made of each frame; None for one that can't be read.
+      rows: the result of `window_of` for each frame; None if it can't be read.
       crops: float32 [n, 3] or [n, 4] of these frames.
       shape: height and width of the windows.
       size: n or more; n if None.
@@ -87,16 +88,16 @@ def stacked(
 
 
 class SubjectFrames:
-    """The frames of a clip as personalization takes them: windows of one size, one after the other.
+    """The frames of a clip for personalization: windows of one size, in order.
 
-    Windows that were cut are kept, `KEPT_BYTES` of them in memory and `SPILLED_BYTES` on disk: so
-    far passes after the first decode nothing again. However long the clip is, only a few whole
-    pictures are held at a time.
+    Windows are stored after they are cut, up to `KEPT_BYTES` in memory and `SPILLED_BYTES` on disk.
+    Within these limits, later passes decode nothing again. Only a few whole pictures are held at a
+    time, however long the clip is.
 
     Attributes:
       clip: the clip, without its labels.
       shape: H and W of the windows.
-      errors: what was wrong with the frames that could not be read so far, by index.
+      errors: errors of the frames that could not be read so far, by index.
       digests: SHA-256 of the whole pictures read so far, by index.
     """
 
@@ -108,7 +109,7 @@ class SubjectFrames:
         oversample: float | None = None,
         context: float = 2.0,
     ):
-        """Find out the windows' size.
+        """Determine the size of the windows.
 
         Args:
           clip: frames and boxes.
@@ -116,8 +117,8 @@ class SubjectFrames:
           oversample: shrink each frame until its crop has at most this many times `image_size`
             pixels a side (never enlarged). None keeps the original pixels, as the published program
             does; then windows have the size of the clip's first picture.
-          context: with `oversample`: side of the windows in sides of the crop. Augmentation turns
-            black in from beyond.
+          context: with `oversample`, side of the windows in sides of the crop. Augmentation shows
+            black beyond it.
 
         Raises:
           FrameError: no frame can be read.
@@ -128,12 +129,13 @@ class SubjectFrames:
         self._warned = False
         self._kept: dict[int, Row] = {}
         self._spill, self._views = Spill(SPILLED_BYTES), {}
-        self._offset = 0  # of the indices in the spill
+        self._offset = 0  # offset of indices in the spill
         self._crops = clip.network_crops
         self._pixels = math.inf if oversample is None else oversample * image_size
         index, picture = self._first_picture()
         self.shape = window_shape(picture.shape[:2], self._pixels, context)
-        self._cut(index, picture)  # now: a video would be decoded from its start again
+        # Now, because later a video would be decoded from its start again.
+        self._cut(index, picture)
 
     def __len__(self) -> int:
         return self.clip.num_frames
@@ -144,7 +146,7 @@ class SubjectFrames:
         return self._crops.shape[-1] == 4
 
     def part(self, clip: Clip, first: int) -> "SubjectFrames":
-        """The frames of one of the clip's recordings, without cutting their windows again.
+        """Return the frames of one of the clip's recordings, without cutting their windows again.
 
         Args:
           clip: the recording.
@@ -192,7 +194,8 @@ class SubjectFrames:
             try:
                 return index, self.clip.read(index)
             except FrameError as error:
-                self.errors[index] = FrameError(str(error))  # without the picture it was made of
+                # A copy that doesn't hold on to the picture.
+                self.errors[index] = FrameError(str(error))
         first = next(iter(self.errors.values()))
         raise FrameError(nothing_readable(self.clip.name, len(self), first))
 
@@ -210,13 +213,13 @@ class SubjectFrames:
 
     def _cut(self, index: int, picture: np.ndarray) -> Row:
         """Cut a frame's window, and store it if there is room."""
-        if index not in self.digests:  # passes after the first needn't
+        if index not in self.digests:  # later passes needn't
             self.digests[index] = hashlib.sha256(np.ascontiguousarray(picture).data).digest()
         row = window_of(picture, self._crops[index], self.shape, self._pixels)
         if (len(self._kept) + 1) * row[0].nbytes <= KEPT_BYTES:
             self._kept[index] = row
         else:
-            self._views[index] = row[1]  # first: another thread may find the pixels at once
+            self._views[index] = row[1]  # before the pixels, which another thread may find at once
             self._spill.put(self._offset + index, row[0].data.cast("B"))
         return row
 
