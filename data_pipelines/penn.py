@@ -130,7 +130,7 @@ def read_label(path: str | os.PathLike) -> Label:
 
 def _label(path: Path, raw: dict[str, np.ndarray]) -> Label:
     frames = int(raw["nframes"].flat[0])
-    # Fields are float64, uint16 or uint8; `_per_frame` makes them float64, so that none wraps around.
+    # Fields are float64, uint16 or uint8. `_per_frame` makes them float64, so none wraps around.
     x, y, visible = (_per_frame(raw[name], name, frames, path) for name in ("x", "y", "visibility"))
     joints = np.stack([x, y], -1) - 1
     height, width = (int(v) for v in raw["dimensions"].flat[:2])

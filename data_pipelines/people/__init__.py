@@ -1,1 +1,1 @@
-"""Who is in a video, and where: detections, people followed through time, the choice of one."""
+"""Who is in a video, and where: detection, tracking, and the choice of one person."""

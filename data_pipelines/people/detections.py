@@ -13,14 +13,15 @@ import cv2
 import numpy as np
 
 SIZE = 224  # pixels of the network's input
-STRIDES = ((8, 2), (16, 2), (32, 6))  # cells of so many pixels, with so many anchors each
+STRIDES = ((8, 2), (16, 2), (32, 6))  # sizes of cells in pixels, and the number of anchors in each
 LEAST_SCORE = 0.5
-OVERLAP = 0.3  # intersection over union from which on two detections are of one person
-ROOM = 1.25  # of the region by the circle around the body
-# Side of a region by the longer side of a labelled person's box: 1.46 to 1.66 on a real man.
+OVERLAP = 0.3  # detections with at least this intersection over union are one person
+ROOM = 1.25  # size of the region relative to the circle around the body
+# Side of a region relative to the longer side of a labelled person's box, 1.46 to 1.66 on a real
+# man.
 LARGER = 1.55
-ONE_PERSON = 0.4  # overlap of regions from which on two are of one person
-NEARLY_SQUARE = 1.2  # longer to shorter side up to which a picture is seen as a whole only
+ONE_PERSON = 0.4  # regions with at least this overlap are of one person
+NEARLY_SQUARE = 1.2  # pictures with a ratio of sides up to this are only searched as a whole
 See = Callable[[np.ndarray], tuple]  # uint8 [n, 224, 224, 3] -> values [n, 2254, 12], logits
 
 
@@ -33,11 +34,11 @@ class People:
       angles: float64 [n], degrees by which the body is turned clockwise from upright.
       hips: float64 [n, 2] middles of the hips.
       scores: float64 [n], 0 to 1.
-      boxes: float64 [n, 4], as data sets have them: close around the joints.
+      boxes: float64 [n, 4], close around the joints, like those of data sets.
       colours: float64 [n, 6], median RGB of torso and thighs; NaN if they weren't measured.
       poses: float64 [n, 2, 22, 2], the joints below the head, as the landmark network sees them in
         the region turned with the body and in the upright one; NaN before it has run.
-      sure: float64 [n, 2], its mean confidence in the two.
+      sure: float64 [n, 2], mean confidence of the two poses.
     """
 
     regions: np.ndarray
@@ -59,7 +60,7 @@ NOBODY = People(
 
 
 def some(people: People, which: Sequence[int]) -> People:
-    """Some of the people, in this order."""
+    """Return some of the people, in this order."""
     fields = dataclasses.fields(people)
     return People(*(getattr(people, field.name)[list(which)] for field in fields))
 
@@ -95,7 +96,7 @@ def letterbox(picture: np.ndarray) -> tuple[np.ndarray, float, np.ndarray]:
 
 @functools.cache
 def anchors() -> np.ndarray:
-    """Centres [2254, 2] of the anchors in pixels of the input: row by row, a cell's together."""
+    """Return the centres [2254, 2] of the anchors in input pixels, row by row, cell by cell."""
     found = []
     for stride, count in STRIDES:
         cells = SIZE // stride
@@ -114,7 +115,7 @@ def detect(see: See, picture: np.ndarray) -> People:
     if not likely.any():
         return NOBODY
     kept, scores = _merged(_decoded(values[likely], anchors()[likely]), scores[likely])
-    # Pixel centres lie at integers on this side.
+    # Pixel centres are at integers in the picture.
     points = (kept[:, 4:].reshape(-1, 4, 2) - corner) / scale - 0.5
     hips, around = points[:, 0], points[:, 1]
     half = ROOM * np.linalg.norm(around - hips, axis=-1)
@@ -166,14 +167,14 @@ def squares(size: tuple[int, int], closely: bool = False) -> list[tuple[int, int
 
 
 def _decoded(values: np.ndarray, centres: np.ndarray) -> np.ndarray:
-    """Boxes x1, y1, x2, y2 and four points [n, 12] in pixels of the input."""
+    """Decode boxes x1, y1, x2, y2 and four points [n, 12] in pixels of the input."""
     middle, size = values[:, :2] + centres, values[:, 2:4]
     points = (values[:, 4:].reshape(-1, 4, 2) + centres[:, None]).reshape(-1, 8)
     return np.concatenate([middle - size / 2, middle + size / 2, points], -1)
 
 
 def _merged(rows: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Weighted non-maximum suppression: overlapping detections become their mean by score."""
+    """Merge overlapping detections to their mean weighted by score."""
     kept, best = [], []
     left = np.argsort(-scores, kind="stable")
     while left.size:
@@ -187,7 +188,7 @@ def _merged(rows: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 
 def overlaps(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    """Intersection over union [n] of a box [4] with boxes [n, 4]."""
+    """Return the intersection over union [n] of a box [4] with boxes [n, 4]."""
     low, high = np.maximum(box[:2], boxes[:, :2]), np.minimum(box[2:], boxes[:, 2:])
     common = (high - low).clip(0).prod(-1)
     areas = (boxes[:, 2:] - boxes[:, :2]).prod(-1)

@@ -23,7 +23,7 @@ class Found(NamedTuple):
     people: list[tracks.Track]
 
     def places(self, person: tracks.Track, count: int) -> tracks.Places:
-        """Where one of the people is in each of the clip's `count` frames."""
+        """Return where one of the people is in each of the clip's `count` frames."""
         return tracks.places_of(person, self.looks, count)
 
 
@@ -41,7 +41,7 @@ def follow(
       look: the landmark network.
       searched: called with the share of the frames searched so far, 0 to 1.
     """
-    # Pictures may be of different moments: what lies between two says nothing.
+    # The pictures may show different scenes, so nothing follows for the frames in between.
     looks = list(range(clip.num_frames)) if clip.frame_names else locate.looks(clip)
 
     def pictures():
@@ -61,16 +61,16 @@ def in_pictures(
     person: str = "largest",
     frames_per_second: float | None = None,
 ) -> tracks.Places:
-    """Where one person is in the frames of a video that are already in memory.
+    """Find one person in the frames of a video that are already in memory.
 
     Args:
-      pictures: uint8 RGB [H, W, 3] each, of one size.
+      pictures: frames of one size, uint8 RGB [H, W, 3].
       see: the detector.
       look: the landmark network.
       person: as in `tracks.choose`.
-      frames_per_second: of the video; 30 if None.
+      frames_per_second: rate of the video; 30 if None.
 
-    Raises DataError if nobody is found, or not the one asked for.
+    Raises DataError if nobody is found, or not the person asked for.
     """
     sizes = np.tile(pictures[0].shape[:2], (len(pictures), 1))
     clip = Clip(

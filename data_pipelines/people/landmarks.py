@@ -1,4 +1,4 @@
-"""Joints of the people found, and tracking: the regions of the next frame follow from the joints.
+"""Joints of detected people, and tracking by them: a frame's joints give the next regions.
 
 After MediaPipe's graphs `pose_landmark_by_roi_cpu` and `pose_landmarks_to_roi` (Apache-2.0). The
 landmark network tells whether there is a person in a region, and where the joints are. Two of its
@@ -21,16 +21,16 @@ from ttp_jax.skeletons import BLAZEPOSE33
 SIZE = 256  # pixels of the network's input
 CENTRE, AROUND = 33, 34  # the middle of the hips, and a point on the circle around the body
 TORSO, THIGHS = [11, 12, 23, 24], [23, 24, 25, 26]  # between shoulders, hips and knees
-EARS = [7, 8]  # whose middle is Penn Action's head
-BODY = slice(11, BLAZEPOSE33.size)  # without the face, whose joints lie together
-LIMBS = [*range(11, 17), *range(23, 29)]  # its other joints, shoulders to ankles
+EARS = [7, 8]  # their middle is Penn Action's head
+BODY = slice(11, BLAZEPOSE33.size)  # without the face, whose joints are close together
+LIMBS = [*range(11, 17), *range(23, 29)]  # the joints from shoulders to ankles
 LEAST_PRESENCE = 0.5
-LEAST_CONFIDENCE = 0.3  # of a joint that a box encloses
-EVERY = 3  # pictures from detection to detection, where nobody is lost
-CLOSELY = 6  # from search for small people to the next, where nobody is followed
-ALIKE = 0.6  # overlap of regions from which on a detection is of somebody who is followed
-SAME = 0.1  # mean distance of joints, in sides of the region, of one person found twice
-HIPS, COMMON = 0.15, 0.4  # or distance of the hips so, and overlap of the boxes
+LEAST_CONFIDENCE = 0.3  # smallest confidence of a joint that a box encloses
+EVERY = 3  # pictures between two detections, unless somebody is lost
+CLOSELY = 6  # pictures between two searches for small people, while nobody is followed
+ALIKE = 0.6  # a detection with at least this overlap is of somebody who is followed
+SAME = 0.1  # results with at most this mean distance of joints (in sides) are one person
+HIPS, COMMON = 0.15, 0.4  # or with hips this close and boxes overlapping this much
 
 # Crops uint8 [n, 256, 256, 3] -> points [n, 39, 2] in their pixels, confidence, presence [n].
 Look = Callable[[np.ndarray], tuple[Any, Any, Any]]
@@ -110,7 +110,7 @@ def cut(picture: np.ndarray, region: np.ndarray, angle: float) -> tuple[np.ndarr
     affine = geometry.crop_affine(crop, SIZE)
     zoom = SIZE / side
     to_small = affine
-    if zoom < 1:  # means of what each pixel covers, around the region only
+    if zoom < 1:  # average the pixels that each new pixel covers, around the region only
         height, width = picture.shape[:2]
         low = np.floor(crop[:2] - 0.75 * side).clip(0, (width - 1, height - 1)).astype(int)
         high = np.ceil(crop[:2] + 0.75 * side).clip(low + 1, (width, height)).astype(int)
@@ -121,7 +121,7 @@ def cut(picture: np.ndarray, region: np.ndarray, angle: float) -> tuple[np.ndarr
 
 
 def _not_among(people: People, detected: People) -> People:
-    """Return the detections that are not of somebody who is being followed."""
+    """Return the detections of people who are not being followed yet."""
     new = [
         i
         for i, region in enumerate(detected.regions)
@@ -131,7 +131,7 @@ def _not_among(people: People, detected: People) -> People:
 
 
 def _is_same(one: np.ndarray, other: np.ndarray) -> bool:
-    """Whether two results, points [39, 2], are of the same person."""
+    """Return whether two results, points [39, 2], are of the same person."""
     side = 2 * detections.ROOM * max(float(np.linalg.norm(one[AROUND] - one[CENTRE])), 1e-9)
     away = np.linalg.norm(one - other, axis=-1) / side
     boxes = [np.concatenate([own[BODY].min(0), own[BODY].max(0)]) for own in (one, other)]
@@ -140,7 +140,7 @@ def _is_same(one: np.ndarray, other: np.ndarray) -> bool:
 
 
 def _colours(crop: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Median RGB of torso and thighs [6]."""
+    """Return the median RGB of torso and thighs [6]."""
     found = []
     for corners in (TORSO, THIGHS):
         mask = np.zeros(crop.shape[:2], np.uint8)

@@ -12,18 +12,18 @@ from data_pipelines.clips import DataError
 from data_pipelines.people.detections import People
 from ttp_jax.skeletons import BLAZEPOSE33
 
-REACH = 0.35  # of the region's side that the hips move at most from look to look
-LARGER = 1.8  # times as large, or as small, from look to look
-# Of 255, by which the median colours of one person's clothes differ at most: where the person was
+REACH = 0.35  # largest movement of the hips between examined frames, in sides of the region
+LARGER = 1.8  # largest change of size between examined frames, as a factor
+# Largest difference of the median colours of one person's clothes, of 255: where the person was
 # lost, and elsewhere.
 COLOUR, FAR_COLOUR = 25.0, 15.0
-PATIENCE = 6  # looks that somebody may be missing, behind something or undetected
-LEAST = 3  # looks that somebody must have been seen
-SHARE = 0.1  # of the looks, likewise: what is seen less often is a mistake, or a passer-by
-STEADY = 1.0  # looks, standard deviation by which places are smoothed in time
-# What the choice between turned and upright regions costs, in mean confidence: a change from look
-# to look, and left and right joints that change places, by so much (sides of the region) as each
-# joint moves less if they are taken for each other.
+PATIENCE = 6  # examined frames for which somebody may be missing (hidden or undetected)
+LEAST = 3  # examined frames in which somebody must have been seen
+SHARE = 0.1  # smallest share of them; anything seen less often is an error or a passer-by
+STEADY = 1.0  # standard deviation of the smoothing in time, in examined frames
+# Costs in the choice between turned and upright regions, in units of mean confidence: of a change
+# between two examined frames, and of left and right joints that swap, for each side of the region
+# by which exchanging them would shorten the mean movement.
 CHANGE, EXCHANGE = 0.05, 30.0
 SIDES = np.array(BLAZEPOSE33.flip_order)[11:] - 11
 CHOICES = ("largest", "left", "right")
@@ -60,7 +60,8 @@ class Track:
         if len(self.looks) < 2:
             return self.hips[-1]
         steps = self.looks[-1] - self.looks[-2]
-        # Somebody out of sight may have stopped: one look's movement at most.
+        # Somebody out of sight may have stopped, so at most the movement between two frames is
+        # assumed.
         return self.hips[-1] + (self.hips[-1] - self.hips[-2]) / steps * min(gap, 1)
 
     @property
@@ -116,7 +117,7 @@ def follow(found: Sequence[People], stills: bool = False) -> list[Track]:
 
 
 def _everybody(found: Sequence[People]) -> Track:
-    """Return one track of everybody that was seen."""
+    """Return one track of all people that were seen."""
     track = Track(*([] for _ in dataclasses.fields(Track)))
     for look, people in enumerate(found):
         for i in range(len(people)):
@@ -147,7 +148,7 @@ def _unlike(one: Track, other: Track) -> float:
     colours /= COLOUR if away < 1 else FAR_COLOUR
     if not colours < 1 or (away > 1 and min(len(one.looks), len(other.looks)) < LEAST):
         return np.inf
-    return float(colours + min(away, 1.0)) / 2  # who is where somebody was lost goes first
+    return float(colours + min(away, 1.0)) / 2  # people near where somebody was lost come first
 
 
 def _cost(track: Track, people: People, i: int, gap: int) -> float | None:
@@ -208,7 +209,7 @@ class Places(NamedTuple):
     Attributes:
       boxes: float32 [T, 4] close around the joints, in picture pixels.
       crops: float32 [T, 4] cx, cy, side, degrees of the turned regions (`geometry.crop_affine`).
-      there: bool [T], whether the person is in the picture; elsewhere the rest says nothing.
+      there: bool [T], whether the person is in the picture; if not, the rest is meaningless.
     """
 
     boxes: np.ndarray
@@ -232,7 +233,7 @@ def places_of(track: Track, looks: Sequence[int], count: int) -> Places:
     seen = np.array([looks[look] for look in track.looks])
     regions, turn = np.array(track.regions), np.radians(track.angles)[:, None]
     centre, side = (regions[:, :2] + regions[:, 2:]) / 2, (regions[:, 2] - regions[:, 0])[:, None]
-    # Directions, not degrees: from 179 to -179 is a small step.
+    # Directions instead of degrees, because 179 and -179 are close.
     hips, waited = np.array(track.hips), np.diff(track.looks)
     moved = np.linalg.norm(np.diff(hips, axis=0), axis=-1) > REACH * waited * side[1:, 0]
     breaks = (waited > PATIENCE) | moved
@@ -255,11 +256,11 @@ def places_of(track: Track, looks: Sequence[int], count: int) -> Places:
 
 
 def _turned(track: Track) -> np.ndarray:
-    """Whether the region is to be turned with the body, bool [n].
+    """Return whether to turn each region with the body, bool [n].
 
-    The sequence of ways with the highest confidence whose left and right joints keep their places.
-    In a region where somebody leans the network may take the back for the front, and be no less
-    sure: a person's sides don't change from one moment to the next.
+    This is the sequence with the highest confidence in which left and right joints don't swap. If
+    somebody leans, the network may mistake the back for the front with no loss of confidence, but a
+    person's sides don't swap from one moment to the next.
     """
     poses, sure = np.array(track.poses), np.nan_to_num(np.array(track.sure))
     cost, before = -sure[0], []
@@ -278,6 +279,6 @@ def _turned(track: Track) -> np.ndarray:
 
 
 def _exchange(one: np.ndarray, other: np.ndarray) -> float:
-    """How much nearer joints [22, 2] lie to those before, on average, with sides exchanged."""
+    """Return by how much exchanging sides brings joints [22, 2] nearer to the previous ones."""
     apart, crossed = (np.linalg.norm(one - each, axis=-1).mean() for each in (other, other[SIDES]))
     return float(np.nan_to_num(max(apart - crossed, 0.0)))

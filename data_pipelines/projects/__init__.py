@@ -1,10 +1,8 @@
 """Labelled projects of pose tools, read as clips: for training, validation, test and scoring.
 
-    tool             what is given
-    DeepLabCut       the project's folder, or one labeled-data/NAME
-    Lightning Pose   the project's folder, or a file of its labels (.csv)
-    SLEAP            a .slp file, or a folder with one
-    COCO keypoints   a .json file, or a folder with one
+    tool             path DeepLabCut       the project's folder, or one labeled-data/NAME Lightning
+    Pose   the project's folder, or a file of its labels (.csv) SLEAP            a .slp file, or a
+    folder with one COCO keypoints   a .json file, or a folder with one
 
 A new format is one module with `read(path, options)`, one entry in `_reader` and one test.
 """
@@ -18,7 +16,7 @@ from data_pipelines.projects.records import Footage, Options, Project
 
 __all__ = ["Footage", "Options", "Project", "read"]
 
-NAMED = 3  # projects that one message names
+NAMED = 3  # largest number of projects that a message names
 Reader = Callable[[Path, Options], Project]
 EXPECTED = "expected a DeepLabCut or Lightning Pose project's folder, SLEAP's .slp or COCO's .json"
 
@@ -28,14 +26,13 @@ def read(path: str | Path, options: Options | None = None) -> Project:
 
     Args:
       path: folder or file, see the module's first lines; "~" is the home folder.
-      options: what to read of it, and how; see `Options`.
+      options: what to read, and how; see `Options`.
 
     Returns:
       The project; its `describe` says what was read, what was left out, and why.
 
     Raises:
-      DataError: nothing is there that can be read, or a file is damaged; one line that names file,
-        row and remedy.
+      DataError: nothing can be read, or a file is damaged; the message names file, row and remedy.
     """
     path = Path(path).expanduser()
     if not path.exists():
@@ -45,9 +42,9 @@ def read(path: str | Path, options: Options | None = None) -> Project:
 
 
 def _reader(path: Path) -> tuple[Path, Reader]:
-    """The file or folder to read, and who reads it."""
+    """Return the file or folder to read, and its reader."""
     if path.is_file():
-        if path.name == "config.yaml":  # by which DeepLabCut itself names a project
+        if path.name == "config.yaml":  # DeepLabCut identifies a project by this file
             return _reader(path.parent)
         suffix = path.suffix.lower()
         readers = {".slp": sleap.read, ".json": coco.read, ".csv": lightning_pose.read}
@@ -79,7 +76,7 @@ def _reader(path: Path) -> tuple[Path, Reader]:
 
 
 def _below(path: Path, depth: int = 2) -> list[Path]:
-    """Projects in the folders of a folder, as many as one message names."""
+    """Return projects in subfolders, as many as a message names."""
     found: list[Path] = []
     for each in files.entries(path):
         if len(found) == NAMED:

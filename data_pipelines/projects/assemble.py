@@ -23,8 +23,8 @@ from data_pipelines.projects.records import (
 )
 from ttp_jax import skeletons
 
-SHOWN = 3  # reasons that one message gives
-BEYOND = 0.5  # pixels outside the picture that a label may lie: some tools count from its edge
+SHOWN = 3  # largest number of reasons in a message
+BEYOND = 0.5  # pixels that labels may lie outside, because some tools count from the edge
 
 
 class _Label(NamedTuple):
@@ -75,8 +75,8 @@ def project(
 
     Args:
       path: what was read, for messages.
-      tool: whose project it is.
-      recordings: labels, and where their pictures are.
+      tool: name of the tool.
+      recordings: labels, and how to find their pictures.
       options: see `Options`.
       joint_names: the order of the joints, as far as the tool says it.
       videos: the project's videos, each once, but for those that recordings name.
@@ -85,7 +85,7 @@ def project(
       notes: what the reader took for granted.
 
     Raises:
-      DataError: nothing can be read, or a label can't be what it should be; names file and row.
+      DataError: nothing can be read, or a label is impossible; names file and row.
     """
     if not any(recording.sheet.rows for recording in recordings):
         remedy = "" if left_out else ": label some frames"
@@ -124,7 +124,7 @@ def project(
 def _without_unlabelled(
     recordings: Sequence[Recording], options: Options
 ) -> tuple[list[Recording], list[str]]:
-    """Drop joints that are labelled nowhere; return the recordings, and a sentence about it.
+    """Drop joints that are never labelled; return the recordings, and a sentence about it.
 
     Such a joint can't be learned, and its predictions would mean nothing.
     """
@@ -156,7 +156,7 @@ def _without_unlabelled(
 def _skeleton(
     path: Path, recordings: Sequence[Recording], wanted: Sequence[str], options: Options
 ) -> skeletons.Skeleton:
-    """The joints of all recordings, in the tool's order, then in that of the labels."""
+    """Build the skeleton of all recordings; joints in the tool's order, then the labels'."""
     found = dict.fromkeys(name for r in recordings for name in r.sheet.names)
     joints = [name for name in wanted if name in found]
     joints += [name for name in found if name not in joints]
@@ -169,7 +169,7 @@ def _skeleton(
 
 
 def _pairs(options: Options) -> list[list[str]] | None:
-    """The pairs of --flip-pairs, None to go by the names."""
+    """Return the pairs of --flip-pairs; None to find them by name."""
     if options.flip_pairs is None:
         return None
     pairs = [part.split(":") for part in options.flip_pairs.split(",") if part]
@@ -223,7 +223,7 @@ def _check_files(labels: Iterable[_Label]) -> None:
 def _labels(
     recording: Recording, skeleton: skeletons.Skeleton, options: Options, counts: _LeftOut
 ) -> list[_Label]:
-    """A recording's labels whose pictures are there, in the order of their frames."""
+    """Return a recording's labels whose pictures exist, in the order of their frames."""
     rows, taken, labels = recording.sheet.rows, {}, []
     if _excluded(recording.name, options):
         counts.add("labels of excluded recordings", recording.name, len(rows))
@@ -370,11 +370,11 @@ def _by_pattern(pattern: str, recording: Recording, row: Row) -> str:
 
 
 def _clips(groups: Groups, options: Options) -> list[Clip]:
-    """A clip for each subject in each recording, named after both where that has several."""
+    """Make a clip of each subject in each recording, named after both if it has several."""
     many = collections.Counter(name for name, _ in groups)
     clips, used = [], collections.Counter()
     for (name, subject), labels in groups.items():
-        if many[name] > 1:  # names of subjects often begin with the recording's
+        if many[name] > 1:  # a subject's name often begins with the recording's
             name = subject if subject.startswith(name) else f"{name}_{subject}"
         name = media.fit_name(name)
         used[name] += 1
@@ -383,7 +383,7 @@ def _clips(groups: Groups, options: Options) -> list[Clip]:
 
 
 def _clip(name: str, labels: list[_Label], options: Options) -> Clip:
-    """The labelled frames of one subject in one recording."""
+    """Make the clip of the labelled frames of one subject in one recording."""
     joints = np.array([label.joints for label in labels], np.float32)
     sizes = np.array([label.picture.size for label in labels])
     pictures = [label.picture for label in labels]
@@ -420,7 +420,7 @@ def _footage(
     groups: Groups,
     options: Options,
 ) -> tuple[Footage, ...]:
-    """The videos, each with the recording and the subjects that it shows by its name."""
+    """Return the videos, each with the recording and the subjects that its name matches."""
     owner = {alias: r.name for r in recordings for alias in (*r.aliases, r.name)}
     films = [(r.video, r.name) for r in recordings if r.video is not None]
     films += [(video, owner.get(video.stem, "")) for video in videos]

@@ -1,4 +1,4 @@
-"""Where the labelled individual is: boxes [T, 4] x1, y1, x2, y2 in picture pixels."""
+"""Boxes [T, 4] x1, y1, x2, y2 of the labelled individual, in picture pixels."""
 
 import numpy as np
 
@@ -18,18 +18,18 @@ def boxes(
     margin: float,
     name: str,
 ) -> np.ndarray:
-    """Boxes float32 [T, 4] of the frames of one individual.
+    """Return boxes float32 [T, 4] for the frames of one individual.
 
     Args:
       rule: "labels", "annotated", "whole" or a region "x1,y1,x2,y2"; see `records.Options`.
       joints: [T, K, 2], NaN where not labelled.
       sizes: int [T, 2], heights and widths of the pictures.
-      annotated: boxes that the labels bring with them.
-      margin: of "labels".
-      name: of the recording, for messages.
+      annotated: boxes in the file of labels.
+      margin: margin of "labels".
+      name: name of the recording, for messages.
 
     Raises:
-      DataError: an unknown rule, or a box that can't be of its picture.
+      DataError: the rule is unknown, or a box doesn't fit its picture.
     """
     if rule == "whole":
         return geometry.whole_box(sizes).astype(np.float32)
@@ -57,9 +57,9 @@ def boxes(
 
 
 def _widened(boxes: np.ndarray) -> np.ndarray:
-    """Boxes [T, 4], each side at least as long as one may be: a line of joints has no height.
+    """Widen boxes [T, 4] to the smallest allowed side, because a line of joints has no height.
 
-    Those that are no boxes stay as they are.
+    Invalid boxes stay as they are.
     """
     low, high = boxes[:, :2], boxes[:, 2:]
     is_box = (high >= low).all(-1, keepdims=True) & (high > low).any(-1, keepdims=True)
@@ -68,11 +68,11 @@ def _widened(boxes: np.ndarray) -> np.ndarray:
 
 
 def around(joints: np.ndarray, sizes: np.ndarray, margin: float) -> np.ndarray:
-    """Boxes float32 [T, 4] around the labelled joints, widened on each side.
+    """Return boxes float32 [T, 4] around the labelled joints, widened on each side.
 
-    The margin is a share of the box's longer side. A frame with one labelled joint, or several at
-    one place, has no extent: its box is centred there, with the median side of the other frames; of
-    none of them, half the picture's shorter side.
+    The margin is a share of the box's longer side. The joints of a frame with only one label, or
+    several at one place, have no extent. Its box is centred there and has the median side of the
+    other frames, or, without any, half the picture's shorter side.
 
     Args:
       joints: [T, K, 2], NaN where not labelled; at least one in each frame.
@@ -85,7 +85,7 @@ def around(joints: np.ndarray, sizes: np.ndarray, margin: float) -> np.ndarray:
     extended = longer >= geometry.LEAST_BOX
     usual = np.median(longer[extended]) if extended.any() else sizes.min(-1) / 2
     longer = np.where(extended, longer, usual)[:, None]
-    # A line of joints has no height: no side is less than a quarter of the other.
+    # A line of joints has no height, so no side is less than a quarter of the other.
     sides = np.where(extended[:, None], np.maximum(sides, longer / 4), longer)
     half = sides / 2 + margin * longer
     return np.concatenate([centre - half, centre + half], -1).astype(np.float32)

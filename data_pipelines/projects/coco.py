@@ -1,4 +1,4 @@
-"""COCO's keypoint annotations (CVAT, Label Studio, COCO itself): one .json, pictures beside it."""
+"""COCO's keypoint annotations (CVAT, Label Studio, COCO): one .json with pictures beside it."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +11,8 @@ from data_pipelines.projects import assemble, files, names
 from data_pipelines.projects.records import Options, Project, Recording, Row, Sheet, chosen
 from ttp_jax.files import Damaged, parse_json, unlike
 
-FIELDS = {"person_id": True, "track_id": False}  # and whether one means the same in all folders
+# And whether a value means the same individual in all folders.
+FIELDS = {"person_id": True, "track_id": False}
 PARTS = {
     "images": [{"id": (float, str), "file_name": str}],
     "annotations": [
@@ -23,7 +24,7 @@ WRONG = (KeyError, TypeError, ValueError, AttributeError, OverflowError, Recursi
 
 
 class _Category(NamedTuple):
-    """A category with keypoints; `limbs` are pairs of their places as the file says them."""
+    """A category with keypoints; `limbs` are pairs of their indices, as in the file."""
 
     name: str
     keypoints: tuple[str, ...]
@@ -46,13 +47,13 @@ class _File(NamedTuple):
 def sheet(path: Path, *, category: str = "", subject_field: str = "") -> Sheet:
     """Read annotations; crowds and people without a labelled keypoint are left out and counted.
 
-    A file without any v = 2 knows two kinds of keypoints only: there v = 1 is visible.
+    If a file has no v = 2 at all, it only has two kinds of keypoints, and v = 1 means visible.
 
     Args:
       path: the file.
-      category: name of the category to read, where several have labelled keypoints.
-      subject_field: field of the annotations that names the individual; one of FIELDS, where all
-        annotations have it, if empty.
+      category: name of the category to read, if several have labelled keypoints.
+      subject_field: field of the annotations that names the individual. If empty, one of FIELDS
+        that all annotations have.
 
     Raises:
       DataError: names the file, the annotation, what is wrong with it, and what to do.
@@ -98,7 +99,7 @@ def sheet(path: Path, *, category: str = "", subject_field: str = "") -> Sheet:
 
 
 def pictures(path: Path) -> list[str]:
-    """Names of all pictures that the file lists, in its order; see `sheet`."""
+    """Return the names of all pictures in the file, in order; see `sheet`."""
     return list(_open(path).pictures.values())
 
 
@@ -181,7 +182,7 @@ def _flags(person: dict) -> Sequence:
 
 
 def _category(file: _File, people: list[dict], wanted: str, path: Path) -> _Category:
-    """The category whose keypoints are read; several may share theirs."""
+    """Return the category whose keypoints to read; several may share them."""
     used = dict.fromkeys(person["category_id"] for person in people)
     kinds = [file.categories[key] for key in used]
     if wanted:
@@ -206,14 +207,14 @@ def _category(file: _File, people: list[dict], wanted: str, path: Path) -> _Cate
 
 
 def _value(person: dict, field: str) -> Any:
-    """A field of an annotation, or of the attributes that CVAT writes inside it."""
+    """Return a field of an annotation, or of the attributes that CVAT writes inside it."""
     attributes = person.get("attributes")
     inner = attributes.get(field) if isinstance(attributes, dict) else None
     return person.get(field, inner)
 
 
 def _field(people: list[dict], wanted: str, path: Path) -> str:
-    """The field that names the individuals, "" where none does."""
+    """Return the field that names the individuals, "" if there is none."""
     for field in [wanted] if wanted else FIELDS:
         without = [person for person in people if _value(person, field) is None]
         if not without:
@@ -227,7 +228,7 @@ def _field(people: list[dict], wanted: str, path: Path) -> str:
 
 
 def _keypoints(values: Any, count: int, where: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return places [k, 2], NaN where not labelled, and flags v [k] of one person."""
+    """Return positions [k, 2], NaN if not labelled, and flags v [k] of one person."""
     try:
         table = np.array(values, np.float64).reshape(count, 3)
     except (TypeError, ValueError, OverflowError) as error:
@@ -246,7 +247,7 @@ def _keypoints(values: Any, count: int, where: str) -> tuple[np.ndarray, np.ndar
 
 
 def _box(person: dict, where: str) -> np.ndarray | None:
-    """The annotation's box as x1, y1, x2, y2; None where it has none."""
+    """Return the annotation's box as x1, y1, x2, y2; None if it has none."""
     if not person.get("bbox"):
         return None
     try:
@@ -259,7 +260,7 @@ def _box(person: dict, where: str) -> np.ndarray | None:
 
 
 def _limbs(kind: _Category) -> list[tuple[str, str]] | None:
-    """The category's limbs by names; None where they can't be understood."""
+    """Return the category's limbs by names; None if they can't be understood."""
     count = len(kind.keypoints)
     try:
         ends = [(int(a), int(b)) for a, b in kind.limbs or ()]
@@ -275,7 +276,7 @@ def _limbs(kind: _Category) -> list[tuple[str, str]] | None:
 
 
 def is_one(path: Path) -> bool:
-    """Whether a .json file begins as an object and speaks of annotations with keypoints."""
+    """Return whether a .json file is an object that mentions annotations with keypoints."""
     try:
         text = path.read_bytes()
     except OSError:
@@ -284,11 +285,11 @@ def is_one(path: Path) -> bool:
 
 
 def read(path: Path, options: Options) -> Project:
-    """Read a file of annotations; its pictures lie beside it, or in a folder one step away.
+    """Read a file of annotations; its pictures are beside it, or in a neighbouring folder.
 
     Args:
-      path: of the JSON file.
-      options: what to take from it.
+      path: the JSON file.
+      options: what to read, and how.
 
     Raises:
       DataError: names the file, what is wrong with it, and what to do.
@@ -323,7 +324,7 @@ def read(path: Path, options: Options) -> Project:
 
 
 def _root(listed: Sequence[str], path: Path, options: Options) -> Path:
-    """The folder below which most of the pictures lie."""
+    """Return the folder that contains most of the pictures."""
     near = [path.parent, path.parent.parent]
     folders = [Path(options.media).expanduser()] if options.media else near
     folders += [each for folder in folders for each in files.entries(folder) if each.is_dir()]

@@ -1,7 +1,7 @@
-"""DeepLabCut's projects: labeled-data/NAME/CollectedData_SCORER.csv or .h5 beside the pictures.
+"""DeepLabCut projects: labeled-data/NAME/CollectedData_SCORER.csv or .h5 beside pictures.
 
-With or without config.yaml; a folder labeled-data/NAME alone is a project of one recording. Where
-both files of labels are there the .h5 is read, as DeepLabCut itself does, and compared.
+config.yaml is optional, and a single folder labeled-data/NAME is a project of one recording. If
+both files of labels exist, the .h5 is used, as in DeepLabCut, and compared with the other.
 """
 
 import itertools
@@ -18,18 +18,18 @@ from data_pipelines.projects.records import Options, Project, Recording, Sheet
 
 LABELS = "CollectedData_"
 FOLDER = "labeled-data"
-MOST_PARTS = 1_000_000  # of a config.yaml
-DRAWN = "_labeled"  # ends the name of a folder of pictures that DeepLabCut has drawn labels on
+MOST_PARTS = 1_000_000  # largest number of parts of a config.yaml
+DRAWN = "_labeled"  # suffix of folders of pictures on which DeepLabCut has drawn labels
 
 
 def is_one(path: Path) -> bool:
-    """Whether a folder is a project of DeepLabCut, or a folder of its labelled pictures."""
+    """Return whether a folder is a DeepLabCut project, or a folder of its labelled pictures."""
     folders = files.entries(path / FOLDER) if (path / FOLDER).is_dir() else [path]
     return any(labels_in(folder) for folder in folders if folder.is_dir())
 
 
 def labels_in(folder: Path) -> dict[str, dict[str, Path]]:
-    """The files of labels in a folder of pictures, by scorer and suffix."""
+    """Return the files of labels in a folder of pictures, by scorer and suffix."""
     found: dict[str, dict[str, Path]] = {}
     for path in files.entries(folder):
         if path.name.startswith(LABELS) and path.suffix.lower() in (".csv", ".h5"):
@@ -42,8 +42,8 @@ def read(path: Path, options: Options) -> Project:
     """Read a project's folder, or one folder of its labelled pictures.
 
     Args:
-      path: of the project's folder, its `config.yaml`, or a folder of labelled pictures.
-      options: what to take from it.
+      path: the project's folder, its `config.yaml`, or a folder of labelled pictures.
+      options: what to read, and how.
 
     Raises:
       DataError: names the file, what is wrong with it, and what to do.
@@ -79,12 +79,12 @@ def read(path: Path, options: Options) -> Project:
 
 
 def sheet_of(folder: Path, options: Options, usual: str = "") -> Sheet | None:
-    """The labels in a folder of pictures; None where there are none (by the scorer asked for).
+    """Read the labels in a folder of pictures; None if there are none (by this scorer).
 
     Args:
       folder: labeled-data/NAME.
-      options: `scorer` and `individuals` count.
-      usual: the project's own scorer, taken where there are several and none is asked for.
+      options: `scorer` and `individuals` are used.
+      usual: the project's scorer, which is used if there are several and none is requested.
 
     Raises:
       DataError: the folder has labels by several scorers, or they can't be read.
@@ -108,7 +108,7 @@ def sheet_of(folder: Path, options: Options, usual: str = "") -> Sheet | None:
 
 
 def _compared(tables_of: dict[str, Path], individuals: Sequence[str]) -> Sheet:
-    """Read one scorer's file of labels, and say where .csv and .h5 differ."""
+    """Read one scorer's file of labels, and report where .csv and .h5 differ."""
     csv, h5 = (tables_of.get(suffix) for suffix in (".csv", ".h5"))
     if csv is None or h5 is None:
         return tables.sheet(next(iter(tables_of.values())), individuals=individuals)
@@ -124,7 +124,7 @@ def _compared(tables_of: dict[str, Path], individuals: Sequence[str]) -> Sheet:
 
 
 def _differing(one: Sheet, other: Sheet) -> str:
-    """What differs between two sheets, "" for nothing that counts."""
+    """Describe the difference between two sheets, "" if there is none that matters."""
     if set(one.names) != set(other.names):
         return "their joints"
     at = [other.names.index(name) for name in one.names]
@@ -154,14 +154,14 @@ def _recording(folder: Path, root: Path, sheet: Sheet, options: Options) -> Reco
 
 
 def _is_drawn(folder: Path) -> bool:
-    """Whether its pictures are copies of another folder's, with the labels drawn on them."""
+    """Return whether its pictures are copies of another folder's with labels drawn on them."""
     return folder.name.endswith(DRAWN) and bool(
         labels_in(folder.with_name(folder.name.removesuffix(DRAWN)))
     )
 
 
 def _videos(root: Path, config: dict[str, Any], options: Options) -> list[Path]:
-    """The project's videos: those in its folder, and of config.yaml's those that are there."""
+    """Return the project's videos: those in its folder, and existing ones of config.yaml."""
     folders = [root / "videos", *([Path(options.media).expanduser()] if options.media else [])]
     found = [path for folder in folders for path in files.videos_in(folder)]
     sets = config.get("video_sets")
@@ -173,7 +173,7 @@ def _videos(root: Path, config: dict[str, Any], options: Options) -> list[Path]:
 
 
 def _crops(config: dict[str, Any]) -> dict[str, tuple[int, int, int, int]]:
-    """The regions x1, x2, y1, y2 that pictures were cut from, by the video's name."""
+    """Return the regions x1, x2, y1, y2 that pictures were cut from, by name of the video."""
     sets, crops = config.get("video_sets"), {}
     for name, about in sets.items() if isinstance(sets, dict) else ():
         words = str(about.get("crop", "")).split(",") if isinstance(about, dict) else []
@@ -186,7 +186,7 @@ def _crops(config: dict[str, Any]) -> dict[str, tuple[int, int, int, int]]:
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """What a config.yaml says, nothing without one; raises DataError where it is damaged."""
+    """Read config.yaml; empty if there is none. Raises DataError if it is damaged."""
     if not path.is_file():
         return {}
     text = read_text(path)
@@ -205,7 +205,7 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def _check_size(config: Any) -> None:
-    """Refuse a file whose references to its own parts make it endless, or as good as."""
+    """Refuse a file that is endless, or nearly so, because its parts refer to each other."""
     waiting, count = [config], 0
     while waiting:
         part, count = waiting.pop(), count + 1
@@ -216,13 +216,13 @@ def _check_size(config: Any) -> None:
 
 
 def _joints(config: dict[str, Any]) -> list[str]:
-    """The names of the joints in the project's order, as far as it says them."""
+    """Return the names of the joints in the project's order, as far as it gives them."""
     lists = [config.get(key) for key in ("multianimalbodyparts", "bodyparts", "uniquebodyparts")]
     return [str(name) for names_of in lists if isinstance(names_of, list) for name in names_of]
 
 
 def _limbs(config: dict[str, Any]) -> list[tuple[str, str]]:
-    """The project's skeleton as pairs; a longer list of joints is a chain."""
+    """Return the project's skeleton as pairs; a longer list of joints is a chain."""
     chains = config.get("skeleton")
     chains = (
         [chain for chain in chains if isinstance(chain, list)] if isinstance(chains, list) else []

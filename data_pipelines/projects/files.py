@@ -12,14 +12,15 @@ from data_pipelines.clips import DataError, FrameError
 from data_pipelines.projects import names
 from data_pipelines.projects.records import Picture, Row
 
-FORMS = ("NFC", "NFD")  # of accents in names: one letter on most systems, two on older Macs
+# Forms of accents in names: one character on most systems, two on older Macs.
+FORMS = ("NFC", "NFD")
 
 
 def locate(name: str, folders: Iterable[Path]) -> Path | None:
-    """Find a file that labels name by its path on this or another machine.
+    """Find a file by its path in the labels, which may be of another machine.
 
-    Looks for the path itself, then below each folder for the path and ever shorter ends of it, with
-    accents as this or another system writes them.
+    Tries the path itself, then in each folder the path and shorter and shorter ends of it, with
+    accents in the form of this or another system.
 
     Args:
       name: path in the labels.
@@ -94,12 +95,12 @@ def _agreement(name: str, path: Path) -> tuple[bool, int]:
 
 
 def pictures_in(folder: Path) -> list[Path]:
-    """Pictures directly in a folder, by name, hidden ones left out."""
+    """List the pictures directly in a folder by name, without hidden ones."""
     return _listed(folder, media.PICTURES)
 
 
 def videos_in(folder: Path) -> list[Path]:
-    """Videos directly in a folder, by name, hidden ones left out."""
+    """List the videos directly in a folder by name, without hidden ones."""
     return _listed(folder, media.VIDEOS)
 
 
@@ -127,8 +128,8 @@ def picture(path: Path, frame: int | None, bits: set[int]) -> Picture | None:
     Args:
       path: of the file.
       frame: number of its frame in the video, if known.
-      bits: that pictures of its recording use. Those of this one are added, and all are read as
-        the deepest, as in `media`: else one would be twice as bright as the next.
+      bits: bits used by the recording's pictures, to which this picture's are added. All are scaled
+        by the largest, as in `media`, so that brightness doesn't jump between pictures.
     """
     try:
         page, *_ = pictures.look(path)
@@ -145,8 +146,8 @@ def finder(
 
     Args:
       rows: all rows of the recording, for the numbers in the pictures' names.
-      beside: folders in which the picture's bare name is looked for first.
-      below: folders in which its whole name, or the end of it, is looked for; "" for none.
+      beside: folders in which the picture's file name is searched first.
+      below: folders in which its whole name, or the end of it, is searched; "" for none.
     """
     labelled = list(dict.fromkeys(row.picture for row in rows))
     frames = dict(zip(labelled, names.frame_numbers(labelled), strict=True))
@@ -169,11 +170,11 @@ def finder(
 class Film:
     """A video of labelled frames.
 
-    Frames are as stored, because they were labelled that way: pixels that aren't square stay so.
+    Frames stay as stored, with pixels that may not be square, because they were labelled so.
     """
 
     def __init__(self, path: Path):
-        """Raises DataError where the video can't be opened."""
+        """Raise DataError if the video can't be opened."""
         self._video = video.Video(path, square=False)
 
     def picture(self, frame: int) -> Picture | None:

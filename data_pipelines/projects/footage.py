@@ -16,14 +16,14 @@ from ttp_jax import geometry
 def unlabelled(
     project: Project, count: int, *, boxes: str = "labels"
 ) -> tuple[list[Clip], list[str]]:
-    """Clips of frames without labels, spread over the videos, and sentences on what is left out.
+    """Return clips of unlabelled frames, spread over the videos, and sentences on exclusions.
 
-    A video of several subjects is left out: nothing says who is where. One of which nothing is
-    labelled is, too: its subject is in no split.
+    A video of several subjects is left out, because nothing says who is where. A video without any
+    label is left out, too, because its subject is in no split.
 
     Args:
-      project: whose subjects; the clips are in their splits.
-      count: frames of each subject; labelled ones are not among them.
+      project: the project. Clips are in the splits of its subjects.
+      count: number of unlabelled frames of each subject.
       boxes: "labels" for the region that holds all labelled boxes of the recording, "whole", or a
         region "x1,y1,x2,y2" of the labelled pictures.
 
@@ -70,7 +70,7 @@ def _clip(film: Footage, labelled: Clip, count: int, boxes: str) -> Clip:
 
 
 def _whole(film: Footage, labelled: Clip) -> Clip:
-    """Return all frames of a video as stored, because the labelled ones are, too."""
+    """Return all frames of a video as stored, like the labelled ones."""
     video = Video(film.path, square=False)
     sizes = np.tile(video.size, (len(video), 1))
     return Clip(
@@ -104,7 +104,7 @@ def _cropped(whole: Clip, film: Footage, size: tuple[int, int]) -> Clip:
 
 
 def _box(rule: str, labelled: Clip) -> np.ndarray:
-    """The box float32 [4] of all frames of a video."""
+    """Return the box float32 [4] for all frames of a video."""
     if rule == "labels":
         low, high = labelled.boxes[:, :2].min(0), labelled.boxes[:, 2:].max(0)
         return np.concatenate([low, high]).astype(np.float32)

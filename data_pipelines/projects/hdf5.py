@@ -1,8 +1,8 @@
 """A pandas table of numbers from an HDF5 file, without pandas and without opening a pickle.
 
-pandas and PyTables unpickle what a file holds as they read it, column names of the "table" kind
-always, so a file from elsewhere could run code. Here h5py reads the arrays, and of pickled names
-only lists of words and numbers are understood, by their opcodes; nothing is ever called.
+pandas and PyTables unpickle parts of a file when they read it, always the column names of the
+"table" kind, so a file from elsewhere could run code. Here h5py reads the arrays, and pickled names
+are decoded from their opcodes only if they are lists of words and numbers. Nothing is ever called.
 
 Both kinds that DeepLabCut has written are read: "fixed" (axis0, axis1, block0_values) and "table".
 """
@@ -17,7 +17,7 @@ import numpy as np
 
 from data_pipelines.clips import DataError
 
-USUAL_KEYS = ("df_with_missing", "keypoints")  # DeepLabCut's, and those of its label widgets
+USUAL_KEYS = ("df_with_missing", "keypoints")  # DeepLabCut's key, and that of its labelling widgets
 MOST_CELLS = 1 << 26
 REMEDY = "Read the .csv beside it instead, or save it again"
 
@@ -40,7 +40,7 @@ def read(path: Path) -> Frame:
     """Read the only table of a file, or the one under DeepLabCut's usual names.
 
     Raises:
-      DataError: the file is missing, damaged, holds no such table, or holds it as pickled objects.
+      DataError: the file is missing or damaged, or has no such table or a pickled one.
     """
     if not path.is_file():
         raise DataError(f"{path} can't be read: no such file.")
@@ -70,7 +70,7 @@ def _short(error: Exception) -> str:
 
 
 def _table(file: h5py.File, path: Path) -> Any:
-    """The group that holds the table."""
+    """Return the group of the table."""
     kinds = ("frame", "frame_table")
     found = [
         name
@@ -91,7 +91,7 @@ def _table(file: h5py.File, path: Path) -> Any:
 
 
 def _fixed(group: Any) -> Frame:
-    """pandas' "fixed" kind: names of columns and rows, then blocks of columns of one type."""
+    """Read pandas' "fixed" kind: names of columns and rows, and blocks of columns of one type."""
     columns, index = _axis(group, "axis0"), _axis(group, "axis1")
     names, blocks = [], []
     for number in range(int(group.attrs["nblocks"])):
@@ -105,7 +105,7 @@ def _fixed(group: Any) -> Frame:
 
 
 def _axis(group: Any, name: str) -> list[tuple[str, ...]]:
-    """The names along an axis, a tuple each; of several levels they are stored by number."""
+    """Return the names along an axis as tuples; names of several levels are stored by number."""
     if _text(group.attrs[f"{name}_variety"]) == "regular":
         return [(word,) for word in _words(group[name])]
     levels = []
@@ -119,7 +119,7 @@ def _axis(group: Any, name: str) -> list[tuple[str, ...]]:
 
 
 def _appendable(group: Any) -> Frame:
-    """pandas' "table" kind: rows of an index and blocks of values; column names are pickled."""
+    """Read pandas' "table" kind: index rows and blocks of values; column names are pickled."""
     table = _array(group["table"])
     attributes = group["table"].attrs
     columns, blocks = [], []
@@ -132,7 +132,7 @@ def _appendable(group: Any) -> Frame:
 
 
 def _array(data: Any) -> np.ndarray:
-    """A data set as an array; refuses Python objects and sizes that no table has."""
+    """Read a data set as an array; refuses Python objects and impossible sizes."""
     if h5py.check_vlen_dtype(data.dtype) is not None or data.dtype.hasobject:
         raise ValueError(f"{data.name} holds pickled Python objects, which are never opened")
     if data.external or data.is_virtual:
@@ -143,7 +143,7 @@ def _array(data: Any) -> np.ndarray:
 
 
 def _numbers(data: Any) -> np.ndarray:
-    """Values as float64 [n, c]."""
+    """Read values as float64 [n, c]."""
     array = _array(data) if isinstance(data, h5py.Dataset) else data
     if array.dtype.kind not in "fiu":
         raise ValueError(f"values of type {array.dtype}, expected numbers")
@@ -151,7 +151,7 @@ def _numbers(data: Any) -> np.ndarray:
 
 
 def _words(data: Any) -> list[str]:
-    """Names as words; numbers are spelled out."""
+    """Read names as words; numbers become text."""
     array = _array(data) if isinstance(data, h5py.Dataset) else data
     if array.dtype.kind == "S":
         return [word.decode("utf-8") for word in array.tolist()]
@@ -174,7 +174,7 @@ _FETCHED = ("GET", "BINGET", "LONG_BINGET")
 
 
 def _pickled_names(data: bytes) -> list[tuple[str, ...]]:
-    """The list of tuples of words that a pickle describes.
+    """Decode a pickled list of tuples of words.
 
     Raises ValueError for a pickle of anything else: calls, classes, other types.
     """
@@ -188,12 +188,12 @@ def _pickled_names(data: bytes) -> list[tuple[str, ...]]:
 
 
 def _literal(data: bytes) -> Any:
-    """What a pickle of lists, tuples, words and whole numbers describes, by its opcodes."""
+    """Decode a pickle of lists, tuples, words and whole numbers from its opcodes."""
     stack: list[Any] = []
     memo: dict[int, Any] = {}
 
     def cut() -> list[Any]:
-        """Take off what lies above the last mark, and the mark."""
+        """Pop everything above the last mark, and the mark."""
         start = len(stack) - 1 - stack[::-1].index(_MARK)
         items = stack[start + 1 :]
         del stack[start:]

@@ -1,9 +1,9 @@
-"""Lightning Pose's projects: CollectedData.csv beside labeled-data/, or a file for each camera.
+"""Lightning Pose projects: CollectedData.csv beside labeled-data/, or a file for each camera.
 
 Names of pictures are relative to the project's folder. Several cameras have a file each,
 CollectedData_CAMERA.csv or CAMERA.csv, and folders SESSION_CAMERA: a session is one subject, seen
-by all its cameras. Where all cameras share one picture, --view=top takes the joints whose names end
-in _top.
+by all its cameras. If all cameras share one picture, --view=top takes the joints whose names end in
+_top.
 """
 
 import re
@@ -22,7 +22,7 @@ VIDEOS = ("videos", "videos_test")
 
 
 def is_one(path: Path) -> bool:
-    """Whether a folder is a project of Lightning Pose."""
+    """Return whether a folder is a Lightning Pose project."""
     return (path / FOLDER).is_dir() and bool(_tables(path))
 
 
@@ -30,8 +30,8 @@ def read(path: Path, options: Options) -> Project:
     """Read a project's folder, or one file of its labels.
 
     Args:
-      path: of the project's folder, or of a CSV file.
-      options: what to take from it.
+      path: the project's folder or a CSV file.
+      options: what to read, and how.
 
     Raises:
       DataError: names the file, what is wrong with it, and what to do.
@@ -75,7 +75,7 @@ def _sheet(table: Path, options: Options) -> Sheet:
 
 
 def _tables(root: Path) -> dict[str, Path]:
-    """The files of labels in a project's folder, by name without suffix."""
+    """Return the files of labels in a project's folder, by name without suffix."""
     found = [path for path in files.entries(root) if path.suffix.lower() == ".csv"]
     return {path.stem: path for path in found if path.is_file() and _begins(path) == b"scorer"}
 
@@ -91,7 +91,7 @@ def _begins(path: Path) -> bytes:
 def _views(
     root: Path, sheets: dict[str, tuple[Path, Sheet]], options: Options
 ) -> tuple[dict[str, str], list[str]]:
-    """The cameras to read with the names of their files, and what is left out.
+    """Return the cameras to read with the names of their files, and what is left out.
 
     A project of one camera has CollectedData.csv, or one file only, and the camera "" here.
     """
@@ -120,7 +120,7 @@ def _views(
 
 
 def _is_view(view: str, sheet: Sheet) -> bool:
-    """Whether all pictures of a sheet lie in folders SESSION_VIEW."""
+    """Return whether all pictures of a sheet are in folders SESSION_VIEW."""
     folders = [names.folder(row.picture) for row in sheet.rows]
     return bool(folders) and all(folder.endswith(f"_{view}") for folder in folders)
 
@@ -130,7 +130,7 @@ def _some(items: Iterable[str]) -> str:
 
 
 def _part(sheet: Sheet, view: str, path: Path) -> Sheet:
-    """The joints whose names begin or end with the camera's."""
+    """Return the joints whose names begin or end with the camera's name."""
     words = [re.split(r"[-_. ]", name) for name in sheet.names]
     at = [i for i, parts in enumerate(words) if view in (parts[0], parts[-1])]
     if not at:
@@ -144,7 +144,7 @@ def _part(sheet: Sheet, view: str, path: Path) -> Sheet:
 
 
 def _recordings(root: Path, sheet: Sheet, view: str, options: Options) -> list[Recording]:
-    """The labels of each folder of pictures; those without a folder are named after the project."""
+    """Return the labels of each folder of pictures; the project's name stands in for none."""
     groups: dict[str, list[Row]] = {}
     for row in sheet.rows:
         folder = names.folder(row.picture)

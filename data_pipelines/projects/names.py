@@ -1,4 +1,4 @@
-"""What the names of labelled pictures tell: folder, file, frame number."""
+"""Names of labelled pictures: folder, file and frame number."""
 
 import re
 import unicodedata
@@ -13,28 +13,28 @@ _ANY = re.compile(r"\d{1,100}")
 
 
 def parts(picture: str) -> list[str]:
-    """Folders and file of a picture's name, written on whatever system."""
+    """Split a picture's name into folders and file, whichever system wrote it."""
     return [part for part in re.split(r"[/\\]", picture) if part not in ("", ".")]
 
 
 def file(picture: str) -> str:
-    """A picture's name without its folders."""
+    """Return a picture's name without its folders."""
     return (parts(picture) or [""])[-1]
 
 
 def folder(picture: str) -> str:
-    """The name of the folder that a picture lies in; "" where the name has none."""
+    """Return the name of the folder that a picture is in; "" if the name has none."""
     return ["", *parts(picture)][-2]
 
 
 def stem(picture: str) -> str:
-    """A picture's name without folders, suffix and the hash that Roboflow appends."""
+    """Return a picture's name without folders, suffix and the hash that Roboflow appends."""
     name = re.sub(r"\.[a-zA-Z]\w*$", "", file(picture))
     return re.sub(r"\.rf\.\w+$", "", name)
 
 
 def composed(name: str) -> str:
-    """A name with its accents as one letter each, which some systems store as two."""
+    """Return a name with each accented letter as one character; some systems store two."""
     return unicodedata.normalize("NFC", name)
 
 

@@ -1,4 +1,4 @@
-"""What the readers of labelled projects return: rows of labels, then a project of clips."""
+"""The records of labelled projects: rows of labels, recordings, a project of clips."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -58,12 +58,12 @@ class Row(NamedTuple):
 
     Attributes:
       where: file and place in it, for messages: "labels.csv, line 7".
-      picture: its name as the file says it, folders included, or the number of its frame.
-      joints: float64 [k, 2] of the sheet's names, NaN where not labelled.
-      visible: bool [k]; a joint that has a place and is not visible is labelled as hidden.
-      individual: whose joints; "" where the file knows of one only, or doesn't say.
-      size: height and width of the picture, None where the file doesn't say.
-      box: [4] x1, y1, x2, y2 in picture pixels, None where the file doesn't say.
+      picture: its name in the file, including folders, or its frame number.
+      joints: float64 [k, 2] in the order of the sheet's names, NaN if not labelled.
+      visible: bool [k]; a joint with a position that is not visible is labelled as hidden.
+      individual: name of the individual; "" if the file doesn't give one.
+      size: height and width of the picture, None if unknown.
+      box: [4] x1, y1, x2, y2 in picture pixels, None if the file has none.
     """
 
     where: str
@@ -76,15 +76,15 @@ class Row(NamedTuple):
 
 
 class Sheet(NamedTuple):
-    """What one file of labels holds.
+    """The content of one file of labels.
 
     Attributes:
-      names: of its keypoints [k].
+      names: names of the keypoints [k].
       rows: in the file's order.
       limbs: pairs of names that the tool draws as lines.
-      notes: sentences for the user: what was left out or taken for granted.
+      notes: sentences for the user about what was left out or assumed.
       blank: number of the file's rows without a labelled joint, which `rows` leaves out.
-      identity: an individual's name means the same one in all recordings.
+      identity: whether an individual's name means the same one in all recordings.
     """
 
     names: list[str]
@@ -96,12 +96,12 @@ class Sheet(NamedTuple):
 
 
 class Picture(NamedTuple):
-    """A labelled picture that is there.
+    """A labelled picture that exists.
 
     Attributes:
       read: returns it, uint8 RGB [H, W, 3].
       size: height and width.
-      frame: number of its frame in the recording, None where nothing tells.
+      frame: its frame number in the recording, None if unknown.
       file: its own file, None for a frame of a video.
     """
 
@@ -118,8 +118,8 @@ class Recording:
     Attributes:
       name: of the folder or video.
       sheet: its labels.
-      find: a row's picture, None where it isn't there.
-      subject: who is seen, where the tool says it; the recording's name if empty.
+      find: function from a row to its picture, None if that doesn't exist.
+      subject: the subject, if the tool names it; if empty, the recording's name.
       unlabelled: number of pictures beside the labelled ones.
       aliases: other names that its video may have.
       video: its own video, where the tool says which; else it is found by its name.
@@ -142,8 +142,8 @@ class Footage(NamedTuple):
 
     Attributes:
       path: of the video.
-      recording: name of the labelled recording that it is of; "" for one without labels.
-      subjects: who is seen in it, by the labels; its own name where nothing of it is labelled.
+      recording: name of its labelled recording; "" if it has no labels.
+      subjects: the subjects in it, from the labels; its own name if nothing is labelled.
       crop: the region x1, x2, y1, y2 of its frames that the labelled pictures show; None for all.
     """
 
@@ -159,15 +159,15 @@ class Project:
 
     Attributes:
       path: what was read.
-      tool: whose project it is: "DeepLabCut".
+      tool: name of the tool, such as "DeepLabCut".
       skeleton: names, mirror pairs and limbs of the project.
       clips: one for each subject in each recording, labelled frames only, split "train".
       recordings: name of each clip's recording.
-      shared: what each clip shares with others that show the same subjects, its pictures above all;
-        no drawn split parts clips that share something.
+      shared: for each clip, what it shares with others, above all its pictures; randomly drawn
+        splits never separate clips that share anything.
       footage: the project's videos, found by name.
-      left_out: what was not read and why, one sentence each, with counts.
-      notes: what was taken for granted.
+      left_out: one sentence, with a count, for each reason for which something was not read.
+      notes: assumptions that were made.
     """
 
     path: Path
@@ -182,7 +182,7 @@ class Project:
 
     @property
     def subjects(self) -> dict[str, int]:
-        """Labelled frames of each subject."""
+        """Number of labelled frames of each subject."""
         counts: dict[str, int] = {}
         for clip in self.clips:
             counts[clip.subject] = counts.get(clip.subject, 0) + clip.num_frames
@@ -219,12 +219,12 @@ def chosen(rows: Sequence[Row], individuals: Sequence[str], path: Path) -> list[
     """Return the rows of the wanted individuals.
 
     Args:
-      rows: of all individuals.
+      rows: rows of all individuals.
       individuals: names; empty for all.
       path: of the labels, for the error.
 
     Raises:
-      DataError: no row is of one of these names.
+      DataError: one of the names has no row.
     """
     known = sorted({row.individual for row in rows} - {""})
     if missing := [name for name in individuals if name not in known]:

@@ -1,7 +1,8 @@
-"""SLEAP's projects: .slp files, with the videos where they say, beside them, or inside (.pkg.slp).
+"""SLEAP projects: .slp files, with videos at their stored paths, beside them, or inside.
 
-Read by sleap-io, in whose coordinates pixel centres lie at integers whatever the file's version.
-Nodes that are marked as not visible count as not labelled, as SLEAP itself does.
+They are read by sleap-io, in whose coordinates pixel centres are at integers for files of all
+versions. As in SLEAP, nodes that are marked as not visible count as not labelled. A .pkg.slp
+contains its images.
 """
 
 import threading
@@ -28,7 +29,7 @@ Find = Callable[[Row], Picture | None]
 
 
 class _Video(NamedTuple):
-    """A video as sleap-io knows it, its title here, and the number of each labelled frame."""
+    """A video of sleap-io, its title, and the number of each labelled frame."""
 
     video: Any
     title: str
@@ -36,12 +37,12 @@ class _Video(NamedTuple):
 
 
 def sheet(path: Path, *, predictions: bool = False, individuals: Sequence[str] = ()) -> Sheet:
-    """Read the labels of all videos; a frame is the picture "TITLE/NUMBER" or "TITLE/FILE".
+    """Read the labels of all videos; frames are named "TITLE/NUMBER" or "TITLE/FILE".
 
     Args:
       path: of the `.slp` file.
-      predictions: whether to take predicted instances, too.
-      individuals: names of the tracks to take; none for all.
+      predictions: whether to use predicted instances, too.
+      individuals: names of the tracks to read; empty for all.
 
     Raises:
       DataError: names the file, what is wrong with it, and what to do.
@@ -103,7 +104,7 @@ def _load(path: Path, predictions: bool, individuals: Sequence[str]) -> tuple[Sh
 
 
 def _open(path: Path) -> Any:
-    """sleap-io's labels of a file."""
+    """Open a file with sleap-io."""
     try:
         import sleap_io
     except ImportError as error:
@@ -122,7 +123,7 @@ def _damaged(path: Path, error: Exception) -> str:
 
 
 def _instances(labels: Any, predictions: bool) -> tuple[list[tuple[Any, Any]], int]:
-    """The labelled frames with their instances, and the number of predicted ones left out."""
+    """Return labelled frames with their instances, and how many predicted ones were left out."""
     found, predicted = [], 0
     for frame in labels.labeled_frames:
         own = frame.user_instances
@@ -134,7 +135,7 @@ def _instances(labels: Any, predictions: bool) -> tuple[list[tuple[Any, Any]], i
 
 
 def _skeleton(instances: Sequence[Any], path: Path) -> Any:
-    """The one skeleton of all instances."""
+    """Return the skeleton that all instances share."""
     if not instances:
         raise DataError(
             f"{path} has no labels by a user: label frames in SLEAP, or take its predicted "
@@ -180,7 +181,7 @@ def _size(video: Any, path: Path) -> tuple[int, int] | None:
 
 
 def _titles(videos: Sequence[Any]) -> list[str]:
-    """Names of the videos, each once: of the file, of the folder of several pictures."""
+    """Return unique names of the videos: of the file, or of the folder of pictures."""
     titles = []
     for video in videos:
         listed = video.filename
@@ -212,7 +213,7 @@ def _places(videos: Sequence[_Video], path: Path, options: Options) -> dict[str,
 def _source(video: _Video, path: Path, found: dict[str, Path | None]) -> tuple[Find, Path | None]:
     """The function from a row to its picture, and the whole video where there is one.
 
-    Raises DataError where nothing of the video is there, or it can't be opened.
+    Raises DataError if the video is missing or can't be opened.
     """
     listed = video.video.filename
     remedy = f"is missing: put it beside {path.name}, or name its folder with --config.data.media."
@@ -238,7 +239,7 @@ def _source(video: _Video, path: Path, found: dict[str, Path | None]) -> tuple[F
 
 
 class _Inside:
-    """Pictures that lie in the file of labels itself."""
+    """Pictures inside the file of labels."""
 
     def __init__(self, video: Any, path: Path):
         self._video, self._path, self._lock = video, path, threading.Lock()
@@ -251,7 +252,7 @@ class _Inside:
         self._size = height, width
 
     def picture(self, frame: int) -> Picture | None:
-        """A frame; None where it isn't inside."""
+        """Return a frame; None if it isn't inside."""
         return (
             Picture(lambda: self._read(frame), self._size, frame) if frame in self._frames else None
         )

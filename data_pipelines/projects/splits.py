@@ -27,7 +27,7 @@ def by_name(project: Project, *, test: str = "", val: str = "") -> Project:
       val: patterns of validation subjects.
 
     Raises:
-      DataError: a pattern that no subject has, a subject of both, or nobody left for training.
+      DataError: a pattern matches no subject, a subject is in both, or none is left for training.
     """
     wanted = {"test": _parts(test), "val": _parts(val)}
     chosen: dict[str, str] = {}
@@ -91,15 +91,15 @@ def by_share(project: Project, *, test: float = 0.2, val: float = 0.2, seed: int
 
 
 def possible(project: Project, *, test: float, val: float) -> tuple[dict[str, float], str]:
-    """Shares that so few subjects allow: first nobody is for validation, then nobody held out.
+    """Reduce the shares if there are too few subjects: first no validation, then no test.
 
     Args:
       project: whose subjects.
-      test: share that is wished for, see `by_share`.
+      test: desired share, see `by_share`.
       val: likewise.
 
     Returns:
-      "test" and "val" for `by_share`, and what a reader must know of it; "" if nothing changed.
+      "test" and "val" for `by_share`, and a sentence about the change; "" if there is none.
     """
     units = _shuffled(project, 0)
     if len(units) > sum(share > 0 for share in (test, val)):
@@ -114,7 +114,7 @@ def possible(project: Project, *, test: float, val: float) -> tuple[dict[str, fl
 
 
 def share_pictures(project: Project) -> bool:
-    """Whether different subjects are seen together."""
+    """Return whether different subjects appear in the same picture."""
     return any(len(unit) > 1 for unit in _shuffled(project, 0))
 
 
@@ -177,7 +177,7 @@ def _parts(patterns: str) -> list[str]:
 
 
 def _shuffled(project: Project, seed: int) -> list[tuple[str, ...]]:
-    """Return groups of subjects that must stay together, in an order drawn by the seed."""
+    """Return groups of subjects that must stay together, in a random order."""
     leader = {subject: subject for subject in project.subjects}
 
     def first(subject: str) -> str:

@@ -26,13 +26,13 @@ UNIQUE = "single"  # DeepLabCut's individual that stands for things of which the
 
 
 class _Table(NamedTuple):
-    """A file as it is.
+    """The content of a file.
 
     Attributes:
       header: the words [c] of each header row, by its title.
       index: [n] pictures.
       values: float64 [n, c].
-      where: [n] places of the rows, for messages.
+      where: [n] positions of the rows, for messages.
     """
 
     header: dict[str, list[str]]
@@ -46,8 +46,8 @@ def sheet(path: Path, *, scorer: str = "", individuals: Sequence[str] = ()) -> S
 
     Args:
       path: .csv or .h5 file.
-      scorer: whose columns, where there are several people's.
-      individuals: whose rows; all if empty, but for things of which there is one (UNIQUE).
+      scorer: scorer whose columns to read, if there are several.
+      individuals: individuals to read; if empty, all but UNIQUE.
 
     Raises:
       DataError: names the file, what is wrong with it, and what to do.
@@ -85,7 +85,7 @@ def sheet(path: Path, *, scorer: str = "", individuals: Sequence[str] = ()) -> S
 def _wanted(
     everyone: list[str], individuals: Sequence[str], path: Path
 ) -> tuple[list[str], list[str]]:
-    """The individuals to read, and notes on those left out."""
+    """Return the individuals to read, and notes on those left out."""
     if missing := [who for who in individuals if who not in everyone]:
         known = ", ".join(who for who in everyone if who) or "nobody, for it is of one animal"
         raise DataError(f"{path} has no individual {', '.join(missing)}: expected some of {known}.")
@@ -103,7 +103,7 @@ def _wanted(
 def _row(
     table: _Table, number: int, who: str, places: dict[str, dict[str, int]], names: list[str]
 ) -> Row:
-    """One individual's row, NaN for what is not labelled and for joints that it lacks."""
+    """Make one individual's row, with NaN for unlabelled joints and joints that it lacks."""
     values, where = table.values[number], table.where[number]
     joints, visible = np.full((len(names), 2), np.nan), np.zeros(len(names), bool)
     for name, at in places.items():
@@ -167,11 +167,11 @@ def _from_csv(path: Path) -> _Table:
     lines = _without_empty_columns(lines)
     header = {title: line for title, (_, line) in zip(titles, lines, strict=False)}
     width = len(header["coords"])
-    if len(set(header["scorer"][1:]) - {""}) == 1:  # one scorer, not always above all columns
+    if len(set(header["scorer"][1:]) - {""}) == 1:  # there is one scorer, but not above all columns
         header["scorer"] += header["scorer"][-1:] * (width - len(header["scorer"]))
-    # Newer files have the picture's path in three columns, for which the header is empty.
+    # Newer files have the picture's path in three columns with empty headers.
     start = next((i for i, cell in enumerate(header["coords"]) if i and cell), width)
-    # Some tools write a row without labels with too few cells; a last one may be cut off.
+    # Some tools write unlabelled rows with too few cells; the last row may be truncated.
     *before, last = lines[len(titles) :] or [None]
     lines = [
         (n, line if any(line[start:]) else line[:start] + [""] * (width - start))
@@ -201,7 +201,7 @@ def _without_empty_columns(lines: list[tuple[int, list[str]]]) -> list[tuple[int
 
 
 def _remedy(titles: list[str]) -> str:
-    """What to do about lines that begin otherwise than a table's."""
+    """Return what to do about a file whose lines don't begin like a table's."""
     for sign, name in ((";", "semicolons"), ("\t", "tabs")):
         if any(sign in title for title in titles):
             return f"Its cells are parted by {name}: save it with commas."
