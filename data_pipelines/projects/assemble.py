@@ -78,11 +78,11 @@ def project(
       tool: name of the tool.
       recordings: labels, and how to find their pictures.
       options: see `Options`.
-      joint_names: the order of the joints, as far as the tool says it.
-      videos: the project's videos, each once, but for those that recordings name.
-      crops: the region x1, x2, y1, y2 of a video's frames that the pictures show, by its name.
-      left_out: what the reader left out already.
-      notes: what the reader took for granted.
+      joint_names: the order of the joints, as far as the tool specifies it.
+      videos: the project's videos, each once, without those that recordings name.
+      crops: by name of the video, the region x1, x2, y1, y2 of its frames that pictures show.
+      left_out: what the reader has already left out.
+      notes: assumptions of the reader.
 
     Raises:
       DataError: nothing can be read, or a label is impossible; names file and row.

@@ -32,9 +32,9 @@ class _Category(NamedTuple):
 
 
 class _File(NamedTuple):
-    """Annotations as they are: pictures and categories by id, people of these categories.
+    """The content of a file: pictures and categories by id, people of these categories.
 
-    `others` counts labels of categories that have no names of keypoints, or aren't listed.
+    `others` counts labels of categories that aren't listed or have no names of keypoints.
     """
 
     pictures: dict[str, str]

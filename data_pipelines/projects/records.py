@@ -122,9 +122,9 @@ class Recording:
       subject: the subject, if the tool names it; if empty, the recording's name.
       unlabelled: number of pictures beside the labelled ones.
       aliases: other names that its video may have.
-      video: its own video, where the tool says which; else it is found by its name.
-      continuous: its pictures are frames of one video, where somebody who isn't named in one may be
-        seen in the next.
+      video: its video, if the tool names it; otherwise it is found by name.
+      continuous: whether its pictures are frames of one video, so that somebody unnamed in one
+        picture may be in the next, too.
     """
 
     name: str

@@ -197,7 +197,7 @@ def _titles(videos: Sequence[Any]) -> list[str]:
 
 
 def _places(videos: Sequence[_Video], path: Path, options: Options) -> dict[str, Path | None]:
-    """Where the labelled videos and pictures are, by their names in the file."""
+    """Find the labelled videos and pictures; return their paths by their names in the file."""
     folders = [path.parent, path.parent / "videos", path.parent.parent]
     folders += [Path(options.media).expanduser()] if options.media else []
     listed: list[str] = []

@@ -19,10 +19,10 @@ from data_pipelines.projects.records import Row, Sheet
 
 HEADERS = (["scorer", "bodyparts", "coords"], ["scorer", "individuals", "bodyparts", "coords"])
 COORDS = ("x", "y", "visible", "likelihood")
-# What pandas reads as a cell without a number, and other programs write.
+# Cells that pandas reads as missing numbers; other programs write them.
 EMPTY = ("", "na", "n/a", "#n/a", "<na>", "#na", "nan", "-nan", "none", "null")
-SHOWN = 20  # letters of a damaged file's cell that a message shows
-UNIQUE = "single"  # DeepLabCut's individual that stands for things of which there is one
+SHOWN = 20  # number of characters of a damaged cell that a message shows
+UNIQUE = "single"  # DeepLabCut's individual for body parts that exist only once
 
 
 class _Table(NamedTuple):
