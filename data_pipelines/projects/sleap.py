@@ -211,7 +211,7 @@ def _places(videos: Sequence[_Video], path: Path, options: Options) -> dict[str,
 
 
 def _source(video: _Video, path: Path, found: dict[str, Path | None]) -> tuple[Find, Path | None]:
-    """The function from a row to its picture, and the whole video where there is one.
+    """Return the function from a row to its picture, and the whole video if there is one.
 
     Raises DataError if the video is missing or can't be opened.
     """
