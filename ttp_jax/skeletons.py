@@ -246,8 +246,6 @@ BODY25 = Skeleton(
     torso=((2, 5), (9, 12)),
 )  # fmt: skip
 
-SKELETONS = {s.name: s for s in (PENN13, H36M16, BBC7, BLAZEPOSE33, COCO17, BODY25)}
-
 
 # --- Skeletons of other projects -----------------------------------------------------------------
 
@@ -424,3 +422,7 @@ def of_config(config: Mapping[str, Any]) -> Skeleton:
             "your own are an entry in SKELETONS, ttp_jax/skeletons.py."
         )
     return SKELETONS[name]
+
+
+# After `build`, which may make one of them.
+SKELETONS = {s.name: s for s in (PENN13, H36M16, BBC7, BLAZEPOSE33, COCO17, BODY25)}
