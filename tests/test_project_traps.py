@@ -266,6 +266,22 @@ def test_labels_of_a_category_that_is_not_listed_are_counted(tmp_path):
     assert "1 labels of categories without names of keypoints are left out." in project.notes
 
 
+@pytest.mark.parametrize(
+    ("keypoints", "told"),
+    [
+        ([["nose", "nose", "a", "b"]], "category mouse has the keypoint nose twice: rename one"),
+        ([JOINTS, list("abcd")], "two categories have the id 1 and other keypoints"),
+    ],
+)
+def test_categories_of_coco_tell_their_keypoints_apart(tmp_path, keypoints, told):
+    path, content = made.coco(tmp_path)
+    (kind,) = content["categories"]
+    content["categories"] = [{**kind, "keypoints": names} for names in keypoints]
+    path.write_text(json.dumps(content))
+    with pytest.raises(DataError, match=told):
+        read(path)
+
+
 @pytest.mark.parametrize("what", ["annotation", "picture", "picture under another id"])
 def test_what_coco_files_say_twice_after_a_merge_is_read_once(tmp_path, what):
     path, content = made.coco(tmp_path)

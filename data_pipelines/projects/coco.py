@@ -172,9 +172,26 @@ def _open(path: Path) -> _File:
         ) from error
     if any(names[_key(image["id"])] != str(image["file_name"]) for image in images):
         raise DataError(f"{path}: two images have the same id: export it again.")
+    _check_categories(content["categories"], categories, path)
     if strays:
         raise DataError(f"{strays[0]}, which the file doesn't list: export it again.")
     return _File(names, sizes, categories, people, others)
+
+
+def _check_categories(listed: list[dict], kept: dict[str, _Category], path: Path) -> None:
+    """Refuse keypoints whose names don't tell them apart, and two categories of one id."""
+    for category in listed:
+        keypoints = tuple(map(str, category.get("keypoints") or ()))
+        if keypoints and keypoints != kept[_key(category["id"])].keypoints:
+            raise DataError(
+                f"{path}: two categories have the id {category['id']} and other keypoints: export "
+                "it again."
+            )
+        if twice := sorted({name for name in keypoints if keypoints.count(name) > 1}):
+            raise DataError(
+                f"{path}: category {category.get('name')} has the keypoint {', '.join(twice)} "
+                "twice: rename one of them in the file."
+            )
 
 
 def _flags(person: dict) -> Sequence:
