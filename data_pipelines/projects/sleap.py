@@ -172,7 +172,7 @@ def _listing(video: Any, path: Path) -> Any:
 
 
 def _size(video: Any, path: Path) -> tuple[int, int] | None:
-    """Height and width at which a video file was labelled, where SLEAP has noted them."""
+    """Return height and width at which a video was labelled, if SLEAP has noted them."""
     shape = video.backend_metadata.get("shape")
     is_file = not isinstance(video.filename, list) and Path(video.filename) != path
     if not is_file or not isinstance(shape, list | tuple) or len(shape) != 4:

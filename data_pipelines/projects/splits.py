@@ -124,8 +124,8 @@ def folds(project: Project, count: int, *, val: float = 0.2, seed: int = 0) -> l
     Args:
       project: whose subjects.
       count: number of folds, 2 or more.
-      val: share of each fold's other subjects that are for validation, drawn by the seed; nobody
-        where that would leave no training subject, which is noted.
+      val: share of each fold's other subjects that are for validation, drawn by the seed. If that
+        would leave no training subject, none are, with a note.
       seed: of the draw.
 
     Raises:

@@ -98,7 +98,7 @@ def control(
 
 
 def chosen(clips: Sequence[Clip], joints: Mapping[str, list], *labels) -> dict[str, Any] | None:
-    """The setting that is best on validation subjects, each weighing the same.
+    """Choose the setting with the best mean over validation subjects.
 
     Args:
       clips: the validation subjects.
@@ -106,8 +106,8 @@ def chosen(clips: Sequence[Clip], joints: Mapping[str, list], *labels) -> dict[s
       *labels: skeleton and measures of `scoring.row`; the first measure decides.
 
     Returns:
-      "scenario", the first in this order of equally good ones; "measure"; "means" by scenario;
-      "subjects". None where the measure leaves out all their labels.
+      "scenario", in case of a tie the first in the order above; "measure"; "means" by scenario;
+      "subjects". None if the measure leaves out all their labels.
     """
     means, measure = {}, ""
     for scenario, predicted in joints.items():
@@ -129,8 +129,8 @@ def recommendation(choice: dict[str, Any] | None, rows: dict[str, Any]) -> str:
     """Describe the setting to use on new subjects, and its gain on the test subjects.
 
     Args:
-      choice: what `chosen` returned; None where no validation subject was personalized, or scored.
-      rows: of the test subjects' evaluation.
+      choice: result of `chosen`; None if no validation subject was personalized or scored.
+      rows: evaluation of the test subjects.
     """
     if choice is None:
         return (

@@ -30,12 +30,12 @@ class Measures(NamedTuple):
     """The measures by which predictions are scored; the first is the headline.
 
     Attributes:
-      pixels: above 0 accuracy at so many pixels is the only one, else PCK.
-      scale_joints: the joints whose distance PCK is a share of; without any the torso, or,
-        where the skeleton has none, the diagonal of the labelled joints' box; of the box that the
-        network sees where the skeleton is a single joint.
-      thresholds: of PCK.
-      distances: also the root mean square distance in pixels.
+      pixels: if above 0, the only measure is accuracy at that many pixels; otherwise PCK is used.
+      scale_joints: the joints whose distance is the unit of PCK. If empty, it is the torso, or, for
+        a skeleton without one, the diagonal of the labelled joints' box; for a single joint, the
+        diagonal of the box that the network sees.
+      thresholds: thresholds of PCK.
+      distances: whether to add the root mean square distance in pixels.
     """
 
     pixels: float = 0.0
@@ -68,7 +68,8 @@ def scores_of(
     def pck(threshold):
         def score(predicted, clip):
             length = _lengths(clip, skeleton, how).values
-            visible = clip.visible & ~np.isnan(length)[:, None]  # what measures it isn't labelled
+            # Frames whose unit isn't labelled don't count.
+            visible = clip.visible & ~np.isnan(length)[:, None]
             return metrics.pck_of(predicted, clip.joints, visible, length, threshold)
 
         return score
