@@ -217,11 +217,12 @@ def needed(config: Mapping[str, Any]) -> dict[str, Any]:
 def _seen(data: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields of the data that say which joints and boxes the model was trained with.
 
-    Of the boxes, only whole pictures and regions also exist in new videos.
+    Of the boxes, only whole pictures and regions also exist in new videos, not labels and files.
     """
-    found = {"skeleton": data["skeleton"]}
-    if data["source"] == "project" and data["boxes"] not in ("labels", "annotated"):
-        found |= {"boxes": data["boxes"], "zoom": data.get("zoom", 1.0), "fit": False}
+    found, boxes = {"skeleton": data["skeleton"]}, data["boxes"]
+    of_frames = boxes in ("labels", "annotated") or boxes.lower().endswith((".csv", ".json"))
+    if data["source"] == "project" and not of_frames:
+        found |= {"boxes": boxes, "zoom": data.get("zoom", 1.0), "fit": False}
     return found
 
 
