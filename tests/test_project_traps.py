@@ -305,6 +305,13 @@ def test_crowds_are_told_by_numbers_and_words(tmp_path, said, count):
     assert read(path).num_frames == count
 
 
+def test_pictures_may_be_named_by_their_address(tmp_path):
+    path, content = made.coco(tmp_path, pictures=("a/one mouse.png", "a/100%20.png"))
+    content["images"][0]["file_name"] = "https://labels.org/data/a/one%20mouse.png?t=1"
+    path.write_text(json.dumps(content))
+    assert read(path).subjects == {"a": 2}
+
+
 def test_sizes_of_pictures_that_exif_turns_are_explained(tmp_path):
     path, content = made.coco(tmp_path)
     file = tmp_path / content["images"][0]["file_name"]

@@ -4,6 +4,7 @@ import functools
 import itertools
 import os
 import unicodedata
+import urllib.parse
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -20,7 +21,7 @@ def locate(name: str, folders: Iterable[Path]) -> Path | None:
     """Find a file by its path in the labels, which may be of another machine.
 
     Tries the path itself, then in each folder the path and shorter and shorter ends of it, with
-    accents in the form of this or another system.
+    accents in the form of this or another system. In an address "%20" may stand for a blank.
 
     Args:
       name: path in the labels.
@@ -29,7 +30,9 @@ def locate(name: str, folders: Iterable[Path]) -> Path | None:
     if os.path.isabs(name) and os.path.isfile(name):
         return Path(name)
     folders = list(folders)
-    for form in dict.fromkeys([name, *(unicodedata.normalize(kind, name) for kind in FORMS)]):
+    spelled = [name, urllib.parse.unquote(name.partition("?")[0])]  # as a path, as an address
+    forms = [unicodedata.normalize(kind, each) for each in spelled for kind in FORMS]
+    for form in dict.fromkeys([name, *forms]):
         parts = names.parts(form)
         if ".." in parts:
             parts = parts[len(parts) - parts[::-1].index("..") :]
