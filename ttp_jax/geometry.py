@@ -43,7 +43,12 @@ def whole_box(sizes) -> np.ndarray:
 
 
 def shrink_boxes(boxes: np.ndarray, zoom: float) -> np.ndarray:
-    """Boxes [..., 4] around the same centres, with their sides divided by `zoom`."""
+    """Return smaller boxes [..., 4] around the same centres.
+
+    Args:
+      boxes: [..., 4] x1, y1, x2, y2.
+      zoom: number by which their sides are divided.
+    """
     low, high = boxes[..., :2], boxes[..., 2:]
     centre, half = (low + high) / 2, (high - low) / (2 * zoom)
     return np.concatenate([centre - half, centre + half], -1)
