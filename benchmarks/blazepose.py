@@ -29,6 +29,7 @@ from ttp_jax import api, geometry, metrics, steps
 from ttp_jax.joint_maps import map_joints
 from ttp_jax.models.pose import normalize
 from ttp_jax.runs import finding
+from ttp_jax.settings import Settings
 from ttp_jax.skeletons import BLAZEPOSE33, PENN13
 
 THRESHOLDS = (0.1, 0.2, 0.5)
@@ -78,9 +79,11 @@ def rendered(count: int) -> list:
 def with_settings(model: api.Model, method: str, changes: str) -> api.Model:
     """The model with other fields of `config.ttp`."""
     fields = dict(model.config["ttp"], method=method)
+    # Files of earlier versions lack some fields.
+    known = Settings._field_defaults | fields
     for change in filter(None, changes.split(",")):
         name, value = change.split("=")
-        fields[name] = type(fields[name])(value)
+        fields[name] = type(known[name])(value)
     return dataclasses.replace(model, config={**model.config, "ttp": fields})
 
 
