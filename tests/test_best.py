@@ -67,7 +67,7 @@ def test_what_is_kept_of_a_training_that_begins_anew_is_forgotten(tmp_path):
 def test_a_kept_model_of_another_network_is_refused(tmp_path):
     chosen(tmp_path, state(0)).add(state(90), 80.0)
     other = Base({"head": {"kernel": np.zeros((2, 4))}}, {}, np.zeros(2))
-    with pytest.raises(ValueError, match="not of the network"):
+    with pytest.raises(ValueError, match="belongs to another network"):
         Best(tmp_path).restore(other)
     (tmp_path / "best.npz").write_bytes(b"damaged")
     with pytest.raises(ValueError, match="train again"):

@@ -30,6 +30,23 @@ def test_a_healthy_run_has_no_sign():
     assert warning_signs.signs(edge) == []
 
 
+def test_sides_that_took_each_others_places_are_named():
+    """The joints moved less than would be a sign by itself, and the confidence is as before."""
+    pairs = tuple((i, i + 1) for i in range(0, 12, 2))
+    before = np.tile(np.random.default_rng(1).uniform(40, 50, (JOINTS, 2)), (FRAMES, 1, 1))
+    order = [i + 1 - 2 * (i % 2) for i in range(12)] + [12]  # 1, 0, 3, 2, ...
+    after = np.concatenate([before[:4], before[4:, order]]) + 0.3
+    peaks = np.full((FRAMES, JOINTS), 0.4)
+    seen = Evidence(before, after, (peaks, peaks), BOXES, pairs=pairs)
+    assert warning_signs.exchanged(before, after, pairs) == pytest.approx(8 / 12)
+    first, _ = warning_signs.signs(seen)
+    assert first.startswith("Left and right took each other's places in 67% of the frames")
+    assert warning_signs.signs(seen._replace(after=before + 0.3)) == []
+    assert warning_signs.signs(seen._replace(pairs=())) == []
+    before[2] = np.nan  # an unread frame doesn't count
+    assert warning_signs.exchanged(before, after, pairs) == pytest.approx(8 / 11)
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [

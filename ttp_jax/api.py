@@ -437,10 +437,10 @@ def _key(seed: int | jax.Array) -> jax.Array:
 
 def _signs(result: Result, given: inputs.Given, repeated: int) -> list[str]:
     """Sentences on harm that personalization may have done, without labels."""
-    both = result.before_confidence, result.confidence
     looks = np.stack([warning_signs.look(picture) for picture in given.pictures])
-    known = result.before, result.joints, both, given.places.boxes, None, repeated, looks
-    return warning_signs.signs(warning_signs.Evidence(*known), remedy=REMEDY)
+    known = result.before, result.joints, (result.before_confidence, result.confidence)
+    seen = given.places.boxes, None, repeated, looks, result.model.skeleton.flip_pairs
+    return warning_signs.signs(warning_signs.Evidence(*known, *seen), remedy=REMEDY)
 
 
 def _joined(chunks: Iterable[tuple], there: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

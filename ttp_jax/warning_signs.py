@@ -16,6 +16,7 @@ class Limits(NamedTuple):
       loss: largest ratio of the held-out reconstruction loss after by that before.
       confidence: smallest and largest ratio of mean confidence after by that before.
       moved: largest mean change of the joints, in sides of the box.
+      exchanged: largest share of frames in which left and right took each other's places.
       repeated: largest share of frames that repeat the one before.
       jump: largest change of the look from one frame to the next, by the median change ...
       lasting: ... unless what differs before and after it is no more than this many times what
@@ -25,6 +26,7 @@ class Limits(NamedTuple):
     loss: float = 1.1
     confidence: tuple[float, float] = (0.5, 2.0)
     moved: float = 0.2
+    exchanged: float = 0.5
     repeated: float = 0.5
     jump: float = 8.0
     lasting: float = 2.5
@@ -51,6 +53,7 @@ class Evidence(NamedTuple):
       losses: of held-out frames before and after; None where none are held out.
       repeated: number of frames that repeat the one before.
       looks: of all frames, `look`, [T, n]; None where they weren't taken.
+      pairs: indices of left joints and their partners on the right.
     """
 
     before: np.ndarray
@@ -60,6 +63,7 @@ class Evidence(NamedTuple):
     losses: tuple[float, float] | None = None
     repeated: int = 0
     looks: np.ndarray | None = None
+    pairs: tuple[tuple[int, int], ...] = ()
 
 
 def look(picture: np.ndarray) -> np.ndarray:
@@ -94,6 +98,25 @@ def cut_at(looks: np.ndarray, limits: Limits = LIMITS) -> int | None:
     return place if jump > limits.jump and apart > limits.lasting * max(within, NOISE) else None
 
 
+def exchanged(before: np.ndarray, after: np.ndarray, pairs: tuple[tuple[int, int], ...]) -> float:
+    """The share of frames in which left and right took each other's places.
+
+    There the joints lie nearer to where those of the other side were before, all pairs together.
+
+    Args:
+      before: joints [T, K, 2] in pixels; NaN for unread frames, which don't count.
+      after: likewise.
+      pairs: indices of left joints and their partners on the right.
+    """
+    if not pairs:
+        return 0.0
+    then, now = (joints[:, np.array(pairs)] for joints in (before, after))  # [T, pairs, side, 2]
+    own = np.linalg.norm(now - then, axis=-1).sum((1, 2))
+    others = np.linalg.norm(now - then[:, :, ::-1], axis=-1).sum((1, 2))
+    known = np.isfinite(own)
+    return float((others < own)[known].mean()) if known.any() else 0.0
+
+
 def signs(evidence: Evidence, limits: Limits = LIMITS, remedy: str = REMEDY) -> list[str]:
     """Return a sentence for each measure outside its range, the remedy last; none if all is well.
 
@@ -124,6 +147,12 @@ def signs(evidence: Evidence, limits: Limits = LIMITS, remedy: str = REMEDY) -> 
         found.append(
             f"The joints moved by {change:.0%} of the box on average; up to {limits.moved:.0%} is "
             "usual."
+        )
+    share = exchanged(evidence.before, evidence.after, evidence.pairs)
+    if share > limits.exchanged:
+        found.append(
+            f"Left and right took each other's places in {share:.0%} of the frames: look which of "
+            "before and after is right."
         )
     frames = len(evidence.before)
     if evidence.repeated > limits.repeated * frames:

@@ -32,6 +32,7 @@ from ttp_jax.runs.outputs import OutputOptions, Outputs
 from ttp_jax.runs.process import STOPPED, Stopped, progress_bar, say, stopping
 from ttp_jax.runs.results import Result
 from ttp_jax.runs.strategy import DEFAULT, Strategy
+from ttp_jax.skeletons import Skeleton
 
 HELD_OUT = "held-out reconstruction"  # a key of what `diagnostics.before_and_after` returns
 # Work that the progress bar counts for a subject beside its frames, as a share of them.
@@ -300,8 +301,8 @@ class _Work:
         """Write a recording's picture, comparison, results and outputs."""
         if clip.name in drawn and self._experiment.net.parts.affinity:
             seen = self.runner.variables(result), clip, result.frames, result.joints
-            sheet = diagnostics.figure5(self._experiment, *seen)
-            visualize.save(self.folder / f"{clip.name}.png", sheet)
+            path = self.folder / f"{clip.name}.png"
+            visualize.save(path, diagnostics.figure5(self._experiment, *seen))
         if self._changes:
             bar.set_postfix_str(f"{clip.name}: predicting without personalization")
             self._compare(clip, result)
@@ -321,9 +322,8 @@ class _Work:
         if self._outputs:
             base, frames = self._base, result.frames
             found = diagnostics.before_and_after(self._experiment, base, frames, *models)
-        signs = self.warnings[clip.name] = _signs(clip, before, result, found)
-        for sign in signs:
-            say(f"WARNING {clip.name}: {sign}")
+        skeleton = self._experiment.skeleton
+        self.warnings[clip.name] = signs = _signs(clip, before, result, found, skeleton)
         if self._outputs:
             self._outputs.keep(clip, result, before, found, signs)
 
@@ -367,8 +367,10 @@ def _advance(bar, start: float, work: float, share: float) -> None:
     bar.update(start + share * work - bar.n)
 
 
-def _signs(clip, before: Result, after: Result, found: dict[str, list[float]]) -> list[str]:
-    """Return signs of harm; `found` is from `diagnostics.before_and_after`."""
+def _signs(
+    clip, before: Result, after: Result, found: dict[str, list[float]], skeleton: Skeleton
+) -> list[str]:
+    """Return signs of harm, and print them; `found` is from `diagnostics.before_and_after`."""
     held_out = tuple(found[HELD_OUT]) if HELD_OUT in found else None
     evidence = warning_signs.Evidence(
         before.joints,
@@ -378,8 +380,12 @@ def _signs(clip, before: Result, after: Result, found: dict[str, list[float]]) -
         held_out,  # pyright: ignore[reportArgumentType]
         after.repeated,
         before.looks,
+        skeleton.flip_pairs,
     )
-    return warning_signs.signs(evidence)
+    signs = warning_signs.signs(evidence)
+    for sign in signs:
+        say(f"WARNING {clip.name}: {sign}")
+    return signs
 
 
 def person_file(workdir: pathlib.Path, name: str) -> pathlib.Path:
