@@ -95,8 +95,8 @@ GROUPS: dict[str, tuple[Flag, ...]] = {
             "--config.data.boxes=B",
             "where the person is: people (found by BlazePose, once fetched), moving (the moving "
             "region, for a still camera), whole (the frame), x1,y1,x2,y2 (a region in pixels), "
-            "FILE.csv or FILE.json. Default: people, or moving without BlazePose; with a --config "
-            "whole",
+            "FILE.csv or FILE.json. Default: people, or moving without BlazePose; as in training "
+            "with the model of a labelled project; whole with a --config",
             ON_VIDEOS,
         ),
         Flag(
