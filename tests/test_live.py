@@ -64,8 +64,8 @@ def test_unhurried_frames_get_what_online_gives_them_on_a_file(folder, monkeypat
     made = experiment_of(folder)
     base, _ = base_model.load_base(made, folder / "work")
     pictures, clip = pictures_of(folder)
-    # The key follows from the subject's name: the file's, for once.
-    monkeypatch.setattr(live, "NAME", clip.name)
+    # The key of a file follows from its content, a camera's from a name: the file's, for once.
+    monkeypatch.setattr(live, "NAME", clip.key or clip.name)
     seen = live.Live(made, base, pictures[0])
     turn = threading.Semaphore(1)  # a camera that waits for us
 

@@ -378,12 +378,13 @@ def test_the_teacher_and_the_task_together_add_up(shallow):
     task_alone = after("teacher+ttp", drawn, self_weight=1.0, confidence=1e9)
     both = after("teacher+ttp", drawn, self_weight=1.0)
     assert set(both) == set(teacher) | set(task)
+    # Adam's first step is a whole one, 3e-3, but where the gradient is as small as its rounding.
     for path, wanted in teacher.items():
-        np.testing.assert_allclose(teacher_alone[path], wanted, atol=1e-6)
+        np.testing.assert_allclose(teacher_alone[path], wanted, atol=1e-4)
     for path, wanted in task.items():
-        np.testing.assert_allclose(task_alone[path], wanted, atol=1e-6)
-    assert any(np.abs(both[path] - teacher[path]).max() > 1e-4 for path in teacher)
-    assert any(np.abs(both[path] - task[path]).max() > 1e-4 for path in task)
+        np.testing.assert_allclose(task_alone[path], wanted, atol=1e-4)
+    assert any(np.abs(both[path] - teacher[path]).max() > 1e-3 for path in teacher)
+    assert any(np.abs(both[path] - task[path]).max() > 1e-3 for path in task)
 
 
 @pytest.mark.parametrize("half_pixel", [False, True])

@@ -229,10 +229,10 @@ def test_results_are_of_the_frames_boxes_and_files_of_now(tmp_path, capsys):
     assert again(frames="2-", boxes="0,0,40,40") == (list(range(2, 8)), False)
     again("person1")  # with --overwrite, which is not meant for the other
     assert again(frames="2-", boxes="0,0,40,40") == (list(range(2, 8)), True)
-    # Outputs of other boxes are not those of these results.
+    # Outputs of other boxes are not those of these results: they were moved aside.
     with pytest.raises(AssertionError, match="assert 1 == 0"):
         again(frames="2-", boxes="0,0,40,40", report=True)
-    assert "from other frames or boxes than the results beside it" in capsys.readouterr().out
+    assert "is missing, perhaps after a run with --joints-only" in capsys.readouterr().out
 
 
 @pytest.mark.slow

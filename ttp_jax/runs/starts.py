@@ -74,5 +74,5 @@ def _is_finite(adaptation: state.Adaptation) -> bool:
 
 
 def subject_key(seed: int, name: str) -> jax.Array:
-    """Return a subject's key, which depends only on the seed and the subject's name."""
+    """Return a subject's key: of the seed, and of what identifies the subject's frames."""
     return jax.random.fold_in(jax.random.key(seed), zlib.crc32(name.encode()))
