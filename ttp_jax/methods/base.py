@@ -47,6 +47,24 @@ class Tools(NamedTuple):
         return self.method.needs_features(self)
 
 
+def start_training(base: Base, rules: state.Rules, tools: Tools, lacking: str) -> Adaptation:
+    """Return a subject's state before its first frame, with the parameters to train in its delta.
+
+    Args:
+      base: the model to adapt.
+      rules: what trains, as in `state.start_adaptation`.
+      tools: network, optimizer and settings.
+      lacking: what the method trains and the network hasn't, for the error.
+
+    Raises:
+      ValueError: no parameter trains.
+    """
+    adaptation = state.start_adaptation(base, rules, tools.tx)
+    if not adaptation.delta:
+        raise ValueError(f"{lacking}: it has nothing to adapt. Take another config.ttp.method.")
+    return adaptation
+
+
 class Method:
     """What every method offers; by itself the method "none", which leaves the model as it is.
 

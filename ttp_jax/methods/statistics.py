@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import traverse_util
 
 from ttp_jax import crops, heatmaps, losses, state, steps
-from ttp_jax.methods.base import ELSEWHERE, TO_JOINTS, Method
+from ttp_jax.methods.base import ELSEWHERE, TO_JOINTS, Method, start_training
 
 
 class BatchStatistics(Method):
@@ -111,12 +111,11 @@ class Entropy(BatchStatistics):
 
     def start(self, base, tools):
         """Scales and shifts on the way to the joints, and batch statistics if there are some."""
-        adaptation = state.start_adaptation(base, self.RULES, tools.tx)
-        if not adaptation.delta:
-            raise ValueError(
-                'the method "entropy" trains the scales and shifts of normalisation layers, and '
-                "this network has none: it has nothing to adapt. Take another config.ttp.method."
-            )
+        lacking = (
+            'the method "entropy" trains the scales and shifts of normalisation layers, and this '
+            "network has none"
+        )
+        adaptation = start_training(base, self.RULES, tools, lacking)
         statistics = self._statistics(base)
         kept = _empty_pool(statistics) if statistics else ()
         return adaptation.replace(delta={**adaptation.delta, **statistics}, kept=kept)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from ttp_jax import crops, geometry, heatmaps, losses, state, steps, tasks
-from ttp_jax.methods.base import TO_JOINTS, Method, Tools
+from ttp_jax.methods.base import TO_JOINTS, Method, Tools, start_training
 
 
 class Taught(NamedTuple):
@@ -40,12 +40,11 @@ class Teacher(Method):
 
     def start(self, base, tools):
         """Both begin with the base's parameters."""
-        adaptation = state.start_adaptation(base, self.RULES, tools.tx)
-        if not adaptation.delta:
-            raise ValueError(
-                'the method "teacher" trains encoder and heads, and this network has none of '
-                "these names: it has nothing to adapt. Take another config.ttp.method."
-            )
+        lacking = (
+            'the method "teacher" trains encoder and heads, and this network has none of these '
+            "names"
+        )
+        adaptation = start_training(base, self.RULES, tools, lacking)
         return adaptation.replace(kept={"teacher": jax.tree.map(jnp.zeros_like, adaptation.delta)})
 
     def draw(self, key, past, now, settings):
