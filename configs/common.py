@@ -47,6 +47,10 @@ def get_config() -> Any:
     c.data.zoom = 1.0
     # "bbc_pose" and "project": number of unlabelled frames to add to each test subject (Figure 4).
     c.data.extra = 0
+    # "project": videos of held-out subjects whose labels have no video of their own, in the
+    # project's folder: "ann=videos/7.avi,ann=videos/8.avi,bob=videos/9.avi". `extra` counts their
+    # frames.
+    c.data.own_videos = ""
     c.data.refine = 0  # how many times to predict, then use the box around the predicted joints
     c.data.fit = False  # use the box scale in which the model is most confident (auto scale)
     # At test time, frames are shrunk until crops have this many times the network's pixels, and
@@ -89,6 +93,8 @@ def get_config() -> Any:
     c.data.unlabelled = 0
     # Share of labelled frames in each batch, if there are unlabelled ones.
     c.data.labelled_share = 0.5
+    # "synthetic": preset of the validation and test people, if it isn't `preset`, as in Table 7.
+    c.data.grade = ""
     c.data.workers = 0  # batches to build at the same time; 0: one for each CPU core
 
     c.model = ml_collections.ConfigDict()
@@ -211,6 +217,8 @@ def get_config() -> Any:
     c.reproduce.extra = ()
     c.reproduce.rates = (3e-5, 1e-4, 3e-4)  # learning rates of the heat map on validation people
     c.reproduce.iterations = (1, 2, 4)  # updates a frame of the heat map on validation people
+    # "synthetic" only: presets of test people to compare gains on, ((preset, what it is), ...).
+    c.reproduce.grades = ()
     # Models that don't have to be trained: ((name of a training, file written by `export`), ...);
     # "shipped" is the included one.
     c.reproduce.given = ()
@@ -225,6 +233,8 @@ def get_config() -> Any:
     # box.
     c.eval.scale_joints = ""
     c.eval.thresholds = (0.2, 0.5)  # thresholds of PCK; the first is the headline
+    # Two joints whose distance is also compared with that of the labels: "upper,lower" of the lips.
+    c.eval.opening = ""
     c.eval.distances = False  # also report the root mean square distance in pixels
     c.eval.probe_frames = 512  # frames for the label-free diagnostics and the linear readout
     c.eval.pictures = 4  # number of subjects to draw pictures of

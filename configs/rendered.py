@@ -31,6 +31,11 @@ def get_config():
     # Ten times the paper's, as lambda is.
     c.reproduce.rotation_lambda = 1e-3
     c.reproduce.lengths = (4, 8, 16, 24)
+    c.reproduce.grades = (
+        ("plain", "training look"),
+        ("varied", "new clothes, things in front, new motions"),
+        ("shifted", "colours, blur and stripes that training never shows"),
+    )
     c.reproduce.given = (("transformer-seed0-5a4199f2", "shipped"),)
     # Synthetic to real: a folder in Penn Action's layout.
     c.transfer = tiny_penn.get_config().data

@@ -31,7 +31,7 @@ def get_config(base="pretrained"):
     c.data.test_share = c.data.val_share = 0.0
     c.data.flip_pairs = ""  # a tongue's tip is always on the same side
     c.train.flip_prob = c.ttp.flip_prob = 0.0
-    c.data.unlabelled = 60
+    c.data.unlabelled = 60 if base == "pretrained" else 400
     c.eval.scale_joints = ",".join(CONTOUR)
-    c.eval.thresholds = (0.1, 0.05, 0.2)
+    c.eval.thresholds = (0.05, 0.1, 0.2)
     return c

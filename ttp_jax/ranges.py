@@ -118,7 +118,7 @@ _DATA = {
     **dict.fromkeys(
         (
             *("subject", "exclude", "individuals", "scorer", "view", "category", "flip_pairs"),
-            *("media", "test_subjects", "val_subjects", "labels"),
+            *("media", "test_subjects", "val_subjects", "labels", "own_videos"),
         ),
         TEXT,
     ),
@@ -132,6 +132,7 @@ _DATA = {
     "unlabelled": whole(0, 1_000_000),
     "labelled_share": number(0, 1, above=True),
     # Rendered people only.
+    "grade": TEXT,
     "seed": SEED,
     "preset": TEXT,
     "image_size": whole(16, 1024),
@@ -230,6 +231,7 @@ TABLE: dict[str, dict[str, Rule]] = {
         "extra": several(whole(0, 1_000_000)),
         "rates": several(RATE),
         "iterations": several(whole(1, 10_000)),
+        "grades": several(row(TEXT, TEXT)),
         "given": several(row(TEXT, TEXT)),
     },
     "transfer": {**_DATA, "people": several(TEXT), "about": TEXT},
@@ -237,6 +239,7 @@ TABLE: dict[str, dict[str, Rule]] = {
         "pixels": number(0, 1000),
         "scale_joints": TEXT,
         "thresholds": several(number(0, 100, above=True), least=1),
+        "opening": TEXT,
         "distances": FLAG,
         "probe_frames": whole(1, 1_000_000_000),
         "pictures": whole(0, 10_000),

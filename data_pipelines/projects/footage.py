@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import pathlib
 
 import numpy as np
 
@@ -51,6 +52,22 @@ def unlabelled(
     return found, left_out
 
 
+def other(labelled: Clip, path: pathlib.Path, count: int, *, boxes: str) -> Clip:
+    """Return unlabelled frames of a subject from a video without any label.
+
+    Args:
+      labelled: the subject's labelled frames.
+      path: the video, which shows this subject only.
+      count: number of frames, spread over the video.
+      boxes: as in `unlabelled`.
+
+    Raises:
+      DataError: the video can't be read, or has frames of another size.
+    """
+    made = _clip(Footage(path, "", (labelled.subject,), None), labelled, count, boxes)
+    return dataclasses.replace(made, name=f"{labelled.subject}_{path.stem}")
+
+
 def _identity(film: Footage) -> tuple[str, str, tuple[str, ...]]:
     """What files of one video, in several containers, have in common."""
     return film.recording, film.path.stem, film.subjects
@@ -59,7 +76,7 @@ def _identity(film: Footage) -> tuple[str, str, tuple[str, ...]]:
 def _clip(film: Footage, labelled: Clip, count: int, boxes: str) -> Clip:
     """Return frames of one video as a clip; raises DataError if they can't be used."""
     whole = _cropped(_whole(film, labelled), film, labelled.largest)
-    known = set(labelled.frame_numbers.tolist())
+    known = set(labelled.frame_numbers.tolist()) if film.recording else set()
     free = [frame for frame in range(whole.num_frames) if frame not in known]
     if not free:
         raise DataError("all its frames are labelled.")

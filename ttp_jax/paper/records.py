@@ -50,7 +50,7 @@ RECORD = (
             "smoothed": _SCORES,
             "by_frame": ([(float, None)], [[(float, None)]]),
         },
-        **{f"{CONTROL}?": _SCORES, "bottleneck?": _ERRORS},
+        **{f"{CONTROL}?": _SCORES, "bottleneck?": _ERRORS, "errors?": _SCORES},
     },
 )
 

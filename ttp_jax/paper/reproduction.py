@@ -2,6 +2,7 @@
 
 import collections
 import pathlib
+import re
 import time
 
 import jax
@@ -186,7 +187,7 @@ def write_report(experiment: Experiment, workdir: pathlib.Path, folder: pathlib.
     found += [pages.trainings(trainings), pages.ran(list(there.values()))]
     about = _about(experiment, list(there.values()), trainings) + excluded
     pictures = sorted(_figures(experiment, workdir).glob("*.png"))
-    command = f"python main.py reproduce --config=configs/{experiment.name}.py --what=all"
+    command = f"python main.py reproduce --config={_config(experiment, there)} --what=all"
     text = [f"# Reproduction: {experiment.name}", "", "```bash", command, "```", ""]
     text += ["\n\n".join(about), "", *map(pages.markdown, found)]
     if pictures:
@@ -201,6 +202,14 @@ def write_report(experiment: Experiment, workdir: pathlib.Path, folder: pathlib.
         sections.append(report.section("Figures 5, 7, 8", *shown))
     report.save(workdir / "report.html", report.page(f"Reproduction: {experiment.name}", sections))
     say(f"wrote {workdir / 'report.md'} and {workdir / 'report.html'}")
+
+
+def _config(experiment: Experiment, there: dict[RunSpec, dict]) -> str:
+    """Return the config's file as the records' commands name it, with its argument if any."""
+    for record in there.values():
+        if named := re.search(r"--config=(\S+)", record.get("command", "")):
+            return named[1]
+    return f"configs/{experiment.name}.py"
 
 
 def _comparable(

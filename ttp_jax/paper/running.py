@@ -199,6 +199,7 @@ def personalized(experiment: Experiment, spec: RunSpec, base: state.Base | None)
         "scores": scored(joints),
         "smoothed": scored([smooth.savgol(each) for each in joints]),
         "by_frame": by_frame(*mapped(clips, joints, own, skeleton), skeleton, measures),
+        "errors": scoring.errors(*mapped(clips, joints, own, skeleton), skeleton, measures),
     }
     if controls and controls.joints:
         found[CONTROL] = scored([controls.joints[clip.name] for clip in clips])
@@ -215,15 +216,16 @@ def people(experiment: Experiment, spec: RunSpec) -> tuple[list[Clip], Skeleton]
     Raises:
       DataError (`data_pipelines.clips`): there are no such clips, or the data can't be read.
     """
-    data, wanted = experiment.data, ()
+    data, wanted, skeleton = experiment.data, (), experiment.skeleton
     if spec.transfer:
         data, wanted = experiment.config.transfer, experiment.config.transfer.people
+        skeleton = SKELETONS[data.skeleton]
     clips = sources.load_clips(data, None if wanted else spec.split)
     clips = [clip for clip in clips if not wanted or clip.name in wanted]
     clips = clips_lib.by_subject(clips)
     if not clips or any(clip.joints is None for clip in clips):
         raise clips_lib.DataError(f"no labelled {spec.split} clips in {data.root}.")
-    return clips, SKELETONS[data.skeleton]
+    return clips, skeleton
 
 
 def check_people(experiment: Experiment, spec: RunSpec, folder: pathlib.Path) -> None:

@@ -6,11 +6,14 @@ from ttp_jax import tasks
 from ttp_jax.models.pose import METHODS
 from ttp_jax.paper import published
 from ttp_jax.paper.records import POINTS, RunSpec
+from ttp_jax.runs import scoring
 from ttp_jax.runs.experiment import Experiment
 
 SCENARIOS = ("none", "online", "offline")
 TRAINS = {"paper": "encoder and psi_self only", "norms": "normalisation layers only"}
-JOINED = ("h36m", "bbc_pose")  # sources with single frames, or several videos of a person
+# Sources with single frames, or several videos of a person.
+JOINED = ("h36m", "bbc_pose", "project")
+FLIPPED = (("model.flip_average", True),)
 
 
 class Grid(NamedTuple):
@@ -19,6 +22,9 @@ class Grid(NamedTuple):
     Attributes:
       name: name of the experiment, a key of the published numbers.
       source: source of its data.
+      measures: names of the scores.
+      flip: whether averaging with the mirrored crop is a choice: trained on, and not done anyway.
+      encoder: `config.model.encoder`.
       updates: updates a frame, `config.ttp.iterations`.
       learning_rate: learning rate at test time, `config.ttp.learning_rate`.
       transfer: `config.transfer`, the people of Table 6.
@@ -26,6 +32,9 @@ class Grid(NamedTuple):
 
     name: str
     source: str
+    measures: tuple[str, ...]
+    flip: bool
+    encoder: str
     methods: tuple[str, ...]
     seeds: tuple[int, ...]
     updates: int
@@ -34,6 +43,8 @@ class Grid(NamedTuple):
     extra: tuple[int, ...]
     rates: tuple[float, ...]
     iterations: tuple[int, ...]
+    grades: tuple[tuple[str, str], ...]
+    preset: str
     transfer: Any
 
     @classmethod
@@ -43,6 +54,9 @@ class Grid(NamedTuple):
         return cls(
             name=experiment.name,
             source=experiment.data.source,
+            measures=scoring.measures_from(config.eval).names,
+            flip=config.train.flip_prob > 0 and not config.model.flip_average,
+            encoder=config.model.encoder,
             methods=varied.methods,
             seeds=varied.seeds,
             updates=config.ttp.iterations,
@@ -51,6 +65,8 @@ class Grid(NamedTuple):
             extra=varied.extra,
             rates=varied.rates,
             iterations=varied.iterations,
+            grades=varied.grades,
+            preset=experiment.data.get("preset", ""),
             transfer=config.transfer,
         )
 
@@ -73,6 +89,61 @@ def table1_runs(grid: Grid):
     yield RunSpec("transformer", "untrained", first)
     for method in grid.methods:
         yield from each(grid, method, SCENARIOS)
+
+
+def best(grid: Grid) -> str:
+    """Return the network that is adapted in every way: the Transformer, if it is compared."""
+    return "transformer" if "transformer" in grid.methods else grid.methods[-1]
+
+
+def ways(grid: Grid):
+    """Yield the ways to adapt a trained network: name, scenario, changes of the config."""
+    yield "no adaptation", "none", ()
+    if grid.flip:
+        yield "no adaptation, averaged with the mirrored crop", "none", FLIPPED
+    others = {"teacher": "mean teacher"}
+    if grid.encoder == "resnet":  # has batch normalisation
+        others = {"bn": "batch statistics", "entropy": "entropy", **others}
+    if tasks.of(best(grid)) is not tasks.NOTHING:
+        others["teacher+ttp"] = "mean teacher and TTP"
+    for method, about in others.items():
+        for scenario in SCENARIOS[1:]:
+            yield f"{about} {scenario}", scenario, (("ttp.method", method),)
+    if tasks.of(best(grid)) is not tasks.NOTHING:
+        for scenario in SCENARIOS[1:]:
+            yield f"TTP {scenario}", scenario, ()
+
+
+def adapt_runs(grid: Grid):
+    for _, scenario, changes in ways(grid):
+        yield from each(grid, best(grid), (scenario,), changes=changes)
+
+
+def best_scenario_runs(grid: Grid):
+    return each(grid, best(grid), SCENARIOS)
+
+
+def grade(grid: Grid, preset: str):
+    return () if preset == grid.preset else (("data.grade", preset),)
+
+
+def grade_runs(grid: Grid):
+    for preset, _ in grid.grades:
+        yield from each(grid, best(grid), SCENARIOS, changes=grade(grid, preset))
+
+
+def own_video_runs(grid: Grid):
+    if grid.source == "project" and grid.extra:
+        yield from each(grid, best(grid), SCENARIOS)
+        for extra in grid.extra:
+            changes = (("data.extra", extra),)
+            yield from each(grid, best(grid), SCENARIOS[1:], changes=changes)
+
+
+def error_runs(grid: Grid):
+    if grid.source == "project":
+        for method in grid.methods:
+            yield from each(grid, method, SCENARIOS)
 
 
 def transformer_runs(grid: Grid):
@@ -119,8 +190,9 @@ def length_runs(grid: Grid):
 def lengths(grid: Grid):
     for length in grid.lengths:
         yield (("ttp.reset", str(length)),)
-    for extra in grid.extra:
-        yield (("data.extra", extra),)
+    if grid.source != "project":  # those have a table of their own
+        for extra in grid.extra:
+            yield (("data.extra", extra),)
 
 
 def ablations():
@@ -147,7 +219,7 @@ def ablation_base(seed, changes):
 
 
 def choice_runs(grid: Grid):
-    if grid.source != "synthetic" or "transformer" not in grid.methods:
+    if grid.source not in ("synthetic", "project") or "transformer" not in grid.methods:
         return  # other data sets have no validation people
     first = grid.seeds[0]
     yield RunSpec("transformer", "none", first, split="val")

@@ -13,9 +13,14 @@ FEWEST = 3  # smallest number of people for which an interval is given
 Find = Callable[[RunSpec], dict | None]
 
 
-def measure(record: dict) -> str:
-    """Return the name of a record's first measure, which the tables show."""
-    return next(iter(record["scores"]))
+def measure(record: dict, which: int = 0) -> str:
+    """Return the name of a record's measure, of the first by default."""
+    return list(record["scores"])[which]
+
+
+def mean(found: Sequence[dict], part: str = "scores", which: int = 0) -> float:
+    """Return the mean of a measure over records."""
+    return float(np.mean([record[part][measure(record, which)]["mean"] for record in found]))
 
 
 def over_seeds(found: Sequence[dict], part: str = "scores") -> str:
@@ -24,6 +29,25 @@ def over_seeds(found: Sequence[dict], part: str = "scores") -> str:
     if len(means) < 2:
         return f"{means[0]:.2f}"
     return f"{np.mean(means):.2f} +- {np.std(means, ddof=1):.2f}"
+
+
+def scores(found: Sequence[dict], count: int, part: str = "scores") -> tuple[str, ...]:
+    """Return the texts of the first `count` measures; "-" for those that the records lack."""
+    there = len(found[0][part])
+    others = [f"{mean(found, part, k):.2f}" if k < there else "-" for k in range(1, count)]
+    return (over_seeds(found, part), *others)
+
+
+def gains(before, after, count: int, part: str = "scores", over: str = "scores"):
+    """Return the texts of the gains in the first `count` measures, and the share worse off.
+
+    The share is that of people whose first measure, as a mean over seeds, falls. For the arguments
+    see `gain`.
+    """
+    texts, shown = [], [deltas(before, after, part, over, which) for which in range(count)]
+    for found in shown:
+        texts.append("-" if found is None else with_interval(found))
+    return (*texts, "-" if shown[0] is None else share_worse(shown[0]))
 
 
 def gain(before, after, part: str = "scores", over: str = "scores") -> tuple[str, str]:
@@ -42,10 +66,19 @@ def gain(before, after, part: str = "scores", over: str = "scores") -> tuple[str
     return ("-", "-") if found is None else (with_interval(found), share_worse(found))
 
 
-def deltas(before, after, part: str = "scores", over: str = "scores") -> np.ndarray | None:
-    """Return gains [seeds, people] between records of the same seed; None if there are none."""
-    gains = [people(a, part) - people(b, over) for b, a in pairs(before, after)]
-    return np.stack(gains) if gains else None
+def deltas(
+    before, after, part: str = "scores", over: str = "scores", which: int = 0
+) -> np.ndarray | None:
+    """Return gains [seeds, people] between records of the same seed; None if there are none.
+
+    None also if the records have no measure `which`.
+    """
+    found = [
+        people(a, part, which) - people(b, over, which)
+        for b, a in pairs(before, after)
+        if which < min(len(a[part]), len(b[over]))
+    ]
+    return np.stack(found) if found else None
 
 
 def pairs(before, after) -> list[tuple[dict, dict]]:
@@ -76,9 +109,9 @@ def share_worse(deltas: np.ndarray) -> str:
     return f"{100 * (deltas.mean(0) < 0).mean():.0f} %" if deltas.size else "-"
 
 
-def people(record: dict, part: str) -> np.ndarray:
-    """Return the first measure of each person [people], NaN without labels."""
-    return np.array(record[part][measure(record)]["per_subject"], float)
+def people(record: dict, part: str, which: int = 0) -> np.ndarray:
+    """Return a measure of each person [people], NaN without labels."""
+    return np.array(record[part][measure(record, which)]["per_subject"], float)
 
 
 def cost(found: Sequence[dict]) -> tuple[str, str]:
@@ -90,14 +123,6 @@ def cost(found: Sequence[dict]) -> tuple[str, str]:
 def finished(find: Find, specs: Sequence[RunSpec]) -> list[dict]:
     """Return the records of the finished runs."""
     return [record for record in map(find, specs) if record is not None]
-
-
-def second(found: Sequence[dict], part: str = "scores") -> str:
-    """Return the mean of the second measure, "-" if there is none."""
-    measures = list(found[0][part])
-    if len(measures) < 2:
-        return "-"
-    return f"{np.mean([record[part][measures[1]]['mean'] for record in found]):.2f}"
 
 
 def seeds(found: Sequence[dict], specs: Sequence[RunSpec]) -> str:

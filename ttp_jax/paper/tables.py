@@ -3,7 +3,7 @@
 import numpy as np
 
 from ttp_jax import report, tasks
-from ttp_jax.paper import figures, published, selection, statistics
+from ttp_jax.paper import adapting, figures, published, selection, statistics
 from ttp_jax.paper.pages import COST, Table
 from ttp_jax.paper.records import CONTROL, POINTS, RunSpec
 from ttp_jax.paper.selection import SCENARIOS, Grid
@@ -24,7 +24,8 @@ def wanted(grid: Grid, what: str) -> list[RunSpec]:
 
 
 def _lines(grid: Grid, find: Find, methods, published_scores, *, part="scores", **options):
-    """Yield rows like those of Table 1: method, TTP, scores, gain, worse off, cost, paper."""
+    """Yield rows like those of Table 1: method, TTP, scores, gains, worse off, cost, paper."""
+    count, gains = len(grid.measures), len(adapting.gain_names(grid))
     for method in methods:
         before = statistics.finished(find, selection.each(grid, method, ("none",), **options))
         for scenario in SCENARIOS:
@@ -35,45 +36,50 @@ def _lines(grid: Grid, find: Find, methods, published_scores, *, part="scores", 
             paper = published_scores.get((method, scenario))
             tail = ("-" if paper is None else f"{paper:.2f}",)
             if not found:
-                yield METHODS[method], HOW[scenario], *["missing"] * 2, *["-"] * 4, *tail
+                empty = ["-"] * (count + gains + 2)
+                yield METHODS[method], HOW[scenario], "missing", *empty, *tail
                 continue
-            gain = statistics.gain(before, found, part, part) if scenario != "none" else ("", "")
+            gained = ("",) * (gains + 1)
+            if scenario != "none":
+                gained = statistics.gains(before, found, gains, part, part)
             yield (
                 METHODS[method] + statistics.seeds(found, specs),
                 HOW[scenario],
-                statistics.over_seeds(found, part),
-                statistics.second(found, part),
-                *gain,
+                *statistics.scores(found, count, part),
+                *gained,
                 *statistics.cost(found),
                 *tail,
             )
 
 
-def _untrained_line(name: str, record: dict) -> tuple[str, ...]:
+def _untrained_line(grid: Grid, name: str, record: dict) -> tuple[str, ...]:
     """Make a row like those of Table 1 for a run that needs no training."""
-    return (name, "", statistics.over_seeds([record]), statistics.second([record]), *["-"] * 5)
+    scores = statistics.scores([record], len(grid.measures))
+    return (name, "", *scores, *["-"] * (len(adapting.gain_names(grid)) + 4))
 
 
-HEAD = ("method", "TTP", "score", "second score", "gain per person (95 %)", "worse off")
+def _head(grid: Grid) -> tuple[str, ...]:
+    """Return the header of rows like those of Table 1."""
+    return ("method", "TTP", *grid.measures, *adapting.gain_names(grid), "worse off", *COST)
 
 
 def _table1(grid: Grid, find: Find) -> Table:
     first, rows = grid.seeds[0], []
     for scenario in ("mean pose", "untrained"):
         for record in statistics.finished(find, [RunSpec("transformer", scenario, first)]):
-            rows.append(_untrained_line(scenario, record))
+            rows.append(_untrained_line(grid, scenario, record))
     paper = published.TABLE1.get(grid.name, {})
     rows += list(_lines(grid, find, grid.methods, paper))
     rows += list(_control_lines(grid, find, grid.methods))
     return Table(
         "Table 1: methods and scenarios",
-        (*HEAD, *COST),
+        _head(grid),
         rows,
-        ("Score +- standard deviation over seeds. Gain: relative to the same seed's model without "
-         "TTP, with a paired bootstrap over people and seeds. Worse off: share of people whose "
-         "gain is negative. Seconds: median over seeds, including compilation unless the program "
-         "was in the cache. MiB: peak memory of the process during the run (on a GPU, since the "
-         "process started).",),
+        ("First score +- standard deviation over seeds. Gain: relative to the same seed's model "
+         "without TTP, with a paired bootstrap over people and seeds. Worse off: share of people "
+         "whose gain in the first score is negative. Seconds: median over seeds, including "
+         "compilation unless the program was in the cache. MiB: peak memory of the process during "
+         "the run (on a GPU, since the process started).",),
     )  # fmt: skip
 
 
@@ -85,13 +91,11 @@ def _control_lines(grid: Grid, find: Find, methods, **options):
         if not found:
             continue
         before = statistics.finished(find, selection.each(grid, method, ("none",), **options))
-        gain = statistics.gain(before, found, CONTROL)
         yield (
             METHODS[method] + statistics.seeds(found, specs),
             "offline, cross-subject control",
-            statistics.over_seeds(found, CONTROL),
-            statistics.second(found, CONTROL),
-            *gain,
+            *statistics.scores(found, len(grid.measures), CONTROL),
+            *statistics.gains(before, found, len(adapting.gain_names(grid)), CONTROL),
             *["-"] * 3,
         )
 
@@ -236,8 +240,11 @@ def _table5(grid: Grid, find: Find) -> Table:
         list(_lines(grid, find, ("baseline", "transformer"), paper, part=part))
         for part in ("scores", "smoothed")
     )
-    rows = [(*a[:3], b[2], *b[4:]) for a, b in zip(plain, smoothed, strict=True)]
-    header = ("method", "TTP", "score", "smoothed", *HEAD[4:], *COST[:2], "paper, smoothed")
+    # The first score plain and smoothed, its gain, worse off, cost and the paper's.
+    gain, worse = 2 + len(grid.measures), len(_head(grid)) - len(COST) - 1
+    rows = [(*a[:3], b[2], b[gain], *b[worse:]) for a, b in zip(plain, smoothed, strict=True)]
+    names = "gain per person (95 %)", "worse off", *COST[:2], "paper, smoothed"
+    header = ("method", "TTP", grid.measures[0], "smoothed", *names)
     notes = (
         "Savitzky-Golay filter, 7 frames, second order (our choice: the paper gives no settings). "
         "Gain: smoothed joints with TTP relative to smoothed joints without.",
@@ -248,7 +255,7 @@ def _table5(grid: Grid, find: Find) -> Table:
 def _table6(grid: Grid, find: Find) -> Table:
     rows = []
     for record in statistics.finished(find, list(selection.transfer_runs(grid))[:1]):
-        rows.append(_untrained_line("mean pose", record))
+        rows.append(_untrained_line(grid, "mean pose", record))
     paper = published.TABLE6.get(grid.name, {})
     if grid.transfer.get("source"):
         rows += list(_lines(grid, find, ("baseline", "transformer"), paper, transfer=True))
@@ -258,7 +265,7 @@ def _table6(grid: Grid, find: Find) -> Table:
     fitted = " The labels' boxes are scaled to the size in which each model is most confident."
     fits = fitted if grid.transfer.get("fit", False) else ""
     notes = (f"Personalized on {about}: {people}.{fits}",)
-    return Table("Table 6: transfer to another data set", (*HEAD, *COST), rows, notes)
+    return Table("Table 6: transfer to another data set", _head(grid), rows, notes)
 
 
 def _ablation_table(grid: Grid, find: Find) -> Table:
@@ -339,12 +346,17 @@ def _points_table(grid: Grid, find: Find) -> Table:
 
 
 TABLES = {
+    "adapt": (selection.adapt_runs, adapting.should_adapt),
     "table1": (selection.table1_runs, _table1),
     "claims": (selection.table1_runs, _claims),
     "table2": (selection.table2_runs, _table2),
     "table3": (selection.quoted_runs, _others),
     "table5": (selection.smoothed_runs, _table5),
     "table6": (selection.transfer_runs, _table6),
+    "table7": (selection.grade_runs, adapting.grades),
+    "subjects": (selection.best_scenario_runs, adapting.subjects),
+    "videos": (selection.own_video_runs, adapting.own_videos),
+    "errors": (selection.error_runs, adapting.errors),
     "figure3": (selection.transformer_runs, figures.figure3),
     "figure4": (selection.length_runs, figures.figure4),
     "ablations": (selection.ablation_runs, _ablation_table),

@@ -18,7 +18,7 @@ NOT_THE_MODEL = {
     "model": ("decode", "flip_average"),
     "data": (
         "root", "tfds", "workers", "val", "test", "eval_frames", "boxes", "refine", "fit",
-        "extra", "oversample", "context",
+        "extra", "oversample", "context", "own_videos", "grade",
     ),
     "train": ("log_every", "checkpoint_every", "keep", "best", "patience"),
 }  # fmt: skip

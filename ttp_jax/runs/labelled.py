@@ -156,9 +156,39 @@ def clips(data: Config) -> list[Clip]:
     more = {
         clip.name: clip for clip in footage.unlabelled(project, data.extra, boxes=data.boxes)[0]
     }
-    return [
+    return _own_videos(project, data) + [
         _extended(clip, more.get(f"{clip.name}{clips_lib.UNLABELLED}")) for clip in project.clips
     ]
+
+
+def _own_videos(project: Project, data: Config) -> list[Clip]:
+    """Return `extra` frames of each subject that has videos of its own, which no label is of."""
+    labelled = {clip.subject: clip for clip in project.clips if clip.split != "train"}
+    paths: dict[str, list[pathlib.Path]] = {}
+    for entry in filter(None, data.own_videos.split(",")):
+        subject, _, name = entry.partition("=")
+        path = pathlib.Path(data.root).expanduser() / name
+        if subject not in labelled or not path.is_file():
+            wrong = f"{path} doesn't exist" if subject in labelled else "unknown held-out subject"
+            raise clips_lib.DataError(
+                f"config.data.own_videos has {entry!r}: {wrong}. Expected SUBJECT=VIDEO,... of "
+                f"{', '.join(sorted(labelled))}, relative to {data.root}."
+            )
+        paths.setdefault(subject, []).append(path)
+    found = [
+        footage.other(labelled[subject], path, -(-data.extra // len(own)), boxes=data.boxes)
+        for subject, own in paths.items()
+        for path in own
+    ]
+    return [_without_labels(clip, labelled[clip.subject]) for clip in found]
+
+
+def _without_labels(clip: Clip, labelled: Clip) -> Clip:
+    """Return the clip with as many joints as the labels have, none of them labelled."""
+    assert labelled.joints is not None
+    shape = clip.num_frames, *labelled.joints.shape[1:]
+    hidden = np.zeros(shape[:2], bool)
+    return dataclasses.replace(clip, joints=np.full(shape, np.nan, np.float32), visible=hidden)
 
 
 def _extended(clip: Clip, more: Clip | None) -> Clip:
@@ -174,8 +204,8 @@ def _extended(clip: Clip, more: Clip | None) -> Clip:
         place = int(order[index])
         return clip.read(place) if place < own else more.read(place - own)
 
-    unknown = np.full((more.num_frames, *clip.joints.shape[1:]), np.nan, np.float32)
-    hidden = np.zeros((more.num_frames, clip.visible.shape[1]), bool)
+    more = _without_labels(more, clip)
+    assert more.joints is not None and more.visible is not None
     return Clip(
         name=clip.name,
         subject=clip.subject,
@@ -183,8 +213,8 @@ def _extended(clip: Clip, more: Clip | None) -> Clip:
         num_frames=len(order),
         read=read,
         boxes=np.concatenate([clip.boxes, more.boxes])[order],
-        joints=np.concatenate([clip.joints, unknown])[order],
-        visible=np.concatenate([clip.visible, hidden])[order],
+        joints=np.concatenate([clip.joints, more.joints])[order],
+        visible=np.concatenate([clip.visible, more.visible])[order],
         numbers=numbers[order],
     )
 

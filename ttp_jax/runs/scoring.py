@@ -36,18 +36,30 @@ class Measures(NamedTuple):
         diagonal of the box that the network sees.
       thresholds: thresholds of PCK.
       distances: whether to add the root mean square distance in pixels.
+      opening: two joints whose distance is compared with that of the labels, or none.
     """
 
     pixels: float = 0.0
     scale_joints: tuple[str, ...] = ()
     thresholds: tuple[float, ...] = (0.2, 0.5)
     distances: bool = False
+    opening: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the measures of which more is better, as scores are called."""
+        if self.pixels:
+            return (f"accuracy@{self.pixels:g}px",)
+        return tuple(f"PCK@{threshold}" for threshold in self.thresholds)
 
 
 def measures_from(fields: Any) -> Measures:
     """Return the measures that the fields of `config.eval` ask for."""
-    joints = tuple(name.strip() for name in fields.scale_joints.split(",") if name.strip())
-    return Measures(fields.pixels, joints, tuple(fields.thresholds), fields.distances)
+    joints, opening = (
+        tuple(name.strip() for name in field.split(",") if name.strip())
+        for field in (fields.scale_joints, fields.opening)
+    )
+    return Measures(fields.pixels, joints, tuple(fields.thresholds), fields.distances, opening)
 
 
 def scores_of(
@@ -74,9 +86,8 @@ def scores_of(
 
         return score
 
-    found: dict[str, Callable] = {f"PCK@{t}": pck(t) for t in how.thresholds}
-    if how.pixels:
-        found = {f"accuracy@{how.pixels:g}px": accuracy}
+    measured = [accuracy] if how.pixels else [pck(threshold) for threshold in how.thresholds]
+    found: dict[str, Callable] = dict(zip(how.names, measured, strict=True))
     return {
         name: [measure(predicted, clip) for clip, predicted in zip(clips, joints, strict=True)]
         for name, measure in found.items()
@@ -87,6 +98,59 @@ def _lengths(clip, skeleton: Skeleton, how: Measures) -> metrics.Lengths:
     """What PCK is a share of, in each frame; a single joint has no extent, but its box has."""
     boxes = clip.boxes if skeleton.size == 1 else None
     return metrics.lengths(clip.joints, skeleton, scale_joints=how.scale_joints, boxes=boxes)
+
+
+def errors(clips, joints, skeleton: Skeleton, how: Measures = Measures()) -> dict[str, dict]:
+    """Return mean errors in % of the unit of PCK: a mean over clips, and one for each clip.
+
+    Args:
+      clips: with labels.
+      joints: predictions [T, K, 2] of each.
+      skeleton: of labels and predictions.
+      how: the measures.
+
+    Returns:
+      "mean error %", the distance of joints from their labels, and, if `how.opening` names two
+      joints, "opening error %", the difference of their distance from that of the labels. Frames
+      whose unit isn't labelled don't count. Empty if the measure is accuracy in pixels.
+    """
+    if how.pixels:
+        return {}
+    kinds = {"mean error %": _distances}
+    if how.opening:
+        kinds["opening error %"] = _openings
+    found = {}
+    for name, measure in kinds.items():
+        means = []
+        for clip, predicted in zip(clips, joints, strict=True):
+            units = _lengths(clip, skeleton, how).values
+            shares = 100 * measure(predicted, clip, skeleton, how) / units[:, None]
+            known = np.isfinite(shares)
+            means.append(float(shares[known].mean()) if known.any() else np.nan)
+        found[name] = {"mean": float(np.nanmean(means)), "per_subject": means}
+    return found
+
+
+def _distances(predicted, clip, skeleton, how) -> np.ndarray:
+    """Distances of joints from their labels [T, K], NaN where nothing is labelled."""
+    return np.where(clip.visible, np.linalg.norm(predicted - clip.joints, axis=-1), np.nan)
+
+
+def _openings(predicted, clip, skeleton, how) -> np.ndarray:
+    """Errors of the distance between the two joints of `how.opening` [T, 1]."""
+    if len(how.opening) != 2 or set(how.opening) - set(skeleton.joints):
+        raise ValueError(
+            f"config.eval.opening is {','.join(how.opening)!r}: expected two of "
+            f"{', '.join(skeleton.joints)}."
+        )
+    pair = [skeleton.joints.index(name) for name in how.opening]
+
+    def distances(points):
+        return np.linalg.norm(points[:, pair[0]] - points[:, pair[1]], axis=-1)
+
+    labelled = clip.visible[:, pair].all(1)
+    found = np.abs(distances(predicted) - distances(clip.joints))
+    return np.where(labelled, found, np.nan)[:, None]
 
 
 def left_out(clips, skeleton: Skeleton, how: Measures = Measures()) -> str | None:

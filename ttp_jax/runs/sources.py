@@ -34,7 +34,7 @@ def load_clips(data: Config, split: str | None = None) -> list[clips_lib.Clip]:
         "penn": lambda: penn.clips(data.root, reads),
         "h36m": lambda: h36m.clips(data.root, reads),
         "bbc_pose": lambda: bbc_pose.clips(data.root, reads, data.extra),
-        "synthetic": lambda: synthetic.clips(_spec(data), data.root),
+        "synthetic": lambda: _rendered(data),
         "media": lambda: _own(data),
         "project": lambda: labelled.clips(data),
     }
@@ -110,6 +110,16 @@ def open_own(data: Config) -> media.Opened:
     found = [clips_lib.part(clip, data.frames, data.every) for clip in found]
     found = [labelled.zoomed(clip, data.zoom) for clip in found]
     return media.Opened(found, opened.left_out)
+
+
+def _rendered(data: Config) -> list[clips_lib.Clip]:
+    """Render the people; those held out may have another preset."""
+    spec = _spec(data)
+    if data.grade in ("", spec.preset):
+        return synthetic.clips(spec, data.root)
+    training = dataclasses.replace(spec, val=0, test=0)
+    held_out = dataclasses.replace(spec, train=0, preset=data.grade)
+    return [clip for part in (training, held_out) for clip in synthetic.clips(part, data.root)]
 
 
 def _spec(data: Config) -> synthetic.Spec:

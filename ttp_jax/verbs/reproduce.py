@@ -6,12 +6,17 @@
 
 --what takes one or more of these names, separated by commas:
 
+    adapt       every way to adapt the Transformer, and none: should you adapt?
     table1      methods and scenarios
     claims      the paper's claims, as differences with intervals
     table2      updates a frame
     table3      Tables 3 and 4, the state of the art
     table5      smoothing
     table6      people of another data set
+    table7      people at several distances from training (config.reproduce.grades)
+    subjects    each subject's gain beside its score without adaptation
+    videos      frames of the subjects' own videos (labelled projects)
+    errors      mean errors (labelled projects)
     figure3     gain over time
     figure4     gain against the number of frames
     figure5     Figures 5, 7 and 8: pictures

@@ -1,0 +1,168 @@
+"""Should you adapt? Tables of every way to adapt a trained network, of subjects and of grades."""
+
+import itertools
+
+import numpy as np
+
+from ttp_jax import report
+from ttp_jax.paper import selection, statistics
+from ttp_jax.paper.pages import Table
+from ttp_jax.paper.records import CONTROL
+from ttp_jax.paper.selection import SCENARIOS, Grid
+from ttp_jax.paper.statistics import Find
+
+GAINS = 2  # measures whose gain is shown: at the loosest thresholds there is nothing to gain
+
+
+def gain_names(grid: Grid) -> tuple[str, ...]:
+    """Return the headings of the gains."""
+    return tuple(f"gain in {name} (95 %)" for name in grid.measures[:GAINS])
+
+
+def _scored(grid: Grid, before, found, seeds: str, part: str = "scores") -> tuple[str, ...]:
+    """Return scores, gains and share worse off of records; gains are relative to `before`."""
+    gains = ("",) * (1 + len(gain_names(grid)))
+    if before is not found:
+        gains = statistics.gains(before, found, len(gain_names(grid)), part)
+    first, *others = statistics.scores(found, len(grid.measures), part)
+    return (first + seeds, *others, *gains)
+
+
+def should_adapt(grid: Grid, find: Find) -> Table:
+    """Compare every way to adapt the network with not adapting it."""
+    rows, before = [], []
+    for name, scenario, changes in selection.ways(grid):
+        specs = selection.each(grid, selection.best(grid), (scenario,), changes=changes)
+        found = statistics.finished(find, specs)
+        before = before or found
+        cells = ("missing", *["-"] * (len(grid.measures) + len(gain_names(grid))), "-")
+        if found and before:
+            scored = _scored(grid, before, found, statistics.seeds(found, specs))
+            cells = (*scored, statistics.cost(found)[0])
+        rows.append((name, *cells))
+        if name == "TTP offline" and any(CONTROL in record for record in found):
+            controls = [record for record in found if CONTROL in record]
+            scored = _scored(grid, before, controls, "", CONTROL)
+            rows.append(("TTP offline to another subject (control)", *scored, "-"))
+    header = ("", *grid.measures, *gain_names(grid), "worse off", "s a frame")
+    notes = (
+        "Gain: relative to the same seed's network without adaptation, with a paired bootstrap "
+        "over subjects and seeds. Worse off: share of subjects whose gain in the first measure is "
+        "negative. Seconds: median over seeds, including compilation unless the program was in the "
+        "cache.",
+    )
+    return Table("Should you adapt?", header, rows, notes)
+
+
+def subjects(grid: Grid, find: Find) -> Table:
+    """Show the gain of each subject beside its score without adaptation: who gains?"""
+    method, title = selection.best(grid), "Who gains?"
+    before, *after = (
+        statistics.finished(find, selection.each(grid, method, (scenario,)))
+        for scenario in SCENARIOS
+    )
+    gains = [statistics.deltas(before, found) for found in after]
+    header = ("subject", "without", "gain online", "gain offline")
+    if not before or any(each is None for each in gains):
+        return Table(title, header, [("all", "missing", "-", "-")])
+    scores = np.mean([statistics.people(record, "scores") for record in before], 0)
+    online, offline = (np.mean(each, 0) for each in gains)
+    order = np.argsort(scores, kind="stable")
+    rows = [
+        (before[0]["people"][k], f"{scores[k]:.1f}", f"{online[k]:+.1f}", f"{offline[k]:+.1f}")
+        for k in order
+    ]
+    apart = np.stack([np.full(len(order), np.nan)] * 2)  # dots, not a line
+    dots = {
+        name: (np.repeat(scores[order], 2), np.stack([gain[order], apart[0]], 1).ravel())
+        for name, gain in (("online", online), ("offline", offline))
+    }
+    measure = grid.measures[0]
+    plot = report.line_plot(
+        dots, x_label=f"{measure} without adaptation", y_label="gain", title=title
+    )
+    notes = (
+        f"{measure}, means over {len(before)} seed(s), from the lowest score without adaptation to "
+        f"the highest. Correlation of score and gain over subjects (Spearman): "
+        f"online {_rank_correlation(scores, online):+.2f}, "
+        f"offline {_rank_correlation(scores, offline):+.2f}.",
+    )
+    return Table(title, header, rows, notes, (plot,))
+
+
+def _rank_correlation(a: np.ndarray, b: np.ndarray) -> float:
+    """Return Spearman's correlation."""
+    from scipy import stats  # on use only, as it takes a while to import
+
+    return float(stats.spearmanr(a, b).statistic)
+
+
+def grades(grid: Grid, find: Find) -> Table:
+    """Show the gain on people at different distances from the training people."""
+    method, rows, lines = selection.best(grid), [], {"online": [], "offline": []}
+    for preset, about in grid.grades:
+        changes = selection.grade(grid, preset)
+        before: list = []
+        for scenario in SCENARIOS:
+            specs = selection.each(grid, method, (scenario,), changes=changes)
+            found = statistics.finished(find, specs)
+            before = before or found
+            name = about if scenario == "none" else ""
+            how = "w/o TTP" if scenario == "none" else scenario
+            if not found:
+                missing = ["-"] * (len(grid.measures) + len(gain_names(grid)))
+                rows.append((name, how, "missing", *missing))
+                continue
+            rows.append((name, how, *_scored(grid, before, found, statistics.seeds(found, specs))))
+            if scenario != "none":
+                deltas = statistics.deltas(before, found)
+                assert deltas is not None
+                lines[scenario].append(statistics.known(deltas).mean())
+    title, plots = "Table 7: people at three distances from training", ()
+    if len(grid.grades) > 1 and all(len(line) == len(grid.grades) for line in lines.values()):
+        places = np.arange(1, 1 + len(grid.grades))
+        series = {name: (places, np.array(line)) for name, line in lines.items()}
+        label = "grade: " + ", ".join(f"{k} {about}" for k, (_, about) in enumerate(grid.grades, 1))
+        plots = (report.line_plot(series, x_label=label, y_label="gain", title=title),)
+    header = ("people", "TTP", *grid.measures, *gain_names(grid), "worse off")
+    return Table(title, header, rows, ("The same networks on all three.",), plots)
+
+
+def own_videos(grid: Grid, find: Find) -> Table:
+    """Show the gain of adapting to more frames, from the subjects' own unlabelled videos."""
+    method, rows, counts = selection.best(grid), [], ""
+    before = statistics.finished(find, selection.each(grid, method, ("none",)))
+    for extra, scenario in itertools.product((0, *grid.extra), SCENARIOS[1:]):
+        changes = (("data.extra", extra),) if extra else ()
+        found = statistics.finished(
+            find, selection.each(grid, method, (scenario,), changes=changes)
+        )
+        name = f"{extra} more frames of own videos" if extra else "the labelled frames"
+        if not (found and before):
+            rows.append((name, scenario, "missing", *["-"] * (1 + len(gain_names(grid)))))
+            continue
+        rows.append((name, scenario, *statistics.gains(before, found, len(gain_names(grid)))))
+        more = [
+            len(a) > len(b)
+            for a, b in zip(found[0]["by_frame"], before[0]["by_frame"], strict=True)
+        ]
+        if extra:
+            counts = f"{sum(more)} of {len(more)} subjects have videos of their own."
+    header = ("adapted to", "TTP", *gain_names(grid), "worse off")
+    return Table("Frames of a subject's own videos", header, rows, (counts,) if counts else ())
+
+
+def errors(grid: Grid, find: Find) -> Table:
+    """Show mean errors, in % of the unit of PCK, with and without TTP."""
+    rows, names = [], {}
+    for method, scenario in itertools.product(grid.methods, SCENARIOS):
+        found = statistics.finished(find, selection.each(grid, method, (scenario,)))
+        found = [record for record in found if record.get("errors")]
+        if found:
+            names = found[0]["errors"]
+            means = [[record["errors"][name]["mean"] for record in found] for name in names]
+            rows.append((method, scenario, *(f"{np.mean(each):.2f}" for each in means)))
+    if not rows:
+        return Table("Mean errors", ("method", "TTP", "error"), [("all", "missing", "-")])
+    notes = ("In % of the unit of PCK; means over subjects and seeds.",)
+    return Table("Mean errors", ("method", "TTP", *names), rows, notes)
