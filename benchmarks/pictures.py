@@ -4,8 +4,8 @@
     python -m benchmarks.pictures docs --only plots
 
 Writes docs/before_after.webp (an animation), docs/figure5.png, docs/people.png, and the plots
-docs/gains.svg and docs/over_time.svg of the numbers in docs/benchmark.md. About two minutes of two
-cores, the plots a second.
+docs/gains.svg and docs/over_time.svg of the numbers in docs/benchmark_rendered.md. About two
+minutes of two cores, the plots a second.
 """
 
 import argparse
@@ -145,7 +145,7 @@ def people(path: pathlib.Path, columns: int = 6) -> None:
 
 
 def table(page: str, title: str) -> list[list[str]]:
-    """The rows of the table below a heading of docs/benchmark.md, without its header."""
+    """The rows of the table below a heading of docs/benchmark_rendered.md, without its header."""
     _, _, rest = page.partition(f"## {title}")
     lines = [line for line in rest.partition("\n## ")[0].splitlines() if line.startswith("|")]
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
@@ -178,7 +178,7 @@ def plot(path: pathlib.Path, rows: dict[str, tuple[float, float, float]], label:
 
 def plots(folder: pathlib.Path) -> None:
     """Gains of the methods, and the gain over a video's quarters."""
-    page = (folder / "benchmark.md").read_text()
+    page = (folder / "benchmark_rendered.md").read_text()
     names = {
         "offline, cross-subject control": "cross-subject control",
         "Feat. shared (rotation)": "rotation",

@@ -217,6 +217,8 @@ def get_config() -> Any:
     c.reproduce.extra = ()
     c.reproduce.rates = (3e-5, 1e-4, 3e-4)  # learning rates of the heat map on validation people
     c.reproduce.iterations = (1, 2, 4)  # updates a frame of the heat map on validation people
+    # Whose subjects the tables score: "test"; "val" to choose settings by any of them.
+    c.reproduce.split = "test"
     # "synthetic" only: presets of test people to compare gains on, ((preset, what it is), ...).
     c.reproduce.grades = ()
     # Models that don't have to be trained: ((name of a training, file written by `export`), ...);

@@ -10,8 +10,13 @@ import textwrap
 
 ROOT = pathlib.Path(__file__).parents[1]
 COMMON = ROOT / "configs" / "common.py"
-WIDE = ("benchmark.md", "performance_speed.md")  # their tables need the width of the contents
-FOLDED = ("Trainings", "Cells", "Run records")  # sections of the benchmark that few readers need
+REPORTS = ("benchmark_rendered.md", "benchmark_lips.md")
+WIDE = (
+    "benchmark.md",
+    *REPORTS,
+    "performance_speed.md",
+)  # their tables need the width of the contents
+FOLDED = ("Trainings", "Cells", "Run records")  # sections of the reports that few readers need
 SECTIONS = {
     "": "The experiment",
     "data": "Data",
@@ -44,7 +49,7 @@ def on_page_markdown(markdown: str, page, **_) -> str:
     markdown = re.sub(r"<!-- include (\S+) -->", lambda file: _included(file[1]), markdown)
     if page.file.src_uri in WIDE:
         page.meta["hide"] = ["toc"]
-    if page.file.src_uri == "benchmark.md":
+    if page.file.src_uri in REPORTS:
         markdown = folded(markdown)
     folder = posixpath.dirname(page.file.src_uri)
 
@@ -62,7 +67,7 @@ def _included(name: str) -> str:
 
 
 def folded(markdown: str) -> str:
-    """The benchmark's lists of trainings and run records as sections to open."""
+    """A report's lists of trainings and run records as sections to open."""
     first, *parts = re.split(r"^## ", markdown, flags=re.M)
     done = [first]
     for part in parts:

@@ -15,7 +15,7 @@ import torch
 import torch_reference
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import baseline, data, machine, ours, report, speed, workloads
+from benchmarks import answer, baseline, data, machine, ours, report, speed, workloads
 from benchmarks import case as cases
 from configs import h36m, tiny
 from data_pipelines import layouts, penn, pipeline, synthetic
@@ -23,6 +23,7 @@ from ttp_jax import geometry, ttp
 from ttp_jax.models import pose
 from ttp_jax.models.encoders import resnet
 from ttp_jax.models.pose import PoseNet
+from ttp_jax.paper.records import RunSpec
 from ttp_jax.skeletons import SKELETONS
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -356,3 +357,22 @@ def test_rates_of_both_streams_are_a_table(rendered_clips):
     about = machine.describe() | {"what": "test", "frames": 8, "pixels": "64x64"}
     lines = data.table({data.OURS: [300.0, 100.0, 200.0], "DataLoader, 0 workers": [100.0]}, about)
     assert "| ours (tf.data) | 200 (100 to 300) | 2.00 |" in lines
+
+
+def test_the_page_that_answers_whether_to_adapt_says_what_the_records_say():
+    docs = ROOT / "docs"
+    finders = {data.folder: answer.finder(docs / "results" / data.folder) for data in answer.SETS}
+    shown = (docs / "benchmark.md").read_text().partition(answer.MARKS[0])[2]
+    table = answer.table(lambda data: finders[data.folder])
+    assert shown.partition(answer.MARKS[1])[0].strip() == table, "python -m benchmarks.answer docs"
+
+
+def test_two_records_of_one_run_are_not_chosen_from(tmp_path):
+    docs = ROOT / "docs"
+    (record,) = (docs / "results/cells").glob("transformer-seed0-none-????????.json")
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.json").write_bytes(record.read_bytes())
+    find = answer.finder(tmp_path)
+    assert find(RunSpec("transformer", "online")) is None
+    with pytest.raises(ValueError, match="several records of transformer-seed0-none: keep one"):
+        find(RunSpec("transformer", "none"))

@@ -8,7 +8,7 @@ import pytest
 
 from data_pipelines.clips import Clip
 from ttp_jax import skeletons
-from ttp_jax.runs import comparison, personalization
+from ttp_jax.runs import comparison, personalization, scoring
 from ttp_jax.runs.scoring import Measures
 
 SKELETON = skeletons.build("mouse", ["left_ear", "right_ear", "nose"])
@@ -106,3 +106,23 @@ def test_validation_subjects_have_a_folder_of_their_own(tmp_path, monkeypatch):
     ]
     assert {folder.parent.name for _, folder in calls[:3]} == {"validation"}
     assert {folder.parent.name for _, folder in calls[3:]} == {"results"}
+
+
+def test_errors_are_shares_of_the_unit():
+    """Ears are 10 apart: 2 pixels aside are 20 %, a nose 1 nearer to an ear changes their gap."""
+    joints = TRUTH.copy()
+    joints[:2, :, 1] += 2
+    joints[3, 2] = np.nan  # an unreadable frame's prediction says nothing
+    how = Measures(scale_joints=("left_ear", "right_ear"), opening=("left_ear", "nose"))
+    found = scoring.errors([clip("a"), clip("b")], [joints, TRUTH], SKELETON, how)
+    assert found["mean error %"]["per_subject"] == pytest.approx([20 * 6 / 11, 0])
+    assert found["mean error %"]["mean"] == pytest.approx(10 * 6 / 11)
+    assert found["opening error %"]["per_subject"] == pytest.approx([0, 0], abs=1e-6)
+    joints[0, 2] = 6, 7
+    moved = scoring.errors([clip("a")], [joints[:1]], SKELETON, how)["opening error %"]["mean"]
+    assert moved == pytest.approx(10 * abs(np.hypot(6, 5) - np.hypot(5, 5)), rel=1e-5)
+    assert "opening error %" not in scoring.errors([clip("a")], [TRUTH], *LABELS)
+    assert scoring.errors([clip("a")], [TRUTH], SKELETON, Measures(pixels=6)) == {}
+    wrong = Measures(opening=("nose", "tail"))
+    with pytest.raises(ValueError, match="opening is 'nose,tail': expected two of left_ear"):
+        scoring.errors([clip("a")], [TRUTH], SKELETON, wrong)

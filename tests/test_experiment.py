@@ -5,11 +5,12 @@ import json
 import logging
 
 import jax
+import numpy as np
 import pytest
 import small_run
 
 from configs import rendered, tiny
-from ttp_jax.runs import experiment, training
+from ttp_jax.runs import experiment, sources, training
 
 
 def test_nobody_can_write_into_an_experiment():
@@ -55,6 +56,18 @@ def test_a_config_that_describes_nothing_is_refused(changes, words):
     config.update_from_flattened_dict(changes)
     with pytest.raises(ValueError, match=words):
         experiment.build(config)
+
+
+def test_held_out_people_of_another_grade_are_others_and_the_training_people_are_not(tmp_path):
+    small = {"data.train": 2, "data.val": 1, "data.test": 1, "data.root": str(tmp_path)}
+    small |= {"data.train_frames": 2, "data.eval_frames": 2, "data.image_size": 16}
+    plain = experiment.build(rendered.get_config()).changed(small)
+    graded = plain.changed({"data.grade": "plain"})
+    for split in ("train", "val", "test"):
+        one, other = (sources.load_clips(made.data, split) for made in (plain, graded))
+        assert [clip.name for clip in one] == [clip.name for clip in other]
+        equal = np.array_equal(one[0].read(0), other[0].read(0))
+        assert equal == (split == "train")
 
 
 def test_validation_compiles_its_program_once(tmp_path, monkeypatch, caplog, shallow):

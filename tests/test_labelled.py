@@ -278,6 +278,26 @@ def test_test_subjects_get_unlabelled_frames_in_the_videos_order(root):
     assert dataclasses.replace(clip, name="x").joints[scored].shape == (5, 4, 2)
 
 
+def test_frames_of_a_subjects_own_videos_come_before_the_labelled_ones(root):
+    own = {"data.extra": 3, "data.test_subjects": "mouse3"}
+    data = config_of(root, **own, **{"data.own_videos": "mouse3=videos/mouse1.avi"}).data
+    (clip,) = clips_lib.by_subject(sources.load_clips(data, "test"))
+    (plain,) = clips_lib.by_subject(sources.load_clips(config_of(root, **own).data, "test"))
+    assert clip.num_frames == 3 + plain.num_frames
+    assert not clip.visible[:3].any() and np.isnan(clip.joints[:3]).all()
+    np.testing.assert_array_equal(clip.joints[3:], plain.joints)
+    np.testing.assert_array_equal(clip.read(3), plain.read(0))
+    first = small_project.picture(1, 0).astype(int)
+    assert np.abs(clip.read(0).astype(int) - first).mean() < 6
+    for wrong, why in (
+        ("mouse3=videos/none.avi", "doesn't exist"),
+        ("x=videos/mouse1.avi", "unknown"),
+    ):
+        data = config_of(root, **own, **{"data.own_videos": wrong}).data
+        with pytest.raises(clips_lib.DataError, match=f"own_videos has '{wrong}': .*{why}"):
+            sources.load_clips(data, "test")
+
+
 def test_joints_without_a_training_label_are_said(tmp_path):
     root = small_project.write(tmp_path / "mice", subjects=4)
     for mouse in (0, 1):

@@ -45,7 +45,7 @@ def names_of(command):
         elif flag == "--what":
             what = text
     made = experiment.build(rendered.get_config()).changed(changes)
-    grid = selection.Grid.of(made)
+    grid = selection.Grid.of(made.config)
     names = tables.TABLES if what == "all" else what.split(",")
     drawn = (name for name in names if name in tables.TABLES)  # figure5 is pictures
     wanted = [spec for name in drawn for spec in tables.wanted(grid, name)]

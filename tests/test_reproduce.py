@@ -49,7 +49,7 @@ def of(module, changes=None):
 
 
 def titles(made, what):
-    return [cell.title for cell in tables.wanted(Grid.of(made), what)]
+    return [cell.title for cell in tables.wanted(Grid.of(made.config), what)]
 
 
 def test_table1_has_every_method_scenario_and_seed():
@@ -73,6 +73,13 @@ def test_a_change_that_changes_nothing_is_no_run_of_its_own():
     assert not titles(of(penn), "choice")  # no validation people
 
 
+def test_settings_are_chosen_by_any_table_of_the_validation_people():
+    made = of(rendered, {"reproduce.split": "val"})
+    for what in ("adapt", "table1", "table7", "figure4", "ablations"):
+        assert all(title.endswith("-val") for title in titles(made, what))
+    assert "transformer-seed0-none-transfer" in titles(made, "table6")
+
+
 def test_extra_frames_are_for_the_data_set_that_has_them():
     assert "transformer-seed1-online-extra=400" in titles(of(bbc_pose), "figure4")
     assert not [t for t in titles(of(h36m), "figure4") if "extra" in t]
@@ -92,6 +99,10 @@ def test_a_model_is_trained_once_for_all_that_changes_at_test_time():
         assert records.record_name(made, other) != records.record_name(made, plain)
     for other in (dataclasses.replace(plain, seed=1), dataclasses.replace(plain, method="shared")):
         assert records.model_name(made, other) != name
+    for change in ("data.grade", "varied"), ("ttp.method", "bn"), ("model.flip_average", True):
+        other = dataclasses.replace(plain, changes=(change,))
+        assert records.model_name(made, other) == name
+        assert records.record_name(made, other) != records.record_name(made, plain)
     # Colours are the model's, test people and folders are not.
     swapped = dataclasses.replace(plain, changes=(("model.color_order", "bgr"),))
     assert records.model_name(made, swapped) != name
@@ -126,7 +137,7 @@ def scored(people, seed=0, second=50.0, **more):
 
 
 def rows_of(made, what, found):
-    table = tables.TABLES[what][1](Grid.of(made), lambda spec: found.get(spec.title))
+    table = tables.TABLES[what][1](Grid.of(made.config), lambda spec: found.get(spec.title))
     return {row[:2]: row for row in table.rows}, table
 
 
@@ -144,14 +155,93 @@ def test_table1_gives_gains_over_people_beside_the_papers_numbers():
     rows, table = rows_of(made, "table1", found)
     row = rows["Transformer (keypoint) (2 of 3 seeds)", "offline"]
     head = dict(zip(table.header, row, strict=True))
-    assert head["score"] == "27.00 +- 7.07" and head["second score"] == "50.00"
-    assert head["gain per person (95 %)"].startswith("+2.00 (")  # +4, +4, -2
+    assert head["PCK@0.2"] == "27.00 +- 7.07" and head["PCK@0.5"] == "50.00"
+    assert head["gain in PCK@0.2 (95 %)"].startswith("+2.00 (")  # +4, +4, -2
+    assert head["gain in PCK@0.5 (95 %)"].startswith("+2.00 (")
     assert head["worse off"] == "33 %" and head["paper"] == "88.98"
     assert head["s a frame"] == "0.250" and head["MiB"] == "100"
     assert rows["Transformer (keypoint)", "online"][2] == "missing"
     assert rows["Baseline", "w/o TTP"][-1] == "85.23"
     assert "| Transformer (keypoint) | online | missing |" in pages.markdown(table)
     assert "missing" in pages.html(table)
+
+
+def test_every_way_to_adapt_is_compared_with_not_adapting():
+    made = of(rendered, {"reproduce.seeds": (0,)})
+    assert {
+        "transformer-seed0-none-flip_average=True",
+        "transformer-seed0-online-method=bn",
+    } <= set(titles(made, "adapt"))
+    control = {"cross_subject_control": scored((11, 21, 31))["scores"]}
+    found = {
+        "transformer-seed0-none": scored((10, 20, 30)),
+        "transformer-seed0-none-flip_average=True": scored((11, 19, 33)),
+        "transformer-seed0-offline": scored((16, 26, 36), **control),
+        "transformer-seed0-online-method=teacher": scored((10, 21, 29)),
+    }
+    _, table = rows_of(made, "adapt", found)
+    rows = {row[0]: dict(zip(table.header, row, strict=True)) for row in table.rows}
+    assert rows["no adaptation"]["gain in PCK@0.2 (95 %)"] == ""
+    flipped = rows["no adaptation, averaged with the mirrored crop"]
+    assert flipped["PCK@0.2"] == "21.00" and flipped["worse off"] == "33 %"
+    assert rows["TTP offline"]["gain in PCK@0.2 (95 %)"] == "+6.00 (+6.00 to +6.00)"
+    control = rows["TTP offline to another subject (control)"]
+    assert control["gain in PCK@0.2 (95 %)"] == "+1.00 (+1.00 to +1.00)"
+    assert rows["mean teacher online"]["gain in PCK@0.2 (95 %)"].startswith("+0.00 (-1.00")
+    assert rows["batch statistics offline"]["PCK@0.2"] == "missing"
+    # Without mirrored pictures in training, and without batch normalisation.
+    other = of(rendered, {"train.flip_prob": 0.0, "model.encoder": "blazepose"})
+    assert not [t for t in titles(other, "adapt") if "flip" in t or "bn" in t or "entropy" in t]
+
+
+def test_who_gains_is_each_subject_from_the_worst_to_the_best():
+    made = of(rendered, {"reproduce.seeds": (0, 1)})
+    found = {
+        f"transformer-seed{seed}-{scenario}": scored(np.add(people, 2 * seed), seed)
+        for seed in (0, 1)
+        for scenario, people in (
+            ("none", (30, 10, 20)), ("online", (31, 10, 19)), ("offline", (30, 16, 23))
+        )
+    }  # fmt: skip
+    _, table = rows_of(made, "subjects", found)
+    assert table.rows == [
+        ("b", "11.0", "+0.0", "+6.0"), ("c", "21.0", "-1.0", "+3.0"), ("a", "31.0", "+1.0", "+0.0")
+    ]  # fmt: skip
+    assert "online +0.50, offline -1.00" in table.notes[0] and "<svg" in table.plots[0]
+
+
+def test_gains_by_the_distance_of_people_from_training():
+    made = of(rendered, {"reproduce.seeds": (0,)})
+    wanted = titles(made, "table7")
+    assert {"transformer-seed0-none", "transformer-seed0-none-grade=plain"} <= set(wanted)
+    found = {title: scored((10, 20, 30)) for title in wanted if "none" in title}
+    found |= {title: scored((11, 21, 31)) for title in wanted if "none" not in title}
+    _, table = rows_of(made, "table7", found)
+    assert [row[0] for row in table.rows if row[0]] == [
+        about for _, about in Grid.of(made.config).grades
+    ]
+    assert {row[4] for row in table.rows if row[1] == "online"} == {"+1.00 (+1.00 to +1.00)"}
+    assert "<svg" in table.plots[0]
+
+
+def test_frames_of_own_videos_are_added_for_projects():
+    made = of(
+        rendered, {"data.source": "project", "reproduce.seeds": (0,), "reproduce.extra": (9,)}
+    )
+    assert "transformer-seed0-offline-extra=9" in titles(made, "videos")
+    assert not [title for title in titles(made, "figure4") if "extra" in title]
+    assert "transformer-seed0-online-val" in titles(made, "choice")
+    few, more = {"by_frame": [[1.0]] * 3}, {"by_frame": [[None, 1.0], [1.0], [None, 1.0]]}
+    found = {
+        "transformer-seed0-none": scored((10, 20, 30), **few),
+        "transformer-seed0-online": scored((11, 21, 31), **few),
+        "transformer-seed0-online-extra=9": scored((13, 23, 33), **more),
+    }
+    rows, table = rows_of(made, "videos", found)
+    assert rows["the labelled frames", "online"][2] == "+1.00 (+1.00 to +1.00)"
+    assert rows["9 more frames of own videos", "online"][2] == "+3.00 (+3.00 to +3.00)"
+    assert rows["9 more frames of own videos", "offline"][2] == "missing"
+    assert table.notes == ("2 of 3 subjects have videos of their own.",)
 
 
 def test_claims_are_differences_between_runs_of_a_seed():
@@ -240,7 +330,7 @@ def test_two_people_span_no_interval():
         "transformer-seed0-offline-transfer": scored((12, 24)),
     }
     rows, _ = rows_of(made, "table6", found)
-    assert rows["Transformer (keypoint)", "offline"][4:6] == ("+3.00 (each: +2.00, +4.00)", "0 %")
+    assert rows["Transformer (keypoint)", "offline"][4:7:2] == ("+3.00 (each: +2.00, +4.00)", "0 %")
 
 
 def test_figure3_is_the_mean_gain_at_each_index():
@@ -277,7 +367,7 @@ def test_keypoints_before_and_after_personalization():
             },
         ),
     }  # fmt: skip
-    table = tables.TABLES["points"][1](Grid.of(made), lambda spec: found.get(spec.title))
+    table = tables.TABLES["points"][1](Grid.of(made.config), lambda spec: found.get(spec.title))
     rows = {row[1]: row[2:] for row in table.rows if row[0] == "Transformer (keypoint)"}
     name = "test people, after offline TTP"
     assert list(rows) == [
@@ -326,7 +416,7 @@ def test_the_control_is_the_person_before(monkeypatch):
 
 def test_every_table_says_what_is_missing():
     for module in (penn, h36m, bbc_pose, rendered):
-        grid = Grid.of(of(module))
+        grid = Grid.of(of(module).config)
         for what, (_, make) in tables.TABLES.items():
             table = make(grid, lambda spec: None)
             assert pages.markdown(table) and pages.html(table)
@@ -344,7 +434,7 @@ def test_published_numbers_belong_to_configs():
 
 
 def test_an_unknown_table_names_the_known_ones(tmp_path):
-    with pytest.raises(ValueError, match="table9: expected some of table1"):
+    with pytest.raises(ValueError, match="table9: expected some of adapt, table1"):
         reproduction.run(of(rendered), tmp_path, "table9", str(tmp_path))
 
 
@@ -447,7 +537,7 @@ def test_a_records_command_names_no_place_of_this_machine(monkeypatch):
 
 
 def test_tables_of_one_method_want_runs_of_that_method_only():
-    grid = Grid.of(of(rendered, {"reproduce.methods": ("baseline",)}))
+    grid = Grid.of(of(rendered, {"reproduce.methods": ("baseline",)}).config)
     for name in ("table1", "table2", "figure3", "figure4", "ablations", "choice", "points"):
         wanted = tables.wanted(grid, name)
         assert {c.method for c in wanted if c.scenario not in records.WITHOUT_MODEL} <= {"baseline"}
@@ -457,7 +547,7 @@ def test_the_page_of_the_benchmark_is_what_its_records_say(tmp_path):
     docs = pathlib.Path(__file__).parents[1] / "docs"
     made = of(rendered)
     reproduction.run(made, tmp_path, "report", str(docs / "results/cells"))
-    made, kept = tmp_path / "report.md", docs / "benchmark.md"
+    made, kept = tmp_path / "report.md", docs / "benchmark_rendered.md"
     assert kept.read_text() == made.read_text(), "make it again, as CONTRIBUTING.md says"
 
 

@@ -231,6 +231,7 @@ TABLE: dict[str, dict[str, Rule]] = {
         "extra": several(whole(0, 1_000_000)),
         "rates": several(RATE),
         "iterations": several(whole(1, 10_000)),
+        "split": one_of("test", "val"),
         "grades": several(row(TEXT, TEXT)),
         "given": several(row(TEXT, TEXT)),
     },

@@ -61,9 +61,9 @@ def subjects(grid: Grid, find: Find) -> Table:
         statistics.finished(find, selection.each(grid, method, (scenario,)))
         for scenario in SCENARIOS
     )
-    gains = [statistics.deltas(before, found) for found in after]
+    gains = [each for found in after if (each := statistics.deltas(before, found)) is not None]
     header = ("subject", "without", "gain online", "gain offline")
-    if not before or any(each is None for each in gains):
+    if len(gains) < len(after):
         return Table(title, header, [("all", "missing", "-", "-")])
     scores = np.mean([statistics.people(record, "scores") for record in before], 0)
     online, offline = (np.mean(each, 0) for each in gains)
@@ -139,7 +139,7 @@ def own_videos(grid: Grid, find: Find) -> Table:
         )
         name = f"{extra} more frames of own videos" if extra else "the labelled frames"
         if not (found and before):
-            rows.append((name, scenario, "missing", *["-"] * (1 + len(gain_names(grid)))))
+            rows.append((name, scenario, "missing", *["-"] * len(gain_names(grid))))
             continue
         rows.append((name, scenario, *statistics.gains(before, found, len(gain_names(grid)))))
         more = [

@@ -57,7 +57,7 @@ def run(
     folder = pathlib.Path(kept) if kept else _records_folder(workdir)
     if what == "report" and not folder.is_dir():
         raise ValueError(f"{folder} does not exist: name the folder of run records, --records=DIR.")
-    grid = Grid.of(experiment)
+    grid = Grid.of(experiment.config)
     wanted = [spec for name in names if name != PICTURES for spec in tables.wanted(grid, name)]
     wanted = records.missing(experiment, list(dict.fromkeys(wanted)), folder)
     if names:
@@ -177,7 +177,7 @@ def _figures(experiment: Experiment, workdir: pathlib.Path) -> pathlib.Path:
 
 def write_report(experiment: Experiment, workdir: pathlib.Path, folder: pathlib.Path) -> None:
     """Write report.md and report.html with all tables, from the existing records."""
-    grid = Grid.of(experiment)
+    grid = Grid.of(experiment.config)
     shown = {name: of for name in tables.TABLES if (of := tables.wanted(grid, name))}
     wanted = dict.fromkeys(spec for of in shown.values() for spec in of)
     read = {spec: records.read(folder, records.record_name(experiment, spec)) for spec in wanted}
@@ -247,10 +247,12 @@ def _comparable(
 def _trainings(experiment: Experiment, wanted, folder: pathlib.Path) -> dict[str, dict | None]:
     """Return the record of each model's training, None for missing ones."""
     given, found = dict(experiment.config.reproduce.given), {}
+    listed: set[str] = set()
     for spec in wanted:
-        if spec.scenario != "none" or spec.split != "test" or spec.transfer:
-            continue
         name = records.model_name(experiment, spec)
+        if spec.scenario != "none" or spec.transfer or name in listed:
+            continue
+        listed.add(name)
         record = records.read(folder, f"training-{name}")
         if record is None and name in given:
             record = {"given": given[name]}

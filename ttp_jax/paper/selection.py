@@ -7,7 +7,7 @@ from ttp_jax.models.pose import METHODS
 from ttp_jax.paper import published
 from ttp_jax.paper.records import POINTS, RunSpec
 from ttp_jax.runs import scoring
-from ttp_jax.runs.experiment import Experiment
+from ttp_jax.runs.experiment import Config
 
 SCENARIOS = ("none", "online", "offline")
 TRAINS = {"paper": "encoder and psi_self only", "norms": "normalisation layers only"}
@@ -43,17 +43,18 @@ class Grid(NamedTuple):
     extra: tuple[int, ...]
     rates: tuple[float, ...]
     iterations: tuple[int, ...]
+    split: str
     grades: tuple[tuple[str, str], ...]
     preset: str
     transfer: Any
 
     @classmethod
-    def of(cls, experiment: Experiment) -> "Grid":
-        """Return the grid of an experiment."""
-        config, varied = experiment.config, experiment.config.reproduce
+    def of(cls, config: Config) -> "Grid":
+        """Return the grid of an experiment's config."""
+        varied = config.reproduce
         return cls(
-            name=experiment.name,
-            source=experiment.data.source,
+            name=config.name,
+            source=config.data.source,
             measures=scoring.measures_from(config.eval).names,
             flip=config.train.flip_prob > 0 and not config.model.flip_average,
             encoder=config.model.encoder,
@@ -65,8 +66,9 @@ class Grid(NamedTuple):
             extra=varied.extra,
             rates=varied.rates,
             iterations=varied.iterations,
+            split=varied.split,
             grades=varied.grades,
-            preset=experiment.data.get("preset", ""),
+            preset=config.data.get("preset", ""),
             transfer=config.transfer,
         )
 
@@ -80,13 +82,17 @@ def each(grid: Grid, method, scenarios, **options) -> list[RunSpec]:
     if method not in grid.methods:
         return []
     kept = [s for s in scenarios if s == "none" or tasks.of(method) is not tasks.NOTHING]
-    return [RunSpec(method, s, seed, **options) for s in kept for seed in grid.seeds]
+    split = "test" if options.get("transfer") else grid.split
+    return [
+        RunSpec(method, scenario, seed, **{"split": split, **options})
+        for scenario in kept
+        for seed in grid.seeds
+    ]
 
 
 def table1_runs(grid: Grid):
-    first = grid.seeds[0]
-    yield RunSpec("transformer", "mean pose", first)
-    yield RunSpec("transformer", "untrained", first)
+    for scenario in ("mean pose", "untrained"):
+        yield RunSpec("transformer", scenario, grid.seeds[0], split=grid.split)
     for method in grid.methods:
         yield from each(grid, method, SCENARIOS)
 
@@ -207,15 +213,15 @@ def ablation_runs(grid: Grid):
         return
     first = grid.seeds[0]
     for _, changes in (("", ()), *ablations()):
-        yield ablation_base(first, changes)
+        yield ablation_base(grid, changes)
         for scenario in SCENARIOS[1:]:
-            yield RunSpec("transformer", scenario, first, changes)
+            yield RunSpec("transformer", scenario, first, changes, grid.split)
 
 
-def ablation_base(seed, changes):
+def ablation_base(grid, changes):
     """Return the run without TTP to compare an ablation with, which ignores test-time changes."""
     kept = tuple(change for change in changes if not change[0].startswith("ttp."))
-    return RunSpec("transformer", "none", seed, kept)
+    return RunSpec("transformer", "none", grid.seeds[0], kept, grid.split)
 
 
 def choice_runs(grid: Grid):

@@ -66,7 +66,8 @@ def _head(grid: Grid) -> tuple[str, ...]:
 def _table1(grid: Grid, find: Find) -> Table:
     first, rows = grid.seeds[0], []
     for scenario in ("mean pose", "untrained"):
-        for record in statistics.finished(find, [RunSpec("transformer", scenario, first)]):
+        spec = RunSpec("transformer", scenario, first, split=grid.split)
+        for record in statistics.finished(find, [spec]):
             rows.append(_untrained_line(grid, scenario, record))
     paper = published.TABLE1.get(grid.name, {})
     rows += list(_lines(grid, find, grid.methods, paper))
@@ -151,7 +152,7 @@ def _claims(grid: Grid, find: Find) -> Table:
         deltas = [
             gain
             for seed in grid.seeds
-            if (gain := _difference(find, seed, over, under)) is not None
+            if (gain := _difference(grid, find, seed, over, under)) is not None
         ]
         if deltas:
             found = np.stack(deltas)
@@ -174,11 +175,11 @@ def _claims(grid: Grid, find: Find) -> Table:
     return Table("What the paper claims", header, rows, notes)
 
 
-def _difference(find: Find, seed: int, over, under) -> np.ndarray | None:
+def _difference(grid: Grid, find: Find, seed: int, over, under) -> np.ndarray | None:
     """Return the sum of scores in `over` minus `under` [people]; None if a record is missing."""
 
     def scores(method, how, part="scores"):
-        record = find(RunSpec(method, how, seed))
+        record = find(RunSpec(method, how, seed, split=grid.split))
         return None if record is None or part not in record else statistics.people(record, part)
 
     plus, minus = (
@@ -271,9 +272,10 @@ def _table6(grid: Grid, find: Find) -> Table:
 def _ablation_table(grid: Grid, find: Find) -> Table:
     first, rows = grid.seeds[0], []
     for name, changes in (("as configured", ()), *selection.ablations()):
-        before = statistics.finished(find, [selection.ablation_base(first, changes)])
+        before = statistics.finished(find, [selection.ablation_base(grid, changes)])
         for scenario in SCENARIOS[1:]:
-            found = statistics.finished(find, [RunSpec("transformer", scenario, first, changes)])
+            spec = RunSpec("transformer", scenario, first, changes, grid.split)
+            found = statistics.finished(find, [spec])
             if found and before:
                 row = (
                     statistics.over_seeds(found),

@@ -198,23 +198,22 @@ def _extended(clip: Clip, more: Clip | None) -> Clip:
     assert clip.joints is not None and clip.visible is not None
     numbers = np.concatenate([clip.numbers, more.frame_numbers])
     order = np.argsort(numbers, kind="stable")
-    own = clip.num_frames
+    own, others = clip.num_frames, _without_labels(more, clip)
+    assert others.joints is not None and others.visible is not None
 
     def read(index: int) -> np.ndarray:
         place = int(order[index])
-        return clip.read(place) if place < own else more.read(place - own)
+        return clip.read(place) if place < own else others.read(place - own)
 
-    more = _without_labels(more, clip)
-    assert more.joints is not None and more.visible is not None
     return Clip(
         name=clip.name,
         subject=clip.subject,
         split=clip.split,
         num_frames=len(order),
         read=read,
-        boxes=np.concatenate([clip.boxes, more.boxes])[order],
-        joints=np.concatenate([clip.joints, more.joints])[order],
-        visible=np.concatenate([clip.visible, more.visible])[order],
+        boxes=np.concatenate([clip.boxes, others.boxes])[order],
+        joints=np.concatenate([clip.joints, others.joints])[order],
+        visible=np.concatenate([clip.visible, others.visible])[order],
         numbers=numbers[order],
     )
 

@@ -1,0 +1,226 @@
+"""Should you adapt? The table and plots of docs/benchmark.md, from the stored run records.
+
+    python -m benchmarks.answer docs
+
+Replaces the table between the page's two marks and writes docs/who_gains.svg, docs/frames.svg and
+docs/grades.svg. Seconds, because no model runs. A row is missing while a data set has no records.
+"""
+
+import argparse
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+
+from configs import lips, rendered, tongue
+from ttp_jax.paper import records, selection, statistics
+from ttp_jax.paper.selection import FLIPPED, Grid
+from ttp_jax.paper.statistics import Find
+
+MARKS = "<!-- table -->", "<!-- end of table -->"
+LOOK: dict[Any, Any] = {"svg.fonttype": "none", "font.family": "sans-serif", "svg.hashsalt": "0"}
+COLORS = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00"
+
+
+class DataSet(NamedTuple):
+    """A data set with its records.
+
+    Attributes:
+      name: for people.
+      folder: of the records, in docs/results.
+      config: of the experiment, without the data.
+      changes: of the config's fields at test time, by which its records differ from others.
+    """
+
+    name: str
+    folder: str
+    config: Any
+    changes: tuple = ()
+
+    @property
+    def grid(self) -> Grid:
+        """What its tables compare."""
+        return Grid.of(self.config)
+
+
+GRADES = {"plain": "training look", "varied": "new clothes and motions", "shifted": "new colours"}
+SETS = (
+    *(
+        DataSet(f"rendered people, {about}", "cells", rendered.get_config(),
+                selection.grade(Grid.of(rendered.get_config()), preset))
+        for preset, about in GRADES.items()
+    ),
+    DataSet("lips, from scratch", "lips_scratch", lips.get_config("scratch")),
+    DataSet("lips, BlazePose's encoder", "lips", lips.get_config()),
+    DataSet("tongues, from scratch", "tongue_scratch", tongue.get_config("scratch")),
+)  # fmt: skip
+# Heading, scenario, changes; those that adapt are shown offline, where they have all frames.
+WAYS = (
+    ("averaged with the mirrored crop", "none", FLIPPED),
+    ("batch statistics", "offline", (("ttp.method", "bn"),)),
+    ("entropy", "offline", (("ttp.method", "entropy"),)),
+    ("mean teacher", "offline", (("ttp.method", "teacher"),)),
+    ("teacher and TTP", "offline", (("ttp.method", "teacher+ttp"),)),
+    ("TTP online", "online", ()),
+    ("TTP offline", "offline", ()),
+)
+
+
+def finder(folder: pathlib.Path) -> Find:
+    """Return a function that finds a run's record by its title: a folder is of one experiment."""
+    there: dict[str, list[dict]] = {}
+    for path in sorted(folder.glob("*.json")):
+        record = records.read(folder, path.stem)
+        if record is not None:
+            there.setdefault(record["run"], []).append(record)
+
+    def find(spec):
+        of_title = there.get(spec.title, [])
+        if len(of_title) > 1:
+            raise ValueError(f"{folder} has several records of {spec.title}: keep one.")
+        return of_title[0] if of_title else None
+
+    return find
+
+
+def found(data: DataSet, find: Find, scenario: str, changes: tuple = ()) -> list[dict]:
+    """Return the records of all seeds of a way."""
+    grid = data.grid
+    specs = selection.each(
+        grid, selection.best(grid), (scenario,), changes=(*data.changes, *changes)
+    )
+    return statistics.finished(find, specs)
+
+
+def row(data: DataSet, find: Find) -> tuple[str, ...] | None:
+    """Return a data set's row of the table; None without records."""
+    before = found(data, find, "none")
+    if not before:
+        return None
+    scores = statistics.scores(before, 1)[0]
+    cells = [
+        f"{data.name}, {len(before[0]['people'])} subjects",
+        f"{data.grid.measures[0]} {scores}",
+    ]
+    for _, scenario, changes in WAYS:
+        after = found(data, find, scenario, changes)
+        deltas = statistics.deltas(before, after)
+        if deltas is None:
+            cells.append("-")
+            continue
+        seconds = statistics.cost(after)[0]
+        worse = statistics.share_worse(deltas)
+        seeds = "" if len(after) == len(before) else f"; seed {after[0]['seed']}"
+        cells.append(f"{statistics.with_interval(deltas)}; {worse}; {seconds} s{seeds}")
+    return tuple(cells)
+
+
+def table(find: Callable[[DataSet], Find]) -> str:
+    """Return the table as Markdown."""
+    header = ("subjects never seen", "without adaptation", *(name for name, _, _ in WAYS))
+    rows = [each for data in SETS if (each := row(data, find(data)))]
+    lines = [header, ("---",) * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _figure(path: pathlib.Path, width: float, height: float, draw: Callable) -> None:
+    with rc_context(LOOK):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        axes = figure.subplots()
+        axes.axhline(0, color="#888888", linewidth=1)
+        draw(axes)
+        axes.spines[["top", "right"]].set_visible(False)
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(frameon=False, fontsize=8)
+        FigureCanvasSVG(figure).print_svg(path, metadata={"Date": None})
+    print(path)
+
+
+def plot_who_gains(path: pathlib.Path, find: Callable[[DataSet], Find]) -> None:
+    """Draw each subject's offline gain against its error without adaptation."""
+
+    def draw(axes):
+        for data, color in zip(SETS, COLORS, strict=False):
+            before, after = (found(data, find(data), how) for how in ("none", "offline"))
+            deltas = statistics.deltas(before, after)
+            if deltas is None:
+                continue
+            errors = 100 - np.mean([statistics.people(each, "scores") for each in before], 0)
+            name = f"{data.name} ({data.grid.measures[0]})"
+            axes.plot(errors, deltas.mean(0), "o", color=color, ms=4, alpha=0.8, label=name)
+        axes.set_xlabel("joints that are wrong without adaptation, %")
+        axes.set_ylabel("gain offline")
+
+    _figure(path, 5.6, 3.6, draw)
+
+
+def plot_frames(path: pathlib.Path, find: Callable[[DataSet], Find]) -> None:
+    """Draw the online gain against the number of frames that are adapted to."""
+
+    def draw(axes):
+        for data, color in zip(SETS, COLORS, strict=False):
+            before, points = found(data, find(data), "none"), []
+            for changes in (*selection.lengths(data.grid), ()):
+                after = found(data, find(data), "online", changes)
+                deltas = statistics.deltas(before, after)
+                if deltas is None:
+                    continue
+                length = dict(changes).get("ttp.reset")
+                frames = int(length or after[0]["frames"] / len(after[0]["people"]))
+                points.append((frames, statistics.known(deltas).mean()))
+            if len(points) > 1:
+                axes.plot(*zip(*sorted(points), strict=True), "o-", color=color, label=data.name)
+        axes.set_xlabel("frames adapted to, online")
+        axes.set_ylabel("gain")
+
+    _figure(path, 4.8, 2.8, draw)
+
+
+def plot_grades(path: pathlib.Path, find: Callable[[DataSet], Find]) -> None:
+    """Draw the gain on rendered people against their distance from training."""
+    graded = [data for data in SETS if data.folder == "cells"]
+
+    def draw(axes):
+        for scenario, color in zip(("online", "offline"), COLORS, strict=False):
+            points = []
+            for place, data in enumerate(graded):
+                before, after = (found(data, find(data), how) for how in ("none", scenario))
+                if (deltas := statistics.deltas(before, after)) is not None:
+                    points.append((place, statistics.known(deltas).mean()))
+            if points:
+                axes.plot(*zip(*points, strict=True), "o-", color=color, label=scenario)
+        axes.set_xticks(range(len(graded)), [data.name.partition(", ")[2] for data in graded])
+        axes.set_ylabel("gain in PCK@0.2")
+
+    _figure(path, 4.8, 2.8, draw)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run from the command line; return the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.answer",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("folder", type=pathlib.Path)
+    docs = parser.parse_args(argv).folder
+    finders = {data.folder: finder(docs / "results" / data.folder) for data in SETS}
+    page = docs / "benchmark.md"
+    before, first, rest = page.read_text().partition(MARKS[0])
+    _, last, after = rest.partition(MARKS[1])
+    if not (first and last):
+        parser.error(f"{page} lacks the marks {' and '.join(MARKS)}.")
+    find = lambda data: finders[data.folder]  # noqa: E731
+    page.write_text(f"{before}{first}\n{table(find)}\n{last}{after}")
+    plot_who_gains(docs / "who_gains.svg", find)
+    plot_frames(docs / "frames.svg", find)
+    plot_grades(docs / "grades.svg", find)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
