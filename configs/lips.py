@@ -33,6 +33,7 @@ def get_config(base="pretrained"):
     c.data.val_subjects = ",".join(VALIDATION)
     c.data.test_share = c.data.val_share = 0.0
     c.data.unlabelled = 60 if base == "pretrained" else 400
+    c.data.labelled_share = 0.75 if base == "pretrained" else 0.5
     c.data.own_videos = ",".join(f"{who}=videos/{name}.avi" for who, name in OWN_VIDEOS)
     c.eval.scale_joints = "leftLip,rightLip"
     c.eval.opening = "topmidinner,bottommidinner"
