@@ -265,6 +265,15 @@ def test_new_videos_are_cropped_as_the_training_was(root, tmp_path, boxes):
     np.testing.assert_allclose(box, expected[0], atol=1e-4)
 
 
+def test_pictures_whose_ending_is_in_capitals_are_the_labelled_ones(root, tmp_path):
+    moved = small_project.write(tmp_path / "mice")
+    for path in moved.rglob("*.png"):
+        path.rename(path.with_suffix(".PNG"))
+    one, other = (labelled.read(config_of(each).data) for each in (root, moved))
+    assert [clip.num_frames for clip in one.clips] == [clip.num_frames for clip in other.clips]
+    np.testing.assert_array_equal(one.clips[0].read(1), other.clips[0].read(1))
+
+
 def test_test_subjects_get_unlabelled_frames_in_the_videos_order(root):
     data = config_of(root, **{"data.extra": 4, "data.test_subjects": "mouse3"}).data
     (clip,) = sources.load_clips(data, "test")

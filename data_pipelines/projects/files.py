@@ -21,7 +21,8 @@ def locate(name: str, folders: Iterable[Path]) -> Path | None:
     """Find a file by its path in the labels, which may be of another machine.
 
     Tries the path itself, then in each folder the path and shorter and shorter ends of it, with
-    accents in the form of this or another system. In an address "%20" may stand for a blank.
+    accents in the form of this or another system, and the ending in small letters or capitals. In
+    an address "%20" may stand for a blank.
 
     Args:
       name: path in the labels.
@@ -32,7 +33,9 @@ def locate(name: str, folders: Iterable[Path]) -> Path | None:
     folders = list(folders)
     spelled = [name, urllib.parse.unquote(name.partition("?")[0])]  # as a path, as an address
     forms = [unicodedata.normalize(kind, each) for each in spelled for kind in FORMS]
-    for form in dict.fromkeys([name, *forms]):
+    stems = [os.path.splitext(each) for each in [name, *forms]]
+    endings = [stem + kind(end) for kind in (str.lower, str.upper) for stem, end in stems]
+    for form in dict.fromkeys([name, *forms, *endings]):
         parts = names.parts(form)
         if ".." in parts:
             parts = parts[len(parts) - parts[::-1].index("..") :]
