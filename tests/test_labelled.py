@@ -288,16 +288,18 @@ def test_test_subjects_get_unlabelled_frames_in_the_videos_order(root):
 
 
 def test_frames_of_a_subjects_own_videos_come_before_the_labelled_ones(root):
-    own = {"data.extra": 3, "data.test_subjects": "mouse3"}
+    own = {"data.extra": 3, "data.test_subjects": "mouse1,mouse3", "data.val_share": 0.0}
     data = config_of(root, **own, **{"data.own_videos": "mouse3=videos/mouse1.avi"}).data
-    (clip,) = clips_lib.by_subject(sources.load_clips(data, "test"))
-    (plain,) = clips_lib.by_subject(sources.load_clips(config_of(root, **own).data, "test"))
+    first, clip = clips_lib.by_subject(sources.load_clips(data, "test"))
+    other, plain = clips_lib.by_subject(sources.load_clips(config_of(root, **own).data, "test"))
+    assert (first.name, clip.name) == (other.name, plain.name)
+    assert first.num_frames == other.num_frames
     assert clip.num_frames == 3 + plain.num_frames
     assert not clip.visible[:3].any() and np.isnan(clip.joints[:3]).all()
     np.testing.assert_array_equal(clip.joints[3:], plain.joints)
     np.testing.assert_array_equal(clip.read(3), plain.read(0))
-    first = small_project.picture(1, 0).astype(int)
-    assert np.abs(clip.read(0).astype(int) - first).mean() < 6
+    shown = small_project.picture(1, 0).astype(int)
+    assert np.abs(clip.read(0).astype(int) - shown).mean() < 6
     for wrong, why in (
         ("mouse3=videos/none.avi", "doesn't exist"),
         ("x=videos/mouse1.avi", "unknown"),

@@ -156,12 +156,14 @@ def clips(data: Config) -> list[Clip]:
     more = {
         clip.name: clip for clip in footage.unlabelled(project, data.extra, boxes=data.boxes)[0]
     }
-    return _own_videos(project, data) + [
-        _extended(clip, more.get(f"{clip.name}{clips_lib.UNLABELLED}")) for clip in project.clips
-    ]
+    own, found = _own_videos(project, data), []
+    for clip in project.clips:
+        found += own.pop(clip.subject, [])  # before the subject's labelled frames
+        found.append(_extended(clip, more.get(f"{clip.name}{clips_lib.UNLABELLED}")))
+    return found
 
 
-def _own_videos(project: Project, data: Config) -> list[Clip]:
+def _own_videos(project: Project, data: Config) -> dict[str, list[Clip]]:
     """Return `extra` frames of each subject that has videos of its own, which no label is of."""
     labelled = {clip.subject: clip for clip in project.clips if clip.split != "train"}
     paths: dict[str, list[pathlib.Path]] = {}
@@ -175,12 +177,18 @@ def _own_videos(project: Project, data: Config) -> list[Clip]:
                 f"{', '.join(sorted(labelled))}, relative to {data.root}."
             )
         paths.setdefault(subject, []).append(path)
-    found = [
-        footage.other(labelled[subject], path, -(-data.extra // len(own)), boxes=data.boxes)
+    return {
+        subject: [
+            _without_labels(
+                footage.other(
+                    labelled[subject], path, -(-data.extra // len(own)), boxes=data.boxes
+                ),
+                labelled[subject],
+            )
+            for path in own
+        ]
         for subject, own in paths.items()
-        for path in own
-    ]
-    return [_without_labels(clip, labelled[clip.subject]) for clip in found]
+    }
 
 
 def _without_labels(clip: Clip, labelled: Clip) -> Clip:
