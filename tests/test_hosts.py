@@ -103,8 +103,9 @@ def test_training_by_two_processes_equals_training_by_one(tmp_path):
     )
     whole = sum(float(np.square(a).sum()) for a in jax.tree.leaves(change[0]))
     assert (apart / whole) ** 0.5 < 0.2
+    # Running means follow weights that differ by up to a step of Adam, 1e-3; measured: 4e-4.
     jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4),
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3),
         one.batch_stats,
         two_.batch_stats,
     )
