@@ -57,10 +57,12 @@ def should_adapt(grid: Grid, find: Find) -> Table:
 def subjects(grid: Grid, find: Find) -> Table:
     """Show the gain of each subject beside its score without adaptation: who gains?"""
     method, title = selection.best(grid), "Who gains?"
-    before, *after = (
+    each_found = [
         statistics.finished(find, selection.each(grid, method, (scenario,)))
         for scenario in SCENARIOS
-    )
+    ]
+    seeds = set.intersection(*({record["seed"] for record in found} for found in each_found))
+    before, *after = ([r for r in found if r["seed"] in seeds] for found in each_found)
     gains = [each for found in after if (each := statistics.deltas(before, found)) is not None]
     header = ("subject", "without", "gain online", "gain offline")
     if len(gains) < len(after):
@@ -72,12 +74,11 @@ def subjects(grid: Grid, find: Find) -> Table:
         (before[0]["people"][k], f"{scores[k]:.1f}", f"{online[k]:+.1f}", f"{offline[k]:+.1f}")
         for k in order
     ]
-    apart = np.stack([np.full(len(order), np.nan)] * 2)  # dots, not a line
-    dots = {
-        name: (np.repeat(scores[order], 2), np.stack([gain[order], apart[0]], 1).ravel())
+    measure, gap = grid.measures[0], np.full(len(order), np.nan)
+    dots = {  # gaps between the points, so that no line joins them
+        name: (np.repeat(scores[order], 2), np.stack([gain[order], gap], 1).ravel())
         for name, gain in (("online", online), ("offline", offline))
     }
-    measure = grid.measures[0]
     plot = report.line_plot(
         dots, x_label=f"{measure} without adaptation", y_label="gain", title=title
     )

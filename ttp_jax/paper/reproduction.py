@@ -268,17 +268,15 @@ def _about(
     kinds = sorted(set(map(pages.machine, there)))
     pieces = (piece for record in trainings.values() for piece in (record or {}).get("pieces", ()))
     commits = sorted({str(made["commit"]) for made in (*there, *pieces)})
-    data = (
-        "rendered (synthetic) people"
-        if experiment.data.source == "synthetic"
-        else experiment.data.source
-    )
+    kinds = {"synthetic": "rendered (synthetic) people", "project": "a labelled project"}
+    data = str(kinds.get(experiment.data.source, experiment.data.source))
+    if experiment.config.transfer.get("source"):
+        data += ", except in Table 6"
     measures = dict.fromkeys(measure for record in there for measure in record.get("scores", ()))
     return [
         "The command makes those runs that have no record in the folder `--records=DIR`. With "
         "`--what=report`, it only writes this report.",
-        f"Data: {data}, except in Table 6. Scores, first and second: "
-        f"{', '.join(measures) or 'none yet'}.",
+        f"Data: {data}. Scores: {', '.join(measures) or 'none yet'}.",
         "Other programs may have been running when seconds and memory were measured.",
         f"{len(there)} run records; machines: {'; '.join(kinds) or 'none'}; "
         f"commits: {', '.join(commits) or 'none'}.",
