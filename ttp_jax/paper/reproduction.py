@@ -268,8 +268,8 @@ def _about(
     kinds = sorted(set(map(pages.machine, there)))
     pieces = (piece for record in trainings.values() for piece in (record or {}).get("pieces", ()))
     commits = sorted({str(made["commit"]) for made in (*there, *pieces)})
-    kinds = {"synthetic": "rendered (synthetic) people", "project": "a labelled project"}
-    data = str(kinds.get(experiment.data.source, experiment.data.source))
+    named = {"synthetic": "rendered (synthetic) people", "project": "a labelled project"}
+    data = str(named.get(experiment.data.source, experiment.data.source))
     if experiment.config.transfer.get("source"):
         data += ", except in Table 6"
     measures = dict.fromkeys(measure for record in there for measure in record.get("scores", ()))
