@@ -102,6 +102,15 @@ def test_without_a_whole_checkpoint_all_are_named(trained, tmp_path):
     assert sorted(p.name for p in (folder / "checkpoints/last").iterdir()) == ["2", "4", "5"]
 
 
+def test_metadata_with_a_damaged_word_cost_no_checkpoint(trained, tmp_path):
+    folder = pathlib.Path(shutil.copytree(trained[0], tmp_path / "work"))
+    path = newest(folder) / "_CHECKPOINT_METADATA"
+    path.write_text(path.read_text().replace("performance_metrics", "performa.ce_metrics"))
+    with pytest.warns(UserWarning, match="the damaged .*_CHECKPOINT_METADATA is now "):
+        assert restored(folder, trained[1]) == (5, 5)
+    assert not path.exists() and len(list(path.parent.glob("*_CHECKPOINT_METADATA*"))) == 1
+
+
 def test_a_checkpoint_of_another_network_is_not_called_damaged(trained):
     folder, states = trained
     wanted = states[5].replace(normalisers=np.ones(6, np.float32))

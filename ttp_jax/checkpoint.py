@@ -31,6 +31,7 @@ from ttp_jax.files import (
 )
 from ttp_jax.state import Base, TrainState
 
+METADATA = "_CHECKPOINT_METADATA"  # orbax's file of a checkpoint's times and our checksum
 # The model that comes with the project.
 SHIPPED = pathlib.Path(__file__).parent / "pretrained" / "rendered.npz"
 
@@ -50,12 +51,30 @@ class Checkpoints:
     def _open(self) -> ocp.CheckpointManager:
         if self._manager is None:
             _quiet_threads()
-            self._manager = ocp.CheckpointManager(
-                self.folder / "last",
-                options=ocp.CheckpointManagerOptions(max_to_keep=self._keep),
-                item_handlers=ocp.StandardCheckpointHandler(),
-            )
+            try:
+                self._manager = self._made()
+            except ValueError:  # of a checkpoint's metadata: damaged, but still JSON
+                self._manager = self._made_without_metadata()
         return self._manager
+
+    def _made(self) -> ocp.CheckpointManager:
+        return ocp.CheckpointManager(
+            self.folder / "last",
+            options=ocp.CheckpointManagerOptions(max_to_keep=self._keep),
+            item_handlers=ocp.StandardCheckpointHandler(),
+        )
+
+    def _made_without_metadata(self) -> ocp.CheckpointManager:
+        """Move metadata aside, of the newest checkpoint first, until orbax opens the folder.
+
+        The arrays stay; without its metadata, a checkpoint has no checksum.
+        """
+        found = (self.folder / "last").glob(f"*/{METADATA}")
+        for path in sorted(found, key=lambda each: -int(each.parent.name)):
+            warnings.warn(f"the damaged {path} is now {move_aside(path)}", stacklevel=5)
+            with contextlib.suppress(ValueError):
+                return self._made()
+        return self._made()
 
     def save(self, state: TrainState) -> None:
         """Save under the state's step.
