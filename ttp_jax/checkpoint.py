@@ -51,30 +51,20 @@ class Checkpoints:
     def _open(self) -> ocp.CheckpointManager:
         if self._manager is None:
             _quiet_threads()
-            try:
-                self._manager = self._made()
-            except ValueError:  # of a checkpoint's metadata: damaged, but still JSON
-                self._manager = self._made_without_metadata()
+            self._manager = self._made()
         return self._manager
 
     def _made(self) -> ocp.CheckpointManager:
-        return ocp.CheckpointManager(
-            self.folder / "last",
-            options=ocp.CheckpointManagerOptions(max_to_keep=self._keep),
-            item_handlers=ocp.StandardCheckpointHandler(),
-        )
-
-    def _made_without_metadata(self) -> ocp.CheckpointManager:
-        """Move metadata aside, of the newest checkpoint first, until orbax opens the folder.
-
-        The arrays stay; without its metadata, a checkpoint has no checksum.
-        """
-        found = (self.folder / "last").glob(f"*/{METADATA}")
-        for path in sorted(found, key=lambda each: -int(each.parent.name)):
-            warnings.warn(f"the damaged {path} is now {move_aside(path)}", stacklevel=5)
+        """Open the folder. A damaged METADATA that is still JSON stops orbax, so it goes aside."""
+        options = ocp.CheckpointManagerOptions(max_to_keep=self._keep)
+        handler, last = ocp.StandardCheckpointHandler(), self.folder / "last"
+        make = functools.partial(ocp.CheckpointManager, last, options=options)
+        steps = [path for path in last.glob(f"*/{METADATA}") if path.parent.name.isdecimal()]
+        for path in sorted(steps, key=lambda path: -int(path.parent.name)):
             with contextlib.suppress(ValueError):
-                return self._made()
-        return self._made()
+                return make(item_handlers=handler)
+            warnings.warn(f"the damaged {path} is now {move_aside(path)}", stacklevel=5)
+        return make(item_handlers=handler)
 
     def save(self, state: TrainState) -> None:
         """Save under the state's step.
