@@ -10,7 +10,7 @@ import textwrap
 
 ROOT = pathlib.Path(__file__).parents[1]
 COMMON = ROOT / "configs" / "common.py"
-REPORTS = ("benchmark_rendered.md", "benchmark_lips.md")
+REPORTS = ("benchmark_rendered.md",)
 WIDE = (
     "benchmark.md",
     *REPORTS,
