@@ -12,18 +12,15 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from matplotlib import rc_context
-from matplotlib.backends.backend_svg import FigureCanvasSVG
-from matplotlib.figure import Figure
 
+from benchmarks import svg
 from configs import lips, rendered, tongue
 from ttp_jax.paper import records, selection, statistics
 from ttp_jax.paper.selection import FLIPPED, Grid
 from ttp_jax.paper.statistics import Find
 
 MARKS = "<!-- table -->", "<!-- end of table -->"
-LOOK: dict[Any, Any] = {"svg.fonttype": "none", "font.family": "sans-serif", "svg.hashsalt": "0"}
-COLORS = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00"
+COLORS = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"  # one for each of SETS
 
 
 class DataSet(NamedTuple):
@@ -47,12 +44,12 @@ class DataSet(NamedTuple):
         return Grid.of(self.config)
 
 
-GRADES = {"plain": "training look", "varied": "new clothes and motions", "shifted": "new colours"}
+RENDERED = rendered.get_config()
 SETS = (
     *(
-        DataSet(f"rendered people, {about}", "cells", rendered.get_config(),
-                selection.grade(Grid.of(rendered.get_config()), preset))
-        for preset, about in GRADES.items()
+        DataSet(f"rendered people, {about}", "cells", RENDERED,
+                selection.grade(Grid.of(RENDERED), preset))
+        for preset, about in RENDERED.reproduce.grades
     ),
     DataSet("lips, from scratch", "lips_scratch", lips.get_config("scratch")),
     DataSet("lips, BlazePose's encoder", "lips", lips.get_config()),
@@ -61,10 +58,7 @@ SETS = (
 # Heading, scenario, changes; those that adapt are shown offline, where they have all frames.
 WAYS = (
     ("averaged with the mirrored crop", "none", FLIPPED),
-    ("batch statistics", "offline", (("ttp.method", "bn"),)),
-    ("entropy", "offline", (("ttp.method", "entropy"),)),
-    ("mean teacher", "offline", (("ttp.method", "teacher"),)),
-    ("teacher and TTP", "offline", (("ttp.method", "teacher+ttp"),)),
+    *((name, "offline", (("ttp.method", method),)) for method, name in selection.OTHERS.items()),
     ("TTP online", "online", ()),
     ("TTP offline", "offline", ()),
 )
@@ -128,23 +122,21 @@ def table(find: Callable[[DataSet], Find]) -> str:
 
 
 def _figure(path: pathlib.Path, width: float, height: float, draw: Callable) -> None:
-    with rc_context(LOOK):
-        figure = Figure(figsize=(width, height), layout="constrained")
-        axes = figure.subplots()
+    def dressed(axes):
         axes.axhline(0, color="#888888", linewidth=1)
         draw(axes)
         axes.spines[["top", "right"]].set_visible(False)
         if axes.get_legend_handles_labels()[0]:
             axes.legend(frameon=False, fontsize=8)
-        FigureCanvasSVG(figure).print_svg(path, metadata={"Date": None})
-    print(path)
+
+    svg.save(path, (width, height), dressed)
 
 
 def plot_who_gains(path: pathlib.Path, find: Callable[[DataSet], Find]) -> None:
     """Draw each subject's offline gain against its error without adaptation."""
 
     def draw(axes):
-        for data, color in zip(SETS, COLORS, strict=False):
+        for data, color in zip(SETS, COLORS, strict=True):
             before, after = (found(data, find(data), how) for how in ("none", "offline"))
             deltas = statistics.deltas(before, after)
             if deltas is None:
@@ -162,10 +154,13 @@ def plot_frames(path: pathlib.Path, find: Callable[[DataSet], Find]) -> None:
     """Draw the online gain against the number of frames that are adapted to."""
 
     def draw(axes):
-        for data, color in zip(SETS, COLORS, strict=False):
+        for data, color in zip(SETS, COLORS, strict=True):
+            if data.changes:  # of the grades, only the records of one have other lengths
+                continue
             before, points = found(data, find(data), "none"), []
-            for changes in (*selection.lengths(data.grid), ()):
-                after = found(data, find(data), "online", changes)
+            all_changes = (*selection.lengths(data.grid), ())
+            records_of, _ = statistics.online_with(data.grid, find(data), all_changes)
+            for changes, after in zip(all_changes, records_of, strict=True):
                 deltas = statistics.deltas(before, after)
                 if deltas is None:
                     continue

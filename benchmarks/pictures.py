@@ -19,12 +19,10 @@ import cv2
 import jax
 import jax.numpy as jnp
 import numpy as np
-from matplotlib import rc_context
-from matplotlib.backends.backend_svg import FigureCanvasSVG
-from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 
 import ttp_jax
+from benchmarks import svg
 from configs import rendered
 from data_pipelines import synthetic
 from ttp_jax import geometry, metrics, visualize
@@ -159,10 +157,8 @@ def interval(cell: str) -> tuple[float, float, float]:
 
 def plot(path: pathlib.Path, rows: dict[str, tuple[float, float, float]], label: str) -> None:
     """Points with intervals, a row each, the first on top; 0 is marked."""
-    height = 0.7 + 0.28 * len(rows)
-    with rc_context({"svg.fonttype": "none", "font.family": "sans-serif", "svg.hashsalt": "0"}):
-        figure = Figure(figsize=(4.8, height), layout="constrained")
-        axes = figure.subplots()
+
+    def draw(axes):
         axes.axvline(0, color="#888888", linewidth=1)
         for place, (mean, low, high) in enumerate(rows.values()):
             axes.plot((low, high), (place, place), color="#0072b2", linewidth=2)
@@ -172,8 +168,8 @@ def plot(path: pathlib.Path, rows: dict[str, tuple[float, float, float]], label:
         axes.set_xlabel(label)
         axes.spines[["top", "right", "left"]].set_visible(False)
         axes.tick_params(axis="y", length=0)
-        FigureCanvasSVG(figure).print_svg(path, metadata={"Date": None})
-    print(path)
+
+    svg.save(path, (4.8, 0.7 + 0.28 * len(rows)), draw)
 
 
 def plots(folder: pathlib.Path) -> None:

@@ -1,7 +1,8 @@
 """Rendered people at three distances from training, for a network that has seen changed pictures.
 
 Command:   python main.py reproduce --config=configs/graded.py --what=adapt,table7
-Takes:     four hours of a CPU core for the training; stops and resumes at any time.
+Takes:     about four hours of a CPU core for the training, estimated from configs/rendered.py; it
+           stops and resumes at any time.
 
 Differs from configs/rendered.py: training pictures change in colour, contrast, sharpness and noise,
 joints are read from a parabola through the maps' peaks, and the training is longer. Its test people

@@ -11,11 +11,8 @@ import textwrap
 ROOT = pathlib.Path(__file__).parents[1]
 COMMON = ROOT / "configs" / "common.py"
 REPORTS = ("benchmark_rendered.md",)
-WIDE = (
-    "benchmark.md",
-    *REPORTS,
-    "performance_speed.md",
-)  # their tables need the width of the contents
+# Their tables need the width of the contents.
+WIDE = ("benchmark.md", *REPORTS, "performance_speed.md")
 FOLDED = ("Trainings", "Cells", "Run records")  # sections of the reports that few readers need
 SECTIONS = {
     "": "The experiment",

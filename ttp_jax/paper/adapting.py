@@ -11,22 +11,6 @@ from ttp_jax.paper.records import CONTROL
 from ttp_jax.paper.selection import SCENARIOS, Grid
 from ttp_jax.paper.statistics import Find
 
-GAINS = 2  # measures whose gain is shown: at the loosest thresholds there is nothing to gain
-
-
-def gain_names(grid: Grid) -> tuple[str, ...]:
-    """Return the headings of the gains."""
-    return tuple(f"gain in {name} (95 %)" for name in grid.measures[:GAINS])
-
-
-def _scored(grid: Grid, before, found, seeds: str, part: str = "scores") -> tuple[str, ...]:
-    """Return scores, gains and share worse off of records; gains are relative to `before`."""
-    gains = ("",) * (1 + len(gain_names(grid)))
-    if before is not found:
-        gains = statistics.gains(before, found, len(gain_names(grid)), part)
-    first, *others = statistics.scores(found, len(grid.measures), part)
-    return (first + seeds, *others, *gains)
-
 
 def should_adapt(grid: Grid, find: Find) -> Table:
     """Compare every way to adapt the network with not adapting it."""
@@ -35,16 +19,15 @@ def should_adapt(grid: Grid, find: Find) -> Table:
         specs = selection.each(grid, selection.best(grid), (scenario,), changes=changes)
         found = statistics.finished(find, specs)
         before = before or found
-        cells = ("missing", *["-"] * (len(grid.measures) + len(gain_names(grid))), "-")
+        cells = (*statistics.missing(grid), "-")
         if found and before:
-            scored = _scored(grid, before, found, statistics.seeds(found, specs))
-            cells = (*scored, statistics.cost(found)[0])
+            cells = (*_scored(grid, before, found, specs), statistics.cost(found)[0])
         rows.append((name, *cells))
         if name == "TTP offline" and any(CONTROL in record for record in found):
             controls = [record for record in found if CONTROL in record]
-            scored = _scored(grid, before, controls, "", CONTROL)
+            scored = statistics.scored(grid, before, controls, CONTROL)
             rows.append(("TTP offline to another subject (control)", *scored, "-"))
-    header = ("", *grid.measures, *gain_names(grid), "worse off", "s a frame")
+    header = ("", *grid.measures, *statistics.gain_names(grid), "worse off", "s a frame")
     notes = (
         "Gain: relative to the same seed's network without adaptation, with a paired bootstrap "
         "over subjects and seeds. Worse off: share of subjects whose gain in the first measure is "
@@ -52,6 +35,13 @@ def should_adapt(grid: Grid, find: Find) -> Table:
         "cache.",
     )
     return Table("Should you adapt?", header, rows, notes)
+
+
+def _scored(grid: Grid, before, found, specs) -> tuple[str, ...]:
+    """Return `statistics.scored`, with the number of seeds in the first cell."""
+    base = None if before is found else before
+    first, *others = statistics.scored(grid, base, found)
+    return (first + statistics.seeds(found, specs), *others)
 
 
 def subjects(grid: Grid, find: Find) -> Table:
@@ -111,10 +101,9 @@ def grades(grid: Grid, find: Find) -> Table:
             name = about if scenario == "none" else ""
             how = "w/o TTP" if scenario == "none" else scenario
             if not found:
-                missing = ["-"] * (len(grid.measures) + len(gain_names(grid)))
-                rows.append((name, how, "missing", *missing))
+                rows.append((name, how, *statistics.missing(grid)))
                 continue
-            rows.append((name, how, *_scored(grid, before, found, statistics.seeds(found, specs))))
+            rows.append((name, how, *_scored(grid, before, found, specs)))
             if scenario != "none":
                 deltas = statistics.deltas(before, found)
                 assert deltas is not None
@@ -125,13 +114,14 @@ def grades(grid: Grid, find: Find) -> Table:
         series = {name: (places, np.array(line)) for name, line in lines.items()}
         label = "grade: " + ", ".join(f"{k} {about}" for k, (_, about) in enumerate(grid.grades, 1))
         plots = (report.line_plot(series, x_label=label, y_label="gain", title=title),)
-    header = ("people", "TTP", *grid.measures, *gain_names(grid), "worse off")
+    header = ("people", "TTP", *grid.measures, *statistics.gain_names(grid), "worse off")
     return Table(title, header, rows, ("The same networks on all three.",), plots)
 
 
 def own_videos(grid: Grid, find: Find) -> Table:
     """Show the gain of adapting to more frames, from the subjects' own unlabelled videos."""
     method, rows, counts = selection.best(grid), [], ""
+    names = statistics.gain_names(grid)
     before = statistics.finished(find, selection.each(grid, method, ("none",)))
     for extra, scenario in itertools.product((0, *grid.extra), SCENARIOS[1:]):
         changes = (("data.extra", extra),) if extra else ()
@@ -140,16 +130,16 @@ def own_videos(grid: Grid, find: Find) -> Table:
         )
         name = f"{extra} more frames of own videos" if extra else "the labelled frames"
         if not (found and before):
-            rows.append((name, scenario, "missing", *["-"] * len(gain_names(grid))))
+            rows.append((name, scenario, "missing", *["-"] * len(names)))
             continue
-        rows.append((name, scenario, *statistics.gains(before, found, len(gain_names(grid)))))
+        rows.append((name, scenario, *statistics.gain(before, found, len(names))))
         more = [
             len(a) > len(b)
             for a, b in zip(found[0]["by_frame"], before[0]["by_frame"], strict=True)
         ]
         if extra:
             counts = f"{sum(more)} of {len(more)} subjects have videos of their own."
-    header = ("adapted to", "TTP", *gain_names(grid), "worse off")
+    header = ("adapted to", "TTP", *names, "worse off")
     return Table("Frames of a subject's own videos", header, rows, (counts,) if counts else ())
 
 

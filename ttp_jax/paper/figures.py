@@ -77,7 +77,7 @@ def figure4(grid: Grid, find: Find) -> Table:
             anew = [length for field, length in changes if field == "ttp.reset"]
             frames = found[0]["frames"] / len(found[0]["people"])  # including the added ones
             x.append(int(anew[0]) if anew else frames)
-            y.append(np.mean([each["scores"][statistics.measure(each)]["mean"] for each in found]))
+            y.append(statistics.mean(found))
         else:
             rows.append((name, "missing", *["-"] * 4))
     title = "Figure 4: gain against number of unlabelled frames, online"

@@ -188,6 +188,7 @@ def personalized(experiment: Experiment, spec: RunSpec, base: state.Base | None)
         return scoring.row(*mapped(clips, joints, own, skeleton), skeleton, measures)
 
     named = spec.scenario in WITHOUT_MODEL
+    labelled = mapped(clips, joints, own, skeleton)
     found = {
         "protocol": spec.scenario
         if named
@@ -198,8 +199,8 @@ def personalized(experiment: Experiment, spec: RunSpec, base: state.Base | None)
         "frames": frames,
         "scores": scored(joints),
         "smoothed": scored([smooth.savgol(each) for each in joints]),
-        "by_frame": by_frame(*mapped(clips, joints, own, skeleton), skeleton, measures),
-        "errors": scoring.errors(*mapped(clips, joints, own, skeleton), skeleton, measures),
+        "by_frame": by_frame(*labelled, skeleton, measures),
+        "errors": scoring.errors(*labelled, skeleton, measures),
     }
     if controls and controls.joints:
         found[CONTROL] = scored([controls.joints[clip.name] for clip in clips])

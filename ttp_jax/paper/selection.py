@@ -14,6 +14,13 @@ TRAINS = {"paper": "encoder and psi_self only", "norms": "normalisation layers o
 # Sources with single frames, or several videos of a person.
 JOINED = ("h36m", "bbc_pose", "project")
 FLIPPED = (("model.flip_average", True),)
+# Other methods than TTP, `config.ttp.method`, and what they are called.
+OTHERS = {
+    "bn": "batch statistics",
+    "entropy": "entropy",
+    "teacher": "mean teacher",
+    "teacher+ttp": "mean teacher and TTP",
+}
 
 
 class Grid(NamedTuple):
@@ -107,17 +114,14 @@ def ways(grid: Grid):
     yield "no adaptation", "none", ()
     if grid.flip:
         yield "no adaptation, averaged with the mirrored crop", "none", FLIPPED
-    others = {"teacher": "mean teacher"}
-    if grid.encoder == "resnet":  # has batch normalisation
-        others = {"bn": "batch statistics", "entropy": "entropy", **others}
-    if tasks.of(best(grid)) is not tasks.NOTHING:
-        others["teacher+ttp"] = "mean teacher and TTP"
-    for method, about in others.items():
-        for scenario in SCENARIOS[1:]:
+    has_task = tasks.of(best(grid)) is not tasks.NOTHING
+    possible = {"bn": grid.encoder == "resnet", "teacher": True, "teacher+ttp": has_task}
+    possible["entropy"] = possible["bn"]  # both need batch normalisation
+    for method, about in OTHERS.items():
+        for scenario in SCENARIOS[1:] if possible[method] else ():
             yield f"{about} {scenario}", scenario, (("ttp.method", method),)
-    if tasks.of(best(grid)) is not tasks.NOTHING:
-        for scenario in SCENARIOS[1:]:
-            yield f"TTP {scenario}", scenario, ()
+    for scenario in SCENARIOS[1:] if has_task else ():
+        yield f"TTP {scenario}", scenario, ()
 
 
 def adapt_runs(grid: Grid):
@@ -140,7 +144,7 @@ def grade_runs(grid: Grid):
 
 def own_video_runs(grid: Grid):
     if grid.source == "project" and grid.extra:
-        yield from each(grid, best(grid), SCENARIOS)
+        yield from best_scenario_runs(grid)
         for extra in grid.extra:
             changes = (("data.extra", extra),)
             yield from each(grid, best(grid), SCENARIOS[1:], changes=changes)

@@ -10,6 +10,7 @@ from ttp_jax.paper.records import RunSpec
 from ttp_jax.paper.selection import Grid
 
 FEWEST = 3  # smallest number of people for which an interval is given
+GAINS = 2  # measures whose gain is shown: at the loosest thresholds there is nothing to gain
 Find = Callable[[RunSpec], dict | None]
 
 
@@ -38,32 +39,54 @@ def scores(found: Sequence[dict], count: int, part: str = "scores") -> tuple[str
     return (over_seeds(found, part), *others)
 
 
-def gains(before, after, count: int, part: str = "scores", over: str = "scores"):
-    """Return the texts of the gains in the first `count` measures, and the share worse off.
-
-    The share is that of people whose first measure, as a mean over seeds, falls. For the arguments
-    see `gain`.
-    """
-    texts, shown = [], [deltas(before, after, part, over, which) for which in range(count)]
-    for found in shown:
-        texts.append("-" if found is None else with_interval(found))
-    return (*texts, "-" if shown[0] is None else share_worse(shown[0]))
-
-
-def gain(before, after, part: str = "scores", over: str = "scores") -> tuple[str, str]:
-    """Return the mean gain with its interval, and the share of people worse off.
+def gain(
+    before, after, count: int = 1, part: str = "scores", over: str = "scores"
+) -> tuple[str, ...]:
+    """Return the mean gains in the first `count` measures with intervals, and the share worse off.
 
     Args:
       before: run records without TTP.
       after: run records with TTP.
+      count: number of measures.
       part: which scores of `after` to compare: "scores", "smoothed" or `records.CONTROL`.
       over: which scores of `before` to compare with.
 
     Returns:
-      Two texts, "-" if no seed has both. A person is worse off if the mean over seeds falls.
+      The texts, "-" if no seed has both. A person is worse off if the mean over seeds of the first
+      measure falls.
     """
-    found = deltas(before, after, part, over)
-    return ("-", "-") if found is None else (with_interval(found), share_worse(found))
+    shown = [deltas(before, after, part, over, which) for which in range(count)]
+    texts = ("-" if found is None else with_interval(found) for found in shown)
+    return (*texts, "-" if shown[0] is None else share_worse(shown[0]))
+
+
+def gain_names(grid: Grid) -> tuple[str, ...]:
+    """Return the headings of the gains in `scored`."""
+    return tuple(f"gain in {name} (95 %)" for name in grid.measures[:GAINS])
+
+
+def scored(
+    grid: Grid, before, found, part: str = "scores", over: str = "scores"
+) -> tuple[str, ...]:
+    """Return the cells of all scores, gains and the share worse off, as many as `missing`.
+
+    Args:
+      grid: whose measures.
+      before: run records without TTP; None where these are they.
+      found: the run records.
+      part: which of their scores.
+      over: which scores of `before` to compare with.
+    """
+    count = len(gain_names(grid))
+    gains = ("",) * (count + 1)
+    if before is not None:
+        gains = gain(before, found, count, part, over)
+    return (*scores(found, len(grid.measures), part), *gains)
+
+
+def missing(grid: Grid) -> tuple[str, ...]:
+    """Return the cells of `scored` for runs that have no record."""
+    return ("missing", *["-"] * (len(grid.measures) + len(gain_names(grid))))
 
 
 def deltas(

@@ -25,7 +25,6 @@ def wanted(grid: Grid, what: str) -> list[RunSpec]:
 
 def _lines(grid: Grid, find: Find, methods, published_scores, *, part="scores", **options):
     """Yield rows like those of Table 1: method, TTP, scores, gains, worse off, cost, paper."""
-    count, gains = len(grid.measures), len(adapting.gain_names(grid))
     for method in methods:
         before = statistics.finished(find, selection.each(grid, method, ("none",), **options))
         for scenario in SCENARIOS:
@@ -36,17 +35,13 @@ def _lines(grid: Grid, find: Find, methods, published_scores, *, part="scores", 
             paper = published_scores.get((method, scenario))
             tail = ("-" if paper is None else f"{paper:.2f}",)
             if not found:
-                empty = ["-"] * (count + gains + 2)
-                yield METHODS[method], HOW[scenario], "missing", *empty, *tail
+                yield METHODS[method], HOW[scenario], *statistics.missing(grid), "-", "-", *tail
                 continue
-            gained = ("",) * (gains + 1)
-            if scenario != "none":
-                gained = statistics.gains(before, found, gains, part, part)
+            base = None if scenario == "none" else before
             yield (
                 METHODS[method] + statistics.seeds(found, specs),
                 HOW[scenario],
-                *statistics.scores(found, count, part),
-                *gained,
+                *statistics.scored(grid, base, found, part, part),
                 *statistics.cost(found),
                 *tail,
             )
@@ -55,12 +50,12 @@ def _lines(grid: Grid, find: Find, methods, published_scores, *, part="scores", 
 def _untrained_line(grid: Grid, name: str, record: dict) -> tuple[str, ...]:
     """Make a row like those of Table 1 for a run that needs no training."""
     scores = statistics.scores([record], len(grid.measures))
-    return (name, "", *scores, *["-"] * (len(adapting.gain_names(grid)) + 4))
+    return (name, "", *scores, *["-"] * (len(statistics.gain_names(grid)) + 4))
 
 
 def _head(grid: Grid) -> tuple[str, ...]:
     """Return the header of rows like those of Table 1."""
-    return ("method", "TTP", *grid.measures, *adapting.gain_names(grid), "worse off", *COST)
+    return ("method", "TTP", *grid.measures, *statistics.gain_names(grid), "worse off", *COST)
 
 
 def _table1(grid: Grid, find: Find) -> Table:
@@ -95,8 +90,7 @@ def _control_lines(grid: Grid, find: Find, methods, **options):
         yield (
             METHODS[method] + statistics.seeds(found, specs),
             "offline, cross-subject control",
-            *statistics.scores(found, len(grid.measures), CONTROL),
-            *statistics.gains(before, found, len(adapting.gain_names(grid)), CONTROL),
+            *statistics.scored(grid, before, found, CONTROL),
             *["-"] * 3,
         )
 
@@ -224,11 +218,7 @@ def _others(grid: Grid, find: Find) -> Table:
             statistics.finished(find, selection.each(grid, method, (scenario,)))
             for scenario in SCENARIOS
         ]
-        means = [
-            np.mean([each["scores"][statistics.measure(each)]["mean"] for each in records])
-            for records in found
-            if records
-        ]
+        means = [statistics.mean(records) for records in found if records]
         best = f"{max(means):.1f}" if means else "missing"
         rows.append((f"here, {METHODS[method]}, best scenario", best))
     notes = ("Scores of other work on the paper's data, as quoted in the paper.",)

@@ -158,7 +158,8 @@ def clips(data: Config) -> list[Clip]:
     }
     own, found = _own_videos(project, data), []
     for clip in project.clips:
-        found += own.pop(clip.subject, [])  # before the subject's labelled frames
+        # Before the subject's labelled frames.
+        found += [_without_labels(each, clip) for each in own.pop(clip.subject, [])]
         found.append(_extended(clip, more.get(f"{clip.name}{clips_lib.UNLABELLED}")))
     return found
 
@@ -177,18 +178,12 @@ def _own_videos(project: Project, data: Config) -> dict[str, list[Clip]]:
                 f"{', '.join(sorted(labelled))}, relative to {data.root}."
             )
         paths.setdefault(subject, []).append(path)
-    return {
-        subject: [
-            _without_labels(
-                footage.other(
-                    labelled[subject], path, -(-data.extra // len(own)), boxes=data.boxes
-                ),
-                labelled[subject],
-            )
-            for path in own
-        ]
-        for subject, own in paths.items()
-    }
+    found = {}
+    for subject, own in paths.items():
+        part = -(-data.extra // len(own))
+        clip = labelled[subject]
+        found[subject] = [footage.other(clip, path, part, boxes=data.boxes) for path in own]
+    return found
 
 
 def _without_labels(clip: Clip, labelled: Clip) -> Clip:

@@ -116,41 +116,38 @@ def errors(clips, joints, skeleton: Skeleton, how: Measures = Measures()) -> dic
     """
     if how.pixels:
         return {}
-    kinds = {"mean error %": _distances}
+    kinds = {"mean error %": lambda predicted, clip: (predicted, clip.joints, clip.visible)}
     if how.opening:
-        kinds["opening error %"] = _openings
+        pair = _pair(how.opening, skeleton)
+        kinds["opening error %"] = lambda predicted, clip: _opening(predicted, clip, pair)
     found = {}
-    for name, measure in kinds.items():
+    for name, points_of in kinds.items():
         means = []
         for clip, predicted in zip(clips, joints, strict=True):
             units = _lengths(clip, skeleton, how).values
-            shares = 100 * measure(predicted, clip, skeleton, how) / units[:, None]
-            known = np.isfinite(shares)
-            means.append(float(shares[known].mean()) if known.any() else np.nan)
+            means.append(100 * metrics.mean_error(*points_of(predicted, clip), units).mean)
         found[name] = {"mean": float(np.nanmean(means)), "per_subject": means}
     return found
 
 
-def _distances(predicted, clip, skeleton, how) -> np.ndarray:
-    """Distances of joints from their labels [T, K], NaN where nothing is labelled."""
-    return np.where(clip.visible, np.linalg.norm(predicted - clip.joints, axis=-1), np.nan)
-
-
-def _openings(predicted, clip, skeleton, how) -> np.ndarray:
-    """Errors of the distance between the two joints of `how.opening` [T, 1]."""
-    if len(how.opening) != 2 or set(how.opening) - set(skeleton.joints):
+def _pair(names: tuple[str, ...], skeleton: Skeleton) -> list[int]:
+    """Return the indices of the two joints of an opening."""
+    if len(names) != 2 or set(names) - set(skeleton.joints):
         raise ValueError(
-            f"config.eval.opening is {','.join(how.opening)!r}: expected two of "
+            f"config.eval.opening is {','.join(names)!r}: expected two of "
             f"{', '.join(skeleton.joints)}."
         )
-    pair = [skeleton.joints.index(name) for name in how.opening]
+    return [skeleton.joints.index(name) for name in names]
 
-    def distances(points):
-        return np.linalg.norm(points[:, pair[0]] - points[:, pair[1]], axis=-1)
 
-    labelled = clip.visible[:, pair].all(1)
-    found = np.abs(distances(predicted) - distances(clip.joints))
-    return np.where(labelled, found, np.nan)[:, None]
+def _opening(predicted, clip, pair: list[int]):
+    """Return predicted and labelled distance of two joints as points on a line [T, 1, 2]."""
+
+    def points(joints):
+        width = np.linalg.norm(joints[:, pair[0]] - joints[:, pair[1]], axis=-1)
+        return np.stack([width, np.zeros_like(width)], -1)[:, None]
+
+    return points(predicted), points(clip.joints), clip.visible[:, pair].all(1)[:, None]
 
 
 def left_out(clips, skeleton: Skeleton, how: Measures = Measures()) -> str | None:
