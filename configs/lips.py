@@ -2,6 +2,7 @@
 
 Command:   python main.py --config=configs/lips.py            BlazePose's encoder, 128 px
            python main.py --config=configs/lips.py:scratch    a small network from scratch, 64 px
+           python main.py --config=configs/lips.py:second_split   the same, other speakers held out
 Needs:     data/speech_dlc/Lips, a DeepLabCut project of Wrench and Balch-Tomes ("Beyond the edge:
            markerless pose estimation of speech articulators from ultrasound and camera images",
            Sensors 2022; its corpus TaL is CC BY-NC 4.0).
@@ -20,12 +21,15 @@ OWN_VIDEOS = (
     *(("18fo", "179_aud"), ("18fo", "163_aud"), ("20fs", "061_aud"), ("51fe", "104_aud")),
     *(("51fe", "159_aud"), ("59fe", "130_aud"), ("63me", "070_aud")),
 )
+# Every third of the 24 training speakers.
+SECOND_SPLIT = (
+    *("005_xaud", "042_sil", "050_aud", "054_aud", "058_aud", "063_aud", "073_aud", "080_aud"),
+)
 
 
 def get_config(base="pretrained"):
-    root = "data/speech_dlc/Lips"
-    c = project.get_config(root) if base == "pretrained" else from_scratch(root)
-    c.name = "lips" if base == "pretrained" else "lips_scratch"
+    c = network("data/speech_dlc/Lips", base, ("pretrained", "scratch", "second_split"))
+    c.name = "lips" if base == "pretrained" else f"lips_{base}"
     # In the folder of test frames the file's name begins with the speaker: "07me-img055.png".
     c.data.subject = r"^(?:LipTest_COMBINED_TEST/)?([^/]+?)(?:-img|/)"
     c.data.exclude = "*TESTSET*,TaL_lips_training,File162"
@@ -38,7 +42,19 @@ def get_config(base="pretrained"):
     c.eval.scale_joints = "leftLip,rightLip"
     c.eval.opening = "topmidinner,bottommidinner"
     c.eval.thresholds = (0.05, 0.1, 0.2)  # gains were expected at 0.05
+    if base == "second_split":
+        c.data.exclude += ",LipTest*"
+        c.data.test_subjects, c.data.val_subjects = ",".join(SECOND_SPLIT), ""
+        c.data.own_videos = ""  # of the speakers left out
+        c.data.extra = 40  # they have 7 or 8 labelled frames each
     return c
+
+
+def network(root, base, bases):
+    """A labelled project with one of two networks: BlazePose's encoder or a small one."""
+    if base not in bases:
+        raise ValueError(f":{base} of the config: expected one of :{', :'.join(bases)}.")
+    return project.get_config(root) if base == "pretrained" else from_scratch(root)
 
 
 def from_scratch(root):

@@ -9,7 +9,7 @@ Scores:    PCK at shares of the contour's length, from the vallecula along the t
 Three machines, adults and children: the validation recordings are of all kinds in training.
 """
 
-from configs import lips, project
+from configs import lips
 
 CONTOUR = (
     *("vallecula", "tongueRoot1", "tongueRoot2", "tongueBody1", "tongueBody2", "tongueDorsum1"),
@@ -22,9 +22,8 @@ VALIDATION = (
 
 
 def get_config(base="pretrained"):
-    root = "data/speech_dlc/Ultrasound"
-    c = project.get_config(root) if base == "pretrained" else lips.from_scratch(root)
-    c.name = "tongue" if base == "pretrained" else "tongue_scratch"
+    c = lips.network("data/speech_dlc/Ultrasound", base, ("pretrained", "scratch"))
+    c.name = "tongue" if base == "pretrained" else f"tongue_{base}"
     c.data.subject = r"^(?:UTI_Test_Set_COMBINED_ALL/)?(UTI_test_set_\d+|[^/]+)[-/]"
     c.data.test_subjects = "UTI_test_set_*"
     c.data.val_subjects = ",".join(VALIDATION)
