@@ -20,7 +20,8 @@ from ttp_jax.paper.selection import FLIPPED, Grid
 from ttp_jax.paper.statistics import Find
 
 MARKS = "<!-- table -->", "<!-- end of table -->"
-COLORS = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"  # one for each of SETS
+# One for each of SETS.
+COLORS = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#7f5539", "#e69f00", "#56b4e9"
 
 
 class DataSet(NamedTuple):
@@ -31,12 +32,14 @@ class DataSet(NamedTuple):
       folder: of the records, in docs/results.
       config: of the experiment, without the data.
       changes: of the config's fields at test time, by which its records differ from others.
+      parts: data sets whose subjects are taken together; of these, `folder` is unused.
     """
 
     name: str
     folder: str
     config: Any
     changes: tuple = ()
+    parts: "tuple[DataSet, ...]" = ()
 
     @property
     def grid(self) -> Grid:
@@ -51,10 +54,15 @@ SETS = (
                 selection.grade(Grid.of(RENDERED), preset))
         for preset, about in RENDERED.reproduce.grades
     ),
-    DataSet("lips, from scratch", "lips_scratch", lips.get_config("scratch")),
+    *(LIPS := (
+        DataSet("lips, from scratch", "lips_scratch", lips.get_config("scratch")),
+        DataSet("lips, second split", "lips_second_split", lips.get_config("second_split")),
+    )),
     DataSet("lips, BlazePose's encoder", "lips", lips.get_config()),
     DataSet("tongues, from scratch", "tongue_scratch", tongue.get_config("scratch")),
 )  # fmt: skip
+BOTH = DataSet("lips, both splits", "", lips.get_config("scratch"), parts=LIPS)
+ROWS = (*SETS[:-2], BOTH, *SETS[-2:])
 # Heading, scenario, changes; those that adapt are shown offline, where they have all frames.
 WAYS = (
     ("averaged with the mirrored crop", "none", FLIPPED),
@@ -81,16 +89,40 @@ def finder(folder: pathlib.Path) -> Find:
     return find
 
 
-def found(data: DataSet, find: Find, scenario: str, changes: tuple = ()) -> list[dict]:
+def found(
+    data: DataSet, find: Callable[[DataSet], Find], scenario: str, changes: tuple = ()
+) -> list[dict]:
     """Return the records of all seeds of a way."""
+    if data.parts:
+        each = [
+            {record["seed"]: record for record in found(part, find, scenario, changes)}
+            for part in data.parts
+        ]
+        seeds = sorted(set.intersection(*map(set, each)))
+        return [together([records_of[seed] for records_of in each]) for seed in seeds]
     grid = data.grid
     specs = selection.each(
         grid, selection.best(grid), (scenario,), changes=(*data.changes, *changes)
     )
-    return statistics.finished(find, specs)
+    return statistics.finished(find(data), specs)
 
 
-def row(data: DataSet, find: Find) -> tuple[str, ...] | None:
+def together(parts: Sequence[dict]) -> dict:
+    """Return the record of several records' subjects, with what a row shows of it."""
+    scores = {}
+    for name in parts[0]["scores"]:
+        each = [score for part in parts for score in part["scores"][name]["per_subject"]]
+        scores[name] = {"mean": float(np.nanmean(np.array(each, float))), "per_subject": each}
+    return {
+        "seed": parts[0]["seed"],
+        "people": [person for part in parts for person in part["people"]],
+        "scores": scores,
+        "seconds_per_frame": float(np.mean([part["seconds_per_frame"] for part in parts])),
+        "memory_mib": max(part["memory_mib"] for part in parts),
+    }
+
+
+def row(data: DataSet, find: Callable[[DataSet], Find]) -> tuple[str, ...] | None:
     """Return a data set's row of the table; None without records."""
     before = found(data, find, "none")
     if not before:
@@ -116,7 +148,7 @@ def row(data: DataSet, find: Find) -> tuple[str, ...] | None:
 def table(find: Callable[[DataSet], Find]) -> str:
     """Return the table as Markdown."""
     header = ("subjects never seen", "without adaptation", *(name for name, _, _ in WAYS))
-    rows = [each for data in SETS if (each := row(data, find(data)))]
+    rows = [each for data in ROWS if (each := row(data, find))]
     lines = [header, ("---",) * len(header), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
@@ -137,7 +169,7 @@ def plot_who_gains(path: pathlib.Path, find: Callable[[DataSet], Find]) -> None:
 
     def draw(axes):
         for data, color in zip(SETS, COLORS, strict=True):
-            before, after = (found(data, find(data), how) for how in ("none", "offline"))
+            before, after = (found(data, find, how) for how in ("none", "offline"))
             deltas = statistics.deltas(before, after)
             if deltas is None:
                 continue
@@ -157,7 +189,7 @@ def plot_frames(path: pathlib.Path, find: Callable[[DataSet], Find]) -> None:
         for data, color in zip(SETS, COLORS, strict=True):
             if data.changes:  # of the grades, only the records of one have other lengths
                 continue
-            before, points = found(data, find(data), "none"), []
+            before, points = found(data, find, "none"), []
             all_changes = (*selection.lengths(data.grid), ())
             records_of, _ = statistics.online_with(data.grid, find(data), all_changes)
             for changes, after in zip(all_changes, records_of, strict=True):
@@ -183,7 +215,7 @@ def plot_grades(path: pathlib.Path, find: Callable[[DataSet], Find]) -> None:
         for scenario, color in zip(("online", "offline"), COLORS, strict=False):
             points = []
             for place, data in enumerate(graded):
-                before, after = (found(data, find(data), how) for how in ("none", scenario))
+                before, after = (found(data, find, how) for how in ("none", scenario))
                 if (deltas := statistics.deltas(before, after)) is not None:
                     points.append((place, statistics.known(deltas).mean()))
             if points:
