@@ -1,6 +1,6 @@
-"""Ways in which files break, or are broken: what test_damage.py does to each kind of file.
+"""Ways to damage a file, which test_damage.py applies to each kind of file.
 
-Each function yields (what was done, new bytes) for ever; the same generator gives the same ones.
+Each function yields (what was done, new bytes) without end; equal generators yield equal damage.
 """
 
 import io

@@ -1,4 +1,4 @@
-"""Small labelled projects, written as the tools write them: by pandas, sleap-io and json."""
+"""Small labelled projects, written with pandas, sleap-io and json as the labelling tools do."""
 
 import json
 from fractions import Fraction

@@ -1,4 +1,4 @@
-"""Videos and pictures for tests: drawn, turned, damaged."""
+"""Videos and images for tests: drawn, rotated or damaged."""
 
 import struct
 from fractions import Fraction

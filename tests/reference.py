@@ -1,4 +1,4 @@
-"""Slow, plain versions of what the library computes fast: one loop a line of the definition."""
+"""Slow reference versions of fast functions: one plain loop per line of the definition."""
 
 import math
 

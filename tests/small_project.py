@@ -1,4 +1,4 @@
-"""A made-up DeepLabCut project: each subject has a colour, its joints are dots that move."""
+"""A synthetic DeepLabCut project: each subject has a colour, and its joints are moving dots."""
 
 import pathlib
 

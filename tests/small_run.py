@@ -1,4 +1,4 @@
-"""A config and a workdir for tests of whole commands: a tiny untrained network, random pictures.
+"""A config and a workdir for tests of whole commands: a tiny untrained network, random images.
 
 As a file: `python main.py VERB --config=tests/small_run.py --inputs=DIR/people --workdir=DIR/work`.
 """

@@ -1,4 +1,4 @@
-"""The random transforms of personalization; test_pipeline.py has those of training."""
+"""The random transforms of personalization; test_pipeline.py tests those of training."""
 
 import jax
 import jax.numpy as jnp

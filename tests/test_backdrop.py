@@ -1,4 +1,4 @@
-"""An own video is decoded twice: once to find the person, once for all the rest."""
+"""A user's video is decoded twice: once to find the person, once for everything else."""
 
 import dataclasses
 import gc

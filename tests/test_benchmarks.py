@@ -1,4 +1,4 @@
-"""The benchmark's machinery at toy size: both sides do the same work, and its files are whole."""
+"""The benchmarks at toy size: both sides do the same work, and the files are complete."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""The checkpoint that is best on validation subjects, and when training stops for it."""
+"""The checkpoint that scores best on validation subjects, and early stopping."""
 
 import types
 

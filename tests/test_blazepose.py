@@ -1,7 +1,7 @@
-"""BlazePose: read from a file, run, trained and started from, against TensorFlow's interpreter.
+"""BlazePose against TensorFlow's interpreter: reading it, running it, and training from it.
 
-Most tests take a file that TensorFlow makes of the same operators with random weights. Those on the
-published file skip where it was not fetched (`python main.py fetch blazepose`).
+Most tests use a file that TensorFlow builds from the same operators with random weights. Tests of
+the published file are skipped if it was not fetched (`python main.py fetch blazepose`).
 """
 
 import functools

@@ -1,4 +1,4 @@
-"""What a model's file claims is checked before it is built; so are kept models."""
+"""The settings in a model file, or in a kept model, are checked before the network is built."""
 
 import resource
 

@@ -1,4 +1,4 @@
-"""The settings that the configs promise: the paper's, and those of own videos."""
+"""The configs have the settings they promise: the paper's, and those for a user's videos."""
 
 import importlib
 

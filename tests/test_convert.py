@@ -1,4 +1,4 @@
-"""Torch files into the network's trees; test_parity.py holds the numbers of the whole network."""
+"""Conversion of torch files to the network's trees; test_parity.py checks the network's numbers."""
 
 import pathlib
 import re

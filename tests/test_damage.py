@@ -1,10 +1,10 @@
-"""Files that are damaged, or made to do harm: each is read, or refused in words, and nothing else.
+"""Damaged or malicious files are either read or refused with a message.
 
     python -m pytest tests/test_damage.py -n0 -s -m slow      # all of them, with the tally
 
-Each kind of file is broken in many ways (`damage`) and given to what reads it in the product. What
-may come is a result, or an error that `main.py` shows as one line, which names the file. Of formats
-with checksums a result must be the undamaged file's.
+Each kind of file is damaged in many ways (`damage`) and given to its reader in the program. The
+reader must return a result, or raise an error that `main.py` shows as one line naming the file.
+For formats with checksums, a result must equal that of the undamaged file.
 """
 
 import contextlib

@@ -1,4 +1,4 @@
-"""Old names of public things: they work, and say which name to use."""
+"""Old public names still work, with a warning that gives the new name."""
 
 import pathlib
 import shutil

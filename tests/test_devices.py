@@ -1,4 +1,4 @@
-"""Subjects over four devices, by every strategy, get what they get on one."""
+"""Subjects get the same results on four devices, with every strategy, as on one."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""The pages: they build, and the commands in them are commands that exist."""
+"""The documentation builds, and every command in it exists."""
 
 import hashlib
 import importlib

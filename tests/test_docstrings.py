@@ -1,4 +1,4 @@
-"""Docstrings of everything that docs/api.md shows, and of the core: arguments, results, errors."""
+"""Docstrings of the core and of everything in docs/api.md describe arguments, results, errors."""
 
 import ast
 import functools

@@ -1,4 +1,4 @@
-"""What doctor says of this machine, of a bare Python, and of things that are broken."""
+"""`doctor` on this machine, on a bare Python, and with broken parts."""
 
 import os
 import pathlib

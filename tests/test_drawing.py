@@ -1,4 +1,4 @@
-"""Poses in the frames of a video."""
+"""Poses drawn into the frames of a video."""
 
 import numpy as np
 import pytest

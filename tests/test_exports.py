@@ -1,4 +1,4 @@
-"""Each format is read back by the tool it is for, or by the format's own library."""
+"""Each export is read back by the tool that it is for, or by the format's own library."""
 
 import csv
 import json

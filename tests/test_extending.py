@@ -1,4 +1,4 @@
-"""The examples of docs/extending.md run, and do what the page says."""
+"""The examples in docs/extending.md run and do what the page says."""
 
 import json
 import pathlib

@@ -1,4 +1,4 @@
-"""What `fetch` takes, refuses and keeps, without any network but this machine's own."""
+"""What `fetch` accepts, refuses and stores, without network access outside this machine."""
 
 import hashlib
 import http.server

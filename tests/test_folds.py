@@ -1,4 +1,4 @@
-"""Subjects held out in turns."""
+"""Folds: each subject is held out once."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Several processes on one machine: training equals that of one, every subject is done once."""
+"""Several processes on one machine: training equals that of one; each subject is done once."""
 
 import shutil
 import signal

@@ -1,4 +1,4 @@
-"""Rooms a person can read in one go, and a page that says what each of them is for."""
+"""Modules, classes and functions stay short, and docs/design.md lists every module."""
 
 import ast
 import pathlib

@@ -1,4 +1,4 @@
-"""What may import what, read from the sources."""
+"""Which module may import which, checked on the sources."""
 
 import ast
 import functools

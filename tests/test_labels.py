@@ -1,4 +1,4 @@
-"""Labels are compared with what pycocotools, pandas and the written arrays say."""
+"""Labels agree with pycocotools, with pandas and with the arrays that were written."""
 
 import csv
 import json

@@ -1,4 +1,4 @@
-"""HDF5 tables of labels, read without pandas: what pandas reads, and never a pickle."""
+"""HDF5 label tables, read without pandas: the same values as pandas, and no pickles."""
 
 import contextlib
 import os

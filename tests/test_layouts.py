@@ -1,4 +1,4 @@
-"""Rendered people in the data sets' layouts: what the readers get back is what was rendered."""
+"""Rendered people in the data sets' layouts: the readers return what was rendered."""
 
 import dataclasses
 import importlib

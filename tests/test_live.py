@@ -1,4 +1,4 @@
-"""Frames that come one by one: what a file gives, bounded waiting, every frame predicted."""
+"""Live frames: the same results as from a file, bounded waiting, every frame predicted."""
 
 import io
 import itertools

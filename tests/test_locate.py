@@ -1,4 +1,4 @@
-"""Boxes of one person: found, followed, and from joints."""
+"""Boxes of one person: found, followed, and derived from joints."""
 
 import cv2
 import numpy as np

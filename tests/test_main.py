@@ -1,4 +1,4 @@
-"""What main.py says to the one who types: help, hints, errors and warnings."""
+"""The messages of main.py to its user: help, hints, errors and warnings."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""A user's own videos and pictures: what is found, named and left out."""
+"""A user's videos and images: which are found, how they are named, and what is left out."""
 
 import os
 import pathlib

@@ -1,4 +1,4 @@
-"""Adaptation methods: each against a plain version, and all through the same runs."""
+"""Adaptation methods: each against a plain version, and all of them in the same runs."""
 
 import functools
 import re

@@ -2,7 +2,7 @@
 
     STORE_NOTEBOOKS=1 python -m pytest -n 0 -m "" tests/test_notebooks.py
 
-also writes what they show into the files, so that readers see it without running anything.
+also stores the outputs in the notebooks, so that readers see them without running anything.
 """
 
 import csv

@@ -1,4 +1,4 @@
-"""What the user of an own video gets: from one command to files that other programs read."""
+"""Outputs for a user's video: from one command to files that other programs can read."""
 
 import csv
 import json

@@ -1,4 +1,4 @@
-"""Which model and which finder a video of people gets when the user names none."""
+"""The default model and person finder for a user's video."""
 
 import ml_collections
 import pytest

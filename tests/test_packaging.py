@@ -1,4 +1,4 @@
-"""The wheel: what is in it, and that the installed command works away from the checkout."""
+"""The wheel: its contents, and that the installed command works outside the checkout."""
 
 import fnmatch
 import importlib.metadata

@@ -1,4 +1,4 @@
-"""Many subjects by every strategy, on one device and on four."""
+"""Many subjects with every strategy, on one device and on four."""
 
 import functools
 import pathlib

@@ -1,6 +1,6 @@
 """The network, its losses and its updates against an independent PyTorch version.
 
-All randomness comes from outside. The calibrated random weights of the yardstick keep rounding
+All randomness comes from outside. The reference network's calibrated random weights keep rounding
 errors from growing through the layers, so tolerances here are those of single operations.
 """
 

@@ -1,4 +1,4 @@
-"""Finding people: the detector's numbers, people followed through time, the choice of one."""
+"""Finding people: the detector's numbers, following people over time, choosing one."""
 
 import dataclasses
 import pathlib

@@ -1,4 +1,4 @@
-"""What is wrong with one subject of a run leaves the others alone; what records say of us."""
+"""A fault in one subject leaves the others alone; records name failed inputs, version, commit."""
 
 import contextlib
 import json

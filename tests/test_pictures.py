@@ -1,4 +1,4 @@
-"""Picture files of every kind, whole and damaged."""
+"""Image files of every kind, intact and damaged."""
 
 import io
 import pathlib

@@ -1,4 +1,4 @@
-"""What a training on a labelled project says before it begins, and how long it takes."""
+"""How a training on a labelled project reports its pace."""
 
 from ttp_jax.runs import plan
 from ttp_jax.state import Stage

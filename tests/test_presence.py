@@ -1,4 +1,4 @@
-"""Whether a person was found: people who are, and skeletons that only look steady."""
+"""Whether a person was found: people who move, and skeletons that only look steady."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Progress moves in every pass of a run, and 100 % means that the work is done."""
+"""Progress advances in every pass of a run, and 100 % means that the run is complete."""
 
 import itertools
 import types

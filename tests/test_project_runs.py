@@ -1,4 +1,4 @@
-"""From a labelled project to its table, by the commands that a user types."""
+"""From a labelled project to its table, with the commands that a user types."""
 
 import json
 

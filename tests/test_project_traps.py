@@ -1,4 +1,4 @@
-"""What new users give instead of a clean project: read, with what is left out said, or refused."""
+"""Untidy projects of new users: read, with what is left out reported, or refused."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""Made-up projects of each tool, written by pandas, sleap-io and json, read as clips."""
+"""Synthetic projects of each tool, written by pandas, sleap-io and json, read as clips."""
 
 import itertools
 import json

@@ -1,4 +1,4 @@
-"""Every setting has a range, and what lies outside is refused with its name, value and range."""
+"""Every setting has a range; values outside are refused with their name, value and range."""
 
 import importlib
 import math

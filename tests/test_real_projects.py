@@ -1,4 +1,4 @@
-"""Projects of other people, compared with what pandas, sleap-io and pycocotools read of them."""
+"""Real projects, compared with what pandas, sleap-io and pycocotools read."""
 
 import numpy as np
 import pandas

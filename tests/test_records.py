@@ -1,4 +1,4 @@
-"""What earlier versions wrote stays valid: run records of the benchmark, results, trainings."""
+"""Files of earlier versions stay valid: run records of the benchmark, results, trainings."""
 
 import ast
 import json

@@ -1,4 +1,4 @@
-"""Reports: what the file holds, and what a browser makes of it."""
+"""Reports: what the file contains, and how a browser shows it."""
 
 import base64
 import concurrent.futures

@@ -1,4 +1,4 @@
-"""Run records and tables of `reproduce`: what is run once, what the tables say of it."""
+"""Run records and tables of `reproduce`: each record is made once, and the tables use it."""
 
 import dataclasses
 import json

@@ -1,4 +1,4 @@
-"""Runs that are stopped anywhere give the bytes of runs that are not; records tell the truth."""
+"""Stopped and resumed runs give the same bytes as uninterrupted ones; their records are true."""
 
 import contextlib
 import dataclasses

@@ -1,4 +1,4 @@
-"""What run.sh does with the folder of its virtual environment."""
+"""How run.sh treats the folder of its virtual environment."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""Several recordings of one subject: one model, outputs of each."""
+"""Several recordings of one subject: one model, separate outputs."""
 
 import dataclasses
 import json

@@ -1,4 +1,4 @@
-"""Skeletons of any names: mirror pairs, storage, drawing and exports of 1 to 200 joints."""
+"""Skeletons from any names: mirror pairs, storage, drawing and exports of 1 to 200 joints."""
 
 import copy
 import json

@@ -1,4 +1,4 @@
-"""Smoothing against scipy, a plain one-euro filter, and what gaps must not do."""
+"""Smoothing between gaps, against scipy and a plain one-euro filter."""
 
 import math
 

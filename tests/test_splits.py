@@ -1,4 +1,4 @@
-"""Splits never cut a subject, nor a picture that shows several; unlabelled frames; names."""
+"""Splits never divide a subject, or an image of several subjects; unlabelled frames; names."""
 
 import dataclasses
 

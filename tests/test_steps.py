@@ -1,4 +1,4 @@
-"""Joint training's step beyond the parity of one plain step (test_parity.py)."""
+"""The joint training step, beyond the parity of one plain step (test_parity.py)."""
 
 import functools
 import pathlib

@@ -1,4 +1,4 @@
-"""A training that is stopped between two checkpoints loses no step."""
+"""A training that is stopped between two checkpoints loses no steps."""
 
 import json
 import pathlib

@@ -1,4 +1,4 @@
-"""What to label next."""
+"""Which frames to label next."""
 
 import numpy as np
 import pandas

@@ -1,4 +1,4 @@
-"""Rendered people: determinism, labels on the body, and a cache that survives accidents."""
+"""Rendered people: determinism, labels on the body, and a cache that survives interruptions."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""Self-supervised tasks: what each network builds for them, and rotation equivariance."""
+"""Self-supervised tasks: the parts of the network that each needs, and rotation equivariance."""
 
 import functools
 

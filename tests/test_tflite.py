@@ -1,4 +1,4 @@
-"""Files that TensorFlow made: read alike, run alike, refused where they are odd or damaged."""
+"""TensorFlow Lite files: the same graph and outputs as TensorFlow's; odd files are refused."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""Each frame's own time and name, from the file to every output."""
+"""The time and the name of each frame, from the file to every output."""
 
 import csv
 import json

@@ -1,4 +1,4 @@
-"""Personalization of one subject and of many, on a network that takes seconds to compile."""
+"""Personalization of one subject and of many, with a network that compiles in seconds."""
 
 import functools
 import types

@@ -1,4 +1,4 @@
-"""The commands of main.py, from data on disk to tables, with a very small network."""
+"""The commands of main.py, from data on disk to tables, with a tiny network."""
 
 import dataclasses
 import importlib

@@ -1,4 +1,4 @@
-"""VGG-16 features from each source of weights, against a network written out here in torch."""
+"""VGG-16 features from each source of weights, against a torch network written here."""
 
 import importlib.metadata
 import itertools

@@ -1,4 +1,4 @@
-"""Videos: what is read, whatever the order, the container and the damage."""
+"""Videos: frames are read right in any order, from any container and despite damage."""
 
 import http.server
 import io

@@ -1,4 +1,4 @@
-"""Signs of harm: what counts as one, and that nobody can overlook them."""
+"""Signs of harm: what counts as one, and that a user can't overlook them."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""TensorFlow Lite files for tests, made by TensorFlow, and what its interpreter says of them."""
+"""TensorFlow Lite files for tests, made by TensorFlow, and its interpreter's outputs."""
 
 import functools
 import os

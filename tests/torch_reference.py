@@ -1,4 +1,4 @@
-"""Plain PyTorch version of Test-Time Personalization: the yardstick of parity and of speed.
+"""Plain PyTorch version of Test-Time Personalization, the reference for parity and speed.
 
 Follows Li et al., "Test-Time Personalization with a Transformer for Human Pose Estimation"
 (NeurIPS 2021) and, where paper and released program differ, the released program. State-dict keys
