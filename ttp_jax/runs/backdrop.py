@@ -12,19 +12,19 @@ from data_pipelines.clips import Clip, FrameError
 from data_pipelines.spill import Spill
 
 VIDEO_PIXELS = 1280  # longer side of the overlay video
-MOST = 2**30  # limit on disk for each kind, enough for 4,000 frames of the overlay or more
+MOST = 2**30  # bytes on disk for each size, enough for at least 4,000 frames of the overlay
 
 
 class Backdrop:
     """All pictures of a subject in the overlay's size, and a few in full size.
 
-    They are stored on disk when the adaptation reads the frames, so that the video isn't decoded
-    once more for display. Frames that were not stored are read again.
+    They are stored on disk while the adaptation reads the frames, so that the video isn't decoded
+    again for display. Frames that were not stored are read again.
 
     Attributes:
       canvas: height and width into which every picture fits.
       size: width and height of the overlay video.
-      clip: the same subject. Frames that are read from it are stored for as long as it exists.
+      clip: the subject's clip. Reading a frame from it also stores the frame here.
     """
 
     def __init__(self, clip: Clip, whole: Iterable[int] = ()):
@@ -40,7 +40,7 @@ class Backdrop:
 
     @classmethod
     def of(cls, clip: Clip) -> "Backdrop":
-        """Return the backdrop to which this clip belongs, even if its boxes were changed since."""
+        """Return the backdrop that made this clip, even if the clip's boxes have changed since."""
         owner = getattr(clip.read, "__self__", None)
         return owner if isinstance(owner, cls) else cls(clip)
 

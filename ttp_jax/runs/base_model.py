@@ -42,10 +42,10 @@ def init_training(experiment: Experiment, normalisers) -> state.TrainState:
 
 
 def choose_encoder(model: Config, workdir: pathlib.Path) -> str | None:
-    """Choose the best available encoder for a project's `config.model`; describe it.
+    """Put the best available encoder into a project's `config.model`; return a description.
 
     This is BlazePose's if it has been fetched, otherwise torchvision's ResNet-18, otherwise a
-    ResNet from random weights. A training that has begun keeps its encoder. Returns None if there
+    ResNet with random weights. A training that has begun keeps its encoder. Returns None if there
     is nothing to choose.
     """
     fields = ("encoder", "init", "depth", "half_pixel")
@@ -105,13 +105,13 @@ def normaliser_start(experiment: Experiment, features: vgg.VGG16, clips) -> np.n
 
 
 def load_base(experiment: Experiment, workdir: str | pathlib.Path) -> tuple[state.Base, int]:
-    """Load the trained model in `workdir`, or the one of `config.base`; return it and its step.
+    """Load the trained model of `config.base` or else of `workdir`; return it and its step.
 
     `config.base` may also be a workdir. With `config.train.best`, the checkpoint that scored best
     on validation subjects is loaded, not the last one.
 
     Raises FileNotFoundError if there is no model, ValueError if the file is damaged or the model
-    was trained as another network than the experiment's.
+    was trained as a different network.
     """
     config = experiment.config
     if config.base and model_path(config.base).is_dir():
@@ -135,7 +135,7 @@ def _checkpoint(experiment: Experiment, workdir: pathlib.Path) -> tuple[state.Ba
     trained_as = experiment
     if trained_with is not None:
         check_network(experiment.config, trained_with.to_dict(), workdir)
-        trained_as = build(trained_with)  # configs of a user's videos have no optimizer
+        trained_as = build(trained_with)  # a config for a user's videos has no optimizer
     net, tx = experiment.net, trained_as.tx
     normalisers = jnp.ones(experiment.config.loss.levels + 1)
     shapes = jax.eval_shape(
@@ -172,10 +172,10 @@ def released_base(experiment: Experiment, path: str) -> state.Base:
 
 
 def check_network(config: Config, stored: dict, where: str | pathlib.Path) -> None:
-    """Refuse to run a model as another network than it was trained as.
+    """Raise ValueError if a model would run as a different network than it was trained as.
 
-    Shapes can't show this, because other crops or colours leave them the same. The features of the
-    loss are compared as well, because its normalisers belong to them.
+    Shapes alone don't show this: a change of crop or colours leaves them the same. The features of
+    the loss are compared as well, because its normalisers belong to them.
     """
     left_out = ("init", *identity.NOT_THE_MODEL["model"])
     fields = {

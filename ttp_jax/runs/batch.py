@@ -1,4 +1,4 @@
-"""Runs subjects through the programs of a scenario, one at a time or side by side."""
+"""The runner that takes subjects through a scenario's programs, one at a time or side by side."""
 
 import functools
 import time
@@ -27,7 +27,7 @@ from ttp_jax.runs.strategy import Planner, Strategy
 class TooLarge(ValueError):
     """A subject doesn't fit into the device's memory even alone; the message says what to do.
 
-    jax's own error would be reported as a bug in the program, but the user can solve this.
+    jax's own error would be reported as a bug in the program, although the user can solve this.
     """
 
 
@@ -50,19 +50,19 @@ class Runner:
         unfinished: Unfinished | None = None,
         strategy: Strategy = Strategy(),
     ):
-        """Get ready.
+        """Create a runner.
 
         Args:
           experiment: network and settings.
           base: the trained model.
           scenario: a key of `members.PASSES`.
-          unfinished: where states are saved at intervals and when the run is stopped.
+          unfinished: where states are saved, at intervals and when the run is stopped.
           strategy: how subjects run side by side.
         """
         self._scenario, self._ttp = scenario, experiment.config.ttp
         self._data, self._image_size = experiment.data, experiment.image_size
         self._joints = experiment.skeleton.size
-        # If anything is carried over, subjects run one after the other.
+        # If a subject's state is carried over to the next one, they run one after the other.
         self.carries = starts.carries(self._ttp, scenario)
         strategy = Strategy() if self.carries else strategy
         settings, together = experiment.settings(scenario), self._ttp.together
@@ -79,13 +79,13 @@ class Runner:
 
     def use(self, base: state.Base) -> None:
         """Continue with another model of the same shape, without compiling again."""
-        # Placed explicitly: a restored model lies on training's mesh, and an output that is placed
-        # unlike its input would recompile the next step.
+        # Placed explicitly: a restored model is still on the training's mesh, and an output that is
+        # sharded unlike its input would recompile the next step.
         self._base = jax.device_put(base, self._everywhere)
         self._shared = self._base, self._features
 
     def one(self, clip: Clip, bar=None, frames: SubjectFrames | None = None) -> Result:
-        """Run one subject; raises the errors of its frames.
+        """Run one subject and return its result; raise the error if it fails.
 
         If you pass the `frames` of an earlier run on this clip, its windows aren't cut again.
         """
@@ -97,10 +97,10 @@ class Runner:
     def many(
         self, clips: Iterable[Clip], bar=None, frames: SubjectFrames | None = None
     ) -> Iterator[tuple[Clip, Result | Exception]]:
-        """Run subjects and yield each one when it is done.
+        """Run subjects, and yield each clip with its result as soon as it is done.
 
         A subject that fails (unusable frames, too little memory, a model that diverges to NaN) is
-        yielded with its error. Raises Stopped once `stop` is set and the states are saved.
+        yielded with its error instead. Raises Stopped once `stop` is set and the states are saved.
         """
         waiting: dict[tuple, list[Member]] = {}
         with ThreadPoolExecutor() as readers:
@@ -120,7 +120,7 @@ class Runner:
                 yield from self._together(group, readers, bar)
 
     def joints_of(self, clips: Iterable[Clip], bar=None) -> list[np.ndarray]:
-        """Return the joints [T, K, 2] of each clip, in order; raises the errors of frames."""
+        """Return the joints [T, K, 2] of each clip, in order; raise the first error of any."""
         clips, found = list(clips), {}
         for clip, result in self.many(clips, bar):
             if isinstance(result, Exception):
@@ -147,7 +147,7 @@ class Runner:
         return self._planner.width(member, start, self._shared)
 
     def _together(self, group: list[Member], readers: ThreadPoolExecutor, bar):
-        """Run a group. If the memory is too small, run the rest of it in two halves."""
+        """Run a group. If it runs out of memory, run the remaining subjects in two halves."""
         self._began, done = _clock(), set()
         digests = [member.digest for member in group]
         try:
@@ -162,7 +162,7 @@ class Runner:
         except jax.errors.JaxRuntimeError as error:
             if "RESOURCE_EXHAUSTED" not in str(error):
                 raise
-        # This isn't in `except`, because the error would keep the group's arrays on the device.
+        # Not inside `except`, where the error would keep the group's arrays on the device.
         if len(group) == 1:
             yield group[0].clip, _too_large(group[0].clip, self._ttp, self._scenario)
             return
@@ -189,7 +189,7 @@ class Runner:
         return Result(member.frames, *found, member.repeated, compiling, member.all_looks)
 
     def _spent(self, member: Member, group: list[Member]) -> float:
-        """Return a subject's seconds so far: its share of the group's, and those before a stop."""
+        """Return a subject's seconds so far: its share of the group's, plus those before a stop."""
         return member.spent + float((_clock() - self._began)[0]) / len(group)
 
     def _run(self, group: list[Member], readers: ThreadPoolExecutor, bar):
@@ -227,7 +227,7 @@ class Runner:
                 if saving or at_end:
                     done += note(*waiting)
                 for member in done:
-                    # Later chunks, which only other members have, don't change this one.
+                    # Later chunks only hold frames of other members and don't change this one.
                     own = parallel.subject_of(subjects.adaptation, group.index(member))
                     yield member, jax.device_put(own, self._everywhere)
                 if saving:

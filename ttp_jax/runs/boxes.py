@@ -18,7 +18,7 @@ from ttp_jax.runs.process import say
 def resolve(
     clip, predictor: Runner, data: Config, searched: Callable[[float], None] = lambda share: None
 ):
-    """Return the clip with the boxes in which it is predicted: found, fitted, refined.
+    """Return the clip with the boxes to predict it in: detected, fitted and refined as configured.
 
     Args:
       clip: clip with the boxes of its source.
@@ -26,7 +26,7 @@ def resolve(
       data: fields of `config.data`.
       searched: called with the share of the frames searched for people so far, 0 to 1.
     """
-    if clip.recordings:  # the person's place differs between recordings
+    if clip.recordings:  # the person's position differs between recordings
         parts, count = [], len(clip.recordings)
         for i, part in enumerate(clip.recordings):
             parts.append(
@@ -59,7 +59,7 @@ def resolve(
 
 
 def _setting_aside(read, frames):
-    """Read frames, and store those that `surest` needs, because a video is decoded in order."""
+    """Return a reader that also stores the frames for `surest`, as videos are decoded in order."""
     waiting, held = sorted(int(frame) for frame in frames), {}
 
     def read_on(index):
@@ -73,7 +73,7 @@ def _setting_aside(read, frames):
 
 
 def surest(clip, predictor: Runner, found: bool):
-    """Return the clip with those `locate.placements` in which the network is most confident."""
+    """Return the clip in those `locate.placements` in which the network is most confident."""
     read = {
         i: picture
         for i in locate.few(clip.num_frames)
@@ -82,7 +82,7 @@ def surest(clip, predictor: Runner, found: bool):
     if not read:
         return clip
     tried, frames = locate.placements(clip.boxes, clip.whole, found), [*read]
-    # Each picture is read once for all the placements that are tried.
+    # Each picture is read only once, however many placements are tried.
     trial = clips_lib.at(dataclasses.replace(clip, read=read.__getitem__), frames * len(tried))
     trial = trial.in_boxes(np.concatenate([b[frames] for b in tried.values()]))
     result = predictor.one(trial)

@@ -1,4 +1,4 @@
-"""Compares settings of personalization on a labelled project's subjects.
+"""Comparison of personalization settings on a labelled project's subjects.
 
 The setting for new subjects is chosen on the validation subjects. The test subjects only show how
 well it works.
@@ -61,9 +61,9 @@ def stored(
 
 
 def seconds_a_frame(folder: pathlib.Path) -> float | None:
-    """Return the median seconds a frame over the subjects of a run; None if unknown.
+    """Return the seconds a frame of a run, as the median over its subjects; None if unknown.
 
-    It is a median, because the first subject's seconds include compilation.
+    It is a median because the first subject's seconds include compilation.
     """
     record = read_json(folder / "run.json") or {}
     found = [
@@ -79,9 +79,8 @@ def control(
 ) -> list | None:
     """Predict each subject with the model that was personalized to the previous one.
 
-    A gain that is personal doesn't appear in this control. `predictor` has another model
-    afterwards; see its `use`. Returns None if a kept model is missing or there are fewer than two
-    subjects.
+    A personal gain doesn't appear in this control. Afterwards `predictor` holds another model, so
+    call its `use`. Returns None if a kept model is missing or there are fewer than two subjects.
     """
     if len(clips) < 2:
         return None
@@ -106,7 +105,7 @@ def chosen(clips: Sequence[Clip], joints: Mapping[str, list], *labels) -> dict[s
       *labels: skeleton and measures of `scoring.row`; the first measure decides.
 
     Returns:
-      "scenario", in case of a tie the first in the order above; "measure"; "means" by scenario;
+      "scenario" (if tied, the first in the order above), "measure", "means" by scenario, and
       "subjects". None if the measure leaves out all their labels.
     """
     means, measure = {}, ""

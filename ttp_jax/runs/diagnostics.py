@@ -25,7 +25,7 @@ AS_IT_IS = Ranges(rotation_prob=0.0, scale=0.0, flip_prob=0.0)
 
 
 def bottleneck(experiment: Experiment, base: state.Base, clips) -> dict[str, float]:
-    """Return the errors of the task's `probe` on these clips, as means over clips."""
+    """Return the errors of the task's `probe`, averaged over these clips."""
     errors = prober(experiment, base, len(clips))
     return mean_errors([errors(clip, [{}])[0] for clip in clips])
 
@@ -41,7 +41,7 @@ def prober(
     """Return a function (clip, deltas) -> errors of the task's `probe` for each delta.
 
     A delta is an adaptation of the base, {} for the base itself. All deltas are probed on the same
-    frames, whose number over all people is `config.eval.probe_frames`.
+    frames: `config.eval.probe_frames` over all people.
     """
     settings = experiment.settings("none")
     assert experiment.task.probe is not None
@@ -116,7 +116,7 @@ def before_and_after(
     frames: SubjectFrames,
     *found: tuple[dict, np.ndarray],
 ) -> dict[str, list[float]]:
-    """Label-free diagnostics of a subject, before and after personalization.
+    """Compute label-free diagnostics of a subject, before and after personalization.
 
     Args:
       experiment: network and settings.
@@ -125,12 +125,12 @@ def before_and_after(
       found: pairs of a model's `variables` and the joints [T, K, 2] that it predicted.
 
     Returns:
-      Name -> a number for each pair. "reconstruction" is the loss that adaptation minimises, on a
-      few frames, each with another frame as its source; if there are held-out frames, they are used
-      instead and the name is "held-out reconstruction". "agreement", for a Transformer, is the
-      distance between joints and the keypoints that contribute to them, weighted by the affinity,
-      in sides of the box. Empty for a network without self-supervised keypoints. Methods that don't
-      minimise the reconstruction have none, because a higher loss would mean nothing.
+      Name -> one number for each pair. Empty for a network without self-supervised keypoints.
+      "reconstruction": the loss that adaptation minimises, on a few frames, each with another frame
+      as its source. If there are held-out frames, it is computed on them and called "held-out
+      reconstruction". It is missing for methods that don't minimise it, because a higher loss would
+      mean nothing. "agreement", for a Transformer: the distance between joints and the keypoints
+      that contribute to them, weighted by the affinity, in sides of the box.
     """
     if not experiment.net.parts.keypoints:
         return {}
@@ -169,7 +169,7 @@ def before_and_after(
 
 
 def _few(places: np.ndarray) -> np.ndarray:
-    """Return `FEW` of the places, evenly spread; some repeatedly if there are fewer."""
+    """Return `FEW` of the places, evenly spread; repeat some if there are fewer."""
     return places[np.linspace(0, len(places) - 1, FEW).astype(int)]
 
 
@@ -187,7 +187,7 @@ def figure5(
       experiment: network and skeleton.
       variables: variables of the personalized model.
       clip: clip of the subject; its labels are drawn if it has any.
-      frames: of the clip.
+      frames: frames of the clip.
       joints: joints [T, K, 2] that the model predicted.
       count: number of frames to show.
     """

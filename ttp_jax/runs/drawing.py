@@ -6,9 +6,9 @@ import numpy as np
 from ttp_jax import palette
 from ttp_jax.skeletons import Skeleton
 
-INK = (20, 20, 26)  # a dark rim separates the colours from similar ones in the picture
+INK = (20, 20, 26)  # of the dark outline that separates a pose from similar colours in the picture
 DASH = 5  # length of a dash in line widths
-FAR = 30_000  # OpenCV can't draw lines to points much farther away, in pixels
+FAR = 30_000  # pixels; OpenCV can't draw lines to points much farther away
 
 
 def draw_pose(
@@ -24,15 +24,15 @@ def draw_pose(
     """Draw limbs and joints into a picture; joints that are NaN are left out.
 
     "before" is thin and dashed, "after" wide and solid. Joints below the p-cutoff are hollow, and
-    limbs that end in one are left out.
+    their limbs are left out.
 
     Args:
       picture: uint8 RGB [H, W, 3], drawn into.
       points: joints [K, 2] in pixels.
-      skeleton: of the joints.
+      skeleton: skeleton of the joints.
       pose: "before" or "after".
       thick: line width of "after", in pixels.
-      confidence: [K]; None if unknown.
+      confidence: confidence [K] of the joints; None if unknown.
       pcutoff: smallest confidence of a joint that is drawn filled.
     """
     known = np.isfinite(points).all(-1)
@@ -94,6 +94,6 @@ def write_legend(picture, text: str, skeleton: Skeleton, pcutoff: float = 0.0) -
 
 
 def _write(picture, text: str, place, size: float) -> None:
-    """Write white text with a dark rim."""
+    """Write white text with a dark outline."""
     for shade, thick in (((0, 0, 0), 4), ((255, 255, 255), 1)):
         cv2.putText(picture, text, place, cv2.FONT_HERSHEY_SIMPLEX, size, shade, thick, cv2.LINE_AA)

@@ -95,7 +95,7 @@ def _predictions(
 def _recommended(
     experiment: Experiment, workdir: pathlib.Path, predictor: Runner, base, clips, rows
 ) -> dict:
-    """Return a project's further entries of evaluation.json: times, choice, recommendation."""
+    """Return the entries that only projects have in evaluation.json: times, recommendation."""
     folders = {name: comparison.folder_of(workdir, "test", key) for key, name in NAMES.items()}
     seconds = {name: comparison.seconds_a_frame(folder) for name, folder in folders.items()}
     found: dict = {"seconds_a_frame": seconds}

@@ -24,8 +24,8 @@ class Experiment:
     """Everything that a command works with. `build` makes it; it doesn't change afterwards.
 
     Attributes:
-      config: the fields that it was built from, frozen. Code takes single values; the whole config
-        is only for identifying results.
+      config: the fields that it was built from, frozen. Code takes single values from it; the whole
+        config is only used to identify results.
       skeleton: skeleton of the joints.
       net: the network.
       stages: the training schedule; empty if the config has none.
@@ -63,7 +63,7 @@ class Experiment:
 
     @functools.cached_property
     def heatmap_size(self) -> int:
-        """Side of the heatmaps, in pixels of the maps."""
+        """Side of the heatmaps, in heatmap pixels."""
         return pose.heatmap_size(self.net, self.image_size)
 
     @property
@@ -111,7 +111,7 @@ class Experiment:
         return own
 
     def changed(self, changes: dict[str, Any]) -> "Experiment":
-        """Return the experiment with other values of some fields: {"ttp.iterations": 2}.
+        """Return the experiment with some fields changed, such as {"ttp.iterations": 2}.
 
         Raises AttributeError for an unknown field.
         """
@@ -159,7 +159,7 @@ def model_path(base: str) -> pathlib.Path:
 def take_model(config: Config) -> None:
     """Copy the settings in the model file of `config.base` into a config.
 
-    Fields of the config that differ from their defaults stay.
+    Fields of the config that differ from their defaults keep their values.
 
     Raises FileNotFoundError if there is no such file, ValueError if it is damaged.
     """
@@ -174,7 +174,7 @@ def take_model(config: Config) -> None:
 
 
 def tuples(value: Any) -> Any:
-    """Replace the lists of a JSON value by tuples, because config fields must be hashable."""
+    """Replace lists in a JSON value by tuples, because config fields must be hashable."""
     if isinstance(value, dict):
         return {key: tuples(inner) for key, inner in value.items()}
     return tuple(map(tuples, value)) if isinstance(value, list) else value
@@ -201,7 +201,7 @@ def kept_config(base: str) -> dict[str, Any]:
 
 
 def needed(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return those fields of an experiment that are needed to use its model."""
+    """Return the fields of an experiment's config that are needed to use its model."""
     config = config.to_dict() if isinstance(config, ConfigDict) else config
     own = {"skeleton": config["skeleton"]} if config.get("skeleton") else {}
     return {
@@ -217,7 +217,8 @@ def needed(config: Mapping[str, Any]) -> dict[str, Any]:
 def _seen(data: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields of the data that say which joints and boxes the model was trained with.
 
-    Of the boxes, only whole pictures and regions also exist in new videos, not labels and files.
+    Boxes are included only if they are whole pictures or regions. Boxes from labels or files don't
+    exist for new videos.
     """
     found, boxes = {"skeleton": data["skeleton"]}, data["boxes"]
     of_frames = boxes in ("labels", "annotated") or boxes.lower().endswith((".csv", ".json"))

@@ -1,4 +1,4 @@
-"""Finds people in a video, by BlazePose's networks if they are fetched, otherwise by `locate`."""
+"""Finding people in a video: with BlazePose's networks if fetched, otherwise with `locate`."""
 
 import dataclasses
 from collections.abc import Callable
@@ -27,7 +27,7 @@ def find(
       The clip with the boxes of that person; None if nobody is found.
 
     Raises:
-      DataError: BlazePose's networks find nobody, or there is no such person to choose.
+      DataError: BlazePose's networks find nobody, or not the person who was asked for.
     """
     if data.boxes == "people" and detector.is_here():
         return _detected(clip, data, searched)
@@ -57,7 +57,7 @@ def _detected(clip: Clip, data: Config, searched: Callable[[float], None]) -> Cl
             say(f"  {number}: hips at {x:.0f},{y:.0f}, {track.side:.0f} px large, {seen}")
     places = found.places(chosen, clip.num_frames)
     region = np.where(places.there[:, None], places.boxes, np.nan).astype(np.float64)
-    # Other networks were trained on upright squares around people's boxes.
+    # All networks but BlazePose's were trained on upright squares around people's boxes.
     turned = data.skeleton == skeletons.BLAZEPOSE33.name
     return dataclasses.replace(
         clip,

@@ -12,7 +12,7 @@ from ttp_jax.runs.experiment import Experiment
 from ttp_jax.runs.process import say
 
 BEFORE, CHOSEN = "without TTP", "as chosen in each fold"
-# Required content of evaluation.json, a pattern of `files.read_json`: by row, then by measure.
+# Required content of evaluation.json, as a pattern of `files.read_json`: by row, then by measure.
 _MEASURE = {"mean": float, "per_subject": [(float, None)]}
 _GAIN = {"mean": float, "standard_error": (float, None)}
 EVALUATION = {
@@ -26,11 +26,11 @@ EVALUATION = {
 def run(
     experiment: Experiment, workdir: pathlib.Path, one: Callable[[Experiment, pathlib.Path], int]
 ) -> int:
-    """Run each fold in its own folder, then report on all; return the exit code.
+    """Run each fold in its own folder, then report on all of them; return the exit code.
 
     Args:
-      experiment: with `config.data.folds` above 1.
-      workdir: folder for the report and for the folds' folders fold0, fold1, ...
+      experiment: an experiment with `config.data.folds` above 1.
+      workdir: folder of the report, and of a folder for each fold: fold0, fold1, ...
       one: function that trains and scores one fold.
     """
     count = experiment.data.folds
@@ -52,7 +52,7 @@ def run(
 def merged(reports: Iterable[dict | None]) -> dict:
     """Merge the rows that all folds have: means and gains over the subjects of all folds.
 
-    An additional row takes from each fold the setting that was chosen on its validation subjects.
+    An additional row uses, in each fold, the setting that was chosen on its validation subjects.
     It shows what to expect if you follow the recommendation.
 
     Raises DataError if a fold has no evaluation.
@@ -89,7 +89,7 @@ def _with_chosen(report: dict) -> dict:
 
 
 def _seconds(reports: list[dict], names: list[str]) -> dict[str, float]:
-    """Return the seconds a frame of each row, as the median over the folds."""
+    """Return the seconds a frame of each row, as a median over the folds."""
     found = {}
     for name in names:
         each = [report.get("seconds_a_frame", {}).get(name) for report in reports]

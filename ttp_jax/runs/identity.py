@@ -1,4 +1,4 @@
-"""Identities: the settings on which a training, a run or a record depends."""
+"""Identities: the settings that a training, a run or a record depends on."""
 
 import functools
 import json
@@ -22,12 +22,12 @@ NOT_THE_MODEL = {
     ),
     "train": ("log_every", "checkpoint_every", "keep", "best", "patience"),
 }  # fmt: skip
-# Fields of config.ttp that don't change results. "together" changes their rounding, because the
-# number of subjects side by side does.
+# Fields of config.ttp that don't change results. "together" changes only their rounding, which
+# depends on the number of subjects side by side.
 HOW = ("together", "save_minutes")
-# The fields of the first version are part of every identity. A later field is part of an identity
-# only if it differs from its default. So a new field whose default changes nothing leaves all
-# stored identities as they are.
+# The fields of the first version are part of every identity. A later field is part of one only if
+# it differs from its default, so a new field whose default changes nothing leaves all stored
+# identities as they are.
 FIRST_FIELDS = {
     "eval": ("pixels",),
     "data": (
@@ -57,13 +57,13 @@ def identifying(
 ) -> dict[str, Any]:
     """Return the fields of a part of a config ("model", "ttp", ...) that identify its results.
 
+    Later fields that have their default value are left out.
+
     Args:
       part: name of the part.
       fields: its fields and their values.
-      left_out: fields that are not part of this identity.
+      left_out: fields that are never part of this identity.
       first: fields that always are, in addition to `FIRST_FIELDS`.
-
-    Later fields with their default value are left out.
     """
     defaults, first = _defaults()[part], (*FIRST_FIELDS[part], *first)
     return {
@@ -98,7 +98,7 @@ def trained_on(config: Config) -> dict:
 
 
 def protocol(config: Config, base: state.Base, scenario: str) -> dict:
-    """Return everything but the frames that decides results, as JSON: model, settings, seed."""
+    """Return what results depend on besides the frames, as JSON: model, settings, seed."""
     adapts, whole = scenario != "none", config.to_dict()
     found = {
         "base": fingerprint(base),
@@ -141,7 +141,7 @@ def differences(before: dict, now: dict) -> list[str]:
 
 
 def stored_config(stored: dict, where: str | os.PathLike = "the stored config") -> Config:
-    """Make a config from its JSON, which has no tuples; fields of later versions get defaults.
+    """Make a config from its JSON, which has no tuples; missing fields get their defaults.
 
     Raises ValueError, naming `where`, if its content can't be a config.
     """

@@ -15,7 +15,7 @@ from data_pipelines.projects import Options, Project, footage, splits
 from ttp_jax import geometry
 from ttp_jax.runs.experiment import Config, tuples
 
-ROOM = 0.06  # margin around the labels, as a share of the crop's side
+ROOM = 0.06  # margin around the labels, as a share of the crop side
 FIELDS = ("scorer", "view", "category", "subject", "exclude", "hidden", "margin", "media", "boxes")
 FIELDS += ("predictions",)
 NO_PAIRS = (
@@ -102,7 +102,7 @@ def fill(config: Config) -> Project:
             # right.
             config.train.flip_prob = config.ttp.flip_prob = 0.0
             project = dataclasses.replace(project, notes=(*project.notes, NO_PAIRS))
-        if not config.train.flip_prob:  # no mirrored picture is trained on
+        if not config.train.flip_prob:  # the network never sees mirrored pictures in training
             config.model.flip_average = False
     if config.data.boxes == "whole" and splits.share_pictures(project):
         project = dataclasses.replace(project, notes=(*project.notes, TOGETHER))
@@ -110,9 +110,9 @@ def fill(config: Config) -> Project:
 
 
 def _zoom(project: Project) -> float:
-    """Return the largest zoom of boxes with which crops hold all labels of training subjects.
+    """Return the largest zoom, 1 to 2.5, at which crops hold all labels of training subjects.
 
-    A margin is left, because other subjects may stand elsewhere. The result is 1 to 2.5.
+    A margin is left, because other subjects may stand elsewhere.
     """
     for zoom in np.arange(2.5, 1.0, -0.05).round(2).tolist():
         if all(_holds(clip, zoom) for clip in project.clips if clip.split == "train"):
@@ -138,7 +138,7 @@ def zoomed(clip: Clip, zoom: float) -> Clip:
 
 
 def fingerprint(project: Project) -> str:
-    """Return the first digits of the SHA-256 of all labels, whichever split they are in."""
+    """Return the first digits of the SHA-256 of the labels of all splits."""
     digest = hashlib.sha256("\n".join(project.skeleton.joints).encode())
     for clip in project.clips:
         assert clip.joints is not None and clip.visible is not None
@@ -149,7 +149,7 @@ def fingerprint(project: Project) -> str:
 
 
 def clips(data: Config) -> list[Clip]:
-    """Return the labelled clips of all splits, held-out ones with `extra` unlabelled frames."""
+    """Return the labelled clips of all splits, with `extra` unlabelled frames if held out."""
     project = read(data)
     if not data.extra:
         return list(project.clips)
@@ -158,14 +158,14 @@ def clips(data: Config) -> list[Clip]:
     }
     own, found = _own_videos(project, data), []
     for clip in project.clips:
-        # Before the subject's labelled frames.
+        # The subject's own videos come before its labelled frames.
         found += [_without_labels(each, clip) for each in own.pop(clip.subject, [])]
         found.append(_extended(clip, more.get(f"{clip.name}{clips_lib.UNLABELLED}")))
     return found
 
 
 def _own_videos(project: Project, data: Config) -> dict[str, list[Clip]]:
-    """Return `extra` frames of each subject that has videos of its own, which no label is of."""
+    """Return `extra` frames of each held-out subject in its videos of `config.data.own_videos`."""
     labelled = {clip.subject: clip for clip in project.clips if clip.split != "train"}
     paths: dict[str, list[pathlib.Path]] = {}
     for entry in filter(None, data.own_videos.split(",")):
@@ -187,7 +187,7 @@ def _own_videos(project: Project, data: Config) -> dict[str, list[Clip]]:
 
 
 def _without_labels(clip: Clip, labelled: Clip) -> Clip:
-    """Return the clip with as many joints as the labels have, none of them labelled."""
+    """Return the clip with the joints of `labelled`, none of them labelled or visible."""
     assert labelled.joints is not None
     shape = clip.num_frames, *labelled.joints.shape[1:]
     hidden = np.zeros(shape[:2], bool)
@@ -195,7 +195,7 @@ def _without_labels(clip: Clip, labelled: Clip) -> Clip:
 
 
 def _extended(clip: Clip, more: Clip | None) -> Clip:
-    """Return a held-out clip with unlabelled frames added in the order of the video."""
+    """Return a held-out clip with its unlabelled frames merged in, in the order of the video."""
     if clip.split == "train" or more is None or clip.numbers is None:
         return clip
     assert clip.joints is not None and clip.visible is not None
@@ -224,7 +224,7 @@ def _extended(clip: Clip, more: Clip | None) -> Clip:
 def unlabelled(data: Config, folder: pathlib.Path) -> tuple[list[Clip], list[str]]:
     """Return unlabelled frames of the training subjects, and sentences about what was left out.
 
-    Frames of validation and test subjects are never used. Neither are videos without any label,
+    Frames of validation and test subjects are never used. Nor are videos without any labels,
     because nothing says which subject they show.
 
     Args:

@@ -32,8 +32,8 @@ from ttp_jax.runs.process import say, stopping
 from ttp_jax.runs.starts import subject_key
 from ttp_jax.skeletons import Skeleton
 
-NAME = "live"  # of the subject
-WAITING = 64  # most frames in the queue; when it is full a pipe waits and a camera drops frames
+NAME = "live"  # name of the subject
+WAITING = 64  # most frames in the queue; when it is full, a pipe waits and a camera drops frames
 PATIENCE = 0.5  # seconds until Ctrl-C is noticed while no frame comes
 FOLLOW = 0.3  # weight of the new box when boxes follow the joints
 
@@ -48,7 +48,7 @@ class LiveOptions:
       person: name of the kept model to start from.
       keep: form in which to keep the personalized model (`people.pack`); None keeps none.
       json: write a line of JSON for each frame to standard output, and messages to standard error.
-      mjpeg: port on this machine at which to show frames with their joints; None for none.
+      mjpeg: port of this machine on which to show frames with their joints; None to show none.
     """
 
     camera: str | None = None
@@ -84,7 +84,7 @@ class Live:
     """A subject whose frames arrive one by one: `ttp.online` in chunks of one frame."""
 
     def __init__(self, experiment: Experiment, base: state.Base, picture: np.ndarray):
-        """Compile for frames of this size."""
+        """Compile for frames of the size of this picture."""
         self._settings = experiment.settings("online")
         self._programs = driver.programs(experiment.net, self._settings)
         features = experiment.features if self._programs.tools.needs_features else None
@@ -100,8 +100,8 @@ class Live:
             trial = self._programs.start(self._base, key, capacity, self._shape)
             jax.block_until_ready(program(self._base, self._features, trial, frames))
         self._subject = self._programs.start(self._base, key, capacity, self._shape)
-        self._last: np.ndarray | None = None  # window of the frame before
-        self.repeated = 0  # number of frames so far that equal the one before
+        self._last: np.ndarray | None = None  # window of the previous frame
+        self.repeated = 0  # number of frames so far that equal the previous one
 
     @property
     def updates(self) -> int:
@@ -116,7 +116,7 @@ class Live:
     def see(self, picture: np.ndarray, update: bool) -> tuple[np.ndarray, np.ndarray]:
         """Predict the next frame, after an update on it if `update`; return joints and confidence.
 
-        A frame that repeats the one before is only predicted, see `memory.repeats`.
+        A frame that repeats the previous one is only predicted, see `memory.repeats`.
 
         Raises NotFinite if the updates have diverged to NaN.
         """
@@ -163,7 +163,7 @@ def first_box(boxes: str, picture: np.ndarray) -> np.ndarray:
 def follow(live: Live, pictures: Iterable[np.ndarray], stop: threading.Event) -> Iterator[Seen]:
     """Yield every frame once it is predicted; update only if no newer frame is waiting.
 
-    A separate thread reads the frames, so that they wait here and not at the source.
+    A separate thread reads the frames, so that they wait in our queue and not at the source.
     """
     waiting: queue.Queue = queue.Queue(WAITING)
     ended = threading.Event()
@@ -229,7 +229,7 @@ def _run(
     where = "whole" if experiment.data.boxes in locate.FINDERS else experiment.data.boxes
     experiment = experiment.changed({"data.boxes": where, "data.fit": False, "ttp.held_out": 0})
     if options.keep:
-        people.pack({}, options.keep)  # so that an unknown form is an error now, not at the end
+        people.pack({}, options.keep)  # raises for an unknown form now, not at the end
     base, step = base_model.load_base(experiment, workdir)
     known = _known(workdir, options, base)
     pictures = video.pipe_pictures(sys.stdin.buffer) if options.stdin else None
@@ -271,9 +271,9 @@ def _run(
 
 
 def _known(workdir: pathlib.Path, options: LiveOptions, base: state.Base) -> state.Flat:
-    """Return the difference of the kept model to start from; empty if none was named.
+    """Return the adaptation of the kept model to start from; empty if none was named.
 
-    Raises FileNotFoundError if there is no kept model of this name and none will be written.
+    Raises FileNotFoundError if there is no kept model of this name, unless one will be written.
     """
     if not options.person:
         return {}
@@ -337,7 +337,7 @@ def _record(
     skeleton: Skeleton,
     shown: list[Callable[[int, Seen], None]],
 ) -> tuple[list[Seen], Exception | None]:
-    """Write live.csv while frames come; return the frames, and the error that ended it, if any."""
+    """Write live.csv while frames come; return the frames and the error that ended them, if any."""
     stop, seen = threading.Event(), []
     began = announced = time.monotonic()
     try:
@@ -361,9 +361,9 @@ def _record(
     except BrokenPipeError:  # the program that reads the JSON has ended
         return seen, None
     except OSError as error:
-        if error.errno not in FULL:  # of the camera
+        if error.errno not in FULL:  # the camera's error
             raise
         raise named(error, folder / "live.csv") from error
     except (clips_lib.FrameError, state.NotFinite) as error:
-        return seen, error  # raised once what is finished has been written
+        return seen, error  # `_run` raises it after writing the frames so far
     return seen, None

@@ -27,7 +27,7 @@ WORDS = {
     "adapt": "adapting",
     "predict": "predicting",
 }
-SHARES = {"step": 1.0, "remember": 0.1, "adapt": 0.8, "predict": 0.1}  # of the time, roughly
+SHARES = {"step": 1.0, "remember": 0.1, "adapt": 0.8, "predict": 0.1}  # rough shares of the time
 
 
 @dataclasses.dataclass(eq=False)
@@ -43,25 +43,25 @@ class Member:
     passes: tuple[str, ...]
     joints: np.ndarray  # [T, K, 2] in pixels, NaN until predicted
     confidence: np.ndarray  # [T, K]
-    pass_index: int = 0  # of the current pass
-    frame_index: int = 0  # of the next frame in that pass
+    pass_index: int = 0  # index of the current pass
+    frame_index: int = 0  # index of the next frame in that pass
     spent: float = 0.0  # seconds in earlier runs
     kept: ttp.Subject | None = None  # the state that an earlier run saved, on the host
-    last: np.ndarray | None = None  # window of the frame before the next one, uint8 [H, W, 3]
-    repeated: int = 0  # number of frames so far that equal the one before
+    last: np.ndarray | None = None  # window of the latest frame, uint8 [H, W, 3]
+    repeated: int = 0  # number of frames so far that equal the previous one
     digest: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(32, np.uint8))
     looks: dict[int, np.ndarray] = dataclasses.field(
         default_factory=dict
-    )  # of its frames, by place
+    )  # by frame index, see `warning_signs.look`
 
     @property
     def memory(self) -> tuple[int, ...]:
-        """Shape of its memory of windows, without the colour axis."""
+        """Shape of the subject's memory of windows, without the colour axis."""
         return self.capacity, *self.frames.shape
 
     @property
     def all_looks(self) -> np.ndarray | None:
-        """The looks [T, n] of all frames; None where an earlier run saw the first of them."""
+        """The looks [T, n] of all frames; None if an earlier run read the first of them."""
         count = len(self.frames)
         if len(self.looks) < count:
             return None
@@ -69,7 +69,7 @@ class Member:
 
     @property
     def group(self) -> tuple:
-        """Key that subjects must share to run side by side."""
+        """The key that subjects must have in common to run side by side."""
         return self.memory, self.frames.turned, self.passes, self.pass_index, self.frame_index
 
 
@@ -77,11 +77,11 @@ def begin(clip: Clip, frames: SubjectFrames, scenario: str, *, joints: int, memo
     """Return a subject before its first frame.
 
     Args:
-      clip: of the subject.
-      frames: of the clip.
+      clip: clip of the subject.
+      frames: frames of the clip.
       scenario: a key of `PASSES`.
-      joints: K.
-      memory: most frames to remember.
+      joints: number K of joints.
+      memory: largest number of frames to remember.
     """
     remembers = min(memory, padded_length(len(frames)))
     found = np.full((len(frames), joints, 2), np.nan, np.float32)
@@ -134,7 +134,7 @@ def _crc(clip: Clip) -> int:
 
 
 def padded_length(count: int) -> int:
-    """Round up to one of 8, 16, 24, 32, 48, 64, 96, 128, ..., so that few lengths compile."""
+    """Round up to one of 8, 16, 24, 32, 48, 64, 96, 128, ..., so that few sizes are compiled."""
     length = 8
     while length < count:
         length += 8 if length < 32 else 2 ** (length.bit_length() - 2)
@@ -142,7 +142,7 @@ def padded_length(count: int) -> int:
 
 
 def held_out(places: np.ndarray, every: int) -> np.ndarray:
-    """Which frames [n] are only predicted, never adapted to: every nth; none for 0."""
+    """Return which frames [n] are predicted but never adapted to: one in `every`, none for 0."""
     return places % every == every - 1 if every else np.zeros(len(places), bool)
 
 
@@ -154,7 +154,7 @@ def inputs(
     readers: ThreadPoolExecutor,
     every,
 ) -> Iterator[tuple[Frames | None, np.ndarray | None]]:
-    """Yield the inputs of each call of a pass, see `chunks`; "adapt" draws from the memory."""
+    """Yield the inputs of each call of a pass, see `chunks`; "adapt" uses the memory instead."""
     name = group[0].passes[pass_index]
     if name == "adapt":
         return ((None, None) for _ in places)
@@ -175,14 +175,14 @@ def chunks(
     """Yield the group's next frames [N, CHUNK, ...] and which of them are valid [N, CHUNK].
 
     Args:
-      group: its subjects.
+      group: subjects of the group.
       places: index of the first frame of each chunk.
       width: N, at least the size of the group.
       readers: threads that read ahead.
-      every: see `held_out`. These frames are marked invalid: the programs adapt to valid frames
-        only, but predict all.
+      every: see `held_out`. Held-out frames are marked as invalid, because the programs predict all
+        frames but adapt only to valid ones.
       digest: whether to add the frames to the members' digests.
-      learns: whether the pass adapts; then frames that repeat the one before are invalid, too.
+      learns: whether the pass adapts; if so, frames that repeat the previous one are invalid, too.
     """
     streams = [member.frames.chunks(CHUNK, readers, places.start) for member in group]
     nothing = None
@@ -215,7 +215,7 @@ def chunks(
 
 
 def _repeated(member: Member, pictures, valid, frame_index: int) -> np.ndarray:
-    """Which frames of the chunk at `frame_index` equal the one before them."""
+    """Return which frames of the chunk at `frame_index` equal the previous frame."""
     resumed_here = member.last is None and 0 < frame_index < len(member.frames)
     if resumed_here:
         member.last = member.frames.read([frame_index - 1]).pictures[0]
@@ -233,7 +233,7 @@ def _digest(member: Member, row, frame_index: int) -> None:
 
 
 def _look(member: Member, row, frame_index: int) -> None:
-    """Note how the frames of the chunk look; one that can't be read looks like the one before."""
+    """Note the looks of a chunk's frames; an unreadable one is taken to look like the previous."""
     for index in range(frame_index, min(frame_index + CHUNK, len(member.frames))):
         seen = row.valid[index - frame_index] or index - 1 not in member.looks
         picture = row.pictures[index - frame_index]
@@ -257,14 +257,14 @@ def write(group: list[Member], frame_index: int, valid, joints, confidence) -> N
 
 
 class Progress:
-    """Advances a run's bar by the frames of a group, spread over its passes."""
+    """A group's share of a run's progress bar: its frames, spread over its passes."""
 
     def __init__(self, group: list[Member], bar):
-        """Begin where the group is.
+        """Begin with nothing done.
 
         Args:
           group: subjects that run side by side.
-          bar: counts frames, as floats; None shows nothing.
+          bar: progress bar that counts frames, as floats; None shows nothing.
         """
         self._bar, self._passes, self._done = bar, group[0].passes, 0.0
         self._lengths = [len(member.frames) for member in group]

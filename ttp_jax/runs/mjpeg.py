@@ -1,7 +1,7 @@
 """Frames with their joints as motion JPEG over HTTP, for browsers and players on this machine.
 
-A viewer gets the newest frame when it is done with the previous one. So slow viewers skip frames,
-and none of them makes the camera wait.
+A viewer gets the newest frame once it is done with the previous one. So a slow viewer skips frames
+and never makes the camera wait.
 """
 
 import contextlib
@@ -19,10 +19,10 @@ PATIENCE = 0.5  # seconds until a viewer notices the end
 
 
 class Screen(contextlib.AbstractContextManager):
-    """Shows frames at `address` until it is closed."""
+    """A server that shows frames at `address` until it is closed."""
 
     def __init__(self, port: int, skeleton: Skeleton):
-        """Listen on a port of this machine; 0 chooses a free one.
+        """Listen on a port of this machine; 0 picks a free one.
 
         Raises ValueError if the port is not available.
         """

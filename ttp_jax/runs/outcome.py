@@ -9,7 +9,7 @@ from data_pipelines import clips as clips_lib
 from ttp_jax.files import DAMAGED, parse_json, read_arrays
 from ttp_jax.runs.results import RENAMED, RESULTS
 
-# Content of the file that `Outputs.keep` writes, as patterns of `files.read_arrays` and
+# Required content of the file that `Outputs.keep` writes, as patterns of `files.read_arrays` and
 # `parse_json`.
 KEPT = {"joints": ("f", 3), "confidence": ("f", 2), "boxes": ("f", 2), "about": ("U", 0)}
 ABOUT = {
@@ -25,13 +25,13 @@ class Outcome:
     """Everything that a subject's outputs are made from, except its frames.
 
     Attributes:
-      clip: with the boxes that it was predicted in.
+      clip: the subject's clip, with the boxes that it was predicted in.
       size: height and width of its pictures.
       before: joints [T, K, 2] in pixels of the pictures; NaN if a frame could not be read.
       after: as `before`.
       confidence: [T, K] before and after.
       diagnostics: see `diagnostics.before_and_after`.
-      cost: updates, seconds and memory by name.
+      cost: updates, seconds and memory, by name.
       warnings: signs of harm.
     """
 
@@ -49,9 +49,9 @@ def read_outcome(clip: clips_lib.Clip, kept: pathlib.Path, results: pathlib.Path
     """Read a subject's outcome.
 
     Args:
-      clip: of the subject, in the boxes of its source.
+      clip: clip of the subject, in the boxes of its source.
       kept: the file that `Outputs.keep` wrote.
-      results: the file of results that belongs to it.
+      results: the file of the subject's results.
 
     Raises DataError if one is missing or damaged, or if they are from different runs.
     """
@@ -69,7 +69,7 @@ def read_outcome(clip: clips_lib.Clip, kept: pathlib.Path, results: pathlib.Path
         shapes = {each.shape[:2] for each in (before, now["joints"], *confidence)}
         if len(shapes) > 1 or len(before) != clip.num_frames:
             raise ValueError(f"shapes {shapes}, {clip.num_frames} frames")
-        # Results of earlier versions have neither.
+        # Earlier versions stored neither.
         fields = {name: then.get(name) for name in ("region", "crops")}
         predicted = dataclasses.replace(clip, boxes=boxes, **fields)
     except DAMAGED as error:
@@ -82,6 +82,6 @@ def read_outcome(clip: clips_lib.Clip, kept: pathlib.Path, results: pathlib.Path
             f"{kept} was made from other frames or boxes than the results beside it, perhaps by a "
             "later run with --joints-only: use --overwrite to adapt again."
         )
-    warnings = about.get("warnings", [])  # results of earlier versions have none
+    warnings = about.get("warnings", [])  # earlier versions stored none
     after = now["joints"]
     return Outcome(predicted, clip.largest, before, after, confidence, found, cost, warnings)

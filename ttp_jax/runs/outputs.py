@@ -1,4 +1,4 @@
-"""Outputs of the user's own videos: report, overlay video, exports and scores, before and after.
+"""Outputs for the user's own videos: report, overlay video, exports and scores, before and after.
 
 They go into the folder of the results: NAME_report.html, NAME_overlay.mp4 (both poses over the
 video; before orange and dashed, after blue), exports/NAME_before_adapt.* and
@@ -28,7 +28,7 @@ from ttp_jax.runs.results import Result
 from ttp_jax.skeletons import Skeleton
 
 ENSEMBLE = "eks"  # the format that combines runs of several seeds
-ANALYSIS = "deeplabcut"  # files like those of a DeepLabCut analysis, in a folder of this name
+ANALYSIS = "deeplabcut"  # files as DeepLabCut's analysis writes them, in a folder of this name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,10 +36,10 @@ class OutputOptions:
     """Which outputs to write: values of the flags, None for their defaults.
 
     Attributes:
-      formats: of the exports, separated by commas.
+      formats: formats of the exports, separated by commas.
       smooth: how joints are smoothed, see `smooth.smooth`.
       keypoints: names of the joints to export, separated by commas; None for all.
-      labels: file of true joints.
+      labels: file with the true joints.
       labels_first: number of the first frame in that file.
       pcutoff: joints of lower confidence are drawn hollow and left out of exports.
     """
@@ -53,12 +53,12 @@ class OutputOptions:
 
     @classmethod
     def of(cls, options: Any) -> "OutputOptions":
-        """Return the options for outputs among a command's options."""
+        """Return the output options among a command's options."""
         return cls(**{each.name: getattr(options, each.name) for each in dataclasses.fields(cls)})
 
 
 class Outputs:
-    """Writes the outputs of each subject of a run."""
+    """The writer of each subject's outputs."""
 
     def __init__(
         self, experiment: Experiment, scenario: str, folder: pathlib.Path, options: OutputOptions
@@ -68,7 +68,7 @@ class Outputs:
         Args:
           experiment: network, skeleton and settings.
           scenario: "online", "offline", or "person-NAME".
-          folder: of the results.
+          folder: folder of the results.
           options: see `OutputOptions`.
         """
         ranges.check_argument("--pcutoff", options.pcutoff, ranges.SHARE)
@@ -76,7 +76,7 @@ class Outputs:
         self._skeleton = experiment.skeleton
         self._formats = [name for name in (options.formats or "dlc-csv").split(",") if name]
         self._how, self._options = options.smooth, options
-        self._labels: Labels | None = None  # until `check` reads them
+        self._labels: Labels | None = None  # None until `check` reads them
         self._chosen = chosen_joints(self._skeleton, options.keypoints)
         known = *exports.FORMATS, ANALYSIS, ENSEMBLE
         if unknown := set(self._formats) - set(known):
@@ -84,7 +84,7 @@ class Outputs:
         if ENSEMBLE in self._formats and scenario.startswith("person-"):
             raise ValueError("--formats=eks needs runs of several seeds; a kept model has one.")
         exports.check([*self._formats, *["dlc-h5"] * (ANALYSIS in self._formats)])
-        # Outputs that were written with the same options are up to date, see `is_done`.
+        # Outputs written with the same options are up to date, see `is_done`.
         self._wanted = {
             "formats": self._formats,
             "smooth": self._how,
@@ -114,8 +114,8 @@ class Outputs:
         diagnostics: dict[str, list[float]],
         warnings: list[str],
     ) -> None:
-        """Store what the outputs need beyond the results that every run stores."""
-        # Outputs written earlier are out of date.
+        """Store what the outputs need in addition to the results that every run stores."""
+        # Earlier outputs are now out of date.
         self._kept(clip.name, "json").unlink(missing_ok=True)
         arrays = {"joints": before.joints, "confidence": before.confidence, "boxes": clip.boxes}
         arrays |= {
@@ -140,7 +140,7 @@ class Outputs:
     def write(self, clip) -> None:
         """Write a subject's outputs from its stored results, and print a summary.
 
-        Raises DataError if the stored results can't be used, OSError from writing.
+        Raises DataError if the stored results can't be used, OSError if a file can't be written.
         """
         name, rate = clip.name, clip.frames_per_second or 30.0
         outcome = read_outcome(clip, self._kept(name), self._folder / f"{name}.npz")
@@ -190,7 +190,7 @@ class Outputs:
         return self._folder / f"{name}_scores.json"
 
     def _scores(self, outcome: Outcome, poses) -> dict[str, list]:
-        """Score on the user's labels, if any; return table rows and notes."""
+        """Score against the user's labels, if any; return table rows and notes."""
         clip = outcome.clip
         if self._labels is None:
             self._scores_file(clip.name).unlink(missing_ok=True)  # left from an earlier --labels
@@ -239,7 +239,7 @@ class Outputs:
             "smooth": self._how,
             "keypoints": self._wanted["keypoints"],
         }
-        # Outside the folder of the results, which moves aside when the seed changes.
+        # Not in the folder of the results, because that is moved aside when the seed changes.
         folder = self._folder.parent / f"ensemble-{self._scenario}" / clip.name
         common = folder / "common.json"
         if not common.exists():
@@ -290,7 +290,7 @@ def _presence(outcome: Outcome, boxes: str) -> presence.Presence | None:
 def _write_exports(
     track: exports.Track, folder: pathlib.Path, formats: list[str], when: str
 ) -> list[pathlib.Path]:
-    """Write one track in all formats but the ensemble's; `when` is "before" or "after"."""
+    """Write one track in all formats except the ensemble's; `when` is "before" or "after"."""
     suffix, wanted = f"_{when}_adapt", [name for name in formats if name in exports.FORMATS]
     written = exports.write(track, folder, wanted, suffix)
     _remove_others(folder, f"{glob.escape(track.name + suffix)}.*", written)
@@ -335,7 +335,7 @@ def _tell(
 
 
 def without_nan(value):
-    """Replace NaN by None, because JSON readers other than Python's refuse NaN."""
+    """Replace NaN by None, because JSON readers other than Python's reject NaN."""
     if isinstance(value, dict):
         return {key: without_nan(inner) for key, inner in value.items()}
     return None if isinstance(value, float) and np.isnan(value) else value

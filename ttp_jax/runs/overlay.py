@@ -15,8 +15,8 @@ from ttp_jax.runs.outcome import Outcome
 from ttp_jax.skeletons import Skeleton
 
 TICKS = 90_000  # ticks a second, a multiple of the usual frame rates
-# Without B-frames, frames are stored in the order in which they are shown; otherwise the duration
-# would be wrong. This preset takes a third of the default's time.
+# Without B-frames, frames are stored in display order; otherwise the duration would be wrong. This
+# preset takes a third of the default's time.
 CODEC = {"bf": "0", "preset": "veryfast", "crf": "21"}
 
 
@@ -30,7 +30,7 @@ def overlay_video(
 ) -> pathlib.Path:
     """Write the video with both poses drawn, "before" under "after", and the frames' numbers.
 
-    The format is H.264, which players, browsers and phones can show. Each frame is shown at its own
+    The format is H.264, which players, browsers and phones can play. Each frame is shown at its own
     time if the clip knows it, otherwise at `rate` frames a second. Frames that can't be read are
     black, and joints with a confidence below `pcutoff` are hollow. Raises OSError if the file can't
     be written.

@@ -17,11 +17,11 @@ from ttp_jax.skeletons import Skeleton
 
 MOST_PICTURES = 48
 PIXELS = 480  # longer side of the pictures
-ROOM = 0.25  # margin around the person, in sides of the box
+ROOM = 0.25  # margin around the person, in box sides
 
 
 def quality(outcome: Outcome, poses, skeleton: Skeleton) -> list[tuple]:
-    """Return rows for `report.personal`: label-free measures that the skeleton allows."""
+    """Return rows for `report.personal`: the label-free measures that this skeleton allows."""
     rows = []
     for name, measure, unit, explanation in (
         ("jitter", metrics.jitter, metrics.jitter_unit(skeleton),
@@ -56,11 +56,11 @@ def notes(
     """Return what the reader of a report must know about its numbers.
 
     Args:
-      outcome: of the subject.
-      smoothed: how, if so.
+      outcome: outcome of the subject.
+      smoothed: how joints were smoothed, if they were.
       base: the base model, `config.base`.
       boxes: `config.data.boxes`.
-      heatmap_size: side of the network's maps.
+      heatmap_size: side of the network's heatmaps.
     """
     clip, notes = outcome.clip, [*outcome.clip.notes]
     if base == "shipped":
@@ -106,9 +106,9 @@ def write(
 
     Args:
       path: path of the file.
-      outcome: of the subject.
+      outcome: outcome of the subject.
       poses: joints [T, K, 2] to show, "before" and "after".
-      skeleton: the joints.
+      skeleton: skeleton of the joints.
       settings: settings as name -> value, see `settings_of`.
       texts: rows and sentences: "quality", "scores", "about_scores", "notes" and, if there are any,
         "warnings".
@@ -149,7 +149,7 @@ def kept_for(clip: Clip) -> Clip:
 
 
 def shown(readable: np.ndarray) -> np.ndarray:
-    """Choose those readable frames [n] of a subject of which the report has pictures."""
+    """Choose the frames that the report shows, from a subject's readable frames [n]."""
     spread = np.linspace(0, len(readable) - 1, min(MOST_PICTURES, len(readable)))
     return readable[spread.astype(int)]
 
@@ -173,13 +173,13 @@ def _pictures(outcome: Outcome, poses, few: np.ndarray) -> tuple[list[np.ndarray
 def settings_of(
     outcome: Outcome, scenario: str, smoothed: str | None, *, model: str, data: Config, ttp: Config
 ) -> dict[str, object]:
-    """Return the settings of a subject's run, name -> value, in words.
+    """Return the settings of a subject's run in words, name -> value.
 
     Args:
-      outcome: of the subject.
+      outcome: outcome of the subject.
       scenario: "online", "offline", or "person-NAME".
-      smoothed: how, if so.
-      model: the model that was started from.
+      smoothed: how joints were smoothed, if they were.
+      model: the base model.
       data: fields of `config.data`.
       ttp: fields of `config.ttp`.
     """

@@ -35,7 +35,7 @@ from ttp_jax.runs.strategy import DEFAULT, Strategy
 from ttp_jax.skeletons import Skeleton
 
 HELD_OUT = "held-out reconstruction"  # a key of what `diagnostics.before_and_after` returns
-# Work that the progress bar counts for a subject beside its frames, as a share of them.
+# Work that the progress bar counts in addition to a subject's frames, as a share of them.
 SEARCHING, COMPARING, WRITING = 0.2, 0.1, 0.3
 
 
@@ -47,7 +47,7 @@ class RunOptions:
       scenario: "online", "offline", or "none" (predict only).
       keep: form in which to keep personalized models (`people.pack`); None keeps none.
       person: name of the kept model to predict with instead of the base model.
-      overwrite: process subjects again that are done.
+      overwrite: process subjects again even if they are done.
       outputs: reports, videos and exports of the user's own videos; None writes joints only.
       allow_missing: return 0 even if some inputs can't be used.
       strategy: how subjects run side by side.
@@ -70,18 +70,18 @@ def run(
     options: RunOptions,
     folder: pathlib.Path | None = None,
 ) -> int:
-    """Process this process's share of a split's subjects; return the exit code.
+    """Run this process's share of a split's subjects; return the exit code.
 
-    A subject that fails is named and skipped: the others finish, and the exit code is 1.
+    If a subject fails, the error is printed, the others still finish, and the exit code is 1.
 
     Args:
       experiment: the subjects, the network and the settings.
       workdir: the folder of the model.
       options: see `RunOptions`.
-      folder: for the results; None for WORKDIR/results/SCENARIO.
+      folder: folder for the results; None for WORKDIR/results/SCENARIO.
     """
     if options.keep:
-        people.pack({}, options.keep)  # so that an unknown form is an error now, not at the end
+        people.pack({}, options.keep)  # raises for an unknown form now, not at the end
     work = _Work(experiment, workdir, options, folder)
     with process.alone_in(work.folder):
         return _run(experiment, workdir, work, options)
@@ -149,7 +149,7 @@ def _run(experiment: Experiment, workdir: pathlib.Path, work: "_Work", options: 
 def _note_unread(work: "_Work", data: Config, clips) -> dict[str, str]:
     """Mark subjects with unreadable pictures as failed; return the reasons by name."""
     if data.source != "media" or data.boxes == "people":
-        return {}  # a frame without a person has no pose either, so a missing one proves nothing
+        return {}  # frames without a person have no pose either, so NaN may not mean unreadable
     asked = [clip for clip in clips if clip.name not in work.failed]
     found = {clip.name: results.unread_pictures(work.folder, clip) for clip in asked}
     found = {name: texts for name, texts in found.items() if texts}
@@ -162,13 +162,13 @@ class _Work:
 
     Attributes:
       word: the scenario, in the user's words.
-      folder: of the results.
-      own: everything but the frames that decides the results, see `identity.protocol`.
-      unfinished: states of subjects that a run was stopped in.
+      folder: folder of the results.
+      own: what the results depend on besides the frames, see `identity.protocol`.
+      unfinished: states of subjects that were still running when a run was stopped.
       runner: the scenario's programs.
       finished: number of subjects finished in this run.
-      seconds: by recording (a subject usually has one).
-      failed: the reason by name, for subjects that failed in this run.
+      seconds: seconds by recording (a subject usually has one).
+      failed: reasons by name, for subjects that failed in this run.
       warnings: signs of harm by recording.
     """
 
@@ -182,7 +182,7 @@ class _Work:
         self._experiment, self._workdir, scenario = experiment, workdir, options.scenario
         self._scenario, self._person, self._form = scenario, options.person, options.keep
         found, self._step = base_model.load_base(experiment, workdir)
-        trained = jax.device_put(found, jax.local_devices()[0])  # once for all Runners below
+        trained = jax.device_put(found, jax.local_devices()[0])  # one copy for all Runners below
         base, name = trained, scenario
         if self._person:
             path = person_file(workdir, self._person)
@@ -198,7 +198,7 @@ class _Work:
         self._predictor = Runner(experiment, base, "none")
         self._plain = Runner(experiment, trained, "none") if self._person else self._predictor
         self._outputs: Outputs | None = None
-        self._changes = scenario != "none" or bool(self._person)  # else before equals after
+        self._changes = scenario != "none" or bool(self._person)  # if False, before equals after
         if options.outputs and self._changes and experiment.data.source == "media":
             self._outputs = Outputs(experiment, name, self.folder, options.outputs)
         self.finished, self.seconds = 0, dict[str, float]()
@@ -207,7 +207,7 @@ class _Work:
         self._moved: dict[str, str] = {}
 
     def check(self, clips) -> None:
-        """Raise what the options can't do with these clips, before anything is replaced."""
+        """Raise if the output options don't suit these clips, before anything is replaced."""
         if self._outputs:
             self._outputs.check(recordings.parts(clips))
 
@@ -219,12 +219,12 @@ class _Work:
             self.unfinished.forget(clip.name)
 
     def is_done(self, clip) -> bool:
-        """Return whether results of exactly these frames exist, and the model if requested."""
+        """Return whether results of exactly these frames exist, and the model if one is kept."""
         there = [self._is_there(part) for part in recordings.parts([clip])]
         return all(there) and self._is_kept(clip)
 
     def _is_there(self, clip) -> bool:
-        """Return whether a recording has results; move those of another input aside."""
+        """Return whether a recording has results; move results of other frames aside."""
         path = self.folder / f"{clip.name}.npz"
         try:
             same = results.is_of(path, clip)
@@ -250,7 +250,7 @@ class _Work:
         return people.is_of(kept, self._about(clip))
 
     def _about(self, clip) -> dict[str, str]:
-        """Describe this run's personalized model; a kept one counts only if it agrees."""
+        """Describe the subject's personalized model; a kept one with another description is old."""
         own = {"base": self.own["base"], "scenario": self._scenario, "form": str(self._form)}
         return {**own, "protocol": _digest(self.own), "origin": clip.fingerprint}
 
@@ -283,7 +283,7 @@ class _Work:
                 self.failed[clip.name] = str(error)
 
     def _finish(self, clip, result: Result, drawn: set[str], bar) -> None:
-        """Keep the model and write each recording; one that fails doesn't stop the others."""
+        """Keep the model and write each recording, even if another recording fails."""
         if self._form:
             about = {**self._about(clip), "updates": int(result.adaptation.step)}
             target = person_file(self._workdir, clip.name)
@@ -314,7 +314,7 @@ class _Work:
         bar.update(WRITING * clip.num_frames)
 
     def _compare(self, clip, result: Result) -> None:
-        """Predict without personalization, look for signs of harm, store both for the outputs."""
+        """Predict without personalization, check for signs of harm, store both for the outputs."""
         before = self._plain.one(clip, frames=result.frames)
         both = ((self._plain, before), (self.runner, result))
         models = [(one.variables(found), found.joints) for one, found in both]
@@ -363,14 +363,14 @@ def _digest(protocol: dict) -> str:
 
 
 def _advance(bar, start: float, work: float, share: float) -> None:
-    """Move the bar to a share of some work that began at `start`."""
+    """Move the bar to `share` of a piece of work that began at `start`."""
     bar.update(start + share * work - bar.n)
 
 
 def _signs(
     clip, before: Result, after: Result, found: dict[str, list[float]], skeleton: Skeleton
 ) -> list[str]:
-    """Return signs of harm, and print them; `found` is from `diagnostics.before_and_after`."""
+    """Print and return signs of harm; `found` is from `diagnostics.before_and_after`."""
     held_out = tuple(found[HELD_OUT]) if HELD_OUT in found else None
     evidence = warning_signs.Evidence(
         before.joints,
@@ -389,5 +389,5 @@ def _signs(
 
 
 def person_file(workdir: pathlib.Path, name: str) -> pathlib.Path:
-    """Return the path of a kept model; raises ValueError for a name with folders in it."""
+    """Return the path of a kept model; raise ValueError for a name with folders in it."""
     return workdir / "people" / f"{plain_name(name, '--person')}.npz"

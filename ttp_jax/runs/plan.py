@@ -1,4 +1,4 @@
-"""Announces what a training will do, and how long it will take."""
+"""Announcements of what a training will do, and how long it will take."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -40,7 +40,7 @@ def lines(experiment: Experiment, clips: Sequence[Clip]) -> list[str]:
 
 
 class Pace:
-    """Announce once in each stage how long the rest of it will take.
+    """An announcement, once in each stage, of how long the rest of it will take.
 
     The first interval between two logs includes compilation, so the second one is measured.
     """

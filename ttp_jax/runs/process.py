@@ -47,7 +47,7 @@ def use_compilation_cache() -> None:
 
 
 class Compiling:
-    """Measure the seconds that this process has spent compiling since this was created."""
+    """A stopwatch of the seconds that this process has spent compiling since it was created."""
 
     EVENTS = (
         "/jax/core/compile/jaxpr_to_mlir_module_duration",
@@ -55,7 +55,7 @@ class Compiling:
     )
 
     def __init__(self):
-        """Start to measure."""
+        """Start measuring."""
         self.seconds = 0.0
         jax.monitoring.register_event_duration_secs_listener(self._add)
 
@@ -68,13 +68,13 @@ COMPILING = Compiling()
 
 
 class _Lines:
-    """Write the progress bar as plain lines, for logs and pipes."""
+    """A stream that writes the progress bar as plain lines, for logs and pipes."""
 
     _latest = ""
 
     def write(self, text: str) -> None:
         line = text.replace("\r", " ").strip()
-        if line and line != self._latest:  # a bar that is closed repeats its last line
+        if line and line != self._latest:  # closing the bar repeats its last line
             self._latest = line
             print(line, file=sys.stderr, flush=True)
 
@@ -83,7 +83,7 @@ class _Lines:
 
 
 class _Bar(tqdm):
-    """A bar with its percentage rounded down, so that 100 % means that the work is done."""
+    """A bar whose percentage is rounded down, so that 100 % means that the work is done."""
 
     @property
     def format_dict(self):
@@ -93,10 +93,10 @@ class _Bar(tqdm):
 
 
 def progress_bar(total: float, what: str, **options) -> tqdm:
-    """Return a progress bar; plain lines, one every `SECONDS_A_LINE`, if stderr is no terminal.
+    """Return a progress bar; if stderr is not a terminal, it prints lines, see `SECONDS_A_LINE`.
 
     Args:
-      total: the work to be done, in any unit.
+      total: the amount of work, in any unit.
       what: the work, in the user's words.
       options: options of tqdm.
     """
@@ -134,7 +134,7 @@ def stopping(event: threading.Event) -> Iterator[None]:
 
 
 def peak_mib() -> float:
-    """Return the peak memory of this process so far: of the GPU if there is one, else resident."""
+    """Return the peak memory of this process so far: GPU memory if there is one, else resident."""
     stats = jax.local_devices()[0].memory_stats() or {}
     if "peak_bytes_in_use" in stats:
         return stats["peak_bytes_in_use"] / 2**20

@@ -1,4 +1,4 @@
-"""The origin of results: the protocol in words, versions, machine, commit."""
+"""Provenance of results: the protocol in words, versions, machine, commit."""
 
 import datetime
 import functools
@@ -20,11 +20,11 @@ from ttp_jax.runs.process import say
 
 
 def prepare(folder: pathlib.Path, own: dict) -> None:
-    """Make the folder; if it has results of another protocol, move all of it aside."""
+    """Create the folder; if one with another protocol exists, move all of it aside first."""
     why = ""
     try:
         before = read_json(folder / "protocol.json", dict)
-    except Damaged as error:  # so the settings of these results are unknown
+    except Damaged as error:  # the settings of these results are unknown
         before, why = {}, str(error)
     if before != own and (before is not None or any(folder.glob("*.npz"))):
         aside = move_aside(folder)
@@ -64,7 +64,7 @@ def protocol_line(data: Config, ttp: Config, scenario: str, person: str | None =
 
 
 def made_with() -> dict[str, str]:
-    """Return versions and device, which can change results, at least in their last bits."""
+    """Return versions and device, which can change results, if only in their last bits."""
     packages = "jax", "jaxlib", "flax", "numpy"
     device = jax.local_devices()[0]
     return {
@@ -86,7 +86,7 @@ def where() -> dict:
     }
 
 
-@functools.cache  # cached, because a later checkout doesn't change the running code
+@functools.cache  # because checking out another commit doesn't change the running code
 def _commit() -> str | None:
     """Return the commit of this checkout, with a + if it was changed; None outside of one."""
     return commit_of(pathlib.Path(__file__).parents[2])
@@ -95,8 +95,8 @@ def _commit() -> str | None:
 def commit_of(root: pathlib.Path) -> str | None:
     """Return the commit of the checkout with this root; None inside another project's checkout.
 
-    If the program is installed in another project's environment, it lies in that project's
-    checkout.
+    The program is inside another project's checkout if it is installed in that project's
+    environment.
     """
 
     def git(*words):

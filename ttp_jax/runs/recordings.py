@@ -8,12 +8,12 @@ from ttp_jax.runs.results import Result
 
 
 def parts(clips: Sequence[Clip]) -> list[Clip]:
-    """Return the clips that get results of their own: recordings, or clips without any."""
+    """Return the clips with separate results: each clip's recordings, or the clip itself."""
     return [part for clip in clips for part in clip.recordings or (clip,)]
 
 
 def places(clip: Clip) -> Iterator[tuple[Clip, int]]:
-    """Return each recording with the index of its first frame; the clip itself without any."""
+    """Yield each recording with the index of its first frame, or the clip itself without any."""
     first = 0
     for recording in clip.recordings or (clip,):
         yield recording, first
@@ -24,7 +24,7 @@ def part(result: Result, recording: Clip, first: int) -> Result:
     """Return the part of a result that belongs to a recording.
 
     Seconds are divided in proportion to the number of frames. The digest of the input covers all
-    recordings, because the results of each depend on all of them.
+    recordings, because each one's results depend on all of them.
 
     Args:
       result: result of the clip that joins the recordings.

@@ -1,4 +1,4 @@
-"""A subject's keypoints as files: writing and reading them."""
+"""Writing and reading a subject's keypoints as files."""
 
 import csv
 import dataclasses
@@ -33,9 +33,9 @@ class Result:
       confidence: float32 [T, K], NaN for the same frames.
       adaptation: the final state of the adaptation.
       inputs: SHA-256 of the pixels of all whole pictures and of the crops.
-      seconds: its share of the time of its group, including earlier runs that were stopped.
-      repeated: number of frames that repeat the one before, to which the model didn't adapt.
-      compiling: the part of `seconds` in which programs were compiled in this run.
+      seconds: its share of its group's time, including earlier runs that were stopped.
+      repeated: number of frames that repeat the previous one, so the model didn't adapt to them.
+      compiling: the part of `seconds` that was spent compiling programs in this run.
       looks: looks of the frames [T, n], see `warning_signs.look`; None if an earlier run read some.
     """
 
@@ -51,12 +51,12 @@ class Result:
 
 
 def columns(skeleton) -> list[str]:
-    """Return the names of a keypoint table's columns, without those that identify the frame."""
+    """Return the names of a keypoint table's columns, except those that identify the frame."""
     return [f"{joint}_{part}" for joint in skeleton.joints for part in ("x", "y", "confidence")]
 
 
 def fields(joints: np.ndarray, confidence: np.ndarray) -> list[str]:
-    """Return the cells of a frame with joints [K, 2] and confidence [K] for these columns."""
+    """Return a frame's cells for these columns, from its joints [K, 2] and confidence [K]."""
     return [f"{value:.4f}" for value in np.concatenate([joints, confidence[:, None]], -1).ravel()]
 
 
@@ -87,9 +87,9 @@ def write_result(folder: pathlib.Path, clip, result: Result, skeleton: Skeleton)
 
 
 def set_aside(folder: pathlib.Path, name: str) -> pathlib.Path | None:
-    """Move all results of a subject in a folder to NAME.old1 (.old2, ...) in this folder.
+    """Move all of a subject's results in a folder to its subfolder NAME.old1 (.old2, ...).
 
-    Returns that folder; None if the subject has no results.
+    Returns the subfolder; None if the subject has no results.
     """
     plain = glob.escape(name)
     patterns = (
@@ -112,7 +112,7 @@ def set_aside(folder: pathlib.Path, name: str) -> pathlib.Path | None:
 
 
 def same(one: pathlib.Path, other: pathlib.Path) -> bool:
-    """Return whether two files of results (.csv, .npz) are equal, whichever version wrote them.
+    """Return whether two files of results (.csv, .npz) have equal content, by whichever version.
 
     Args:
       one: a file of results.
@@ -136,7 +136,7 @@ def same(one: pathlib.Path, other: pathlib.Path) -> bool:
 
 
 def is_of(path: pathlib.Path, clip) -> bool:
-    """Return whether a file of results belongs to exactly these frames and boxes."""
+    """Return whether a file of results is of exactly these frames and boxes."""
     return _are_of(read_arrays(path, RESULTS, renamed=RENAMED), clip)
 
 
@@ -146,7 +146,7 @@ def _are_of(stored: dict[str, np.ndarray], clip) -> bool:
 
 
 def unread_pictures(folder: pathlib.Path, clip) -> str:
-    """Name the pictures of a folder that could not be read, which have rows of NaN; "" if none."""
+    """Name the pictures that could not be read (their rows are NaN); "" if there are none."""
     path = folder / f"{clip.name}.npz"
     if clip.frame_names is None or not path.exists():
         return ""
@@ -160,7 +160,7 @@ def unread_pictures(folder: pathlib.Path, clip) -> str:
 
 
 def read_results(folder: pathlib.Path, clips) -> list[np.ndarray] | None:
-    """Read the stored joints [T, K, 2] of each clip; None unless all exist.
+    """Read the stored joints [T, K, 2] of each clip; return None unless all exist.
 
     Raises ValueError if they belong to other frames or can't be read.
     """

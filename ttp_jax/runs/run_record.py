@@ -1,4 +1,4 @@
-"""The provenance record `run.json` of a folder of results: what is needed to repeat its runs."""
+"""The provenance record `run.json` of a results folder, with all that is needed to repeat a run."""
 
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ from ttp_jax.files import (
 from ttp_jax.runs import provenance
 from ttp_jax.runs.process import say
 
-# Required content of run.json, a pattern of `files.read_json`.
+# Required content of run.json, as a pattern of `files.read_json`.
 RECORD = {
     "scenario": str,
     "subjects": {
@@ -35,11 +35,11 @@ class Now(NamedTuple):
     """The outcome of this run's subjects, by name.
 
     Attributes:
-      seconds: seconds of those that are done.
-      failed: why others failed; also inputs that were left out, by path.
+      seconds: seconds of the subjects that are done.
+      failed: why others failed; also why inputs were left out, by path.
       warnings: signs of harm, see `warning_signs`.
       moved: folders to which earlier results of these names were moved.
-      together: entries of recordings that share their subject's model with others.
+      together: entries of recordings that share a subject's model, see `recordings.record`.
     """
 
     seconds: Mapping[str, float]
@@ -53,9 +53,9 @@ def write(folder: pathlib.Path, clips: Sequence[Clip], run: dict[str, Any], now:
     """Write the record; several processes add their subjects to one file.
 
     Args:
-      folder: of the results.
-      clips: clips to record, if they have results. Notes that one of these files was left out
-        earlier are removed.
+      folder: folder of the results.
+      clips: clips to record, if they have results. If an earlier run left out one of their files,
+        that note is removed.
       run: entries about the whole run, including its "config".
       now: the outcome of the subjects.
     """
@@ -70,7 +70,7 @@ def write(folder: pathlib.Path, clips: Sequence[Clip], run: dict[str, Any], now:
         for name in names:
             found = _subject(folder, name, subjects.get(name, {}), run, now)
             if found is not None:
-                subjects.pop(name, None)  # so that this run's subjects come last
+                subjects.pop(name, None)  # this run's subjects come last
                 subjects[name] = found
         mended = {*subjects, *(clip.source for clip in clips)}
         still = {k: v for k, v in before.get("failed", {}).items() if k not in mended}
@@ -81,7 +81,7 @@ def write(folder: pathlib.Path, clips: Sequence[Clip], run: dict[str, Any], now:
 
 
 def _earlier(folder: pathlib.Path, subjects: dict, moved: Mapping[str, str]) -> dict:
-    """Subjects of earlier commands whose files still exist; a run on other videos keeps them."""
+    """Return subjects of earlier runs whose files still exist; the new record keeps them."""
     found = {}
     for name, old in subjects.items():
         if name in moved:
@@ -94,7 +94,7 @@ def _earlier(folder: pathlib.Path, subjects: dict, moved: Mapping[str, str]) -> 
 
 
 def _subject(folder: pathlib.Path, name: str, old: dict, run: dict, now: Now) -> dict | None:
-    """The record of one subject; None if its results are incomplete."""
+    """Return the record of one subject; None if its results are incomplete."""
     files = {file: folder / file for file in (f"{name}.csv", f"{name}.npz")}
     if not all(path.exists() for path in files.values()):
         return None
@@ -104,7 +104,7 @@ def _subject(folder: pathlib.Path, name: str, old: dict, run: dict, now: Now) ->
         return None  # the next run repeats the subject
     outputs = {file: provenance.sha256(path) for file, path in files.items()}
     if old.get("outputs") != outputs:
-        old = {}  # it describes earlier results: the last run was killed before it wrote its record
+        old = {}  # of earlier results: the latest run was killed before it wrote its record
     new = name in now.seconds or not old
     warnings = now.warnings.get(name, old.get("warnings", []))
     return {

@@ -1,4 +1,4 @@
-"""States of unfinished subjects, saved at intervals and when a run is asked to stop."""
+"""Saving the states of unfinished subjects, at intervals and when a run is asked to stop."""
 
 import dataclasses
 import threading
@@ -15,17 +15,17 @@ from ttp_jax.runs.process import Stopped
 
 
 class Saver:
-    """Decide when the states of a group are due to be saved, and save them.
+    """Saver of a group's states, which also decides when saving is due.
 
     Attributes:
       stop: set this event to stop the run as soon as its states are saved.
     """
 
     def __init__(self, unfinished: Unfinished | None, minutes: float):
-        """Begin to count.
+        """Start the interval until the first save.
 
         Args:
-          unfinished: where states are saved; None saves none, so a stop loses them.
+          unfinished: where states are saved; if None they aren't, and a stop loses them.
           minutes: time between two saves.
         """
         self._unfinished, self._minutes = unfinished, minutes
@@ -48,7 +48,7 @@ class Saver:
         subjects: ttp.Subject,
         spent: Callable[[Member], float],
     ) -> None:
-        """Save the states of a group; raises Stopped if the run was asked to stop.
+        """Save the states of a group; raise Stopped if the run was asked to stop.
 
         Args:
           group: the subjects.
@@ -60,7 +60,7 @@ class Saver:
         assert self._unfinished is not None
         for i, member in enumerate(group):
             if pass_index == len(member.passes) - 1 and frame_index >= len(member.frames):
-                continue  # it is done, and its results are written
+                continue  # already done, with its results written
             subject = parallel.subject_of(subjects, i)
             now = dataclasses.replace(member, pass_index=pass_index, spent=spent(member))
             self._unfinished.save(member.clip.name, members.kept(now, subject))
@@ -71,7 +71,7 @@ class Saver:
     def resumed(self, member: Member, start: Callable[[], ttp.Subject]) -> Member:
         """Return the subject as an earlier run left it, or unchanged if there was none.
 
-        `start` makes the initial state.
+        `start` returns the initial state.
         """
         if self._unfinished is None:
             return member

@@ -1,4 +1,4 @@
-"""Scores of predictions against labels."""
+"""Scoring predictions against labels."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -10,7 +10,7 @@ from ttp_jax.skeletons import Skeleton
 
 
 def mean_pose(training, test, size: int) -> list[np.ndarray]:
-    """Place the training people's mean pose in crops of `size` pixels in each test frame."""
+    """Return the training people's mean pose in each test frame, from crops of `size` pixels."""
 
     def affines(clip):
         return geometry.crop_affine(geometry.box_to_crop(clip.boxes.astype(np.float64)), size)
@@ -31,12 +31,12 @@ class Measures(NamedTuple):
 
     Attributes:
       pixels: if above 0, the only measure is accuracy at that many pixels; otherwise PCK is used.
-      scale_joints: the joints whose distance is the unit of PCK. If empty, it is the torso, or, for
-        a skeleton without one, the diagonal of the labelled joints' box; for a single joint, the
-        diagonal of the box that the network sees.
+      scale_joints: the joints whose distance is the unit of PCK. If empty, the unit is the torso;
+        for a skeleton without a torso, the diagonal of the labelled joints' box; for a single
+        joint, the diagonal of the box that the network sees.
       thresholds: thresholds of PCK.
       distances: whether to add the root mean square distance in pixels.
-      opening: two joints whose distance is compared with that of the labels, or none.
+      opening: two joints whose distance from each other is compared with the labels', or none.
     """
 
     pixels: float = 0.0
@@ -47,7 +47,7 @@ class Measures(NamedTuple):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of the measures of which more is better, as scores are called."""
+        """Names of the measures of `scores_of`, of which more is better."""
         if self.pixels:
             return (f"accuracy@{self.pixels:g}px",)
         return tuple(f"PCK@{threshold}" for threshold in self.thresholds)
@@ -68,9 +68,9 @@ def scores_of(
     """Score clips; return one score per clip for each measure.
 
     Args:
-      clips: with labels.
-      joints: predictions [T, K, 2] of each.
-      skeleton: of labels and predictions.
+      clips: clips with labels.
+      joints: predictions [T, K, 2] for each clip.
+      skeleton: skeleton of labels and predictions.
       how: the measures.
     """
 
@@ -95,7 +95,7 @@ def scores_of(
 
 
 def _lengths(clip, skeleton: Skeleton, how: Measures) -> metrics.Lengths:
-    """What PCK is a share of, in each frame; a single joint has no extent, but its box has."""
+    """Return the unit of PCK in each frame; for a single joint it comes from the box."""
     boxes = clip.boxes if skeleton.size == 1 else None
     return metrics.lengths(clip.joints, skeleton, scale_joints=how.scale_joints, boxes=boxes)
 
@@ -104,15 +104,15 @@ def errors(clips, joints, skeleton: Skeleton, how: Measures = Measures()) -> dic
     """Return mean errors in % of the unit of PCK: a mean over clips, and one for each clip.
 
     Args:
-      clips: with labels.
-      joints: predictions [T, K, 2] of each.
-      skeleton: of labels and predictions.
+      clips: clips with labels.
+      joints: predictions [T, K, 2] for each clip.
+      skeleton: skeleton of labels and predictions.
       how: the measures.
 
     Returns:
-      "mean error %", the distance of joints from their labels, and, if `how.opening` names two
-      joints, "opening error %", the difference of their distance from that of the labels. Frames
-      whose unit isn't labelled don't count. Empty if the measure is accuracy in pixels.
+      "mean error %", the distance of joints from their labels. If `how.opening` names two joints,
+      also "opening error %", the error of the distance between these two. Frames whose unit isn't
+      labelled don't count. Empty if the measure is accuracy in pixels.
     """
     if how.pixels:
         return {}
@@ -141,7 +141,7 @@ def _pair(names: tuple[str, ...], skeleton: Skeleton) -> list[int]:
 
 
 def _opening(predicted, clip, pair: list[int]):
-    """Return predicted and labelled distance of two joints as points on a line [T, 1, 2]."""
+    """Return the predicted and labelled distance of two joints, as points on a line [T, 1, 2]."""
 
     def points(joints):
         width = np.linalg.norm(joints[:, pair[0]] - joints[:, pair[1]], axis=-1)
@@ -151,11 +151,11 @@ def _opening(predicted, clip, pair: list[int]):
 
 
 def left_out(clips, skeleton: Skeleton, how: Measures = Measures()) -> str | None:
-    """Name the labelled frames that PCK leaves out, because its unit isn't labelled there.
+    """Name the labelled frames that PCK leaves out because its unit isn't labelled there.
 
     Args:
-      clips: with labels.
-      skeleton: of the labels.
+      clips: clips with labels.
+      skeleton: skeleton of the labels.
       how: the measures.
 
     Returns:
@@ -176,7 +176,7 @@ def left_out(clips, skeleton: Skeleton, how: Measures = Measures()) -> str | Non
 
 
 def headline(clips, joints, skeleton: Skeleton, how: Measures = Measures()) -> float:
-    """Return the first measure over all clips, by which a training is judged."""
+    """Return the first measure over all clips, by which trainings are compared."""
     return metrics.merge(next(iter(scores_of(clips, joints, skeleton, how).values()))).mean
 
 
@@ -204,7 +204,7 @@ def _named(skeleton: Skeleton, total, per_subject: list[float]) -> dict:
 
 
 def gain(before: dict, after: dict) -> dict:
-    """Return the gain by personalization in the first measure."""
+    """Return the gain from personalization in the first measure."""
     measure = next(iter(before))
     gains = metrics.subject_table(before[measure]["per_subject"], after[measure]["per_subject"])
     return {

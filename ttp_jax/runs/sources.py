@@ -1,4 +1,4 @@
-"""The data of an experiment: clips, training pairs, frames of one subject."""
+"""Data of an experiment: clips, training pairs, frames of one subject."""
 
 import dataclasses
 import pathlib
@@ -24,11 +24,11 @@ def load_clips(data: Config, split: str | None = None) -> list[clips_lib.Clip]:
 
     Args:
       data: fields of `config.data`.
-      split: "train", "val" or "test".
+      split: "train", "val" or "test"; None for all.
 
     Raises DataError with the expected layout and the flag if the data set is missing.
     """
-    # Validation subjects may have to be held out of the training subjects.
+    # Validation subjects may have to be taken from the training subjects.
     reads = "train" if data.validation and split == "val" else split
     readers = {
         "penn": lambda: penn.clips(data.root, reads),
@@ -97,15 +97,15 @@ def _own(data: Config) -> list[clips_lib.Clip]:
 def open_own(data: Config) -> media.Opened:
     """Open the user's videos and pictures; return the clips and the inputs left out.
 
-    Each line of `root` is a path or a pattern."""
-    # `boxes.resolve` searches later, because that takes time.
+    Each line of `data.root` is a path or a pattern."""
+    # `boxes.resolve` searches for people later, because that takes time.
     looked_for = data.boxes in locate.FINDERS
     opened = media.open_inputs(data.root.split("\n"), boxes="whole" if looked_for else data.boxes)
     found = opened.clips
     if looked_for:
         how = f"{data.boxes} {data.person}" if data.person != "largest" else data.boxes
         if data.boxes == "people" and detector.is_here():
-            how += ", followed"  # the boxes differ from those of OpenCV's detector
+            how += ", followed"  # because the boxes differ from those of OpenCV's detector
         found = [dataclasses.replace(c, fingerprint=f"{c.fingerprint}, {how}") for c in found]
     found = [clips_lib.part(clip, data.frames, data.every) for clip in found]
     found = [labelled.zoomed(clip, data.zoom) for clip in found]
@@ -113,7 +113,7 @@ def open_own(data: Config) -> media.Opened:
 
 
 def _rendered(data: Config) -> list[clips_lib.Clip]:
-    """Render the people; those held out may have another preset."""
+    """Render the people; validation and test people may have another preset."""
     spec = _spec(data)
     if data.grade in ("", spec.preset):
         return synthetic.clips(spec, data.root)
@@ -123,7 +123,7 @@ def _rendered(data: Config) -> list[clips_lib.Clip]:
 
 
 def _spec(data: Config) -> synthetic.Spec:
-    """Return the specification of rendered people that the fields describe."""
+    """Return the specification of the rendered people that the fields describe."""
     return synthetic.Spec(**{field: data[field] for field in SPEC_FIELDS})
 
 
@@ -146,7 +146,7 @@ def training_pairs(
 
 
 def _by_stage(experiment, clips, start_step, num_steps, process, unlabelled):
-    """Yield the streams of the stages, one after the other."""
+    """Return the streams of all stages, one after the other."""
     stream, first = None, 0
     end = experiment.last_step if num_steps is None else start_step + num_steps
     for stage in experiment.stages:
@@ -170,14 +170,14 @@ def _pairs(experiment, clips, start_step, num_steps, process, unlabelled=()):
             experiment.heatmap_size,
             net.sigma,
             heatmaps.alignment(net.decode, net.half_pixel),
-            # The paper's data sets are resampled as published.
+            # The paper's data sets are resampled as in the published code.
             (data.oversample if data.source == "project" else 0.0) or None,
         ),
         batch_size=train.batch_size,
         seed=experiment.seed,
         start_step=start_step,
         ranges=Ranges(train.rotation, train.rotation_prob, train.scale, train.flip_prob),
-        # All of them, if only a part of the data set is available.
+        # An epoch is all frames if only part of the data set is available.
         frames_per_epoch=min(train.frames_per_epoch, total) or None,
         process=process,
         num_steps=num_steps,
@@ -188,7 +188,7 @@ def _pairs(experiment, clips, start_step, num_steps, process, unlabelled=()):
 
 
 def unlabelled(data: Config, folder: pathlib.Path) -> tuple[list[clips_lib.Clip], list[str]]:
-    """Return a project's unlabelled frames (`labelled.unlabelled`), boxed like labelled ones."""
+    """Return a project's unlabelled frames (`labelled.unlabelled`), in boxes like labelled ones."""
     found, left_out = labelled.unlabelled(data, folder)
     return [labelled.zoomed(clip, data.zoom) for clip in found], left_out
 
@@ -198,7 +198,7 @@ def subject_frames(clip: clips_lib.Clip, data: Config, image_size: int) -> windo
 
     Args:
       clip: clip of the subject.
-      data: fields of `config.data`: `oversample` and `context`.
+      data: fields of `config.data`, of which `oversample` and `context` are used.
       image_size: side of the network's crops, in pixels.
 
     Raises:

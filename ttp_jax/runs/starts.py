@@ -11,13 +11,13 @@ from ttp_jax.runs.members import Member
 
 
 def carries(fields: Any, scenario: str) -> bool:
-    """Return whether these fields of `config.ttp` carry anything over to the next subject."""
+    """Return whether these fields of `config.ttp` carry state over to the next subject."""
     anything = fields.reset == "never" or fields.normalisers == "carried"
     return scenario != "none" and anything
 
 
 class Starts:
-    """Make the initial state of each subject."""
+    """Factory of the subjects' initial states."""
 
     def __init__(self, seed: int, fields: Any, scenario: str, programs: driver.Programs):
         """Store the settings.
@@ -42,7 +42,7 @@ class Starts:
         return start.replace(adaptation=self._carried(start.adaptation, base))
 
     def stacked(self, group: list[Member], width: int, base: state.Base) -> ttp.Subject:
-        """Return the states of a group [width, ...], padded with subjects without frames."""
+        """Return the states of a group [width, ...], padded with subjects that have no frames."""
         each = [self.of(member, base) for member in group]
         stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *each)
         return parallel.pad_subjects(stacked, width)
@@ -59,9 +59,9 @@ class Starts:
         return fresh.replace(normalisers=base.normalisers)
 
     def carry(self, adaptation: state.Adaptation) -> None:
-        """Carry this state over to the next subject, as far as the config says so.
+        """Carry this state over to the next subject if the config says so.
 
-        States that diverged to NaN are not carried over.
+        A state that diverged to NaN is not carried over.
         """
         if self.carries and _is_finite(adaptation):
             self._previous = adaptation
@@ -74,5 +74,5 @@ def _is_finite(adaptation: state.Adaptation) -> bool:
 
 
 def subject_key(seed: int, name: str) -> jax.Array:
-    """Return a subject's key: of the seed, and of what identifies the subject's frames."""
+    """Return a subject's key, from the seed and the name that identifies the subject's frames."""
     return jax.random.fold_in(jax.random.key(seed), zlib.crc32(name.encode()))

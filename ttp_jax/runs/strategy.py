@@ -1,4 +1,4 @@
-"""How many subjects run in one call of a program, how, and on which devices."""
+"""How many subjects run in one call of a program, in which way, and on which devices."""
 
 import dataclasses
 import time
@@ -29,8 +29,9 @@ class Strategy:
 
     Attributes:
       how: "map" (one after the other), "vmap" (side by side), "chunks" (some side by side, chunk
-        after chunk; see `parallel.over_subjects`) or "auto": one at a time on CPU; elsewhere as
-        many as the memory holds, by "map" or "vmap", whichever is measured to be faster.
+        after chunk; see `parallel.over_subjects`) or "auto". "auto" runs one subject at a time on a
+        CPU. Elsewhere it runs as many as fit into memory, by "map" or "vmap", whichever is faster
+        in a measurement.
       devices: number of devices that work on a group at the same time.
     """
 
@@ -56,12 +57,12 @@ def strategy(how: str | None, devices: str | None) -> Strategy:
 
 
 class Planner:
-    """Choose the programs of a run, and how many subjects each call takes."""
+    """Planner of a run: which programs to use, and how many subjects to give to each call."""
 
     def __init__(
         self, net: PoseNet, settings: ttp.Settings, scenario: str, strategy: Strategy, together: int
     ):
-        """Get ready.
+        """Create a planner.
 
         Args:
           net: the network.
@@ -77,7 +78,7 @@ class Planner:
 
     @property
     def places(self) -> tuple[Any, Any]:
-        """Return the shardings of shared arrays and of the subjects' arrays."""
+        """The shardings of shared arrays and of the subjects' arrays."""
         devices = jax.local_devices()[: self._strategy.devices]
         if len(devices) == 1:
             return devices[0], devices[0]
@@ -95,8 +96,8 @@ class Planner:
         """Return how many subjects like this one run in one call.
 
         Args:
-          member: one of them.
-          start: function that makes its state.
+          member: one of these subjects.
+          start: function that returns its state.
           shared: the base model and the features of the loss.
         """
         devices, shape = self._strategy.devices, member.memory
@@ -109,7 +110,7 @@ class Planner:
         return self._widths[shape]
 
     def padded(self, count: int) -> int:
-        """Round `count` up to the size of a call; there are few, so that few programs compile."""
+        """Round `count` up to one of few sizes of a call, so that few programs are compiled."""
         devices = self._strategy.devices
         each = 1 << (-(-count // devices) - 1).bit_length()
         if self._strategy.how == "chunks":
@@ -117,7 +118,7 @@ class Planner:
         return devices * each
 
     def halve(self, member: Member, count: int) -> int:
-        """Halve the number of subjects like this one in a call from now on; return it."""
+        """From now on, run half as many subjects like this one in a call; return how many."""
         self._widths[member.memory] = max(1, count // 2)
         return self._widths[member.memory]
 
@@ -134,14 +135,14 @@ class Planner:
         if each == 1:
             how = "map"
         elif how == "auto" and jax.default_backend() == "cpu":
-            how = "vmap"  # config.ttp.together asks for more than one
+            how = "vmap"  # because config.ttp.together asks for more than one
         elif how == "auto":
             self._faster = self._faster or self._measured(name, devices, subjects, frames, shared)
             how = self._faster
         return getattr(self.programs(how, devices), name)
 
     def _fitting(self, member: Member, start, shared) -> int:
-        """Return how many subjects fit into free memory, by the compiler's plan for one."""
+        """Return how many subjects fit into free memory, from the compiler's plan for one."""
         one = jax.eval_shape(lambda: jax.tree.map(lambda leaf: leaf[None], start()))
         chunk = member.frames.read([0], CHUNK)
         frames = jax.tree.map(lambda leaf: leaf[None], chunk)

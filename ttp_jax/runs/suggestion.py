@@ -1,4 +1,4 @@
-"""Suggests which frames of a new subject to label next: those of low confidence."""
+"""Suggestions of which frames of a new subject to label next: those of low confidence."""
 
 import contextlib
 import csv
@@ -16,7 +16,7 @@ from ttp_jax.skeletons import Skeleton
 
 LEVELS = ["scorer", "bodyparts", "coords"]  # levels of the header of DeepLabCut's tables
 SIGNS = ("confidence", "jump", "change")
-# Jumps are only listed, because among a speaker's frames they don't follow the error
+# Jumps are listed but not ranked by, because within a speaker's frames they don't follow the error
 # (docs/notes.md).
 RANKED = ("confidence", "change")
 
@@ -33,10 +33,10 @@ def signs_of_doubt(
       after: predictions of the personalized model; without them there is no "change".
 
     Returns:
-      "confidence": 1 - the mean confidence; "jump": the mean acceleration, and "change": the mean
-        distance to `after`, both as shares of the box's side.
+      "confidence": 1 - the mean confidence; "jump": the mean acceleration; "change": the mean
+        distance to `after`. The last two are in box sides.
     """
-    padded = np.concatenate([joints[1:2], joints, joints[-2:-1]])  # mirrored at both ends
+    padded = np.concatenate([joints[1:2], joints, joints[-2:-1]])  # reflected at both ends
     bend = np.linalg.norm(padded[:-2] - 2 * joints + padded[2:], axis=-1).mean(-1)
     found = {"confidence": 1 - np.clip(confidence, 0, 1).mean(-1), "jump": bend / sides}
     if after is not None:
@@ -71,7 +71,7 @@ def choose(doubtful: np.ndarray, count: int, gap: int) -> list[int]:
 
 
 def make_room(root: pathlib.Path, name: str) -> pathlib.Path | None:
-    """Move aside earlier suggestions for a video of this name, which may have been corrected.
+    """Move earlier suggestions for a video of this name aside, as they may have been corrected.
 
     Returns the folder to which they were moved; None if there were none.
     """
@@ -99,9 +99,9 @@ def write_deeplabcut(
     Args:
       root: folder for labeled-data/NAME with the pictures and CollectedData_SCORER.csv, and, if
         pandas and PyTables are installed, .h5, which DeepLabCut's labelling tool opens.
-      clip: whose frames.
-      frames: places in the clip.
-      joints: predictions [T, K, 2] of the whole clip.
+      clip: the clip.
+      frames: indices of its frames to write.
+      joints: predictions [T, K, 2] for the whole clip.
       skeleton: names of the joints.
       scorer: name of the labeller, as in the project's config.yaml.
     """
@@ -130,7 +130,7 @@ def write_deeplabcut(
 
 
 def _write_h5(path: pathlib.Path, index: list, columns: list, values: np.ndarray) -> None:
-    """Write the same table as DeepLabCut does."""
+    """Write the table in DeepLabCut's HDF5 format."""
     import pandas
 
     table = pandas.DataFrame(
@@ -154,12 +154,12 @@ def write_sleap(
 
     Args:
       root: folder for the file.
-      clip: whose frames, of a video or a folder of pictures.
-      frames: places in the clip.
-      joints: predictions [T, K, 2] of the whole clip.
+      clip: clip of a video or a folder of pictures.
+      frames: indices of its frames to write.
+      joints: predictions [T, K, 2] for the whole clip.
       confidence: their confidences [T, K].
       skeleton: names of the joints.
-      every: step in the video between two frames of the clip.
+      every: step in the video from one frame of the clip to the next.
 
     Raises ImportError if sleap-io isn't installed.
     """

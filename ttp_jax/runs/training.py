@@ -40,10 +40,11 @@ def train(
     """Train to the end of the schedule, from the last checkpoint if there is one; return the state.
 
     With `minutes` above 0, stop at the first checkpoint after that time; call again to continue.
-    With `extend`, continue with a longer schedule that agrees with the old one up to now. Raises
-    Stopped on SIGTERM and Ctrl-C, after saving the current step. Raises NotFinite if a loss is NaN
-    or infinite; the last checkpoint stays as it is. Raises ValueError if another process trains in
-    the workdir, or the checkpoint was made with other settings.
+    With `extend`, continue with a longer schedule that agrees with the old one up to now.
+
+    Raises Stopped on SIGTERM and Ctrl-C, after saving the current step. Raises NotFinite if a loss
+    is NaN or infinite; the last checkpoint stays as it is. Raises ValueError if another process
+    trains in the workdir, or the checkpoint was made with other settings.
     """
     folder = workdir / "checkpoints"
     checkpoints = Checkpoints(folder, experiment.config.train.keep)
@@ -60,7 +61,7 @@ def _train(
     began, fields = time.monotonic(), experiment.config.train
     last_step = experiment.last_step
     _check_parts(fields)
-    # Frames added for personalization have no labels to score.
+    # `data.extra` adds frames for personalization, which have no labels to score.
     clips = sources.load_clips(experiment.changed({"data.extra": 0}).data)
     training, held_out = (clips_lib.select(clips, split) for split in ("train", "val"))
     if not training:
@@ -115,12 +116,12 @@ def _train(
 
 
 def _stopped_by(event: threading.Event) -> contextlib.AbstractContextManager:
-    """Let signals set the event; several processes would have to agree, so they ignore it."""
+    """Let signals set the event, unless there are several processes, which would have to agree."""
     return stopping(event) if jax.process_count() == 1 else contextlib.nullcontext()
 
 
 def _check_parts(fields) -> None:
-    """Refuse a batch that can't be split into `config.train.accumulate` equal parts."""
+    """Raise if a batch can't be split into `config.train.accumulate` equal parts."""
     parts, batch_size = fields.accumulate, fields.batch_size
     if parts < 1 or batch_size % parts:
         raise ValueError(
@@ -130,7 +131,7 @@ def _check_parts(fields) -> None:
 
 
 def _check_same(config: Config, workdir: pathlib.Path, extended_at: int | None) -> None:
-    """Refuse to continue a training with other settings.
+    """Raise if a training would be continued with other settings.
 
     If `extended_at` is a step, the schedule may differ after it.
     """
@@ -152,7 +153,7 @@ def _check_same(config: Config, workdir: pathlib.Path, extended_at: int | None) 
 
 
 def _check_schedules(before, now, step: int) -> None:
-    """Refuse new stages that change one of the first `step` updates."""
+    """Raise if the new stages change any of the first `step` updates."""
     old, new = ([Stage(*stage) for stage in stages] for stages in (before, now))
     if not step:
         return
@@ -177,7 +178,7 @@ def _start(experiment: Experiment, checkpoints, features, training, mesh) -> Tra
     normalisers = np.ones(experiment.config.loss.levels + 1, np.float32)
     if not resumes and features is not None:
         normalisers = base_model.normaliser_start(experiment, features, training)
-    # A checkpoint has all weights, so the file that training started from may be gone.
+    # A checkpoint has all weights, so the file that training started from isn't needed any more.
     start = base_model.random_state if resumes else base_model.init_training
     state = start(experiment, normalisers)
     state = jax.device_put(state, parallel.everywhere(mesh))
@@ -185,9 +186,9 @@ def _start(experiment: Experiment, checkpoints, features, training, mesh) -> Tra
 
 
 def _check_weights(state: TrainState) -> None:
-    """Raise NotFinite instead of keeping weights from which no training could continue.
+    """Raise NotFinite if the weights are not finite, because no training could continue from them.
 
-    A step's loss is computed before its update, so the new weights are checked, too.
+    A step's loss is computed before its update, so the new weights must be checked as well.
     """
     if not all(np.isfinite(leaf).all() for leaf in jax.device_get(jax.tree.leaves(state.params))):
         raise NotFinite(
@@ -237,7 +238,7 @@ def _device_batches(experiment: Experiment, clips, first, last, mesh, unlabelled
     exact = ("joints",) if experiment.net.temperature else ()
     wanted = ("target", "source", "heatmaps", "weights", *exact)
 
-    def put(batch):  # takes this process's rows of the global batch
+    def put(batch):  # this process's rows of the global batch
         own = {name: batch[name] for name in wanted}
         return jax.tree.map(lambda a: jax.make_array_from_process_local_data(sharding, a), own)
 
@@ -256,7 +257,7 @@ class _Best:
         self._first = sum(stage.steps for stage in stages[:-1])
         self._since, self._best = 0, None
         known = self._file.restore(base_of(state)) if self._keeps and state.step else None
-        # A later step belongs to a training that was since started again.
+        # A later step is left over from a training that has since been started again.
         if known is not None and known[1] > state.step:
             self._file.forget()
         elif known is not None:
@@ -305,7 +306,7 @@ def _validate(experiment: Experiment, state, clips, log, step) -> float:
 
 
 def _history(path: pathlib.Path) -> list[dict]:
-    """Read losses and scores so far; a damaged file is moved aside and doesn't stop training."""
+    """Read losses and scores so far; move a damaged file aside instead of stopping the training."""
     try:
         return read_json(path, [{"step": int}]) or []
     except Damaged as error:
@@ -314,7 +315,7 @@ def _history(path: pathlib.Path) -> list[dict]:
 
 
 class _Log:
-    """Progress bar, the history of losses and scores, and the check that every loss is finite."""
+    """The progress bar, the history of losses and scores, and the check for finite losses."""
 
     def __init__(self, workdir: pathlib.Path, batch_size: int, rate, first: int, last: int):
         # Imported before clu imports TensorFlow, so that it starts silently.
@@ -328,7 +329,7 @@ class _Log:
         self._workdir = workdir
         self._batch_size, self._rate, self._last = batch_size, rate, last
         self._waiting: list[tuple[int, dict]] = []
-        earlier = _history(workdir / "history.json")  # only entries up to the last checkpoint stay
+        earlier = _history(workdir / "history.json")  # kept below only up to the last checkpoint
         self._history = [record for record in earlier if record["step"] <= first]
         self._bar = progress_bar(last, "training", initial=first, disable=not self._first)
         self._time = time.monotonic()
@@ -369,7 +370,7 @@ class _Log:
         self._history.append({"step": step, **values})
 
     def picture(self, step, name, pixels):
-        """Show uint8 pixels [H, W, 3] in TensorBoard, and write the newest to a file."""
+        """Show uint8 pixels [H, W, 3] in TensorBoard, and write the newest picture to a file."""
         with self._named():
             self._writer.write_images(step, {name: pixels[None]})
         if self._first:

@@ -1,4 +1,4 @@
-"""The user's labels of some frames, which score before and after. Nothing is trained on them."""
+"""The user's labels of some frames, for scores before and after. Nothing is trained on them."""
 
 import hashlib
 import pathlib
@@ -12,7 +12,7 @@ from ttp_jax import metrics
 from ttp_jax.runs.outcome import Outcome
 from ttp_jax.skeletons import Skeleton
 
-SCORES = (  # of `metrics.score_labels`: key, name, unit, what is better, what it is
+SCORES = (  # of `metrics.score_labels`: key, name, unit, which is better, meaning
     ("PCK@0.2", "PCK@0.2", "%", "higher",
      "share of the labelled joints within 0.2 of the torso's length of their label"),
     ("PCK@0.5", "PCK@0.5", "%", "higher", "likewise within 0.5 of the torso's length"),
@@ -27,7 +27,7 @@ def read(path: str, first: int, skeleton: Skeleton, clip: clips_lib.Clip) -> Lab
       path: file or folder of labels.
       first: number of the first picture in the labels.
       skeleton: joints to read.
-      clip: whose labels they are.
+      clip: the clip that they label.
     """
     count = clip.num_frames if clip.numbers is None else None
     names = None
@@ -50,7 +50,7 @@ def digest(path: str) -> str:
 
 
 def scores(known: Labels, outcome: Outcome, poses, skeleton: Skeleton) -> dict[str, dict]:
-    """Score before and after by `metrics.score_labels`; return what was left out, too.
+    """Score before and after by `metrics.score_labels`; also return what was left out.
 
     `poses` has the joints [T, K, 2] "before" and "after".
     """
