@@ -4,11 +4,11 @@ The first ten videos are for training (all frames labelled, semi-automatically),
 testing (200 frames each labelled by hand; the official validation and test videos together). Every
 video counts as one person.
 
-The data set has no boxes. As in the published program they are made from the labels, on test frames
-too, so results assume a perfect person detector.
+The data set has no boxes. As in the published program, they are made from the labels, even on test
+frames, so results assume a perfect person detector.
 
-The labels count pixels from 1; everything here counts from 0. Boxes keep the published program's
-formula, whose boxes are one pixel wider and higher than x2 - x1 and y2 - y1.
+The labels count pixels from 1; everything here counts from 0. Boxes follow the published program's
+formula, which makes them one pixel wider and higher than x2 - x1 and y2 - y1.
 """
 
 import functools
@@ -42,7 +42,7 @@ PICTURE = (720, 480)  # the published program's limits for boxes
 
 
 def clips(root: str | os.PathLike, split: str | None = None, extra: int = 0) -> list[Clip]:
-    """List the videos under `root` by number; pictures are opened when they are read.
+    """List the videos under `root` by number, without opening pictures before they are read.
 
     Clips are named after the videos' folders, with two digits ("01" .. "20").
 
@@ -50,14 +50,14 @@ def clips(root: str | os.PathLike, split: str | None = None, extra: int = 0) -> 
       root: folder with `bbcpose.mat` and a folder of pictures per video.
       split: "train" or "test" to list (and check) only those; None for both.
       extra: unlabelled frames to add to each test video, for personalization on more frames than
-        are scored (paper, figure 4). As in the published program they are a random choice from the
+        are scored (paper, figure 4). As in the published program, they are drawn at random from the
         video's other frames, at most extra // 2 frame numbers before the first and after the last
-        scored frame, and all frames are in order of time. The choice is always the same. Added
-        frames have a box (from the semi-automatic labels) and invisible joints at (0, 0), so that
-        no measure counts them.
+        scored frame, and all frames are in order of time. The draw is always the same. Added frames
+        have a box (from the semi-automatic labels) and invisible joints at (0, 0), so that no
+        measure counts them.
 
     Raises:
-      DataError: the layout isn't there, the labels can't be used, or pictures are missing.
+      DataError: the layout is missing, the labels can't be used, or pictures are missing.
     """
     if split not in (None, *SPLITS):
         raise DataError(f"BBC Pose has the splits {' and '.join(SPLITS)}, but not {split!r}.")
@@ -73,7 +73,7 @@ def clips(root: str | os.PathLike, split: str | None = None, extra: int = 0) -> 
 
 
 def names_in(folder: Path, layout: str) -> set[str]:
-    """List the names in a folder without hidden files.
+    """List the names in a folder, except hidden files.
 
     Args:
       folder: folder to list.
@@ -146,7 +146,7 @@ def _labels(row: np.void, place: int, where: str) -> tuple[np.ndarray, np.ndarra
 def _extra(
     scored: np.ndarray, frames: np.ndarray, joints: np.ndarray, count: int, where: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Choose `count` of the semi-automatically labelled frames among and around the scored ones."""
+    """Choose `count` semi-automatically labelled frames, among and around the scored ones."""
     near = (frames >= scored.min() - count // 2) & (frames <= scored.max() + count // 2)
     candidates = np.flatnonzero(near & ~np.isin(frames, scored))
     if len(candidates) < count:

@@ -1,14 +1,14 @@
 """Boxes given by the user: a region, or a file of boxes.
 
 A file of boxes is CSV with a header line, or JSON with a list of objects. Columns (keys):
-  subject: name of the clip; may be left out if there is only one subject.
+  subject: name of the clip; optional if there is only one subject.
   frame: counts from 0.
   x1, y1, x2, y2: box in pixels of the upright picture.
 Other columns are ignored. Frames without a row get a box by linear interpolation between the
 neighbouring rows; before the first and after the last row the nearest one is used.
 
-A file may name more subjects than are given. An error in the boxes of one subject concerns that
-subject only.
+A file may name other subjects as well. An error in the boxes of one subject affects only that
+subject.
 """
 
 import csv
@@ -59,7 +59,7 @@ def rule(boxes: str | os.PathLike, subjects: Sequence[str]) -> Rule:
 
 
 def region(text: str) -> np.ndarray | None:
-    """Return the box [4] that "x1,y1,x2,y2" describes, or None for any other text.
+    """Return the box [4] of a region "x1,y1,x2,y2", or None for any other text.
 
     Raises DataError for a box without an area.
     """
@@ -113,7 +113,7 @@ class _Row:
     entry: dict[str, Any]
 
     def box(self) -> tuple[int, np.ndarray]:
-        """The frame and its box [4]; raises DataError if the row has none."""
+        """Return the frame and its box [4]; raise DataError if the row has none."""
         try:
             frame, *box = (float(self.entry[name]) for name in COLUMNS)
         except (KeyError, TypeError, ValueError) as error:

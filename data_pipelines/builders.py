@@ -4,14 +4,14 @@
     python main.py --config=configs/penn.py --config.data.tfds=OUT
 
 `penn_action`, `bbc_pose` and `human36m` take the folder of config.data.root as --manual_dir;
-`rendered_people` needs none and has a config for each preset (`rendered_people/shifted`). With
-apache-beam and mlcroissant installed, which the command line of TFDS 4.9.10 can't start without,
-`tfds build --imports=data_pipelines.builders penn_action ...` does the same.
+`rendered_people` needs none and has a config for each preset (`rendered_people/shifted`).
+`tfds build --imports=data_pipelines.builders penn_action ...` does the same, but the command line
+of TFDS 4.9.10 needs apache-beam and mlcroissant to start.
 
 Frames are stored as the bytes of their files, or as PNG if a source has no files. With the same
 seed, training on the built data set uses the same batches as training on the folder.
 
-Building is optional. It copies many small files into a few that are read sequentially.
+Building is optional. It packs many small files into a few that are read sequentially.
 """
 
 import argparse
@@ -34,7 +34,7 @@ from ttp_jax.skeletons import BBC7, H36M16, PENN13, Skeleton
 
 
 class _People:
-    """Base of the builders. It doesn't derive from TFDS's classes, because TFDS registers those."""
+    """Base of the builders, not derived from a TFDS class, because TFDS registers such classes."""
 
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES: ClassVar = {"1.0.0": "First version."}
@@ -43,7 +43,7 @@ class _People:
     DESCRIPTION: str
     HOMEPAGE: str | None = None
     CITATION: str | None = None
-    READ: Callable[..., list[Clip]]  # from a folder to the clips of all splits
+    READ: Callable[..., list[Clip]]  # reads the clips of all splits from a folder
 
     def __init__(self, *, file_format=None, **kwargs):
         # The only format of TFDS whose examples can be read in any order.
@@ -185,12 +185,12 @@ BUILDERS = {
 def clips(
     source: str, data_dir: str | os.PathLike, split: str | None = None, config=None
 ) -> list[Clip]:
-    """List the clips of a built data set; pictures are decoded when they are read.
+    """List the clips of a built data set, without decoding pictures before they are read.
 
-    All labels are read at once, which passes over the whole data set.
+    All labels are read at once, in one pass over the whole data set.
 
     Args:
-      source: key of `BUILDERS`, as config.data.source.
+      source: key of `BUILDERS`, as in config.data.source.
       data_dir: folder in which it was built (--data_dir of `tfds build`).
       split: one split, or None for all.
       config: for "synthetic", the name of the preset or a `RenderedPeopleConfig`.
@@ -245,7 +245,7 @@ def _encoded(clip: Clip, index: int):
     """Return the bytes of the picture's file, or of a PNG made in memory."""
     if clip.file is not None:
         path = Path(clip.file(index))
-        clip.read(index)  # a damaged file must stop the build, not the training after it
+        clip.read(index)  # a damaged file must stop the build, not a later training
         return os.fspath(path)
     return io.BytesIO(cv2.imencode(".png", clip.read(index)[..., ::-1])[1].tobytes())
 
@@ -255,7 +255,7 @@ def _text(value) -> str:
 
 
 def _read(examples, start: int, index: int) -> np.ndarray:
-    """Decode a stored picture by the decoder that also reads folders, for the same pixels."""
+    """Decode a stored picture with the same decoder as for folders, so that pixels are the same."""
     data = examples[start + index]["image"]
     picture = pictures.decode(data)
     if picture is None:
@@ -266,7 +266,7 @@ def _read(examples, start: int, index: int) -> np.ndarray:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Build one data set, as the command line says."""
+    """Build the data set that the command line names."""
     parser = argparse.ArgumentParser(
         prog="python -m data_pipelines.builders",
         description=__doc__,
@@ -286,14 +286,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         builder = named[name](data_dir=options.data_dir, **({"config": config} if config else {}))
         how = tfds.download.DownloadConfig(manual_dir=options.manual_dir)
         builder.download_and_prepare(download_config=how)
-    except (ValueError, OSError, AssertionError) as error:  # TFDS asserts that manual_dir is there
+    except (ValueError, OSError, AssertionError) as error:  # TFDS asserts that manual_dir exists
         sys.exit(f"{error}")
     for split, info in builder.info.splits.items():
         print(f"{builder.info.full_name} {split}: {info.num_examples:,} frames")
 
 
 if __name__ == "__main__":
-    # By its public name: TFDS notes in the data set which module built it.
+    # Imported by its public name, because TFDS records in the data set which module built it.
     from data_pipelines import builders
 
     builders.main()

@@ -17,21 +17,21 @@ from ttp_jax import deprecation, files, geometry
 
 
 class Closable(Protocol):
-    """A resource that can be closed and reopens itself when it is used."""
+    """A resource that can be closed and that reopens itself when it is used."""
 
     def close(self) -> None:
         """Release the resource."""
 
 
 class LastUsed:
-    """Keeps the last `count` used resources open and closes the others, such as video decoders."""
+    """Keeper of resources such as video decoders: closes all but the `count` last used ones."""
 
     def __init__(self, count: int):
         self._count, self._lock = count, threading.Lock()
         self._used: collections.OrderedDict[Closable, None] = collections.OrderedDict()
 
     def note(self, thing: Closable) -> None:
-        """Note that `thing` was used; don't hold its lock, because closing another takes a lock."""
+        """Note that `thing` was used; call this without its lock, because it may close another."""
         with self._lock:
             self._used[thing] = None
             self._used.move_to_end(thing)
@@ -50,7 +50,7 @@ class Clip:
     """Frames of ONE person, in order. Augmentation and batching see only this record.
 
     Attributes:
-      name: unique within the source, fit for a file name ("0003").
+      name: a name that is unique within the source and can be a file name ("0003").
       subject: the person. Test-time personalization resets between subjects.
       split: "train", "val" or "test".
       num_frames: T.
@@ -61,19 +61,19 @@ class Clip:
       file: frame index -> the picture's own file, if frames are files; otherwise None.
       source: path of the video or folder of pictures that frames are read from; "" if none.
       frame_names: file names [T] of a user's pictures ("img005.png"); None if frames have none.
-      frames_per_second: the mean rate, or None if unknown.
+      frames_per_second: the mean rate; None if unknown.
       times: float64 [T], seconds since the video's first frame; None if unknown.
-      numbers: int [T], numbers of the frames in the whole video; None: they count from 0.
+      numbers: int [T], numbers of the frames in the whole video; None if they count from 0.
       sizes: int [T, 2], heights and widths of the pictures; None if the source doesn't know.
-      region: float64 [T, 4] boxes in which the person was found, NaN in frames without; None if no
-        search was made.
+      region: float64 [T, 4] boxes in which the person was found, NaN in frames without the person;
+        None if nobody searched.
       crops: float32 [T, 4] crops that the network sees, with degrees (`geometry.crop_affine`), if a
-        finder knows how the person is turned; None: the squares around the boxes.
-      present: bool [T], whether the person is in the frame; None: in every frame.
+        finder knows how the person is turned; None for the squares around the boxes.
+      present: bool [T], whether the person is in the frame; None if in every frame.
       notes: sentences for the reader of results.
-      fingerprint: fingerprint of files, boxes and chosen frames, to recognise results of this clip.
-        "" if the source makes none; `by_subject` then makes one from boxes and labels.
-      key: seed of the subject's random draws: a fingerprint of the content of its files, whatever
+      fingerprint: fingerprint of files, boxes and chosen frames, to recognise results of this clip;
+        "" if the source provides none. `by_subject` then makes one from boxes and labels.
+      key: seed of the subject's random draws: a fingerprint of the content of its files, but not of
         their names; "" to use the subject's name.
       recordings: the clips that this one joins, in order, see `together`; empty otherwise.
     """
@@ -129,7 +129,7 @@ class Clip:
 
     @property
     def frame_numbers(self) -> np.ndarray:
-        """Return the numbers int [T] of the frames in the whole video, counted from 0."""
+        """The numbers int [T] of the frames in the whole video, counted from 0."""
         return np.arange(self.num_frames) if self.numbers is None else self.numbers
 
     @property
@@ -146,17 +146,17 @@ class Clip:
         return geometry.box_to_crop(self.boxes.astype(np.float64)).astype(np.float32)
 
     def in_boxes(self, boxes: np.ndarray) -> "Clip":
-        """Return the same frames in other boxes float32 [T, 4], whose squares the network sees."""
+        """Return the same frames in other boxes float32 [T, 4]; the network sees their squares."""
         return dataclasses.replace(self, boxes=boxes, crops=None)
 
     @property
     def largest(self) -> tuple[int, int]:
-        """Return the height and width of the largest frame.
+        """The height and width of the largest frame.
 
-        Reads a frame if the source doesn't know the sizes.
+        If the source doesn't know the sizes, it is the size of the first readable frame.
 
         Raises:
-          FrameError: that frame can't be read.
+          FrameError: no frame can be read.
         """
         if self.sizes is not None:
             return int(self.sizes[:, 0].max()), int(self.sizes[:, 1].max())
@@ -187,7 +187,7 @@ class DataError(ValueError):
 
 
 def nothing_readable(name: str, count: int, error: FrameError) -> str:
-    """Return the error message for a clip of which no frame can be read.
+    """Return the error message for a clip without a readable frame.
 
     Args:
       name: name of the clip.
@@ -198,10 +198,10 @@ def nothing_readable(name: str, count: int, error: FrameError) -> str:
 
 
 def part(clip: Clip, frames: str = "", every: int = 1) -> Clip:
-    """Take some frames of a clip.
+    """Return the clip with only some of its frames.
 
     Args:
-      clip: the whole one.
+      clip: the whole clip.
       frames: "100-199", counted from 0, including the last one; "" for all.
       every: take every nth of these.
 
@@ -235,7 +235,7 @@ def _is_steady(times: np.ndarray) -> bool:
 
 
 def read_text(path: pathlib.Path) -> str:
-    """Read a text file of the user's; raises DataError if it can't be read."""
+    """Read one of the user's text files; raise DataError if it can't be read."""
     try:
         return path.read_text("utf-8-sig")
     except OSError as error:
@@ -245,10 +245,10 @@ def read_text(path: pathlib.Path) -> str:
 
 
 def at(clip: Clip, places: Sequence[int]) -> Clip:
-    """Take the frames of a clip at these indices, in the order given; indices may repeat.
+    """Return the clip's frames at these indices, in the order given; indices may repeat.
 
     Args:
-      clip: the whole one.
+      clip: the whole clip.
       places: indices of its frames.
     """
     fields = ("boxes", "joints", "visible", "times", "sizes", "region", "crops", "present")
@@ -291,14 +291,14 @@ def by_subject(clips: Sequence[Clip]) -> list[Clip]:
 def together(clips: Sequence[Clip], subject: str) -> Clip:
     """Join recordings of one subject, in their order, into one clip named after the subject.
 
-    The model adapts to all recordings, so each recording's results depend on the others: its
+    The model adapts to all recordings, so each recording's results depend on the others, and its
     fingerprint covers all of them.
 
     Args:
       clips: clips with fingerprints and keys.
-      subject: a name that can be a file name.
+      subject: name of the subject, which must be fit for a file name.
 
-    Raises ValueError for another name.
+    Raises ValueError if it isn't.
     """
     names = [clip.name for clip in clips]
     whole = _join(subject, list(clips))
@@ -372,6 +372,6 @@ def _reader(clips: Sequence[Clip]) -> Callable[[int], np.ndarray]:
 
 
 def _stacked(clips: Sequence[Clip], field: str) -> np.ndarray | None:
-    """Concatenate a field of all clips; None if one of them has none."""
+    """Concatenate a field of all clips; None if any clip lacks it."""
     values = [getattr(clip, field) for clip in clips]
     return None if any(value is None for value in values) else np.concatenate(values)

@@ -1,4 +1,4 @@
-"""Frames of videos as images on disk: decoded once in order, then read in any order."""
+"""A cache of video frames on disk: decoded once in order, then read in any order."""
 
 import dataclasses
 import hashlib
@@ -12,11 +12,11 @@ import numpy as np
 from data_pipelines import pictures
 from data_pipelines.clips import Clip, FrameError
 
-QUALITY = 95  # JPEG quality; compression as video has lost more already
+QUALITY = 95  # JPEG quality; the video's own compression has already lost more
 
 
 def cached(clip: Clip, folder: str | os.PathLike) -> Clip:
-    """Return the clip with frames read from files below `folder`, which are made if missing.
+    """Return the clip with its frames read from files below `folder`, written now if missing.
 
     Files are found by the clip's name and a hash of its fingerprint, frames and sizes. A frame that
     couldn't be decoded has no file, and reading it raises `FrameError`.

@@ -1,20 +1,20 @@
 """Human3.6M: 7 people, 15 actions twice, 4 cameras; from the videos or from unpacked pictures.
 
 Two layouts are read: the official download (videos, and poses in CDF files), and what mmpose's
-tools/dataset/preprocess_h36m.py makes of it (pictures, and poses in .npz or COCO .json files). Each
-single frame of a video needs a seek of up to a fifth of a second, so unpack the pictures once
+tools/dataset/preprocess_h36m.py makes of it (pictures, and poses in .npz or COCO .json files).
+Reading one frame of a video takes a seek of up to a fifth of a second, so unpack the pictures once
 before training.
 
 Every 5th frame of people 1, 5, 6, 7, 8 is for training, every 200th of people 9 and 11 for testing
 (paper, section 4.1). A clip is one (person, action, sub-action, camera).
 
 Boxes are made from the labels, as in the published program's data: a square of 2 m around the
-pelvis, at the pelvis' depth. Where there is no depth, the box is a square around the joints, 1.25
-times as long as the longer side of their extent (as much for a standing person), and a warning
-says for how many clips: then results don't compare with the published ones. The published data
-put joints and boxes at undistorted positions; here they are the labelled ones, on the pictures.
-Known to be wrong in the official labels and used as they are, as elsewhere: parts of person 9's
-Greeting, SittingDown and Waiting, where the joints lie beside the person.
+pelvis, at the pelvis' depth. Without a depth, the box is a square around the joints, 1.25 times as
+long as the longer side of their extent (about the same for a standing person). Results then don't
+compare with the published ones, and a warning says for how many clips. The published data put
+joints and boxes at undistorted positions; here they are at the labelled positions in the pictures.
+The official labels have a known fault: in parts of person 9's Greeting, SittingDown and Waiting,
+the joints lie beside the person. They are used as they are, as in other work.
 """
 
 import os
@@ -39,27 +39,28 @@ INTRINSICS = {
     "58860488": (1149.1407, 1148.7990, 519.8158, 501.4027),
     "60457274": (1145.5113, 1144.7739, 514.9682, 501.8820),
 }
-# Largest distance between the projected 3-D pelvis and the labelled one. The lens shifts it by a
-# few pixels, a wrong frame of reference (some published files have world coordinates) by hundreds.
+# Largest distance in pixels between the projected 3-D pelvis and the labelled one. The lens shifts
+# it by a few pixels; a wrong frame of reference (some published files have world coordinates)
+# shifts it by hundreds.
 DEPTH_TOLERANCE = 30
 
 
 def clips(root: str | os.PathLike, split: str | None = None) -> list[Clip]:
-    """List the recordings under `root`, by person, action and name; pictures are opened when read.
+    """List the recordings under `root` by person, action and name, without opening pictures.
 
     Clips are named as mmpose names the pictures' folders ("S9_Walking_1.60457274"), subjects are
     "S1", ..., "S11".
 
     Args:
-      root: folder in one of the two layouts of `LAYOUT`; the pictures win if both are there.
+      root: folder in one of the two layouts of `LAYOUT`; if both are there, the pictures are used.
       split: "train" or "test" to list (and check) only those; None for both.
 
     Warns:
-      of boxes that aren't the published ones, of people who are missing, and of the recording
-      whose video the official download lacks.
+      about boxes that aren't the published ones, missing people, and the recording whose video the
+      official download lacks.
 
     Raises:
-      DataError: the layout isn't there, labels can't be used, or videos or pictures are missing.
+      DataError: the layout is missing, labels can't be used, or videos or pictures are missing.
     """
     if split not in (None, *SUBJECTS):
         raise DataError(f"Human3.6M has the splits {' and '.join(SUBJECTS)}, but not {split!r}.")
@@ -82,7 +83,7 @@ def clips(root: str | os.PathLike, split: str | None = None) -> list[Clip]:
 
 
 def to_16(points: np.ndarray) -> np.ndarray:
-    """Turn the 17 moving joints [..., 17, 2] of the labels into those of `skeletons.H36M16`."""
+    """Convert the 17 moving joints [..., 17, 2] of the labels to those of `skeletons.H36M16`."""
     thorax = points[..., SHOULDERS, :].mean(-2, keepdims=True)
     return np.concatenate([points, thorax], -2)[..., TO_16, :]
 
@@ -90,7 +91,7 @@ def to_16(points: np.ndarray) -> np.ndarray:
 def _warn(
     found: list[Clip], skipped: list[str], without_depth: list[str], split: str | None
 ) -> None:
-    """Warn of everything that differs from the published data, one warning for each."""
+    """Warn about each way in which the clips differ from the published data."""
     wanted = [n for own in SUBJECTS if split in (None, own) for n in SUBJECTS[own]]
     absent = [f"S{n}" for n in wanted if f"S{n}" not in {clip.subject for clip in found}]
     notes = []

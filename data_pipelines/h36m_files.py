@@ -43,13 +43,13 @@ ANNOTATIONS = (
 )
 PICTURE = re.compile(r"(?:.*/)?(?P<name>S(?P<subject>\d+)_.+\.\d{8})_(?P<number>\d{6,})\.jpg")
 # In the order of the data set's numbers (2 to 16), as in the published program. The order matters
-# if anything is carried over from frame to frame.
+# if state is carried over from frame to frame.
 ACTIONS = (
     *("Directions", "Discussion", "Eating", "Greeting", "Phoning", "Posing", "Purchases"),
     *("Sitting", "SittingDown", "Smoking", "Photo", "Waiting", "Walking", "WalkDog"),
     "WalkTogether",
 )
-# Other names in the files of some people.
+# Names that differ in the files of some people.
 OTHER_NAMES = {"TakingPhoto": "Photo", "WalkingDog": "WalkDog"}
 ALL_ACTIONS = "_ALL"  # recordings of all actions in sequence, without labels
 NO_VIDEO = frozenset({"S11_Directions.54138969"})  # can't be decoded in the official download
@@ -57,7 +57,7 @@ NO_VIDEO = frozenset({"S11_Directions.54138969"})  # can't be decoded in the off
 # Some of the official 32 joints are duplicates. These are the 17 that move, then the mid shoulders
 # as number 17.
 FROM_32 = (0, 1, 2, 3, 6, 7, 8, 12, 13, 14, 15, 17, 18, 19, 25, 26, 27)
-PROGRESS_ABOVE = 50  # a progress bar shows only for more videos than this
+PROGRESS_ABOVE = 50  # show a progress bar for more videos than this
 
 
 class Recording(NamedTuple):
@@ -76,7 +76,7 @@ class Recording(NamedTuple):
 
 
 def _place(name: str) -> tuple[int, str]:
-    """Sort key of a recording among those of its person: by action, then by name."""
+    """Return the sort key of a recording among its person's: by action, then by name."""
     action = re.split(r"[_.]", name)[1]
     action = OTHER_NAMES.get(action, action)
     return (ACTIONS.index(action) if action in ACTIONS else len(ACTIONS)), name
@@ -135,12 +135,12 @@ def _stems(folder: Path) -> set[str]:
 
 
 def _load_video(name: str, folder: Path, stem: str, stride: int) -> Recording:
-    """Load one recording: every `stride`-th frame of its labels, which must be in its video."""
+    """Load every `stride`-th labelled frame of one recording; its video must have them."""
     labels, path = folder / "MyPoseFeatures", folder / "Videos" / f"{stem}.mp4"
     points = _read_poses(labels / "D2_Positions" / f"{stem}.cdf", 2)
     frames = np.arange(0, len(points), stride)
     length = _announced(path)
-    # If a video is longer than its labels, its last frames are left out.
+    # If a video is longer than its labels, its last frames are not used.
     if frames[-1] >= length:
         raise DataError(
             f"{path} holds {length} frames, but its labels describe {len(points)}. Unpack that "
@@ -161,10 +161,10 @@ def _load_video(name: str, folder: Path, stem: str, stride: int) -> Recording:
 
 
 class _Bounded:
-    """A CDF file that can be read only as often as it can have entries, of 16 bytes each.
+    """A CDF file that limits reads to the number of entries, of 16 bytes each, that it can hold.
 
-    cdflib trusts the number of entries that a file claims: a flipped bit keeps it busy for hours
-    and fills the memory.
+    cdflib trusts the number of entries that a file claims, so a single flipped bit keeps it busy
+    for hours and fills the memory.
     """
 
     def __init__(self, file: Any, size: int):
@@ -207,7 +207,7 @@ def _read_sampled(opened: Callable[[], Video], frames: np.ndarray, index: int) -
 
 
 def _open_video(path: Path) -> Video:
-    """Open a video when its first frame is read, because scanning it takes time."""
+    """Return a video that is opened when its first frame is read, because scanning takes time."""
     try:
         return Video(path)
     except DataError as error:
@@ -269,7 +269,7 @@ def from_pictures(root: Path, split: str, skipped: list[str]) -> list[Recording]
 
 
 def _rows_by_recording(files: list[str], split: str, path: Path) -> dict[str, list[int]]:
-    """Sort the rows that the split uses by recording and frame."""
+    """Return the rows that the split uses, sorted by recording and frame."""
     found = []
     for row, file in enumerate(files):
         match = PICTURE.fullmatch(file)
@@ -303,8 +303,7 @@ def _read_npz(path: Path) -> tuple[list[str], np.ndarray, np.ndarray]:
     except Exception as error:  # what numpy raises depends on where the damage is
         raise _unreadable(path, error) from error
     if not len(files) == len(part) == len(space):
-        # mmpose continues if a video can't be opened; later names and poses then don't belong
-        # together.
+        # If mmpose can't open a video, it continues, and later names and poses no longer match.
         raise DataError(
             f"{path} names {len(files)} pictures for {len(part)} poses, so they don't fit "
             "together: run preprocess_h36m.py again without the recordings that have no video."
@@ -313,9 +312,9 @@ def _read_npz(path: Path) -> tuple[list[str], np.ndarray, np.ndarray]:
 
 
 def _read_json(path: Path) -> tuple[list[str], np.ndarray, np.ndarray | None]:
-    """Read the same from a COCO file; pelvis is None where the file has no 3-D joints.
+    """Read the same from a COCO file; pelvis is None if the file has no 3-D joints.
 
-    The names of the joints in such files can have left and right swapped; their order is right.
+    In such files, the joints' names may have left and right swapped, but their order is right.
     """
     try:
         content: Any = json.loads(path.read_bytes())
@@ -339,7 +338,7 @@ def _unreadable(path: Path, error: Exception) -> DataError:
 
 
 def _seen(part: np.ndarray, path: Path) -> np.ndarray:
-    """Turn [N, 17, 3] of x, y and a mark into points [N, 17, 2], NaN if the mark is 0."""
+    """Convert x, y and visibility [N, 17, 3] to points [N, 17, 2], NaN where visibility is 0."""
     if part.shape[1:] != (len(FROM_32), 3):
         raise DataError(
             f"{path}: the joints have shape {part.shape}, expected (pictures, 17, 3). Run "

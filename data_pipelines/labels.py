@@ -1,23 +1,21 @@
 """True joints of some frames of the user's video, from the files of labelling tools.
 
-    given           written by                                  a joint that isn't labelled
+    file            written by                                  unlabelled joint
     .json           COCO keypoints (CVAT, Label Studio, ...)    v = 0
     .csv, .h5       DeepLabCut, Lightning Pose                  empty cells, NaN
     a folder        DeepLabCut's labeled-data/NAME              the same
     .slp            SLEAP                                       NaN, or not visible
     .mat            Penn Action, one label file                 NaN
 
-Coordinates are pixels of the upright picture, with pixel centres at integers, in all of them; Penn
-Action's 1-based pixels are shifted. Tools that put the first pixel's centre at 0.5 are half a pixel
-off.
+Coordinates are pixels of the upright picture, with pixel centres at integers; Penn Action's 1-based
+pixels are shifted. Labels of tools that put the first pixel's centre at 0.5 are half a pixel off.
 
 Labels of a folder of images belong to the images with the same file names. Labels of a video belong
 to frames, counted from 0. A bare number, a row of a .mat file and SLEAP's frame index are frame
-numbers; in an image's name it is the number that stands for the frame
-(`projects.names.frame_numbers`), which is right for images numbered from 0. COCO images without
-numbers count in the order of the file.
+numbers. In an image's name, `projects.names.frame_numbers` finds the frame number, which assumes
+images numbered from 0. COCO images without numbers are counted in the order of the file.
 
-Keypoints are matched to the skeleton's joints by name: case, "-", "_", "." and spaces don't matter,
+Keypoints are matched to the skeleton's joints by name. Case, "-", "_", "." and spaces don't matter,
 and left and right may be l and r, before or after the part ("LWrist", "wrist-left"). Nothing else
 is guessed: COCO's nose is not the head.
 """
@@ -37,7 +35,7 @@ from data_pipelines.projects import names as naming
 from data_pipelines.projects.records import Options, Row, Sheet
 from ttp_jax.skeletons import PENN13, Skeleton, spellings, squeezed
 
-MOST_FRAMES = 2**31  # limit for a video of unknown length; larger numbers are dates or hashes
+MOST_FRAMES = 2**31  # limit if the video's length is unknown; larger numbers are dates or hashes
 
 
 class Labels(NamedTuple):
@@ -46,8 +44,8 @@ class Labels(NamedTuple):
     Attributes:
       frames: int64 [n], numbers counted from 0, ascending.
       joints: float32 [n, K, 2] in picture pixels (module docstring); NaN if not labelled.
-      visible: bool [n, K]; a labelled joint that the file calls hidden (COCO's v = 1, Penn Action's
-        visibility = 0) has coordinates and is not visible.
+      visible: bool [n, K]; a labelled joint that the file marks as hidden (COCO's v = 1, Penn
+        Action's visibility = 0) has coordinates but is not visible.
       notes: sentences for the user: what was left out, renamed or assumed.
     """
 
@@ -70,13 +68,13 @@ def read(
     """Read the labels of one video or folder of pictures.
 
     Args:
-      path: file or folder, see the module's first lines; "~" is the home folder.
+      path: file or folder, see the module docstring; "~" is the home folder.
       skeleton: skeleton whose joints to read.
       clip_name: the video's name. If a file has pictures of several folders, those in the folder of
         this name are used.
-      size: height and width of the video's upright pictures; labels of other pictures are refused.
+      size: height and width of the video's upright pictures; labels of other sizes are refused.
       count: number of the video's frames; labels of later frames are refused.
-      first: number in the name of the picture that is the video's first frame, 1 for "0001.png".
+      first: number in the file name of the video's first frame, 1 for "0001.png".
       names: for a folder of pictures, file name -> frame number; labels are matched by name.
 
     Raises:
@@ -104,7 +102,7 @@ def read(
     joints[:, targets] = np.stack([row.joints[columns] for row in rows])
     visible[:, targets] = np.stack([row.visible[columns] for row in rows])
     _check_sizes(rows, size, path)
-    if path.suffix.lower() != ".mat":  # Penn Action itself has joints outside the picture
+    if path.suffix.lower() != ".mat":  # Penn Action's own labels have joints outside the picture
         _check_places(joints, rows, size, skeleton, path)
 
     hidden = int((~np.isnan(joints[..., 0]) & ~visible).sum())
@@ -191,7 +189,7 @@ READERS: dict[str, Callable[[Path], Sheet]] = {
 def _match(
     labelled: Sequence[str], skeleton: Skeleton, path: Path
 ) -> tuple[dict[int, int], list[str]]:
-    """Match names in the file to joints of the skeleton, and report those without a partner."""
+    """Match names in the file to joints of the skeleton, and report those without a match."""
     forms = {form: k for k, joint in enumerate(skeleton.joints) for form in spellings(joint)}
     found = {i: forms[s] for i, name in enumerate(labelled) if (s := squeezed(name)) in forms}
     if not found:
@@ -223,7 +221,7 @@ def _match(
 
 
 def _of_clip(rows: list[Row], clip_name: str | None, path: Path) -> tuple[list[Row], list[str]]:
-    """Choose the images of one video by their folder; those without a folder fit any video."""
+    """Choose the images of one video by their folder; images without a folder match any video."""
     folders = sorted({_folder(row) for row in rows} - {""})
     clip_name = clip_name and naming.composed(clip_name)
     others = [folder for folder in folders if folder != clip_name]
@@ -248,8 +246,8 @@ def _by_name(
 ) -> tuple[list[Row], np.ndarray, list[str]]:
     """Return the rows whose images exist, and their frames.
 
-    Rows match by name; or by name without suffix and in any case of letters, if only one image has
-    it.
+    Rows match by name. Otherwise they match by name without suffix and regardless of case, if only
+    one image has that name.
     """
 
     def bare(name):
@@ -284,7 +282,7 @@ def _by_name(
 
 
 def _numbered(rows: list[Row], path: Path) -> tuple[list[Row], list[str]]:
-    """Number COCO's images without numbers in their names in the order of the file."""
+    """Number COCO's images in the order of the file, if their names have no numbers."""
     listed = coco.pictures(path) if path.suffix.lower() == ".json" else []
     if not listed or any(number is not None for number in naming.frame_numbers(listed)):
         return rows, []
@@ -330,7 +328,7 @@ def _check_sizes(rows: list[Row], size: tuple[int, int] | None, path: Path) -> N
 def _check_places(
     joints: np.ndarray, rows: list[Row], size: tuple[int, int] | None, skeleton, path: Path
 ) -> None:
-    """Raise an error for labelled joints [n, K, 2] outside the picture, such as -1, -1."""
+    """Raise DataError for labelled joints [n, K, 2] outside the picture, such as -1, -1."""
     for row, places in zip(rows, joints, strict=True):
         height, width = size or row.size or (np.inf, np.inf)
         # Up to width, not width - 0.5, because some tools count from the picture's edge.

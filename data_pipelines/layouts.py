@@ -1,12 +1,12 @@
-"""Write rendered people as the folders of the real data sets, so that you can try every reader.
+"""Write rendered people in the layouts of the real data sets, so that you can try every reader.
 
     python -m data_pipelines.layouts penn DIR      Penn Action: JPEG frames and .mat labels
     python -m data_pipelines.layouts h36m DIR      Human3.6M: mp4 videos and CDF poses
     python -m data_pipelines.layouts bbc_pose DIR  BBC Pose: JPEG frames and bbcpose.mat
 
-The people are those of `synthetic`, with the names and splits of the data set. Scores on them are
-scores on rendered people. The same seed gives the same people in all three. "head" is the middle of
-the head everywhere.
+The people are those of `synthetic`, with the names and splits of the data set, so scores are scores
+on rendered people. The same seed gives the same people in all three. "head" is always the middle of
+the head.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from data_pipelines.video import announced
 from ttp_jax.skeletons import BBC7, PENN13
 
 JPEG_QUALITY = 95
-# Nearest points of the rendered body for the official 32 joints, some of which are duplicates.
+# The points of the rendered body nearest to the official 32 joints, some of which are duplicates.
 H36M_POINTS = (
     "root",
     "right_hip", "right_knee", "right_ankle", "right_toe", "right_toe",
@@ -95,8 +95,8 @@ def write_bbc_pose(root: str | os.PathLike, spec: Spec) -> None:
 def write_h36m(root: str | os.PathLike, spec: Spec) -> None:
     """Write people 1, 5, 6, 7, 8 and 9, 11 in the layout of the official download of Human3.6M.
 
-    In the video, each frame of the spec is repeated until the next one that its split uses (5 or
-    200 frames later). The 3-D poses are those that the data set's camera would see in this picture.
+    In the video, each frame of the spec is repeated until the next frame that its split uses (5 or
+    200 frames later). The 3-D poses are those that the data set's camera would map to this picture.
 
     Raises:
       DataError: `root` already holds something.
@@ -145,7 +145,7 @@ def _write_pictures(folder: Path, film: Film, name_of: Callable[[int], str]) -> 
     for number, picture in enumerate(film.frames, 1):
         flags = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
         data = cv2.imencode(".jpg", picture[..., ::-1], flags)[1]
-        # Not cv2.imwrite, which ignores a full disk.
+        # cv2.imwrite would ignore a full disk.
         (folder / name_of(number)).write_bytes(data.tobytes())
 
 
@@ -164,17 +164,17 @@ def _write_video(path: Path, frames: np.ndarray, order: np.ndarray) -> None:
 
 
 def _in_space(film: Film) -> np.ndarray:
-    """Camera-space poses [T, 32, 3] in mm that the data set's camera maps to the film's points."""
+    """Return camera-space poses [T, 32, 3] in mm that the data set's camera maps to the film."""
     focal, middle = np.split(np.array(h36m.INTRINSICS[H36M_CAMERA]), 2)
     root = H36M_POINTS.index("root")
-    # At the distance at which the person is as large in that camera's picture as in ours.
+    # At this distance, the person is as large in that camera's picture as in ours.
     depth = focal[0] / film.scale[:, None] + film.depth - film.depth[:, root : root + 1]
     flat = (film.points - middle) / focal * depth[..., None]
     return 1000 * np.concatenate([flat, depth[..., None]], -1)
 
 
 def write_poses(path: Path, poses: np.ndarray) -> None:
-    """Write poses [T, joints, axes] like the official files: one record for all frames."""
+    """Write poses [T, joints, axes] as in the official files: one record for all frames."""
     path.parent.mkdir(parents=True, exist_ok=True)
     values = poses.reshape(1, len(poses), -1).astype(np.float32)
     file = cdflib.cdfwrite.CDF(path, cdf_spec={"Compressed": 0, "Encoding": 6})

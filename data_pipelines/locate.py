@@ -1,6 +1,6 @@
 """Boxes of one person in a video: found by motion or by OpenCV's detector, or from joints.
 
-Boxes are x1, y1, x2, y2 in pixels; pixel centres lie at integers. Finders need no weights file:
+Boxes are x1, y1, x2, y2 in pixels; pixel centres are at integers. Finders need no weights file:
 
   moving: the moving region in front of a still camera.
   people: OpenCV's detector of upright people. It was made for pedestrians, so it misses bent and
@@ -21,27 +21,28 @@ from data_pipelines.people.detections import overlaps
 from ttp_jax import geometry
 
 # Joints -> box. The training boxes of Penn Action are the box of the visible joints, widened by
-# 0.10 of its width (height) at either side and cut off at the picture's rim (medians over 18,730
-# frames: 0.100 to 0.114); the rendered people's longer side is 1.20 times that of their joints too.
+# 0.10 of its width (height) at either side and cut off at the picture's edge (medians over 18,730
+# frames: 0.100 to 0.114). The rendered people's boxes agree: their longer side is 1.20 times that
+# of the joints.
 MARGIN = 0.1
 LEAST_SHARE = 0.05  # a box from joints is no smaller than this share of the picture's longer side
-LEAST_SHRINK = 1 / 3  # or than this share of the box in which its joints were predicted
+LEAST_SHRINK = 1 / 3  # nor than this share of the box in which its joints were predicted
 
 # Scales of boxes to try, see `placements`. Relative to the labels' boxes, the best scale was 1.25
-# for rendered people and 2 for a real one.
+# for rendered people and 2 for a real person.
 SIZES = (1.0, 1.25, 1.5, 1.75, 2.0)
 LARGEST = 1.25  # limit of a box, relative to the picture's longer side
 FEW = 16
 
-# Frames of each second that a finder examines. In between, a person hardly leaves the box.
+# Frames that a finder examines in a second. In between, a person hardly leaves the box.
 LOOKS_A_SECOND = 6.0
 REACH = 0.5  # largest movement of a box between examined frames, relative to its longer side
 BAR_DELAY = 2.0  # seconds of work before a progress bar shows
-USUAL_RATE = 30.0  # frames a second if the input has no rate
+USUAL_RATE = 30.0  # frames a second if the input's rate is unknown
 
 # Boxes float64 [n, 4] in a picture's pixels and scores [n], all above 0.
 Candidates = tuple[np.ndarray, np.ndarray]
-# Pictures uint8 RGB [H, W, 3] in the order of time, None for one that can't be read -> candidates.
+# Pictures uint8 RGB [H, W, 3] in order of time, None for an unreadable one -> candidates of each.
 Finder = Callable[[Iterable[np.ndarray | None]], Iterator[Candidates]]
 NOBODY: Candidates = (np.empty((0, 4)), np.empty(0))
 
@@ -56,17 +57,18 @@ def boxes_from_joints(
 ) -> np.ndarray:
     """Return boxes around predicted joints, like the training boxes around labelled ones.
 
-    Frames with less than half of their joints get a box by interpolation; an outlier of one or two
-    frames is dropped. Boxes end at the picture's rim, as the training boxes do.
+    Frames with less than half of their joints get a box by interpolation, and outliers of one or
+    two frames are dropped. Boxes end at the picture's edge, as the training boxes do.
 
     Args:
       joints: [T, K, 2] in picture pixels; NaN joints are ignored.
       picture_size: height and width, for all frames or [T, 2].
-      previous: boxes [T, 4] that the joints were predicted in. No box gets smaller than a third of
-        them in one call, so that predictions which collapse onto a point can't lose the person.
+      previous: boxes [T, 4] that the joints were predicted in. A box shrinks at most to a third of
+        its previous size in one call, so that predictions which collapse onto a point can't lose
+        the person.
       margin: margin at each side, as a share of the joints' width (height).
-      smooth: standard deviation of the Gaussian in time, in frames; 0: no smoothing and no removal
-        of outliers.
+      smooth: standard deviation of the Gaussian in time, in frames; 0 neither smooths nor drops
+        outliers.
 
     Returns:
       Boxes float32 [T, 4]. `previous`, or whole frames, if no frame has half of its joints.
@@ -94,7 +96,8 @@ def boxes_from_joints(
 def find(clip: Clip, how: str) -> np.ndarray | None:
     """Return boxes float64 [T, 4] of the person that a finder follows through a clip.
 
-    Only some frames are searched; boxes in between are interpolated. None if nobody was found.
+    Only some frames are searched; boxes in between are interpolated. Returns None if nobody was
+    found.
 
     Args:
       clip: the video.
@@ -137,10 +140,10 @@ def placements(boxes: np.ndarray, whole: np.ndarray, found: bool) -> dict[str, n
 
     Args:
       boxes: [T, 4].
-      whole: the whole frames as boxes [T, 4]. Boxes much larger than these are mostly black, and a
-        network that was always trained on people sees a person there, too.
-      found: whether `boxes` may be wrong; then the region that they cover and the whole frames are
-        tried, too.
+      whole: the whole frames as boxes [T, 4], which limit the scales: larger boxes are mostly
+        black, and a network that was only trained on people sees a person even there.
+      found: whether `boxes` may be wrong; if so, the region that they cover and the whole frames
+        are tried, too.
     """
     places = {"box": boxes}
     if found:
@@ -164,7 +167,7 @@ def few(count: int) -> np.ndarray:
 
 
 def between(places: Sequence[int] | np.ndarray, boxes: np.ndarray, count: int) -> np.ndarray:
-    """Interpolate boxes [count, 4] linearly; constant before the first and after the last.
+    """Interpolate boxes linearly to [count, 4]; constant before the first and after the last.
 
     Args:
       places: [n], indices of frames, ascending.
@@ -192,9 +195,9 @@ def _one_person(candidates: Sequence[Candidates]) -> dict[int, np.ndarray]:
     """Choose a box from each list of candidates, going both ways from the best of all.
 
     Scores are multiplied by the longer side of the box, because the person who is filmed is in
-    front. Each choice is at most `REACH` per list away from the one before, and scores higher the
-    more they overlap, so that bystanders aren't taken for the person. Returns the boxes by the
-    number of their list, without lists in which nothing fits.
+    front. Each choice is at most `REACH` per list away from the previous one. It scores higher the
+    more it overlaps with that, so that bystanders aren't taken for the person. Returns the boxes by
+    the number of their list, without lists in which nothing fits.
     """
     candidates = [
         (boxes, scores * (boxes[:, 2:] - boxes[:, :2]).max(-1)) for boxes, scores in candidates
@@ -242,31 +245,31 @@ def people(pictures: Iterable[np.ndarray | None]) -> Iterator[Candidates]:
 def _pedestrians(hog, picture: np.ndarray) -> Candidates:
     shrink = min(1.0, 640 / max(picture.shape[:2]))
     small = cv2.resize(picture, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA)
-    if small.shape[0] < 128 or small.shape[1] < 64:  # OpenCV crashes below its window's size
+    if small.shape[0] < 128 or small.shape[1] < 64:  # OpenCV crashes below its window size
         return NOBODY
     found, scores = hog.detectMultiScale(small, winStride=(8, 8), padding=(16, 16), scale=1.05)
     found = np.reshape(found, (-1, 4)).astype(np.float64)
-    # The detector's window is 128 pixels high for a person of 96.
+    # The detector's window is 128 pixels high, with a person of 96 pixels in it.
     corner, side = found[:, :2] + found[:, 2:] / 8, found[:, 2:] * 0.75
     boxes = np.concatenate([corner, corner + side], -1) / shrink - 0.5
     return boxes, np.reshape(scores, -1)
 
 
 # Settings of `moving`, chosen on a real video and on rendered people. Similar values work as well.
-SMALL = 320  # pixels of the longer side of the pictures that are compared
+SMALL = 320  # longer side in pixels of the shrunk pictures that are compared
 CHANGED = 15  # threshold in one colour, of 255: above the noise of a shrunk and blurred picture
-JOINED = 31  # width in small pixels of the brush that joins the moving parts of a body
+JOINED = 31  # width in shrunk pixels of the brush that joins the moving parts of a body
 TAIL = 0.03  # share of the moving pixels that is left out at each side: noise, shadows
-LEAST = 0.0005  # share of the picture: fewer moving pixels are noise, or a person who stands still
-MOST = 0.2  # with more, the camera moves or the person fills the picture
+LEAST = 0.0005  # share of the picture; fewer moving pixels are noise, or a person who stands still
+MOST = 0.2  # share of the picture; with more, the camera moves or the person fills the picture
 
 
 def moving(pictures: Iterable[np.ndarray | None]) -> Iterator[Candidates]:
-    """Find moving regions in front of a camera that stands still (a `Finder`), by their size.
+    """Find moving regions in front of a still camera, scored by their size (a `Finder`).
 
-    A pixel moves if it differs from the frame before and from the one after. If it differs from
-    one of them only, it is background that was just uncovered or is about to be covered. If most
-    of a frame moves, the candidate is the whole frame.
+    A pixel moves if it differs from both the frame before and the frame after. If it differs from
+    only one of them, it is background that was just uncovered or is about to be covered. If more
+    than `MOST` of a frame moves, the candidate is the whole frame.
     """
     before = here = None
     for after in itertools.chain(map(_small, pictures), [None]):
@@ -276,14 +279,14 @@ def moving(pictures: Iterable[np.ndarray | None]) -> Iterator[Candidates]:
 
 
 class _Small(NamedTuple):
-    """A frame shrunk and blurred, uint8 [h, w, 3], and its scale relative to the frame."""
+    """A shrunk and blurred frame, uint8 [h, w, 3], and its scale relative to the original."""
 
     pixels: np.ndarray
     scale: float
 
 
 def _small(picture: np.ndarray | None) -> _Small:
-    """Shrink a frame; None if it can't be read."""
+    """Shrink and blur a frame; an unreadable one (None) becomes empty."""
     if picture is None:
         return _Small(np.empty((0, 0, 3), np.uint8), 1.0)
     scale = min(1.0, SMALL / max(picture.shape[:2]))
@@ -313,7 +316,7 @@ def _moving_regions(before: _Small | None, here: _Small, after: _Small | None) -
 
 
 def _enclose(moves: np.ndarray) -> np.ndarray:
-    """Return the box [4] of the pixels that are set in [h, w], without the `TAIL` at each side."""
+    """Return the box [4] of the moving pixels of [h, w], without the `TAIL` at each side."""
     low, high = [], []
     for axis in (0, 1):
         share = np.cumsum(moves.sum(axis)) / moves.sum()
@@ -322,5 +325,5 @@ def _enclose(moves: np.ndarray) -> np.ndarray:
     return np.array(low + high)
 
 
-# A finder is one entry.
+# To add a finder, add an entry.
 FINDERS: dict[str, Finder] = {"moving": moving, "people": people}

@@ -1,7 +1,7 @@
 """The user's own videos and images: each video or folder of images is one subject.
 
 They have no labels, so the clips are for personalization and prediction only. Frames are upright
-and have square pixels. Pixel centres lie at integers, so a whole W x H frame is the box -0.5, -0.5,
+and have square pixels. Pixel centres are at integers, so a whole W x H frame is the box -0.5, -0.5,
 W - 0.5, H - 0.5.
 """
 
@@ -32,8 +32,8 @@ VIDEOS = (".mp4", ".m4v", ".mov", ".qt", ".avi", ".mkv", ".webm", ".mpg", ".mpeg
 VIDEOS += (".wmv", ".asf", ".flv", ".f4v", ".3gp", ".3g2", ".ts", ".mts", ".m2ts", ".ogv", ".dv")
 VIDEOS += (".mxf",)
 PICTURES = pictures.SUFFIXES
-# Media that can't be read. `mimetypes` doesn't know all of them on every system: camera formats,
-# formats of microscopes and other programs, raw streams, parts of playlists.
+# Unsupported media: formats of cameras, microscopes and other programs, raw streams, parts of
+# playlists. `mimetypes` doesn't know all of them on every system.
 FOREIGN = tuple(
     f".{name}"
     for name in (
@@ -47,11 +47,11 @@ FOREIGN = tuple(
 )
 NAMED = 5  # largest number of inputs that a message names
 STAMP = 1 << 16  # bytes at the beginning and end of a file that identify it
-SAMPLES, SAMPLE = 32, 1 << 12  # number and size of samples in between
+SAMPLES, SAMPLE = 32, 1 << 12  # number of samples in between, and bytes of each
 
 
 class LeftOut(NamedTuple):
-    """An input that can't be used, and the reason in a sentence."""
+    """An input that can't be used, with the reason in a sentence."""
 
     path: Path
     reason: str
@@ -61,8 +61,8 @@ class Opened(NamedTuple):
     """The result of opening inputs.
 
     Attributes:
-      clips: the subjects, split "test", without labels.
-      left_out: everything else that looks like a video or an image.
+      clips: the subjects, all in the split "test" and without labels.
+      left_out: all other inputs that look like a video or an image.
     """
 
     clips: list[Clip]
@@ -72,7 +72,7 @@ class Opened(NamedTuple):
 def clips(
     inputs: str | os.PathLike | Sequence[str | os.PathLike], *, boxes: str | os.PathLike = "whole"
 ) -> list[Clip]:
-    """Return the clips of `open_inputs`, and warn of each input that can't be used.
+    """Return the clips of `open_inputs`, and warn about each input that can't be used.
 
     Args:
       inputs: as in `open_inputs`.
@@ -94,7 +94,7 @@ def open_inputs(
 
     Args:
       inputs: a path, a pattern ("holiday/*.mp4"), or several of them. A video is a subject. So is a
-        folder of images, in natural order (frame2 before frame10), and a file with several images
+        folder of images, in natural order (frame2 before frame10), or a file with several images
         (TIFF, GIF). Any other folder stands for the videos and folders of images in it. Subjects
         are named after the file or folder, or parent_file if two would have the same name.
       boxes: where the person is. "whole": the whole frame. "x1,y1,x2,y2": that region of every
@@ -107,7 +107,7 @@ def open_inputs(
     if not found:
         raise _nothing(left_out)
     names, opened = _names(found), []
-    # Before frames are counted, so that a wrong path fails at once.
+    # Check the boxes before frames are counted, so that a wrong path fails at once.
     rule = boxes_lib.rule(boxes, names)
     for name, path in zip(names, found, strict=True):
         try:
@@ -139,7 +139,7 @@ def _nothing(left_out: Sequence[LeftOut]) -> DataError:
 
 
 def _open(name: str, path: Path) -> tuple[Clip, Sequence[Path]]:
-    """Open a subject; return its clip in boxes of whole frames, and its files."""
+    """Open a subject; return its clip, with whole frames as boxes, and its files."""
     if path.is_dir():
         return _pictures(name, path, [entry for entry in _entries(path) if _is(entry, PICTURES)])
     if _is(path, PICTURES):
@@ -175,7 +175,7 @@ def _pictures(name: str, path: Path, files: Sequence[Path]) -> tuple[Clip, Seque
     bits, size = max(page.bits for page in known), known[0].size
     frames, sizes, names = [], [], []
     for file, pages in zip(files, looks, strict=True):
-        # A picture that can't be read is a frame, too; reading it raises the error.
+        # A picture that can't be read is still a frame; reading it raises the error.
         for page in pages or [pictures.Page(0, size, bits)]:
             frames.append((file, page.number))
             sizes.append(size := page.size)
@@ -212,19 +212,20 @@ def _look(path: Path) -> list[pictures.Page]:
 def _fingerprint(files: Sequence[Path], boxes: np.ndarray | None = None) -> str:
     """Return a fingerprint of a subject's files and boxes, without reading all of a long video.
 
-    Without boxes it depends on the content alone, whatever the files are called. Samples from the
-    middle tell uncompressed files apart, which have one size and the same background at both ends.
+    Without boxes it depends on the content alone and not on the files' names. With boxes, samples
+    from the middle are included: uncompressed files can have equal sizes and the same background at
+    both ends.
     """
     digest = hashlib.sha256(b"" if boxes is None else boxes.astype(np.float32).tobytes())
     for each in files:
-        # Reading the frame raises the error about its file.
+        # An error about the file is raised when its frame is read.
         with contextlib.suppress(OSError), each.open("rb") as file:
             start = file.read(STAMP)
             size = file.seek(0, os.SEEK_END)
             file.seek(max(size - STAMP, 0))
             name = "" if boxes is None else each.name
             digest.update(f"{name} {size} ".encode() + start + file.read())
-            # Only with boxes: without them the digest seeds random draws, which must not change.
+            # Not without boxes: that digest seeds random draws, which must stay as they were.
             if boxes is not None:
                 for place in range(STAMP, size - STAMP, max(SAMPLE, size // SAMPLES)):
                     file.seek(place)
@@ -239,7 +240,7 @@ def _fingerprint(files: Sequence[Path], boxes: np.ndarray | None = None) -> str:
 def _find(
     inputs: str | os.PathLike | Sequence[str | os.PathLike],
 ) -> tuple[list[Path], list[LeftOut]]:
-    """Resolve inputs to videos and folders of images, each once, and to files that are neither."""
+    """Resolve inputs to videos and folders of images, each once; also return those left out."""
     several = [inputs] if isinstance(inputs, str | os.PathLike) else inputs
     found: dict[Path, None] = {}
     left_out: dict[Path, str] = {}
@@ -260,7 +261,7 @@ def _find(
             try:
                 str(path).encode()
                 found[path] = None
-            except UnicodeEncodeError:  # no library can open such a name
+            except UnicodeEncodeError:  # no library can open a file with such a name
                 shown = os.fsencode(path).decode(errors="replace")
                 left_out[path] = f"{shown}: the name is not valid UTF-8: rename the file."
     return list(found), [LeftOut(path, reason) for path, reason in left_out.items()]
@@ -269,7 +270,7 @@ def _find(
 def _expand(item: str | os.PathLike) -> list[Path]:
     """Resolve one input to paths; a pattern skips files that aren't media."""
     text = os.path.expanduser(os.fspath(item))
-    if os.path.exists(text):  # checked first, because a name may contain [ or *
+    if os.path.exists(text):  # checked first, because file names may contain [ or *
         return [Path(os.path.abspath(text))]
     paths = [Path(os.path.abspath(name)) for name in glob.glob(text, recursive=True)]
     paths = [path for path in paths if path.is_dir() or _is_media(path)]
@@ -282,7 +283,7 @@ def _expand(item: str | os.PathLike) -> list[Path]:
 
 
 def _subjects_at(path: Path) -> tuple[list[Path], list[Path]]:
-    """List the subjects at a path, and media there of unsupported formats.
+    """List the subjects at a path, and the media of unsupported formats there.
 
     Raises DataError if there is no subject.
     """
@@ -308,7 +309,7 @@ def _subjects_at(path: Path) -> tuple[list[Path], list[Path]]:
 
 
 def _check_is_subject(path: Path) -> None:
-    """Raise DataError for a file that is not a subject by itself."""
+    """Raise DataError if a file is not a subject by itself."""
     if _is(path, PICTURES):
         try:
             if len(pictures.look(path)) > 1:
@@ -330,7 +331,7 @@ def _foreign(path: Path) -> str:
 
 
 def _entries(folder: Path) -> list[Path]:
-    """List a folder in natural order, without hidden entries."""
+    """List the entries of a folder in natural order, except hidden ones."""
     try:
         entries = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
     except OSError as error:
@@ -347,20 +348,20 @@ def _is(path: Path, suffixes: tuple[str, ...]) -> bool:
 
 
 def _is_media(path: Path) -> bool:
-    """Whether a file is a video or an image by its name, supported or not."""
+    """Return whether a file's name is that of a video or an image, supported or not."""
     kind = mimetypes.guess_type(path.name)[0] or ""
     named = kind.startswith(("image/", "video/")) and not kind.endswith("icon")
     return _is(path, VIDEOS + PICTURES + FOREIGN) or (named and not path.is_dir())
 
 
 def _natural(path: Path) -> tuple:
-    """Sort key that compares numbers in names as numbers: frame2 before frame10."""
+    """Return a sort key that compares numbers in names as numbers: frame2 before frame10."""
     parts = re.split(r"([0-9]+)", str(path).casefold())  # odd parts are numbers
     return [int(part) if i % 2 else part for i, part in enumerate(parts)], str(path)
 
 
 def _names(paths: Sequence[Path]) -> list[str]:
-    """Return unique names for the subjects, fit for file names, and unique regardless of case."""
+    """Return names for the subjects that are fit for file names and unique regardless of case."""
     plain = [fit_name(path.name if path.is_dir() else path.stem) for path in paths]
     full = [fit_name(f"{path.parent.name}_{path.name}") for path in paths]
     folded = [name.casefold() for name in plain]
@@ -376,7 +377,7 @@ def _names(paths: Sequence[Path]) -> list[str]:
 
 
 def fit_name(name: str) -> str:
-    """Make a name fit for a file on any system; letters of all alphabets stay."""
+    """Make a name fit for a file on any system; letters of all alphabets are kept."""
     name = re.sub(r'[\x00-\x1f\x7f<>:"/\\|?*]', "_", unicodedata.normalize("NFC", name))
     # File names are limited to 255 bytes. Results add a suffix, and repeated names a number.
     return name.encode()[:200].decode(errors="ignore").strip(" .") or "subject"

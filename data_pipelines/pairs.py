@@ -20,7 +20,7 @@ class Draw:
     scale: float
     degrees: float
     flip: bool
-    source_clip: int | None = None  # if the source is from another clip
+    source_clip: int | None = None  # number of the source's clip; None if it is `clip`
 
 
 def draws(
@@ -30,11 +30,12 @@ def draws(
     frames_per_epoch: int | None = None,
     pools: Sequence[int] | None = None,
 ) -> Callable[[int], Draw]:
-    """Return the function from a row's number in the global stream to its `Draw`.
+    """Return a function that maps a row's number in the global stream to its `Draw`.
 
     Args:
       lengths: number of frames of each clip.
-      pools: frames from which the sources of each clip's targets are drawn; its own if None.
+      pools: number of frames that the sources of each clip's targets are drawn from; `lengths` if
+        None.
     """
     seeds = (seed,) if isinstance(seed, int) else seed
     pools = lengths if pools is None else pools
@@ -79,9 +80,10 @@ def mixed_draws(
     batch_size: int,
     labelled_share: float,
 ) -> Callable[[int], Draw]:
-    """Draw from labelled and unlabelled clips: each batch begins with a number of labelled targets.
+    """Return such a function for labelled and unlabelled clips; labelled targets come first.
 
-    Each kind has its own epochs; `frames_per_epoch` counts labelled targets.
+    `labelled_share` is the share of each batch with labelled targets. Each kind has its own epochs;
+    `frames_per_epoch` counts labelled targets.
     """
     if not 0 < labelled_share <= 1:
         raise ValueError(f"config.data.labelled_share is {labelled_share}, expected 0 to 1.")

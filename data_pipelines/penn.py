@@ -1,9 +1,9 @@
-"""Penn Action: one person a video, 15 actions, JPEG frames and one MATLAB label file a video.
+"""Penn Action: one person in each video, 15 actions, JPEG frames and a MATLAB label file.
 
-The labels count pixels from 1; everything here counts from 0. Boxes keep the published program's
-formula, which with 1-based x1..y2 puts the centre at (x1 + x2 - 1) / 2 - 1 and makes the box
-x2 - x1 + 1 wide: half a pixel up and left of the labelled rectangle's middle, so that results
-compare with the published ones.
+The labels count pixels from 1; everything here counts from 0. So that results compare with the
+published ones, boxes follow the published program's formula: with 1-based x1..y2, the centre is at
+(x1 + x2 - 1) / 2 - 1, half a pixel up and left of the labelled rectangle's middle, and the box is
+x2 - x1 + 1 wide.
 """
 
 import dataclasses
@@ -36,8 +36,8 @@ LAYOUT = """Expected the layout of the Penn Action archive:
 Set the folder with --config.data.root=DIR."""
 FIELDS = ("action", "train", "nframes", "dimensions", "bbox", "x", "y", "visibility")
 LABEL_CACHE = Path(os.path.expanduser("~/.cache/ttp_jax/labels"))
-CACHE_ABOVE = 200  # fewer label files are read quickly without a cache
-CACHE_VERSION = 1  # increase it when the same files would give another `Label`
+CACHE_ABOVE = 200  # fewer label files than this are read quickly without a cache
+CACHE_VERSION = 1  # increase it whenever the same files would give a different `Label`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,12 +45,12 @@ class Label:
     """The content of a label file, in 0-based picture pixels.
 
     Attributes:
-      video: name of the file without its suffix and of the folder of frames ("0003").
+      video: name of the folder of frames, and of the label file without its suffix ("0003").
       action: "baseball_pitch", ...
       split: "train" or "test"; the data set has no validation split.
       size: height and width of the pictures.
       num_frames: T.
-      boxes: float32 [T, 4], x1, y1, x2, y2 (see the module's first lines).
+      boxes: float32 [T, 4], x1, y1, x2, y2 (see the module docstring).
       joints: float32 [T, 13, 2]; some "visible" ones lie outside the picture.
       visible: bool [T, 13]; invisible joints have guessed positions.
     """
@@ -66,14 +66,14 @@ class Label:
 
 
 def clips(root: str | os.PathLike, split: str | None = None) -> list[Clip]:
-    """List the videos under `root`, ordered by name; pictures are opened when they are read.
+    """List the videos under `root` by name, without opening pictures before they are read.
 
     Args:
       root: folder with `frames/` and `labels/`.
       split: "train" or "test" to list (and check) only those; None for both.
 
     Raises:
-      DataError: the layout isn't there, a label can't be used, or a video's pictures and label
+      DataError: the layout is missing, a label can't be used, or a video's pictures and label
         disagree on the number of frames.
     """
     if split not in (None, *SPLITS):
@@ -86,7 +86,7 @@ def clips(root: str | os.PathLike, split: str | None = None) -> list[Clip]:
 
 
 def read_labels(paths: Sequence[Path]) -> list[Label]:
-    """Read label files; many are cached in one file in `LABEL_CACHE`, named after their content.
+    """Read label files. If there are many, cache them in one file, named after their content.
 
     Raises:
       DataError: see `read_label`.
@@ -147,7 +147,7 @@ def _label(path: Path, raw: dict[str, np.ndarray]) -> Label:
 
 
 def _content(paths: Sequence[Path]) -> str:
-    """Return a digest of names and bytes."""
+    """Return a digest of the files' names and bytes."""
     digest = hashlib.sha256()
     for path in paths:
         try:
@@ -158,7 +158,7 @@ def _content(paths: Sequence[Path]) -> str:
     return digest.hexdigest()[:16]
 
 
-# The file that `_store_labels` writes, as a pattern of `files.read_arrays`.
+# Content of the file that `_store_labels` writes, as a pattern of `files.read_arrays`.
 STORED = {
     **dict.fromkeys(("video", "action", "split"), ("U", 1)),
     **{"size": ("iu", 2), "num_frames": ("iu", 1)},
@@ -167,7 +167,7 @@ STORED = {
 
 
 def _store_labels(file: Path, labels: list[Label]) -> None:
-    """Write all labels atomically to one file, with their frames one after the other."""
+    """Write all labels atomically to one file, with their frames concatenated."""
     columns = {
         name: np.array([getattr(label, name) for label in labels])
         for name in ("video", "action", "split", "size", "num_frames")
@@ -206,7 +206,7 @@ def _load_labels(file: Path) -> list[Label] | None:
 
 
 def _label_files(root: Path) -> list[Path]:
-    """List the label files, after a check of the layout around them."""
+    """List the label files, after checking the layout around them."""
     for folder in (root, root / "frames", root / "labels"):
         if not folder.is_dir():
             raise DataError(f"Penn Action: no folder {folder}.\n{LAYOUT}")
@@ -231,7 +231,7 @@ def _clip(folder: Path, label: Label) -> Clip:
             f"Penn Action: label {label.video}.mat has no folder of pictures {folder}: unpack "
             f"that video, or move its label away.\n{LAYOUT}"
         )
-    # Hidden files come from the system: macOS unpacks a ._000001.jpg beside each picture.
+    # Skip hidden files of the system: macOS unpacks a ._000001.jpg beside each picture.
     names = sorted(
         name for name in os.listdir(folder) if name.endswith(".jpg") and not name.startswith(".")
     )
@@ -274,7 +274,7 @@ def _read_numbered(folder: Path, index: int) -> np.ndarray:
 
 
 def _load_mat(path: Path) -> dict[str, np.ndarray]:
-    """Load the fields of a label file, all of them present and not empty."""
+    """Load the fields of a label file, all of which must be present and not empty."""
     try:
         raw = scipy.io.loadmat(path, variable_names=FIELDS)
     except Exception as error:  # what scipy raises depends on where the damage is
@@ -304,7 +304,7 @@ def _per_frame(value: np.ndarray, name: str, frames: int, path: Path) -> np.ndar
 
 
 def _boxes(rows: np.ndarray, frames: int, path: Path) -> np.ndarray:
-    """Turn labelled rows x1, y1, x2, y2 (1-based, float64) into float32 boxes [T, 4]."""
+    """Convert labelled rows x1, y1, x2, y2 (1-based, float64) to float32 boxes [T, 4]."""
     if rows.ndim == 2 and len(rows) == frames - 1:
         rows = np.concatenate([rows, rows[-1:]])  # two videos of the data set lack the last box
     if rows.shape != (frames, 4):

@@ -1,7 +1,7 @@
-"""Image files as uint8 RGB [H, W, 3]: the only module that decodes them.
+"""Decoding of image files to uint8 RGB [H, W, 3]; no other module decodes them.
 
 Users' images (`read`) are turned upright. Those of data sets (`read_jpeg`) stay as stored, because
-the labels refer to the stored pixels.
+their labels refer to the stored pixels.
 """
 
 import functools
@@ -18,7 +18,7 @@ from data_pipelines.clips import FrameError
 HEIF = (".heic", ".heif")
 SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".bmp", ".webp", ".tif")
 SUFFIXES += (".tiff", ".gif", ".avif", ".ppm", ".pgm", *HEIF)
-DEPTHS = (8, 10, 12, 14, 16)  # bits of a colour that cameras store in 16
+DEPTHS = (8, 10, 12, 14, 16)  # bits of a colour that cameras use of 16 stored bits
 SMALLER = 1  # bit of TIFF's NewSubfileType that marks a smaller copy of another page
 # The transformation for each EXIF orientation.
 TURNS = {
@@ -36,9 +36,9 @@ class Page(NamedTuple):
     """Properties of one page of a file.
 
     Attributes:
-      number: counts from 0.
+      number: number of the page, counted from 0.
       size: height and width of the upright picture.
-      bits: bits per colour that are really used, of images with 16; 8 otherwise.
+      bits: bits per colour that are really used in an image with 16 bits; 8 for other images.
       lasts: seconds for which it is shown in an animation (GIF, WebP, PNG); 0 in other images.
     """
 
@@ -55,7 +55,7 @@ def look(path: str | os.PathLike) -> list[Page]:
     small copies in TIFF files, are not listed.
 
     Raises:
-      FrameError: the file is missing, damaged or no image.
+      FrameError: the file is missing, damaged or not an image.
     """
     try:
         with _open(path) as picture:
@@ -79,12 +79,12 @@ def read(path: str | os.PathLike, page: int = 0, bits: int | None = None) -> np.
 
     Args:
       path: the file.
-      page: of a file with several, from 0 on.
-      bits: bits per colour in use, of images with 16: the upper 8 of them are kept. None for those
-        that this image uses; the images of one video need the same number.
+      page: number of the page in a file with several, from 0 on.
+      bits: bits per colour that an image with 16 bits uses; the upper 8 of these are kept. None to
+        find out from this image. All images of one video need the same number.
 
     Raises:
-      FrameError: the file is missing, cut off or no image.
+      FrameError: the file is missing, cut off or not an image.
     """
     try:
         with _open(path) as picture:
@@ -115,15 +115,15 @@ def _open(path: str | os.PathLike) -> Image.Image:
     """Open a file with Pillow, including those of iPhones."""
     with open(path, "rb") as file:
         head = file.read(12)
-    # By its content: a HEIC picture that is sent may be called .jpg.
+    # Decided by content, because a HEIC picture may have been sent as .jpg.
     if head[4:8] == b"ftyp" and head[8:10] in (b"he", b"mi", b"ms") and not _knows_heif():
         raise FrameError(
             f"{path} can't be read: it is a HEIC picture, which needs another package: "
             "pip install '.[heic]'"
         )
     picture = Image.open(path)
-    # Without a name Pillow doesn't map the file into memory, which garbles grey TIFF pictures that
-    # are to be turned (13.0).
+    # Without a file name, Pillow doesn't map the file into memory. Mapping garbles grey TIFF
+    # pictures that have to be turned (Pillow 13.0).
     picture.filename = ""
     return picture
 
@@ -147,7 +147,7 @@ def _lasts(picture: Image.Image) -> float:
     if not getattr(picture, "is_animated", False):
         return 0.0
     if picture.format in ("WEBP", "AVIF"):
-        picture.load()  # the number is known only after loading
+        picture.load()  # the duration is known only after loading
     return float(picture.info.get("duration") or 0.0) / 1000
 
 
@@ -156,7 +156,7 @@ def _is_copy(picture: Any) -> bool:
 
 
 def _is_stand_in(picture: Any) -> bool:
-    """Return whether this page of an animated PNG is only for readers without animations."""
+    """Return whether this page of an animated PNG is only for readers without animation support."""
     return bool(getattr(picture, "default_image", False)) and picture.tell() == 0
 
 
@@ -166,15 +166,15 @@ def _orientation(picture: Image.Image) -> int:
 
 
 def is_turned(path: str | os.PathLike) -> bool:
-    """Whether EXIF's orientation exchanges height and width of a readable image."""
+    """Return whether EXIF's orientation swaps height and width of a readable image."""
     with _open(path) as picture:
         return _orientation(picture) >= 5
 
 
 def _upright_size(picture: Image.Image) -> tuple[int, int]:
-    """Height and width from the header."""
+    """Return the upright height and width from the header."""
     width, height = picture.size
-    # For TIFF, Pillow returns the upright size.
+    # For TIFF, Pillow already returns the upright size.
     turned = picture.format != "TIFF" and _orientation(picture) >= 5
     return (width, height) if turned else (height, width)
 
@@ -194,7 +194,7 @@ def _stored_bits(picture: Any, path: str | os.PathLike) -> int:
 
 
 def _deep(picture: Any, path: str | os.PathLike) -> np.ndarray:
-    """Return all bits, as stored: uint16 [H, W], or [H, W, 3 or 4] RGB(A)."""
+    """Return the pixels with all stored bits: uint16 [H, W], or [H, W, 3 or 4] RGB(A)."""
     if picture.mode == "F":
         raise ValueError("its pixels are floating-point numbers; save it with 8 or 16 bits")
     if picture.mode.startswith("I"):
@@ -225,8 +225,8 @@ def _used_bits(pixels: np.ndarray, picture: Any) -> int:
 
 
 def _shallow(picture: Any, path: str | os.PathLike, bits: int | None) -> Image.Image:
-    """Convert a deeper image to an upright one of 8 bits."""
-    # The decoders of TIFF have already turned it.
+    """Convert an image with more bits to an upright one of 8 bits."""
+    # TIFF decoders have already turned the image.
     orientation = 1 if picture.format == "TIFF" else _orientation(picture)
     pixels = _deep(picture, path)
     bits = _used_bits(pixels, picture) if bits is None else bits
@@ -240,10 +240,10 @@ def _shallow(picture: Any, path: str | os.PathLike, bits: int | None) -> Image.I
 
 
 def read_jpeg(path: str | os.PathLike) -> np.ndarray:
-    """Decode one JPEG file of a data set, not turned by EXIF.
+    """Decode one JPEG file of a data set, ignoring EXIF's orientation.
 
     Raises:
-      FrameError: the file is missing, cut off or no JPEG.
+      FrameError: the file is missing, cut off or not a JPEG.
     """
     path = Path(path)
     remedy = "Unpack this video's frames again."
@@ -251,8 +251,8 @@ def read_jpeg(path: str | os.PathLike) -> np.ndarray:
         data = path.read_bytes()
     except OSError as error:
         raise FrameError(f"{path} can't be read: {error.strerror}. {remedy}") from error
-    # Some versions of OpenCV silently fill the missing rows of a truncated file with grey. Both
-    # markers are escaped in picture data, so the end marker must follow the start of the last scan.
+    # Some versions of OpenCV silently fill the missing rows of a truncated file with grey. Neither
+    # marker can occur in picture data, so an end marker must follow the start of the last scan.
     complete = data.rfind(b"\xff\xd9") > data.rfind(b"\xff\xda")
     picture = decode(data) if complete else None
     if picture is None:
@@ -263,10 +263,13 @@ def read_jpeg(path: str | os.PathLike) -> np.ndarray:
 
 
 def decode(data: bytes) -> np.ndarray | None:
-    """Decode an image's file -> uint8 RGB [H, W, 3], not turned by EXIF; None if it can't be."""
+    """Decode the bytes of an image, ignoring EXIF's orientation; None if they can't be decoded.
+
+    Returns uint8 RGB [H, W, 3].
+    """
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
     try:
         picture = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-    except cv2.error:  # raised if the header claims too large a picture
+    except cv2.error:  # raised if the header claims a picture that is too large
         return None
     return None if picture is None else cv2.cvtColor(picture, cv2.COLOR_BGR2RGB, dst=picture)

@@ -1,7 +1,8 @@
 """From clips to augmented training pairs, as a tf.data stream.
 
 All random draws for a row of the stream depend only on (seed, epoch, index in the epoch). So a
-stream can start at any step at no cost, and the numbers of workers and processes change no byte.
+stream can start at any step at no cost, and its bytes don't depend on the numbers of workers and
+processes.
 """
 
 import collections
@@ -30,8 +31,8 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 T = TypeVar("T")
-# Lines that TensorFlow's libraries print at any log level when they start without a GPU. It only
-# feeds data here, on the CPU, so they mean nothing.
+# Lines that TensorFlow's libraries print at any log level when they start without a GPU. They don't
+# matter here, where TensorFlow only feeds data, on the CPU.
 STARTUP = (
     *(b"before absl::InitializeLog()", b"cudart_stub.cc", b"Could not find cuda drivers"),
     *(b"cuda_platform.cc", b"failed call to cuInit", b"cuda_executor.cc", b"cuda_diagnostics.cc"),
@@ -44,12 +45,13 @@ class Crops:
     """How the pictures of a pair are cropped, and how the target's heatmaps are drawn.
 
     Attributes:
-      image_size: pixels of a crop's side.
-      heatmap_size: of a map's.
-      sigma: of the Gaussian targets, in heatmap pixels.
-      half_pixel: how the maps' cells lie in the crop, see `geometry.map_to_crop`.
-      oversample: shrink pictures by area first, until crops have at most so many times `image_size`
-        pixels a side, as at test time; None resamples the original pixels (published program).
+      image_size: side of a crop, in pixels.
+      heatmap_size: side of a heatmap, in pixels.
+      sigma: standard deviation of the Gaussian targets, in heatmap pixels.
+      half_pixel: how the heatmaps' cells lie in the crop, see `geometry.map_to_crop`.
+      oversample: shrink pictures by area first, until crops have at most this many times
+        `image_size` pixels a side, as at test time. None resamples the original pixels, as the
+        published program does.
     """
 
     image_size: int
@@ -60,7 +62,7 @@ class Crops:
 
     @property
     def most(self) -> float:
-        """Most pixels that a crop's side has before it is resampled."""
+        """Largest side of a crop before it is resampled, in pixels."""
         return math.inf if self.oversample is None else self.oversample * self.image_size
 
 
@@ -82,21 +84,22 @@ def train_pairs(
 ) -> "tf.data.Dataset":
     """Stream batches of augmented (source, target) pairs from labelled clips.
 
-    Every frame is the target once an epoch; its source is any frame of the same clip, the target
-    included. Both are cut out by the target's box and share one transform (published program).
-    An epoch may end inside a batch: no row is dropped.
+    Every frame is the target once an epoch. Its source is any frame of the same clip, including the
+    target itself. As in the published program, both are cut out with the target's box and share one
+    transform. An epoch may end inside a batch: no row is dropped.
 
     Args:
-      batch_size: rows of the global batch; this process gets its contiguous slice of it.
+      batch_size: rows of the global batch; this process gets a contiguous slice of it.
       start_step: first batch; the stream equals one from step 0 with that many batches skipped.
-      ranges: how far pairs are moved.
-      frames_per_epoch: targets an epoch, a new random choice each time; None for all frames.
+      ranges: ranges of the random transforms.
+      frames_per_epoch: targets an epoch, drawn anew each time; None for all frames.
       process: index and number of the processes that share a batch.
-      num_steps: batches to yield; None for no end.
+      num_steps: number of batches to yield; None for no end.
       workers: batches that are built at the same time; None for one a CPU core.
-      unlabelled: other frames of these clips' people: clips named after theirs and `UNLABELLED`.
-        A pair may take its source from either, and all joints of such a target have weight 0.
-      labelled_share: with unlabelled ones, share of each batch that has labels.
+      unlabelled: clips of unlabelled frames of the same people, named after the labelled clip and
+        `UNLABELLED`. Sources are drawn from both clips. All joints of an unlabelled target have
+        weight 0.
+      labelled_share: share of each batch that has labels, if there are unlabelled clips.
 
     Returns:
       Dataset of dicts: "target" and "source" uint8 RGB [B, S, S, 3]; "heatmaps" float32
@@ -174,19 +177,22 @@ def heatmaps_of(
     sigma: float,
     half_pixel: geometry.Cells = False,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Draw Gaussian targets, peak 1 at the joint's nearest heatmap pixel (published program).
+    """Draw Gaussian targets with peak 1 at the heatmap pixel nearest to the joint, as published.
 
-    The nearest pixel is floor(p / stride + 0.5), also below zero, where the published program's
+    The nearest pixel is floor(p / stride + 0.5) also below zero, where the published program's
     int() rounds towards zero. The Gaussian is cut off at floor(3 sigma) pixels in x and in y.
 
     Args:
       joints: [..., K, 2] in crop pixels.
       visible: bool [..., K].
-      half_pixel: position of the maps' cells in the crop, see `geometry.crop_to_map`.
+      image_size: side of the crop, in pixels.
+      heatmap_size: side of the heatmaps, in pixels.
+      sigma: standard deviation of the Gaussians, in heatmap pixels.
+      half_pixel: how the heatmaps' cells lie in the crop, see `geometry.crop_to_map`.
 
     Returns:
       Heatmaps float32 [..., h, w, K] and weights float32 [..., K]. A joint that is invisible, or
-      whose whole window lies outside, has weight 0 and an empty map.
+      whose Gaussian lies entirely outside, has weight 0 and an empty map.
     """
     stride = image_size / heatmap_size
     centre = np.floor(geometry.crop_to_map(joints, stride, half_pixel) + 0.5)
@@ -204,7 +210,7 @@ def heatmaps_of(
 
 
 def device_prefetch(iterator: Iterable, put: Callable[..., T], depth: int = 2) -> Iterator[T]:
-    """Yield `put(item)` for every item, with `depth` of them put at a time.
+    """Yield `put(item)` for every item, calling `put` for `depth` items ahead.
 
     `put` starts a copy to the device and returns at once, as `jax.device_put` does, so the copies
     run while the consumer computes.
@@ -243,8 +249,8 @@ def _crop_pairs(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Cut out targets and sources uint8 [B, S, S, 3], joints [B, K, 2] and visible bool [B, K].
 
-    Pictures are shrunk first until a crop, before it is moved, has at most `crops.most` pixels a
-    side.
+    Pictures are shrunk first, until a crop (before its random transform) has at most `crops.most`
+    pixels a side.
     """
     size = crops.image_size
     target = np.empty((len(batch), size, size, 3), np.uint8)
@@ -292,7 +298,7 @@ def _affines(clips: Sequence[Clip], batch: Sequence[Draw], size: int) -> np.ndar
 
 
 def _warp(picture: np.ndarray, affine: np.ndarray, out: np.ndarray, zoom: float = 1.0) -> None:
-    """Resample a picture, shrunk by `zoom` first, into `out` [S, S, 3]: bilinear, zero outside."""
+    """Shrink a picture by `zoom`, then resample it into `out` [S, S, 3]: bilinear, zero outside."""
     if zoom < 1:
         picture = cv2.resize(picture, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_AREA)
         affine = geometry.window_affine(affine, np.array([zoom, 0.0, 0.0]))
@@ -302,14 +308,14 @@ def _warp(picture: np.ndarray, affine: np.ndarray, out: np.ndarray, zoom: float 
 
 
 class _FrameReader:
-    """Reads frames, and skips those that can't be read with one warning each."""
+    """A reader of frames that skips unreadable ones, with one warning for each."""
 
     def __init__(self):
         self._warned = set()
         self._lock = threading.Lock()
 
     def __call__(self, clip: Clip, index: int) -> tuple[np.ndarray, int]:
-        """Return frame `index`, or the next readable one in circular order, and its index.
+        """Return frame `index` or the next readable frame, in circular order, and its index.
 
         Raises:
           FrameError: the clip has no readable frame.
@@ -332,7 +338,7 @@ class _FrameReader:
 
 
 def _parallel_map(build, steps: range, signature: dict, workers: int) -> "tf.data.Dataset":
-    """Run the numpy function `build` over the steps, in order, in `workers` threads of tf.data."""
+    """Apply the numpy function `build` to the steps in `workers` threads, and keep their order."""
     tf = tensorflow()
 
     def call(step):
@@ -353,7 +359,7 @@ def numpy_batches(dataset: "tf.data.Dataset") -> Iterator[dict[str, np.ndarray]]
     """Yield a data set's batches as numpy arrays.
 
     Raises:
-      DataError: the error of a reader, which TensorFlow would wrap in its own.
+      DataError: a reader's error, which TensorFlow would otherwise wrap in its own.
     """
     tf = tensorflow()
     try:
@@ -370,14 +376,14 @@ def tensorflow():
     with _without_startup_lines():
         import tensorflow as tf
 
-        # TensorFlow only moves pictures here; it would reserve the whole GPU that JAX needs.
+        # TensorFlow only feeds data here, and would reserve the whole GPU, which JAX needs.
         tf.config.set_visible_devices([], "GPU")
     return tf
 
 
 @contextlib.contextmanager
 def _without_startup_lines() -> Iterator[None]:
-    """Remove the lines of `STARTUP` from standard error; all others appear at the end."""
+    """Remove the lines of `STARTUP` from standard error, and print all others at the end."""
     sys.stderr.flush()
     with tempfile.TemporaryFile() as said:
         usual = os.dup(2)

@@ -1,18 +1,18 @@
-"""Data that doesn't fit into memory while a subject is processed: bytes in a temporary file."""
+"""Temporary file for data of a subject that doesn't fit into memory while it is processed."""
 
 import tempfile
 import threading
 
 
 class Spill:
-    """Bytes by number, in an unnamed file that is removed with this object.
+    """Entries of bytes by number, in an unnamed file that is removed with this object.
 
-    Safe for any number of threads. Once the file has reached its limit, or the disk is full,
-    nothing more is stored.
+    Safe for any number of threads. Once the file has reached its limit or the disk is full, nothing
+    more is stored.
     """
 
     def __init__(self, most: int):
-        """Store at most `most` bytes; the file is created with the first."""
+        """Limit the file to `most` bytes; it is created with the first entry."""
         self._most, self._lock = most, threading.Lock()
         self._file = None
         self._places: dict[int, tuple[int, int]] = {}  # number -> start and length
@@ -26,7 +26,7 @@ class Spill:
         return number in self._places
 
     def put(self, number: int, data: bytes | memoryview) -> None:
-        """Store bytes under a number if there is room; an earlier entry stays."""
+        """Store bytes under a number if there is room; an earlier entry is kept."""
         with self._lock:
             if number in self._places or self._end + len(data) > self._most:
                 return

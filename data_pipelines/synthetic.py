@@ -1,8 +1,8 @@
 """Rendered people with exact joints, the data set that needs no download.
 
-Each subject is a jointed 3-D figure with an own build, clothes, light, room and camera; each clip
-is one subject in one motion, with the labels of `PENN13`. All numbers follow from (seed, split,
-identity, length, frame), whatever the batch. The package `rendered` draws people, motions and
+Each subject is a jointed 3-D figure with its own build, clothes, light, room and camera. Each clip
+is one subject in one motion, with the labels of `PENN13`. All numbers depend only on (seed, split,
+identity, length, frame), not on the batch. The package `rendered` draws people, motions and
 pictures. This module makes the data set: `clips` renders a spec once and memory-maps it later.
 """
 
@@ -34,7 +34,7 @@ LABELS = {"boxes": ("f", 3), "joints": ("f", 4), "visible": ("b", 3)}
 PRESETS = ("plain", "shifted", "varied", "wild")
 FRAMES_PER_BATCH = 64
 EVAL_FRAMES_PER_SECOND = 12.0
-TRAIN_FRAMES_PER_SECOND = 1.5  # sparse, so that poses in a short clip differ a lot
+TRAIN_FRAMES_PER_SECOND = 1.5  # low, so that poses in a short clip differ a lot
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,15 +42,15 @@ class Spec:
     """What to render.
 
     Attributes:
-      seed: seed of everything.
-      image_size: side of the square pictures, in pixels. At 80 a crop of 64 is near native scale.
-      train, val, test: subjects per split; each has one clip.
+      seed: seed of all draws.
+      image_size: side of the square pictures, in pixels. At 80, a crop of 64 is near native scale.
+      train, val, test: number of subjects in each split; each subject has one clip.
       train_frames: frames of a training clip, far apart in time.
       eval_frames: frames of a val or test clip, consecutive.
       preset: "plain": one distribution for all splits. "shifted": val and test subjects get a
-        strong tint, gamma, contrast and blur, and striped clothes that training never shows.
-        "varied": in all splits also hats, bags, loose trousers, things in front of the person and
-        captured motion, each split with motions of its own. "wild": both.
+        strong tint, gamma, contrast and blur, and striped clothes that don't occur in training.
+        "varied": all splits also have hats, bags, loose trousers, things in front of the person and
+        captured motion, and each split has motions of its own. "wild": both.
     """
 
     seed: int = 0
@@ -80,7 +80,7 @@ class Spec:
 
     @property
     def shifted(self) -> bool:
-        """Whether val and test subjects look unlike the training ones."""
+        """Whether val and test subjects look different from the training subjects."""
         return self.preset in ("shifted", "wild")
 
     @property
@@ -89,7 +89,7 @@ class Spec:
         return self.preset in ("varied", "wild")
 
     def frames(self, split: str) -> int:
-        """Number of frames per clip of a split."""
+        """Return the number of frames in each clip of a split."""
         return self.train_frames if split == "train" else self.eval_frames
 
 
@@ -98,7 +98,7 @@ class Spec:
 
 
 def sample_camera(key: jax.Array, identity: Identity, poses: Pose) -> Camera:
-    """Draw a camera for a clip, framed on all its poses; leaves get a leading [T].
+    """Draw a camera for a clip whose view holds all poses; leaves get a leading [T].
 
     Args:
       key: key of the draws.
@@ -120,7 +120,8 @@ def sample_camera(key: jax.Array, identity: Identity, poses: Pose) -> Camera:
     longer = sides.max(-1)
     zoom = jnp.minimum(draw.uniform(0.68, 0.8) / longer.mean(), 0.94 / longer.max())
     middle = 0.5 * (boxes[:, :2].min(0) + boxes[:, 2:].max(0))
-    # The trunk moves the crop down by 7.5 % of the box, so room below spares the crop a black rim.
+    # Crops are moved down by 7.5 % of the box (see `box_to_crop`), so there must be room below the
+    # person, or they would have a black edge.
     center = 0.5 + jnp.array([0.0, -0.02]) + 0.02 * draw.normal((2,)) - zoom * middle
     shake = 0.004 * draw.normal((frames, 2))
     return trial._replace(focal=each(zoom), center=each(center), shake=shake)
@@ -147,7 +148,7 @@ def sample_clip(spec: Spec, split: str, index: int) -> tuple[Identity, Pose, Cam
     Args:
       spec: the data set.
       split: "train", "val" or "test".
-      index: of the subject.
+      index: index of the subject.
 
     Returns:
       The identity, poses and cameras; the latter two have a leading [T].
@@ -159,10 +160,10 @@ def sample_clip(spec: Spec, split: str, index: int) -> tuple[Identity, Pose, Cam
 
 
 class Film(NamedTuple):
-    """One subject's clip as rendered, with any points of the body.
+    """One subject's rendered clip, with any points of the body.
 
     Fields: frames uint8 [T, S, S, 3]; boxes [T, 4], visible bool [T, 13] as in `Clip`; points
-    [T, Q, 2] in pixels and their depth [T, Q] in metres before the camera; scale [T], pixels per
+    [T, Q, 2] in pixels and their depth [T, Q] in metres from the camera; scale [T], pixels per
     metre at the root.
     """
 
@@ -180,7 +181,7 @@ def film(spec: Spec, split: str, index: int, names: Sequence[str]) -> Film:
     Args:
       spec: the data set.
       split: "train", "val" or "test".
-      index: of the subject.
+      index: index of the subject.
       names: points of `points_3d` to return.
     """
     frames, _, visible, boxes = (rows[0] for rows in _render_clips(spec, split, [index]))
@@ -206,7 +207,7 @@ def _render_frames(identities, poses, cameras, size):
         box = bodies.person_box(identity, pose, camera, size, identity.slack)
         return *renderer.render(identity, pose, camera, size), box
 
-    # One frame at a time stays in a CPU's cache: less work than a vmap over the batch.
+    # One frame at a time stays in a CPU's cache, which is faster than a vmap over the batch.
     return jax.lax.map(frame, (identities, poses, cameras))
 
 
@@ -222,9 +223,9 @@ def _render_clips(spec, split, indices):
 
 
 def _threaded(spec, split, batches):
-    """Yield rendered batches in order, one per core at a time: a batch keeps one core busy."""
+    """Yield rendered batches in order, as many at a time as there are cores: a batch uses one."""
     work = functools.partial(_render_clips, spec, split)
-    yield work(batches[0])  # compiles
+    yield work(batches[0])  # compiles the program
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         group = 4 * (os.cpu_count() or 1)  # limits the number of finished pictures in memory
         for start in range(1, len(batches), group):
@@ -244,12 +245,12 @@ def _render_split(spec, split, frames_path, labels_path):
         store = np.lib.format.open_memmap(
             path, mode="w+", dtype=np.uint8, shape=(count, length, size, size, 3)
         )
-        # So that a full disk is an error now instead of a crash later.
+        # Reserve the space, so that a full disk is an error now instead of a crash later.
         if hasattr(os, "posix_fallocate"):
             with open(path, "r+b") as file:
                 os.posix_fallocate(file.fileno(), 0, os.path.getsize(path))
         with tqdm(total=count * length, desc=f"rendering {split}", unit="frame") as bar:
-            # All batches have one shape, so they compile once; the last repeats a clip.
+            # All batches have one shape, to compile only once; the last one repeats a clip.
             starts = range(0, count, batch)
             indices = [np.minimum(np.arange(batch) + start, count - 1) for start in starts]
             for start, (images, *rest) in zip(starts, _threaded(spec, split, indices), strict=True):
@@ -283,15 +284,15 @@ def _read(frames, index):
 
 
 def clips(spec: Spec, cache_dir: str | os.PathLike) -> list[Clip]:
-    """Return the clips of all splits, rendering what `cache_dir` doesn't hold yet.
+    """Return the clips of all splits, rendering those that aren't in `cache_dir` yet.
 
     Damaged files are rendered again. The file names contain a hash of everything that the split
-    depends on, with the renderer's version; a .json beside them lists it. So you can change the
-    number of test people without rendering the training people again.
+    depends on, including the renderer's version; a .json beside them lists it. So you can change
+    the number of test people without rendering the training people again.
 
     Args:
       spec: the data set.
-      cache_dir: folder for rendered clips; it is made if missing.
+      cache_dir: folder for rendered clips; it is created if missing.
     """
     cache = pathlib.Path(cache_dir).expanduser()
     cache.mkdir(parents=True, exist_ok=True)

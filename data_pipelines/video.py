@@ -1,8 +1,8 @@
-"""Videos, cameras and image streams, decoded by FFmpeg through PyAV; no other module decodes them.
+"""Decoding of videos, cameras and image streams by FFmpeg (PyAV); no other module decodes them.
 
-Frames are uint8 RGB [H, W, 3], upright and with square pixels: the rotation that phones store in
-a file is applied, and frames whose pixels are not square (DV, HDV, AVCHD) are stretched to what
-players show.
+Frames are uint8 RGB [H, W, 3], upright and with square pixels. The rotation that phones store in a
+file is applied, and frames whose pixels are not square (DV, HDV, AVCHD) are stretched, as players
+show them.
 """
 
 import itertools
@@ -27,7 +27,7 @@ from data_pipelines.video_index import MOST_PIXELS, Turn
 OPEN_VIDEOS = 64  # as many as can run side by side on a large device
 # Frames with more than 8 bits are converted without FFmpeg's default approximations.
 EXACT = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
-# The first bytes of a picture, and FFmpeg's decoder for it.
+# The first bytes of a picture, and FFmpeg's decoder for that format.
 STREAMED = {b"P5": "pgm", b"P6": "ppm", b"\x89P": "png", b"\xff\xd8": "mjpeg", b"BM": "bmp"}
 JPEG_SCAN, JPEG_END = b"\xff\xda", b"\xff\xd9"
 NETPBM = re.compile(
@@ -35,8 +35,8 @@ NETPBM = re.compile(
         b"GAP", rb"(?:\s+(?:#[^\n]*\n)*)+"
     )
 )
-LONGEST_HEADER = 1024  # bytes, with comments
-MOST_BYTES = 6 * MOST_PIXELS  # of a picture
+LONGEST_HEADER = 1024  # bytes of a Netpbm header, with comments
+MOST_BYTES = 6 * MOST_PIXELS  # largest size of a picture
 AT_ONCE = 1 << 16  # bytes that a pipe holds
 PIPE = "pipe them through `ffmpeg -i INPUT -f image2pipe -c:v ppm -`"
 PATIENCE = 10.0  # seconds to wait for a camera's answer
@@ -48,21 +48,21 @@ _of_thread = threading.local()
 class Video:
     """The frames of one video file by index, for any number of threads.
 
-    Frames are those that the decoder yields, whatever the header says (see `video_index`). They are
-    identified by their time stamps, so the order of reading doesn't change what is read. A frame
-    that can't be decoded keeps its index.
+    Frames are counted as the decoder yields them, whatever the header says (see `video_index`).
+    They are identified by their time stamps, so the order of reading doesn't change what is read. A
+    frame that can't be decoded keeps its index.
 
     Reading forward continues to decode; other reads start from the previous key frame. Only the
-    `OPEN_VIDEOS` most recently used videos keep a decoder and a few frames, until their last frame
-    is read.
+    `OPEN_VIDEOS` most recently used videos keep a decoder and a few frames, and only until their
+    last frame is read.
 
     Attributes:
       index: number, times and size of the frames.
     """
 
-    # Up to this many frames ahead, decoding is cheaper than a jump to a key frame in between.
+    # Up to this many frames ahead, decoding is faster than seeking to a key frame in between.
     _NEAR = 8
-    # Readers are threads of a default pool and lag at most this many frames.
+    # Readers are threads of a default pool, and lag behind by at most this many frames.
     _KEEP = min(32, (os.cpu_count() or 1) + 4)
     _open_ones = LastUsed(OPEN_VIDEOS)
 
@@ -72,15 +72,15 @@ class Video:
         Warns if the file is truncated.
 
         Args:
-          path: of the file.
+          path: path of the file.
           square: make pixels square; False for frames as they are stored.
 
         Raises:
-          DataError: it is no video, or no frame can be decoded.
+          DataError: it is not a video, or no frame can be decoded.
         """
         self._path = Path(os.path.abspath(os.path.expanduser(path)))
         self._lock, self._counting = threading.Lock(), threading.Lock()
-        # Number of threads in `read`; whether the last frame was read.
+        # Number of threads in `read`; whether the last frame has been read.
         self._readers, self._ended = 0, False
         self._container: Any = None
         self._stream: Any = None
@@ -127,7 +127,7 @@ class Video:
                 frame = self._held.pop(index, None)
                 if frame is None and index not in self._bad:
                     frame = self._find(index)
-                    # A damaged frame beside it may have spoilt it.
+                    # A damaged frame nearby may be the reason, see `ahead` of `open_file`.
                     if frame is None and self._ahead:
                         self._ahead = False
                         self._release()
@@ -145,7 +145,7 @@ class Video:
             raise self._error(index, "the file is damaged there") from error
 
     def _leave(self, index: int) -> None:
-        """Release the decoder after the last frame, unless somebody waits for an earlier one."""
+        """Release the decoder after the last frame, unless another thread waits for an earlier."""
         with self._counting:
             self._readers -= 1
             self._ended |= index == len(self) - 1
@@ -155,7 +155,7 @@ class Video:
             self.close()  # a decoder holds many frames, which the next subject needs
 
     def close(self) -> None:
-        """Release decoder and frames; the next read opens the file again."""
+        """Release the decoder and the frames; the next read opens the file again."""
         with self._lock:
             self._release()
 
@@ -178,7 +178,7 @@ class Video:
         near = ahead <= self._NEAR or not len(keys) or keys[-1] <= self._next
         if self._container is not None and ahead >= 0 and near:
             return self._advance(index)
-        # Some containers jump too far. Then an earlier key frame is tried, or the start of the
+        # In some containers a seek goes too far. Then try an earlier key frame, or the start of the
         # file.
         for key in keys[:-3:-1].tolist():
             if key and self._jump(index, key):
@@ -187,7 +187,7 @@ class Video:
         return self._advance(index)
 
     def _jump(self, index: int, key: int) -> bool:
-        """Seek to a key frame; return whether the decoder is at one that isn't behind `index`."""
+        """Seek to a key frame; return whether the decoder is now at a key frame up to `index`."""
         if self.index.stamps is None:
             return False
         self._start(index)
@@ -195,7 +195,7 @@ class Video:
             self._container.seek(int(self.index.stamps[key]), stream=self._stream)
         except av.FFmpegError:
             return False
-        # Frames shown before a key frame may lack the frames that they were predicted from.
+        # Frames before the key frame may lack the frames that they were predicted from.
         for frame in self._frames:
             place = self._place(frame)
             if place is not None and place in self._keys:
@@ -217,7 +217,7 @@ class Video:
         self._next = 0
 
     def _advance(self, index: int) -> av.VideoFrame | None:
-        """Decode on to a frame; None if the decoder skips it."""
+        """Decode forward to a frame; None if the decoder skips it."""
         for frame in self._frames:
             place = self._place(frame)
             if place is None:
@@ -233,7 +233,7 @@ class Video:
         return None
 
     def _place(self, frame: av.VideoFrame) -> int | None:
-        """Return the index of a decoded frame; None for one that wasn't counted."""
+        """Return the index of a decoded frame; None if it isn't in the index."""
         stamps = self.index.stamps
         if stamps is None:
             return self._next
@@ -248,9 +248,9 @@ class Video:
 
 
 def announced(path: str | os.PathLike) -> int:
-    """Return the number of frames in a file's header, without reading on; 0 if it has none.
+    """Return the number of frames that a file's header announces; 0 if it announces none.
 
-    Raises DataError if it is no video.
+    Raises DataError if the file is not a video.
     """
     container, stream = video_index.open_file(Path(os.path.abspath(path)))
     with container:
@@ -268,7 +268,7 @@ def _state(path: Path) -> tuple[int, int] | None:
 
 def _picture(frame: av.VideoFrame, size: tuple[int, int], turn: Turn) -> np.ndarray:
     """Convert a stored frame to an upright picture of this size, uint8 RGB [H, W, 3]."""
-    if not hasattr(_of_thread, "reformatter"):  # it keeps what the conversion needs
+    if not hasattr(_of_thread, "reformatter"):  # reused, because it caches the conversion
         _of_thread.reformatter = VideoReformatter()
     width, height = size if turn.swap else (size[1], size[0])
     deep = frame.format.components[0].bits > 8
@@ -287,12 +287,12 @@ def _picture(frame: av.VideoFrame, size: tuple[int, int], turn: Turn) -> np.ndar
 
 
 def camera(place: str) -> Iterator[np.ndarray]:
-    """Yield the frames of a camera: its number, its device file, or an address (rtsp, http, ...).
+    """Yield the frames of a camera, given by number, device file, or address (rtsp, http, ...).
 
     All have the size of the first one, see `fit`. Ends when the camera stops.
 
     Raises:
-      DataError: it can't be opened.
+      DataError: the camera can't be opened.
     """
     driver, device, options = _device(place)
     try:
@@ -312,7 +312,7 @@ def camera(place: str) -> Iterator[np.ndarray]:
 
 
 def _device(place: str) -> tuple[str | None, str, dict[str, str]]:
-    """Return FFmpeg's driver, its name for a camera, and options."""
+    """Return FFmpeg's driver for a camera, FFmpeg's name of the camera, and options."""
     if sys.platform == "linux" and (place.isdigit() or place.startswith("/dev/")):
         return "v4l2", f"/dev/video{place}" if place.isdigit() else place, {}
     if sys.platform == "darwin" and place.isdigit():
@@ -331,8 +331,7 @@ def pipe_pictures(stream: BinaryIO) -> Iterator[np.ndarray]:
     """Yield images from a stream: PPM, PGM, PNG, BMP, or JPEG (motion JPEG).
 
     Each is yielded as soon as its last byte has arrived. All have the size of the first one, see
-    `fit`. An image that can't be decoded is skipped with a warning; an unfinished last one is
-    skipped.
+    `fit`. An image that can't be decoded is skipped with a warning, an unfinished last one without.
 
     Raises:
       FrameError: the stream holds no images, or one without an end.
@@ -355,12 +354,12 @@ def _streamed(stream: BinaryIO) -> Iterator[av.VideoFrame]:
     packets = _netpbm(read, head) if kind in ("pgm", "ppm") else _parsed(decoder, read, head)
     bad = None
     for number, packet in enumerate(packets):
-        if bad is not None:  # the last one may be unfinished
+        if bad is not None:  # warn only now, because the last image may be unfinished
             warnings.warn(
                 f"picture {bad} on standard input can't be decoded and is left out.", stacklevel=3
             )
             bad = None
-        packet.is_keyframe = True  # else a PNG counts as the difference to the one before it
+        packet.is_keyframe = True  # otherwise a PNG is decoded as a difference to the previous one
         try:
             yield from decoder.decode(packet)
         except av.FFmpegError:
@@ -368,7 +367,7 @@ def _streamed(stream: BinaryIO) -> Iterator[av.VideoFrame]:
 
 
 def _parsed(decoder, read: Callable[[int], bytes], data: bytes) -> Iterator[av.Packet]:
-    """Split a stream into images, using FFmpeg's parser of their format."""
+    """Split a stream into images with FFmpeg's parser for their format."""
     waiting = 0
     while True:
         waiting += len(data)
@@ -390,7 +389,7 @@ def _parsed(decoder, read: Callable[[int], bytes], data: bytes) -> Iterator[av.P
 
 
 def _netpbm(read: Callable[[int], bytes], data: bytes) -> Iterator[av.Packet]:
-    """Split a stream of PPM and PGM; FFmpeg's parser loses images whose header is split."""
+    """Split a stream into PPM and PGM images; FFmpeg's parser loses images with a split header."""
     for number in itertools.count():
         while (
             not (head := NETPBM.match(data)) and len(data) < LONGEST_HEADER and (more := read(64))
@@ -431,7 +430,7 @@ def _alike(pictures: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
 
 
 def fit(picture: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
-    """Scale a picture to fit this size, in the upper left corner of a black picture."""
+    """Scale a picture to fit into this size, in the upper left corner of a black picture."""
     height, width = size
     zoom = min(height / picture.shape[0], width / picture.shape[1])
     shape = [max(1, round(side * zoom)) for side in picture.shape[1::-1]]

@@ -1,7 +1,7 @@
 """The index of a video file: number, times, size and orientation of its frames.
 
 Headers can be wrong about the number of frames. If each frame is one packet, packets are counted
-without decoding. Other files, and damaged ones, are decoded once.
+without decoding. Other files, and damaged ones, are decoded once to count their frames.
 """
 
 import contextlib
@@ -19,23 +19,23 @@ from tqdm import tqdm
 from data_pipelines.clips import DataError
 from data_pipelines.locate import BAR_DELAY
 
-# Containers that are read. Others that FFmpeg knows include playlists, which name further files.
+# The only containers that are read. FFmpeg knows others, such as playlists, which name other files.
 CONTAINERS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,mpegvideo,asf,flv,ogg,dv,mxf,nut"
 )
 MOST_PIXELS = 2**27  # pixels of a 16K frame; a header that claims more is damaged
-THREADS = min(4, os.cpu_count() or 1)  # threads of one decoder; each holds frames of its own
-# In these codecs, and in those that don't predict from other frames, a frame is one packet. Older
+THREADS = min(4, os.cpu_count() or 1)  # threads of one decoder; each holds its own frames
+# In these codecs, and in codecs that don't predict from other frames, a frame is one packet. Older
 # codecs have packets without a frame.
 ONE_PACKET = ("h264", "hevc", "vvc", "vp9", "av1")
-ODDEST_PIXEL = 8  # longer to shorter side; a header that claims more is damaged
-SQUARE = 0.01  # pixels this close to square stay as they are, because encoders round
+ODDEST_PIXEL = 8  # ratio of a pixel's sides; a header that claims more is damaged
+SQUARE = 0.01  # pixels this close to square are left as they are, because encoders round
 COMMON_RATES = (10, 12, 12.5, 15, 20, 24, 25, 30, 48, 50, 60, 90, 100, 120, 144, 200, 240)
-CUT_SECONDS, CUT_SHARE = 0.25, 0.01  # missing of what the header announces: less says nothing
+CUT_SECONDS, CUT_SHARE = 0.25, 0.01  # a file is truncated if more than this is missing at its end
 
 
 class Turn(NamedTuple):
-    """How to turn a stored frame upright: swap rows and columns, then flip either."""
+    """How to turn a stored frame upright: swap rows and columns, then flip rows or columns."""
 
     swap: bool = False
     flip_rows: bool = False
@@ -46,9 +46,9 @@ class Index(NamedTuple):
     """The frames of a video, in the order in which they are shown.
 
     Attributes:
-      count: T.
-      stamps: int64 [T], time stamps in units of the stream; None if frames share some, so that they
-        can only be counted.
+      count: number T of frames.
+      stamps: int64 [T], time stamps in units of the stream; None if they aren't unique, so that
+        frames can only be counted.
       keys: int [n], indices of the frames from which decoding can start.
       times: float64 [T], seconds since the first frame; None if the file has no times.
       rate: mean frames a second; None if the file doesn't say.
@@ -81,11 +81,11 @@ def read_index(path: Path, *, square: bool = True) -> Index:
     Warns if the file is truncated.
 
     Args:
-      path: of the file.
+      path: path of the file.
       square: whether to make pixels square.
 
     Raises:
-      DataError: it is no video, or no frame can be decoded.
+      DataError: it is not a video, or no frame can be decoded.
     """
     container, stream = open_file(path)
     with container:
@@ -95,11 +95,11 @@ def read_index(path: Path, *, square: bool = True) -> Index:
         first = _first(path, container, stream)
         shape, time_base, announced = stream.sample_aspect_ratio, stream.time_base, stream.frames
         header = (stream.average_rate, stream.guessed_rate, stream.base_rate)
-        if container.format.name == "asf":  # has no rate; these are guesses
+        if container.format.name == "asf":  # ASF stores no rate; these are FFmpeg's guesses
             header = ()
-        if not packets.ordered:  # FFmpeg's guesses mix the clocks of both parts
+        if not packets.ordered:  # FFmpeg's guesses mix the clocks of the joined parts
             header = (1 / (packets.step * stream.time_base),) if packets.step > 0 else ()
-        numbered = container.format.name == "avi"  # its packets, in the order of the file
+        numbered = container.format.name == "avi"  # its time stamps only number the packets
         codec = stream.codec_context.codec
     found: list[Any] = packets.stamps
     one_each = codec.canonical_name in ONE_PACKET and not first.interlaced_frame and not numbered
@@ -146,10 +146,10 @@ def _note(stored: tuple[int, int], size: tuple[int, int], shape: Fraction | None
 
 
 def open_file(path: Path, *, ahead: bool = False) -> tuple[Any, Any]:
-    """Open a video file -> container and video stream of PyAV, or raise DataError.
+    """Open a video file; return PyAV's container and video stream, or raise DataError.
 
-    ahead: decode several frames at the same time. That is faster, but a packet that can't be
-    decoded takes whole frames with it.
+    With `ahead`, several frames are decoded at the same time. This is faster, but a packet that
+    can't be decoded then spoils other frames.
     """
     _check_file(path)
     try:
@@ -177,8 +177,8 @@ def open_file(path: Path, *, ahead: bool = False) -> tuple[Any, Any]:
 
 
 def _pictures_of(path: Path, container):
-    """Return the video stream of a container; raises DataError if none can be decoded."""
-    cover = av.stream.Disposition.attached_pic  # such as the cover of an album
+    """Return the video stream of a container; raise DataError if none can be decoded."""
+    cover = av.stream.Disposition.attached_pic  # a still picture, such as an album's cover
     streams = [stream for stream in container.streams.video if not stream.disposition & cover]
     codec = streams[0].codec_context if streams else None
     if codec is None:
@@ -196,7 +196,7 @@ def _pictures_of(path: Path, container):
 def _check_file(path: Path) -> None:
     """Raise DataError, with the system's reason, if the file is missing, unreadable or empty."""
     try:
-        if path.exists() and not path.is_file():  # because reading a pipe might never end
+        if path.exists() and not path.is_file():  # refused, because reading a pipe may never end
             raise DataError(f"{path} is not a file: name a video.")
         with path.open("rb") as file:
             empty = not file.read(1)
@@ -207,7 +207,7 @@ def _check_file(path: Path) -> None:
 
 
 def decode(container, stream) -> Iterator[av.VideoFrame]:
-    """Yield the frames from here to the end; packets that can't be decoded are skipped."""
+    """Yield the frames from the current position on; skip packets that can't be decoded."""
     with contextlib.suppress(av.FFmpegError):  # the file may end inside a packet
         for packet in _demux(container, stream):
             with contextlib.suppress(av.FFmpegError):
@@ -229,14 +229,14 @@ def _demux(container, *streams) -> Iterator[av.Packet]:
 
 
 class _Packets(NamedTuple):
-    """What can be known about a file's frames without decoding.
+    """What is known about a file's frames without decoding them.
 
     Attributes:
       stamps: time stamps of the packets of frames, in the order of the file.
       keys: time stamps of key frames.
-      broken: time stamp of an incomplete last packet, which `stamps` leaves out.
+      broken: time stamp of an incomplete last packet, which is not in `stamps`.
       cut: whether the file is truncated.
-      ordered: whether its clock never goes back, as it does in joined transport streams.
+      ordered: whether its clock never jumps back. In joined transport streams it does.
       step: median step of the clock between packets.
     """
 
@@ -260,7 +260,7 @@ def _packets(container, stream) -> _Packets:
                 end = max(end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
             if packet.stream_index != stream.index:
                 continue
-            if packet.is_discard:  # before the start time in the file
+            if packet.is_discard:  # it lies before the file's start time
                 hidden += 1
                 continue
             stamps.append(packet.pts)
@@ -272,7 +272,7 @@ def _packets(container, stream) -> _Packets:
     except av.FFmpegError:
         cut = True
     kind, announced = container.format.name, (container.duration or 0) / av.time_base
-    if "mov" in kind:  # its header lists the frames
+    if "mov" in kind:  # the header lists the frames
         cut |= stream.frames > len(stamps) + hidden
     elif kind in ("matroska,webm", "flv"):
         cut |= announced - end > max(CUT_SECONDS, CUT_SHARE * announced)
@@ -283,7 +283,7 @@ def _packets(container, stream) -> _Packets:
 
 
 def _decode_all(path: Path, announced: int) -> list[int | None]:
-    """Return the time stamps of all frames from the decoder."""
+    """Decode the whole file; return the time stamps of its frames."""
     container, stream = open_file(path)
     label = f"counting frames of {path.name}"
     with container:
@@ -306,9 +306,10 @@ def clock(
     rounding, exactly that rate is used.
 
     Args:
-      stamps: ascending int64 [T], in `unit` seconds; None if they are useless.
+      stamps: ascending int64 [T]; None if there are no usable ones.
+      unit: seconds in a unit of `stamps`.
       header: rates in the header, the most reliable first; some are estimates.
-      count: T.
+      count: number T of frames.
     """
     common = [rate * slow for slow in (1.0, 1000 / 1001) for rate in COMMON_RATES]
     claimed = [_common_or(float(rate), common) for rate in header if rate]
@@ -323,8 +324,7 @@ def clock(
     fit = [rate for rate, error in errors.items() if np.abs(error).max() <= 1.001 * float(unit)]
     if not fit:
         return seconds, mean
-    # The rate in the header, if it fits, otherwise the best one. A few frames can't distinguish 30
-    # from 29.97.
+    # Prefer a rate of the header if it fits, because a few frames can't distinguish 30 from 29.97.
     best = min(
         fit, key=lambda r: (r not in claimed, round((errors[r] ** 2).mean() / float(unit) ** 2, 1))
     )
@@ -332,7 +332,7 @@ def clock(
 
 
 def _common_or(rate: float, common: list[float]) -> float:
-    """Return the common rate that a rounded one (29.97) stands for, or the rate itself."""
+    """Return the common rate of which this one is rounded (such as 29.97), or the rate itself."""
     nearest = min(common, key=lambda each: abs(each - rate))
     return nearest if abs(nearest / rate - 1) < 1e-4 else rate
 
@@ -347,7 +347,7 @@ def squared(stored: tuple[int, int], shape: Fraction | None) -> tuple[int, int]:
 
 
 def turn_of(frame: av.VideoFrame) -> Turn:
-    """Return how a frame is to be turned for display (ISO 14496-12's matrix)."""
+    """Return how to turn a frame for display, from its matrix (ISO 14496-12)."""
     side_data: Any = frame.side_data
     for data in side_data:
         if data.type.name == "DISPLAYMATRIX":

@@ -15,11 +15,11 @@ from data_pipelines.clips import Clip, FrameError, nothing_readable
 from data_pipelines.spill import Spill
 from ttp_jax.frames import Frames
 
-WINDOW_MULTIPLE = 64  # window sides are rounded up to a multiple, so that jit compiles few shapes
+WINDOW_MULTIPLE = 64  # window sides are rounded up to multiples, so that jit compiles few shapes
 NAMED_FRAMES = 5  # largest number of unreadable frames that a warning names
 Row = tuple[np.ndarray, tuple[float, int, int]]  # a window and its view, see `window_of`
-# Bytes of a subject's windows in memory, then on disk: 300 and 2,700 frames of 128 px crops at
-# oversample 2.
+# Bytes of a subject's windows in memory, then on disk: enough for 300 and 2,700 frames of 128 px
+# crops at oversample 2.
 KEPT_BYTES, SPILLED_BYTES = 2**28, 2**31
 
 
@@ -31,8 +31,8 @@ def window_of(
     Args:
       picture: uint8 RGB [H, W, 3].
       crop: [3] or [4], see `geometry.crop_affine`.
-      shape: height and width of the window; it stays inside the picture if that is larger.
-      pixels: largest number of pixels a side of the crop.
+      shape: height and width of the window; it stays inside the picture if the picture is larger.
+      pixels: largest side of the crop, in pixels.
 
     Returns:
       The window uint8 [height, width, 3] and its view: zoom, x, y (`geometry.window_affine`).
@@ -40,7 +40,7 @@ def window_of(
     *centre, side = crop[:3]
     zoom = min(1.0, pixels / float(side))
     if zoom < 1:
-        # With fx and fy instead of a size, cv2 uses exactly this factor, however the sides are
+        # With fx and fy instead of a size, cv2 uses exactly this factor, even though the sides are
         # rounded.
         picture = cv2.resize(picture, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_AREA)
     window, (height, width) = np.zeros((*shape, 3), np.uint8), shape
@@ -74,7 +74,7 @@ def stacked(
       rows: the result of `window_of` for each frame; None if it can't be read.
       crops: float32 [n, 3] or [n, 4] of these frames.
       shape: height and width of the windows.
-      size: n or more; n if None.
+      size: number of rows, n or more; n if None.
     """
     size = len(rows) if size is None else size
     pictures = np.zeros((size, *shape, 3), np.uint8)
@@ -91,8 +91,8 @@ class SubjectFrames:
     """The frames of a clip for personalization: windows of one size, in order.
 
     Windows are stored after they are cut, up to `KEPT_BYTES` in memory and `SPILLED_BYTES` on disk.
-    Within these limits, later passes decode nothing again. Only a few whole pictures are held at a
-    time, however long the clip is.
+    Within these limits, later passes don't decode them again. Only a few whole pictures are held in
+    memory at a time, however long the clip is.
 
     Attributes:
       clip: the clip, without its labels.
@@ -113,12 +113,12 @@ class SubjectFrames:
 
         Args:
           clip: frames and boxes.
-          image_size: pixels of the network's crop.
+          image_size: side of the network's crop, in pixels.
           oversample: shrink each frame until its crop has at most this many times `image_size`
-            pixels a side (never enlarged). None keeps the original pixels, as the published program
-            does; then windows have the size of the clip's first picture.
-          context: with `oversample`, side of the windows in sides of the crop. Augmentation shows
-            black beyond it.
+            pixels a side (frames are never enlarged). None keeps the original pixels, as the
+            published program does; windows then have the size of the clip's first picture.
+          context: with `oversample`, side of the windows in crop sides. Augmentation shows black
+            beyond it.
 
         Raises:
           FrameError: no frame can be read.
@@ -129,12 +129,12 @@ class SubjectFrames:
         self._warned = False
         self._kept: dict[int, Row] = {}
         self._spill, self._views = Spill(SPILLED_BYTES), {}
-        self._offset = 0  # offset of indices in the spill
+        self._offset = 0  # offset of this clip's indices in the spill
         self._crops = clip.network_crops
         self._pixels = math.inf if oversample is None else oversample * image_size
         index, picture = self._first_picture()
         self.shape = window_shape(picture.shape[:2], self._pixels, context)
-        # Now, because later a video would be decoded from its start again.
+        # Cut it now, because later a video would have to be decoded from its start again.
         self._cut(index, picture)
 
     def __len__(self) -> int:
@@ -146,14 +146,14 @@ class SubjectFrames:
         return self._crops.shape[-1] == 4
 
     def part(self, clip: Clip, first: int) -> "SubjectFrames":
-        """Return the frames of one of the clip's recordings, without cutting their windows again.
+        """Return the frames of one of the clip's recordings, with the windows already cut.
 
         Args:
           clip: the recording.
           first: index of its first frame.
 
         Raises:
-          FrameError: no frame of it can be read.
+          FrameError: no frame of the recording can be read.
         """
         own, frames = copy.copy(self), range(first, first + clip.num_frames)
         own.clip, own._crops = clip.without_labels(), self._crops[frames.start : frames.stop]
@@ -174,7 +174,7 @@ class SubjectFrames:
     def chunks(self, size: int, pool: ThreadPoolExecutor, start: int = 0) -> Iterator[Frames]:
         """Yield `size` frames at a time from `start` on, read ahead by the threads of `pool`.
 
-        The last chunk is padded with invalid frames. Afterwards one warning names the frames that
+        The last chunk is padded with invalid frames. At the end, one warning names the frames that
         could not be read.
         """
         count, ahead = len(self), collections.deque()
@@ -194,7 +194,7 @@ class SubjectFrames:
             try:
                 return index, self.clip.read(index)
             except FrameError as error:
-                # A copy that doesn't hold on to the picture.
+                # A new error, because the traceback of this one keeps the picture in memory.
                 self.errors[index] = FrameError(str(error))
         first = next(iter(self.errors.values()))
         raise FrameError(nothing_readable(self.clip.name, len(self), first))
@@ -213,13 +213,13 @@ class SubjectFrames:
 
     def _cut(self, index: int, picture: np.ndarray) -> Row:
         """Cut a frame's window, and store it if there is room."""
-        if index not in self.digests:  # later passes needn't
+        if index not in self.digests:  # only the first pass has to compute it
             self.digests[index] = hashlib.sha256(np.ascontiguousarray(picture).data).digest()
         row = window_of(picture, self._crops[index], self.shape, self._pixels)
         if (len(self._kept) + 1) * row[0].nbytes <= KEPT_BYTES:
             self._kept[index] = row
         else:
-            self._views[index] = row[1]  # before the pixels, which another thread may find at once
+            self._views[index] = row[1]  # first, because other threads look for the pixels
             self._spill.put(self._offset + index, row[0].data.cast("B"))
         return row
 

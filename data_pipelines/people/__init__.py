@@ -1,1 +1,1 @@
-"""Who is in a video, and where: detection, tracking, and the choice of one person."""
+"""The people in a video: detection, tracking, and the choice of one person."""

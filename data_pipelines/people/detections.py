@@ -1,8 +1,8 @@
-"""Outputs of BlazePose's person detector: anchors, boxes, non-maximum suppression, regions.
+"""Decoding of BlazePose's person detector: anchors, boxes, non-maximum suppression, regions.
 
-After MediaPipe's graph `pose_detection_cpu` (Apache-2.0). A detection is the box of a face with
-four points. Two of them, the middle of the hips and a point on the circle around the whole body,
-give the region of the body.
+It follows MediaPipe's graph `pose_detection_cpu` (Apache-2.0). A detection is the box of a face
+with four points. Two of them, the middle of the hips and a point on the circle around the whole
+body, give the region of the body.
 """
 
 import dataclasses
@@ -13,15 +13,15 @@ import cv2
 import numpy as np
 
 SIZE = 224  # pixels of the network's input
-STRIDES = ((8, 2), (16, 2), (32, 6))  # sizes of cells in pixels, and the number of anchors in each
+STRIDES = ((8, 2), (16, 2), (32, 6))  # side of a cell in pixels, and number of anchors in a cell
 LEAST_SCORE = 0.5
 OVERLAP = 0.3  # detections with at least this intersection over union are one person
 ROOM = 1.25  # size of the region relative to the circle around the body
-# Side of a region relative to the longer side of a labelled person's box, 1.46 to 1.66 on a real
-# man.
+# Side of a region relative to the longer side of a labelled person's box; 1.46 to 1.66 was measured
+# on a real person.
 LARGER = 1.55
 ONE_PERSON = 0.4  # regions with at least this overlap are of one person
-NEARLY_SQUARE = 1.2  # pictures with a ratio of sides up to this are only searched as a whole
+NEARLY_SQUARE = 1.2  # pictures with an aspect ratio up to this are only searched as a whole
 See = Callable[[np.ndarray], tuple]  # uint8 [n, 224, 224, 3] -> values [n, 2254, 12], logits
 
 
@@ -32,11 +32,11 @@ class People:
     Attributes:
       regions: float64 [n, 4], x1, y1, x2, y2 in picture pixels, squares around whole bodies.
       angles: float64 [n], degrees by which the body is turned clockwise from upright.
-      hips: float64 [n, 2] middles of the hips.
+      hips: float64 [n, 2], middles of the hips.
       scores: float64 [n], 0 to 1.
       boxes: float64 [n, 4], close around the joints, like those of data sets.
       colours: float64 [n, 6], median RGB of torso and thighs; NaN if they weren't measured.
-      poses: float64 [n, 2, 22, 2], the joints below the head, as the landmark network sees them in
+      poses: float64 [n, 2, 22, 2], the joints below the head, as the landmark network finds them in
         the region turned with the body and in the upright one; NaN before it has run.
       sure: float64 [n, 2], mean confidence of the two poses.
     """
@@ -66,13 +66,13 @@ def some(people: People, which: Sequence[int]) -> People:
 
 
 def joined(one: People, other: People) -> People:
-    """Return these people and others in one record."""
+    """Concatenate two records of people."""
     names = [field.name for field in dataclasses.fields(one)]
     return People(*(np.concatenate([getattr(one, k), getattr(other, k)]) for k in names))
 
 
 def body_boxes(regions: np.ndarray) -> np.ndarray:
-    """Return boxes [n, 4] about as large as those close around the joints, centred in regions."""
+    """Return boxes [n, 4] in the centres of regions, about as large as boxes around the joints."""
     centre = (regions[:, 2:] + regions[:, :2]) / 2
     half = (regions[:, 2:] - regions[:, :2]) / 2 / LARGER
     return np.concatenate([centre - half, centre + half], -1)
@@ -127,10 +127,10 @@ def detect(see: See, picture: np.ndarray) -> People:
 
 
 def search(see: See, picture: np.ndarray, closely: bool = False) -> People:
-    """Find people in a whole picture, and in square parts of it, where they appear larger.
+    """Find people in a whole picture and in square parts of it, in which they appear larger.
 
-    The network was made for people near the camera: a person of a fifth of the picture's height is
-    too small for it. `closely` searches squares of half the size, which takes many calls.
+    The network was made for people near the camera. It misses a person of only a fifth of the
+    picture's height. `closely` searches squares of half the size, which takes many calls.
     """
     found = detect(see, picture)
     for x, y, side in squares(picture.shape[:2], closely):
@@ -154,7 +154,8 @@ def search(see: See, picture: np.ndarray, closely: bool = False) -> People:
 def squares(size: tuple[int, int], closely: bool = False) -> list[tuple[int, int, int]]:
     """Return overlapping squares x, y, side that cover a picture of this height and width.
 
-    Their side is the shorter side of the picture, or half of it; none if that is the whole picture.
+    Their side is the shorter side of the picture, or half of it. Returns none if one square covers
+    the picture.
     """
     height, width = size
     side = max(1, min(size) // 2 if closely else min(size))
@@ -174,7 +175,7 @@ def _decoded(values: np.ndarray, centres: np.ndarray) -> np.ndarray:
 
 
 def _merged(rows: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Merge overlapping detections to their mean weighted by score."""
+    """Merge overlapping detections into their mean, weighted by score."""
     kept, best = [], []
     left = np.argsort(-scores, kind="stable")
     while left.size:

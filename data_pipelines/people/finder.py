@@ -1,4 +1,4 @@
-"""The people of a video, and where one of them is in every frame."""
+"""Finding the people of a video, and where one of them is in every frame."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -16,7 +16,7 @@ class Found(NamedTuple):
 
     Attributes:
       looks: indices of the frames that were searched, ascending.
-      people: those seen in them, from left to right.
+      people: the people seen in them, from left to right.
     """
 
     looks: list[int]
@@ -36,12 +36,12 @@ def follow(
     """Find and follow the people of a clip.
 
     Args:
-      clip: its boxes are not used.
+      clip: the clip; its boxes are not used.
       see: the detector.
       look: the landmark network.
       searched: called with the share of the frames searched so far, 0 to 1.
     """
-    # The pictures may show different scenes, so nothing follows for the frames in between.
+    # Pictures may show different scenes, so positions can't be interpolated: search all of them.
     looks = list(range(clip.num_frames)) if clip.frame_names else locate.looks(clip)
 
     def pictures():
@@ -61,7 +61,7 @@ def in_pictures(
     person: str = "largest",
     frames_per_second: float | None = None,
 ) -> tracks.Places:
-    """Find one person in the frames of a video that are already in memory.
+    """Find one person in video frames that are already in memory.
 
     Args:
       pictures: frames of one size, uint8 RGB [H, W, 3].
@@ -70,7 +70,7 @@ def in_pictures(
       person: as in `tracks.choose`.
       frames_per_second: rate of the video; 30 if None.
 
-    Raises DataError if nobody is found, or not the person asked for.
+    Raises DataError if nobody is found, or not the person who was asked for.
     """
     sizes = np.tile(pictures[0].shape[:2], (len(pictures), 1))
     clip = Clip(

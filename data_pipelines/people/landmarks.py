@@ -1,9 +1,9 @@
-"""Joints of detected people, and tracking by them: a frame's joints give the next regions.
+"""Joints of detected people, and tracking: a frame's joints give the regions of the next frame.
 
-After MediaPipe's graphs `pose_landmark_by_roi_cpu` and `pose_landmarks_to_roi` (Apache-2.0). The
-landmark network tells whether there is a person in a region, and where the joints are. Two of its
-points give the region in the next frame, so the detector runs only now and then: to find newcomers,
-and when a person was lost.
+It follows MediaPipe's graphs `pose_landmark_by_roi_cpu` and `pose_landmarks_to_roi` (Apache-2.0).
+The landmark network tells whether there is a person in a region, and where the joints are. Two of
+its points give the region in the next frame, so the detector only runs now and then, to find
+newcomers, and when a person is lost.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -26,11 +26,11 @@ BODY = slice(11, BLAZEPOSE33.size)  # without the face, whose joints are close t
 LIMBS = [*range(11, 17), *range(23, 29)]  # the joints from shoulders to ankles
 LEAST_PRESENCE = 0.5
 LEAST_CONFIDENCE = 0.3  # smallest confidence of a joint that a box encloses
-EVERY = 3  # pictures between two detections, unless somebody is lost
-CLOSELY = 6  # pictures between two searches for small people, while nobody is followed
-ALIKE = 0.6  # a detection with at least this overlap is of somebody who is followed
-SAME = 0.1  # results with at most this mean distance of joints (in sides) are one person
-HIPS, COMMON = 0.15, 0.4  # or with hips this close and boxes overlapping this much
+EVERY = 3  # run the detector on every third picture, and when somebody is lost
+CLOSELY = 6  # search for small people in every sixth picture while nobody is followed
+ALIKE = 0.6  # a detection with at least this overlap is of somebody who is already followed
+SAME = 0.1  # results whose joints are at most this far apart on average (in sides) are one person
+HIPS, COMMON = 0.15, 0.4  # as are results with hips this close and boxes overlapping this much
 
 # Crops uint8 [n, 256, 256, 3] -> points [n, 39, 2] in their pixels, confidence, presence [n].
 Look = Callable[[np.ndarray], tuple[Any, Any, Any]]
@@ -39,12 +39,12 @@ Look = Callable[[np.ndarray], tuple[Any, Any, Any]]
 def follow(
     see: detections.See, look: Look, pictures: Iterable[np.ndarray | None]
 ) -> Iterator[People]:
-    """Yield the people in each picture of a video, in the order of time.
+    """Yield the people in each picture of a video.
 
     Args:
       see: the detector.
       look: the landmark network.
-      pictures: uint8 RGB [H, W, 3], some of each second; None for one that can't be read.
+      pictures: uint8 RGB [H, W, 3] in order of time, a few a second; None for an unreadable one.
     """
     before = NOBODY
     for number, picture in enumerate(pictures):
@@ -63,9 +63,9 @@ def follow(
 
 
 def found(look: Look, picture: np.ndarray, people: People) -> People:
-    """Return the people whom the landmark network finds in these regions, each once.
+    """Return the people whom the landmark network finds in these regions, each only once.
 
-    It sees each region turned with the body and upright. The more confident result counts.
+    It runs on each region both turned with the body and upright. The more confident result counts.
     """
     count = len(people)
     if not count:
@@ -96,7 +96,7 @@ def found(look: Look, picture: np.ndarray, people: People) -> People:
 
 
 def region_of(centre: np.ndarray, around: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return regions [n, 4] and angles [n], from the hips and a point around the body [n, 2]."""
+    """Return regions [n, 4] and angles [n] from the hips and a point around the body [n, 2]."""
     away = around - centre
     half = detections.ROOM * np.linalg.norm(away, axis=-1)[:, None]
     angles = np.degrees(np.arctan2(away[:, 0], -away[:, 1]))
@@ -104,13 +104,13 @@ def region_of(centre: np.ndarray, around: np.ndarray) -> tuple[np.ndarray, np.nd
 
 
 def cut(picture: np.ndarray, region: np.ndarray, angle: float) -> tuple[np.ndarray, np.ndarray]:
-    """Cut a turned region out of a picture: the network's input, and the affine [2, 3] to it."""
+    """Cut a turned region out of a picture; return the network's input, and the affine [2, 3]."""
     side = region[2] - region[0]
     crop = np.array([*(region[:2] + region[2:]) / 2, side, angle])
     affine = geometry.crop_affine(crop, SIZE)
     zoom = SIZE / side
     to_small = affine
-    if zoom < 1:  # average the pixels that each new pixel covers, around the region only
+    if zoom < 1:  # average the pixels that each new pixel covers, only around the region
         height, width = picture.shape[:2]
         low = np.floor(crop[:2] - 0.75 * side).clip(0, (width - 1, height - 1)).astype(int)
         high = np.ceil(crop[:2] + 0.75 * side).clip(low + 1, (width, height)).astype(int)
@@ -154,7 +154,7 @@ def _colours(crop: np.ndarray, points: np.ndarray) -> np.ndarray:
 def _boxes(points: np.ndarray, confidence: np.ndarray, regions: np.ndarray) -> np.ndarray:
     """Return boxes [n, 4] like Penn Action's: around the joints, with a margin at each side.
 
-    With less than half of the joints, it is a part of the region.
+    If less than half of the joints are known, the box comes from the region, see `body_boxes`.
     """
     joints = np.where(confidence[..., None] < LEAST_CONFIDENCE, np.nan, points)
     joints = np.concatenate([joints[:, EARS].mean(1, keepdims=True), joints[:, LIMBS]], 1)

@@ -1,4 +1,4 @@
-"""People followed through a video: detections joined over time, and the choice of one of them."""
+"""Tracks of people through a video: joining detections over time, and choosing one person."""
 
 import dataclasses
 import re
@@ -14,16 +14,16 @@ from ttp_jax.skeletons import BLAZEPOSE33
 
 REACH = 0.35  # largest movement of the hips between examined frames, in sides of the region
 LARGER = 1.8  # largest change of size between examined frames, as a factor
-# Largest difference of the median colours of one person's clothes, of 255: where the person was
-# lost, and elsewhere.
+# Largest difference, of 255, between the median colours of one person's clothes: if the person
+# reappears where it was lost, and if it reappears elsewhere.
 COLOUR, FAR_COLOUR = 25.0, 15.0
 PATIENCE = 6  # examined frames for which somebody may be missing (hidden or undetected)
-LEAST = 3  # examined frames in which somebody must have been seen
-SHARE = 0.1  # smallest share of them; anything seen less often is an error or a passer-by
+LEAST = 3  # smallest number of examined frames in which somebody must be seen
+SHARE = 0.1  # smallest share of examined frames; what is seen less often is an error or passer-by
 STEADY = 1.0  # standard deviation of the smoothing in time, in examined frames
-# Costs in the choice between turned and upright regions, in units of mean confidence: of a change
-# between two examined frames, and of left and right joints that swap, for each side of the region
-# by which exchanging them would shorten the mean movement.
+# Costs in the choice between turned and upright regions, in units of mean confidence. The first is
+# for a change between two examined frames. The second is for left and right joints that swap, and
+# is multiplied by how much exchanging them would shorten the mean movement, in region sides.
 CHANGE, EXCHANGE = 0.05, 30.0
 SIDES = np.array(BLAZEPOSE33.flip_order)[11:] - 11
 CHOICES = ("largest", "left", "right")
@@ -35,14 +35,14 @@ class Track:
 
     Attributes:
       looks: numbers of the searched frames in which the person was seen, ascending.
-      regions: [n, 4] in those frames, in pixels.
+      regions: [n, 4], in those frames, in pixels.
       angles: [n], degrees.
       hips: [n, 2], in pixels.
       scores: [n].
       boxes: [n, 4], close around the joints.
       colours: [n, 6], of torso and thighs.
-      poses: [n, 2, 22, 2], joints in the turned and in the upright region.
-      sure: [n, 2], the mean confidence in the two.
+      poses: [n, 2, 22, 2], joints found in the turned and in the upright region.
+      sure: [n, 2], mean confidence of the two.
     """
 
     looks: list[int]
@@ -60,8 +60,7 @@ class Track:
         if len(self.looks) < 2:
             return self.hips[-1]
         steps = self.looks[-1] - self.looks[-2]
-        # Somebody out of sight may have stopped, so at most the movement between two frames is
-        # assumed.
+        # Somebody out of sight may have stopped, so assume at most the movement of one frame.
         return self.hips[-1] + (self.hips[-1] - self.hips[-2]) / steps * min(gap, 1)
 
     @property
@@ -78,13 +77,13 @@ class Track:
 def follow(found: Sequence[People], stills: bool = False) -> list[Track]:
     """Join the people found in some frames into tracks, from left to right.
 
-    The nearest pairs are joined first; nobody jumps or changes in size from frame to frame.
-    Somebody who leaves and returns is recognised by size and colours.
+    The nearest pairs are joined first, within limits on movement and change of size from frame to
+    frame. Somebody who leaves and returns is recognised by size and colours.
 
     Args:
       found: the people in each frame that was searched, in order.
-      stills: whether the frames may be of different scenes; then all are one person if there are
-        never two at once.
+      stills: whether the frames may be of different scenes. If so, and no frame shows two people,
+        all are taken to be one person.
     """
     tracks: list[Track] = []
     for look, people in enumerate(found):
@@ -117,7 +116,7 @@ def follow(found: Sequence[People], stills: bool = False) -> list[Track]:
 
 
 def _everybody(found: Sequence[People]) -> Track:
-    """Return one track of all people that were seen."""
+    """Return a single track of all people that were seen."""
     track = Track(*([] for _ in dataclasses.fields(Track)))
     for look, people in enumerate(found):
         for i in range(len(people)):
@@ -126,7 +125,7 @@ def _everybody(found: Sequence[People]) -> Track:
 
 
 def _reunited(tracks: Sequence[Track]) -> list[Track]:
-    """Join tracks of a person who was away in between, the most similar ones first."""
+    """Join the tracks of people who were away in between, the most similar ones first."""
     left = list(tracks)
     while True:
         pairs = [(one, other) for one in left for other in left if one.looks[-1] < other.looks[0]]
@@ -140,7 +139,7 @@ def _reunited(tracks: Sequence[Track]) -> list[Track]:
 
 
 def _unlike(one: Track, other: Track) -> float:
-    """Return how much two people differ in size, colours and position; from 1 on they are two."""
+    """Return how much two tracks differ in size, colours and position; below 1 for one person."""
     if not 1 / LARGER < one.side / other.side < LARGER:
         return np.inf
     away = np.linalg.norm(one.hips[-1] - other.hips[0]) / one.side
@@ -148,11 +147,11 @@ def _unlike(one: Track, other: Track) -> float:
     colours /= COLOUR if away < 1 else FAR_COLOUR
     if not colours < 1 or (away > 1 and min(len(one.looks), len(other.looks)) < LEAST):
         return np.inf
-    return float(colours + min(away, 1.0)) / 2  # people near where somebody was lost come first
+    return float(colours + min(away, 1.0)) / 2  # prefers people near where somebody was lost
 
 
 def _cost(track: Track, people: People, i: int, gap: int) -> float | None:
-    """Distance of a detection to a track, in sides of the region; None if it is another person."""
+    """Return a detection's distance to a track, in region sides; None if it is another person."""
     side = track.regions[-1][2] - track.regions[-1][0]
     now = people.regions[i, 2] - people.regions[i, 0]
     away = float(np.linalg.norm(people.hips[i] - track.expected(gap))) / side
@@ -177,10 +176,10 @@ def choose(tracks: Sequence[Track], which: str, name: str) -> Track:
     """Choose one of several people.
 
     Args:
-      tracks: from left to right, at least one.
+      tracks: at least one track, from left to right.
       which: "largest" (in the frame, and seen longest), "left", "right", a number counted from 1
         from the left, or a point "x,y" in pixels where the person stands.
-      name: of the clip, for messages.
+      name: name of the clip, for messages.
 
     Raises DataError for another word, or a number that is too large.
     """
@@ -207,8 +206,8 @@ class Places(NamedTuple):
     """Where a person is in each of T frames.
 
     Attributes:
-      boxes: float32 [T, 4] close around the joints, in picture pixels.
-      crops: float32 [T, 4] cx, cy, side, degrees of the turned regions (`geometry.crop_affine`).
+      boxes: float32 [T, 4], close around the joints, in picture pixels.
+      crops: float32 [T, 4], cx, cy, side, degrees of the turned regions (`geometry.crop_affine`).
       there: bool [T], whether the person is in the picture; if not, the rest is meaningless.
     """
 
@@ -221,9 +220,10 @@ def places_of(track: Track, looks: Sequence[int], count: int) -> Places:
     """Return where a person is in every frame.
 
     Positions are smoothed in time, and interpolated between searched frames. A person who is
-    missing for more than `PATIENCE` of them, or reappears elsewhere, is absent in between; so is a
-    person before the first and after the last sighting, except for the time between two searches.
-    Crops are turned with the person or upright, see `_turned`.
+    missing for more than `PATIENCE` of them, or reappears elsewhere, is absent in between. The
+    person is also absent before the first and after the last sighting. Frames closer to a sighting
+    than the time between two searches still count as present. Crops are turned with the person or
+    upright, see `_turned`.
 
     Args:
       track: the person.
@@ -233,7 +233,7 @@ def places_of(track: Track, looks: Sequence[int], count: int) -> Places:
     seen = np.array([looks[look] for look in track.looks])
     regions, turn = np.array(track.regions), np.radians(track.angles)[:, None]
     centre, side = (regions[:, :2] + regions[:, 2:]) / 2, (regions[:, 2] - regions[:, 0])[:, None]
-    # Directions instead of degrees, because 179 and -179 are close.
+    # Angles are smoothed as directions, because 179 and -179 degrees are close.
     hips, waited = np.array(track.hips), np.diff(track.looks)
     moved = np.linalg.norm(np.diff(hips, axis=0), axis=-1) > REACH * waited * side[1:, 0]
     breaks = (waited > PATIENCE) | moved
@@ -258,9 +258,9 @@ def places_of(track: Track, looks: Sequence[int], count: int) -> Places:
 def _turned(track: Track) -> np.ndarray:
     """Return whether to turn each region with the body, bool [n].
 
-    This is the sequence with the highest confidence in which left and right joints don't swap. If
-    somebody leans, the network may mistake the back for the front with no loss of confidence, but a
-    person's sides don't swap from one moment to the next.
+    This is the sequence with the highest confidence, less the costs `CHANGE` and `EXCHANGE`. If
+    somebody leans, the network may mistake the back for the front without losing confidence, but a
+    person's left and right don't swap from one moment to the next.
     """
     poses, sure = np.array(track.poses), np.nan_to_num(np.array(track.sure))
     cost, before = -sure[0], []
@@ -279,6 +279,6 @@ def _turned(track: Track) -> np.ndarray:
 
 
 def _exchange(one: np.ndarray, other: np.ndarray) -> float:
-    """Return by how much exchanging sides brings joints [22, 2] nearer to the previous ones."""
+    """Return by how much exchanging left and right brings joints [22, 2] nearer to the previous."""
     apart, crossed = (np.linalg.norm(one - each, axis=-1).mean() for each in (other, other[SIDES]))
     return float(np.nan_to_num(max(apart - crossed, 0.0)))

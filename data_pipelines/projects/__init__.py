@@ -1,10 +1,12 @@
 """Labelled projects of pose tools, read as clips: for training, validation, test and scoring.
 
-    tool             path DeepLabCut       the project's folder, or one labeled-data/NAME Lightning
-    Pose   the project's folder, or a file of its labels (.csv) SLEAP            a .slp file, or a
-    folder with one COCO keypoints   a .json file, or a folder with one
+    tool             path
+    DeepLabCut       the project's folder, or one labeled-data/NAME
+    Lightning Pose   the project's folder, or a file of its labels (.csv)
+    SLEAP            a .slp file, or a folder with one
+    COCO keypoints   a .json file, or a folder with one
 
-A new format is one module with `read(path, options)`, one entry in `_reader` and one test.
+To add a format, add a module with `read(path, options)`, an entry in `_reader` and a test.
 """
 
 from collections.abc import Callable
@@ -25,8 +27,8 @@ def read(path: str | Path, options: Options | None = None) -> Project:
     """Read a labelled project.
 
     Args:
-      path: folder or file, see the module's first lines; "~" is the home folder.
-      options: what to read, and how; see `Options`.
+      path: folder or file, see the module docstring; "~" is the home folder.
+      options: what to read and how, see `Options`.
 
     Returns:
       The project; its `describe` says what was read, what was left out, and why.
@@ -58,7 +60,7 @@ def _reader(path: Path) -> tuple[Path, Reader]:
         return path, deeplabcut.read
     if lightning_pose.is_one(path):
         return path, lightning_pose.read
-    if path.name == deeplabcut.FOLDER and path.is_dir():  # one folder too deep
+    if path.name == deeplabcut.FOLDER and path.is_dir():  # the project is one folder up
         root = path.parent
         if deeplabcut.is_one(root) or lightning_pose.is_one(root):
             return _reader(root)
@@ -76,7 +78,7 @@ def _reader(path: Path) -> tuple[Path, Reader]:
 
 
 def _below(path: Path, depth: int = 2) -> list[Path]:
-    """Return projects in subfolders, as many as a message names."""
+    """Return projects in subfolders, at most as many as a message names."""
     found: list[Path] = []
     for each in files.entries(path):
         if len(found) == NAMED:

@@ -1,4 +1,4 @@
-"""From the labels of recordings to a project of clips: skeleton, subjects, boxes, summary."""
+"""Building a project of clips from labelled recordings: skeleton, subjects, boxes, summary."""
 
 import collections
 import dataclasses
@@ -24,11 +24,11 @@ from data_pipelines.projects.records import (
 from ttp_jax import skeletons
 
 SHOWN = 3  # largest number of reasons in a message
-BEYOND = 0.5  # pixels that labels may lie outside, because some tools count from the edge
+BEYOND = 0.5  # pixels that labels may lie outside, because some tools count from the picture's edge
 
 
 class _Label(NamedTuple):
-    """A row with its picture, its subject and joints of the project's skeleton."""
+    """A row with its picture, its subject, and its joints in the project's skeleton."""
 
     row: Row
     picture: Picture
@@ -39,7 +39,7 @@ class _Label(NamedTuple):
 
 
 class _LeftOut:
-    """Counts what is left out, by reason, with the first example of each."""
+    """Counts of what was left out, by reason, with the first example of each."""
 
     def __init__(self):
         self._counts: collections.Counter[str] = collections.Counter()
@@ -51,7 +51,7 @@ class _LeftOut:
         self._first.setdefault(what, example)
 
     def sentences(self) -> list[str]:
-        """One sentence for each reason."""
+        """Return one sentence for each reason."""
         return [
             f"{count} {what} (the first: {self._first[what]})."
             for what, count in self._counts.items()
@@ -79,13 +79,13 @@ def project(
       recordings: labels, and how to find their pictures.
       options: see `Options`.
       joint_names: the order of the joints, as far as the tool specifies it.
-      videos: the project's videos, each once, without those that recordings name.
+      videos: the project's videos, each once, except those that recordings name.
       crops: by name of the video, the region x1, x2, y1, y2 of its frames that pictures show.
-      left_out: what the reader has already left out.
-      notes: assumptions of the reader.
+      left_out: sentences about what the reader has already left out.
+      notes: assumptions that the reader made.
 
     Raises:
-      DataError: nothing can be read, or a label is impossible; names file and row.
+      DataError: nothing can be read, or a label is impossible; the message names file and row.
     """
     if not any(recording.sheet.rows for recording in recordings):
         remedy = "" if left_out else ": label some frames"
@@ -124,7 +124,7 @@ def project(
 def _without_unlabelled(
     recordings: Sequence[Recording], options: Options
 ) -> tuple[list[Recording], list[str]]:
-    """Drop joints that are never labelled; return the recordings, and a sentence about it.
+    """Drop joints that are never labelled; return the recordings, and a sentence about them.
 
     Such a joint can't be learned, and its predictions would mean nothing.
     """
@@ -156,7 +156,7 @@ def _without_unlabelled(
 def _skeleton(
     path: Path, recordings: Sequence[Recording], wanted: Sequence[str], options: Options
 ) -> skeletons.Skeleton:
-    """Build the skeleton of all recordings; joints in the tool's order, then the labels'."""
+    """Build the skeleton of all recordings: joints in the tool's order, then in the labels'."""
     found = dict.fromkeys(name for r in recordings for name in r.sheet.names)
     joints = [name for name in wanted if name in found]
     joints += [name for name in found if name not in joints]
@@ -199,7 +199,7 @@ def _groups(
 
 
 def _in_the_corner(groups: Groups) -> list[str]:
-    """Report labels at exactly (0, 0), which are rarely meant."""
+    """Report labels at exactly (0, 0), which are rarely intended."""
     labels = [label for group in groups.values() for label in group]
     counts = [int((label.visible & (label.joints == 0).all(-1)).sum()) for label in labels]
     if not any(counts):
@@ -212,7 +212,7 @@ def _in_the_corner(groups: Groups) -> list[str]:
 
 
 def _check_files(labels: Iterable[_Label]) -> None:
-    """Refuse a picture file that was found for labels of two pictures, of other folders."""
+    """Raise DataError if one file was found for the labels of two pictures of different folders."""
     owners: dict[Path, _Label] = {}
     for label in labels:
         first = label.picture.file and owners.setdefault(label.picture.file, label)
@@ -258,7 +258,7 @@ def _labels(
 
 
 def _spread(label: _Label, at: Sequence[int], size: int) -> _Label:
-    """Return the label with all joints of the project; NaN for those that the file lacks."""
+    """Return the label with all joints of the project; those that the file lacks are NaN."""
     joints, visible = np.full((size, 2), np.nan), np.zeros(size, bool)
     joints[at], visible[at] = label.joints, label.visible
     return label._replace(joints=joints, visible=visible)
@@ -271,7 +271,7 @@ def _excluded(name: str, options: Options) -> bool:
 def _placed(
     row: Row, picture: Picture, joint_names: Sequence[str], options: Options, counts: _LeftOut
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return joints [k, 2] in the picture, and which of them count as labels [k]."""
+    """Check a row's joints; return them [k, 2], and which of them count as labels [k]."""
     if row.size and row.size != picture.size:
         turned = picture.file is not None and pictures.is_turned(picture.file)
         remedy = (
@@ -306,11 +306,11 @@ def _placed(
 
 
 def _subjects(recording: Recording, options: Options) -> list[tuple[str, bool]]:
-    """Return the subject of each row, and whether it is unknown.
+    """Return the subject of each row, and whether the individual is unknown.
 
-    A recording is one subject, unless a pattern says otherwise; individuals are subjects of their
-    own. If a picture has several of which one is not named, each label is a subject of its own,
-    because nothing connects them from one picture to the next.
+    A recording is one subject, unless a pattern says otherwise. Each named individual is a subject.
+    If pictures show several individuals, every unnamed label is a subject of its own, because
+    nothing connects it to the labels in other pictures.
     """
     rows = recording.sheet.rows
     nameless = collections.Counter(row.picture for row in rows if not row.individual)
@@ -329,7 +329,7 @@ def _subjects(recording: Recording, options: Options) -> list[tuple[str, bool]]:
 
 
 def _same_name(recordings: Sequence[Recording], options: Options) -> list[str]:
-    """Report subjects that are merged here because a file can't tell them apart by name."""
+    """Report subjects that are merged because their names give the same file name."""
     found: dict[str, dict[str, None]] = {}
     for recording in recordings:
         for raw, _ in _subjects(recording, options):
@@ -342,7 +342,7 @@ def _same_name(recordings: Sequence[Recording], options: Options) -> list[str]:
 
 
 def _unmatched(path: Path, recordings: Sequence[Recording], options: Options) -> list[str]:
-    """Report labels that the pattern for subjects doesn't match; DataError if it matches none."""
+    """Report labels that the subject pattern doesn't match; raise DataError if it matches none."""
     if not options.subject:
         return []
     rows = [(recording, row) for recording in recordings for row in recording.sheet.rows]
@@ -370,7 +370,7 @@ def _by_pattern(pattern: str, recording: Recording, row: Row) -> str:
 
 
 def _clips(groups: Groups, options: Options) -> list[Clip]:
-    """Make a clip of each subject in each recording, named after both if it has several."""
+    """Make a clip of each subject in each recording; if it has several, name it after both."""
     many = collections.Counter(name for name, _ in groups)
     clips, used = [], collections.Counter()
     for (name, subject), labels in groups.items():

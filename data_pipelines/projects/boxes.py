@@ -24,8 +24,8 @@ def boxes(
       rule: "labels", "annotated", "whole" or a region "x1,y1,x2,y2"; see `records.Options`.
       joints: [T, K, 2], NaN where not labelled.
       sizes: int [T, 2], heights and widths of the pictures.
-      annotated: boxes in the file of labels.
-      margin: margin of "labels".
+      annotated: boxes from the file of labels.
+      margin: margin of the rule "labels".
       name: name of the recording, for messages.
 
     Raises:
@@ -57,7 +57,7 @@ def boxes(
 
 
 def _widened(boxes: np.ndarray) -> np.ndarray:
-    """Widen boxes [T, 4] to the smallest allowed side, because a line of joints has no height.
+    """Widen boxes [T, 4] to the smallest allowed side, because joints on a line have no height.
 
     Invalid boxes stay as they are.
     """
@@ -70,9 +70,9 @@ def _widened(boxes: np.ndarray) -> np.ndarray:
 def around(joints: np.ndarray, sizes: np.ndarray, margin: float) -> np.ndarray:
     """Return boxes float32 [T, 4] around the labelled joints, widened on each side.
 
-    The margin is a share of the box's longer side. The joints of a frame with only one label, or
-    several at one place, have no extent. Its box is centred there and has the median side of the
-    other frames, or, without any, half the picture's shorter side.
+    The margin is a share of the box's longer side. The joints of a frame have no extent if only one
+    is labelled, or several at the same place. The box is then centred there. Its side is the median
+    side of the other frames, or half the picture's shorter side if there are none.
 
     Args:
       joints: [T, K, 2], NaN where not labelled; at least one in each frame.
@@ -85,7 +85,7 @@ def around(joints: np.ndarray, sizes: np.ndarray, margin: float) -> np.ndarray:
     extended = longer >= geometry.LEAST_BOX
     usual = np.median(longer[extended]) if extended.any() else sizes.min(-1) / 2
     longer = np.where(extended, longer, usual)[:, None]
-    # A line of joints has no height, so no side is less than a quarter of the other.
+    # Joints on a line have no height, so no side is made less than a quarter of the other.
     sides = np.where(extended[:, None], np.maximum(sides, longer / 4), longer)
     half = sides / 2 + margin * longer
     return np.concatenate([centre - half, centre + half], -1).astype(np.float32)

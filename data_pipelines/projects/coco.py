@@ -11,7 +11,7 @@ from data_pipelines.projects import assemble, files, names
 from data_pipelines.projects.records import Options, Project, Recording, Row, Sheet, chosen
 from ttp_jax.files import Damaged, parse_json, unlike
 
-# And whether a value means the same individual in all folders.
+# Fields that name the individual -> whether a value means the same individual in all folders.
 FIELDS = {"person_id": True, "track_id": False}
 PARTS = {
     "images": [{"id": (float, str), "file_name": str}],
@@ -19,7 +19,7 @@ PARTS = {
         {"image_id": (float, str), "category_id": (float, str), "keypoints?": (None, list)}
     ],
     "categories": [{"id": (float, str), "keypoints?": (None, [(float, str)])}],
-}  # a pattern of `files.unlike`
+}  # as a pattern of `files.unlike`
 WRONG = (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError)
 
 
@@ -32,9 +32,9 @@ class _Category(NamedTuple):
 
 
 class _File(NamedTuple):
-    """The content of a file: pictures and categories by id, people of these categories.
+    """The content of a file: pictures and categories by id, and people of these categories.
 
-    `others` counts labels of categories that aren't listed or have no names of keypoints.
+    `others` counts labels of categories that aren't listed or have no keypoint names.
     """
 
     pictures: dict[str, str]
@@ -47,13 +47,13 @@ class _File(NamedTuple):
 def sheet(path: Path, *, category: str = "", subject_field: str = "") -> Sheet:
     """Read annotations; crowds and people without a labelled keypoint are left out and counted.
 
-    If a file has no v = 2 at all, it only has two kinds of keypoints, and v = 1 means visible.
+    If a file has no v = 2 at all, it only has two kinds of keypoints, so v = 1 means visible.
 
     Args:
       path: the file.
       category: name of the category to read, if several have labelled keypoints.
-      subject_field: field of the annotations that names the individual. If empty, one of FIELDS
-        that all annotations have.
+      subject_field: field of the annotations that names the individual. If empty, the first of
+        FIELDS that all annotations have.
 
     Raises:
       DataError: names the file, the annotation, what is wrong with it, and what to do.
@@ -108,7 +108,7 @@ def _where(path: Path, person: dict) -> str:
 
 
 def _once(people: list[dict], field: str, pictures: dict[str, str]) -> list[dict]:
-    """Drop annotations that repeat another one's keypoints in the same picture, after a merge."""
+    """Drop annotations that repeat others' keypoints in the same picture, as a merge may do."""
     found = {}
     for person in people:
         values = tuple(map(str, person["keypoints"]))
@@ -122,7 +122,7 @@ def _is_crowd(person: dict) -> bool:
 
 
 def _key(value: float | str) -> str:
-    """An id, which a file may hold as a number in one place and as a word in another."""
+    """Return an id as text, because a file may have it as a number here and as a string there."""
     whole = isinstance(value, float) and value.is_integer()
     return str(int(value) if whole else value).strip()
 
@@ -179,7 +179,7 @@ def _open(path: Path) -> _File:
 
 
 def _check_categories(listed: list[dict], kept: dict[str, _Category], path: Path) -> None:
-    """Refuse keypoints whose names don't tell them apart, and two categories of one id."""
+    """Raise DataError for keypoints with the same name, or two categories with the same id."""
     for category in listed:
         keypoints = tuple(map(str, category.get("keypoints") or ()))
         if keypoints and keypoints != kept[_key(category["id"])].keypoints:
@@ -224,14 +224,14 @@ def _category(file: _File, people: list[dict], wanted: str, path: Path) -> _Cate
 
 
 def _value(person: dict, field: str) -> Any:
-    """Return a field of an annotation, or of the attributes that CVAT writes inside it."""
+    """Return a field of an annotation, or of the attributes that CVAT nests in it."""
     attributes = person.get("attributes")
     inner = attributes.get(field) if isinstance(attributes, dict) else None
     return person.get(field, inner)
 
 
 def _field(people: list[dict], wanted: str, path: Path) -> str:
-    """Return the field that names the individuals, "" if there is none."""
+    """Return the field that names the individuals; "" if there is none."""
     for field in [wanted] if wanted else FIELDS:
         without = [person for person in people if _value(person, field) is None]
         if not without:
@@ -277,13 +277,13 @@ def _box(person: dict, where: str) -> np.ndarray | None:
 
 
 def _limbs(kind: _Category) -> list[tuple[str, str]] | None:
-    """Return the category's limbs by names; None if they can't be understood."""
+    """Return the category's limbs as pairs of names; None if they can't be understood."""
     count = len(kind.keypoints)
     try:
         ends = [(int(a), int(b)) for a, b in kind.limbs or ()]
     except (TypeError, ValueError, OverflowError):
         return None
-    first = min([1, *(end for limb in ends for end in limb)])  # COCO counts from 1, some from 0
+    first = min([1, *(end for limb in ends for end in limb)])  # COCO counts from 1, others from 0
     if first < 0 or any(not 0 <= end - first < count for limb in ends for end in limb):
         return None
     return [(kind.keypoints[a - first], kind.keypoints[b - first]) for a, b in ends if a != b]
@@ -293,7 +293,7 @@ def _limbs(kind: _Category) -> list[tuple[str, str]] | None:
 
 
 def is_one(path: Path) -> bool:
-    """Return whether a .json file is an object that mentions annotations with keypoints."""
+    """Return whether a .json file holds an object that mentions annotations with keypoints."""
     try:
         text = path.read_bytes()
     except OSError:
@@ -302,11 +302,11 @@ def is_one(path: Path) -> bool:
 
 
 def read(path: Path, options: Options) -> Project:
-    """Read a file of annotations; its pictures are beside it, or in a neighbouring folder.
+    """Read a file of annotations, whose pictures are beside it or in a neighbouring folder.
 
     Args:
       path: the JSON file.
-      options: what to read, and how.
+      options: what to read and how.
 
     Raises:
       DataError: names the file, what is wrong with it, and what to do.

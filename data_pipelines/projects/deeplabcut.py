@@ -1,7 +1,7 @@
 """DeepLabCut projects: labeled-data/NAME/CollectedData_SCORER.csv or .h5 beside pictures.
 
 config.yaml is optional, and a single folder labeled-data/NAME is a project of one recording. If
-both files of labels exist, the .h5 is used, as in DeepLabCut, and compared with the other.
+both label files exist, the .h5 is used, as in DeepLabCut, and compared with the .csv.
 """
 
 import itertools
@@ -19,7 +19,7 @@ from data_pipelines.projects.records import Options, Project, Recording, Sheet
 LABELS = "CollectedData_"
 FOLDER = "labeled-data"
 MOST_PARTS = 1_000_000  # largest number of parts of a config.yaml
-DRAWN = "_labeled"  # suffix of folders of pictures on which DeepLabCut has drawn labels
+DRAWN = "_labeled"  # suffix of folders in which DeepLabCut has drawn the labels on the pictures
 
 
 def is_one(path: Path) -> bool:
@@ -29,7 +29,7 @@ def is_one(path: Path) -> bool:
 
 
 def labels_in(folder: Path) -> dict[str, dict[str, Path]]:
-    """Return the files of labels in a folder of pictures, by scorer and suffix."""
+    """Return the label files in a folder of pictures, by scorer and suffix."""
     found: dict[str, dict[str, Path]] = {}
     for path in files.entries(folder):
         if path.name.startswith(LABELS) and path.suffix.lower() in (".csv", ".h5"):
@@ -43,7 +43,7 @@ def read(path: Path, options: Options) -> Project:
 
     Args:
       path: the project's folder, its `config.yaml`, or a folder of labelled pictures.
-      options: what to read, and how.
+      options: what to read and how.
 
     Raises:
       DataError: names the file, what is wrong with it, and what to do.
@@ -79,7 +79,7 @@ def read(path: Path, options: Options) -> Project:
 
 
 def sheet_of(folder: Path, options: Options, usual: str = "") -> Sheet | None:
-    """Read the labels in a folder of pictures; None if there are none (by this scorer).
+    """Read the labels in a folder of pictures; None if there are none by the wanted scorer.
 
     Args:
       folder: labeled-data/NAME.
@@ -108,7 +108,7 @@ def sheet_of(folder: Path, options: Options, usual: str = "") -> Sheet | None:
 
 
 def _compared(tables_of: dict[str, Path], individuals: Sequence[str]) -> Sheet:
-    """Read one scorer's file of labels, and report where .csv and .h5 differ."""
+    """Read one scorer's label file, and report where .csv and .h5 differ."""
     csv, h5 = (tables_of.get(suffix) for suffix in (".csv", ".h5"))
     if csv is None or h5 is None:
         return tables.sheet(next(iter(tables_of.values())), individuals=individuals)
@@ -124,7 +124,7 @@ def _compared(tables_of: dict[str, Path], individuals: Sequence[str]) -> Sheet:
 
 
 def _differing(one: Sheet, other: Sheet) -> str:
-    """Describe the difference between two sheets, "" if there is none that matters."""
+    """Describe the difference between two sheets; "" if there is none that matters."""
     if set(one.names) != set(other.names):
         return "their joints"
     at = [other.names.index(name) for name in one.names]
@@ -154,14 +154,14 @@ def _recording(folder: Path, root: Path, sheet: Sheet, options: Options) -> Reco
 
 
 def _is_drawn(folder: Path) -> bool:
-    """Return whether its pictures are copies of another folder's with labels drawn on them."""
+    """Return whether a folder has copies of another one's pictures with labels drawn on them."""
     return folder.name.endswith(DRAWN) and bool(
         labels_in(folder.with_name(folder.name.removesuffix(DRAWN)))
     )
 
 
 def _videos(root: Path, config: dict[str, Any], options: Options) -> list[Path]:
-    """Return the project's videos: those in its folder, and existing ones of config.yaml."""
+    """Return the project's videos: those in its folder, and those of config.yaml that exist."""
     folders = [root / "videos", *([Path(options.media).expanduser()] if options.media else [])]
     found = [path for folder in folders for path in files.videos_in(folder)]
     sets = config.get("video_sets")
@@ -173,7 +173,7 @@ def _videos(root: Path, config: dict[str, Any], options: Options) -> list[Path]:
 
 
 def _crops(config: dict[str, Any]) -> dict[str, tuple[int, int, int, int]]:
-    """Return the regions x1, x2, y1, y2 that pictures were cut from, by name of the video."""
+    """Return the regions x1, x2, y1, y2 that pictures were cropped to, by name of the video."""
     sets, crops = config.get("video_sets"), {}
     for name, about in sets.items() if isinstance(sets, dict) else ():
         words = str(about.get("crop", "")).split(",") if isinstance(about, dict) else []
@@ -205,7 +205,7 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def _check_size(config: Any) -> None:
-    """Refuse a file that is endless, or nearly so, because its parts refer to each other."""
+    """Raise if a file expands without end, or nearly so, because its parts refer to each other."""
     waiting, count = [config], 0
     while waiting:
         part, count = waiting.pop(), count + 1
@@ -216,13 +216,13 @@ def _check_size(config: Any) -> None:
 
 
 def _joints(config: dict[str, Any]) -> list[str]:
-    """Return the names of the joints in the project's order, as far as it gives them."""
+    """Return the names of the joints in the project's order, as far as it lists them."""
     lists = [config.get(key) for key in ("multianimalbodyparts", "bodyparts", "uniquebodyparts")]
     return [str(name) for names_of in lists if isinstance(names_of, list) for name in names_of]
 
 
 def _limbs(config: dict[str, Any]) -> list[tuple[str, str]]:
-    """Return the project's skeleton as pairs; a longer list of joints is a chain."""
+    """Return the project's skeleton as pairs; a longer list of joints is taken as a chain."""
     chains = config.get("skeleton")
     chains = (
         [chain for chain in chains if isinstance(chain, list)] if isinstance(chains, list) else []

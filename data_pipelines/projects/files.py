@@ -1,4 +1,4 @@
-"""Find the pictures and videos of a project."""
+"""Finding the pictures and videos of a project."""
 
 import functools
 import itertools
@@ -13,16 +13,16 @@ from data_pipelines.clips import DataError, FrameError
 from data_pipelines.projects import names
 from data_pipelines.projects.records import Picture, Row
 
-# Forms of accents in names: one character on most systems, two on older Macs.
+# Unicode forms of accented letters in names: one character on most systems, two on older Macs.
 FORMS = ("NFC", "NFD")
 
 
 def locate(name: str, folders: Iterable[Path]) -> Path | None:
-    """Find a file by its path in the labels, which may be of another machine.
+    """Find a file by its path in the labels, which may come from another machine.
 
-    Tries the path itself, then in each folder the path and shorter and shorter ends of it, with
-    accents in the form of this or another system, and the ending in small letters or capitals. In
-    an address "%20" may stand for a blank.
+    Tries the path itself, then, in each folder, the path and ever shorter ends of it. Accents may
+    be in this or another system's form, and the suffix in lower or upper case. In a URL, "%20" may
+    stand for a space.
 
     Args:
       name: path in the labels.
@@ -31,7 +31,7 @@ def locate(name: str, folders: Iterable[Path]) -> Path | None:
     if os.path.isabs(name) and os.path.isfile(name):
         return Path(name)
     folders = list(folders)
-    spelled = [name, urllib.parse.unquote(name.partition("?")[0])]  # as a path, as an address
+    spelled = [name, urllib.parse.unquote(name.partition("?")[0])]  # as a path, as a URL
     forms = [unicodedata.normalize(kind, each) for each in spelled for kind in FORMS]
     stems = [os.path.splitext(each) for each in [name, *forms]]
     endings = [stem + kind(end) for kind in (str.lower, str.upper) for stem, end in stems]
@@ -48,14 +48,14 @@ def locate(name: str, folders: Iterable[Path]) -> Path | None:
 
 
 def distinct(listed: Iterable[str], find: Callable[[str], Path | None]) -> dict[str, Path | None]:
-    """Find each file that labels name; no file stands for two of them.
+    """Find the files that labels name, with a different file for each name.
 
-    If several names lead to one file, because folders are missing, it is the one whose name agrees
-    with more of its path, and the others are missing.
+    If several names lead to one file, because folders are missing, it belongs to the name that
+    agrees with more of its path, and the files of the others are missing.
 
     Args:
       listed: paths in the labels.
-      find: from such a path to the file; None where there is none.
+      find: function from such a path to the file, or to None if there is none.
 
     Raises:
       DataError: the names agree equally, so nothing says whose file it is.
@@ -81,8 +81,8 @@ def ambiguous(name: str, other: str, path: Path | None) -> DataError:
 
     Args:
       name: path in the labels.
-      other: likewise.
-      path: of the file.
+      other: another path in the labels.
+      path: path of the file.
     """
     return DataError(
         f"{name} and {other} would both be {path}: put each into the folder that the labels name, "
@@ -91,7 +91,7 @@ def ambiguous(name: str, other: str, path: Path | None) -> DataError:
 
 
 def _agreement(name: str, path: Path) -> tuple[bool, int]:
-    """Whether a path ends with a whole name, and how many folders and files they share there."""
+    """Return whether a path ends with the whole name, and how many parts agree at the end."""
     pairs = zip(reversed(names.parts(name)), reversed(path.parts), strict=False)
     same = itertools.takewhile(
         lambda pair: names.composed(pair[0]) == names.composed(pair[1]), pairs
@@ -101,12 +101,12 @@ def _agreement(name: str, path: Path) -> tuple[bool, int]:
 
 
 def pictures_in(folder: Path) -> list[Path]:
-    """List the pictures directly in a folder by name, without hidden ones."""
+    """List the pictures directly in a folder by name, except hidden ones."""
     return _listed(folder, media.PICTURES)
 
 
 def videos_in(folder: Path) -> list[Path]:
-    """List the videos directly in a folder by name, without hidden ones."""
+    """List the videos directly in a folder by name, except hidden ones."""
     return _listed(folder, media.VIDEOS)
 
 
@@ -115,7 +115,7 @@ def _listed(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
 
 
 def entries(folder: Path) -> list[Path]:
-    """List a folder by name without hidden entries; empty if there is no folder.
+    """List the entries of a folder by name, except hidden ones; empty if there is no folder.
 
     Raises:
       DataError: the folder can't be listed.
@@ -132,10 +132,10 @@ def picture(path: Path, frame: int | None, bits: set[int]) -> Picture | None:
     """Return a picture from its own file; None if it can't be opened.
 
     Args:
-      path: of the file.
+      path: path of the file.
       frame: number of its frame in the video, if known.
-      bits: bits used by the recording's pictures, to which this picture's are added. All are scaled
-        by the largest, as in `media`, so that brightness doesn't jump between pictures.
+      bits: numbers of bits that the recording's pictures use; this picture's is added. All pictures
+        are scaled by the largest, as in `media`, so that brightness doesn't jump between them.
     """
     try:
         page, *_ = pictures.look(path)
@@ -152,8 +152,8 @@ def finder(
 
     Args:
       rows: all rows of the recording, for the numbers in the pictures' names.
-      beside: folders in which the picture's file name is searched first.
-      below: folders in which its whole name, or the end of it, is searched; "" for none.
+      beside: folders that are searched first, for the picture's file name.
+      below: folders that are searched for its whole name or the end of it; "" for none.
     """
     labelled = list(dict.fromkeys(row.picture for row in rows))
     frames = dict(zip(labelled, names.frame_numbers(labelled), strict=True))
@@ -176,11 +176,11 @@ def finder(
 class Film:
     """A video of labelled frames.
 
-    Frames stay as stored, with pixels that may not be square, because they were labelled so.
+    Frames stay as stored, even if their pixels are not square, because they were labelled that way.
     """
 
     def __init__(self, path: Path):
-        """Raise DataError if the video can't be opened."""
+        """Open the video; raise DataError if it can't be opened."""
         self._video = video.Video(path, square=False)
 
     def picture(self, frame: int) -> Picture | None:

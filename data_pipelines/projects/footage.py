@@ -17,19 +17,19 @@ from ttp_jax import geometry
 def unlabelled(
     project: Project, count: int, *, boxes: str = "labels"
 ) -> tuple[list[Clip], list[str]]:
-    """Return clips of unlabelled frames, spread over the videos, and sentences on exclusions.
+    """Return clips of unlabelled frames, spread over the videos, and what was left out.
 
-    A video of several subjects is left out, because nothing says who is where. A video without any
-    label is left out, too, because its subject is in no split.
+    A video of several subjects is left out, because nothing says who is where. So is a video
+    without any labels, because its subject is in no split.
 
     Args:
-      project: the project. Clips are in the splits of its subjects.
+      project: the project. Each clip is in the split of its subject.
       count: number of unlabelled frames of each subject.
       boxes: "labels" for the region that holds all labelled boxes of the recording, "whole", or a
         region "x1,y1,x2,y2" of the labelled pictures.
 
     Returns:
-      The clips, and the sentences.
+      The clips, and sentences about what was left out.
 
     Raises:
       DataError: `boxes` can't be understood.
@@ -53,7 +53,7 @@ def unlabelled(
 
 
 def other(labelled: Clip, path: pathlib.Path, count: int, *, boxes: str) -> Clip:
-    """Return unlabelled frames of a subject from a video without any label.
+    """Return unlabelled frames of a subject from a video without any labels.
 
     Args:
       labelled: the subject's labelled frames.
@@ -69,7 +69,7 @@ def other(labelled: Clip, path: pathlib.Path, count: int, *, boxes: str) -> Clip
 
 
 def _identity(film: Footage) -> tuple[str, str, tuple[str, ...]]:
-    """What files of one video, in several containers, have in common."""
+    """Return what the files of one video in several containers have in common."""
     return film.recording, film.path.stem, film.subjects
 
 
@@ -104,7 +104,7 @@ def _whole(film: Footage, labelled: Clip) -> Clip:
 
 
 def _cropped(whole: Clip, film: Footage, size: tuple[int, int]) -> Clip:
-    """Return the video cropped as the labelled pictures of this size are."""
+    """Return the video cropped like the labelled pictures, which have this size."""
     if whole.largest == size:
         return whole
     x1, x2, y1, y2 = film.crop or (0, 0, 0, 0)

@@ -1,10 +1,12 @@
-"""A pandas table of numbers from an HDF5 file, without pandas and without opening a pickle.
+"""Reading a pandas table of numbers from an HDF5 file, without pandas and without unpickling.
 
-pandas and PyTables unpickle parts of a file when they read it, always the column names of the
-"table" kind, so a file from elsewhere could run code. Here h5py reads the arrays, and pickled names
-are decoded from their opcodes only if they are lists of words and numbers. Nothing is ever called.
+pandas and PyTables unpickle parts of a file when they read it, always including the column names of
+the "table" format, so a file from elsewhere could run code. Here h5py reads the arrays, and pickled
+names are decoded from their opcodes, only if they are lists of strings and numbers. Nothing is ever
+called.
 
-Both kinds that DeepLabCut has written are read: "fixed" (axis0, axis1, block0_values) and "table".
+Both formats that DeepLabCut has written are read: "fixed" (axis0, axis1, block0_values) and
+"table".
 """
 
 import io
@@ -26,8 +28,8 @@ class Frame(NamedTuple):
     """A table of numbers.
 
     Attributes:
-      columns: [c], each a tuple of words, from the header's first row to its last.
-      index: [n] names of the rows; those of several columns are joined by "/".
+      columns: [c], each a tuple of strings, from the header's first row to its last.
+      index: [n] names of the rows; if they have several columns, these are joined by "/".
       values: float64 [n, c].
     """
 
@@ -37,10 +39,10 @@ class Frame(NamedTuple):
 
 
 def read(path: Path) -> Frame:
-    """Read the only table of a file, or the one under DeepLabCut's usual names.
+    """Read the only table of a file, or the one under DeepLabCut's usual keys.
 
     Raises:
-      DataError: the file is missing or damaged, or has no such table or a pickled one.
+      DataError: the file is missing or damaged, it has no such table, or the table is pickled.
     """
     if not path.is_file():
         raise DataError(f"{path} can't be read: no such file.")
@@ -87,11 +89,11 @@ def _table(file: h5py.File, path: Path) -> Any:
     return file[chosen[0]]
 
 
-# --- The two kinds -------------------------------------------------------------------------------
+# --- The two formats -----------------------------------------------------------------------------
 
 
 def _fixed(group: Any) -> Frame:
-    """Read pandas' "fixed" kind: names of columns and rows, and blocks of columns of one type."""
+    """Read pandas' "fixed" format: names of columns and rows, and blocks of columns of one type."""
     columns, index = _axis(group, "axis0"), _axis(group, "axis1")
     names, blocks = [], []
     for number in range(int(group.attrs["nblocks"])):
@@ -105,7 +107,7 @@ def _fixed(group: Any) -> Frame:
 
 
 def _axis(group: Any, name: str) -> list[tuple[str, ...]]:
-    """Return the names along an axis as tuples; names of several levels are stored by number."""
+    """Return the names along an axis as tuples; names of several levels are stored as indices."""
     if _text(group.attrs[f"{name}_variety"]) == "regular":
         return [(word,) for word in _words(group[name])]
     levels = []
@@ -119,7 +121,7 @@ def _axis(group: Any, name: str) -> list[tuple[str, ...]]:
 
 
 def _appendable(group: Any) -> Frame:
-    """Read pandas' "table" kind: index rows and blocks of values; column names are pickled."""
+    """Read pandas' "table" format: index rows and blocks of values; column names are pickled."""
     table = _array(group["table"])
     attributes = group["table"].attrs
     columns, blocks = [], []
@@ -132,7 +134,7 @@ def _appendable(group: Any) -> Frame:
 
 
 def _array(data: Any) -> np.ndarray:
-    """Read a data set as an array; refuses Python objects and impossible sizes."""
+    """Read a data set as an array; raise for Python objects and impossible sizes."""
     if h5py.check_vlen_dtype(data.dtype) is not None or data.dtype.hasobject:
         raise ValueError(f"{data.name} holds pickled Python objects, which are never opened")
     if data.external or data.is_virtual:
@@ -151,7 +153,7 @@ def _numbers(data: Any) -> np.ndarray:
 
 
 def _words(data: Any) -> list[str]:
-    """Read names as words; numbers become text."""
+    """Read names as strings, also if they are numbers."""
     array = _array(data) if isinstance(data, h5py.Dataset) else data
     if array.dtype.kind == "S":
         return [word.decode("utf-8") for word in array.tolist()]
@@ -174,9 +176,9 @@ _FETCHED = ("GET", "BINGET", "LONG_BINGET")
 
 
 def _pickled_names(data: bytes) -> list[tuple[str, ...]]:
-    """Decode a pickled list of tuples of words.
+    """Decode a pickled list of tuples of strings.
 
-    Raises ValueError for a pickle of anything else: calls, classes, other types.
+    Raises ValueError for a pickle of anything else, such as calls, classes or other types.
     """
     names = _literal(data)
     if not isinstance(names, list) or not all(
@@ -188,7 +190,7 @@ def _pickled_names(data: bytes) -> list[tuple[str, ...]]:
 
 
 def _literal(data: bytes) -> Any:
-    """Decode a pickle of lists, tuples, words and whole numbers from its opcodes."""
+    """Decode a pickle of lists, tuples, strings and integers from its opcodes."""
     stack: list[Any] = []
     memo: dict[int, Any] = {}
 

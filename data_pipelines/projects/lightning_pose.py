@@ -1,9 +1,9 @@
 """Lightning Pose projects: CollectedData.csv beside labeled-data/, or a file for each camera.
 
-Names of pictures are relative to the project's folder. Several cameras have a file each,
-CollectedData_CAMERA.csv or CAMERA.csv, and folders SESSION_CAMERA: a session is one subject, seen
-by all its cameras. If all cameras share one picture, --view=top takes the joints whose names end in
-_top.
+Names of pictures are relative to the project's folder. With several cameras, each has a file
+CollectedData_CAMERA.csv or CAMERA.csv, and folders SESSION_CAMERA. A session is one subject, seen
+by all its cameras. If all cameras share one picture, --view=top takes the joints whose names begin
+with top_ or end in _top.
 """
 
 import re
@@ -27,11 +27,11 @@ def is_one(path: Path) -> bool:
 
 
 def read(path: Path, options: Options) -> Project:
-    """Read a project's folder, or one file of its labels.
+    """Read a project's folder, or one of its label files.
 
     Args:
       path: the project's folder or a CSV file.
-      options: what to read, and how.
+      options: what to read and how.
 
     Raises:
       DataError: names the file, what is wrong with it, and what to do.
@@ -46,7 +46,7 @@ def read(path: Path, options: Options) -> Project:
         except DataError as error:
             if not named or name in named:
                 raise
-            other.append(str(error))  # such as predictions, beside the labels
+            other.append(str(error))  # such as a file of predictions beside the labels
     chosen, left_out = _views(root, sheets, options)
     recordings = [
         recording
@@ -64,7 +64,7 @@ def read(path: Path, options: Options) -> Project:
 
 
 def _sheet(table: Path, options: Options) -> Sheet:
-    """Read one file of labels; DataError for one of predictions."""
+    """Read one label file; raise DataError if it has predictions."""
     sheet = tables.sheet(table, scorer=options.scorer, individuals=options.individuals)
     if sheet.rows and all(names.is_bare(row.picture) for row in sheet.rows):
         raise DataError(
@@ -75,7 +75,7 @@ def _sheet(table: Path, options: Options) -> Sheet:
 
 
 def _tables(root: Path) -> dict[str, Path]:
-    """Return the files of labels in a project's folder, by name without suffix."""
+    """Return the label files in a project's folder, by name without suffix."""
     found = [path for path in files.entries(root) if path.suffix.lower() == ".csv"]
     return {path.stem: path for path in found if path.is_file() and _begins(path) == b"scorer"}
 
@@ -93,7 +93,7 @@ def _views(
 ) -> tuple[dict[str, str], list[str]]:
     """Return the cameras to read with the names of their files, and what is left out.
 
-    A project of one camera has CollectedData.csv, or one file only, and the camera "" here.
+    A project of one camera has CollectedData.csv or a single file; its camera is "".
     """
     views = {name.removeprefix(f"{LABELS}_"): name for name in sheets}
     views = {view: name for view, name in views.items() if _is_view(view, sheets[name][1])}
@@ -130,7 +130,7 @@ def _some(items: Iterable[str]) -> str:
 
 
 def _part(sheet: Sheet, view: str, path: Path) -> Sheet:
-    """Return the joints whose names begin or end with the camera's name."""
+    """Return the sheet with only the joints whose names begin or end with the camera's name."""
     words = [re.split(r"[-_. ]", name) for name in sheet.names]
     at = [i for i, parts in enumerate(words) if view in (parts[0], parts[-1])]
     if not at:
@@ -144,7 +144,7 @@ def _part(sheet: Sheet, view: str, path: Path) -> Sheet:
 
 
 def _recordings(root: Path, sheet: Sheet, view: str, options: Options) -> list[Recording]:
-    """Return the labels of each folder of pictures; the project's name stands in for none."""
+    """Return the labels of each folder of pictures; pictures without one get the project's name."""
     groups: dict[str, list[Row]] = {}
     for row in sheet.rows:
         folder = names.folder(row.picture)

@@ -4,7 +4,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
-# "img0042", "frame_42", "f-42": words before the number of a frame.
+# "img0042", "frame_42", "f-42": words that precede the number of a frame.
 _FRAME = re.compile(
     r"(?:frame|frm|image|img|(?<![a-z0-9])(?:pic|im|f))[-_ ]?(\d{1,100})", re.IGNORECASE
 )
@@ -13,7 +13,7 @@ _ANY = re.compile(r"\d{1,100}")
 
 
 def parts(picture: str) -> list[str]:
-    """Split a picture's name into folders and file, whichever system wrote it."""
+    """Split a picture's name into folders and file, with the separators of any system."""
     return [part for part in re.split(r"[/\\]", picture) if part not in ("", ".")]
 
 
@@ -28,7 +28,7 @@ def folder(picture: str) -> str:
 
 
 def stem(picture: str) -> str:
-    """Return a picture's name without folders, suffix and the hash that Roboflow appends."""
+    """Return a picture's name without folders, suffix, and the hash that Roboflow appends."""
     name = re.sub(r"\.[a-zA-Z]\w*$", "", file(picture))
     return re.sub(r"\.rf\.\w+$", "", name)
 
@@ -39,11 +39,11 @@ def composed(name: str) -> str:
 
 
 def frame_numbers(pictures: Sequence[str]) -> list[int | None]:
-    """Return the frame number of each picture, None for a name without one.
+    """Return the frame number of each picture; None for a name without one.
 
-    A bare number is the frame number. In a name with several numbers it is the one after "frame",
-    "img" or the like, else one that stands alone, not after letters as in "cam1". If several do, it
-    is the only one that differs from picture to picture, else the last.
+    A bare number is the frame number. Of several numbers, it is the one after "frame", "img" or the
+    like, otherwise one that stands alone and not after letters, as in "cam1". If several still
+    qualify, it is the only one that differs from picture to picture, otherwise the last.
     """
     found = [_candidates(stem(picture)) for picture in pictures]
     places = {count: _varying([f for f in found if len(f) == count]) for count in map(len, found)}
@@ -54,7 +54,7 @@ def frame_numbers(pictures: Sequence[str]) -> list[int | None]:
 
 
 def is_bare(picture: str) -> bool:
-    """Whether a picture's name is a bare frame number, not a file."""
+    """Return whether a picture's name is a bare frame number, not a file."""
     return bool(re.fullmatch(r"[+-]?\d{1,100}(\.\d{0,100})?", picture))
 
 
@@ -71,6 +71,6 @@ def _candidates(name: str) -> list[int]:
 
 
 def _varying(numbers: list[list[int]]) -> int:
-    """Return the only index at which lists of one length differ, or -1."""
+    """Return the only index at which lists of equal length differ; -1 if there isn't just one."""
     differing = [i for i, values in enumerate(zip(*numbers, strict=True)) if len(set(values)) > 1]
     return differing[0] if len(differing) == 1 else -1

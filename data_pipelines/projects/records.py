@@ -18,23 +18,23 @@ class Options:
     """How to read a project; all fields are optional.
 
     Attributes:
-      individuals: names of the animals or people to read, of several in a picture; all if empty.
+      individuals: names of the animals or people to read if pictures show several; all if empty.
       scorer: whose labels to read if several people labelled the same pictures.
       view: the camera to read if a project has several.
       category: the COCO category to read if several have keypoints.
-      subject: regular expression on a picture's "folder/file" (or "video/frame"): its first group
-        that matched, or the whole match, names the subject. If it doesn't match, or matches
-        nothing, the folder or video does.
+      subject: regular expression on a picture's "folder/file" (or "video/frame"). Its first group
+        that matched, or the whole match, names the subject. If it doesn't match, or the match is
+        empty, the folder or video is the subject.
       subject_field: field of COCO annotations that names the subject; if empty, track_id or
         person_id.
       exclude: subjects, folders or videos to leave out: patterns such as "*TESTSET*,File162".
-      flip_pairs: "leftLip:rightLip,a:b", joints that swap in a mirrored picture; by the names if
-        None, none if empty.
+      flip_pairs: "leftLip:rightLip,a:b", joints that swap in a mirrored picture; found by name if
+        None, no pairs if empty.
       hidden: whether joints that are marked as hidden (COCO's v = 1) count as labelled.
       predictions: whether to use SLEAP's predicted instances if the user labelled none.
       boxes: "labels" (around the labelled joints), "annotated" (COCO's bbox), "whole" or a region
         "x1,y1,x2,y2".
-      margin: of "labels", as a share of the box's longer side.
+      margin: margin of "labels", as a share of the box's longer side.
       media: folder of pictures or videos that aren't where the labels say.
     """
 
@@ -58,12 +58,12 @@ class Row(NamedTuple):
 
     Attributes:
       where: file and place in it, for messages: "labels.csv, line 7".
-      picture: its name in the file, including folders, or its frame number.
+      picture: the picture's name in the file, including folders, or its frame number.
       joints: float64 [k, 2] in the order of the sheet's names, NaN if not labelled.
-      visible: bool [k]; a joint with a position that is not visible is labelled as hidden.
+      visible: bool [k]; a joint that has a position but is not visible is labelled as hidden.
       individual: name of the individual; "" if the file doesn't give one.
-      size: height and width of the picture, None if unknown.
-      box: [4] x1, y1, x2, y2 in picture pixels, None if the file has none.
+      size: height and width of the picture; None if unknown.
+      box: [4] x1, y1, x2, y2 in picture pixels; None if the file has none.
     """
 
     where: str
@@ -80,11 +80,11 @@ class Sheet(NamedTuple):
 
     Attributes:
       names: names of the keypoints [k].
-      rows: in the file's order.
+      rows: the labels, in the file's order.
       limbs: pairs of names that the tool draws as lines.
       notes: sentences for the user about what was left out or assumed.
-      blank: number of the file's rows without a labelled joint, which `rows` leaves out.
-      identity: whether an individual's name means the same one in all recordings.
+      blank: number of the file's rows without a labelled joint, which are not in `rows`.
+      identity: whether a name means the same individual in all recordings.
     """
 
     names: list[str]
@@ -99,10 +99,10 @@ class Picture(NamedTuple):
     """A labelled picture that exists.
 
     Attributes:
-      read: returns it, uint8 RGB [H, W, 3].
+      read: function that returns it, uint8 RGB [H, W, 3].
       size: height and width.
-      frame: its frame number in the recording, None if unknown.
-      file: its own file, None for a frame of a video.
+      frame: its frame number in the recording; None if unknown.
+      file: its own file; None for a frame of a video.
     """
 
     read: Callable[[], np.ndarray]
@@ -116,15 +116,15 @@ class Recording:
     """Labels of one folder of pictures or one video.
 
     Attributes:
-      name: of the folder or video.
+      name: name of the folder or video.
       sheet: its labels.
-      find: function from a row to its picture, None if that doesn't exist.
-      subject: the subject, if the tool names it; if empty, the recording's name.
-      unlabelled: number of pictures beside the labelled ones.
+      find: function from a row to its picture, or to None if that doesn't exist.
+      subject: the subject, if the tool names it; if empty, the recording's name is used.
+      unlabelled: number of pictures without labels beside the labelled ones.
       aliases: other names that its video may have.
       video: its video, if the tool names it; otherwise it is found by name.
-      continuous: whether its pictures are frames of one video, so that somebody unnamed in one
-        picture may be in the next, too.
+      continuous: whether its pictures are frames of one video, so that an unnamed individual in one
+        picture may be in others, too.
     """
 
     name: str
@@ -141,7 +141,7 @@ class Footage(NamedTuple):
     """A whole video of a project, for its unlabelled frames.
 
     Attributes:
-      path: of the video.
+      path: path of the video.
       recording: name of its labelled recording; "" if it has no labels.
       subjects: the subjects in it, from the labels; its own name if nothing is labelled.
       crop: the region x1, x2, y1, y2 of its frames that the labelled pictures show; None for all.
@@ -161,12 +161,12 @@ class Project:
       path: what was read.
       tool: name of the tool, such as "DeepLabCut".
       skeleton: names, mirror pairs and limbs of the project.
-      clips: one for each subject in each recording, labelled frames only, split "train".
+      clips: one for each subject in each recording, with labelled frames only, in split "train".
       recordings: name of each clip's recording.
-      shared: for each clip, what it shares with others, above all its pictures; randomly drawn
-        splits never separate clips that share anything.
+      shared: for each clip, keys of what it may share with others, above all its pictures. Random
+        splits never separate clips that share a key.
       footage: the project's videos, found by name.
-      left_out: one sentence, with a count, for each reason for which something was not read.
+      left_out: for each reason why something was not read, a sentence with a count.
       notes: assumptions that were made.
     """
 
@@ -182,7 +182,7 @@ class Project:
 
     @property
     def subjects(self) -> dict[str, int]:
-        """Number of labelled frames of each subject."""
+        """Numbers of labelled frames, by subject."""
         counts: dict[str, int] = {}
         for clip in self.clips:
             counts[clip.subject] = counts.get(clip.subject, 0) + clip.num_frames
@@ -190,7 +190,7 @@ class Project:
 
     @property
     def num_frames(self) -> int:
-        """Number of labelled frames; one that shows two subjects counts twice."""
+        """Number of labelled frames; a frame that shows two subjects counts twice."""
         return sum(clip.num_frames for clip in self.clips)
 
     def describe(self) -> list[str]:
@@ -221,7 +221,7 @@ def chosen(rows: Sequence[Row], individuals: Sequence[str], path: Path) -> list[
     Args:
       rows: rows of all individuals.
       individuals: names; empty for all.
-      path: of the labels, for the error.
+      path: path of the labels, for the error.
 
     Raises:
       DataError: one of the names has no row.

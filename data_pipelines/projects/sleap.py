@@ -1,8 +1,7 @@
 """SLEAP projects: .slp files, with videos at their stored paths, beside them, or inside.
 
-They are read by sleap-io, in whose coordinates pixel centres are at integers for files of all
-versions. As in SLEAP, nodes that are marked as not visible count as not labelled. A .pkg.slp
-contains its images.
+They are read by sleap-io, which puts pixel centres at integers for files of all versions. As in
+SLEAP, nodes that are marked as not visible count as unlabelled. A .pkg.slp contains its images.
 """
 
 import threading
@@ -29,7 +28,7 @@ Find = Callable[[Row], Picture | None]
 
 
 class _Video(NamedTuple):
-    """A video of sleap-io, its title, and the number of each labelled frame."""
+    """sleap-io's record of a video, its title, and the number of each labelled frame by name."""
 
     video: Any
     title: str
@@ -40,7 +39,7 @@ def sheet(path: Path, *, predictions: bool = False, individuals: Sequence[str] =
     """Read the labels of all videos; frames are named "TITLE/NUMBER" or "TITLE/FILE".
 
     Args:
-      path: of the `.slp` file.
+      path: path of the `.slp` file.
       predictions: whether to use predicted instances, too.
       individuals: names of the tracks to read; empty for all.
 
@@ -54,8 +53,8 @@ def read(path: Path, options: Options) -> Project:
     """Read a file of labels, and find its videos.
 
     Args:
-      path: of the `.slp` file.
-      options: what to take from it.
+      path: path of the `.slp` file.
+      options: what to read and how.
 
     Raises:
       DataError: names the file, what is wrong with it, and what to do.
@@ -123,7 +122,7 @@ def _damaged(path: Path, error: Exception) -> str:
 
 
 def _instances(labels: Any, predictions: bool) -> tuple[list[tuple[Any, Any]], int]:
-    """Return labelled frames with their instances, and how many predicted ones were left out."""
+    """Return pairs of labelled frame and instance, and how many predicted ones were left out."""
     found, predicted = [], 0
     for frame in labels.labeled_frames:
         own = frame.user_instances
@@ -164,7 +163,7 @@ def _row(frame: Any, instance: Any, video: _Video, path: Path) -> Row:
 
 
 def _listing(video: Any, path: Path) -> Any:
-    """What tells a video from others; a file that projects were merged to may list it twice."""
+    """Return a video's identity; after projects were merged, a file may list a video twice."""
     name = video.filename
     if isinstance(name, list):
         return tuple(name)
@@ -172,7 +171,7 @@ def _listing(video: Any, path: Path) -> Any:
 
 
 def _size(video: Any, path: Path) -> tuple[int, int] | None:
-    """Return height and width at which a video was labelled, if SLEAP has noted them."""
+    """Return the height and width at which a video was labelled, if SLEAP has stored them."""
     shape = video.backend_metadata.get("shape")
     is_file = not isinstance(video.filename, list) and Path(video.filename) != path
     if not is_file or not isinstance(shape, list | tuple) or len(shape) != 4:
@@ -181,7 +180,7 @@ def _size(video: Any, path: Path) -> tuple[int, int] | None:
 
 
 def _titles(videos: Sequence[Any]) -> list[str]:
-    """Return unique names of the videos: of the file, or of the folder of pictures."""
+    """Return unique names for the videos, from the file or the folder of pictures."""
     titles = []
     for video in videos:
         listed = video.filename
@@ -197,7 +196,7 @@ def _titles(videos: Sequence[Any]) -> list[str]:
 
 
 def _places(videos: Sequence[_Video], path: Path, options: Options) -> dict[str, Path | None]:
-    """Find the labelled videos and pictures; return their paths by their names in the file."""
+    """Find the labelled videos and pictures; return their paths by name in the file."""
     folders = [path.parent, path.parent / "videos", path.parent.parent]
     folders += [Path(options.media).expanduser()] if options.media else []
     listed: list[str] = []
@@ -239,7 +238,7 @@ def _source(video: _Video, path: Path, found: dict[str, Path | None]) -> tuple[F
 
 
 class _Inside:
-    """Pictures inside the file of labels."""
+    """Pictures that are stored in the label file."""
 
     def __init__(self, video: Any, path: Path):
         self._video, self._path, self._lock = video, path, threading.Lock()
@@ -252,7 +251,7 @@ class _Inside:
         self._size = height, width
 
     def picture(self, frame: int) -> Picture | None:
-        """Return a frame; None if it isn't inside."""
+        """Return a frame; None if the file doesn't contain it."""
         return (
             Picture(lambda: self._read(frame), self._size, frame) if frame in self._frames else None
         )

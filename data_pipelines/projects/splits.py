@@ -1,7 +1,7 @@
 """Training, validation and test subjects of a project; no subject is in two splits.
 
-Subjects in one picture show each other, so randomly drawn splits keep them together. Only patterns
-of names can separate them.
+A picture of two subjects shows both to whoever trains on it, so random splits keep such subjects
+together. Only patterns of names can separate them.
 """
 
 import dataclasses
@@ -19,15 +19,16 @@ NAMES = ("train", "val", "test")
 def by_name(project: Project, *, test: str = "", val: str = "") -> Project:
     """Split by patterns of subjects' names, such as "*TESTSET*,File162"; the rest is for training.
 
-    A pattern must match a whole name; "*" stands for any letters.
+    A pattern must match a whole name; "*" stands for any characters.
 
     Args:
-      project: whose subjects are split.
+      project: the project to split.
       test: patterns of test subjects, separated by commas.
       val: patterns of validation subjects.
 
     Raises:
-      DataError: a pattern matches no subject, a subject is in both, or none is left for training.
+      DataError: a pattern matches no subject, a subject is in both splits, or none is left for
+        training.
     """
     wanted = {"test": _parts(test), "val": _parts(val)}
     chosen: dict[str, str] = {}
@@ -60,13 +61,13 @@ def by_share(project: Project, *, test: float = 0.2, val: float = 0.2, seed: int
     """Split randomly by shares of the subjects; at least one subject for each share above 0.
 
     Args:
-      project: whose subjects are split.
-      test: share of the subjects, 0 to 1.
-      val: likewise.
-      seed: of the draw.
+      project: the project to split.
+      test: share of test subjects, 0 to 1.
+      val: share of validation subjects, 0 to 1.
+      seed: seed of the draw.
 
     Raises:
-      DataError: shares that leave nobody for training, or fewer subjects than splits.
+      DataError: the shares leave nobody for training, or there are fewer subjects than splits.
     """
     if not (test >= 0 and val >= 0 and test + val < 1):
         raise DataError(
@@ -91,12 +92,12 @@ def by_share(project: Project, *, test: float = 0.2, val: float = 0.2, seed: int
 
 
 def possible(project: Project, *, test: float, val: float) -> tuple[dict[str, float], str]:
-    """Reduce the shares if there are too few subjects: first no validation, then no test.
+    """Reduce the shares if there are too few subjects: first drop validation, then test.
 
     Args:
-      project: whose subjects.
-      test: desired share, see `by_share`.
-      val: likewise.
+      project: the project to split.
+      test: desired share of test subjects, see `by_share`.
+      val: desired share of validation subjects.
 
     Returns:
       "test" and "val" for `by_share`, and a sentence about the change; "" if there is none.
@@ -122,14 +123,14 @@ def folds(project: Project, count: int, *, val: float = 0.2, seed: int = 0) -> l
     """Split `count` times, so that each subject is a test subject once.
 
     Args:
-      project: whose subjects.
+      project: the project to split.
       count: number of folds, 2 or more.
-      val: share of each fold's other subjects that are for validation, drawn by the seed. If that
-        would leave no training subject, none are, with a note.
-      seed: of the draw.
+      val: share of each fold's other subjects that are drawn for validation. If that would leave no
+        training subjects, the fold has no validation subjects, and a note says so.
+      seed: seed of the draw.
 
     Raises:
-      DataError: fewer subjects than folds.
+      DataError: there are fewer subjects than folds.
     """
     units = _shuffled(project, seed)
     if not 2 <= count <= len(units):
@@ -140,7 +141,7 @@ def folds(project: Project, count: int, *, val: float = 0.2, seed: int = 0) -> l
         others = [unit for unit in units if unit not in tested]
         held = others[: max(round(val * len(others)), 1) if val else 0]
         note = ""
-        if len(held) == len(others):  # as `possible` does: somebody must be trained on
+        if len(held) == len(others):  # as in `possible`, training comes before validation
             held = []
             note = f"{_units(units)} in {count} folds leave nobody for validation."
         splits = {subject: "test" for unit in tested for subject in unit}
@@ -166,7 +167,7 @@ def check(clips: Iterable[Clip]) -> None:
 
 
 def _with(project: Project, split: Callable[[Clip], str]) -> Project:
-    """Return the project with its clips in other splits, checked."""
+    """Return the project with its clips in the given splits, after checking them."""
     clips = tuple(dataclasses.replace(clip, split=split(clip)) for clip in project.clips)
     check(clips)
     return dataclasses.replace(project, clips=clips)

@@ -1,8 +1,8 @@
 """DeepLabCut's tables of labels, which Lightning Pose and others write as well: .csv and .h5.
 
-Three or four header rows (scorer, individuals, bodyparts, coords), then a row for each picture. The
-picture's name stands in one column, of Windows or POSIX, or in three. A joint has columns x and y
-and, in Lightning Pose's files, visible: 0 not labelled, 1 hidden, 2 visible.
+Three or four header rows (scorer, individuals, bodyparts, coords) are followed by a row for each
+picture. The picture's name, a Windows or POSIX path, is in one column, or split into three. A joint
+has columns x and y, and in Lightning Pose's files visible: 0 not labelled, 1 hidden, 2 visible.
 """
 
 import csv
@@ -19,7 +19,7 @@ from data_pipelines.projects.records import Row, Sheet
 
 HEADERS = (["scorer", "bodyparts", "coords"], ["scorer", "individuals", "bodyparts", "coords"])
 COORDS = ("x", "y", "visible", "likelihood")
-# Cells that pandas reads as missing numbers; other programs write them.
+# Cells that pandas reads as missing numbers, as other programs write them.
 EMPTY = ("", "na", "n/a", "#n/a", "<na>", "#na", "nan", "-nan", "none", "null")
 SHOWN = 20  # number of characters of a damaged cell that a message shows
 UNIQUE = "single"  # DeepLabCut's individual for body parts that exist only once
@@ -29,10 +29,10 @@ class _Table(NamedTuple):
     """The content of a file.
 
     Attributes:
-      header: the words [c] of each header row, by its title.
-      index: [n] pictures.
+      header: the cells [c] of each header row, by its title.
+      index: names [n] of the pictures.
       values: float64 [n, c].
-      where: [n] positions of the rows, for messages.
+      where: positions [n] of the rows, for messages.
     """
 
     header: dict[str, list[str]]
@@ -47,7 +47,7 @@ def sheet(path: Path, *, scorer: str = "", individuals: Sequence[str] = ()) -> S
     Args:
       path: .csv or .h5 file.
       scorer: scorer whose columns to read, if there are several.
-      individuals: individuals to read; if empty, all but UNIQUE.
+      individuals: individuals to read; if empty, all except UNIQUE.
 
     Raises:
       DataError: names the file, what is wrong with it, and what to do.
@@ -66,7 +66,7 @@ def sheet(path: Path, *, scorer: str = "", individuals: Sequence[str] = ()) -> S
     names = list(dict.fromkeys(part for who in wanted for part in columns[who]))
     rows, blank, taken = [], 0, {}
     for number, picture in enumerate(table.index):
-        parts = tuple(named.parts(picture))  # Windows and POSIX write one picture in two ways
+        parts = tuple(named.parts(picture))  # equal for Windows and POSIX paths of one picture
         if parts in taken:
             raise DataError(
                 f"{table.where[number]}: a second row of {picture}, after {taken[parts]}: keep "
@@ -103,7 +103,7 @@ def _wanted(
 def _row(
     table: _Table, number: int, who: str, places: dict[str, dict[str, int]], names: list[str]
 ) -> Row:
-    """Make one individual's row, with NaN for unlabelled joints and joints that it lacks."""
+    """Make one individual's row; joints that it lacks or that aren't labelled are NaN."""
     values, where = table.values[number], table.where[number]
     joints, visible = np.full((len(names), 2), np.nan), np.zeros(len(names), bool)
     for name, at in places.items():
@@ -167,7 +167,7 @@ def _from_csv(path: Path) -> _Table:
     lines = _without_empty_columns(lines)
     header = {title: line for title, (_, line) in zip(titles, lines, strict=False)}
     width = len(header["coords"])
-    if len(set(header["scorer"][1:]) - {""}) == 1:  # there is one scorer, but not above all columns
+    if len(set(header["scorer"][1:]) - {""}) == 1:  # a single scorer, missing above some columns
         header["scorer"] += header["scorer"][-1:] * (width - len(header["scorer"]))
     # Newer files have the picture's path in three columns with empty headers.
     start = next((i for i, cell in enumerate(header["coords"]) if i and cell), width)
@@ -195,13 +195,13 @@ def _from_csv(path: Path) -> _Table:
 
 
 def _without_empty_columns(lines: list[tuple[int, list[str]]]) -> list[tuple[int, list[str]]]:
-    """Cut off columns at the end in which no line has anything, as spreadsheets add them."""
+    """Cut off columns at the end that are empty in all lines, which spreadsheets add."""
     used = max(max(i for i, cell in enumerate(line, 1) if cell.strip()) for _, line in lines)
     return [(number, line[:used]) for number, line in lines]
 
 
 def _remedy(titles: list[str]) -> str:
-    """Return what to do about a file whose lines don't begin like a table's."""
+    """Return what to do about a file that doesn't begin like a table."""
     for sign, name in ((";", "semicolons"), ("\t", "tabs")):
         if any(sign in title for title in titles):
             return f"Its cells are parted by {name}: save it with commas."

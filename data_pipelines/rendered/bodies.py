@@ -1,7 +1,7 @@
 """The body of a rendered person: in space, then as a camera sees it.
 
-All functions are pure, of one `Identity`, `Pose` and `Camera`, and work under jit and vmap. Axes
-are those of `motions`. What changes a number here calls for another `renderer.RENDERER_VERSION`.
+All functions are pure, take one `Identity`, `Pose` and `Camera`, and work under jit and vmap. Axes
+are those of `motions`. If a change here changes any number, increase `renderer.RENDERER_VERSION`.
 """
 
 import functools
@@ -20,14 +20,14 @@ _O = (0.0, 0.0, 0.0)
 
 
 def _frames():
-    """List the body's axes: (name, parent, turns in order about x, y or z).
+    """List the body's frames of reference: (name, parent, turns in order about x, y or z).
 
-    A turn's angle is a weighted sum of named angles.
+    The angle of a turn is a weighted sum of named angles.
     """
     rows = [
         ("pelvis", None, [("y", {"yaw": 1}), ("z", {"roll": 1}), ("x", {"lean": 1})]),
         ("chest", "pelvis", [("y", {"twist": 1}), ("z", {"side": 1}), ("x", {"bend": 1})]),
-        # Legs hang down whatever the pelvis does: a lean isn't a fall.
+        # Legs hang down even if the pelvis leans; otherwise a lean would be a fall.
         ("hips", "pelvis", [("x", {"lean": -1})]),
         ("head", "chest", [("y", {"neck_yaw": 1}), ("x", {"neck_pitch": 1})]),
     ]
@@ -43,7 +43,7 @@ def _frames():
         rows += [
             (f"{side}_forearm", f"{side}_upper_arm", [("x", {f"{side}_elbow": -1})]),
             (f"{side}_shin", f"{side}_thigh", [("x", {f"{side}_knee": 1})]),
-            # Soles stay nearly level.
+            # Keep the soles nearly level.
             (f"{side}_foot", f"{side}_shin",
              [("x", {f"{side}_hip_flex": 0.75, f"{side}_knee": -0.75})]),
         ]  # fmt: skip
@@ -51,7 +51,7 @@ def _frames():
 
 
 def _points():
-    """List the body's points: (name, parent, frame, bone, its direction, offset in metres)."""
+    """List the body's points: (name, parent, frame, bone, bone's direction, offset in metres)."""
     up, down = (0, 1, 0), (0, -1, 0)
     rows = [
         ("waist", "root", "pelvis", "waist", up, _O),
@@ -76,10 +76,10 @@ def _points():
 
 
 class Part(NamedTuple):
-    """A tapered capsule; its frame anchors the cloth, `zero` is the origin of the pattern.
+    """A tapered capsule. Its cloth is anchored to `frame`, with the pattern's origin at `zero`.
 
-    `first` covers the share `cut` of its length, `second` the rest. It owns `joints`: they lie
-    inside it, so it never hides them.
+    The material `first` covers the share `cut` of its length, `second` the rest. `joints` lie
+    inside the part, so it never hides them.
     """
 
     name: str
@@ -145,7 +145,7 @@ _FLARE = np.array(
         for name in PART_NAMES
     ]
 ).T
-# Points that touch the ground first, and how far they stay above it, in metres.
+# Points that may touch the ground, and how far they stay above it, in metres.
 _GROUNDED = {
     **dict.fromkeys(("left_heel", "left_toe", "right_heel", "right_toe"), 0.04),
     **dict.fromkeys(("left_hand", "right_hand", "left_knee", "right_knee"), 0.04),
@@ -154,7 +154,7 @@ _GROUNDED = {
 
 
 class _Tree(NamedTuple):
-    """The body as constants, so that a pose is a few matrix products (which compile fast)."""
+    """The body as constant arrays. A pose then takes a few matrix products, which compile fast."""
 
     turns: np.ndarray  # [F, 3, 24] angles and yaw -> the frame's three elementary turns
     spin: np.ndarray  # [F, 3, 3, 3] generators of these turns
@@ -195,12 +195,12 @@ def _tree():
 
 
 _TREE, _FRAME_NAMES, _POINT_NAMES = _tree()
-# TF32 matrix products, a GPU's default, would bend the limbs.
+# With TF32 matrix products, the default on GPUs, the limbs would bend.
 einsum = functools.partial(jnp.einsum, precision="highest")
 
 
 def _product(a, b):
-    """Multiply small matrices [..., i, j] and [..., j, k]; XLA 0.10 fails on batched dots."""
+    """Multiply small matrices [..., i, j] and [..., j, k]; batched dots fail in XLA 0.10."""
     return (a[..., None] * b[..., None, :, :]).sum(-2)
 
 
@@ -220,7 +220,7 @@ def _body(identity, pose):
     steps = einsum("qib,b->qi", _TREE.bone, identity.bones) + _TREE.fixed
     steps = _product(frames[_TREE.step_frame], steps[..., None])[..., 0]
     points = einsum("pq,qi->pi", _TREE.sum, steps)
-    # The lowest point rests on the ground, mostly a foot.
+    # The lowest point, usually a foot, rests on the ground.
     lift = (np.array([*_GROUNDED.values()]) - points[_at(_GROUNDED), 1]).max()
     return points + jnp.stack([pose.position[0], lift, pose.position[1]]), frames
 
@@ -228,14 +228,14 @@ def _body(identity, pose):
 def points_3d(identity: Identity, pose: Pose, names: Sequence[str] = PENN13.joints) -> jax.Array:
     """Return points of the body [len(names), 3] in world metres, ground at y = 0.
 
-    Beside the joints there are "root" (between the hips), "waist", "neck" (between the shoulders'
-    tops), "nape", and for each side "left_hand", "left_heel" and "left_toe".
+    Besides the joints, there are "root" (between the hips), "waist", "neck" (between the tops of
+    the shoulders), "nape", and, for each side, "left_hand", "left_heel" and "left_toe".
     """
     return _body(identity, pose)[0][_at(names)]
 
 
 class Capsules(NamedTuple):
-    """All parts as the camera sees them; pixels unless said."""
+    """All parts as the camera sees them, in pixels unless noted."""
 
     ends: jax.Array  # [2, P, 2] a and b
     reach: jax.Array  # [2, P] radii at a and b
@@ -269,7 +269,7 @@ def project(identity, pose, camera, size):
     points, frames = _body(identity, pose)
     frames = frames[np.array([_FRAME_NAMES.index(part.frame) for part in PARTS])]
     limbs = [part.name.split("_", 1)[-1] for part in PARTS]
-    # What isn't worn shrinks to a dot inside the body.
+    # Parts that aren't worn shrink to a dot inside the body.
     worn = jnp.ones(len(PARTS)).at[PART_NAMES.index("hair")].set(identity.long_hair)
     for name in ("skirt", "hat", "backpack", "handbag"):
         worn = worn.at[PART_NAMES.index(name)].set(getattr(identity, name))
@@ -310,7 +310,7 @@ def person_box(identity: Identity, pose: Pose, camera: Camera, size: int, slack=
     """Return the box x1, y1, x2, y2 of all parts in pixels; it may reach outside the picture.
 
     Args:
-      slack: scalar or [4], widens each side by this share of the longer side.
+      slack: scalar or [4]; each side is widened by this share of the longer side.
     """
     capsules = project(identity, pose, camera, size)
     reach = capsules.reach[..., None]

@@ -14,7 +14,7 @@ def hsv(hue, saturation, value):
 
 
 class Draw:
-    """Hand out random numbers from one pool (a key for each would take minutes to compile)."""
+    """Random numbers from one pool, because a key for each draw would take minutes to compile."""
 
     def __init__(self, key):
         keys = jax.random.split(key)
@@ -30,11 +30,11 @@ class Draw:
         return self.pools[kind][start:stop].reshape(shape)
 
     def uniform(self, low, high, shape=()):
-        """Return numbers spread evenly from `low` to `high`."""
+        """Return numbers from the uniform distribution on `low` to `high`."""
         return low + (high - low) * self._take("uniform", shape)
 
     def normal(self, shape=()):
-        """Return numbers of a standard normal distribution."""
+        """Return numbers from the standard normal distribution."""
         return self._take("normal", shape)
 
     def chance(self, probability):
@@ -42,7 +42,7 @@ class Draw:
         return self.uniform(0, 1) < probability
 
     def integer(self, stop):
-        """Return one of 0 .. stop - 1."""
+        """Return an integer from 0 to stop - 1."""
         return jnp.floor(self.uniform(0, stop)).astype(jnp.int32)
 
     def color(self, saturation, value, shape=()):
@@ -54,7 +54,7 @@ class Draw:
         )
 
     def of(self, options):
-        """Return one row, moved a little towards another."""
+        """Return one of the rows, moved a little towards another."""
         a, b = self.integer(len(options)), self.integer(len(options))
         options = jnp.asarray(options, jnp.float32)
         return options[a] + self.uniform(0, 0.4) * (options[b] - options[a])

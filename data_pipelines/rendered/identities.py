@@ -1,6 +1,6 @@
 """Who the rendered people are: build, clothes, light, room and camera response, drawn from keys.
 
-What changes a number here calls for another `renderer.RENDERER_VERSION`.
+If a change here changes any number, increase `renderer.RENDERER_VERSION`.
 """
 
 from typing import NamedTuple
@@ -37,7 +37,7 @@ class Identity(NamedTuple):
     blur: jax.Array  # sigma, per cent of the picture's side
     grain: jax.Array  # sigma of the sensor noise
     slack: jax.Array  # [4] box slack per side, fraction of the box's longer side
-    hat: jax.Array  # 0 or 1, as the next two
+    hat: jax.Array  # 0 or 1, like the next two
     backpack: jax.Array
     handbag: jax.Array
     loose: jax.Array  # 0 = tight trousers, 1 = twice as wide at the hem
@@ -67,7 +67,7 @@ _PLAIN = np.zeros(7)  # a material without a pattern
 
 
 def _cloth(draw, shifted):
-    """Return one material row: two colours and a pattern in the part's own coordinates."""
+    """Return one row of materials: two colours and a pattern in the part's own coordinates."""
     a, b = draw.color((0.05, 0.9), (0.15, 0.95)), draw.color((0.05, 0.9), (0.1, 1.0))
     kind = jnp.floor(jnp.maximum(0.0, draw.uniform(-2.4, 4.0)))  # plain in three of eight
     upright = draw.chance(0.35)
@@ -75,7 +75,8 @@ def _cloth(draw, shifted):
     frequency = draw.uniform(5.0, 11.0)  # cycles per metre
     first = frequency * jnp.where(upright, across, along)
     second = frequency * jnp.where(upright, along, across)
-    # Training stripes follow the limb or circle it; these run askew, between extremes of one hue.
+    # Stripes in training run along the limb or around it. These run askew, between extremes of one
+    # hue.
     askew = jnp.array([0.6, 0.75, 0.3]) * draw.uniform(7.0, 10.0)
     hue, dark = draw.uniform(0, 1), draw.uniform(0.05, 0.3)
     pair = hsv(hue, jnp.array([0.8, 0.25]), jnp.stack([dark, 1.0])).reshape(-1)
@@ -85,7 +86,7 @@ def _cloth(draw, shifted):
 
 def sample_identity(key: jax.Array, shifted: bool = False, varied: bool = False) -> Identity:
     """Draw a subject; for `shifted` and `varied` see `synthetic.Spec.preset`."""
-    # One after the other: who they are follows from the order of the draws, too.
+    # Keep the order of the draws, because the people depend on it.
     draw = Draw(key)
     tall = draw.uniform(0.92, 1.08)
     bones = jnp.array(list(BONES.values())) * tall * draw.uniform(0.92, 1.08, (len(BONES),))
@@ -103,7 +104,7 @@ def sample_identity(key: jax.Array, shifted: bool = False, varied: bool = False)
         "fine": draw.uniform(0.01, 0.07) * draw.normal((17, 17, 1)) * jnp.ones(3),
         "slack": draw.uniform(0.0, 0.03, (4,)),
     }
-    # What only some presets have is drawn last, so that the rest is the same in all.
+    # Extras of some presets are drawn last, so that everything else is the same in all presets.
     more, extras = _extras(draw, varied, lengths["trouser"])
     materials = jnp.stack([*materials, *more])
     return Identity(
@@ -112,7 +113,7 @@ def sample_identity(key: jax.Array, shifted: bool = False, varied: bool = False)
 
 
 def _outfit(draw, shifted):
-    """Return the materials up to "hair", and what else is drawn with the clothes, by name."""
+    """Return the materials up to "hair", and the other properties of the clothes by name."""
     skin, hair = draw.of(_SKINS), draw.of(_HAIRS)
     hair = jnp.where(draw.chance(0.1), draw.color((0.5, 0.9), (0.4, 0.9)), hair)
     shoe = draw.color((0.0, 0.8), (0.05, 1.0))
@@ -151,7 +152,7 @@ def _scene(draw):
 
 
 def _response(draw, shifted):
-    """Return the camera's response by name; that of `shifted` people is never met in training."""
+    """Return the camera's response by name; for `shifted` people, it never occurs in training."""
     mild, strong = draw.uniform(0.85, 1.12), draw.uniform(0.8, 1.15)
     tint = draw.color((0.0, 0.12), (1.0, 1.001)), draw.color((0.25, 0.45), (1.0, 1.001))
     both = {
@@ -165,7 +166,7 @@ def _response(draw, shifted):
 
 
 def _extras(draw, varied, trouser):
-    """Return the materials of hat and bag, and what only `varied` people have, by name."""
+    """Return the materials of hat and bag, and the extras of `varied` people, by name."""
     hat, bag = (
         jnp.concatenate(
             [draw.color((0.1, 0.9), (0.1, 1.0)), draw.color((0.1, 0.9), (0.1, 1.0)), _PLAIN]
@@ -184,7 +185,7 @@ def _extras(draw, varied, trouser):
 def _occluders(draw):
     """Draw things in front of the person [2, 10]: a post and a piece of furniture, or none.
 
-    A shape of no size hides nothing.
+    A shape of size 0 hides nothing.
     """
     post = jnp.stack([draw.uniform(0.15, 0.85), 0.5, draw.uniform(0.015, 0.04), 0.7])
     wide = draw.uniform(0.08, 0.3)

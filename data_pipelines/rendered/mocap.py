@@ -2,10 +2,10 @@
 
     python -m data_pipelines.rendered.mocap DIR    # DIR/humanoid3d_*.txt -> motions.npz
 
-The file written is part of the project (motions_LICENSE.txt has its terms); this
-module says where it came from. A row of DeepMimic holds dt, the root's position and the rotations
-of 13 joints: quaternions (w, x, y, z), or one angle for knees and elbows. Its axes are x to the
-front, y up, z to the person's right; ours are in `motions`.
+The resulting file is part of the project (motions_LICENSE.txt has its terms); this module documents
+where it came from. A row of DeepMimic holds dt, the root's position and the rotations of 13 joints:
+quaternions (w, x, y, z), or one angle for knees and elbows. Its axes are x to the front, y up, z to
+the person's right; ours are in `motions`.
 """
 
 import pathlib
@@ -22,16 +22,16 @@ from data_pipelines.rendered.motions import (
 )
 from ttp_jax.files import parse_json
 
-# Ours from theirs: left = -right, up, front.
+# From their axes to ours: left = -right, up, front.
 _AXES = np.array([[0.0, 0.0, -1.0], [0.0, 1.0, 0.0], [1.0, 0.0, 0.0]])
 # Columns of a row.
 _ROOT, _CHEST, _NECK = 4, 8, 12
-_LEGS = {"right": (16, 20), "left": (30, 34)}  # hip, knee; the ankle between the sides is not used
+_LEGS = {"right": (16, 20), "left": (30, 34)}  # hip, knee; the ankles that follow are not used
 _ARMS = {"right": (25, 29), "left": (39, 43)}  # shoulder, elbow
 
 
 def angles_of(rows: np.ndarray) -> np.ndarray:
-    """Turn rows [T, 44] of DeepMimic into `ANGLES` and the yaw, radians [T, 24]."""
+    """Convert rows [T, 44] of DeepMimic to `ANGLES` and the yaw, radians [T, 24]."""
 
     def turn(column):
         wxyz = rows[:, column : column + 4]
@@ -56,7 +56,7 @@ def angles_of(rows: np.ndarray) -> np.ndarray:
 
 
 def read_clip(path: pathlib.Path) -> np.ndarray:
-    """Read one clip as rows at `MOTIONS_PER_SECOND` [T, 44] (the nearest captured ones)."""
+    """Read one clip as rows [T, 44] at `MOTIONS_PER_SECOND`, each the nearest captured one."""
     rows = np.array(parse_json(path.read_text(), path, {"Frames": [[float]]})["Frames"])
     times = np.concatenate([[0.0], np.cumsum(rows[:-1, 0])])
     wanted = np.arange(0, times[-1], 1 / MOTIONS_PER_SECOND)
@@ -64,7 +64,7 @@ def read_clip(path: pathlib.Path) -> np.ndarray:
 
 
 def main() -> None:
-    """Convert a folder."""
+    """Convert the clips of a folder."""
     if len(sys.argv) != 2:
         sys.exit(__doc__)
     paths = sorted(pathlib.Path(sys.argv[1]).expanduser().glob("humanoid3d_*.txt"))

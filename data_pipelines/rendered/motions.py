@@ -1,8 +1,8 @@
 """How the rendered people move: poses and cameras, drawn from keys.
 
-Body frame and world are right-handed: x to the person's left, y up, z to the front, in metres; the
-camera looks along -z, so yaw 0 faces it. Captured motions come from a file that `mocap` made. What
-changes a number here calls for another `renderer.RENDERER_VERSION`.
+Body and world axes are right-handed: x to the person's left, y up, z to the front, in metres. The
+camera looks along -z, so yaw 0 faces it. Captured motions come from a file that `mocap` made. If a
+change here changes any number, increase `renderer.RENDERER_VERSION`.
 """
 
 import functools
@@ -25,19 +25,19 @@ ANGLES = (
     "right_hip_flex", "right_hip_abduct", "right_hip_twist", "right_knee",
 )  # fmt: skip
 _SWAP = np.array([*range(7), *range(11, 15), *range(7, 11), *range(19, 23), *range(15, 19)])
-_SIGN = np.array([1, -1, -1, -1, 1, -1, 1] + 16 * [1])  # rotations that a mirror turns round
+_SIGN = np.array([1, -1, -1, -1, 1, -1, 1] + 16 * [1])  # -1 for rotations that a mirror reverses
 _LOW = np.deg2rad(
     [-15, -25, -60, -30, -20, -50, -30] + 2 * [-50, 0, -90, 5] + 2 * [-30, -5, -40, 2]
 )
 _HIGH = np.deg2rad([50, 25, 60, 30, 70, 50, 40] + 2 * [175, 165, 80, 145] + 2 * [110, 60, 60, 135])
-# How far each angle strays from its motion, in degrees.
+# How far each angle may stray from its motion, from degrees.
 _WANDER = np.deg2rad([5, 4, 10, 6, 6, 18, 9] + 2 * [20, 12, 22, 18] + 2 * [6, 5, 8, 8])
 
 
 def _motion(**angles):
-    """Return [3, 23] means and swings in radians and phases in cycles, from degrees and cycles.
+    """Return means and swings in radians, and phases in cycles [3, 23], from degrees and cycles.
 
-    `both_x` stands for left_x and right_x in step, `turn_x` for the two half a cycle apart.
+    `both_x` stands for left_x and right_x in step, `turn_x` for both half a cycle apart.
     """
     rest = {
         "both_shoulder_abduct": (10, 0, 0),
@@ -100,7 +100,7 @@ _LOWER = np.stack(
 )  # fmt: skip
 _FIRST_LEG = ANGLES.index("left_hip_flex")
 
-# Angles and yaw of captured motions, int16 multiples of MOTION_STEP (module mocap wrote the file).
+# Angles and yaw of captured motions, int16 multiples of MOTION_STEP; `mocap` wrote the file.
 MOTIONS_FILE = pathlib.Path(__file__).with_name("motions.npz")
 MOTIONS_PER_SECOND = 30
 MOTION_STEP = np.deg2rad(0.01)
@@ -115,7 +115,7 @@ CAPTURED = {
 
 
 class Pose(NamedTuple):
-    """A body at one moment."""
+    """The pose of a body at one moment."""
 
     angles: jax.Array  # [23] radians, in the order of `ANGLES`
     yaw: jax.Array  # radians; 0 faces the camera, positive turns to the person's left
@@ -124,18 +124,18 @@ class Pose(NamedTuple):
 
 
 class Camera(NamedTuple):
-    """A perspective camera on the person's level; lengths in picture sides unless said."""
+    """A perspective camera on the person's level; lengths are in picture sides unless noted."""
 
     focal: jax.Array
     center: jax.Array  # [2] where the optical axis meets the picture
-    shake: jax.Array  # [2] moves people and room alike
+    shake: jax.Array  # [2] moves the person and the room alike
     pitch: jax.Array  # radians, positive looks down
     distance: jax.Array  # metres
 
 
 @functools.cache
 def _captured():
-    """Captured motions by split: angles and yaw float32 [split, clip, frame, 24], lengths."""
+    """Return captured motions by split: angles and yaw [split, clip, frame, 24], and lengths."""
     with np.load(MOTIONS_FILE) as file:
         clips = {name: file[name] * np.float32(MOTION_STEP) for name in file.files}
     longest = max(map(len, clips.values()))
@@ -143,14 +143,14 @@ def _captured():
     angles = np.zeros((len(SPLITS), most, longest, len(ANGLES) + 1), np.float32)
     lengths = np.zeros((len(SPLITS), most), np.int32)
     for s, split in enumerate(SPLITS):
-        for c in range(most):  # a split of fewer clips has them more than once
+        for c in range(most):  # clips of a split that has fewer are repeated
             clip = clips[CAPTURED[split][c % len(CAPTURED[split])]]
             angles[s, c, : len(clip)], lengths[s, c] = clip, len(clip)
     return angles, lengths
 
 
 def _replayed(draw, seconds, split):
-    """Draw a captured motion of a split and read it back and forth at `seconds` [T, 24]."""
+    """Draw a captured motion of a split, and play it back and forth at `seconds`: rows [T, 24]."""
     angles, lengths = _captured()
     clip = draw.integer(angles.shape[1])
     last = jnp.asarray(lengths)[split, clip] - 1
@@ -163,7 +163,7 @@ def _replayed(draw, seconds, split):
 def _combination(draw, split, own):
     """Draw the numbers of an upper and a lower motion.
 
-    With `own` every fifth combination belongs to val (even upper motions) and test (odd ones), the
+    With `own`, every fifth combination belongs to val (even upper motions) or test (odd ones), the
     others to training.
     """
     upper, lower = draw.integer(len(_UPPER)), draw.integer(len(_LOWER))
@@ -182,13 +182,14 @@ def sample_motion(key: jax.Array, seconds: jax.Array, split: int = 0, varied: bo
 
     Args:
       split: index into `SPLITS`.
-      varied: motions of the split's own, half of them captured (see `synthetic.Spec.preset`).
+      varied: whether each split has motions of its own, half of them captured (see
+        `synthetic.Spec.preset`).
     """
     draw = Draw(key)
     upper, lower = _combination(draw, split, varied)
     upper, lower = jnp.asarray(_UPPER)[upper], jnp.asarray(_LOWER)[lower]
     mean, swing, phase = jnp.where(jnp.arange(len(ANGLES)) < _FIRST_LEG, upper, lower)
-    # A squat leans forward for its balance, whatever the arms do.
+    # A squat leans forward to keep its balance, whatever the arms do.
     mean, swing = mean.at[0].add(lower[0, 0]), swing.at[0].add(lower[1, 0])
     beat = draw.uniform(0.35, 0.8)  # Hz
     legs = jnp.where(draw.chance(0.7), 1.0, draw.uniform(0.6, 1.5))  # mostly in step with the arms
@@ -196,14 +197,14 @@ def sample_motion(key: jax.Array, seconds: jax.Array, split: int = 0, varied: bo
     swing = swing * draw.uniform(0.7, 1.25)
     t = seconds[:, None]
     regular = mean + swing * jnp.sin(2 * jnp.pi * (rate * t + phase + draw.uniform(0, 1)))
-    # Wander: an offset of the clip and three slow waves, so no two clips of a motion agree.
+    # An offset for the clip and three slow waves make all clips of a motion different.
     hertz = draw.uniform(0.05, 0.5, (3, len(ANGLES)))
     waves = jnp.sin(2 * jnp.pi * (hertz * t[:, None] + draw.uniform(0, 1, hertz.shape))).sum(1)
     angles = regular + jnp.asarray(_WANDER) * (0.5 * waves + 0.7 * draw.normal((len(ANGLES),)))
     mirrored = angles[:, _SWAP] * _SIGN
     mirror = draw.chance(0.5)
     angles = jnp.clip(jnp.where(mirror, mirrored, angles), _LOW, _HIGH)
-    # Most clips face the camera more or less; the rest any way.
+    # Most people roughly face the camera; the others face any direction.
     facing = jnp.where(
         draw.chance(0.65), jnp.deg2rad(35) * draw.normal(), draw.uniform(-jnp.pi, jnp.pi)
     )

@@ -1,6 +1,6 @@
 """One picture of one rendered person, and its labels.
 
-All functions are pure, of one `Identity`, `Pose` and `Camera`, and work under jit and vmap.
+All functions are pure, take one `Identity`, `Pose` and `Camera`, and work under jit and vmap.
 """
 
 import functools
@@ -22,13 +22,13 @@ from data_pipelines.rendered.bodies import (
 from data_pipelines.rendered.identities import MATERIAL_SIZE, MATERIALS, Identity
 from data_pipelines.rendered.motions import Camera, Pose
 
-# Part of the cache's file names: raise it whenever the same spec would give other bytes.
+# Part of the cache's file names. Increase it whenever the same spec would give different bytes.
 RENDERER_VERSION = 4
-HIDING_MARGIN = 0.03  # metres
+HIDING_MARGIN = 0.03  # metres that a part must be in front of a joint to hide it
 
 
 def _hit(capsules, i, x, y):
-    """Meet part i at pixels x, y: (inside, depth in metres, t along the axis, normal x, y)."""
+    """Intersect part i at pixels x, y: (inside, depth in metres, t along its axis, normal x, y)."""
     (ax, ay), (bx, by) = capsules.ends[0, i], capsules.ends[1, i] - capsules.ends[0, i]
     px, py = x - ax, y - ay
     along = (px * bx + py * by) / (bx * bx + by * by + 1e-3)
@@ -39,12 +39,12 @@ def _hit(capsules, i, x, y):
     out = nx * nx + ny * ny
     bulge = jnp.sqrt(jnp.maximum(1.0 - out, 0.0))
     inside = out < 1.0
-    inside &= (along < 1.0) | (i != PART_NAMES.index("skirt"))  # a skirt is cut off flat
+    inside &= (along < 1.0) | (i != PART_NAMES.index("skirt"))  # a skirt's end is flat, not round
     return inside, between(capsules.depth) - between(capsules.radii) * bulge, t, nx, ny
 
 
 def _nearest(capsules, x, y):
-    """Return (part or -1, depth, t, normal x, y) of the part in front at pixels x, y."""
+    """Return (part or -1, depth, t, normal x, y) of the frontmost part at pixels x, y."""
 
     def add(i, best):
         inside, depth, *rest = _hit(capsules, i, x, y)
@@ -53,7 +53,7 @@ def _nearest(capsules, x, y):
             jnp.where(front, new, old) for new, old in zip([i, depth, *rest], best, strict=True)
         ]
 
-    # A loop, because XLA fuses the unrolled search anew into each of its many readers.
+    # A loop, because XLA would fuse an unrolled search into each of the many uses of its result.
     blank = [jnp.full(x.shape, -1), jnp.full(x.shape, jnp.inf)] + 3 * [jnp.zeros(x.shape)]
     return jax.lax.fori_loop(0, len(PARTS), add, blank)
 
@@ -69,20 +69,20 @@ def _visible(capsules, size):
 
 
 def _figure(identity, capsules, camera, size):
-    """Return colour times cover [3, S, S] and cover [S, S] of the figure, S = 2 * size."""
+    """Return colour times coverage [3, S, S] and coverage [S, S] of the person, S = 2 * size."""
     at = jnp.arange(2 * size) / 2 - 0.25
     y, x = jnp.meshgrid(at, at, indexing="ij")
     part, depth, t, nx, ny = _nearest(capsules, x, y)
     cover = part >= 0
     depth = jnp.where(cover, depth, 1.0)
-    # Back to metres in camera axes, then into the part's own coordinates, where the cloth lives.
+    # Back to metres in camera axes, then to the part's own coordinates, in which cloth is defined.
     middle = size * (camera.center + camera.shake) - 0.5
     scale = depth / (size * camera.focal)
     seen = (x - middle[0]) * scale, (middle[1] - y) * scale, -depth
     index = jnp.maximum(part, 0)
     cloths = (identity.materials[CLOTHS[:, i]] for i in range(2))
     table = [capsules.zero, capsules.frame.reshape(-1, 9), capsules.cut[:, None], *cloths]
-    # Look up by a product with one-hot columns: several times faster than a gather on CPUs.
+    # Look up by a product with one-hot columns, which is several times faster than a gather on CPU.
     chosen = (jnp.arange(len(PARTS))[:, None, None] == index).astype(jnp.float32)
     found = einsum("pf,pyx->fyx", jnp.concatenate(table, -1), chosen)
     zero, axes, limit, first, second = jnp.split(found, [3, 12, 13, 13 + MATERIAL_SIZE])
@@ -93,14 +93,14 @@ def _figure(identity, capsules, camera, size):
     facing = jnp.sqrt(jnp.maximum(1.0 - nx * nx - ny * ny, 0.0))
     lit = nx * identity.light[0] - ny * identity.light[1] + facing * identity.light[2]
     shade = identity.ambient + (1.1 - identity.ambient) * jnp.clip(0.25 + 0.75 * lit, 0.0, 1.0)
-    shade = shade * (0.72 + 0.28 * facing)  # darker rims tell limbs of one colour apart
+    shade = shade * (0.72 + 0.28 * facing)  # darker edges separate limbs of the same colour
     return jnp.where(cover, color * shade, 0.0), cover.astype(jnp.float32)
 
 
 def _paint(rows, local):
-    """Colour [3, S, S] by material rows [MATERIAL_SIZE, S, S] at local coordinates in metres."""
+    """Return colours [3, S, S] of materials [MATERIAL_SIZE, S, S] at coordinates in metres."""
 
-    def wave(at):  # a triangle of period 1: cheaper than a sine, and as good
+    def wave(at):  # a triangle wave of period 1, cheaper than a sine and as good
         phase = sum(rows[at + k] * local[k] for k in range(3))
         return 4 * jnp.abs(phase - jnp.round(phase)) - 1
 
@@ -121,7 +121,7 @@ def _badge(identity, index, local, color):
 
 
 def _face(identity, index, local, color):
-    """Paint hair over the back and top of the head, eyes and a mouth in front."""
+    """Paint hair on the back and top of the head, and eyes and a mouth on the front."""
     x, y, z = (c / 0.105 for c in local)
     head = index == PART_NAMES.index("head")
     hair = 0.6 * y - 0.8 * z > identity.hairline
@@ -137,7 +137,7 @@ def _face(identity, index, local, color):
 
 
 def _smooth(grid, rows, columns):
-    """Read a coarse grid [g, g, 3] bilinearly at picture shares rows [H] and columns [W]."""
+    """Sample a coarse grid [g, g, 3] bilinearly at rows [H] and columns [W] in picture sides."""
     knots = jnp.linspace(-0.05, 1.05, grid.shape[0])
     hat = lambda at: jnp.maximum(0, 1 - jnp.abs(at[:, None] - knots) / (knots[1] - knots[0]))  # noqa: E731
     return einsum("yg,ghc,xh->yxc", hat(rows), grid, hat(columns))
@@ -159,14 +159,14 @@ def _room(identity, camera, size):
 
 
 def _add_shape(color, shape, x, y, size):
-    """Paint one row of `Identity.clutter` or `.occluders` over [H, W, 3] at picture shares x, y."""
+    """Paint a row of `Identity.clutter` or `.occluders` over [H, W, 3]; x, y in picture sides."""
     inside, u = _in_shape(shape, x, y, size)
     stripes = 1 + 0.15 * jnp.where(shape[9] > 40, jnp.sin(shape[9] * u), 0.0)
     return color + inside[..., None] * (shape[6:9] * stripes[..., None] - color)
 
 
 def _in_shape(shape, x, y, size):
-    """Return how much of the pixels at x, y the shape covers, and their place along it."""
+    """Return how much of the pixels at x, y the shape covers, and their position along it."""
     u, v = x - shape[0], y - shape[1]
     cos, sin = jnp.cos(shape[4]), jnp.sin(shape[4])
     along, v = cos * u + sin * v, cos * v - sin * u
@@ -178,14 +178,14 @@ def _in_shape(shape, x, y, size):
 
 
 def _occlude(identity, camera, image, joints, visible):
-    """Put the things before the person into the picture, and hide the joints behind them."""
+    """Paint the things in front of the person, and hide the joints behind them."""
     size = image.shape[0]
     at = (jnp.arange(size) + 0.5) / size
     y, x = (at - camera.shake[1])[:, None], (at - camera.shake[0])[None]
     places = (joints + 0.5) / size - camera.shake
     for shape in identity.occluders:
         there = shape[2] > 0
-        safe = jnp.where(there, shape, 1.0)  # a shape of no size would divide by it
+        safe = jnp.where(there, shape, 1.0)  # a shape of size 0 would cause a division by 0
         image = jnp.where(there, _add_shape(image, safe, x, y, size), image)
         hidden = _in_shape(safe, places[:, 0], places[:, 1], size)[0] > 0.5
         visible &= ~(there & hidden)
@@ -193,7 +193,7 @@ def _occlude(identity, camera, image, joints, visible):
 
 
 def _shadow(pose, camera, size):
-    """Return the share of light [H, W] that the ground keeps around the feet."""
+    """Return the share of light [H, W] that reaches the ground around the feet."""
     ground = jnp.stack([pose.position[0], 0.0, pose.position[1]])
     center = pixels(camera, size, view(camera, ground))
     edges = view(camera, ground + jnp.array([[0.38, 0.0, 0.0], [0.0, 0.0, 0.34]]))
@@ -222,9 +222,9 @@ def _respond(identity, key, image):
 def render(identity: Identity, pose: Pose, camera: Camera, size: int):
     """Draw one picture: (uint8 [size, size, 3], joints [13, 2] in pixels, visible bool [13]).
 
-    A joint is visible when it lies in the picture and no part lies clearly (3 cm) in front of it,
-    apart from the parts that meet there: a shoulder is never hidden by the trunk or its own arm,
-    a far wrist behind the trunk is. A thing before the person hides what it covers.
+    A joint is visible if it lies in the picture and no part is clearly (3 cm) in front of it, apart
+    from the parts that meet there. So a shoulder is never hidden by the trunk or its own arm, but a
+    far wrist behind the trunk is. A thing in front of the person hides what it covers.
     """
     capsules = project(identity, pose, camera, size)
     colors, cover = _figure(identity, capsules, camera, size)
