@@ -1,7 +1,7 @@
 """Reports: a single HTML file that contains its pictures, plots and scripts.
 
 A report opens offline, on a computer or a phone, in light or dark mode. Its content security policy
-forbids it to load anything. `page` takes sections, and `section` takes the pieces of HTML that the
+forbids loading anything. `page` takes sections, and `section` takes the pieces of HTML that the
 other functions return. All other text is escaped; `text in backticks` is shown as code.
 """
 

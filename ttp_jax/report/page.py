@@ -37,10 +37,10 @@ def page(
       subtitle: text below the heading.
       top: pieces of HTML between heading and subtitle, for what must be read first.
       first: pieces of HTML that share the first screen with the heading. The last one is a viewer,
-        which fills the remaining height on a screen that is large enough.
+        which fills the remaining height if the screen is large enough.
     """
     style, script = ((HERE / f"report.{kind}").read_text("utf-8") for kind in ("css", "js"))
-    # The hash allows this script alone to run, so a file or joint name can't inject another.
+    # The hash allows only this script to run, so a file or joint name can't inject another.
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = (
         "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
@@ -122,13 +122,13 @@ def _inline(text: str) -> str:
 
 
 def save(path: str | os.PathLike, html: str) -> None:
-    """Write a page atomically, so that a crash keeps the earlier file. Makes missing folders.
+    """Write a page atomically, so that a crash keeps the earlier file. Create missing folders.
 
     Args:
       path: path of the HTML file.
       html: the document that `page` returned.
     """
-    # Names of files may contain bytes that are no valid text. They must not make this fail.
+    # File names may contain bytes that are not valid text, which must not make this fail.
     data = html.encode("utf-8", "replace")
     write_atomically(path, lambda temporary: temporary.write_bytes(data))
 
@@ -143,19 +143,19 @@ def table(
     *,
     narrow: str = "scroll",
 ) -> str:
-    """Return a table. Floats have four significant digits; None and NaN are a dash.
+    """Return a table. Floats have four significant digits; None and NaN are shown as a dash.
 
-    Columns of numbers are right aligned, and so is text that looks like "50.8 +- 2.0".
+    Columns of numbers are right-aligned, and so is text that looks like "50.8 +- 2.0".
 
     Args:
       header: names of the columns.
-      rows: the cells of each row. To format a number differently, give it as text.
+      rows: the cells of each row. To format a number differently, pass it as text.
       caption: text above the table.
       narrow: how it fits on a phone. "scroll": the table scrolls sideways; "stack": each row
         becomes a block; "wrap": the text in the cells wraps.
 
     Raises:
-      ValueError: a row and the header differ in their number of cells.
+      ValueError: a row and the header have different numbers of cells.
     """
     for row in rows:
         if len(row) != len(header):
@@ -180,7 +180,7 @@ def table(
 
 
 def _row(tag, texts, numeric, labels=None) -> str:
-    """Return a row. Roles and labels keep it readable when the style turns rows into blocks."""
+    """Return a row, with roles and labels that keep it readable when rows become blocks."""
     role = {"td": "cell", "th": "columnheader"}[tag]
     named = [f' data-label="{escape(label)}"' for label in labels] if labels else [""] * len(texts)
     cells = (
@@ -191,7 +191,7 @@ def _row(tag, texts, numeric, labels=None) -> str:
 
 
 def text_of(value) -> str:
-    """Return the text of a table cell for a value."""
+    """Return a value as the text of a table cell."""
     if hasattr(value, "item") and np.ndim(value) == 0:  # a scalar of numpy or jax
         value = value.item()
     if value is None or (isinstance(value, float) and math.isnan(value)):
@@ -269,5 +269,5 @@ def _data_uri(data: bytes, kind: str) -> str:
 
 
 def size_of(image) -> str:
-    """Return width and height attributes, which reserve the space until the picture is decoded."""
+    """Return width and height attributes, which reserve space until the picture is decoded."""
     return f' width="{image.shape[1]}" height="{image.shape[0]}"'

@@ -35,7 +35,7 @@ class Personal:
 
     Attributes:
       name: name of the subject.
-      pictures: n pictures to show, as `before_after` takes them.
+      pictures: n pictures to show, in the form that `before_after` takes.
       frames: [n] index of each picture among the T frames, from 0.
       numbers: [T] number of each frame in the video, which is shown as its name.
       before: joints [n, K, 2] in pixels of the pictures.
@@ -44,14 +44,14 @@ class Personal:
       all_after: as `all_before`.
       skeleton: skeleton of the joints.
       quality: rows (name, before, after, unit, better, explanation) of measures without labels;
-        `better` is "lower", "higher" or, if neither is, ""; unknown values are NaN.
+        `better` is "lower", "higher", or "" if neither is better; unknown values are NaN.
       settings: name -> value, in words.
       cost: name -> value, such as seconds per frame, updates, memory.
       scores: rows like those of `quality` with scores against labels, and sentences about them.
       notes: sentences that qualify the numbers, such as which frames could not be read.
       warnings: sentences about real and possible problems, shown right after `found`.
       found: whether a person was found, as in `presence.Presence.to_dict`: "found" (True, False, or
-        None if it wasn't checked) and "words", a sentence. If False, nothing is called better.
+        None if it wasn't checked) and "words", a sentence. If False, no change is called better.
       confidence: [T, K] before and [T, K] after; None if unknown.
       pcutoff: joints of lower confidence are drawn fainter, and counted.
       seconds: [T] times of the frames; None if unknown.
@@ -79,14 +79,14 @@ class Personal:
 
     @property
     def somebody(self) -> bool:
-        """Whether measures may be called better or worse."""
+        """Whether measures may be called better or worse, because a person may be there."""
         return self.found is None or self.found["found"] is not False
 
 
 def personal(path: str | os.PathLike, **parts: Any) -> None:
-    """Write the report of one subject's personalization. Makes missing folders.
+    """Write the report of one subject's personalization. Create missing folders.
 
-    Without the pictures, the file has at most 5 MB (for up to 200 joints), however long the video
+    Without its pictures, the file has at most 5 MB (for up to 200 joints), however long the video
     is, because `timelines` limits the number of points.
 
     Args:
@@ -181,7 +181,7 @@ def _confidences(confidence, shape) -> dict[str, np.ndarray]:
 
 
 def _found(found: Mapping | None) -> str:
-    """Return the first line of the report."""
+    """Return the report's first line, on whether a person was found."""
     if found is None:
         return ""
     kind = {True: "yes", False: "no"}.get(found["found"], "note")
@@ -189,7 +189,7 @@ def _found(found: Mapping | None) -> str:
 
 
 def _pair(*pieces: str) -> str:
-    """Return pieces that stand side by side if there is room."""
+    """Return pieces of HTML that are side by side if there is room."""
     return f'<div class="pair">{"".join(f"<div>{piece}</div>" for piece in pieces)}</div>\n'
 
 
@@ -219,7 +219,7 @@ def _changes(moved, numbers, skeleton) -> tuple[list[str], int]:
 
 
 def _mean(values, axis) -> np.ndarray:
-    """Return the mean of the finite values, NaN if there are none."""
+    """Return the mean of the finite values; NaN if there are none."""
     known = np.isfinite(values)
     total, count = np.where(known, values, 0).sum(axis), known.sum(axis)
     return np.where(count, total / np.maximum(count, 1), np.nan)

@@ -1,6 +1,6 @@
 """Plots: matplotlib's SVG inside the page, in the page's own colours and fonts.
 
-Matplotlib is imported on use, without pyplot, so nothing outlives a call. The same data give the
+Matplotlib is imported on use, without pyplot, so no state outlives a call. The same data give the
 same bytes.
 """
 
@@ -17,11 +17,11 @@ from numpy.typing import ArrayLike
 
 from ttp_jax.report.page import text_of
 
-MOST_POINTS = 1000  # points of a drawn line, more than a screen has columns
+MOST_POINTS = 1000  # largest number of points in a line, more than a plot has pixel columns
 COLORS = 6  # colours for lines, --c0 to --c5 in report.css
 # Sizes in units of the SVG's view box. A unit is about a pixel on a phone and larger elsewhere.
 WIDTH, TEXT = 480, 15
-TALL, LOW = 170, 105  # height of a single panel, and of one among several
+TALL, LOW = 170, 105  # height of a single panel, and of each of several panels
 LETTER = 9  # width of a digit
 INKS = {  # CSS variables of the page, and placeholder colours while matplotlib draws
     name: f"#0000{number:02x}"
@@ -30,15 +30,15 @@ INKS = {  # CSS variables of the page, and placeholder colours while matplotlib 
     )
 }
 DASHES = (0, (4, 2.5))
-# Matplotlib takes these only from its global settings, so changing them needs a lock.
+# Matplotlib reads these only from its global settings, so changing them needs a lock.
 SETTINGS: Any = {"svg.fonttype": "none", "svg.hashsalt": "ttp_jax", "path.simplify": False}
 _settings = threading.Lock()
 
 
 class Line(NamedTuple):
-    """A line of a plot: x and y [n] with NaN where it is interrupted, and its style.
+    """A line of a plot: x and y [n], with NaN where it is interrupted, and its style.
 
-    `band` is None, or low [n] and high [n], between which it is shaded. `ink` is a key of `INKS`.
+    `band` is empty, or low [n] and high [n], between which to shade. `ink` is a key of `INKS`.
     """
 
     x: np.ndarray
@@ -49,10 +49,10 @@ class Line(NamedTuple):
 
 
 class Panel(NamedTuple):
-    """A pair of axes with a label and lines, of which the last is on top.
+    """A pair of axes with a label and lines, of which the last one is on top.
 
     With `down`, values grow downwards, like y in a picture. `level` is a value to mark. `limits`
-    are the limits of y; by default they follow from the lines.
+    are the limits of y, by default those of the lines.
     """
 
     label: str
@@ -75,9 +75,9 @@ def line_plot(
     Args:
       series: name -> (x [n], y [n]), with ascending x. NaN interrupts a line. A line of more than
         1,000 points is drawn as the means of 1,000 intervals, with their ranges shaded.
-      x_label: below the axes.
-      y_label: above the axes.
-      title: above the plot.
+      x_label: text below the axes.
+      y_label: text above the axes.
+      title: text above the plot.
       bands: name in `series` -> (low [n], high [n]) at the same x, shaded in the line's colour.
 
     Raises:
@@ -99,7 +99,7 @@ def key(name: str, color: str, dashed: bool = False) -> str:
 
     Args:
       name: text beside the line.
-      color: name of the CSS variable with its colour.
+      color: name of the CSS variable with the line's colour.
       dashed: whether the line is dashed.
     """
     swatch = f'<span class="swatch{" dashed" * dashed}" style="--c:var({color})"></span>'
@@ -125,8 +125,8 @@ def line(
       x: [n], ascending.
       y: [n], NaN where the line is interrupted.
       ink: a key of `INKS`.
-      dashed: whether it is dashed.
-      band: low [n] and high [n], between which to shade, or None.
+      dashed: whether the line is dashed.
+      band: low [n] and high [n], between which to shade; empty for none.
       most: largest number of points.
 
     Raises:
@@ -151,14 +151,14 @@ def draw(panels: Sequence[Panel], x_label: str, label: str) -> str:
     """Draw panels one above the other; return an `<svg>` element.
 
     Args:
-      panels: at least one.
-      x_label: below the lowest panel.
+      panels: at least one panel.
+      x_label: text below the lowest panel.
       label: text for screen readers.
     """
     from matplotlib import rc_context
 
     file = io.StringIO()
-    # Matplotlib reads these settings when a line is made, and simplifies it or not.
+    # Matplotlib reads these settings when a line is created and when it is saved.
     with _settings, rc_context(SETTINGS):
         _figure(panels, x_label).savefig(file, format="svg", metadata={"Date": None})
     return _embedded(file.getvalue(), label)
@@ -166,7 +166,7 @@ def draw(panels: Sequence[Panel], x_label: str, label: str) -> str:
 
 def _figure(panels: Sequence[Panel], x_label: str):
     """Return a matplotlib figure with the panels one above the other."""
-    # Not pyplot: it keeps figures alive and picks a backend for the whole process.
+    # Without pyplot, which keeps figures alive and picks a backend for the whole process.
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
@@ -200,7 +200,7 @@ def _heights(panel: Panel) -> list[np.ndarray]:
 
 
 def limits_of(arrays: Iterable[ArrayLike], *, zero: bool = False) -> tuple[float, float]:
-    """Return the range of all finite values; `zero` extends it to 0 if that is near.
+    """Return the range of all finite values; `zero` extends it to 0 if 0 is near.
 
     Args:
       arrays: arrays of any shapes; NaN and infinity are ignored.
@@ -215,7 +215,7 @@ def limits_of(arrays: Iterable[ArrayLike], *, zero: bool = False) -> tuple[float
 
 
 def _ticks(limits, count: int, *, whole: bool = False) -> dict[float, str]:
-    """Return up to `count` + 1 round (or `whole`) numbers between limits, and how to write them."""
+    """Return up to `count` + 1 round (or `whole`) numbers between limits, with their texts."""
     from matplotlib.ticker import MaxNLocator
 
     low, high = limits
@@ -255,7 +255,7 @@ def _dress(axes, panel: Panel, limits, ticks) -> None:
 
 
 def _trace(axes, one: Line) -> None:
-    """Draw a line, its band, and a dot for each point that has no neighbour."""
+    """Draw a line, its band, and a dot for each point without neighbours."""
     color = INKS[one.ink]
     if one.band:
         low, high = one.band
@@ -268,7 +268,7 @@ def _trace(axes, one: Line) -> None:
     axes.plot(one.x, one.y, lw=2, ls=style, gid="line", **look)
     known = np.isfinite(one.y)
     alone = known & ~np.r_[False, known[:-1]] & ~np.r_[known[1:], False]
-    if alone.any():  # lines of length 0 with round ends are dots
+    if alone.any():  # draw lines of length 0, which have round ends, as dots
         x, y = (np.repeat(values[alone], 3) for values in (one.x, one.y))
         y[2::3] = np.nan
         axes.plot(x, y, lw=5, gid="dot", **look)
@@ -277,8 +277,8 @@ def _trace(axes, one: Line) -> None:
 def _embedded(svg: str, label: str) -> str:
     """Return matplotlib's SVG as an element of a page.
 
-    Fonts become the page's, colours become CSS variables, and identifiers, which must be unique in
-    a page, become classes. Coordinates are rounded to a tenth of a pixel.
+    It uses the page's fonts. Colours become CSS variables. Identifiers become classes, because they
+    must be unique in a page. Coordinates are cut to a tenth of a pixel.
     """
     start, body = svg[svg.index("<svg") :].split(">", 1)
     body = re.sub(r"<(defs|metadata)>.*?</\1>", "", body, flags=re.DOTALL)
@@ -290,7 +290,7 @@ def _embedded(svg: str, label: str) -> str:
 
 
 def _adopted(tag: str) -> str:
-    """Return a tag of matplotlib's SVG as it is embedded in the page."""
+    """Convert a tag of matplotlib's SVG for the page."""
     tag = re.sub(r'(?<=<g) id="(grid|line|band|dot|level)"', r' class="\1"', tag)
     tag = re.sub(r' (id|clip-path|transform)="[^"]*"', "", tag)
     tag = re.sub(r"font-(size|family): [^;\"]*; ", "", tag)
@@ -319,7 +319,7 @@ def heat_map(
       columns: names of the columns.
       row_label: title of the row names.
       column_label: title of the column names.
-      title: above the map.
+      title: text above the map.
 
     Raises:
       ValueError: the shape of `values` isn't [rows, columns].
@@ -334,7 +334,7 @@ def heat_map(
         if np.isnan(value):
             return "<td>missing</td>"
         color = "0, 114, 178" if value > 0 else "230, 159, 0"
-        share = 0.6 * abs(value) / most  # pale enough for text to stay readable
+        share = 0.6 * abs(value) / most  # pale enough to keep text readable
         return f'<td style="background: rgba({color}, {share:.2f})">{value:+.2f}</td>'
 
     head = "".join(f"<th>{escape(name)}</th>" for name in columns)

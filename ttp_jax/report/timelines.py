@@ -10,8 +10,8 @@ from ttp_jax.report.plots import Panel, draw, key, limits_of, line
 from ttp_jax.report.viewer import spoken
 from ttp_jax.skeletons import Skeleton
 
-# All lines of all joints share ALL_POINTS, about 2 MB. Each line has between FEWEST_POINTS and
-# MOST_POINTS.
+# All lines of all joints together have at most about ALL_POINTS points, 2 MB. Each line has between
+# FEWEST_POINTS and MOST_POINTS.
 ALL_POINTS, MOST_POINTS, FEWEST_POINTS = 60_000, 500, 50
 MANY = 20  # a table with more rows is folded
 
@@ -26,7 +26,7 @@ def timelines(
     pcutoff: float,
     unit: str,
 ) -> str:
-    """Return a chooser of joints and, for each, x, y and confidence over time.
+    """Return a selector of joints and, for each joint, its x, y and confidence over time.
 
     For long videos, means over intervals of frames are drawn, with their ranges shaded.
 
@@ -34,8 +34,8 @@ def timelines(
       numbers: [T] values of the horizontal axis, ascending.
       poses: "before" and "after" -> joints [T, K, 2] in pixels.
       confidences: "before" and "after" -> [T, K]; empty if unknown.
-      skeleton: of the joints.
-      chosen: the joint to show first.
+      skeleton: skeleton of the joints.
+      chosen: index of the joint to show first.
       pcutoff: a level to mark in the plots of confidence, if above 0.
       unit: unit of `numbers`, such as "frame".
     """
@@ -79,8 +79,8 @@ def confidence_table(confidences: dict, skeleton: Skeleton, pcutoff: float) -> s
 
     Args:
       confidences: "before" and "after" -> [T, K], 0 to 1.
-      skeleton: of the joints.
-      pcutoff: confidence below which a joint is counted; 0: no such column.
+      skeleton: skeleton of the joints.
+      pcutoff: confidence below which a joint is counted; 0 leaves this column out.
     """
     header = ["joint", "before", "after"]
     means = [_mean(confidences[name]) for name in ("before", "after")]
@@ -110,7 +110,7 @@ def folded(html: str, rows: int, name: str) -> str:
 
 
 def _mean(values) -> np.ndarray:
-    """Return the mean [K] of the finite values over frames, NaN if there are none."""
+    """Return the mean [K] of the finite values over frames; NaN if there are none."""
     known = np.isfinite(values)
     total, count = np.where(known, values, 0).sum(0), known.sum(0)
     return np.where(count, total / np.maximum(count, 1), np.nan)

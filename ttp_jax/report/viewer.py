@@ -1,4 +1,4 @@
-"""The viewer: pictures with the poses before and after personalization over them."""
+"""The viewer: pictures overlaid with the poses before and after personalization."""
 
 import json
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from ttp_jax import palette
 from ttp_jax.report.page import checked, encoded, size_of
 from ttp_jax.skeletons import Skeleton
 
-CHANGED = 0.01  # share of a picture's longer side; a joint that moved less is unchanged
+CHANGED = 0.01  # share of a picture's longer side; a joint that moved less counts as unchanged
 JPEG_QUALITY = 80
 HINT = (
     f"Changed: moved by more than {CHANGED:.0%} of the picture's longer side. "
@@ -30,16 +30,16 @@ def before_after(
     frames: Sequence | np.ndarray | None = None,
     seconds: ArrayLike | None = None,
 ) -> str:
-    """Return a viewer of poses over pictures with controls to play, step, wipe and choose.
+    """Return a viewer of poses over pictures, with controls to play, step, wipe and choose.
 
-    The pictures determine the size of the file: shrink them, and choose some frames of a long
-      video. 60 pictures of 400 x 400 pixels take a few MB.
+    The pictures determine the size of the file, so shrink them, and choose some frames of a long
+    video. 60 pictures of 400 x 400 pixels take a few MB.
 
     Args:
-      pictures: n of uint8 RGB [H, W, 3], embedded as JPEG.
+      pictures: n pictures uint8 RGB [H, W, 3], embedded as JPEG.
       before: joints [n, K, 2] in pixels of these pictures; NaN joints are not drawn.
       after: as `before`.
-      skeleton: of the joints.
+      skeleton: skeleton of the joints.
       confidence: [n, K] before and [n, K] after; None if unknown.
       pcutoff: joints of lower confidence are drawn fainter; the reader can change it.
       frames: [n] numbers or names of the frames; 0 to n - 1 if None.
@@ -78,7 +78,7 @@ def before_after(
 
 
 def _images(pictures, frames) -> str:
-    """Return the pictures, all hidden but the first."""
+    """Return the pictures, all hidden except the first."""
     return "\n".join(
         f'<img src="{encoded(image, "JPEG", quality=JPEG_QUALITY)}"{size_of(image)} '
         f'alt="frame {escape(str(frame))}"{" hidden" * (i > 0)}>'
@@ -87,7 +87,7 @@ def _images(pictures, frames) -> str:
 
 
 def _confidences(confidence) -> dict[str, np.ndarray]:
-    """Return the confidences of each pose, with 0 for unknown ones; an empty dict without any."""
+    """Return the confidences of each pose, with 0 for unknown ones; empty if there are none."""
     if confidence is None:
         return {}
     both = zip(("before", "after"), confidence, strict=True)
@@ -118,7 +118,7 @@ def _names(frames, seconds) -> list[str]:
 
 
 def _layer(pose, skeleton, box) -> str:
-    """Return the empty paths of one pose, which the script fills; a joint's name shows on hover."""
+    """Return the empty paths of one pose, for the script to fill. Joints show names on hover."""
     limbs = "".join(f'<path class="limb {side}"/>' for side in palette.limb_sides(skeleton))
     joints = "\n".join(
         f'<path class="joint {side}"><title>{escape(spoken(joint))}, {pose}</title></path>'
@@ -130,7 +130,7 @@ def _layer(pose, skeleton, box) -> str:
 
 
 def _panel(count: int, skeleton, with_confidence: bool, pcutoff: float) -> str:
-    """Return the controls that choose the frame and what to show; they also are the legend."""
+    """Return the controls for the frame and the poses to show, which also are the legend."""
     shown = [side for side in palette.SIDES if side in palette.sides(skeleton)]
     rows = []
     for pose in ("before", "after"):

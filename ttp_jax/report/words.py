@@ -1,4 +1,4 @@
-"""Settings in words, for readers of a report who don't know the config's fields."""
+"""Settings in words, for report readers who don't know the config's fields."""
 
 from typing import Any
 
@@ -43,7 +43,8 @@ def updates(ttp) -> dict[str, str]:
     """Describe how the model adapts, as name -> value.
 
     Args:
-      ttp: has `method`, `iterations`, `batch_size`, `learning_rate` and `rules`, as `config.ttp`.
+      ttp: `config.ttp`, or a record with its `method`, `iterations`, `batch_size`, `learning_rate`
+        and `rules`.
     """
     trains = {"parts that train": TRAINS.get(ttp.rules, str(ttp.rules))}
     return {
@@ -58,7 +59,7 @@ def boxes(data: Any, places: np.ndarray, picture_size: tuple[int, int]) -> dict[
     """Describe the boxes that were used, as name -> value.
 
     Args:
-      data: has `boxes`, `fit` and `refine`, as `config.data`.
+      data: `config.data`, or a record with its `boxes`, `fit` and `refine`.
       places: the boxes [T, 4] in picture pixels.
       picture_size: height and width.
     """

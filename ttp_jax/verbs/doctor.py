@@ -1,13 +1,13 @@
-"""Check that this machine has everything the other commands need.
+"""Check that this machine has everything that the other commands need.
 
     python main.py doctor
 
-Needs no config, no data and no network. Prints one line for each check: ok, note (works, but read
-it) or PROBLEM. The exit code is 1 if there is a problem. If main.py can't start because a package
-is missing, run `python -m ttp_jax.verbs.doctor`.
+Needs no config, no data and no network. Prints one line for each check: ok, note (it works, but
+read the note) or PROBLEM. The exit code is 1 if there is a problem. If main.py can't start because
+a package is missing, run `python -m ttp_jax.verbs.doctor`.
 """
 
-# Checks import what they check: this module must load where nothing is installed.
+# Checks import what they check, because this module must load even if nothing is installed.
 import importlib.metadata
 import os
 import pathlib
@@ -19,23 +19,23 @@ import tempfile
 from collections.abc import Callable
 
 OK, NOTE, PROBLEM = "ok", "note", "PROBLEM"
-Finding = tuple[str, str]  # mark, what was found and what to do
+Finding = tuple[str, str]  # mark, text: what was found and what to do
 
-REQUIREMENTS = pathlib.Path(__file__).parents[2] / "requirements.txt"  # of a checkout
+REQUIREMENTS = pathlib.Path(__file__).parents[2] / "requirements.txt"  # exists in a checkout
 PRETRAINED = pathlib.Path(__file__).parents[1] / "pretrained"
 OLDEST_PYTHON = (3, 11)
 GIB = 2**30
 # Personalizing with the tiny network peaks below 2 GiB; a training step of the paper's size on CPU
 # has 8.0 GiB of intermediate arrays (docs/notes.md).
 LEAST_MEMORY, PAPER_MEMORY = 2 * GIB, 10 * GIB
-# Rendered people and checkpoints of the tiny config take well under 1 GiB, the data sets many.
+# Rendered people and checkpoints of the tiny config take well under 1 GiB; data sets take many GiB.
 LEAST_DISK, ENOUGH_DISK = 1 * GIB, 10 * GIB
-# Builds of the same library under other names; they serve as well.
+# Builds of the same library under other names, which are fine as well.
 TWINS = {
     "tensorflow": ("tensorflow-cpu",),
     "opencv-python-headless": ("opencv-python", "opencv-contrib-python-headless"),
 }
-PATIENCE = 60  # seconds for TensorFlow to import, for nvidia-smi to answer
+PATIENCE = 60  # seconds to wait for TensorFlow's import, and for nvidia-smi
 FEED = "import tensorflow as tf; print(tf.__version__, sum(tf.data.Dataset.range(4)).numpy())"
 
 
@@ -43,7 +43,8 @@ def run(words: list[str]) -> int:
     """Print all checks; return 1 if one of them is a problem."""
     if words:
         raise ValueError(f"got {' '.join(words)!r}, but doctor takes no arguments: main.py doctor")
-    # TensorFlow takes longest to import and, on a processor too old for it, kills its process.
+    # TensorFlow takes longest to import, so start first. A separate process, because it kills its
+    # process if the processor is too old for it.
     quiet = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2", "CUDA_VISIBLE_DEVICES": ""}
     feeding = subprocess.Popen(
         [sys.executable, "-c", FEED],
@@ -75,7 +76,7 @@ def run(words: list[str]) -> int:
 
 
 def checked(check: Callable[[], Finding]) -> Finding:
-    """What a check finds; whatever it raises is a problem: a broken package may raise anything."""
+    """Run a check; any exception is a problem, because a broken package may raise anything."""
     try:
         return check()
     except ImportError as error:
@@ -85,14 +86,14 @@ def checked(check: Callable[[], Finding]) -> Finding:
 
 
 def reinstall() -> str:
-    """How to get the packages that the project asks for."""
+    """Return how to install the packages that the project requires."""
     if REQUIREMENTS.is_file():
         return f"pip install -r {REQUIREMENTS.name}"
     return "install ttp_jax again with pip"
 
 
 def python() -> Finding:
-    """The interpreter's version."""
+    """Check the interpreter's version."""
     found = f"{platform.python_version()}, {platform.system()} {platform.machine()}"
     if sys.version_info < OLDEST_PYTHON:
         return PROBLEM, f"{found}: 3.11 or newer is needed, e.g. PYTHON=python3.12 ./run.sh setup"
@@ -100,7 +101,7 @@ def python() -> Finding:
 
 
 def packages() -> Finding:
-    """Installed versions against the requirements."""
+    """Check the installed versions against the requirements."""
     from packaging.requirements import Requirement
 
     if REQUIREMENTS.is_file():
@@ -122,7 +123,7 @@ def packages() -> Finding:
 
 
 def installed(name: str) -> str | None:
-    """The version of a package or of its twin, None without either."""
+    """Return the version of a package or of its twin; None if neither is installed."""
     for one in (name, *TWINS.get(name, ())):
         try:
             return importlib.metadata.version(one)
@@ -132,7 +133,7 @@ def installed(name: str) -> str | None:
 
 
 def device() -> Finding:
-    """What jax computes on, and whether it overlooks a GPU."""
+    """Check which device jax uses, and whether it overlooks a GPU."""
     import jax
 
     found = jax.devices()
@@ -146,7 +147,7 @@ def device() -> Finding:
 
 
 def nvidia_gpus() -> str:
-    """The GPUs that the driver shows, or nothing."""
+    """Return the names of the GPUs that the driver lists; "" if there are none."""
     if not shutil.which("nvidia-smi"):
         return ""
     command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
@@ -155,7 +156,7 @@ def nvidia_gpus() -> str:
 
 
 def memory() -> Finding:
-    """Free main memory, where the system tells it."""
+    """Check the free main memory, if the system reports it."""
     try:
         rows = pathlib.Path("/proc/meminfo").read_text().splitlines()
     except OSError:
@@ -170,7 +171,7 @@ def memory() -> Finding:
 
 
 def disk() -> Finding:
-    """Free space and the right to write where results go, below this folder."""
+    """Check free space and write permission in this folder, below which results go."""
     here = pathlib.Path.cwd()
     free = shutil.disk_usage(here).free
     text = f"{free / GIB:.1f} GiB free in {here}"
@@ -182,7 +183,7 @@ def disk() -> Finding:
 
 
 def compilation_cache() -> Finding:
-    """Whether compiled programs can be kept between runs."""
+    """Check whether compiled programs can be kept between runs."""
     import jax
 
     from ttp_jax.runs import process
@@ -197,7 +198,7 @@ def compilation_cache() -> Finding:
 
 
 def features() -> Finding:
-    """The default VGG-16 weights of the reconstruction loss."""
+    """Check the default VGG-16 weights of the reconstruction loss."""
     from ttp_jax.models import vgg
 
     loaded = vgg.load("hed")
@@ -205,7 +206,7 @@ def features() -> Finding:
 
 
 def video() -> Finding:
-    """Whether PyAV can write an H.264 video and reads back what it wrote."""
+    """Check whether PyAV can write an H.264 video and read it back."""
     import av
     import numpy as np
 
@@ -236,7 +237,7 @@ def video() -> Finding:
 
 
 def pretrained() -> Finding:
-    """Models that come with the program."""
+    """Check the included models."""
     from ttp_jax import checkpoint
 
     paths = sorted(PRETRAINED.glob("*.npz"))
@@ -251,7 +252,7 @@ def pretrained() -> Finding:
 
 
 def blazepose() -> Finding:
-    """Whether MediaPipe's networks were fetched: the model, and those that find people."""
+    """Check whether MediaPipe's networks were fetched: the model, and those that find people."""
     from ttp_jax import checkpoint, detector
 
     path = checkpoint.blazepose_path()
@@ -271,7 +272,7 @@ def blazepose() -> Finding:
 
 
 def tensorflow(feeding: subprocess.Popen) -> Finding:
-    """Whether TensorFlow, which feeds training, starts and yields data."""
+    """Check whether TensorFlow, which feeds the training, starts and yields data."""
     try:
         printed, errors = feeding.communicate(timeout=PATIENCE)
     except subprocess.TimeoutExpired:

@@ -2,13 +2,14 @@
 
     python main.py evaluate --config=configs/tiny.py --workdir=runs/tiny
 
-The baselines are the mean training pose and the untrained network. Online and offline appear once
-`personalize` has written them. Prints a table: PCK@0.2 is the percentage of joints within 0.2 torso
-lengths of the truth; the gain per person is relative to no personalization, mean +- standard error;
-the last column is the share of people who are worse off. Then it prints, for test and training
-people, whether the self-supervised bottleneck works: three reconstruction errors, and how well
-joints can be read from the keypoints. Writes evaluation.json, and for each personalized subject
-results/SCENARIO/NAME_overlay.png: joints before and after, drawn into frames.
+The baselines are the mean training pose and the untrained network. Online and offline are in the
+table once `personalize` has written their results. PCK@0.2 is the percentage of joints within 0.2
+torso lengths of the truth. The gain per person is relative to no personalization, mean +- standard
+error. The last column is the share of people who are worse off. Below the table, the command
+prints, for test and training people, whether the self-supervised bottleneck works: three
+reconstruction errors, and how well joints can be read from the keypoints. Writes evaluation.json,
+and for each personalized subject results/SCENARIO/NAME_overlay.png: joints before and after, drawn
+into frames.
 """
 
 import pathlib
@@ -18,7 +19,7 @@ from ttp_jax.runs.experiment import Experiment
 
 
 def run(experiment: Experiment, workdir: pathlib.Path, options) -> int:
-    """Evaluate and print."""
+    """Evaluate the test split and print the tables."""
     del options
     evaluation.evaluate(experiment, workdir)
     return 0

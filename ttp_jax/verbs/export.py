@@ -16,9 +16,9 @@ for other features they are measured on the training people of the data set. On 
 Pose, its joints lie one pixel further right and down than this project's, because it leaves the
 labels 1-based.
 
-The file (a NumPy archive without pickles) has the parameters in half precision, all settings
-that are needed to use the model, and how it was trained. The command prints its size and SHA-256.
-An earlier file of this name is moved to FILE.old1.npz.
+The file (a NumPy archive without pickles) has the parameters in half precision, all settings that
+are needed to use the model, and a description of its training. The command prints its size and
+SHA-256. An earlier file of this name is moved to FILE.old1.npz.
 """
 
 import dataclasses
@@ -59,7 +59,7 @@ def run(experiment: Experiment, workdir: pathlib.Path, options: Options) -> int:
         source = pathlib.Path(options.torch).expanduser()
         base = base_model.released_base(experiment, str(source))
         about |= {"converted from": source.name, "its sha256": provenance.sha256(source)}
-    elif experiment.config.base:  # a model file already describes how it was made
+    elif experiment.config.base:  # a model file already describes its training
         base, _ = base_model.load_base(experiment, workdir)
         about = read_model(model_path(experiment.config.base)).about
     else:
@@ -77,7 +77,7 @@ def run(experiment: Experiment, workdir: pathlib.Path, options: Options) -> int:
 
 
 def _is_same(path: pathlib.Path, model: ModelFile) -> bool:
-    """Whether a file holds this model, as half precision keeps it; False for other files."""
+    """Return whether a file holds this model in half precision; False for other files."""
     try:
         there = read_model(path)
     except (OSError, ValueError):
@@ -87,6 +87,6 @@ def _is_same(path: pathlib.Path, model: ModelFile) -> bool:
 
 
 def _rounded(base: Base) -> Base:
-    """The model as its file keeps it."""
+    """Return the model as its file stores it, in half precision."""
     half = jax.tree.map(lambda leaf: np.asarray(leaf).astype(np.float16), base.params)
     return Base(half, base.batch_stats, base.normalisers)

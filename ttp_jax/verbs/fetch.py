@@ -10,8 +10,8 @@ checked by its SHA-256.
 
   --from FILE   use this file instead of a download: a wheel of mediapipe, a .task or .tflite file
                 of MediaPipe's pose landmarker ("full"), or torchvision's .pth
-  --to DIR      where to put it; default the folder in the environment variable TTP_JAX_WEIGHTS, or
-                ~/.cache/ttp_jax/weights. --model=blazepose looks only there
+  --to DIR      where to put it; default: the folder in the environment variable TTP_JAX_WEIGHTS, or
+                ~/.cache/ttp_jax/weights. --model=blazepose looks only in the default folder
 """
 
 import argparse
@@ -33,7 +33,7 @@ USES = {
 
 
 def run(words: list[str]) -> int:
-    """Fetch what the words name."""
+    """Fetch the weights that the arguments name; return the exit code."""
     parser = argparse.ArgumentParser("python main.py fetch", add_help=False, allow_abbrev=False)
     parser.add_argument("name", choices=NAMES)
     parser.add_argument("--from", dest="given", metavar="FILE")
@@ -54,7 +54,7 @@ def run(words: list[str]) -> int:
 
 
 def fetch_blazepose(place: pathlib.Path, given: str | None) -> int:
-    """Fetch BlazePose, and write the model's file from it."""
+    """Fetch BlazePose, and write it as a model file."""
     for line in fetch.blazepose(place, given):
         say(line)
     source = place / fetch.LANDMARKS.name

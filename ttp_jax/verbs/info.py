@@ -6,7 +6,7 @@
 
 Without --data you need no data set. With --data the command prints subjects, frames, joints and
 visibility for each split, and draws augmented training pairs with their labels to
-WORKDIR/training_pairs.png. Look at them before you trust a number: the loss also falls if the
+WORKDIR/training_pairs.png. Look at them before you trust a number: the loss falls even if the
 labels are shifted.
 """
 
@@ -40,7 +40,7 @@ def run(experiment: Experiment, workdir: pathlib.Path, options: Options) -> int:
 
 
 def describe_model(experiment: Experiment) -> int:
-    """Print network, schedule and freeze rules; counts come from the initialised tree."""
+    """Print network, schedule and freeze rules, with parameter counts of an initialised model."""
     model, size, config = experiment.net, experiment.image_size, experiment.config
     picture = jnp.zeros((1, size, size, 3))
     variables = jax.eval_shape(lambda: model.init(jax.random.key(0), picture, picture))
@@ -76,7 +76,7 @@ def describe_model(experiment: Experiment) -> int:
 
 
 def describe_data(experiment: Experiment, workdir) -> int:
-    """Print what the data set holds, and draw training pairs or, without labels, the boxes."""
+    """Print the data set's contents, and draw training pairs or, without labels, the crops."""
     clips = sources.load_clips(experiment.data)
     skeleton = experiment.skeleton
     if not clips:
@@ -107,7 +107,7 @@ def describe_data(experiment: Experiment, workdir) -> int:
 
 
 def _pairs(experiment: Experiment, clips, count=16) -> np.ndarray:
-    """Targets with their labels, each beside its source, as training gets them."""
+    """Draw training targets with their labels, each beside its source, as training gets them."""
     stream = sources.training_pairs(
         experiment, clips, 0, -(-count // experiment.config.train.batch_size)
     )
@@ -123,7 +123,7 @@ def _pairs(experiment: Experiment, clips, count=16) -> np.ndarray:
 
 
 def _crops(clips, data: Config, size: int, count=16) -> np.ndarray:
-    """What the network is shown of unlabelled clips."""
+    """Draw the crops of unlabelled clips that the network sees."""
     pictures, names = [], []
     for clip in clips[:count]:
         stream, index = sources.subject_frames(clip, data, size), 0

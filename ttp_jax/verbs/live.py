@@ -9,20 +9,20 @@ PNG, BMP or JPEG (motion JPEG). --config.data.boxes=X1,Y1,X2,Y2 says where the p
 whole frames); --config.data.refine=1 lets the box follow the joints.
 
 Every frame is predicted. The model adapts to the newest frame if no other frame is waiting. If
-updates can't keep up with the camera, waiting frames are predicted without one, and the number of
-updates is printed. A frame waits for at most one update and for the predictions of earlier
-frames.
+updates can't keep up with the camera, waiting frames are predicted without an update, and the
+number of updates is printed. A frame waits for at most one update and for the predictions of
+earlier frames.
 
 --person=NAME starts from the model that was kept under this name. --keep=FORM keeps the model
-afterwards as WORKDIR/people/NAME.npz (without --person under the name of the folder of results); an
-earlier one of this name is moved aside. --json writes a line of JSON for each frame to standard
+afterwards as WORKDIR/people/NAME.npz (without --person, NAME is that of the results folder); an
+earlier model of this name is moved aside. --json writes a line of JSON for each frame to standard
 output, and messages to standard error. --mjpeg=PORT shows the frames with their joints at
 http://127.0.0.1:PORT/, for a browser or `ffplay`.
 
 Ends with the stream, or with Ctrl-C. Writes WORKDIR/results/live-DATE/: live.csv, line by line as
 frames arrive, then live.npz and run.json. `online` on a file does the same, with an update on every
-frame that isn't held out (`config.ttp.held_out`; a stream holds none out). The model doesn't adapt
-to a frame that repeats the one before.
+frame except held-out ones (`config.ttp.held_out`), which a stream doesn't have. The model doesn't
+adapt to a frame that repeats the previous one.
 """
 
 import dataclasses
@@ -46,7 +46,7 @@ class Options:
 
 
 def run(experiment: Experiment, workdir: pathlib.Path, options: Options) -> int:
-    """Personalize to a camera or to standard input until it ends."""
+    """Personalize to a camera or to standard input until it ends; return the exit code."""
     if options.scenario == "offline":
         raise ValueError(
             "a live stream can't be adapted to offline, because its frames arrive one by one: use "

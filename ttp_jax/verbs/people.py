@@ -4,9 +4,9 @@
     python main.py people compare runs/tiny anna-monday anna-friday
     python main.py people delete runs/tiny anna-monday
 
-`personalize --keep=fp16` keeps models (also full, or rank8: smaller, see docs/scaling.md), and
-`predict anna.mp4 --person=anna-monday` uses one. A file holds the difference to the model in the
-workdir, and works with that model only.
+`personalize --keep=fp16` keeps models (or --keep=full, or rank8, which is smaller, see
+docs/scaling.md), and `predict anna.mp4 --person=anna-monday` uses one. A file holds the difference
+to the model in the workdir, and works only with that model.
 """
 
 import pathlib
@@ -17,7 +17,7 @@ from ttp_jax.runs.process import say
 
 
 def run(words: list[str]) -> int:
-    """Do what the words after `people` say; return the exit code."""
+    """Run the command that the words after `people` name; return the exit code."""
     match words:
         case [workdir] if pathlib.Path(workdir).is_dir():
             return show(folder_of(workdir))
@@ -28,8 +28,8 @@ def run(words: list[str]) -> int:
         case ["delete", workdir, name]:
             path = file_of(folder_of(workdir), name)
             if not path.exists():
-                people.read(path)  # says who is there
-            path.unlink()  # a damaged one, too
+                people.read(path)  # raises with a list of the kept models
+            path.unlink()  # even if it is damaged
             say(f"deleted {path}")
             return 0
     raise ValueError(
@@ -39,18 +39,18 @@ def run(words: list[str]) -> int:
 
 
 def folder_of(workdir: str) -> pathlib.Path:
-    """The folder of kept models; raises FileNotFoundError where there is no such workdir."""
+    """Return the folder of kept models; raise FileNotFoundError if the workdir doesn't exist."""
     if not pathlib.Path(workdir).expanduser().is_dir():
         raise FileNotFoundError(f"{workdir} is no folder: name the --workdir of the models.")
     return pathlib.Path(workdir).expanduser() / "people"
 
 
 def file_of(folder: pathlib.Path, name: str) -> pathlib.Path:
-    """The file of a kept model, by its name or the file's.
+    """Return the file of a kept model.
 
     Args:
-      folder: of the models.
-      name: of one of them.
+      folder: folder of the kept models.
+      name: name of the model or of its file.
 
     Raises ValueError for a name with folders in it.
     """
@@ -58,7 +58,7 @@ def file_of(folder: pathlib.Path, name: str) -> pathlib.Path:
 
 
 def show(folder: pathlib.Path) -> int:
-    """Print who is kept."""
+    """Print a table of the kept models."""
     paths = sorted(folder.glob("*.npz"))
     if not paths:
         say(f"no models are kept in {folder}: add --keep=fp16 to personalize to keep some")
@@ -78,7 +78,7 @@ def show(folder: pathlib.Path) -> int:
 
 
 def compare(folder: pathlib.Path, one: str, other: str) -> int:
-    """Print how two people's models lie to each other."""
+    """Print a comparison of two personalized models."""
     pair = [people.read(file_of(folder, name)) for name in (one, other)]
     say(f"{'part':24}{'|' + one[:12] + '|':>16}{'|' + other[:12] + '|':>16}{'cosine':>8}")
     for part, *lengths, cosine in people.compare(*pair):

@@ -16,12 +16,12 @@ offline: adapts to all frames first, then predicts all of them.
 Writes WORKDIR/results/SCENARIO/ (with BlazePose runs/blazepose/results/SCENARIO/). NAME is the name
 of the video or folder:
 
-    NAME_report.html    your videos: open this first, before and after with signs of quality
+    NAME_report.html    your videos: open this first; before and after with signs of quality
     NAME_overlay.mp4    your videos: both poses over the video, before orange, after blue
     NAME_scores.json    your videos with --labels: scores before and after
     exports/            your videos: before and after in the formats of other tools
     NAME.csv, NAME.npz  joints by the personalized model, in pixels of the frames
-    NAME.png            joints of some frames, and what the model sees of them
+    NAME.png            some frames with their joints, keypoints and reconstructions
     run.json            provenance record, for `python main.py verify WORKDIR/results/SCENARIO`
 
 Joints of the included model: head, left_shoulder, right_shoulder, left_elbow, right_elbow,
@@ -67,7 +67,7 @@ class Options:
 
 
 def run(experiment: Experiment, workdir: pathlib.Path, options: Options) -> int:
-    """Personalize to the test split, or to what the flags name."""
+    """Personalize to the inputs that the flags name, or to the test split."""
     if options.camera is not None or options.stdin:
         chosen = live.LiveOptions(camera=options.camera, stdin=options.stdin, keep=options.keep)
         return live.run(experiment, workdir, chosen)

@@ -38,7 +38,7 @@ class Options:
 
 
 def run(experiment: Experiment, workdir: pathlib.Path, options: Options) -> int:
-    """Predict the test split."""
+    """Predict the inputs that the flags name, or the test split."""
     chosen = RunOptions(
         scenario="none",
         person=options.person,

@@ -26,15 +26,16 @@
     all         all of these
     report      no runs, only the report
 
-The work consists of runs: one training, or one model on all people of a split. Each leaves a run
-record, a small JSON file, in --records (default WORKDIR/records) and is never computed twice. A
+The work consists of runs: one training, or one model on all people of a split. Each run leaves a
+run record, a small JSON file, in --records (default WORKDIR/records) and is never computed twice. A
 training resumes from its last checkpoint. --minutes=N ends after about N minutes; the same command
 continues. Models are in WORKDIR/models, under a fingerprint of their data and settings. Writes
 WORKDIR/report.md and WORKDIR/report.html; runs without a record are shown as missing.
 
---config.reproduce.seeds="(0,)" and --config.reproduce.methods="('transformer',)" do a part of the
-work. config.reproduce.given names models that are included, so that they are not trained ("()":
-train them too). A run that fails is named at the end, and the exit code is 1; the others are made.
+--config.reproduce.seeds="(0,)" and --config.reproduce.methods="('transformer',)" do part of the
+work. config.reproduce.given names models that are included and therefore not trained ("()": train
+them too). If a run fails, the others continue; the failed run is named at the end, and the exit
+code is 1.
 """
 
 import dataclasses
@@ -55,6 +56,6 @@ class Options:
 
 
 def run(experiment: Experiment, workdir: pathlib.Path, options: Options) -> int:
-    """Carry out the runs that have no record yet, then write the report."""
+    """Make the runs that have no record yet, then write the report."""
     ranges.check_argument("--minutes", options.minutes, ranges.number(0, 1_000_000))
     return reproduction.run(experiment, workdir, options.what, options.records, options.minutes)

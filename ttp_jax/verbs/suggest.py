@@ -4,13 +4,13 @@
     python main.py suggest new_mouse.mp4 --model=runs/NAME --count=30 --scorer=anna
 
 No training and no labels are needed. Frames are ranked by low confidence. If you have run
-`personalize` on the video with this model, the distance by which it moved the joints has the same
-weight. Chosen frames are at least a fiftieth of the video apart.
+`personalize` on the video with this model, the distance by which it moved the joints counts
+equally. Chosen frames are at least a fiftieth of the video apart.
 
-Writes WORKDIR/suggested/, after moving what an earlier run suggested for a video of the same name
-to WORKDIR/suggested/NAME.old1:
+Writes WORKDIR/suggested/. Earlier suggestions for a video of the same name are first moved to
+WORKDIR/suggested/NAME.old1:
 
-    NAME_doubt.csv         confidence and other signs of each frame, and which are chosen
+    NAME_doubt.csv         confidence and other signs of each frame, and which frames are chosen
     labeled-data/NAME/     for DeepLabCut: images, and CollectedData_SCORER.csv, .h5: predictions.
                            Copy the folder into the project, add the video to its config.yaml, and
                            correct the labels. Without pandas and PyTables there is no .h5: run
@@ -34,7 +34,7 @@ from ttp_jax.runs.batch import OF_ONE, Runner
 from ttp_jax.runs.experiment import Experiment
 from ttp_jax.runs.process import progress_bar, say
 
-COUNT = 20  # frames of a video
+COUNT = 20  # number of frames to choose in a video
 APART = 50  # chosen frames are at least a share of 1 / APART of the video apart
 
 
@@ -60,7 +60,7 @@ def run(experiment: Experiment, workdir: pathlib.Path, options: Options) -> int:
     for clip in clips:
         try:
             _suggest(experiment, workdir, predictor, clip, options)
-        except OF_ONE as error:  # the others can be done all the same
+        except OF_ONE as error:  # the other videos continue
             failed[clip.name] = str(error)
     for name, error in failed.items():
         say(f"FAILED {name}: {error}")
@@ -103,7 +103,7 @@ def _personalized(workdir: pathlib.Path, clip) -> np.ndarray | None:
     for scenario in ("offline", "online"):
         try:
             (joints,) = results.read_results(workdir / "results" / scenario, [clip]) or (None,)
-        except ValueError:  # results of other frames or boxes say nothing of these
+        except ValueError:  # the results are of other frames or boxes
             continue
         if joints is not None:
             return joints

@@ -37,7 +37,7 @@ class Options:
 
 
 def run(experiment: Experiment, workdir: pathlib.Path, options: Options) -> int:
-    """Train, then evaluate; a project with personalization, and in all its folds."""
+    """Train, then evaluate; for a project, in all folds and with personalization."""
     if experiment.data.folds:
         return folds.run(experiment, workdir, lambda each, place: _one(each, place, options))
     return _one(experiment, workdir, options)
@@ -60,7 +60,7 @@ def _one(experiment: Experiment, workdir: pathlib.Path, options: Options) -> int
 
 
 def _score(experiment: Experiment, workdir: pathlib.Path) -> int:
-    """Score a project's test subjects, with personalization and without."""
+    """Score a project's test subjects with and without personalization."""
     if not sources.load_clips(experiment.data, "test"):
         say("nothing is scored, as there are no test subjects: name some with --test=PATTERNS")
         return 0

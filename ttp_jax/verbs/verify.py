@@ -3,10 +3,10 @@
     python main.py verify runs/tiny/results/online
 
 Reads run.json, which every `personalize` and `predict` writes. For each subject it checks that the
-files and the model are those of the record, runs it again in a folder of its own, and compares
+files and the model are those of the record, runs it again in a temporary folder, and compares
 inputs and results byte by byte. The exit code is 1 if anything differs. Expect the same bytes on
 the same machine with the same versions and, if subjects ran side by side on a GPU, the same number
-of them at a time; versions that differ are named.
+of them at a time. Versions that differ are named.
 """
 
 import contextlib
@@ -32,7 +32,7 @@ from ttp_jax.runs.process import STOPPED, say
 
 
 def run(words: list[str]) -> int:
-    """Verify the results in the folder that is named; return the exit code."""
+    """Verify the results in the named folder; return the exit code."""
     if len(words) != 1:
         raise ValueError(
             "verify takes one folder of results: main.py verify WORKDIR/results/online"
@@ -77,7 +77,7 @@ def run(words: list[str]) -> int:
 
 
 def _compare_versions(record: dict) -> None:
-    """Name the versions that are other ones now."""
+    """Print which versions have changed since the run."""
     now = provenance.made_with()
     made = [subject["made_with"] for subject in record["subjects"].values()]
     for name in now:
@@ -86,7 +86,7 @@ def _compare_versions(record: dict) -> None:
 
 
 def stored_files(folder: pathlib.Path, record: dict) -> list[str]:
-    """What is wrong with the files themselves."""
+    """Return a sentence for each file of results that is missing or was changed."""
     wrong = []
     for subject in record["subjects"].values():
         for name, digest in subject["outputs"].items():
@@ -100,7 +100,7 @@ def stored_files(folder: pathlib.Path, record: dict) -> list[str]:
 
 @contextlib.contextmanager
 def _naming(path: pathlib.Path) -> Iterator[None]:
-    """Make what is wrong with a record's experiment name the record's file."""
+    """Add the record's file to errors about its experiment."""
     try:
         yield
     except ValueError as error:
@@ -110,9 +110,9 @@ def _naming(path: pathlib.Path) -> Iterator[None]:
 def done_again(
     then: Experiment, workdir: pathlib.Path, record: dict, path: pathlib.Path
 ) -> list[str] | None:
-    """Run all subjects once more; what came out differently. None where that was stopped."""
+    """Run all subjects again; return the differences, or None if the run was stopped."""
     options = RunOptions(scenario=record["scenario"], person=record["person"])
-    # Several commands may have added subjects to the record, and some twice.
+    # Several commands may have added subjects to the record, some of them more than once.
     by_source: dict[str, dict[str, dict]] = {}
     for name, subject in record["subjects"].items():
         by_source.setdefault(json.dumps(subject["data"]), {})[name] = subject
@@ -133,13 +133,13 @@ def done_again(
 def differences(
     subjects: dict[str, dict], found: dict, folder: pathlib.Path, again: pathlib.Path
 ) -> list[str]:
-    """What another record says differently of these subjects.
+    """Return the differences between the repeated run and the recorded subjects.
 
     Args:
-      subjects: of the record that is verified.
+      subjects: subjects of the record that is verified.
       found: the record of the repeated run.
-      folder: results that the former is about.
-      again: results of the repeated run.
+      folder: folder of the recorded results.
+      again: folder of the repeated run's results.
     """
     wrong = []
     for name, subject in subjects.items():
@@ -150,7 +150,7 @@ def differences(
         elif new["inputs"] != subject["inputs"]:
             wrong.append(f"{name}: the frames or boxes are not those of the run")
         elif [*new["outputs"].values()] != [*subject["outputs"].values()] and not all(
-            # An earlier version had another name for the confidence.
+            # Earlier versions had another name for the confidence, so files may differ in that.
             results.same(folder / then, again / now)
             for then, now in zip(subject["outputs"], new["outputs"], strict=True)
         ):
