@@ -1,7 +1,7 @@
-"""Speed of this project beside an independent PyTorch version: `python -m benchmarks.speed`.
+"""Benchmarks of this project, such as its speed beside PyTorch: `python -m benchmarks.speed`.
 
-That version lives with the tests, where it also says what is right. This is the one place that puts
-it on the import path, at its end, so that no name there hides another.
+The independent PyTorch version is part of the tests, in which it serves as the reference. Only this
+module puts it on the import path, at the end, so that no name there hides another.
 """
 
 import pathlib

@@ -1,4 +1,4 @@
-"""The PyTorch side: the steps of `tests/torch_reference.py` on what our side works on."""
+"""The PyTorch side: the steps of `tests/torch_reference.py`, on the same inputs as our side."""
 
 import contextlib
 import copy
@@ -25,10 +25,10 @@ from ttp_jax.models.pose import normalize
 
 
 def cut(pictures: torch.Tensor, to_picture: torch.Tensor, size: int) -> torch.Tensor:
-    """`ttp.cut`: crops [B, 3, S, S] in the network's colours of uint8 pictures [B, 3, H, W]."""
+    """Cut normalized crops [B, 3, S, S] from uint8 pictures [B, 3, H, W], like `ttp.cut`."""
     index = torch.arange(size, dtype=torch.float32, device=pictures.device)
     ys, xs = torch.meshgrid(index, index, indexing="ij")
-    # No matrix product: short ones would misplace the crop by parts of a pixel.
+    # Without a matrix product, because TF32 would misplace the crop by a fraction of a pixel.
     affine = to_picture[:, None, None]
     points = affine[..., 0] * xs[..., None] + affine[..., 1] * ys[..., None] + affine[..., 2]
     height, width = pictures.shape[2:]
@@ -37,20 +37,20 @@ def cut(pictures: torch.Tensor, to_picture: torch.Tensor, size: int) -> torch.Te
 
 
 def decode(maps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """`heatmaps.decode` without the quarter of a pixel: points [B, K, 2], peaks [B, K]."""
+    """Decode points [B, K, 2] and peaks [B, K] like `heatmaps.decode`, without quarter steps."""
     peaks, best = maps.flatten(2).max(-1)
     width = maps.shape[3]
     return torch.stack([best % width, best // width], -1), peaks
 
 
 class Network:
-    """A copy of the case's network, and what its steps need.
+    """A copy of the case's network, and the state that its steps need.
 
     Args:
-      case: what both sides are given.
-      adapts: freezes what personalization freezes, and takes its optimizer.
+      case: the inputs of both sides.
+      adapts: whether to freeze the parameters and use the optimizer of personalization.
       channels_last: memory layout of weights and pictures.
-      compiles: with torch.compile, which works at the first call.
+      compiles: whether to use torch.compile, which compiles in the first call.
     """
 
     def __init__(self, case: Case, *, adapts: bool, channels_last: bool, compiles: bool):
@@ -63,7 +63,7 @@ class Network:
             for parameter in module.parameters():
                 parameter.data = self.lay_out(parameter.data)
         if compiles:
-            torch._dynamo.reset()  # else other sizes count against its limit of versions
+            torch._dynamo.reset()  # otherwise other sizes count towards its recompilation limit
             for module in (self.model, self.model.pose_net, self.vgg):
                 module.compile(dynamic=False)
         if adapts:
@@ -75,7 +75,7 @@ class Network:
         self.restart()
 
     def restart(self) -> None:
-        """Back to the weights of the start, with an optimizer that has seen nothing."""
+        """Reset to the initial weights and a new optimizer."""
         self.model.load_state_dict(self._begin)
         reference = torch_reference
         make = reference.ttp_optimizer if self._adapts else reference.train_optimizer
@@ -84,11 +84,11 @@ class Network:
         self.normalisers = torch.tensor(start, device=torch_device())
 
     def lay_out(self, x: torch.Tensor) -> torch.Tensor:
-        """`x` in the memory layout, where it has four axes."""
+        """Return `x` in the memory layout if it has four axes."""
         return x.contiguous(memory_format=self._layout) if x.ndim == 4 else x
 
     def precise(self) -> contextlib.AbstractContextManager:
-        """The case's precision, for forward and backward passes."""
+        """Return a context with the case's precision for forward and backward passes."""
         short = self.case.precision != "float32"
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = short
         enabled = self.case.precision == "bf16"
@@ -103,7 +103,7 @@ class Network:
         return self.lay_out(target), self.lay_out(source)
 
     def update(self, draw: Draw) -> tuple[torch.Tensor, torch.Tensor]:
-        """One update of personalization; return its loss and the targets."""
+        """Make one update of personalization; return its loss and the targets."""
         target, source = self.pair(draw)
         with self.precise():
             loss, self.normalisers = torch_reference.adapt_step(
@@ -112,19 +112,19 @@ class Network:
         return loss, target
 
     def predict(self, pictures: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Joints and peaks of crops in the network's colours."""
+        """Return joints and peaks for crops in the network's colours."""
         with self.precise():
             return decode(torch_reference.predict(self.model, pictures))
 
 
 def wait() -> None:
-    """Until the GPU has done what it was given."""
+    """Wait until the GPU has finished its work."""
     if torch_device() == "cuda":
         torch.cuda.synchronize()
 
 
 def train(case: Case, **how: bool) -> Side:
-    """One update of joint training."""
+    """Return a side that makes one update of joint training."""
     network = Network(case, adapts=False, **how)
     put = {name: torch_pictures(case.batch[name]) for name in ("target", "source", "heatmaps")}
     put["weight"] = torch.tensor(np.array(case.batch["weights"]), device=torch_device())
@@ -149,7 +149,7 @@ def train(case: Case, **how: bool) -> Side:
 
 
 def online(case: Case, *, whole_subject: bool = False, **how: bool) -> Side:
-    """The video frame by frame; `whole_subject` starts every run from the base model."""
+    """Return a side that adapts online; `whole_subject` starts every run from the base model."""
     network, draws = Network(case, adapts=True, **how), torch_draws(case, "online")
 
     def run():
@@ -166,7 +166,10 @@ def online(case: Case, *, whole_subject: bool = False, **how: bool) -> Side:
 
 
 def published_online(case: Case) -> Side:
-    """The published program's work for each frame, see `torch_reference.published_online_step`."""
+    """Return a side that does the published program's work for each frame.
+
+    See `torch_reference.published_online_step`.
+    """
     network = Network(case, adapts=True, channels_last=False, compiles=False)
     draws, log_vgg = torch_draws(case, "online"), copy.deepcopy(network.vgg)
     log_normalisers = network.normalisers.clone()
@@ -194,13 +197,13 @@ def published_online(case: Case) -> Side:
                 )
                 decode(maps)
         wait()
-        return math.nan  # that function keeps its loss to itself
+        return math.nan  # `published_online_step` doesn't return its loss
 
     return Side(run)
 
 
 def offline(case: Case, **how: bool) -> Side:
-    """A whole subject: as many updates as frames, then all predictions."""
+    """Return a side that adapts offline: as many updates as frames, then all predictions."""
     network, draws = Network(case, adapts=True, **how), torch_draws(case, "offline")
     size = case.size.image_size
     affines = geometry.invert_affine(geometry.crop_affine(case.video.crops, size))
@@ -221,7 +224,7 @@ def offline(case: Case, **how: bool) -> Side:
 
 
 def inference(case: Case, count: int, **how: bool) -> Side:
-    """Joints of `count` crops in one call."""
+    """Return a side that predicts the joints of `count` crops in one call."""
     network = Network(case, adapts=False, **how)
     network.model.requires_grad_(False)
     pictures = network.lay_out(torch_pictures(normalize(case.batch["target"][:count])))

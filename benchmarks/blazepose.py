@@ -1,17 +1,16 @@
 """BlazePose on labelled frames, and its speed: `python -m benchmarks.blazepose FOLDER`.
 
-FOLDER is in Penn Action's layout. Shown are PCK at 0.1, 0.2 and 0.5 of the torso of its 12 joints
-beside the head, by the maps of the crop alone and averaged with those of the mirrored crop; for the
-square of 1.25 times the box's longer side around its centre, for the project's own crop, which lies
-lower (`geometry.box_to_crop`), and for the finder's regions: upright, turned with the person, and
-as the finder chooses between both.
-Needs `python main.py fetch blazepose`.
+FOLDER is in Penn Action's layout. Prints PCK at 0.1, 0.2 and 0.5 of the torso over its 12 joints
+without the head, with and without averaging over the mirrored crop. The crops are the square of
+1.25 times the box's longer side around the box's centre; the project's own crop, which lies lower
+(`geometry.box_to_crop`); and the finder's regions: upright, turned with the person, and as the
+finder chooses between the two. Needs `python main.py fetch blazepose`.
 
     python -m benchmarks.blazepose FOLDER --every=4 --rendered=4 --methods=teacher --seeds=3
 
-personalizes it to each video, and to rendered validation people, online and offline: a row each
-with scores before and after, by maps alone and averaged, and seconds. --set learning_rate=1e-4,...
-changes fields of config.ttp.
+also personalizes it to each video and to rendered validation people, online and offline. Each gets
+a row with scores before and after, with and without averaging, and seconds.
+--set learning_rate=1e-4,... changes fields of config.ttp.
 """
 
 import argparse
@@ -69,7 +68,7 @@ def main() -> None:
 
 
 def rendered(count: int) -> list:
-    """Clips of rendered validation people."""
+    """Return clips of rendered validation people."""
     if not count:
         return []
     spec = synthetic.Spec(seed=5, image_size=320, train=0, val=count, test=0, eval_frames=24)
@@ -77,9 +76,9 @@ def rendered(count: int) -> list:
 
 
 def with_settings(model: api.Model, method: str, changes: str) -> api.Model:
-    """The model with other fields of `config.ttp`."""
+    """Return the model with some fields of `config.ttp` changed."""
     fields = dict(model.config["ttp"], method=method)
-    # Files of earlier versions lack some fields.
+    # Model files of earlier versions lack some fields.
     known = Settings._field_defaults | fields
     for change in filter(None, changes.split(",")):
         name, value = change.split("=")
@@ -107,19 +106,19 @@ def personalized(model: api.Model, clip, frames, seeds: int) -> None:
             result = api.personalize(model, pictures, boxes, scenario=scenario, seed=seed)
             what = f"{model.config['ttp']['method']} {scenario} seed {seed}"
             after = of_maps(result.model)
-            if scenario == "online":  # frame by frame; the maps of the last model beside it
+            if scenario == "online":  # scores of the run itself, then of the model at its end
                 after = [pck(result.joints, clip, frames), "", "at the end", *after]
             row(what, *after, f"{result.seconds:.0f} s")
 
 
 def averaging(model: api.Model, flip: bool) -> api.Model:
-    """The model with predictions averaged with those of mirrored crops, or not."""
+    """Return the model with or without averaging over mirrored crops."""
     order = tuple(map(int, model.skeleton.flip_order)) if flip else ()
     return dataclasses.replace(model, net=model.net.clone(flip_average=order))
 
 
 def pck(joints, clip, frames) -> str:
-    """PCK of BlazePose's joints [T, 33, 2] at the three thresholds."""
+    """Return the PCK of BlazePose's joints [T, 33, 2] at the three thresholds, as text."""
     truth, visible = clip.joints[list(frames)], clip.visible[list(frames)].copy()
     visible[:, PENN13.joints.index("head")] = False
     joints = map_joints(joints, BLAZEPOSE33, PENN13)
@@ -144,7 +143,7 @@ def scores(model: api.Model, clip, frames) -> None:
 
 
 def regions(clip) -> tuple[np.ndarray, np.ndarray]:
-    """Crops [T, 4] of the largest person that is found: all turned, and turned or upright."""
+    """Return crops [T, 4] of the largest person found: all turned, and turned or upright."""
     found = finding.followed(clip)
     person = tracks.choose(found.people, "largest", clip.name)
     always = dataclasses.replace(person, sure=[np.array([1.0, 0.0])] * len(person.sure))
@@ -153,7 +152,7 @@ def regions(clip) -> tuple[np.ndarray, np.ndarray]:
 
 
 def predict(model: api.Model, pictures, crops, flip: bool) -> np.ndarray:
-    """Joints [T, 33, 2] in pixels of the pictures, some frames at a time."""
+    """Return joints [T, 33, 2] in pixels of the pictures, predicted in batches."""
     program = jax.jit(functools.partial(_joints, model.net, flip))
     found = [
         program(model.base.params, pictures[t : t + BATCH], crops[t : t + BATCH].astype(np.float32))
@@ -183,7 +182,7 @@ def speed(model: api.Model) -> None:
 
 
 def timed(work) -> np.ndarray:
-    """Seconds [2] of a program that is compiled first, by the clock and of the CPU: medians."""
+    """Return the median wall-clock and CPU seconds [2] of a program, after compiling it."""
     jax.block_until_ready(work())
     spent = []
     for _ in range(RUNS):

@@ -1,7 +1,7 @@
-"""What both sides are given: sizes, weights, pictures, drawn pairs, VGG-16 features.
+"""The inputs of both sides: sizes, weights, pictures, drawn pairs, VGG-16 features.
 
-Needs jax, flax, optax, h5py, numpy and torch, and no TensorFlow: the benchmark also runs on a bare
-GPU machine. Functions named `torch_...` make the PyTorch side's form of a thing.
+Needs jax, flax, optax, h5py, numpy and torch, but not TensorFlow, so that the benchmark also runs
+on a bare GPU machine. Functions named `torch_...` convert inputs for the PyTorch side.
 """
 
 import dataclasses
@@ -23,11 +23,11 @@ from ttp_jax.models.colors import MEAN, STD
 from ttp_jax.models.pose import PoseNet
 from ttp_jax.models.vgg import VGG16
 
-# float32: full; tf32: float32 with the GPU's short products; bf16: the network in bfloat16, the
-# features and losses in float32 with short products.
+# float32: full precision; tf32: float32 with TF32 products on a GPU; bf16: the network in bfloat16,
+# the features and losses in float32 with TF32 products.
 PRECISIONS = ("float32", "tf32", "bf16")
-SELF_WEIGHT = 1e-3  # lambda of Eq. 10; its value costs no time
-# Our settings' names where the PyTorch version has others.
+SELF_WEIGHT = 1e-3  # lambda of Eq. 10; its value doesn't affect the time
+# Names of our settings -> names in the PyTorch version, where they differ.
 TORCH_NAMES = {
     "depth": "num_layers",
     "width": "base_width",
@@ -38,18 +38,18 @@ TORCH_NAMES = {
 
 
 class Size(NamedTuple):
-    """A network and what it works on; `tests/test_benchmarks.py` holds them equal to the configs.
+    """A network and its input sizes; `tests/test_benchmarks.py` compares them with the configs.
 
     Attributes:
-      name: short, for the command line.
-      title: for the table.
+      name: short name, for the command line.
+      title: name in the table.
       network: settings of `PoseNet` that are not its defaults.
-      image_size: crop pixels.
-      picture_size: pixels of a side of the video's frames.
-      levels: of the VGG features.
+      image_size: side of a crop, in pixels.
+      picture_size: side of the video's frames, in pixels.
+      levels: number of levels of the VGG features.
       train_batch: pairs per update of joint training.
       ttp_batch: pairs per update of personalization.
-      vgg_width: channels of the first VGG block; 64, but for tests.
+      vgg_width: channels of the first VGG block; 64 except in tests.
     """
 
     name: str
@@ -63,7 +63,7 @@ class Size(NamedTuple):
     vgg_width: int = 64
 
 
-# configs/h36m.py and configs/tiny.py; those import ml_collections, which this must not need.
+# As in configs/h36m.py and configs/tiny.py, which need ml_collections, unlike this module.
 R18 = Size(
     name="r18",
     title="ResNet-18, 16 joints, 128 px, VGG 5 levels",
@@ -103,11 +103,11 @@ class Side(NamedTuple):
     """One side of some work, ready to run.
 
     Attributes:
-      run: does the work once and returns, when it is done, a figure of the result, by which the
-        first runs of two sides are compared; NaN where there is none.
-      compile_seconds: spent on tracing and compiling; None where nothing was compiled yet.
-      planned_bytes: memory of a run beyond its arguments, by XLA's plan.
-      xla_flops: of one run, by XLA's count, which takes a loop's body once.
+      run: function that does the work once and, when it is done, returns a number of the result, by
+        which the first runs of two sides are compared; NaN if there is none.
+      compile_seconds: seconds spent on tracing and compiling; None if nothing was compiled yet.
+      planned_bytes: memory of a run in addition to its arguments, by XLA's plan.
+      xla_flops: operations of one run, by XLA's count, which counts a loop's body once.
     """
 
     run: Callable[[], float]
@@ -122,11 +122,11 @@ class Case:
 
     Attributes:
       size, precision: see `Size`, `PRECISIONS`.
-      model, base, vgg: ours.
-      batch: of joint training, as `steps.train_step` takes it.
+      model, base, vgg: network, weights and features of our side.
+      batch: batch of joint training, as `steps.train_step` takes it.
       video: frames of one subject.
-      torch_model, torch_vgg: theirs, with the same weights; to be copied before use.
-      features: which VGG weights.
+      torch_model, torch_vgg: those of the PyTorch side, with the same weights; copy before use.
+      features: name of the VGG weights.
     """
 
     size: Size
@@ -141,7 +141,7 @@ class Case:
     features: str
 
     def tools(self, scenario: str) -> ttp.Tools:
-        """Ours, with the paper's settings for one scenario; both rotate every pair."""
+        """Return our tools, with the paper's settings for a scenario; all pairs are rotated."""
         settings = ttp.Settings(
             scenario=scenario,
             batch_size=self.size.ttp_batch,
@@ -151,20 +151,20 @@ class Case:
         return ttp.tools(self.model, settings)
 
     def with_pairs(self, count: int) -> "Case":
-        """The same with `count` pairs per update of personalization."""
+        """Return the case with `count` pairs per update of personalization."""
         return dataclasses.replace(self, size=self.size._replace(ttp_batch=count))
 
     def with_frames(self, count: int) -> "Case":
-        """The same with the video's first frames only."""
+        """Return the case with only the first `count` frames of the video."""
         return dataclasses.replace(self, video=jax.tree.map(lambda a: a[:count], self.video))
 
 
 def prepare(size: Size, precision: str, seed: int, frames: int) -> Case:
-    """Draw weights, pictures and a video of so many frames, for both sides."""
+    """Draw weights, pictures and a video of `frames` frames, for both sides."""
     rng = np.random.default_rng(seed)
     fields: Any = {TORCH_NAMES.get(k, k): v for k, v in {"depth": 18, **size.network}.items()}
     torch_model = torch_reference.TTPModel(**fields)
-    # Weights that keep activations near 1: denormal or infinite numbers would take their own time.
+    # Weights that keep activations near 1, because denormal or infinite numbers would affect times.
     torch_reference.randomize_for_parity(torch_model, seed, size.image_size, batch_size=2)
     torch_model.eval()
     dtype = jnp.bfloat16 if precision == "bf16" else jnp.float32
@@ -189,7 +189,7 @@ def prepare(size: Size, precision: str, seed: int, frames: int) -> Case:
 
 
 def torch_device() -> str:
-    """Where the PyTorch side runs: on the kind of device that jax has, if this torch can."""
+    """Return the device of the PyTorch side: the kind that jax uses, if this torch supports it."""
     on_gpu = jax.default_backend() != "cpu" and torch.cuda.is_available()
     return "cuda" if on_gpu else "cpu"
 
@@ -203,7 +203,7 @@ def _our_variables(torch_model, model, size):
 
 
 def _map_size(model, variables, size):
-    """Side of the heatmaps."""
+    """Return the side of the heatmaps."""
     picture = jax.ShapeDtypeStruct((1, size.image_size, size.image_size, 3), jnp.float32)
     return jax.eval_shape(model.apply, variables, picture).heatmaps.shape[1]
 
@@ -212,7 +212,7 @@ def _map_size(model, variables, size):
 
 
 def _pictures(count, side, rng):
-    """Blocks of 8 x 8 pixels in random colours, uint8 [count, side, side, 3]."""
+    """Return blocks of 8 x 8 pixels in random colours, uint8 [count, side, side, 3]."""
     blocks = -(-side // 8)
     coarse = rng.uniform(0, 255, (count, blocks, blocks, 3))
     return coarse.repeat(8, 1).repeat(8, 2)[:, :side, :side].astype(np.uint8)
@@ -229,7 +229,7 @@ def _batch(size, map_size, rng):
 
 
 def _video(size, frames, rng):
-    """The subject walks slowly to the right."""
+    """Return frames in which the subject's crop moves slowly to the right."""
     x = size.picture_size / 2 + np.arange(frames, dtype=np.float32)
     rest = np.full_like(x, size.picture_size / 2), np.full_like(x, 1.1 * size.image_size)
     pictures = _pictures(frames, size.picture_size, rng)
@@ -239,19 +239,19 @@ def _video(size, frames, rng):
 
 
 def torch_pictures(pictures: Any) -> torch.Tensor:
-    """[B, H, W, C] to [B, C, H, W] on the device, the numbers as they are."""
+    """Copy [B, H, W, C] to the device as [B, C, H, W], without changing the numbers."""
     moved = np.asarray(pictures).transpose(0, 3, 1, 2).copy()
     return torch.tensor(moved, device=torch_device())
 
 
 def torch_normalize(pictures: torch.Tensor) -> torch.Tensor:
-    """`pose.normalize` of [B, 3, H, W]."""
+    """Normalize pictures [B, 3, H, W] like `pose.normalize`."""
     mean, std = (torch.tensor(v, device=pictures.device)[:, None, None] for v in (MEAN, STD))
     return (pictures.float() / 255 - mean) / std
 
 
 class Draw(NamedTuple):
-    """Pairs of one update: frames [B], and where their crops' pixels lie [B, 2, 3]."""
+    """The pairs of one update: frames [B], and affines [B, 2, 3] from crops to pictures."""
 
     targets: torch.Tensor
     sources: torch.Tensor
@@ -259,16 +259,16 @@ class Draw(NamedTuple):
 
 
 def torch_draws(case: Case, scenario: str) -> list[Draw]:
-    """The pairs that `ttp` draws in each update on the case's video, by our side's key.
+    """Return the pairs that `ttp` draws in each update on the case's video, with our side's key.
 
-    Drawn before the time is taken: a few hundred numbers.
+    These few hundred numbers are drawn before the clock starts.
     """
     video, settings = case.video, case.tools(scenario).settings
     views = jnp.zeros_like(video.crops)
     drawn = []
     for t in range(len(video.valid)):
         key = jax.random.fold_in(jax.random.key(0), t)
-        if scenario == "online":  # sources from the frames so far
+        if scenario == "online":  # sources are drawn from the frames so far
             past = Memory(video.pictures, views, video.crops, jnp.asarray(t + 1))
             sources, affines = ttp.online_pairs(key, past, video.crops[t], settings)
             targets = jnp.full_like(sources, t)
@@ -284,7 +284,7 @@ def torch_draws(case: Case, scenario: str) -> list[Draw]:
 
 
 class TorchFeatures(nn.Module):
-    """VGG-16 as our side feeds it: always float32, in the colours that the weights expect."""
+    """VGG-16 with inputs as on our side: always float32, in the colours that the weights expect."""
 
     mean: torch.Tensor
     std: torch.Tensor
@@ -306,7 +306,7 @@ class TorchFeatures(nn.Module):
 
 
 def _features(size, rng) -> tuple[VGG16, nn.Module, str]:
-    """The package's VGG-16 where it is installed, else random weights of its shapes."""
+    """Return the package's VGG-16 if it is installed, otherwise random weights of its shapes."""
     try:
         if size.vgg_width != 64:
             raise FileNotFoundError("there is a file for the full width only")
@@ -336,7 +336,7 @@ def _random_vgg(size, rng):
 
 
 def _normaliser_start(torch_vgg, batch, levels):
-    """Errors of merely copying the source, as the verbs start from."""
+    """Return the errors of merely copying the source, from which the commands start, too."""
     target, source = (
         torch_normalize(torch_pictures(batch[name][:2]).cpu()) for name in ("target", "source")
     )

@@ -5,10 +5,10 @@
     python -m benchmarks.data --json data.json --markdown docs/performance_data.md
 
 Both read two JPEG files a pair with OpenCV, cut both out with one random transform, and draw the
-Gaussian targets; the DataLoader with each number of worker processes, as it is fastest. The sides
-take turns, and the first batches of each turn are not counted. Without --root also how many frames
-a second each reader decodes, one after the other on one thread, of the same people in its layout,
-and how many the renderer draws. Run it on a machine that does nothing else.
+Gaussian targets. The DataLoader runs with several numbers of worker processes. The sides take
+turns, and the first batches of each turn are not counted. Without --root, the frames a second of
+each reader are measured as well, on one thread, for the same people in its layout, and those of the
+renderer. Run it on a machine that does nothing else.
 """
 
 import argparse
@@ -34,13 +34,13 @@ from data_pipelines.clips import Clip, select
 from ttp_jax import geometry
 from ttp_jax.skeletons import PENN13
 
-BATCH, SIZE, MAPS, SIGMA = 32, 128, 32, 2.0  # the paper's
-WARM_UP = 4  # batches of a turn before the clock starts: processes start, queues fill
+BATCH, SIZE, MAPS, SIGMA = 32, 128, 32, 2.0  # as in the paper
+WARM_UP = 4  # batches of a turn before the clock starts, while processes start and queues fill
 OURS = "ours (tf.data)"
 
 
 class Pairs(Dataset):
-    """The same work by hand: what one would write for a DataLoader.
+    """The same work written by hand, as one would for a DataLoader.
 
     Frames, transforms and targets are distributed as in `pipeline.train_pairs`, but drawn anew.
     """
@@ -77,7 +77,7 @@ class Pairs(Dataset):
 
     @staticmethod
     def _targets(joints, visible):
-        """Paste one Gaussian patch a joint, as programs of this kind do."""
+        """Paste a Gaussian patch for each joint, as such programs usually do."""
         radius = int(3 * SIGMA)
         at = np.arange(2 * radius + 1) - radius
         patch = np.exp(-(at[None] ** 2 + at[:, None] ** 2) / (2 * SIGMA**2)).astype(np.float32)
@@ -96,7 +96,7 @@ class Pairs(Dataset):
 
 
 def our_batches(clips, count):
-    """Batches of this project's stream."""
+    """Return an iterator over batches of this project's stream."""
     stream = pipeline.train_pairs(
         clips, PENN13, pipeline.Crops(SIZE, MAPS, SIGMA), batch_size=BATCH, seed=0, num_steps=count
     )
@@ -104,10 +104,10 @@ def our_batches(clips, count):
 
 
 def their_batches(clips, count, workers):
-    """Batches of the DataLoader; repeats the frames until there are enough."""
+    """Return an iterator over `count` batches of the DataLoader, repeating frames if necessary."""
     pairs = Pairs(clips)
     sampler = torch.utils.data.RandomSampler(pairs, replacement=True, num_samples=count * BATCH)
-    # Forked, a worker could inherit a lock that one of this process's many threads holds.
+    # A forked worker could inherit a lock that one of this process's many threads holds.
     start = "spawn" if workers else None
     return iter(
         DataLoader(
@@ -117,7 +117,7 @@ def their_batches(clips, count, workers):
 
 
 def rate(batches) -> float:
-    """Pairs a second, after the warm-up."""
+    """Return the pairs a second after the warm-up."""
     for _ in range(WARM_UP):
         next(batches)
     began, count = time.perf_counter(), 0
@@ -127,7 +127,7 @@ def rate(batches) -> float:
 
 
 def measure(clips: list[Clip], batches: int, repeats: int, workers: list[int]) -> dict:
-    """Rates of all sides, in turns: {side: [pairs a second, ...]}."""
+    """Measure all sides in turns; return {side: [pairs a second, ...]}."""
     total = batches + WARM_UP
     sides: dict = {OURS: functools.partial(our_batches, clips, total)}
     for count in workers:
@@ -142,7 +142,7 @@ def measure(clips: list[Clip], batches: int, repeats: int, workers: list[int]) -
 
 
 def sources(folder: pathlib.Path, size: int, frames: int) -> dict[str, float]:
-    """Frames a second of each source: {what is read: rate}."""
+    """Measure the frames a second of each source; return {source: rate}."""
     spec = synthetic.Spec(
         image_size=size, train=4, val=0, test=4, train_frames=frames, eval_frames=frames
     )
@@ -167,7 +167,7 @@ def sources(folder: pathlib.Path, size: int, frames: int) -> dict[str, float]:
 
 def _rendering_rate(spec, folder):
     one = dataclasses.replace(spec, train=1, test=1)
-    synthetic.clips(one, folder / "warm up")  # compiles
+    synthetic.clips(one, folder / "warm up")  # compiles the renderer
     began = time.perf_counter()
     clips = synthetic.clips(spec, folder)
     return sum(clip.num_frames for clip in clips) / (time.perf_counter() - began)
@@ -184,13 +184,13 @@ def _reading_rate(clips):
 
 
 def sources_table(rates: dict[str, float], size: int) -> str:
-    """Markdown: one line a source."""
+    """Return a Markdown table with a line for each source."""
     lines = [f"| source, {size} x {size} pixels | frames/s |", "|---|---|"]
     return "\n".join([*lines, *(f"| {what} | {rate:.0f} |" for what, rate in rates.items())]) + "\n"
 
 
 def table(rates: dict, about: dict) -> str:
-    """Markdown: one line a side, ratios to the fastest DataLoader."""
+    """Return a Markdown table with a line for each side and its ratio to the fastest DataLoader."""
     medians = {side: statistics.median(values) for side, values in rates.items()}
     yardstick = max(value for side, value in medians.items() if side != OURS)
     lines = [
@@ -211,7 +211,7 @@ def table(rates: dict, about: dict) -> str:
 
 
 def main() -> None:
-    """Measure as the command line says."""
+    """Run from the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.data",
         description=__doc__,

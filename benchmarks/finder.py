@@ -1,10 +1,10 @@
 """How well people are found: `python -m benchmarks.finder FOLDER_OR_VIDEO ...`.
 
-A folder in Penn Action's layout has labels: shown are the overlap (intersection over union) of the
-found boxes with the labels' boxes, mean and minimum over frames, the share of the labelled joints
-inside what the network sees, and seconds. Of a video the people in it are listed. `--turn=90` turns
-the pictures first. `--draw=DIR` writes some frames with boxes, regions and joints. Needs `python
-main.py fetch blazepose`.
+Lists the people found in each video, and seconds. For a folder in Penn Action's layout, which has
+labels, also prints the overlap (intersection over union) of the found boxes with the labels' boxes,
+mean and minimum over frames, and the share of the labelled joints inside the network's crop.
+`--turn=90` turns the pictures first. `--draw=DIR` writes some frames with boxes, regions and
+joints. Needs `python main.py fetch blazepose`.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from ttp_jax.runs import finding, process
 from ttp_jax.runs.drawing import draw_pose
 from ttp_jax.skeletons import BLAZEPOSE33
 
-DRAWN, PIXELS = 6, 800  # frames of a clip, and their longer side
+DRAWN, PIXELS = 6, 800  # number of frames to draw of a clip, and their longer side
 COLOURS = ((255, 140, 0), (0, 200, 255), (120, 255, 80), (255, 80, 200))
 
 
@@ -45,7 +45,7 @@ def main() -> None:
 
 
 def turned(clip: Clip, quarters: int) -> Clip:
-    """The clip with its pictures, boxes and joints turned clockwise."""
+    """Return the clip with its pictures, boxes and joints turned clockwise."""
     for _ in range(quarters % 4):
         clip = _quarter(clip)
     return clip
@@ -71,7 +71,7 @@ def _quarter(clip: Clip) -> Clip:
 
 
 def measure(clip: Clip, folder: str) -> None:
-    """Find the people of a clip, print how well, draw some frames."""
+    """Find the people of a clip, print scores, and draw some frames."""
     began = time.perf_counter(), time.process_time()
     looks, people = finding.followed(clip)
     wall, cpu = np.subtract((time.perf_counter(), time.process_time()), began)
@@ -91,7 +91,7 @@ def measure(clip: Clip, folder: str) -> None:
 
 
 def scores(clip: Clip, places: tracks.Places) -> str:
-    """How found boxes lie to the labels' ones."""
+    """Compare the found boxes with the labels; return the scores as text."""
     pairs = zip(places.boxes, clip.boxes, strict=True)
     overlap = np.array([detections.overlaps(ours, theirs[None])[0] for ours, theirs in pairs])
     there = places.there
@@ -106,7 +106,7 @@ def scores(clip: Clip, places: tracks.Places) -> str:
 
 
 def draw(clip: Clip, places: list[tracks.Places], folder: pathlib.Path) -> None:
-    """Write some frames with what was found in them."""
+    """Write some frames with the boxes, regions and joints found in them."""
     folder.mkdir(parents=True, exist_ok=True)
     look = detector.load_landmarks()
     for t in np.linspace(0, clip.num_frames - 1, min(DRAWN, clip.num_frames)).astype(int):

@@ -1,4 +1,4 @@
-"""The machine that measures: what it is, what is free of it, how fast it multiplies matrices."""
+"""The machine that the benchmark runs on: description, free memory, speed of matrix products."""
 
 import contextlib
 import ctypes
@@ -18,14 +18,14 @@ PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "torch")
 
 
 def cores() -> int:
-    """CPU cores this process may use; jax takes all of them by itself."""
+    """Return the number of CPU cores that this process may use; jax uses all of them by default."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def describe() -> dict:
-    """Machine, versions and time, for the JSON file."""
+    """Describe machine, versions and time, for the JSON file."""
     device = jax.devices()[0]
     return {
         "cpu": _cpu_model(),
@@ -35,7 +35,7 @@ def describe() -> dict:
         "device": device.device_kind if device.platform != "cpu" else "cpu",
         "torch_cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "load_at_start": os.getloadavg()[0],
-        "busy": os.getloadavg()[0] > 0.3 * cores(),  # somebody else is at work
+        "busy": os.getloadavg()[0] > 0.3 * cores(),  # other programs are running
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "versions": {"python": platform.python_version(), **_versions()},
         "settings": {k: os.environ[k] for k in ("XLA_FLAGS", "TTP_JAX_CONV") if k in os.environ},
@@ -61,7 +61,7 @@ def _versions():
 
 
 def free_bytes() -> int | None:
-    """Memory that a program could still take, of the device that jax uses; None if unknown."""
+    """Return the free memory of the device that jax uses; None if unknown."""
     if jax.default_backend() == "cpu":
         kib = _kib("/proc/meminfo", "MemAvailable", None)
         return None if kib is None else kib * 1024
@@ -72,10 +72,10 @@ def free_bytes() -> int | None:
 
 
 class MemoryOfCall:
-    """How much memory a call took on top of what the process or torch's device held before.
+    """The memory that a call took in addition to what the process or torch's device held before.
 
-    On CPU the peak of the resident memory. On a GPU only for torch, and for jax the peak of the
-    whole process so far, as jax can't reset its own.
+    On a CPU, this is from the peak of the resident memory. On a GPU, it is known only for torch;
+    for jax there is only the peak of the whole process so far, because jax can't reset it.
     """
 
     def __init__(self, *, ours: bool):
@@ -86,9 +86,9 @@ class MemoryOfCall:
     def __enter__(self) -> "MemoryOfCall":
         if jax.default_backend() == "cpu":
             with contextlib.suppress(OSError, AttributeError):
-                ctypes.CDLL(None).malloc_trim(0)  # what earlier calls left for reuse counts too
+                ctypes.CDLL(None).malloc_trim(0)  # memory kept for reuse would hide a call's needs
             with contextlib.suppress(OSError):
-                pathlib.Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+                pathlib.Path("/proc/self/clear_refs").write_text("5")  # resets the peak
             self._before = _kib("/proc/self/status", "VmRSS", 0)
         elif not self._ours:
             torch.cuda.reset_peak_memory_stats()
@@ -109,18 +109,18 @@ class MemoryOfCall:
 
 
 def peak_mib() -> float:
-    """Peak resident memory of this process so far."""
+    """Return the peak resident memory of this process so far, in MiB."""
     return _kib("/proc/self/status", "VmHWM", 0) / 1024
 
 
 def environment() -> dict[str, str]:
-    """For a process that measures one line: this one's, with the repository on the path."""
+    """Return this process's environment with the repository on the path, for a subprocess."""
     root = str(pathlib.Path(__file__).parents[1])
     return {**os.environ, "PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])}
 
 
 def _kib(path, name, default):
-    """A line "name:  number kB" of a file of the kernel."""
+    """Return the number in the line "name:  number kB" of one of the kernel's files."""
     with contextlib.suppress(OSError):
         for line in pathlib.Path(path).read_text().splitlines():
             if line.startswith(f"{name}:"):
@@ -132,7 +132,7 @@ def _kib(path, name, default):
 
 
 def matmul_rates(precision: str, sizes: tuple[int, ...], repeats: int = 5) -> dict[str, float]:
-    """FLOP/s of the fastest square matrix product: {"jax": rate, "torch": rate}, interleaved."""
+    """Measure the fastest square matrix product, interleaved; return FLOP/s as {library: rate}."""
     best = {}
     for size in sizes:
         for name, call in _products(precision, size).items():

@@ -1,4 +1,4 @@
-"""This project's side: the programs of the verbs, compiled ahead of time."""
+"""This project's side: the programs of the commands, compiled ahead of time."""
 
 import functools
 import time
@@ -15,7 +15,7 @@ from ttp_jax.models.pose import normalize
 
 
 class Program(NamedTuple):
-    """A compiled function, the seconds that took, and what XLA says of it, see `Side`."""
+    """A compiled function, the seconds to compile it, and XLA's numbers for it, see `Side`."""
 
     call: Callable
     seconds: float
@@ -24,16 +24,16 @@ class Program(NamedTuple):
 
 
 class DoesNotFit(MemoryError):
-    """A program's plan needs more memory than there is."""
+    """A program needs more memory than is free, by XLA's plan."""
 
 
 def compiled(case: Case, fn: Callable, *args: Any, donate: tuple[int, ...] = ()) -> Program:
     """Trace and compile `fn` for `args`.
 
-    Raises DoesNotFit where XLA plans for more memory than is free.
+    Raises DoesNotFit if XLA plans for more memory than is free.
     """
     began = time.perf_counter()
-    # On a GPU jax multiplies float32 matrices in short products unless told otherwise.
+    # On a GPU, jax multiplies float32 matrices in TF32 by default.
     exact = case.precision == "float32" and jax.default_backend() != "cpu"
     with jax.default_matmul_precision("highest" if exact else "default"):
         program = jax.jit(fn, donate_argnums=donate).lower(*args).compile()
@@ -48,7 +48,7 @@ def compiled(case: Case, fn: Callable, *args: Any, donate: tuple[int, ...] = ())
 
 
 def _side(run, *programs: Program) -> Side:
-    """Programs that run one after the other."""
+    """Return a side whose programs run one after the other."""
     flops = [program.flops for program in programs if program.flops is not None]
     return Side(
         run,
@@ -59,9 +59,9 @@ def _side(run, *programs: Program) -> Side:
 
 
 def train(case: Case) -> Side:
-    """One update of joint training."""
+    """Return a side that makes one update of joint training."""
     tx = state.adam(1e-3)
-    # Copies, as the program writes into the state that it is given.
+    # Copies, because the program reuses the memory of its arguments.
     base = jax.tree.map(jnp.copy, case.base)
     begin = jnp.zeros((), jnp.int32), base.params, base.batch_stats, tx.init(base.params)
     training = state.TrainState(*begin, base.normalisers)
@@ -78,7 +78,7 @@ def train(case: Case) -> Side:
 
 
 def _start(case, tools):
-    """A subject's state that shares nothing with the base, as the programs write into it."""
+    """Return a subject's state as a copy, because the programs reuse the memory of arguments."""
     count, height, width, _ = case.video.pictures.shape
     key, shape = jax.random.key(0), (height, width)
     begin = ttp.start(case.base, key, tools=tools, capacity=count, shape=shape)
@@ -86,7 +86,7 @@ def _start(case, tools):
 
 
 def online(case: Case) -> Side:
-    """The video frame by frame; a run goes on from the state of the run before."""
+    """Return a side that adapts online; each run continues from the state of the previous run."""
     tools = case.tools("online")
     subject, rest = _start(case, tools), (case.base, case.vgg, case.video)
     program = compiled(
@@ -102,7 +102,7 @@ def online(case: Case) -> Side:
 
 
 def offline(case: Case) -> Side:
-    """A whole subject: as many updates as frames, then all predictions."""
+    """Return a side that adapts offline: as many updates as frames, then all predictions."""
     tools, count = case.tools("offline"), len(case.video.valid)
     begin, models = _start(case, tools), (case.base, case.vgg)
     adapt = functools.partial(ttp.adapt_offline, tools=tools, count=count)
@@ -121,15 +121,16 @@ def offline(case: Case) -> Side:
 
 
 def subject(case: Case) -> Side:
-    """A whole subject online, from the base model."""
+    """Return a side that runs a whole subject online, from the base model."""
     solo = functools.partial(ttp.personalize, tools=case.tools("online"))
     return _subjects(case, solo, case.video, jax.random.key(0))
 
 
 def subjects(case: Case, count: int, how: str) -> Side:
-    """`count` whole subjects online in one program, by one way of `over_subjects`.
+    """Return a side that runs `count` whole subjects online in one program.
 
-    They share pictures, which no program can know, and differ in their keys.
+    `how` is one of the ways of `over_subjects`. The subjects have equal pictures, which the program
+    can't exploit, and different keys.
     """
     solo = functools.partial(ttp.personalize, tools=case.tools("online"))
 
@@ -152,7 +153,7 @@ def _subjects(case, fn, videos, keys):
 
 
 def inference(case: Case, count: int) -> Side:
-    """Joints of `count` crops in one call."""
+    """Return a side that predicts the joints of `count` crops in one call."""
     variables = {"params": case.base.params, "batch_stats": case.base.batch_stats}
     pictures = normalize(case.batch["target"][:count])
     predict = functools.partial(steps.predict, model=case.model)

@@ -1,10 +1,11 @@
-"""Size of a personalized model against what it gains on other frames of the same person.
+"""Size of a personalized model against its gain on other frames of the same person.
 
     python -m benchmarks.people --config=configs/rendered.py --workdir=runs/rendered
 
-Every labelled test subject is personalized offline on the first half of its frames; the second half
-is predicted with the model as it is, and with the difference kept in each form (`ttp_jax.people`).
-Prints a Markdown table: file size, PCK on the second halves, gain per person +- standard error.
+The model is personalized offline to the first half of each labelled test subject's frames. The
+second half is predicted with the base model, and with the difference kept in each form
+(`ttp_jax.people`). Prints a Markdown table: file size, PCK on the second halves, gain per person +-
+standard error.
 """
 
 import argparse
@@ -26,7 +27,7 @@ FORMS = ("full", "fp16", "rank32", "rank16", "rank8", "rank4", "rank2")
 
 
 def part(clip: Clip, first: int, last: int) -> Clip:
-    """Frames first .. last - 1 of a clip."""
+    """Return frames first .. last - 1 of a clip."""
     fields = {name: getattr(clip, name)[first:last] for name in ("boxes", "joints", "visible")}
     read = clip.read
     return dataclasses.replace(
@@ -35,7 +36,7 @@ def part(clip: Clip, first: int, last: int) -> Clip:
 
 
 def config_in(path: pathlib.Path):
-    """The config of a file."""
+    """Return the config that a file defines."""
     spec = importlib.util.spec_from_file_location("experiment_config", path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)

@@ -1,11 +1,11 @@
-"""The pictures of README and docs: a test person before and after personalization; the presets.
+"""Make the pictures of README and docs: a test person before and after TTP; the presets; plots.
 
     python -m benchmarks.pictures docs
     python -m benchmarks.pictures docs --only plots
 
 Writes docs/before_after.webp (an animation), docs/figure5.png, docs/people.png, and the plots
-docs/gains.svg and docs/over_time.svg of the numbers in docs/benchmark_rendered.md. About two
-minutes of two cores, the plots a second.
+docs/gains.svg and docs/over_time.svg of the numbers in docs/benchmark_rendered.md. Takes about two
+minutes on two cores; the plots take a second.
 """
 
 import argparse
@@ -30,8 +30,8 @@ from ttp_jax.models import pose
 from ttp_jax.runs import drawing
 from ttp_jax.skeletons import PENN13
 
-# Of the benchmark's 32 test people one whose gain (12 points) is near the mean (10.6 with seed 0),
-# and who can be seen well.
+# One of the benchmark's 32 test people whose gain (12 points) is near the mean (10.6 with seed 0),
+# and who is clearly visible.
 PERSON = 20
 SIDE = 320  # pixels of a panel
 INK, PAPER = (20, 20, 24), (255, 255, 255)
@@ -40,7 +40,7 @@ PRESETS = {"plain": "train", "varied": "train", "shifted": "test", "wild": "test
 
 
 def film(size: int | None = None) -> synthetic.Film:
-    """The person as the benchmark renders it, or the same frames at another size."""
+    """Return the person as the benchmark renders it, or the same frames at another size."""
     data = rendered.get_config().data
     fields = [field.name for field in dataclasses.fields(synthetic.Spec)]
     spec = synthetic.Spec(**{name: data[name] for name in fields})
@@ -50,7 +50,7 @@ def film(size: int | None = None) -> synthetic.Film:
 
 
 def panel(frame, joints, name: str, truth, visible, caption: str) -> np.ndarray:
-    """One frame with the joints of a pose, [K, 2] in its pixels, the truth and a caption."""
+    """Draw one frame with the joints [K, 2] of a pose in its pixels, the truth and a caption."""
     picture = np.array(frame)
     drawing.draw_pose(picture, joints, PENN13, name, thick=4)
     for x, y in np.round(truth[visible]).astype(int).tolist():
@@ -93,7 +93,7 @@ def before_after(path: pathlib.Path, seen: synthetic.Film) -> ttp_jax.Model:
 
 
 def figure5(path: pathlib.Path, model: ttp_jax.Model, seen: synthetic.Film) -> None:
-    """The paper's Figure 5 for three frames; each is rendered from the look of another frame."""
+    """Draw the paper's Figure 5 for three frames, each with another frame as its source."""
     size, frames = model.image_size, (8, 24, 40)
     affines = [geometry.crop_affine(geometry.box_to_crop(seen.boxes[t]), size) for t in frames]
     crops = [
@@ -117,13 +117,13 @@ def figure5(path: pathlib.Path, model: ttp_jax.Model, seen: synthetic.Film) -> N
         }
         for i, t in enumerate(frames)
     ]
-    # Small enough that the titles are readable where a page is 690 pixels wide.
+    # Small enough to keep the titles readable if a page is 690 pixels wide.
     visualize.save(path, visualize.figure5(rows, model.skeleton, scale=2))
     print(f"{path}: {path.stat().st_size / 1e6:.2f} MB")
 
 
 def people(path: pathlib.Path, columns: int = 6) -> None:
-    """Rendered people of each preset, a labelled row each."""
+    """Draw rendered people, with a labelled row for each preset."""
     rows = []
     font = ImageFont.load_default(size=22)
     for preset, split in PRESETS.items():
@@ -143,20 +143,20 @@ def people(path: pathlib.Path, columns: int = 6) -> None:
 
 
 def table(page: str, title: str) -> list[list[str]]:
-    """The rows of the table below a heading of docs/benchmark_rendered.md, without its header."""
+    """Return the table rows below a heading of docs/benchmark_rendered.md, without the header."""
     _, _, rest = page.partition(f"## {title}")
     lines = [line for line in rest.partition("\n## ")[0].splitlines() if line.startswith("|")]
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
 
 
 def interval(cell: str) -> tuple[float, float, float]:
-    """Mean, low and high of "+1.0 (-2.0 to +3.0)"."""
+    """Return mean, low and high of a cell such as "+1.0 (-2.0 to +3.0)"."""
     found = [float(number) for number in re.findall(r"[+-]\d+\.\d+", cell)]
     return found[0], found[1], found[2]
 
 
 def plot(path: pathlib.Path, rows: dict[str, tuple[float, float, float]], label: str) -> None:
-    """Points with intervals, a row each, the first on top; 0 is marked."""
+    """Plot points with intervals, one in each row, from the top down; 0 is marked."""
 
     def draw(axes):
         axes.axvline(0, color="#888888", linewidth=1)
@@ -173,7 +173,7 @@ def plot(path: pathlib.Path, rows: dict[str, tuple[float, float, float]], label:
 
 
 def plots(folder: pathlib.Path) -> None:
-    """Gains of the methods, and the gain over a video's quarters."""
+    """Plot the gains of the methods, and the gain over the quarters of a video."""
     page = (folder / "benchmark_rendered.md").read_text()
     names = {
         "offline, cross-subject control": "cross-subject control",

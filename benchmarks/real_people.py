@@ -1,9 +1,9 @@
 """The README's table of real people: `python -m benchmarks.real_people FOLDER`.
 
-FOLDER is in Penn Action's layout. Each video is done as `personalize` does it: the person is found,
-nothing is given. Shown are PCK at 0.1, 0.2 and 0.5 of the torso, of 12 joints (no head): of the
-mean pose of rendered people in the boxes that were found, of the included model and of BlazePose,
-before and after personalization. Needs `python main.py fetch blazepose`.
+FOLDER is in Penn Action's layout. Each video is processed as by `personalize`, which finds the
+person without using labels. Prints PCK at 0.1, 0.2 and 0.5 of the torso over 12 joints (without the
+head), for the mean pose of rendered people in the detected boxes, and for the included model and
+BlazePose before and after personalization. Needs `python main.py fetch blazepose`.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from ttp_jax.runs.batch import Runner
 from ttp_jax.skeletons import PENN13
 
 MEAN_OF = synthetic.Spec(seed=0, image_size=64, train=64, val=0, test=0, train_frames=8)
-SIDE = 256  # pixels of the crops that poses are averaged in
+SIDE = 256  # pixels of the crops in which poses are averaged
 
 
 def main() -> None:
@@ -43,7 +43,7 @@ def main() -> None:
 
 
 def run(name: str, clips: list[Clip], options: argparse.Namespace, rendered: list[Clip]) -> None:
-    """Print the rows of a model; of the mean pose of rendered people before, if there are any."""
+    """Print the rows of a model, after the mean pose of the rendered people, if there are any."""
     config = own.get_config(name)
     experiment.take_model(config)
     config.data.boxes, config.seed = "people", options.seed
@@ -65,7 +65,7 @@ def run(name: str, clips: list[Clip], options: argparse.Namespace, rendered: lis
 
 
 def penn_joints(joints: np.ndarray, skeleton) -> np.ndarray:
-    """Joints as Penn Action's."""
+    """Convert joints to Penn Action's."""
     return joints if skeleton == PENN13 else joint_maps.map_joints(joints, skeleton, PENN13)
 
 

@@ -1,4 +1,4 @@
-"""The numbers of a run as a table, a page, a plot and a file.
+"""Output of a run's numbers as a table, a page, a plot and a file.
 
 A report is a plain dict: "machine", "seed", "options", "features", "sizes", "peaks" (FLOP/s of the
 best matrix product, by precision and library), "rows", "complete". A row is one line of the table;
@@ -49,10 +49,10 @@ LEGEND = """\
 
 
 def rates(row: dict, rows: list[dict], peaks: dict[str, dict[str, float]]) -> dict:
-    """A row's numbers: seconds per part (median, low, high), relative, flops, share, cores.
+    """Return a row's numbers: seconds per part (median, low, high), relative, rate, share, cores.
 
-    `rows` are those of the same run, among which the row's baseline is looked up. Empty for a row
-    without timings; entries that can't be known are None.
+    `rows` are all rows of the same run, among which the row's baseline is looked up. The result is
+    empty for a row without timings; unknown numbers are None.
     """
     if not row["seconds"]:
         return {}
@@ -82,17 +82,17 @@ def _group(row):
 
 
 def head() -> str:
-    """The table's first two lines."""
+    """Return the table's first two lines."""
     names = " | ".join(name.ljust(width) for name, width in COLUMNS)
     return f"| {names} |\n|{'|'.join('-' * (width + 2) for _, width in COLUMNS)}|"
 
 
 def line(row: dict, rows: list[dict], peaks: dict[str, dict[str, float]], *, first: bool) -> str:
-    """One line of the table.
+    """Return one line of the table.
 
     Args:
-      row: of the report.
-      rows: all of them, among which the baseline is looked up.
+      row: row of the report.
+      rows: all rows, among which the baseline is looked up.
       peaks: best rates of matrix products measured here, FLOP/s.
       first: whether it is the first row of its workload.
     """
@@ -125,12 +125,12 @@ def _memory(row):
 
 
 def _digits(value):
-    """Three digits that count, more where the number has more before the point."""
+    """Format a number with three significant digits, or with all digits before the point."""
     return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def table(report: dict) -> str:
-    """All lines."""
+    """Return the whole table."""
     lines, before = [head()], None
     for row in report["rows"]:
         lines.append(line(row, report["rows"], report["peaks"], first=_group(row) != before))
@@ -139,7 +139,7 @@ def table(report: dict) -> str:
 
 
 def facts(report: dict) -> str:
-    """Machine, versions, seeds, best matrix products, as list items."""
+    """Return machine, versions, seeds and best matrix products as list items."""
     machine = report["machine"]
     versions = ", ".join(f"{name} {value}" for name, value in machine["versions"].items())
     device = "" if machine["device"] == "cpu" else f", {machine['device']}"
@@ -168,7 +168,7 @@ def facts(report: dict) -> str:
 
 
 def same_work(rows: list[dict]) -> dict[str, float]:
-    """By workload, the relative difference of each side's first result from ours."""
+    """Return, by workload, the largest relative difference of a side's first result from ours."""
     worst: dict[str, float] = {}
     for row in rows:
         ours = next(r for r in rows if _group(r) == _group(row) and r["side"].startswith("ours"))
@@ -180,20 +180,20 @@ def same_work(rows: list[dict]) -> dict[str, float]:
 
 
 def page(report: dict) -> str:
-    """Everything as a Markdown page."""
+    """Return everything as a Markdown page."""
     head_line = f"# Speed\n\n```bash\n{report['command']}\n```\n\nmade this page:"
     return "\n\n".join([head_line, facts(report), table(report), LEGEND])
 
 
 def save(report: dict, path: pathlib.Path) -> None:
-    """Write the JSON file whole or not at all."""
+    """Write the JSON file atomically."""
     part = path.with_name(path.name + ".part")
     part.write_text(json.dumps(report, indent=1) + "\n")
     part.replace(path)
 
 
 def plot(report: dict, path: pathlib.Path) -> None:
-    """Bars of time relative to the work's baseline, with the spread; shorter is faster."""
+    """Plot bars of time relative to the workload's baseline, with the spread; shorter is faster."""
     import matplotlib
 
     matplotlib.use("Agg")

@@ -1,13 +1,13 @@
 """Speed of this project beside PyTorch: both sides in the same run, in one table.
 
     python -m benchmarks.speed                    # everything; within half an hour on two cores
-    python -m benchmarks.speed --quick            # the tiny network only; within 3 minutes
+    python -m benchmarks.speed --quick            # only the tiny network; within 3 minutes
     python -m benchmarks.speed --only train,online --sizes r18 --json speed.json --plot speed.png
     python -m benchmarks.speed --json speed.json --markdown docs/performance_speed.md
 
-Lines are printed as they are done, progress goes to stderr. Time decides how often each line is
-repeated, and lines for which none is left say so. Ctrl-C keeps what is done in the JSON file.
-Run it on a machine that does nothing else.
+Lines are printed when they are done; progress goes to stderr. The time limit decides how often each
+line is repeated; lines for which no time is left say so. After Ctrl-C, the JSON file has the lines
+so far. Run it on a machine that does nothing else.
 """
 
 import argparse
@@ -39,23 +39,23 @@ from benchmarks.workloads import (
     workloads,
 )
 
-# Between two sides: the threads of the one before have stopped waiting for more work by then.
+# Seconds between two sides, after which the threads of the first no longer wait for more work.
 PAUSE = 0.3
-LONG = 5.0  # seconds of a run that needs no other to warm up
+LONG = 5.0  # seconds; a run that takes longer needs no other run to warm up
 
 
 class Clock:
-    """The time there is, and how it is shared out."""
+    """The time limit of a run."""
 
     def __init__(self, minutes: float):
         self.end = time.monotonic() + 60 * minutes
 
     def left(self) -> float:
-        """Seconds."""
+        """Return the seconds left."""
         return self.end - time.monotonic()
 
     def refusal(self, seconds: float) -> str | None:
-        """Why something that takes about so long isn't started."""
+        """Return why work of about so many seconds isn't started; None if it may start."""
         if self.left() <= 0:
             return "no time left (--minutes)"
         if seconds > self.left():
@@ -64,7 +64,7 @@ class Clock:
 
 
 def say(*words) -> None:
-    """Progress, to stderr."""
+    """Print progress to stderr."""
     print(*words, file=sys.stderr, flush=True)
 
 
@@ -72,7 +72,7 @@ def say(*words) -> None:
 
 
 def blank_row(case: Case, work: Workload, entry: Entry) -> dict:
-    """A row before it is measured; seconds are of runs, each of `parts` steps, frames, subjects."""
+    """Return a row before it is measured; "seconds" are for a run of `parts` steps, frames, ..."""
     return {
         "work": work.name,
         "title": work.title,
@@ -96,10 +96,10 @@ def blank_row(case: Case, work: Workload, entry: Entry) -> dict:
 
 
 def measure(case: Case, work: Workload, clock: Clock, seconds: float, most: int) -> list[dict]:
-    """Build all sides of a group and time them in turns, `most` times or until `seconds` are over.
+    """Build all sides of a group, and time them in turns, `most` times or for `seconds`.
 
-    A side that can't be built or run is listed with its reason; the others have two timings at
-    least.
+    A side that can't be built or run is listed with the reason; the others have at least two
+    timings.
     """
     until = time.monotonic() + seconds
     entries = work.entries(case)
@@ -132,7 +132,7 @@ def measure(case: Case, work: Workload, clock: Clock, seconds: float, most: int)
 
 @contextlib.contextmanager
 def listing_failure(row: dict) -> Iterator[None]:
-    """Let the other sides go on, whatever happens to this one."""
+    """Note a side's error in its row instead of raising it, so that the other sides continue."""
     try:
         yield
     except Exception as error:
@@ -145,8 +145,8 @@ def listing_failure(row: dict) -> Iterator[None]:
 def make_ready(entry: Entry, row: dict) -> tuple[Side, float]:
     """Build a side and run it until it is warm; return it and the seconds of a warm run.
 
-    The last of these runs counts as a timing where it is long: what it pays for being the first
-    is nothing beside the rest.
+    If the last of these runs is long, it counts as a timing, because the cost of being the first is
+    then negligible.
     """
     side = entry.build()
     row["compile_seconds"], row["planned_bytes"] = side.compile_seconds, side.planned_bytes
@@ -169,7 +169,7 @@ def make_ready(entry: Entry, row: dict) -> tuple[Side, float]:
 
 
 def timed_run(side: Side, row: dict) -> float:
-    """Run once, note the seconds; return the run's figure."""
+    """Run once and note the seconds; return the number of the run's result."""
     cpu, began = time.process_time(), time.perf_counter()
     figure = side.run()
     row["seconds"].append(time.perf_counter() - began)
@@ -178,7 +178,7 @@ def timed_run(side: Side, row: dict) -> float:
 
 
 def _share_flops(entries, rows):
-    """All that do the work of torch eager need its operations."""
+    """Give the operations of torch eager to all sides, which do the same work."""
     eager = next((row["flops_per_part"] for row in rows if row["side"] == EAGER), None)
     for entry, row in zip(entries, rows, strict=True):
         if not entry.counts:
@@ -206,7 +206,7 @@ def run(
     path: pathlib.Path | None,
     command: str,
 ) -> dict:
-    """Measure everything, print the table line by line, keep the JSON file; return the report."""
+    """Measure everything, print the table line by line, write the JSON file; return the report."""
     clock = Clock(minutes)
     result = {
         "command": command,
@@ -221,7 +221,7 @@ def run(
     }
     if result["machine"]["busy"]:
         say("this machine is BUSY: the times will be too long and vary")
-    # A network is drawn once for all that is done with it.
+    # Grouped by network, so that each is drawn only once.
     groups = [
         (size, amounts, precision, workloads(size, amounts, only, compiles))
         for size, amounts in chosen.values()
@@ -254,7 +254,7 @@ def run(
 
 
 def _weight(size):
-    """Share of the time: by the pictures' area, roughly."""
+    """Return the weight of a size's share of the time, roughly by the pictures' area."""
     return 1 if size.image_size <= 64 else 3
 
 
@@ -277,7 +277,7 @@ def _numbers(text):
 
 
 def arguments(argv: list[str] | None) -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.speed",
         description=__doc__,
@@ -306,10 +306,10 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
 
 
 def configure() -> None:
-    """Settings of the whole process, before jax and torch start to work."""
-    # Not most of the GPU's memory at once: the other side needs some.
+    """Set options of the whole process before jax and torch start."""
+    # Don't let jax take most of the GPU's memory at once, because the other side needs some.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-    # Compile times are those of a first run.
+    # Without caches, so that compile times are those of a first run.
     os.environ.setdefault("TORCHINDUCTOR_FORCE_DISABLE_CACHES", "1")
     jax.config.update("jax_enable_compilation_cache", False)
     torch.set_num_threads(machine.cores())

@@ -1,11 +1,11 @@
-"""Many subjects at once: throughput and memory against their number, memory against their length,
-equality with solo runs.
+"""Many subjects: throughput and memory by number, memory by length, equality with solo runs.
 
     python -m benchmarks.subjects --only throughput,equality,length --json subjects.json
     python -m benchmarks.subjects --only length --lengths 256,1024,4096
 
-The tiny network with random weights on random pictures, online. Every line of `throughput` and
-`length` runs in a process of its own, whose peak memory is the line's. A few minutes on two cores.
+Runs the tiny network with random weights online on random pictures. Each line of `throughput` and
+`length` runs in its own process, so that the peak memory is that line's. Takes a few minutes on two
+cores.
 """
 
 import argparse
@@ -30,21 +30,21 @@ from ttp_jax import parallel, ttp
 from ttp_jax.frames import Frames
 from ttp_jax.runs import base_model, experiment
 
-FRAMES, PAIRS = 4, 8  # of every subject
+FRAMES, PAIRS = 4, 8  # frames of each subject, pairs in each update
 COUNTS = (1, 2, 4, 8, 16, 32, 64)
 LENGTHS = (64, 512, 2048)
-CAPACITY = 256  # of the memory, in `length`
-WIDTH = 4  # of chunks
-LONG = 16  # so many subjects take so long that they need no run to warm up
+CAPACITY = 256  # frames that the memory holds in `length`
+WIDTH = 4  # subjects in a chunk
+LONG = 16  # this many subjects take so long that they need no warm-up run
 
 
 def case() -> Case:
-    """The tiny network with a short video."""
+    """Return a case of the tiny network with a short video."""
     return prepare(TINY, "float32", 0, FRAMES).with_pairs(PAIRS)
 
 
 def lifted(case: Case, how: str, mesh=None):
-    """Whole subjects online, compiled by one strategy."""
+    """Return the jitted program that runs whole subjects online with one strategy."""
     tools = case.tools("online")
 
     def solo(base, vgg, frames, key):
@@ -55,7 +55,7 @@ def lifted(case: Case, how: str, mesh=None):
 
 
 def videos(case: Case, count: int) -> tuple[Frames, jax.Array]:
-    """Different frames and keys for so many subjects."""
+    """Return different frames and keys for `count` subjects."""
     rng = np.random.default_rng(1)
     shape = (count, *case.video.pictures.shape)
     pictures = rng.integers(0, 256, (*shape[:2], 12, 12, 3), np.uint8)
@@ -68,7 +68,7 @@ def videos(case: Case, count: int) -> tuple[Frames, jax.Array]:
 
 
 def throughput(count: int, how: str) -> dict:
-    """Seconds per subject of `count` subjects in one program; peak memory of this process."""
+    """Measure seconds per subject of `count` subjects in one program, and peak memory."""
     here = case()
     program, (frames, keys) = lifted(here, how), videos(here, count)
     began = time.perf_counter()
@@ -90,14 +90,14 @@ def throughput(count: int, how: str) -> dict:
 
 
 def length(count: int) -> dict:
-    """One subject of `count` frames through streamed chunks: peak memory of this process."""
+    """Measure the peak memory of this process for one subject of `count` frames, in chunks."""
     here = case()
     tools = here.tools("online")
     rng = np.random.default_rng(0)
     coarse = rng.integers(0, 256, (16, 45, 80, 3), np.uint8)
 
     def read(index):
-        return coarse[index % 16].repeat(8, 0).repeat(8, 1)  # 640 x 360 pixels, made when read
+        return coarse[index % 16].repeat(8, 0).repeat(8, 1)  # 640 x 360 pixels
 
     boxes = np.tile(np.array([200, 60, 360, 300], np.float32), (count, 1))
     clip = Clip("long", "long", "test", count, read, boxes)
@@ -120,17 +120,17 @@ def length(count: int) -> dict:
 
 
 def equality(workdir: str = "") -> list[dict]:
-    """Every strategy against solo runs: joints in pixels, parameter change relative to itself.
+    """Compare each strategy with solo runs: joints in pixels, and relative parameter change.
 
-    `workdir` of a trained network of the tiny one's size: an untrained one has no clear peaks, and
-    the place of the highest jumps.
+    `workdir` is that of a trained network of the tiny one's size. An untrained network has no clear
+    peaks, so the position of the highest one jumps.
     """
     here, count = case(), 4
     if workdir:
         base, _ = base_model.load_base(experiment.build(rendered.get_config()), workdir)
         here = dataclasses.replace(here, base=jax.device_put(base))
     frames, keys = videos(here, count)
-    valid = frames.valid.at[1, 3:].set(False).at[2, 2:].set(False)  # ragged
+    valid = frames.valid.at[1, 3:].set(False).at[2, 2:].set(False)  # clips of different lengths
     frames = frames._replace(valid=valid)
     solo = lifted(here, "map")
 
@@ -151,7 +151,7 @@ def equality(workdir: str = "") -> list[dict]:
                 mine = np.asarray(together[1][0][i])[good]
                 pixels = max(pixels, float(np.abs(mine - np.asarray(joints[0])[good]).max()))
                 mine, its = of(together[0].adaptation.delta, i), subject.adaptation.delta
-                # The bottleneck's softmax does not see its bias: all rounding noise.
+                # This bias has no effect on the bottleneck's softmax, so it is only rounding noise.
                 paths = [path for path in its if path != "self_head/bias"]
                 apart = sum(float(np.square(mine[path] - its[path]).sum()) for path in paths)
                 whole = sum(float(np.square(its[path]).sum()) for path in paths)
@@ -161,7 +161,7 @@ def equality(workdir: str = "") -> list[dict]:
 
 
 def alone(*words: str, devices: int = 1) -> list[dict]:
-    """Measure in a process of its own."""
+    """Measure in a separate process."""
     environment = {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
     command = [sys.executable, "-m", "benchmarks.subjects", "--line", *words]
     done = subprocess.run(

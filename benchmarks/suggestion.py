@@ -3,16 +3,16 @@
     python -m benchmarks.suggestion runs/NAME
     python -m benchmarks.suggestion runs/NAME --split=val
 
-Takes the folder of a project's training. Predicts each test subject, or validation subject, without
-personalization, and ranks its frames as `suggest` does: with `change` where the training's offline
-results are there.
-Prints a Markdown table, one row a subject: Spearman's correlation of doubt, and of each sign, with
-the true error of the labelled frames (mean distance of their joints, as a share of the box's side);
-mean error of the most doubtful fifth, and of all frames, which is what random ones have. The last
-row has means over subjects and their 95 % intervals.
+Takes the folder of a project's training. Predicts each test (or validation) subject without
+personalization, and ranks its frames as `suggest` does, including `change` if the training's
+offline results exist. Prints a Markdown table with a row for each subject: Spearman's correlation
+of doubt, and of each sign, with the true error of the labelled frames (mean distance of their
+joints, as a share of the box's side); the mean error of the most doubtful fifth; and that of all
+frames, which a random choice would have. The last row has means over subjects and their 95 %
+intervals.
 
-Frames of a subject are those that it was personalized on: with `config.data.extra` unlabelled
-ones lie between them, and a jump is one between neighbouring frames of these.
+A subject's frames are those that it was personalized on. With `config.data.extra`, unlabelled
+frames lie between the labelled ones, and jumps are measured between neighbours among all of them.
 """
 
 import argparse
@@ -27,11 +27,11 @@ from ttp_jax import metrics
 from ttp_jax.runs import base_model, comparison, identity, process, sources, suggestion
 from ttp_jax.runs.batch import Runner
 
-SHARE = 0.2  # of the frames: the most doubtful ones
+SHARE = 0.2  # share of the frames that counts as the most doubtful
 
 
 def true_errors(clip: clips_lib.Clip, joints: np.ndarray) -> np.ndarray:
-    """Mean distance [T] of the labelled joints, in sides of the box; NaN without a label."""
+    """Return the mean error [T] of the labelled joints, in box sides; NaN without a label."""
     assert clip.joints is not None and clip.visible is not None
     sides = (clip.boxes[:, 2:] - clip.boxes[:, :2]).max(1)
     distances = np.where(clip.visible, np.linalg.norm(joints - clip.joints, axis=-1), 0.0)
@@ -40,10 +40,10 @@ def true_errors(clip: clips_lib.Clip, joints: np.ndarray) -> np.ndarray:
 
 
 def measure(errors: np.ndarray, signs: dict[str, np.ndarray]) -> dict[str, float]:
-    """How the ranking of one subject's frames agrees with their errors [T].
+    """Measure how well the ranking of one subject's frames agrees with their errors [T].
 
     Returns the rank correlation of "doubt" and of each sign, the mean error of the most doubtful
-    ("ranked") and of all frames ("random"), and how many there are ("frames").
+    frames ("ranked") and of all frames ("random"), and the number of frames ("frames").
     """
     columns = {"doubt": suggestion.doubt(signs), **signs}
     known = np.isfinite(errors) & np.isfinite(columns["doubt"])
@@ -57,7 +57,7 @@ def measure(errors: np.ndarray, signs: dict[str, np.ndarray]) -> dict[str, float
 
 
 def table(found: dict[str, dict[str, float]]) -> list[str]:
-    """The subjects' rows as Markdown, then means over them."""
+    """Return the subjects' rows as Markdown, then means over subjects."""
     names = ["frames", "doubt", *suggestion.SIGNS, "ranked", "random"]
     heads = ["subject", "frames", *(f"rho of {name}" for name in ("doubt", *suggestion.SIGNS))]
     lines = [

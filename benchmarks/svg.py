@@ -1,4 +1,4 @@
-"""Plots of the pages: one SVG file each, the same bytes for the same numbers."""
+"""Plots for the docs as SVG files; the same numbers give the same bytes."""
 
 import pathlib
 from collections.abc import Callable
@@ -15,9 +15,9 @@ def save(path: pathlib.Path, size: tuple[float, float], draw: Callable[[Any], No
     """Write a plot.
 
     Args:
-      path: of the file.
+      path: path of the file.
       size: width and height in inches.
-      draw: takes the axes.
+      draw: function that draws on the axes.
     """
     with rc_context(LOOK):
         figure = Figure(figsize=size, layout="constrained")

@@ -1,10 +1,10 @@
-"""The pictures of docs/your_video.md: a rendered person, the commands of the page, a browser.
+"""Make the pictures of docs/your_video.md with a rendered person, the page's commands, a browser.
 
     python -m benchmarks.tutorial docs
 
-Writes docs/video_*.webp, docs/video_scores.png and docs/report.webp, and prints what the commands
-say. It needs Chromium and its driver (`apt-get install chromium chromium-driver`, `pip install
-selenium`) for the report, and takes about three minutes of two cores.
+Writes docs/video_*.webp, docs/video_scores.png and docs/report.webp, and prints the output of the
+commands. For the report it needs Chromium and its driver (`apt-get install chromium
+chromium-driver`, `pip install selenium`). Takes about three minutes on two cores.
 """
 
 import argparse
@@ -26,13 +26,13 @@ from data_pipelines import synthetic
 from ttp_jax.skeletons import PENN13
 
 SPEC = synthetic.Spec(seed=7, image_size=320, preset="plain", test=1, eval_frames=48)
-SIDE, CAPTION, GAP = 300, 34, 10  # pixels of a panel, of the line above it, and between panels
+SIDE, CAPTION, GAP = 300, 34, 10  # pixels of a panel, of the caption above it, between panels
 INK, PAPER, GOOD, BAD = (20, 20, 24), (255, 255, 255), (0, 114, 178), (213, 94, 0)
-LABELLED = (4, 16, 28, 40)  # frames whose joints the person with the video has labelled
+LABELLED = (4, 16, 28, 40)  # frames that the user of the tutorial has labelled
 
 
 def panel(picture: np.ndarray, caption: str, good: bool) -> np.ndarray:
-    """A square picture below its caption, in the colour of advice or of a warning."""
+    """Return a square picture below its caption, in the colour of advice or of a warning."""
     sheet = Image.new("RGB", (SIDE, SIDE + CAPTION), PAPER)
     sheet.paste(Image.fromarray(cv2.resize(picture, (SIDE, SIDE))), (0, CAPTION))
     font, color = ImageFont.load_default(size=18), GOOD if good else BAD
@@ -49,7 +49,7 @@ def row(path: pathlib.Path, panels: Sequence[np.ndarray]) -> None:
 
 
 def far_away(picture: np.ndarray, share: float = 0.35) -> np.ndarray:
-    """The picture as a small part of a larger one, whose rows continue in their median colours."""
+    """Return the picture as a small part of a larger one, with rows extended by their medians."""
     size = picture.shape[0]
     inner = cv2.resize(picture, None, fx=share, fy=share, interpolation=cv2.INTER_AREA)
     height = inner.shape[0]
@@ -57,7 +57,7 @@ def far_away(picture: np.ndarray, share: float = 0.35) -> np.ndarray:
     rows = np.clip(np.arange(size) - start, 0, height - 1)
     wide = np.repeat(np.median(inner, axis=1)[rows][:, None], size, axis=1)
     wide = cv2.GaussianBlur(wide, (0, 0), 3)
-    # The picture fades into its surroundings.
+    # Fade the picture's edges into its surroundings.
     edge = np.minimum(np.arange(height), np.arange(height)[::-1]) / 12
     weight = np.clip(np.minimum(edge[:, None], edge[None]), 0, 1)[..., None]
     part = wide[start : start + height, start : start + height]
@@ -66,7 +66,7 @@ def far_away(picture: np.ndarray, share: float = 0.35) -> np.ndarray:
 
 
 def upper_half(picture: np.ndarray, box: np.ndarray) -> np.ndarray:
-    """The square that shows the person down to the hips."""
+    """Return the square that shows the person down to the hips."""
     x1, y1, x2, y2 = box
     top, bottom = max(int(y1) - 15, 0), int((y1 + y2) / 2)
     left = max(int((x1 + x2 - bottom + top) / 2), 0)
@@ -74,7 +74,7 @@ def upper_half(picture: np.ndarray, box: np.ndarray) -> np.ndarray:
 
 
 def how_to_film(path: pathlib.Path, film: synthetic.Film) -> None:
-    """One good picture and two bad ones."""
+    """Draw one good picture and two bad ones."""
     picture = film.frames[8]
     row(
         path,
@@ -87,7 +87,7 @@ def how_to_film(path: pathlib.Path, film: synthetic.Film) -> None:
 
 
 def which_box(path: pathlib.Path, film: synthetic.Film) -> None:
-    """Boxes on one picture: some room is right."""
+    """Draw good and bad boxes on one picture: there should be some room."""
     x1, y1, x2, y2 = film.boxes[8]
     center, half = np.array([x1 + x2, y1 + y2]) / 2, np.array([x2 - x1, y2 - y1]) / 2
     panels = []
@@ -106,7 +106,7 @@ def which_box(path: pathlib.Path, film: synthetic.Film) -> None:
 
 
 def personalized(folder: pathlib.Path, film: synthetic.Film) -> pathlib.Path:
-    """Run the commands of the page on the person as a video; return the folder of the results."""
+    """Run the page's commands on a video of the person; return the folder of results."""
     video = folder / "my_video.mp4"
     writer = cv2.VideoWriter(
         str(video), cv2.VideoWriter.fourcc(*"mp4v"), 25.0, film.frames.shape[1:3]
@@ -114,7 +114,7 @@ def personalized(folder: pathlib.Path, film: synthetic.Film) -> pathlib.Path:
     for frame in film.frames:
         writer.write(frame[..., ::-1].copy())
     writer.release()
-    # The truth of four frames, in the file that the page shows.
+    # The true joints of four frames, in the file format that the page shows.
     names = [joint for joint in PENN13.joints for _ in "xy"]
     rows = [["scorer", *["me"] * len(names)], ["bodyparts", *names]]
     rows.append(["coords", *["x", "y"] * PENN13.size])
@@ -135,7 +135,7 @@ def personalized(folder: pathlib.Path, film: synthetic.Film) -> pathlib.Path:
 
 
 def overlay(path: pathlib.Path, results: pathlib.Path, frames: Sequence[int]) -> None:
-    """Frames of the overlay video."""
+    """Draw frames of the overlay video."""
     video = cv2.VideoCapture(str(results / "my_video_overlay.mp4"))
     pictures = []
     while (read := video.read())[0]:
@@ -145,8 +145,8 @@ def overlay(path: pathlib.Path, results: pathlib.Path, frames: Sequence[int]) ->
 
 @contextlib.contextmanager
 def browser(width: int, height: int):
-    """Chromium without a window, whose page has this size."""
-    from selenium import webdriver  # only this picture needs it
+    """Start Chromium without a window, for a page of this size."""
+    from selenium import webdriver  # imported here, because only this picture needs it
 
     options = webdriver.ChromeOptions()
     options.binary_location = shutil.which("chromium") or "chromium"
@@ -163,7 +163,7 @@ def browser(width: int, height: int):
 
 
 def screenshots(folder: pathlib.Path, report: pathlib.Path) -> None:
-    """The first window of the report, and its table of scores."""
+    """Take screenshots of the report's first screen and its table of scores."""
     with browser(1000, 900) as driver:
         driver.get(report.as_uri())
         time.sleep(1)

@@ -1,4 +1,4 @@
-"""What is measured: groups of lines, each line one side at one work."""
+"""Workloads to measure: groups of lines, one for each side that does the work."""
 
 import functools
 from collections.abc import Callable
@@ -11,19 +11,19 @@ NAMES = ("train", "online", "inference", "subjects", "offline")
 SIZES = {size.name: size for size in (TINY, R18)}
 EAGER, PUBLISHED = "torch eager", "torch eager, published work list"
 SOLO = "ours, one alone"
-STRATEGIES = ("map", "vmap")  # of `parallel.over_subjects`
+STRATEGIES = ("map", "vmap")  # ways of `parallel.over_subjects`
 
 
 class Amounts(NamedTuple):
-    """How much one run does.
+    """The amounts of work of one run.
 
     Attributes:
-      online: frames; two at least, as a loop of one is another program.
-      forms: whether online runs with all forms of torch; else eager, as in the published program.
-      offline: frames of the subject.
+      online: number of frames, at least two, because a loop over one frame is another program.
+      forms: whether online runs in all forms of torch, or only eager, as the published program.
+      offline: number of frames.
       each: frames of each of several subjects.
-      subjects: how many side by side.
-      pairs: per update of each of several subjects.
+      subjects: numbers of subjects side by side.
+      pairs: pairs per update of each of several subjects.
     """
 
     online: int
@@ -35,7 +35,7 @@ class Amounts(NamedTuple):
 
 
 QUICK = Amounts(online=4, forms=True, offline=8, each=2, subjects=(2,), pairs=8)
-# An update of 32 pairs with ResNet-18 takes some 2 TFLOP, half a minute on two cores.
+# An update of 32 pairs with ResNet-18 takes about 2 TFLOP, half a minute on two cores.
 AMOUNTS = {
     ("tiny", "cpu"): Amounts(online=8, forms=True, offline=24, each=4, subjects=(2, 8), pairs=8),
     ("r18", "cpu"): Amounts(online=2, forms=False, offline=2, each=2, subjects=(4, 8), pairs=8),
@@ -48,10 +48,10 @@ class Entry(NamedTuple):
     """One line of the table.
 
     Attributes:
-      side: who does the work, and how.
-      parts: steps, frames or subjects done by one run: what the time is divided by.
-      build: makes the side ready.
-      counts: whether the side's floating-point operations are counted as it runs.
+      side: library and form that do the work, such as "torch.compile".
+      parts: steps, frames or subjects in one run, by which the time is divided.
+      build: function that prepares the side.
+      counts: whether the side's floating-point operations are counted while it runs.
       compiles: whether the first run compiles.
     """
 
@@ -67,10 +67,10 @@ class Workload(NamedTuple):
 
     Attributes:
       name: one of `NAMES`.
-      title: for the table.
-      unit: of the times.
+      title: name in the table.
+      unit: unit of the times.
       baseline: the side that the others are compared with.
-      entries: the lines, of a case.
+      entries: function from a case to the lines.
     """
 
     name: str
@@ -83,7 +83,7 @@ class Workload(NamedTuple):
 def workloads(
     size: Size, amounts: Amounts, only: tuple[str, ...], compiles: bool
 ) -> list[Workload]:
-    """The groups of one size; `compiles` has lines with torch.compile too."""
+    """Return the groups of one size; `compiles` adds lines with torch.compile."""
     pairs, crops = f"{size.ttp_batch} pairs", size.train_batch
     every = [
         Workload(
@@ -133,12 +133,12 @@ def workloads(
 
 
 def _torch(build, parts, compiles: bool) -> list[Entry]:
-    """Theirs: as it is, with channels last, and compiled."""
+    """Return PyTorch's lines: eager, with channels last, and compiled."""
     plain = functools.partial(build, channels_last=False, compiles=False)
     last = functools.partial(build, channels_last=True, compiles=False)
     entries = [Entry(EAGER, parts, plain, counts=True), Entry(f"{EAGER}, NHWC", parts, last)]
     if compiles:
-        # In the layout that GPUs prefer there; on CPU torch chooses its own.
+        # Channels last on a GPU, which prefers it; on a CPU, torch chooses the layout by itself.
         on_gpu = torch_device() == "cuda"
         build = functools.partial(build, channels_last=on_gpu, compiles=True)
         entries.append(Entry("torch.compile", parts, build, compiles=True))
@@ -146,13 +146,13 @@ def _torch(build, parts, compiles: bool) -> list[Entry]:
 
 
 def train(case: Case, compiles: bool) -> list[Entry]:
-    """One update of joint training."""
+    """Return the lines for one update of joint training."""
     mine = Entry("ours", 1, functools.partial(ours.train, case))
     return [mine, *_torch(functools.partial(baseline.train, case), 1, compiles)]
 
 
 def online(case: Case, amounts: Amounts, compiles: bool) -> list[Entry]:
-    """Updates and predictions of some frames, one after the other."""
+    """Return the lines for updates and predictions of some frames, one after the other."""
     frames, case = amounts.online, case.with_frames(amounts.online)
     torchs = _torch(functools.partial(baseline.online, case), frames, compiles)
     return [
@@ -163,13 +163,13 @@ def online(case: Case, amounts: Amounts, compiles: bool) -> list[Entry]:
 
 
 def inference(case: Case, count: int, compiles: bool) -> list[Entry]:
-    """Predictions of `count` crops in one call."""
+    """Return the lines for predicting `count` crops in one call."""
     mine = Entry("ours", count, functools.partial(ours.inference, case, count))
     return [mine, *_torch(functools.partial(baseline.inference, case, count), count, compiles)]
 
 
 def offline(case: Case, frames: int) -> list[Entry]:
-    """A subject of `frames` frames: as many updates, then all predictions."""
+    """Return the lines for a subject of `frames` frames: as many updates, then all predictions."""
     case = case.with_frames(frames)
     plain = functools.partial(baseline.offline, case, channels_last=False, compiles=False)
     mine = Entry("ours", 1, functools.partial(ours.offline, case))
@@ -177,7 +177,7 @@ def offline(case: Case, frames: int) -> list[Entry]:
 
 
 def subjects(case: Case, amounts: Amounts) -> list[Entry]:
-    """Whole subjects online: one, and several in one program by each strategy."""
+    """Return the lines for whole subjects online: one, and several by each strategy."""
     case = case.with_frames(amounts.each).with_pairs(amounts.pairs)
     plain = functools.partial(
         baseline.online, case, whole_subject=True, channels_last=False, compiles=False
