@@ -96,7 +96,7 @@ def _load_mat(path: Path) -> np.ndarray:
     try:
         with open(path, "rb") as file:
             rows = scipy.io.loadmat(file, variable_names=("bbcpose",))["bbcpose"].ravel()
-    except Exception as error:  # what scipy raises depends on where the damage is
+    except Exception as error:  # the kind of error depends on where the damage is
         reason = getattr(error, "strerror", None) or repr(error)
         raise DataError(
             f"{path} can't be read as a MATLAB file of labels ({reason}): unpack it again from the "

@@ -186,7 +186,7 @@ def _read_poses(path: Path, axes: int) -> np.ndarray:
         with cdflib.CDF(path) as file:
             file._f = _Bounded(file._f, path.stat().st_size)
             poses = np.asarray(file.varget("Pose"), np.float64)
-    except Exception as error:  # what cdflib raises depends on where the damage is
+    except Exception as error:  # the kind of error depends on where the damage is
         raise DataError(
             f"{path} can't be read as a CDF file of poses ({reason_of(error)}): unpack it again.\n"
             f"{LAYOUT}"
@@ -300,7 +300,7 @@ def _read_npz(path: Path) -> tuple[list[str], np.ndarray, np.ndarray]:
     try:
         file = read_arrays(path, {"imgname": ("U", 1), "part": ("fiu", 3), "S": ("fiu", 3)})
         files, part, space = file["imgname"].tolist(), file["part"], file["S"][:, 0, :3]
-    except Exception as error:  # what numpy raises depends on where the damage is
+    except Exception as error:  # the kind of error depends on where the damage is
         raise _unreadable(path, error) from error
     if not len(files) == len(part) == len(space):
         # If mmpose can't open a video, it continues, and later names and poses no longer match.

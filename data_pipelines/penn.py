@@ -277,7 +277,7 @@ def _load_mat(path: Path) -> dict[str, np.ndarray]:
     """Load the fields of a label file, all of which must be present and not empty."""
     try:
         raw = scipy.io.loadmat(path, variable_names=FIELDS)
-    except Exception as error:  # what scipy raises depends on where the damage is
+    except Exception as error:  # the kind of error depends on where the damage is
         raise DataError(
             f"{path} can't be read as a MATLAB label file ({error}): unpack it again.\n{LAYOUT}"
         ) from error

@@ -68,7 +68,7 @@ def look(path: str | os.PathLike) -> list[Page]:
                 bits = _used_bits(_deep(picture, path), picture) if deep else 8
                 found.append(Page(number, _upright_size(picture), bits, _lasts(picture)))
             return found
-    except Exception as error:  # what Pillow raises depends on where the damage is
+    except Exception as error:  # the kind of error depends on where the damage is
         raise _unreadable(path, error) from error
 
 

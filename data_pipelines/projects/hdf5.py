@@ -53,7 +53,7 @@ def read(path: Path) -> Frame:
             frame = (_fixed if kind == "frame" else _appendable)(group)
     except DataError:
         raise
-    except Exception as error:  # what h5py raises depends on where the damage is
+    except Exception as error:  # the kind of error depends on where the damage is
         raise DataError(
             f"{path} can't be read as a table that pandas wrote ({_short(error)}). {REMEDY}."
         ) from error

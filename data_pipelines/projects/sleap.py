@@ -95,7 +95,7 @@ def _load(path: Path, predictions: bool, individuals: Sequence[str]) -> tuple[Sh
         node_names = [str(node.name) for node in skeleton.nodes]
     except DataError:
         raise
-    except Exception as error:  # what sleap-io raises depends on where the damage is
+    except Exception as error:  # the kind of error depends on where the damage is
         raise DataError(_damaged(path, error)) from error
     notes = [f"{predicted} predicted instances are left out."] if predicted else []
     rows = [row for row in rows if not np.isnan(row.joints).all()]
@@ -112,7 +112,7 @@ def _open(path: Path) -> Any:
         raise DataError(f"{path} can't be read: no such file.")
     try:
         return sleap_io.load_slp(str(path), open_videos=False)  # pyright: ignore[reportCallIssue]
-    except Exception as error:  # what sleap-io raises depends on where the damage is
+    except Exception as error:  # the kind of error depends on where the damage is
         raise DataError(_damaged(path, error)) from error
 
 
@@ -246,7 +246,7 @@ class _Inside:
             video.open()
             self._frames = {int(frame) for frame in video.backend.frame_map}
             height, width = (int(length) for length in video.shape[1:3])
-        except Exception as error:  # what sleap-io raises depends on where the damage is
+        except Exception as error:  # the kind of error depends on where the damage is
             raise DataError(_damaged(path, error)) from error
         self._size = height, width
 
@@ -262,6 +262,6 @@ class _Inside:
                 picture = np.asarray(self._video[frame])
             if picture.dtype != np.uint8 or picture.ndim != 3:
                 raise ValueError(f"a picture {picture.shape} of {picture.dtype}")
-        except Exception as error:  # what sleap-io raises depends on where the damage is
+        except Exception as error:  # the kind of error depends on where the damage is
             raise FrameError(f"frame {frame}: {_damaged(self._path, error)}") from error
         return np.repeat(picture[..., :1], 3, -1) if picture.shape[-1] < 3 else picture[..., :3]

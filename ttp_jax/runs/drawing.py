@@ -6,7 +6,7 @@ import numpy as np
 from ttp_jax import palette
 from ttp_jax.skeletons import Skeleton
 
-INK = (20, 20, 26)  # of the dark outline that separates a pose from similar colours in the picture
+INK = (20, 20, 26)  # dark outline, to separate a pose from similar colours in the picture
 DASH = 5  # length of a dash in line widths
 FAR = 30_000  # pixels; OpenCV can't draw lines to points much farther away
 
