@@ -149,7 +149,7 @@ def open_file(path: Path, *, ahead: bool = False) -> tuple[Any, Any]:
     """Open a video file; return PyAV's container and video stream, or raise DataError.
 
     With `ahead`, several frames are decoded at the same time. This is faster, but a packet that
-    can't be decoded then spoils other frames.
+    can't be decoded then spoils whole frames.
     """
     _check_file(path)
     try:

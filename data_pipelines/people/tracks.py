@@ -14,8 +14,8 @@ from ttp_jax.skeletons import BLAZEPOSE33
 
 REACH = 0.35  # largest movement of the hips between examined frames, in sides of the region
 LARGER = 1.8  # largest change of size between examined frames, as a factor
-# Largest difference, of 255, between the median colours of one person's clothes: if the person
-# reappears where it was lost, and if it reappears elsewhere.
+# Largest difference, of 255, between the median colours of the clothes of a person who was lost: if
+# the person reappears nearby, and if the person reappears elsewhere.
 COLOUR, FAR_COLOUR = 25.0, 15.0
 PATIENCE = 6  # examined frames for which somebody may be missing (hidden or undetected)
 LEAST = 3  # smallest number of examined frames in which somebody must be seen

@@ -219,7 +219,7 @@ class _Work:
             self.unfinished.forget(clip.name)
 
     def is_done(self, clip) -> bool:
-        """Return whether results of exactly these frames exist, and the model if one is kept."""
+        """Return whether results of exactly these frames exist, and the kept model if requested."""
         there = [self._is_there(part) for part in recordings.parts([clip])]
         return all(there) and self._is_kept(clip)
 

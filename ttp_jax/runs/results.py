@@ -112,7 +112,7 @@ def set_aside(folder: pathlib.Path, name: str) -> pathlib.Path | None:
 
 
 def same(one: pathlib.Path, other: pathlib.Path) -> bool:
-    """Return whether two files of results (.csv, .npz) have equal content, by whichever version.
+    """Return whether two files of results (.csv, .npz) agree, whichever versions wrote them.
 
     Args:
       one: a file of results.
