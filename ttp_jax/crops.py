@@ -1,4 +1,4 @@
-"""The crops that an update of one subject is made on: drawn from its frames, moved, cut."""
+"""The crops of one subject's update: frames are drawn, augmented and cut."""
 
 from typing import NamedTuple
 
@@ -15,13 +15,13 @@ from ttp_jax.settings import Settings
 def cut(
     frames: Frames | Memory, index: jax.Array, affines: jax.Array, settings: Settings
 ) -> jax.Array:
-    """Cut crops [n, S, S, 3] of frames `index` [n] by `affines` [n, 2, 3], in network colours.
+    """Cut crops [n, S, S, 3] out of frames, in the network's colours.
 
     Args:
       frames: windows to cut from.
-      index: [n], which of them.
-      affines: [n, 2, 3], from picture pixels to crop pixels.
-      settings: of the crops' size and colours.
+      index: [n], the frame of each crop.
+      affines: [n, 2, 3], from image pixels to crop pixels.
+      settings: size and colours of the crops.
     """
 
     def one(i, affine):
@@ -37,13 +37,14 @@ def online_pairs(
     """Draw the pairs of one frame's update.
 
     Args:
-      key: of the update.
-      past: the frames so far, the current one included.
-      crop: [3] or [4] of the current frame.
+      key: the update's random key.
+      past: the frames so far, including the current one.
+      crop: crop [3] or [4] of the current frame.
       settings: see `Settings`.
 
     Returns:
-      Places of the sources in `past` [B], and affines [B, 2, 3] in the target's crop.
+      Indices of the sources in `past` [B], and the affines of the pairs [B, 2, 3], which both
+      frames of a pair share: they move the current frame's crop.
     """
     sources = memory.draw(past, key, settings.batch_size)
     scale, degrees, flip = augment.draw(
@@ -58,15 +59,16 @@ def online_pairs(
 def offline_pairs(
     key: jax.Array, past: Memory, settings: Settings
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Draw pairs of all frames.
+    """Draw pairs from all frames.
 
     Args:
-      key: of the update.
+      key: the update's random key.
       past: all frames.
       settings: see `Settings`.
 
     Returns:
-      Places of targets and of sources in `past` [B], and affines [B, 2, 3].
+      Indices of the targets and of the sources in `past` [B], and the affines [B, 2, 3] that both
+      frames of a pair share: they move the target's crop.
     """
     target_key, source_key, key = jax.random.split(key, 3)
     targets, sources = (
@@ -80,12 +82,12 @@ def offline_pairs(
 def pairs(
     key: jax.Array, past: Memory, now: Frames | None, settings: Settings
 ) -> tuple[jax.Array, jax.Array]:
-    """Cut the pairs of an update: targets and sources of one subject, moved alike.
+    """Draw and cut the pairs of an update: targets and sources of one subject, augmented alike.
 
     Args:
-      key: of the update.
-      past: the frames so far, the current one included.
-      now: the current frame [1], which is every target (online); None to draw targets (offline).
+      key: the update's random key.
+      past: the frames so far, including the current one.
+      now: the current frame [1], the target of all pairs (online); None to draw targets (offline).
       settings: see `Settings`.
 
     Returns:
@@ -104,13 +106,13 @@ def pairs(
 
 
 class Views(NamedTuple):
-    """The same B frames of a subject, seen in two ways; crops [B, S, S, 3] in network colours.
+    """Two crops [B, S, S, 3] of each of B frames of a subject, in the network's colours.
 
     Attributes:
-      plain: as they are.
-      moved: turned, scaled, mirrored and recoloured at random.
+      plain: crops without augmentation.
+      moved: crops that are rotated, scaled, mirrored and recoloured at random.
       affines: [B, 2, 3] from pixels of `plain` to pixels of `moved`.
-      flipped: bool [B], which of `moved` are mirrored.
+      flipped: bool [B], whether a crop in `moved` is mirrored.
     """
 
     plain: jax.Array
@@ -120,13 +122,13 @@ class Views(NamedTuple):
 
 
 def plain(key: jax.Array, past: Memory, now: Frames | None, settings: Settings) -> jax.Array:
-    """Cut B frames as they are, [B, S, S, 3].
+    """Draw B frames and cut their crops [B, S, S, 3] without augmentation.
 
-    They are drawn evenly from `past`; online the first is always the current frame.
+    Frames are drawn uniformly from `past`; online, the first is always the current frame.
 
     Args:
-      key: of the update.
-      past: the frames so far, the current one included.
+      key: the update's random key.
+      past: the frames so far, including the current one.
       now: the current frame [1] (online); None (offline).
       settings: see `Settings`.
     """
@@ -135,11 +137,11 @@ def plain(key: jax.Array, past: Memory, now: Frames | None, settings: Settings) 
 
 
 def views(key: jax.Array, past: Memory, now: Frames | None, settings: Settings) -> Views:
-    """Cut the frames of `plain` in two ways: upright, and moved at random.
+    """Draw the frames that `plain` draws, and cut each without augmentation and moved at random.
 
     Args:
-      key: of the update.
-      past: the frames so far, the current one included.
+      key: the update's random key.
+      past: the frames so far, including the current one.
       now: the current frame [1] (online); None (offline).
       settings: see `Settings`.
     """

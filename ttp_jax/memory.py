@@ -1,4 +1,4 @@
-"""The frames of a subject that its updates draw from, in bounded memory."""
+"""A bounded memory of a subject's past frames, which its updates draw from."""
 
 import flax.struct
 import jax
@@ -7,15 +7,15 @@ import numpy as np
 
 from ttp_jax.frames import Frames
 
-SAME = 0.1  # mean difference of two pictures, of 255, below which nothing has changed
+SAME = 0.1  # images whose mean absolute difference, of 255, is below this count as equal
 
 
 class Memory(flax.struct.PyTreeNode):
     """At most M past frames: all of them while they fit, then a uniform sample of all so far.
 
     Attributes:
-      pictures, views, crops: of the frames kept [M, ...], as in `Frames`.
-      seen: valid frames so far, int32.
+      pictures, views, crops: of the remembered frames [M, ...], as in `Frames`.
+      seen: number of valid frames so far, int32.
     """
 
     pictures: jax.Array
@@ -25,7 +25,7 @@ class Memory(flax.struct.PyTreeNode):
 
     @property
     def filled(self) -> jax.Array:
-        """How many of the M places hold a frame."""
+        """How many of the M slots hold a frame."""
         return jnp.minimum(self.seen, len(self.pictures))
 
 
@@ -33,9 +33,9 @@ def empty(capacity: int, shape: tuple[int, int], turned: bool = False) -> Memory
     """Return a memory without frames.
 
     Args:
-      capacity: windows that it can hold.
+      capacity: number of frames that it can hold.
       shape: height and width of the windows.
-      turned: whether crops come with their degrees.
+      turned: whether crops have a rotation in degrees as their fourth number.
     """
     pictures = jnp.zeros((capacity, *shape, 3), jnp.uint8)
     views, crops = jnp.zeros((capacity, 3)), jnp.zeros((capacity, 3 + turned))
@@ -43,20 +43,20 @@ def empty(capacity: int, shape: tuple[int, int], turned: bool = False) -> Memory
 
 
 def remember(memory: Memory, frame: Frames, key: jax.Array) -> Memory:
-    """Take in one frame (fields without [n]): reservoir sampling (Vitter 1985, Algorithm R).
+    """Add one frame by reservoir sampling (Vitter 1985, Algorithm R).
 
-    Valid frame number n, from 0, takes place n while there is one; after that it replaces a random
-    one with probability M / (n + 1), so that any frame so far is kept equally likely.
+    Valid frame n, counted from 0, goes to slot n if there is one. Otherwise it replaces a random
+    frame with probability M / (n + 1), so all frames so far are equally likely to be in memory.
 
     Args:
-      memory: of the frames so far.
+      memory: the frames so far.
       frame: one frame, fields without [n].
-      key: of the draw.
+      key: random key.
     """
     capacity = len(memory.pictures)
     drawn = jax.random.randint(key, (), 0, jnp.maximum(memory.seen + 1, 1))
     place = jnp.where(memory.seen < capacity, memory.seen, drawn)
-    # Beyond the end means nowhere. A choice between two memories would copy them under `vmap`.
+    # Past the end, the frame is dropped. Choosing between two memories would copy both under `vmap`.
     place = jnp.where(frame.valid, place, capacity)
     return Memory(
         memory.pictures.at[place].set(frame.pictures, mode="drop"),
@@ -67,13 +67,13 @@ def remember(memory: Memory, frame: Frames, key: jax.Array) -> Memory:
 
 
 def repeats(pictures: np.ndarray, before: np.ndarray | None) -> np.ndarray:
-    """Find windows that show the same as the one before them.
+    """Return which windows repeat the one before them.
 
-    A frozen picture counts once in adaptation: pairs of equal frames would teach copying.
+    In adaptation a frozen video counts as one frame: pairs of equal frames would teach copying.
 
     Args:
       pictures: uint8 [n, H, W, 3].
-      before: the window before the first; None where there is none.
+      before: the window before the first; None if there is none.
 
     Returns:
       bool [n].
@@ -87,11 +87,11 @@ def repeats(pictures: np.ndarray, before: np.ndarray | None) -> np.ndarray:
 
 
 def draw(memory: Memory, key: jax.Array, count: int) -> jax.Array:
-    """Draw places [count] of frames, uniformly among those that are filled.
+    """Draw indices [count] of frames, uniformly among the filled slots.
 
     Args:
-      memory: of at least one frame.
-      key: of the draws.
-      count: places to draw.
+      memory: a memory of at least one frame.
+      key: random key.
+      count: number of indices.
     """
     return jax.random.randint(key, (count,), 0, jnp.maximum(memory.filled, 1))

@@ -1,4 +1,4 @@
-"""What a run carries along, as pytrees of arrays, and which parameters train."""
+"""The states of training and personalization, as pytrees, and which parameters train."""
 
 import itertools
 import re
@@ -18,17 +18,17 @@ Flat = Any  # dict of arrays by path
 # expression on the parameter's path, or a function (path, all paths) -> whether it matches.
 Matcher = str | Callable[[str, Container[str]], bool]
 Rules = Sequence[tuple[Matcher, bool]]
-STATISTICS = "batch_stats/"  # begins the paths of batch statistics in a delta
+STATISTICS = "batch_stats/"  # prefix of the paths of batch statistics in a delta
 
 
 def norms(path: str, paths: Container[str]) -> bool:
-    """Whether a parameter is a normalisation layer's scale or shift, whatever the layer's name.
+    """Return whether a parameter is the scale or shift of a normalisation layer.
 
-    Other layers that have a bias have a kernel beside it.
+    Layer names don't matter: any other layer that has a bias has a kernel as well.
 
     Args:
-      path: of the parameter, "encoder/bn1/scale".
-      paths: of all parameters.
+      path: path of the parameter, for example "encoder/bn1/scale".
+      paths: paths of all parameters.
     """
     module, _, leaf = path.rpartition("/")
     return leaf in ("scale", "bias") and f"{module}/kernel" not in paths
@@ -36,31 +36,31 @@ def norms(path: str, paths: Container[str]) -> bool:
 
 SUPERVISED = r"^(decoder|supervised_head)/"
 RULES = {
-    # What the released program does: every convolution, the renderer's included.
+    # As the released program does: every convolution, including the renderer's.
     "reference": ((SUPERVISED, False), (norms, False), (r"", True)),
-    # What the paper's text says: only the encoder phi and the head psi_self.
+    # As the paper's text says: only the encoder phi and the head psi_self.
     "paper": (
         (SUPERVISED, False),
         (norms, False),
         (r"^(encoder|self_head|rotation_head)/", True),
         (r"", False),
     ),
-    # Scales and shifts of the normalisation layers alone, as in other test-time adaptation.
+    # Only scales and shifts of normalisation layers, as in other test-time adaptation methods.
     "norms": ((SUPERVISED, False), (norms, True), (r"", False)),
 }
 
 
 class NotFinite(ArithmeticError):
-    """Training or personalization met a NaN or an infinity."""
+    """Training or personalization produced NaN or infinity."""
 
 
 class TrainState(flax.struct.PyTreeNode):
-    """Everything joint training changes.
+    """The state of joint training.
 
     Attributes:
-      step: updates done, int32.
-      params, batch_stats: of `PoseNet`.
-      opt_state: of the optimizer.
+      step: number of updates done, int32.
+      params, batch_stats: the variables of `PoseNet`.
+      opt_state: the optimizer's state.
       normalisers: running means of the reconstruction loss [levels + 1].
     """
 
@@ -72,7 +72,7 @@ class TrainState(flax.struct.PyTreeNode):
 
 
 class Base(flax.struct.PyTreeNode):
-    """A trained model, as personalization starts from it: nothing in it ever changes."""
+    """A trained model, from which personalization starts; it never changes."""
 
     params: Params
     batch_stats: Params
@@ -80,17 +80,17 @@ class Base(flax.struct.PyTreeNode):
 
 
 class Adaptation(flax.struct.PyTreeNode):
-    """What personalization changes for one subject.
+    """The state of one subject's adaptation.
 
     Attributes:
-      step: updates done, int32; also those before a reset.
-      delta: what is added to the base, by path: to parameters, of the trainable ones only, and to
-        batch statistics, whose paths begin with `STATISTICS`.
-      opt_state: Adam's moments of the parameters' part.
+      step: number of updates done, including those before a reset, int32.
+      delta: differences to the base by path. They cover the trainable parameters, and batch
+        statistics (paths that begin with `STATISTICS`).
+      opt_state: Adam's moments for the parameters in `delta`.
       normalisers: running means of the reconstruction loss.
-      loss: the last update's loss, before the update; NaN before the first, and of methods that
-        have none.
-      kept: what else the adaptation method keeps from update to update, see `methods`.
+      loss: loss of the last update, computed before it; NaN before the first update, and for
+        methods without a loss.
+      kept: the adaptation method's own state, see `methods`.
     """
 
     step: jax.Array
@@ -102,14 +102,14 @@ class Adaptation(flax.struct.PyTreeNode):
 
 
 def split(params: Params, rules: Rules) -> tuple[Flat, Flat]:
-    """Part parameters into trainable and frozen ones.
+    """Split parameters into trainable and frozen ones.
 
     Args:
-      params: of the network.
-      rules: (matcher, trainable), the first that matches counts.
+      params: the network's parameters.
+      rules: (matcher, trainable) pairs, of which the first match counts.
 
     Returns:
-      Both parts, flat by path "encoder/conv1/kernel".
+      Both parts, flat by path, for example "encoder/conv1/kernel".
 
     Raises:
       ValueError: no rule matches a parameter.
@@ -131,20 +131,20 @@ def _matches(matcher: Matcher, path: str, paths: Container[str]) -> bool:
 
 
 def parts(delta: Flat) -> tuple[Flat, Flat]:
-    """Return what a delta adds to parameters and what it adds to batch statistics.
+    """Split a delta into its parts for parameters and for batch statistics; both keep their paths.
 
-    Both keep their paths.
+    Returns the two parts.
     """
     of_statistics = {p: change for p, change in delta.items() if p.startswith(STATISTICS)}
     return {p: change for p, change in delta.items() if p not in of_statistics}, of_statistics
 
 
 def adapted(base: Base, delta: Flat) -> dict[str, Params]:
-    """The personalized network's variables, for `PoseNet.apply`.
+    """Return the variables of the personalized network, for `PoseNet.apply`.
 
     Args:
       base: the model before personalization.
-      delta: what adaptation adds to it, by path.
+      delta: the difference that adaptation adds to it, by path.
     """
     of_params, of_statistics = parts(delta)
     params, statistics = _add(base.params, of_params), base.batch_stats
@@ -155,17 +155,17 @@ def adapted(base: Base, delta: Flat) -> dict[str, Params]:
 
 
 def adapted_base(base: Base, delta: Flat) -> Base:
-    """The personalized network as a model to start from.
+    """Return the personalized network as a base model.
 
     Args:
       base: the model before personalization.
-      delta: what adaptation adds to it, by path.
+      delta: the difference that adaptation adds to it, by path.
     """
     return base.replace(**adapted(base, delta))
 
 
 def by_path(base: Base) -> Flat:
-    """All that a delta may add to, by the paths of a delta."""
+    """Return all arrays that a delta may change, by their paths in a delta."""
     statistics = traverse_util.flatten_dict(base.batch_stats, sep="/")
     return {
         **traverse_util.flatten_dict(base.params, sep="/"),
@@ -180,7 +180,7 @@ def _add(tree: Params, changes: Flat) -> Params:
 
 
 def start_adaptation(base: Base, rules: Rules, tx: optax.GradientTransformation) -> Adaptation:
-    """A subject's state before its first frame: base parameters, empty moments.
+    """Return a subject's state before its first frame: a zero delta and empty moments.
 
     Args:
       base: the model to adapt.
@@ -194,13 +194,13 @@ def start_adaptation(base: Base, rules: Rules, tx: optax.GradientTransformation)
 
 
 class Stage(NamedTuple):
-    """A piece of joint training.
+    """A stage of joint training.
 
     Attributes:
-      steps: updates.
-      learning_rate: at its start.
-      self_weight: lambda of Eq. 10; 0 leaves the self-supervised half out.
-      decay: "constant", or "cosine" down to zero at its end.
+      steps: number of updates.
+      learning_rate: learning rate at the start of the stage.
+      self_weight: lambda of Eq. 10; 0 leaves out the self-supervised half.
+      decay: "constant", or "cosine" down to zero at the end of the stage.
     """
 
     steps: int
@@ -216,21 +216,21 @@ DECAYS = {
 
 
 def stage_at(stages: Sequence[Stage], step: int) -> Stage:
-    """The stage of update number `step`, counted from 0.
+    """Return the stage of update `step`, counted from 0.
 
     Args:
-      stages: of the training.
-      step: number of the update.
+      stages: the stages of the training.
+      step: index of the update.
     """
     ends = itertools.accumulate(stage.steps for stage in stages)
     return next((stage for stage, end in zip(stages, ends, strict=True) if step < end), stages[-1])
 
 
 def schedule(stages: Sequence[Stage]) -> optax.Schedule:
-    """Learning rate by step.
+    """Return the learning rate as a function of the step.
 
     Raises:
-      ValueError: there is no stage.
+      ValueError: the decay of a stage is unknown.
     """
     for stage in stages:
         if stage.decay not in DECAYS:
@@ -240,16 +240,16 @@ def schedule(stages: Sequence[Stage]) -> optax.Schedule:
 
 
 def adam(learning_rate: optax.ScalarOrSchedule) -> optax.GradientTransformation:
-    """Adam as torch defines it, without weight decay (published program)."""
+    """Return Adam as torch defines it, without weight decay (published program)."""
     return optax.adam(learning_rate, b1=0.9, b2=0.999, eps=1e-8)
 
 
 def adamw(learning_rate: optax.ScalarOrSchedule, decay: float) -> optax.GradientTransformation:
-    """The same with decoupled weight decay of kernels; biases, scales and queries stay free.
+    """Return Adam with decoupled weight decay of kernels; biases, scales and queries don't decay.
 
     Args:
       learning_rate: a number, or a schedule.
-      decay: of kernels, a share of them each update, times the learning rate.
+      decay: share of each kernel that is subtracted at an update, times the learning rate.
     """
 
     def kernels(params):

@@ -13,8 +13,9 @@ from ttp_jax.models.vgg import VGG16
 from ttp_jax.state import Adaptation, Base, Flat, TrainState, adapted, parts
 
 Batch = dict[str, jax.Array]
-PHOTOMETRIC = 2**30  # folded into a step's key; its parts' numbers are small
-MASKING = 2**30 + 1  # folded into the key of a step's part
+# Folded into keys. Both are far above the small part numbers that are folded in as well.
+PHOTOMETRIC = 2**30  # into a step's key
+MASKING = 2**30 + 1  # into the key of one part of a step
 
 
 def init_state(
@@ -24,13 +25,13 @@ def init_state(
     image_size: int,
     normalisers: jax.Array,
 ) -> TrainState:
-    """A freshly initialised network and optimizer.
+    """Return the state of a freshly initialised network and optimizer.
 
     Args:
       model: the network.
       tx: the optimizer.
-      key: of the random values.
-      image_size: pixels a side of the crops.
+      key: random key for the initial values.
+      image_size: side of the crops in pixels.
       normalisers: start values of the loss's running means.
     """
     picture = jnp.zeros((1, image_size, image_size, 3))
@@ -62,28 +63,29 @@ def train_step(
     photometric: float = 0.0,
     source_masking: float = 0.0,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
-    """One update of joint training: L = L_sup + lambda L_self (Eq. 10).
+    """Make one update of joint training: L = L_sup + lambda L_self (Eq. 10).
 
     Args:
       state: current state.
       batch: "target", "source" uint8 [B, H, W, 3]; "heatmaps" [B, h, w, K]; "weights" [B, K];
-        "joints" [B, K, 2] in crop pixels where the network is trained by cross-entropy.
-      key: of the run; the step's own key (dropout) is folded from it and the step number.
+        "joints" [B, K, 2] in crop pixels if the network is trained by cross-entropy.
+      key: the run's key; the step number is folded into it, for dropout and augmentation.
       vgg: features of the perceptual loss; None if the task needs none.
       self_weight: lambda.
       model, tx: network and optimizer.
-      task: whose loss L_self is; None for the network's own.
-      reconstruct: False leaves the self-supervised half out altogether (lambda 0).
-      accumulate: parts the batch is cut into, one after the other, for the memory's sake.
+      task: the task whose loss is L_self; None for the network's own.
+      reconstruct: False leaves out the self-supervised half altogether (lambda 0).
+      accumulate: number of parts that the batch is split into; they run one after the other, to
+        save memory.
       remat: see `rematerialised`.
       bgr: channel order, see `normalize`.
-      photometric: strength of `augment.photometric`; target and source of a pair change alike.
+      photometric: strength of `augment.photometric`; both images of a pair change alike.
       source_masking: share of the source's blocks that are hidden, see `augment.mask_blocks`.
 
     Returns:
       The new state, and scalars: loss, supervised, self (the self-supervised loss), pixel_error
-      (mean squared error of the picture), accuracy (share of visible joints within 5 % of the map's
-      side).
+      (mean squared error of the reconstruction), accuracy (share of visible joints that are
+      predicted within 5 % of the map's side).
     """
     step_key = jax.random.fold_in(key, state.step)
     if photometric:
@@ -105,7 +107,7 @@ def train_step(
 
 
 def _over_parts(loss_of: Callable, state: TrainState, batch: Batch, accumulate: int, remat: bool):
-    """Statistics, normalisers and mean gradients after all parts of a batch, and mean metrics."""
+    """Return statistics, normalisers, mean gradients and mean metrics over a batch's parts."""
 
     def part(carry, inputs):
         batch_stats, normalisers, gradients = carry
@@ -129,9 +131,9 @@ def _over_parts(loss_of: Callable, state: TrainState, batch: Batch, accumulate: 
 
 
 def _recoloured(batch: Batch, key: jax.Array, strength: float) -> Batch:
-    """The batch with each pair's pictures changed by one draw.
+    """Return the batch with both images of each pair recoloured by the same draw.
 
-    So what is reconstructed is the picture that the encoder sees, in the light of its source.
+    So the image to reconstruct is the one that the encoder sees, lit like its source.
     """
     pictures = ("target", "source")
     changed = {name: augment.photometric(key, batch[name], strength) for name in pictures}
@@ -139,10 +141,10 @@ def _recoloured(batch: Batch, key: jax.Array, strength: float) -> Batch:
 
 
 def rematerialised(fn):
-    """`fn` that keeps only what convolutions return for its backward pass.
+    """Return `fn` such that only the outputs of convolutions are kept for its backward pass.
 
-    Normalisations and activations between them are computed again. XLA's CPU compiler undoes this
-    (it merges the two computations), so it saves memory on accelerators only.
+    Normalisations and activations are recomputed. XLA's CPU compiler undoes this (it merges the two
+    computations), so it saves memory on accelerators only.
     """
     return jax.checkpoint(fn, policy=jax.checkpoint_policies.save_only_these_names(CONV_OUTPUT))
 
@@ -187,7 +189,7 @@ def _supervised_loss(output, batch, model):
 
 
 def _map_accuracy(maps, truth, weights):
-    """Share of visible joints whose peak lies within 5 % of the map's side of the truth's."""
+    """Return the share of visible joints that are off by at most 5 % of the map's side."""
     distance = jnp.linalg.norm(heatmaps.decode(maps)[0] - heatmaps.decode(truth)[0], axis=-1)
     hit = distance <= 0.05 * maps.shape[1]
     return jnp.sum(hit * weights) / jnp.maximum(jnp.sum(weights), 1)
@@ -204,17 +206,17 @@ def adapt_step(
     task: tasks.Task | None = None,
     bgr: bool = False,
 ) -> Adaptation:
-    """One test-time update on pairs of one subject: the self-supervised loss alone (section 3.2).
+    """Make one test-time update on pairs of one subject, by the self-supervised loss (section 3.2).
 
-    Evaluation mode throughout: batch statistics are used and kept, dropout is off.
+    The network runs in evaluation mode: batch statistics are used but not updated, dropout is off.
 
     Args:
-      state: the subject's state; what trains is what its `delta` holds.
+      state: the subject's state; the parameters in its `delta` are the ones that train.
       base: the trained model.
       pairs: target and source [B, H, W, 3] in the network's colours.
       vgg: features of the perceptual loss; None if the task needs none.
       model, tx: network and optimizer.
-      task: whose loss is minimised; None for the network's own.
+      task: the task whose loss is minimised; None for the network's own.
       bgr: channel order, see `normalize`.
     """
     task = task or tasks.of(model.method)
@@ -232,12 +234,12 @@ def descend(
     *,
     tx: optax.GradientTransformation,
 ) -> Adaptation:
-    """One update of the parameters that a subject's `delta` names; its statistics stay.
+    """Update the parameters in a subject's `delta` once; batch statistics in it stay as they are.
 
     Args:
       state: the subject's state.
       loss_fn: delta -> loss and normalisers.
-      tx: optimizer.
+      tx: the optimizer.
     """
     trained, statistics = parts(state.delta)
 
@@ -259,14 +261,14 @@ def descend(
 def joint_maps(
     variables: dict, pictures: jax.Array, *, model: PoseNet, flip_order: Sequence[int] = ()
 ) -> jax.Array:
-    """Maps [B, h, w, K] of crops; with `flip_order` averaged with those of the mirrored crops.
+    """Return the joints' maps [B, h, w, K] of crops.
 
     Args:
-      variables: of the network: parameters and batch statistics.
+      variables: the network's parameters and batch statistics.
       pictures: [B, H, W, 3] in the network's colours.
       model: the network.
-      flip_order: index of each joint's mirror image [K], to average with the mirrored pictures; not
-        averaged if it is empty.
+      flip_order: index of each joint's mirror image [K]. If given, maps are averaged with those of
+        the mirrored crops.
     """
     maps = model.apply(variables, pictures).heatmaps
     if not flip_order:
@@ -277,10 +279,10 @@ def joint_maps(
 
 
 def predict(variables: dict, pictures: jax.Array, *, model: PoseNet) -> tuple[jax.Array, jax.Array]:
-    """Decode joints from crops.
+    """Predict the joints in crops.
 
     Args:
-      variables: of the network: parameters and batch statistics.
+      variables: the network's parameters and batch statistics.
       pictures: [B, H, W, 3] in the network's colours.
       model: the network.
 

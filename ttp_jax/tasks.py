@@ -1,7 +1,7 @@
-"""Self-supervised tasks as values: what each needs, its loss in training and at test time.
+"""Self-supervised tasks as values: what each needs, and its loss in training and at test time.
 
-`of` gives the task of a network. A task whose heads `PoseNet` has already is one class here; one
-with heads of its own also adds them to `models.pose.Heads`.
+`of` returns the task of a network. To add a task, write a class here; if it needs a new head, also
+add that to `models.pose.Parts`.
 """
 
 import dataclasses
@@ -19,12 +19,12 @@ from ttp_jax.settings import Settings
 
 
 class Inputs(NamedTuple):
-    """What a self-supervised loss may read.
+    """The inputs of a self-supervised loss.
 
     Attributes:
-      target: pictures [B, H, W, 3] in the network's colours.
-      source: another frame of each target's person, cut alike; None if the task needs none.
-      features: of the perceptual loss; None if the task needs none.
+      target: images [B, H, W, 3] in the network's colours.
+      source: another frame of each target's person, cropped alike; None if the task needs none.
+      features: features of the perceptual loss; None if the task needs none.
       normalisers: running means of the reconstruction loss [levels + 1].
       bgr: channel order, see `models.pose.normalize`.
     """
@@ -37,12 +37,12 @@ class Inputs(NamedTuple):
 
 
 class Task:
-    """What every self-supervised task offers.
+    """The interface of self-supervised tasks.
 
     Attributes:
       needs_source: whether the loss reads `Inputs.source`.
       needs_features: whether the loss reads `Inputs.features`.
-      needs_upright: whether pictures must not be turned at random at test time.
+      needs_upright: whether images must not be rotated at random at test time.
       probe: function (variables, target, source, other, *, model) -> errors by name that show
         whether the task has learned anything, see `probe_keypoints`; None if there is none.
     """
@@ -53,17 +53,17 @@ class Task:
     probe: Callable[..., dict[str, jax.Array]] | None = None
 
     def check(self, settings: Settings) -> None:
-        """Raise ValueError if the loss can't be minimised at test time by these settings."""
+        """Raise ValueError if the loss can't be minimised at test time with these settings."""
 
     def training_loss(
         self, model: PoseNet, variables: dict, output: Output, inputs: Inputs
     ) -> tuple[jax.Array, Any, jax.Array]:
-        """The loss beside the supervised one.
+        """Return the loss that is added to the supervised one in training.
 
         Args:
           model: the network.
           variables: its parameters, and batch statistics as the supervised pass left them.
-          output: of the supervised pass, in training mode.
+          output: output of the supervised pass, in training mode.
           inputs: what the loss reads.
 
         Returns:
@@ -79,40 +79,40 @@ class Task:
         Args:
           model: the network.
           variables: its parameters and batch statistics.
-          inputs: the pictures, and what the loss needs beside them.
+          inputs: what the loss reads.
         """
         raise NotImplementedError
 
 
 class Nothing(Task):
-    """No self-supervised task: the network learns the joints only."""
+    """No self-supervised task: the network only learns the joints."""
 
     def check(self, settings):
-        """There is nothing to minimise at test time."""
+        """Always raise: there is nothing to minimise at test time."""
         raise ValueError(
             'this network has no self-supervised task, so the method "ttp" can\'t adapt it. Choose '
             "--method=bn, entropy or teacher, which need none."
         )
 
     def training_loss(self, model, variables, output, inputs):
-        """Zero."""
+        """Return zero."""
         return jnp.zeros(()), variables["batch_stats"], inputs.normalisers
 
 
 def probe_keypoints(
     variables: dict, target: jax.Array, source: jax.Array, other: jax.Array, *, model: PoseNet
 ) -> dict[str, jax.Array]:
-    """Is the keypoint bottleneck alive? Mean squared errors of the target's picture.
+    """Check whether the keypoint bottleneck is alive, by mean squared errors of the reconstruction.
 
     Args:
       variables: params and batch_stats.
-      target, source, other: three frames of one person each [B, H, W, 3], cut by the target's box,
-        in the network's colours.
+      target, source, other: three frames [B, H, W, 3] of the same people, cropped by the target's
+        box, in the network's colours.
       model: the network.
 
     Returns:
-      "own": reconstruction with the target's own keypoints; "other": with another frame's; "copy":
-      of taking the source as it is. Own and other alike mean a dead bottleneck.
+      "own": error with the target's own keypoints; "other": error with the keypoints of the other
+      frame; "copy": error of copying the source. The bottleneck is dead if "own" equals "other".
     """
     keypoints: Any = functools.partial(model.apply, variables, method="keypoints")
     (_, maps, points), (_, _, elsewhere) = keypoints(target), keypoints(other)
@@ -125,19 +125,19 @@ def probe_keypoints(
 
 
 class Keypoints(Task):
-    """Paint the target from a source through 30 keypoints (paper section 3.1.1)."""
+    """Reconstruct the target from a source through 30 keypoints (paper section 3.1.1)."""
 
     needs_source = True
     needs_features = True
     probe = staticmethod(probe_keypoints)
 
     def training_loss(self, model, variables, output, inputs):
-        """Reconstruction loss of the supervised pass's picture."""
+        """Return the reconstruction loss of the image from the supervised pass."""
         loss, normalisers = self._compare(output.reconstruction, inputs)
         return loss, variables["batch_stats"], normalisers
 
     def test_loss(self, model, variables, inputs):
-        """Reconstruction loss; nothing but the reconstruction is computed."""
+        """Return the reconstruction loss; only the reconstruction is computed."""
         picture: Any = model.apply(
             variables, inputs.target, inputs.source, method="adaptation_view"
         )
@@ -150,12 +150,12 @@ class Keypoints(Task):
 
 
 class Rotation(Task):
-    """Tell by how many quarters the target is turned (Sun et al. 2020; the paper's ablation)."""
+    """Predict by how many quarter turns an image is rotated (Sun et al. 2020; paper's ablation)."""
 
-    needs_upright = True  # a quarter turn can't be told from a random one
+    needs_upright = True  # random rotation would hide the quarter turns
 
     def check(self, settings):
-        """Pictures must be upright."""
+        """Raise unless images stay upright."""
         if settings.ranges.rotation_prob > 0:
             raise ValueError(
                 'the method "rotation" predicts quarter turns, which random rotation of the '
@@ -166,28 +166,28 @@ class Rotation(Task):
             )
 
     def training_loss(self, model, variables, output, inputs):
-        """Cross-entropy on turned pictures, which see the supervised pass's statistics."""
+        """Return the cross-entropy on turned images; statistics build on the supervised pass's."""
         turned, turns = losses.quarter_turns(inputs.target)
         seen, updates = model.apply(variables, turned, train=True, mutable=["batch_stats"])
         statistics = _updated(variables, updates)
         return losses.rotation(seen.turns, turns), statistics, inputs.normalisers
 
     def test_loss(self, model, variables, inputs):
-        """Cross-entropy on turned pictures."""
+        """Return the cross-entropy on turned images."""
         turned, turns = losses.quarter_turns(inputs.target)
         output: Any = model.apply(variables, turned)
         return losses.rotation(output.turns, turns), inputs.normalisers
 
 
 class Equivariance(Task):
-    """Self-supervised maps turn with the picture, by 90, 180 and 270 degrees.
+    """Make the self-supervised maps turn with the image, by 90, 180 and 270 degrees.
 
-    The maps of the turned picture are compared with the turned maps of the upright one, which get
-    no gradient. Constant maps would do, too: combine it with another task (`Sum`).
+    The maps of the turned image are compared with the turned maps of the upright one, which get no
+    gradient. Constant maps would satisfy this as well, so combine it with another task (`Sum`).
     """
 
     def training_loss(self, model, variables, output, inputs):
-        """Compare with the supervised pass's maps; the turned pictures see its statistics."""
+        """Compare turned maps with the supervised pass's; batch statistics build on that pass's."""
         turned, quarters = self._turned(inputs.target, model)
         (_, maps, _), updates = model.apply(
             variables, turned, train=True, mutable=["batch_stats"], method="keypoints"
@@ -197,7 +197,7 @@ class Equivariance(Task):
         return loss, _updated(variables, updates), inputs.normalisers
 
     def test_loss(self, model, variables, inputs):
-        """Compare the maps of upright and turned pictures."""
+        """Compare the maps of upright and turned images."""
         keypoints: Any = functools.partial(model.apply, variables, method="keypoints")
         turned, quarters = self._turned(inputs.target, model)
         (_, upright, _), (_, maps, _) = keypoints(inputs.target), keypoints(turned)
@@ -205,14 +205,14 @@ class Equivariance(Task):
         return loss, inputs.normalisers
 
     def _turned(self, pictures, model):
-        # The pairs of a batch are random already, so which picture is turned how need not be.
+        # The images of a batch are drawn at random, so their turns may follow a fixed pattern.
         quarters = 1 + jnp.arange(len(pictures)) % 3
         return heatmaps.turn(pictures, quarters, model.half_pixel), quarters
 
 
 @dataclasses.dataclass(frozen=True)
 class Sum(Task):
-    """A network's own task plus `weight` times another on the same maps."""
+    """A network's own task plus `weight` times another task on the same maps."""
 
     own: Task
     other: Task
@@ -220,31 +220,31 @@ class Sum(Task):
 
     @property
     def needs_source(self):
-        """Whether either does."""
+        """Whether either task does."""
         return self.own.needs_source or self.other.needs_source
 
     @property
     def needs_features(self):
-        """Whether either does."""
+        """Whether either task does."""
         return self.own.needs_features or self.other.needs_features
 
     @property
     def needs_upright(self):
-        """Whether either does."""
+        """Whether either task does."""
         return self.own.needs_upright or self.other.needs_upright
 
     @property
     def probe(self):
-        """That of the network's own task."""
+        """The probe of the network's own task."""
         return self.own.probe
 
     def check(self, settings):
-        """Both must do."""
+        """Check both tasks."""
         self.own.check(settings)
         self.other.check(settings)
 
     def training_loss(self, model, variables, output, inputs):
-        """One after the other; the second sees the first's statistics and normalisers."""
+        """Add both losses; the second task gets the statistics and normalisers of the first."""
         first, statistics, normalisers = self.own.training_loss(model, variables, output, inputs)
         variables = {**variables, "batch_stats": statistics}
         second, *rest = self.other.training_loss(
@@ -253,7 +253,7 @@ class Sum(Task):
         return first + self.weight * second, *rest
 
     def test_loss(self, model, variables, inputs):
-        """One after the other."""
+        """Add both losses."""
         first, normalisers = self.own.test_loss(model, variables, inputs)
         second, normalisers = self.other.test_loss(
             model, variables, inputs._replace(normalisers=normalisers)
@@ -262,23 +262,23 @@ class Sum(Task):
 
 
 def _updated(variables, updates):
-    """Batch statistics after a pass; blocks that did not run keep theirs."""
+    """Return the batch statistics after a pass; blocks that did not run keep theirs."""
     return {**variables["batch_stats"], **updates.get("batch_stats", {})}
 
 
 NOTHING = Nothing()
 TASKS = {"keypoints": Keypoints(), "rotation": Rotation(), "none": NOTHING}
-EQUIVARIANCE = Equivariance()  # of no network alone
+EQUIVARIANCE = Equivariance()  # never a network's only task
 
 
 def of(method: str, equivariance: float = 0.0) -> Task:
-    """The self-supervised task of a network.
+    """Return the self-supervised task of a network.
 
     Args:
-      method: of `PoseNet`.
-      equivariance: weight of `Equivariance` beside the network's own task, `config.loss`.
+      method: the network's `PoseNet.method`.
+      equivariance: `config.loss.equivariance`, the weight of `Equivariance` beside the own task.
 
-    Raises ValueError for a weight where the network has no self-supervised maps.
+    Raises ValueError if there is such a weight, but the network has no self-supervised maps.
     """
     own = TASKS[METHODS[method].task]
     if not equivariance:

@@ -1,9 +1,8 @@
 """Test-time personalization of ONE subject (paper section 3.2).
 
-Frames come in chunks of any length, and everything that is carried from one to the next is one
-value, `Subject`: a file, a run that goes on where it was stopped and a camera are the same code.
-Nothing here knows of labels, files or of other subjects: `parallel.over_subjects` lifts these
-functions to many.
+Frames come in chunks of any length. Everything that is carried from one chunk to the next is one
+value, `Subject`, so files, resumed runs and cameras use the same code. Nothing here knows about
+labels, files or other subjects: `parallel.over_subjects` maps these functions over many subjects.
 """
 
 import flax.struct
@@ -26,14 +25,15 @@ from ttp_jax.settings import settings_from as settings_from
 
 
 class Subject(flax.struct.PyTreeNode):
-    """All that a subject's personalization carries from frame to frame.
+    """The state of one subject's personalization, carried from frame to frame.
 
     Attributes:
-      adaptation: what has changed of the model.
-      memory: frames to draw from.
-      key: of the subject; what a frame draws depends on it and the frame's index only.
+      adaptation: the change to the model.
+      memory: past frames to draw from.
+      key: the subject's random key; a frame's draws depend only on it and the frame index.
       frame: index of the next frame (of the next update while `adapt_offline` runs), int32.
-      period: of `Settings.reset_every` frames, the one that the adaptation began in, int32.
+      period: index of the period of `Settings.reset_every` frames in which the adaptation started,
+        int32.
     """
 
     adaptation: state.Adaptation
@@ -44,10 +44,10 @@ class Subject(flax.struct.PyTreeNode):
 
 
 def check_method(method: str, settings: Settings) -> None:
-    """Raise ValueError for a network that can't be personalized, or not by these settings.
+    """Raise ValueError if the network can't be personalized, or not with these settings.
 
     Args:
-      method: of the network, `PoseNet.method`.
+      method: the network's `PoseNet.method`.
       settings: how to personalize.
     """
     task = tasks.of(method, settings.equivariance)
@@ -59,7 +59,7 @@ def tools(model: PoseNet, settings: Settings) -> Tools:
 
     Args:
       model: the network.
-      settings: of the personalization.
+      settings: how to personalize.
 
     Raises ValueError for a setting outside its range (`ranges`).
     """
@@ -76,17 +76,17 @@ def start(
     shape: tuple[int, int],
     turned: bool = False,
 ) -> Subject:
-    """A subject before its first frame.
+    """Return a subject's state before its first frame.
 
-    Nothing of it is also the base's or the caller's: programs may take over its buffers.
+    It shares no arrays with `base` or the caller, so compiled programs may reuse its buffers.
 
     Args:
       base: the trained model.
-      key: of the subject.
+      key: the subject's random key.
       tools: see `tools`.
-      capacity: frames to remember.
+      capacity: number of frames to remember.
       shape: height and width of the frames' windows.
-      turned: whether their crops are turned with the person.
+      turned: whether crops are rotated with the person.
     """
     adaptation = tools.method.start(base, tools)
     adaptation = adaptation.replace(normalisers=jnp.copy(base.normalisers))
@@ -98,11 +98,11 @@ def start(
 def online(
     subject: Subject, base: state.Base, vgg: VGG16 | None, frames: Frames, *, tools: Tools
 ) -> tuple[Subject, tuple[jax.Array, jax.Array]]:
-    """Per frame: update with it as the target, then predict it.
+    """For each frame, update with it as the target, then predict it.
 
-    Sources are drawn from what is remembered of the frames s <= t, the current one included; pair 0
-    is not augmented. Methods without a source draw their frames so, the current one first. A video
-    may be cut into chunks anywhere.
+    Sources are drawn from the remembered frames s <= t, including the current one. Pair 0 is not
+    augmented. Methods without a source draw their frames in the same way, the current one first.
+    A video may be cut into chunks anywhere.
 
     Args:
       subject: its state.
@@ -112,14 +112,14 @@ def online(
       tools: see `tools`.
 
     Returns:
-      The new state; joints [n, K, 2] in picture pixels and confidence [n, K].
+      The new state; joints [n, K, 2] in image pixels and confidence [n, K].
     """
     settings = tools.settings
 
     def body(subject, frame):
         key = jax.random.fold_in(subject.key, subject.frame)
         adaptation, past, period = subject.adaptation, subject.memory, subject.period
-        if settings.reset_every:  # as if a new video began; not on frames that only fill a chunk
+        if settings.reset_every:  # start over, as for a new video; padding never triggers it
             fresh = tools.method.start(base, tools)
             fresh = fresh.replace(step=adaptation.step)  # counts all updates
             if settings.keep_normalisers:
@@ -144,11 +144,11 @@ def online(
 
 
 def remember_frames(subject: Subject, frames: Frames) -> Subject:
-    """Remember the next frames, without an update: before `adapt_offline`.
+    """Remember the next frames without an update; call it before `adapt_offline`.
 
     Args:
       subject: its state so far.
-      frames: the next ones [n].
+      frames: the next n frames.
     """
 
     def body(subject, frame):
@@ -162,10 +162,11 @@ def remember_frames(subject: Subject, frames: Frames) -> Subject:
 def adapt_offline(
     subject: Subject, base: state.Base, vgg: VGG16 | None, *, tools: Tools, count: int
 ) -> Subject:
-    """Make updates on pairs, or single frames, drawn from all that is remembered.
+    """Make updates on pairs, or single frames, drawn from all remembered frames.
 
-    Update number i is left out unless i < the valid frames seen: as many updates as frames is the
-    paper's rule. `subject.frame` counts them; `rewind` it after `remember_frames`.
+    Update i is skipped unless i is below the number of valid frames seen, because the paper makes
+    as many updates as there are frames. `subject.frame` counts updates here, so `rewind` the
+    subject after `remember_frames`.
 
     Args:
       subject: its state, with all frames remembered.
@@ -200,7 +201,7 @@ def predict_frames(
     Args:
       subject: its state.
       base: the model that was adapted.
-      frames: the next ones [n].
+      frames: the next n frames.
       tools: network, optimizer and settings.
 
     Returns:
@@ -213,16 +214,16 @@ def predict_frames(
 def predict(
     base: state.Base, delta: state.Flat, frames: Frames, *, tools: Tools
 ) -> tuple[jax.Array, jax.Array]:
-    """Predict frames by a model and what adaptation adds to it.
+    """Predict frames with base + delta.
 
     Args:
       base: the model.
-      delta: what adaptation adds to it, by path; {} for nothing.
-      frames: windows [n] of a picture each.
+      delta: the difference that adaptation adds to it, by path; {} for none.
+      frames: the n frames to predict.
       tools: network and settings.
 
     Returns:
-      Joints [n, K, 2] in picture pixels, and the confidence [n, K].
+      Joints [n, K, 2] in image pixels, and the confidence [n, K].
     """
     return jax.lax.map(lambda frame: _predict_frame(base, delta, frame, tools), frames)
 
@@ -235,7 +236,7 @@ def predict_and_remember(
     Args:
       subject: its state.
       base: the model that is adapted.
-      frames: the next ones [n].
+      frames: the next n frames.
       tools: network, optimizer and settings.
 
     Returns:
@@ -248,15 +249,15 @@ def predict_and_remember(
 def personalize(
     base: state.Base, vgg: VGG16 | None, frames: Frames, key: jax.Array, *, tools: Tools
 ) -> tuple[Subject, tuple[jax.Array, jax.Array]]:
-    """Personalize to a whole subject in one call, in the settings' scenario.
+    """Personalize to a whole subject in one call, online or offline as the settings say.
 
     This is the function to map with `parallel.over_subjects`.
 
     Args:
       base: the model to adapt.
       vgg: features of the perceptual loss; None if the task needs none.
-      frames: all of them [n].
-      key: of the subject's random draws.
+      frames: all n frames of the subject.
+      key: the subject's random key.
       tools: network, optimizer and settings.
 
     Returns:
@@ -273,7 +274,7 @@ def personalize(
 
 
 def rewind(subject: Subject) -> Subject:
-    """Return the subject with its frame (update) index at 0, for the next pass."""
+    """Return the subject with its frame (or update) index at 0, for the next pass."""
     return subject.replace(frame=jnp.zeros_like(subject.frame))
 
 
@@ -287,11 +288,11 @@ def _update(adaptation, base, vgg, drawn, *, tools):
 
 
 def check_finite(confidence: ArrayLike, settings: Settings | None = None) -> None:
-    """Raise NotFinite where the network's maps of some frame are no numbers any more.
+    """Raise NotFinite if any prediction is NaN or infinite.
 
     Args:
-      confidence: of predictions, any shape; without frames that could not be read.
-      settings: of the personalization before it; None where nothing was adapted.
+      confidence: confidence of the predictions, any shape; leave out frames that could not be read.
+      settings: the settings that the model was adapted with; None if it was not adapted.
     """
     if np.isfinite(confidence).all():
         return
@@ -317,7 +318,7 @@ def _predict_frame(base, delta, frame, tools):
     return geometry.transform_points(geometry.invert_affine(affine), points)[0], confidence[0]
 
 
-# Names of the version before.
+# Names used by the previous version.
 __getattr__ = deprecation.names(
     __name__,
     {"watch": "remember_frames", "look": "predict_and_remember", "again": "rewind"},

@@ -1,8 +1,8 @@
-"""Adaptation methods as values: what each draws, trains and keeps, and one update of it.
+"""Adaptation methods as values: what each draws, trains and keeps, and how it updates.
 
-Nothing here knows of scenarios or of how frames come: `ttp` runs every method online and offline.
-What a method learns is `Adaptation.delta`, what else it needs from update to update
-`Adaptation.kept`. No method ever sees a label.
+Nothing here knows about scenarios or where frames come from: `ttp` runs every method online and
+offline. What a method learns is in `Adaptation.delta`, the rest of its state in `Adaptation.kept`.
+No method ever sees a label.
 """
 
 from ttp_jax.methods.base import Method, Tools
@@ -26,7 +26,7 @@ METHODS = {
 
 
 def of(name: str) -> Method:
-    """The adaptation method of this name; ValueError for an unknown one."""
+    """Return the adaptation method of this name; raise ValueError for an unknown one."""
     if name not in METHODS:
         raise ValueError(f"config.ttp.method is {name!r}, expected one of {', '.join(METHODS)}.")
     return METHODS[name]

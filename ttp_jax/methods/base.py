@@ -1,6 +1,6 @@
-"""What every adaptation method offers, and the tools that it is given.
+"""The interface of adaptation methods, and the tools that they are given.
 
-A method is a module beside this one and an entry in `methods.METHODS`.
+To add a method, add a module beside this one and an entry to `methods.METHODS`.
 """
 
 from typing import Any, NamedTuple
@@ -16,13 +16,13 @@ from ttp_jax.models.vgg import VGG16
 from ttp_jax.settings import Settings
 from ttp_jax.state import Adaptation, Base
 
-# The parts between a picture and the joints' heatmaps.
+# The parts of the network on the way from an image to the joints' heatmaps, and all others.
 TO_JOINTS = r"^(encoder|self_head|decoder|supervised_head)/"
 ELSEWHERE = r"^(?!(encoder|self_head|decoder|supervised_head)/)"
 
 
 class Tools(NamedTuple):
-    """The unchanging parts of personalization, bound once: static but for their arrays."""
+    """Network, optimizer and settings of a personalization, bound once; they never change."""
 
     model: PoseNet
     tx: optax.GradientTransformation
@@ -36,7 +36,7 @@ class Tools(NamedTuple):
     @property
     def method(self) -> "Method":
         """The adaptation method."""
-        # The table imports every method, and those this module: it can be read only now.
+        # Imported late, because `methods` imports this module.
         from ttp_jax import methods
 
         return methods.of(self.settings.method)
@@ -54,7 +54,7 @@ def start_training(base: Base, rules: state.Rules, tools: Tools, lacking: str) -
       base: the model to adapt.
       rules: what trains, as in `state.start_adaptation`.
       tools: network, optimizer and settings.
-      lacking: what the method trains and the network hasn't, for the error.
+      lacking: start of the error message: what the method trains and the network lacks.
 
     Raises:
       ValueError: no parameter trains.
@@ -66,7 +66,7 @@ def start_training(base: Base, rules: state.Rules, tools: Tools, lacking: str) -
 
 
 class Method:
-    """What every method offers; by itself the method "none", which leaves the model as it is.
+    """The interface of methods; by itself the method "none", which leaves the model as it is.
 
     Attributes:
       minimises_task: whether updates lower the loss of the self-supervised task.
@@ -79,10 +79,10 @@ class Method:
 
         Args:
           task: the network's self-supervised task.
-          settings: of the personalization.
+          settings: how to personalize.
 
         Raises:
-          ValueError: the task or a setting doesn't suit the method.
+          ValueError: the method doesn't work with the task or a setting.
         """
 
     def needs_features(self, tools: Tools) -> bool:
@@ -102,11 +102,11 @@ class Method:
         return state.start_adaptation(base, ((r"", False),), tools.tx)
 
     def draw(self, key: jax.Array, past: Memory, now: Frames | None, settings: Settings) -> Any:
-        """Draw an update's crops.
+        """Draw the crops of an update.
 
         Args:
-          key: of the update.
-          past: the frames so far, the current one included.
+          key: the update's random key.
+          past: the frames so far, including the current one.
           now: the current frame [1] (online); None (offline).
           settings: see `Settings`.
         """
@@ -114,13 +114,13 @@ class Method:
     def update(
         self, adaptation: Adaptation, base: Base, features: VGG16 | None, drawn: Any, tools: Tools
     ) -> Adaptation:
-        """One update.
+        """Make one update.
 
         Args:
           adaptation: the subject's state.
           base: the trained model.
-          features: of the perceptual loss; None if `needs_features` is false.
-          drawn: crops that `draw` returned.
+          features: features of the perceptual loss; None if `needs_features` is false.
+          drawn: the crops that `draw` returned.
           tools: network, optimizer, settings.
         """
         return adaptation

@@ -9,21 +9,21 @@ from ttp_jax.methods.base import TO_JOINTS, Method
 class SelfSupervised(Method):
     """Minimise the self-supervised loss on pairs of frames: TTP, the paper's method.
 
-    What trains is `Settings.rules`' choice.
+    `Settings.rules` selects the parameters that train.
     """
 
     minimises_task = True
 
     def check(self, task, settings):
-        """The task must allow it."""
+        """Check that the task can be minimised at test time."""
         task.check(settings)
 
     def needs_features(self, tools):
-        """As the task does."""
+        """Whether the task needs them."""
         return tools.task.needs_features
 
     def start(self, base, tools):
-        """Nothing but the difference is kept."""
+        """Start with a zero delta for the parameters that train."""
         rules = tools.settings.rules
         adaptation = state.start_adaptation(base, state.RULES[rules], tools.tx)
         if base.params and not any(re.search(TO_JOINTS, path) for path in adaptation.delta):
@@ -34,11 +34,11 @@ class SelfSupervised(Method):
         return adaptation
 
     def draw(self, key, past, now, settings):
-        """Target and source of every pair."""
+        """Draw the target and source of every pair."""
         return crops.pairs(key, past, now, settings)
 
     def update(self, adaptation, base, features, drawn, tools):
-        """One step of Adam."""
+        """Make one step of Adam."""
         return steps.adapt_step(
             adaptation,
             base,

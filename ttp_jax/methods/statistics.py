@@ -1,4 +1,4 @@
-"""Methods that work on normalisation layers: batch statistics, and entropy (Tent)."""
+"""Methods that adapt normalisation layers: batch statistics, and entropy (Tent)."""
 
 from typing import Any
 
@@ -12,18 +12,19 @@ from ttp_jax.methods.base import ELSEWHERE, TO_JOINTS, Method, start_training
 
 
 class BatchStatistics(Method):
-    """Replace the batch statistics by a mix of the source's and the subject's; no gradient.
+    """Mix the subject's batch statistics into those of the training set; no gradient.
 
     Schneider et al., "Improving robustness against common corruptions by covariate shift
-    adaptation", NeurIPS 2020; with `bn_weight` 1 Li et al., "Revisiting batch normalization for
-    practical domain adaptation", 2016. Differs from both: the subject's statistics are those of all
-    updates so far, pooled, and the weight is fixed instead of following the number of frames.
+    adaptation", NeurIPS 2020; with `bn_weight` 1, Li et al., "Revisiting batch normalization for
+    practical domain adaptation", 2016. Differs from both: the subject's statistics are pooled over
+    all updates so far, and the weight is fixed instead of depending on the number of frames.
 
-    Keeps "count", updates so far, and "subject", the pooled means and variances by path.
+    `Adaptation.kept` holds "count", the updates so far, and "subject", the pooled means and
+    variances by path.
     """
 
     def start(self, base, tools):
-        """Differences of the statistics on the way to the joints."""
+        """Start with a zero delta for the batch statistics on the way to the joints."""
         adaptation = super().start(base, tools)
         delta = self._statistics(base)
         if not delta:
@@ -35,11 +36,11 @@ class BatchStatistics(Method):
         return adaptation.replace(delta=delta, kept=_empty_pool(delta))
 
     def draw(self, key, past, now, settings):
-        """Frames as they are."""
+        """Draw crops without augmentation."""
         return crops.plain(key, past, now, settings)
 
     def update(self, adaptation, base, features, drawn, tools):
-        """One pass, in which every layer uses the mix that it takes part in."""
+        """Pool the statistics in one pass, in which each layer already uses its new mix."""
         return self._pooled(adaptation, base, drawn, tools).replace(step=adaptation.step + 1)
 
     def _statistics(self, base):
@@ -47,7 +48,7 @@ class BatchStatistics(Method):
         return {state.STATISTICS + path: jnp.zeros_like(value) for path, value in ours.items()}
 
     def _pooled(self, adaptation, base, pictures, tools):
-        """Take crops [B, S, S, 3] into the pool; the new mix is in the delta."""
+        """Add crops [B, S, S, 3] to the pool, and put the new mix into the delta."""
         count = adaptation.kept["count"]
         subject = traverse_util.unflatten_dict(adaptation.kept["subject"], sep="/")
         variables = {**state.adapted(base, adaptation.delta), "batch_stats": base.batch_stats}
@@ -73,7 +74,7 @@ def _empty_pool(delta):
 
 
 def _mixing(count: jax.Array, weight: float):
-    """An interceptor: layers with batch statistics pool their input's and normalise by the mix."""
+    """Return an interceptor: each layer pools its input's statistics and uses the new mix."""
 
     def intercept(call, args, kwargs, context):
         layer = context.module
@@ -81,9 +82,9 @@ def _mixing(count: jax.Array, weight: float):
             return call(*args, **kwargs)
         wide = args[0].astype(jnp.promote_types(jnp.float32, args[0].dtype))
         axes, values = tuple(range(wide.ndim - 1)), wide.size // wide.shape[-1]
-        # The source's variance is unbiased, too.
+        # Unbiased, like the variance from training.
         mean, var = wide.mean(axes), wide.var(axes) * (values / max(values - 1, 1))
-        # Pooled with the updates before, all of them of one size (Chan et al. 1979).
+        # Pool with the earlier updates, which all have the same size (Chan et al. 1979).
         before, spread = (layer.get_variable("subject", name) for name in ("mean", "var"))
         step = (mean - before) / (count + 1)
         pooled = {
@@ -100,17 +101,17 @@ def _mixing(count: jax.Array, weight: float):
 
 
 class Entropy(BatchStatistics):
-    """Sharpen the heatmaps of confident joints by the normalisation layers' scales and shifts.
+    """Sharpen the heatmaps of confident joints by training normalisation scales and shifts.
 
-    The loss is the mean entropy of their heatmaps as distributions over places (Wang et al., "Tent:
-    fully test-time adaptation by entropy minimization", ICLR 2021). Batch statistics follow the
-    subject's as in `BatchStatistics`; Tent takes those of the batch alone.
+    The loss is the mean entropy of these heatmaps, as distributions over cells (Wang et al., "Tent:
+    fully test-time adaptation by entropy minimization", ICLR 2021). Batch statistics are mixed as
+    in `BatchStatistics`; Tent uses those of the batch alone.
     """
 
     RULES = ((ELSEWHERE, False), (state.norms, True), (r"", False))
 
     def start(self, base, tools):
-        """Scales and shifts on the way to the joints, and batch statistics if there are some."""
+        """Start with a zero delta for scales, shifts and any batch statistics towards the joints."""
         lacking = (
             'the method "entropy" trains the scales and shifts of normalisation layers, and this '
             "network has none"
@@ -121,7 +122,7 @@ class Entropy(BatchStatistics):
         return adaptation.replace(delta={**adaptation.delta, **statistics}, kept=kept)
 
     def update(self, adaptation, base, features, drawn, tools):
-        """The statistics, then one step of Adam with those."""
+        """Update the statistics, then make one step of Adam with them."""
         if adaptation.kept:
             adaptation = self._pooled(adaptation, base, drawn, tools)
 

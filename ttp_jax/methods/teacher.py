@@ -1,4 +1,4 @@
-"""The mean teacher, by itself and beside the self-supervised task."""
+"""The mean teacher, alone and together with the self-supervised task."""
 
 import functools
 from typing import Any, NamedTuple
@@ -11,11 +11,11 @@ from ttp_jax.methods.base import TO_JOINTS, Method, Tools, start_training
 
 
 class Taught(NamedTuple):
-    """What a teacher says of moved crops.
+    """The teacher's predictions, moved to where they belong in the student's crops.
 
     Attributes:
-      points: joints [B, K, 2] in cells of the moved crops' maps.
-      maps: the teacher's maps [B, h, w, K] as they lie there, `heatmaps.readable`.
+      points: joints [B, K, 2] in cells of the student's maps.
+      maps: the teacher's maps [B, h, w, K] after the move, see `heatmaps.readable`.
       confidence: [B, K].
     """
 
@@ -25,21 +25,22 @@ class Taught(NamedTuple):
 
 
 class Teacher(Method):
-    """Learn the confident joints of an averaged model (mean teacher).
+    """Learn from the confident joints of an averaged model (mean teacher).
 
-    Tarvainen and Valpola, "Mean teachers are better role models", NeurIPS 2017. The teacher, whose
-    parameters are running means of the student's, sees frames as they are and mirrored; its joints
-    are the labels of the student, who sees them turned, scaled, mirrored and recoloured. A joint
-    weighs as its confidence, one below `Settings.confidence` nothing. What leads from the picture
-    to the joints trains, but for normalisation layers. Predictions are the student's.
+    Tarvainen and Valpola, "Mean teachers are better role models", NeurIPS 2017. The teacher's
+    parameters are running means of the student's. The teacher sees each frame and its mirrored
+    copy; its joints are the labels of the student, which sees the frame rotated, scaled, mirrored
+    and recoloured. Each joint is weighted by its confidence; joints below `Settings.confidence` are
+    ignored. All parts from the image to the joints train, except normalisation layers. The student
+    makes the predictions.
 
-    Keeps "teacher", its difference to the base.
+    `Adaptation.kept` holds "teacher", the teacher's difference to the base.
     """
 
     RULES = ((state.norms, False), (TO_JOINTS, True), (r"", False))
 
     def start(self, base, tools):
-        """Both begin with the base's parameters."""
+        """Start teacher and student from the base's parameters."""
         lacking = (
             'the method "teacher" trains encoder and heads, and this network has none of these '
             "names"
@@ -48,11 +49,11 @@ class Teacher(Method):
         return adaptation.replace(kept={"teacher": jax.tree.map(jnp.zeros_like, adaptation.delta)})
 
     def draw(self, key, past, now, settings):
-        """Frames as they are, and moved."""
+        """Draw the teacher's and the student's crops of the same frames."""
         return crops.views(key, past, now, settings)
 
     def update(self, adaptation, base, features, drawn, tools):
-        """One step of Adam for the student, then the teacher's mean."""
+        """Make one step of Adam for the student, then update the teacher's average."""
         student_loss = self._student_loss(adaptation, base, drawn, tools)
 
         def loss_fn(delta):
@@ -61,7 +62,7 @@ class Teacher(Method):
         return self._averaged(adaptation, steps.descend(adaptation, loss_fn, tx=tools.tx), tools)
 
     def _student_loss(self, adaptation, base, views, tools):
-        """The loss of a delta whose targets are the teacher's joints."""
+        """Return the loss as a function of the delta, with the teacher's joints as targets."""
         taught = _taught(state.adapted(base, adaptation.kept["teacher"]), views, tools)
         sure = taught.confidence >= tools.settings.confidence
         weights = jnp.where(sure, jnp.clip(taught.confidence, 0, 1), 0.0)
@@ -73,7 +74,7 @@ class Teacher(Method):
         return loss
 
     def _averaged(self, before, after, tools):
-        """The state after an update, with the teacher moved towards the student."""
+        """Return the state after an update, with the teacher moved towards the student."""
         keep, teacher = tools.settings.teacher_decay, before.kept["teacher"]
         teacher = jax.tree.map(lambda a, b: keep * a + (1 - keep) * b, teacher, after.delta)
         return after.replace(kept={"teacher": teacher})
@@ -82,29 +83,30 @@ class Teacher(Method):
 class TeacherAndTask(Teacher):
     """The mean teacher's loss plus the self-supervised task's, added as in joint training (Eq. 10).
 
-    Its weight is `Settings.self_weight`, lambda. All but normalisation layers trains: what leads to
-    the joints by both losses, the renderer by its own. `Settings.rules` isn't asked.
+    The self-supervised loss has the weight `Settings.self_weight`, lambda. All parameters train,
+    except normalisation layers: the parts that lead to the joints by both losses, the renderer by
+    the self-supervised one. `Settings.rules` is ignored.
     """
 
     minimises_task = True
     RULES = ((state.norms, False), (r"", True))
 
     def check(self, task, settings):
-        """The task must allow it."""
+        """Check that the task can be minimised at test time."""
         task.check(settings)
 
     def needs_features(self, tools):
-        """As the task does."""
+        """Whether the task needs them."""
         return tools.task.needs_features
 
     def draw(self, key, past, now, settings):
-        """Frames as they are and moved, and pairs."""
+        """Draw the teacher's and the student's crops, and pairs for the task."""
         of_views, of_pairs = jax.random.split(key)
         pairs = crops.pairs(of_pairs, past, now, settings)
         return crops.views(of_views, past, now, settings), pairs
 
     def update(self, adaptation, base, features, drawn, tools):
-        """One step of Adam on both, then the teacher's mean."""
+        """Make one step of Adam on both losses, then update the teacher's average."""
         views, (target, source) = drawn
         student_loss = self._student_loss(adaptation, base, views, tools)
         seen = tasks.Inputs(target, source, features, adaptation.normalisers, tools.settings.bgr)
@@ -128,7 +130,7 @@ def _taught(variables, views: crops.Views, tools: Tools) -> Taught:
     warp = jax.vmap(functools.partial(geometry.warp, size=size))
     maps = heatmaps.readable(maps, model.decode)
     there = warp(maps, affines)
-    # Interpolation lowers peaks: the student would be less sure with every update.
+    # Interpolation lowers peaks; uncorrected, the student's confidence would fall at every update.
     kept = maps.max((1, 2)) / jnp.maximum(there.max((1, 2)), 1e-3)
     there = jnp.clip(there * jnp.clip(kept, 0.5, 2.0)[:, None, None], 0.0, 1.0)
     moved = geometry.transform_points(affines, points), there, confidence
@@ -143,7 +145,7 @@ def _taught(variables, views: crops.Views, tools: Tools) -> Taught:
 
 
 def _student_loss(output, taught: Taught, weights: jax.Array, tools: Tools) -> jax.Array:
-    """The loss that the network's joints were trained by, with the teacher's as the truth."""
+    """Return the loss that the joints were trained by, with the teacher's joints as the truth."""
     maps, model = output.heatmaps, tools.model
     height, width = maps.shape[1:3]
     if output.logits is not None:
@@ -152,7 +154,7 @@ def _student_loss(output, taught: Taught, weights: jax.Array, tools: Tools) -> j
         return losses.joints_cross_entropy(
             output.logits, taught.points, weights * inside, model.sigma
         )
-    if model.decode == "centroid":  # how wide its maps are is nowhere written down
+    if model.decode == "centroid":  # the width of the peaks that it was trained on is unknown
         truth = taught.maps
     else:
         truth = heatmaps.gaussian_maps(taught.points, height, width, model.sigma)
