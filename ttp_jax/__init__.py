@@ -1,7 +1,7 @@
 """Test-Time Personalization of 2-D human pose models in JAX.
 
-`ttp_jax.load` and `ttp_jax.personalize` take and give arrays, see `ttp_jax.api`; they load jax and
-flax on first use. Importing the package alone loads neither.
+`ttp_jax.load` and `ttp_jax.personalize` take and return arrays, see `ttp_jax.api`. They import jax
+and flax on first use; importing the package alone imports neither.
 """
 
 from typing import TYPE_CHECKING

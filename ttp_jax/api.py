@@ -1,14 +1,14 @@
-"""Personalize from a program: arrays in, arrays out.
+"""The API for notebooks and other programs: arrays in, arrays out.
 
     import ttp_jax
     model = ttp_jax.load()
     result = ttp_jax.personalize(model, frames)  # uint8 RGB [T, H, W, 3] of one person
     result.joints, result.confidence             # [T, K, 2] in pixels of the frames, [T, K]
 
-Frames may be large: each is shrunk until the person's crop has `OVERSAMPLE` times the network's
-pixels a side (it is never enlarged), and a window of `CONTEXT` crop sides around the person is
-kept. That is what `configs/own.py` does with a video. For the model that comes with the project a
-frame then takes 192 KiB of the device's memory, whatever the camera.
+Frames may be large. Each is shrunk (never enlarged) until the side of the person's crop is
+`OVERSAMPLE` times the network's input size, and a window of `CONTEXT` crop sides around the person
+is kept, as `configs/own.py` does with a video. With the included model, a frame then takes 192 KiB
+of device memory, whatever the camera.
 """
 
 import dataclasses
@@ -46,13 +46,13 @@ REMEDY = (
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Model:
-    """A trained model: of everybody, or of one person (`with_state`).
+    """A trained model, or one that is personalized (`with_state`).
 
     Attributes:
-      base: parameters, statistics, normalisers of the loss.
+      base: parameters, batch statistics, and normalisers of the loss.
       net: the network.
-      skeleton: of the joints.
-      config: the parts of its experiment that it needs, as `checkpoint.ModelFile` has them.
+      skeleton: skeleton of the joints.
+      config: the parts of the experiment's config that it needs, as in `checkpoint.ModelFile`.
       about: where it comes from.
     """
 
@@ -69,7 +69,7 @@ class Model:
 
     @property
     def image_size(self) -> int:
-        """Pixels of the (square) crops that the network sees."""
+        """Side of the square crops that the network sees, in pixels."""
         return self.config["model"]["image_size"]
 
     def predict(
@@ -83,7 +83,7 @@ class Model:
 
         Returns:
           Joints float32 [T, K, 2] in pixels of the frames, and the confidence float32 [T, K]: the
-          peaks of the heatmaps. NaN in frames without the person.
+          heights of the heatmaps' peaks. Both are NaN in frames without the person.
 
         Raises:
           ValueError: frames or boxes that can't be used.
@@ -94,9 +94,9 @@ class Model:
         return _joined(found, given.places.there)
 
     def with_state(self, change: Mapping[str, Any]) -> "Model":
-        """The model of a person whose `Result.state` or `Adapter.state` this is.
+        """Return the model personalized by a `Result.state` or an `Adapter.state`.
 
-        Raises ValueError for the state of a model of another shape, and for one with NaN in it.
+        Raises ValueError if the state is of a model of another shape, or has NaN or infinity in it.
         """
         own = state.by_path(self.base)
         for path, value in change.items():
@@ -113,18 +113,19 @@ class Model:
 @deprecation.fields(likelihood="confidence", before_likelihood="before_confidence")
 @dataclasses.dataclass(frozen=True, eq=False)
 class Result:
-    """What personalization found.
+    """The result of a personalization.
 
     Attributes:
-      joints: float32 [T, K, 2] in pixels of the frames, by the personalized model.
-      confidence: float32 [T, K], the peaks of the heatmaps; NaN, as joints, where nobody is.
-      before: joints by the model as it was.
-      before_confidence: confidence by the model as it was.
-      state: what adaptation added to the model, by path; `people.write` keeps it in a file.
+      joints: float32 [T, K, 2] in pixels of the frames, predicted by the personalized model.
+      confidence: float32 [T, K], the heights of the heatmaps' peaks. Joints and confidence are NaN
+        in frames without the person.
+      before: joints predicted by the model before adaptation.
+      before_confidence: confidence of the model before adaptation.
+      state: the difference that adaptation added to the model, by path; `people.write` saves it.
       model: the personalized model, for other frames of the same person.
-      updates: how many were made.
-      seconds: how long it took.
-      notes: sentences on what did not go as usual, signs of harm among them.
+      updates: number of updates.
+      seconds: time taken.
+      notes: sentences about anything unusual, including signs that the adaptation did harm.
     """
 
     joints: np.ndarray
@@ -139,15 +140,15 @@ class Result:
 
 
 def load(path=None) -> Model:
-    """Load a model's file, as `python main.py export` writes it.
+    """Load a model file written by `python main.py export`.
 
     Args:
-      path: of the file; None for the model that comes with the project, "blazepose" for MediaPipe's
-        pose network, which `python main.py fetch blazepose` gets.
+      path: the file; None for the included model, "blazepose" for MediaPipe's pose network, which
+        `python main.py fetch blazepose` downloads.
 
     Raises:
       FileNotFoundError: there is no such file.
-      ValueError: the file is damaged or holds something else.
+      ValueError: the file is damaged or is no model file.
     """
     path = checkpoint.model_path("shipped" if path is None else path)
     base, config, about = checkpoint.read_model(path)
@@ -178,31 +179,33 @@ def personalize(
 ) -> Result:
     """Adapt a model to one person, without labels, and predict the joints.
 
-    Gives the numbers of the verb `personalize` for the same frames, boxes, settings and key; that
-    holds every tenth frame of own videos out of learning, unless `config.ttp.held_out` is 0.
+    Returns the same numbers as the command `personalize` for the same frames, boxes, settings and
+    key, if `config.ttp.held_out` is 0 there. By default, the command holds out one in ten frames of
+    your own videos.
+
+    A frame that repeats the one before is predicted, but the model doesn't adapt to it.
 
     Args:
-      model: what to start from; it stays as it is.
-      frames: uint8 RGB [T, H, W, 3], or T such pictures of one size. Two or more: of a single one
-        nothing can be learned, it is only predicted, and `Result.notes` says so.
-      boxes: x1, y1, x2, y2 of the person in pixels: [T, 4] or one box [4] for all; a part of it may
-        lie outside. Or what `find` returned. None: BlazePose finds the person, models of labelled
-        projects see the part of the picture that they were trained on, others whole pictures.
-      scenario: "offline" sees all frames, then predicts them; "online" goes frame by frame and
+      model: the model to start from; it is not changed.
+      frames: uint8 RGB [T, H, W, 3], or T such images of one size. At least two: a single frame is
+        only predicted, because adapting needs pairs, and `Result.notes` says so.
+      boxes: x1, y1, x2, y2 of the person in pixels: [T, 4], or one box [4] for all frames. They may
+        extend beyond the frame. Or the result of `find`. If None, BlazePose's models find the
+        person, models of labelled projects use the region that they were trained on, and others
+        use whole frames.
+      scenario: "offline" adapts to all frames, then predicts them; "online" goes frame by frame and
         never sees a later one.
-      method: "ttp", "bn", "entropy", "teacher", "teacher+ttp" or "none", see docs/method.md; as in
-        the model's file if None, so are the next three.
+      method: "ttp", "bn", "entropy", "teacher", "teacher+ttp" or "none", see docs/method.md. If
+        None, the model file's setting is used; likewise for the next three arguments.
       iterations: updates per frame.
       batch_size: pairs of frames per update.
-      learning_rate: of Adam.
+      learning_rate: learning rate of Adam.
       seed: a number, or a key (`jax.random.key`).
-      progress: called with the work done and all the work, in frames times passes.
-
-    A frame that repeats the one before is predicted, but not learned from.
+      progress: called with the work done and the total work, in frames times passes.
 
     Raises:
       ValueError: frames, boxes or settings that can't be used.
-      NotFinite (`ttp_jax.state`): personalization ran away to NaN.
+      NotFinite (`ttp_jax.state`): personalization diverged to NaN.
     """
     settings = _settings(model, scenario, method, iterations, batch_size, learning_rate)
     given = inputs.given(frames, boxes, model.skeleton, model.config["data"])
@@ -224,7 +227,7 @@ def personalize(
 
 
 def _counter(progress: Callable[[int, int], object] | None, work: int) -> Callable[[int], None]:
-    """Return a function that takes how many more frames are done, and calls `progress`."""
+    """Return a function that adds a number of frames to the work done and calls `progress`."""
     done = 0
 
     def tell(frames: int) -> None:
@@ -239,7 +242,7 @@ def _counter(progress: Callable[[int, int], object] | None, work: int) -> Callab
 def _online(
     model: Model, settings: ttp.Settings, given: inputs.Given, key, tell
 ) -> tuple[Result, int]:
-    """Go frame by frame: an update on each, then its prediction; frames learned from, too."""
+    """Update on each frame, then predict it; also return the number of frames adapted to."""
     programs, predict = driver.programs(model.net, settings), _predictor(model)
     base, features, count = model.base, _features(model, programs), len(given.pictures)
     subject = _start(programs, model, key, _capacity(model, count), given.places.turned)
@@ -256,7 +259,7 @@ def _online(
 def _offline(
     model: Model, settings: ttp.Settings, given: inputs.Given, key, tell
 ) -> tuple[Result, int]:
-    """Remember all frames, make all updates, predict all frames; frames learned from, too."""
+    """Remember all frames, make all updates, predict; also return the number adapted to."""
     programs, predict = driver.programs(model.net, settings), _predictor(model)
     base, features, count = model.base, _features(model, programs), len(given.pictures)
     subject = _start(programs, model, key, _capacity(model, count), given.places.turned)
@@ -279,12 +282,12 @@ def _offline(
 
 
 def _capacity(model: Model, count: int) -> int:
-    """Frames that are remembered of `count`: few sizes, so that few programs compile."""
+    """Return how many of `count` frames to remember; sizes are few, so few programs compile."""
     return min(model.config["ttp"]["memory"], max(CHUNK, 1 << (count - 1).bit_length()))
 
 
 def _result(model: Model, subject: ttp.Subject, before: list, after: list, there) -> Result:
-    """The result, from the chunks' predictions; `personalize` adds the rest."""
+    """Return the result, from the chunks' predictions; `personalize` adds the rest."""
     change, found = jax.device_get(subject.adaptation.delta), (after, before)
     return Result(
         *(part for chunks in found for part in _joined(chunks, there)),
@@ -296,10 +299,11 @@ def _result(model: Model, subject: ttp.Subject, before: list, after: list, there
 
 
 class Adapter:
-    """One person whose frames come one by one, from a camera for example.
+    """Online personalization to one person whose frames come one by one, for example from a camera.
 
-    The first step compiles and takes seconds. The scenario is "online"; with an update on every
-    frame the numbers are those of `personalize`, while no more frames came than are remembered.
+    The first step compiles, which takes seconds. With an update on every frame, the numbers are
+    those of `personalize` with scenario "online", as long as no more frames came than are
+    remembered.
     """
 
     def __init__(
@@ -314,13 +318,14 @@ class Adapter:
         learning_rate: float | None = None,
         seed: int | jax.Array = 0,
     ):
-        """Start with the model as it is.
+        """Start from the given model.
 
         Args:
-          model: it stays as it is.
-          box: x1, y1, x2, y2 of the person in pixels; None for whole pictures.
-          capacity: frames that updates draw from, at most; a uniform sample once there are more.
-          method: and the others: see `personalize`.
+          model: the model to start from; it is not changed.
+          box: x1, y1, x2, y2 of the person in pixels; None for whole frames.
+          capacity: largest number of frames to remember; updates draw from these. If there are
+            more frames, they are a uniform sample.
+          method: this and the following arguments: see `personalize`.
         """
         ranges.check_argument("capacity", capacity, ranges.TABLE["ttp"]["memory"])
         settings = _settings(model, "online", method, iterations, batch_size, learning_rate)
@@ -332,7 +337,7 @@ class Adapter:
 
     @property
     def state(self) -> dict[str, np.ndarray]:
-        """What adaptation has added to the model so far, see `Result.state`."""
+        """The difference that adaptation has added to the model so far, see `Result.state`."""
         return jax.device_get(self._subject.adaptation.delta)
 
     @property
@@ -348,13 +353,15 @@ class Adapter:
     def step(
         self, frame: np.ndarray, box: ArrayLike | None = None, update: bool = True
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Take the next frame, uint8 RGB [H, W, 3]; return its joints [K, 2], confidence [K].
+        """Process the next frame, and return its joints [K, 2] and confidence [K].
+
+        A frame that repeats the one before is only predicted.
 
         Args:
-          frame: the picture; sizes may differ from frame to frame.
-          box: of the person, for this frame and those after it; None for the last one given.
-          update: learn from it first. Without, it is remembered and predicted, which is faster.
-            A frame that repeats the one before is only predicted.
+          frame: uint8 RGB [H, W, 3]; sizes may differ from frame to frame.
+          box: the person's box in this frame and later ones; None for the last one given.
+          update: whether to adapt to the frame before predicting it. If false, the frame is only
+            remembered and predicted, which is faster.
         """
         box = self._box if box is None else box
         own, size = self._model, self._model.image_size
@@ -373,14 +380,14 @@ class Adapter:
 
 
 def _predictor(model: Model) -> Callable[..., Any]:
-    """The program (base, frames) -> joints, confidence."""
+    """Return the program (base, frames) -> joints, confidence."""
     return driver.predictor(model.net, model.image_size, pose.is_bgr(model.config["model"]))
 
 
 def _start(
     programs: driver.Programs, model: Model, key: jax.Array, capacity: int, turned: bool = False
 ) -> ttp.Subject:
-    """A person before the first frame."""
+    """Return a person's state before the first frame."""
     shape = inputs.shape_of(model.image_size, inputs.pixels_of(model.skeleton))
     return programs.start(model.base, key, capacity, shape, turned)
 
@@ -393,10 +400,10 @@ def _settings(
     batch_size: int | None = None,
     learning_rate: float | None = None,
 ) -> ttp.Settings:
-    """The model's settings, but for those given."""
+    """Return the model's settings, with those that are given in place of its own."""
     if scenario not in SCENARIOS:
         raise ValueError(f"scenario is {scenario!r}, expected one of {', '.join(SCENARIOS)}.")
-    ranges.check(model.config, "model.config")  # which a program may have changed
+    ranges.check(model.config, "model.config")  # the caller's program may have changed it
     given = {
         "method": method,
         "iterations": iterations,
@@ -419,7 +426,7 @@ def _settings(
 
 
 def _features(model: Model, programs: driver.Programs) -> vgg.VGG16 | None:
-    """The features of the model's perceptual loss; None if the programs need none."""
+    """Return the features of the model's perceptual loss; None if the programs need none."""
     if not programs.tools.needs_features:
         return None
     return _read_features(model.config["loss"]["features"], model.config["loss"]["levels"])
@@ -436,7 +443,7 @@ def _key(seed: int | jax.Array) -> jax.Array:
 
 
 def _signs(result: Result, given: inputs.Given, repeated: int) -> list[str]:
-    """Sentences on harm that personalization may have done, without labels."""
+    """Return sentences on harm that personalization may have done, judged without labels."""
     looks = np.stack([warning_signs.look(picture) for picture in given.pictures])
     known = result.before, result.joints, (result.before_confidence, result.confidence)
     seen = given.places.boxes, None, repeated, looks, result.model.skeleton.flip_pairs
@@ -444,7 +451,7 @@ def _signs(result: Result, given: inputs.Given, repeated: int) -> list[str]:
 
 
 def _joined(chunks: Iterable[tuple], there: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Joints and confidence of all frames, without the padding; NaN where nobody is `there` [T]."""
+    """Join the chunks' joints and confidence without padding; NaN where nobody is `there` [T]."""
     joints, confidence = (np.concatenate(part)[: len(there)] for part in zip(*chunks, strict=True))
     here = there[:, None]
     return np.where(here[..., None], joints, np.nan), np.where(here, confidence, np.nan)

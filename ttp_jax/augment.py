@@ -1,4 +1,4 @@
-"""Random changes of pictures on the device, from a key: where things are, and how they look."""
+"""Random changes of images on the device, of geometry and of appearance."""
 
 from typing import NamedTuple
 
@@ -7,12 +7,12 @@ import jax.numpy as jnp
 
 
 class Ranges(NamedTuple):
-    """How far a pair may be moved (paper section 4.2; numbers of the published program).
+    """Ranges of the random transform of a pair (paper section 4.2; published program's numbers).
 
     Attributes:
-      rotation: standard deviation in degrees; draws are cut at twice that.
+      rotation: standard deviation in degrees; draws are clipped at twice that.
       rotation_prob: share of the pairs that are rotated at all.
-      scale: standard deviation of the relative size; draws are cut at once that.
+      scale: standard deviation of the relative size; draws are clipped at once that.
       flip_prob: share of the pairs that are mirrored.
     """
 
@@ -23,12 +23,12 @@ class Ranges(NamedTuple):
 
 
 def draw(key: jax.Array, count: int, ranges: Ranges) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Draw `count` transforms: scale [count], degrees [count], flip bool [count].
+    """Draw random transforms.
 
     Args:
-      key: of the draws.
+      key: random key.
       count: number of transforms.
-      ranges: from which they are drawn.
+      ranges: ranges to draw from.
 
     Returns:
       Scales [count], degrees [count], and whether to flip, bool [count].
@@ -42,13 +42,13 @@ def draw(key: jax.Array, count: int, ranges: Ranges) -> tuple[jax.Array, jax.Arr
 
 
 def mask_blocks(key: jax.Array, pictures: jax.Array, share: float, block: int = 16) -> jax.Array:
-    """Hide square blocks of each picture [B, H, W, 3] behind the mean colour.
+    """Hide square blocks of each image behind the mean colour.
 
     Args:
-      key: of the draw.
-      pictures: in the network's colours, whose zero is the mean colour.
+      key: random key.
+      pictures: [B, H, W, 3] in the network's colours, whose zero is the mean colour.
       share: probability that a block is hidden.
-      block: its side in pixels.
+      block: side of the blocks in pixels.
     """
     count, height, width, _ = pictures.shape
     grid = count, -(-height // block), -(-width // block)
@@ -57,19 +57,19 @@ def mask_blocks(key: jax.Array, pictures: jax.Array, share: float, block: int = 
     return jnp.where(seen[..., None], pictures, 0.0)
 
 
-# --- How pictures look ---------------------------------------------------------------------------
+# --- Appearance ----------------------------------------------------------------------------------
 
-CHANCE = 0.3  # of each change that isn't of light and colour
-BLOCK = 8  # JPEG's
+CHANCE = 0.3  # probability of each change other than light and colour, which always change
+BLOCK = 8  # side of JPEG's blocks in pixels
 
 
 def photometric(key: jax.Array, pictures: jax.Array, strength: float = 1.0) -> jax.Array:
-    """Change how pictures look, each by a draw of its own: light, colour, sharpness, noise.
+    """Change light, colour and sharpness of images, add noise and cut-outs; each has its own draw.
 
-    The same key changes other pictures of the same shape alike, noise and cut-out included.
+    The same key changes other images of the same shape alike, including noise and cut-outs.
 
     Args:
-      key: of the draws.
+      key: random key.
       pictures: RGB 0..255 [B, H, W, 3], uint8 or float; sides are multiples of 8.
       strength: 0 changes nothing; 1 is a contrast between 0.6 and 1.7, for example.
 
@@ -84,7 +84,7 @@ def photometric(key: jax.Array, pictures: jax.Array, strength: float = 1.0) -> j
 
 
 def _light(key, values, strength):
-    """Brightness, contrast and gamma of the whole picture, brightness of each channel."""
+    """Change brightness, contrast and gamma of each image, and brightness of each channel."""
     count = len(values)
     keys = jax.random.split(key, 4)
 
@@ -99,12 +99,12 @@ def _light(key, values, strength):
 
 
 def _some(key, count):
-    """Which pictures are changed: bool [count, 1, 1, 1]."""
+    """Draw which images are changed: bool [count, 1, 1, 1]."""
     return jax.random.uniform(key, (count, 1, 1, 1)) < CHANCE
 
 
 def _blur(key, values, strength):
-    """A Gaussian blur of up to 1.5 pixels."""
+    """Blur with a Gaussian of up to 1.5 pixels."""
     some, width = jax.random.split(key)
     sigma = 0.3 + 1.2 * strength * jax.random.uniform(width, (len(values), 1, 1, 1))
     taps = [jnp.exp(-(offset**2) / (2 * sigma**2)) for offset in range(-3, 4)]
@@ -118,7 +118,7 @@ def _blur(key, values, strength):
 
 
 def _noise(key, values, strength):
-    """Gaussian noise of a standard deviation of up to 0.06."""
+    """Add Gaussian noise with a standard deviation of up to 0.06."""
     some, level, noise = jax.random.split(key, 3)
     size = 0.06 * strength * jax.random.uniform(level, (len(values), 1, 1, 1))
     noisy = values + size * jax.random.normal(noise, values.shape)
@@ -126,7 +126,7 @@ def _noise(key, values, strength):
 
 
 def _jpeg(key, values, strength):
-    """What JPEG leaves of 8 x 8 pixels: their cosine transform, rounded more where it is finer."""
+    """Compress like JPEG: round the cosine transform of 8 x 8 pixels, high frequencies more."""
     some, quality = jax.random.split(key)
     count, height, width, _ = values.shape
     index = jnp.arange(BLOCK)
@@ -143,7 +143,7 @@ def _jpeg(key, values, strength):
 
 
 def _cut_out(key, values, strength):
-    """A grey rectangle of up to a third of the picture's sides."""
+    """Cover a rectangle of up to a third of the image's sides with grey."""
     some, centre, sides = jax.random.split(key, 3)
     count, height, width, _ = values.shape
     middle = jax.random.uniform(centre, (count, 2))
@@ -158,13 +158,13 @@ def _cut_out(key, values, strength):
 
 
 def recolour(key: jax.Array, pictures: jax.Array, strength: float = 0.2) -> jax.Array:
-    """Change contrast and brightness of each picture [B, H, W, 3], each channel by itself.
+    """Change contrast and brightness of each channel of each image.
 
-    Works in the network's colours, whose unit is a standard deviation. Draws of standard deviation
-    `strength`, of the contrast's logarithm and of the brightness, are cut at twice that.
+    Works in the network's colours, whose unit is a standard deviation. The logarithm of the
+    contrast and the brightness are drawn with standard deviation `strength`, clipped at twice that.
 
     Args:
-      key: of the draws.
+      key: random key.
       pictures: [B, H, W, 3] in the network's colours.
       strength: standard deviation of the draws.
     """

@@ -1,8 +1,8 @@
-"""BlazePose's two networks for finding people: the detector, and landmarks with a sign of presence.
+"""BlazePose's two networks for finding people: the detector, and landmarks with a presence score.
 
-Those of `pose_detection.tflite` and `pose_landmark_full.tflite` (`python main.py fetch blazepose`);
-what their numbers mean is in `data_pipelines.people`. The landmark network is the one that
-`--model=blazepose` adapts, with a second head: whether anybody is in the crop.
+They come from `pose_detection.tflite` and `pose_landmark_full.tflite` (`python main.py fetch
+blazepose`); `data_pipelines.people` interprets their outputs. The landmark network is the one that
+`--model=blazepose` adapts, with a second head that tells whether anybody is in the crop.
 """
 
 import functools
@@ -17,19 +17,19 @@ import numpy as np
 from ttp_jax import fetch, geometry, heatmaps
 from ttp_jax.models.encoders import graph
 
-SIZE = 224  # pixels of the (square) input
-CROP = 256  # of the landmark network's
+SIZE = 224  # side of the detector's square input in pixels
+CROP = 256  # side of the landmark network's
 MAPS, PRESENCE = "Identity_3", "Identity_1"  # outputs of the landmark network
 See = Callable[[Any], tuple[jax.Array, jax.Array]]
 
 
 class Landmarks(NamedTuple):
-    """What the landmark network says of n crops.
+    """The landmark network's outputs for n crops.
 
     Attributes:
       points: float32 [n, 39, 2] in pixels of the crops: 33 joints, then auxiliary points.
       confidence: float32 [n, 39], 0 to 1.
-      presence: float32 [n], 0 to 1, whether somebody is there.
+      presence: float32 [n], 0 to 1, score that somebody is in the crop.
     """
 
     points: np.ndarray
@@ -41,26 +41,26 @@ Look = Callable[[np.ndarray], Landmarks]  # crops uint8 RGB [n, 256, 256, 3]
 
 
 def path() -> pathlib.Path:
-    """Where `fetch blazepose` puts the detector."""
+    """Return where `fetch blazepose` puts the detector."""
     return fetch.folder() / "blazepose" / fetch.DETECTOR.name
 
 
 def landmarks_path() -> pathlib.Path:
-    """Where `fetch blazepose` puts the landmark network."""
+    """Return where `fetch blazepose` puts the landmark network."""
     return path().with_name(fetch.LANDMARKS.name)
 
 
 def is_here() -> bool:
-    """Whether both were fetched, and the package that reads them is installed."""
+    """Return whether both networks were fetched, and the package that reads them is installed."""
     return path().is_file() and landmarks_path().is_file() and fetch.can_read()
 
 
 def load(file: pathlib.Path | None = None) -> See:
-    """The detector as a function (pictures uint8 RGB [n, 224, 224, 3]) -> values, logits.
+    """Return the detector as a function (images uint8 RGB [n, 224, 224, 3]) -> values, logits.
 
-    `values` are [n, 2254, 12] in input pixels beside the anchors, `logits` [n, 2254].
+    `values` [n, 2254, 12] are in input pixels relative to the anchors, `logits` are [n, 2254].
 
-    Raises FileNotFoundError where it wasn't fetched, ValueError where the file is damaged.
+    Raises FileNotFoundError if it wasn't fetched, ValueError if the file is damaged.
     """
     return _detector(path() if file is None else file)
 
@@ -79,7 +79,7 @@ def _detector(file: pathlib.Path) -> See:
 
 
 def load_landmarks(file: pathlib.Path | None = None) -> Look:
-    """The landmark network as a function of crops; raises as `load` does."""
+    """Return the landmark network as a function of crops; raises as `load` does."""
     return _landmarks(landmarks_path() if file is None else file)
 
 
@@ -97,7 +97,7 @@ def _landmarks(file: pathlib.Path) -> Look:
         return points, confidence, presence.reshape(len(crops))
 
     def look(crops: np.ndarray) -> Landmarks:
-        # One crop a call: of each number of people a program would have to be compiled.
+        # One crop per call, because each number of people would need its own compiled program.
         rows = [jax.device_get(see(params, crop[None])) for crop in crops]
         return Landmarks(*(np.concatenate(column) for column in zip(*rows, strict=True)))
 
@@ -105,7 +105,7 @@ def _landmarks(file: pathlib.Path) -> Look:
 
 
 def _read(file: pathlib.Path, *outputs: str) -> tuple[graph.Network, Any]:
-    from ttp_jax import tflite  # on use only: it needs an extra package
+    from ttp_jax import tflite  # imported late, because it needs an extra package
 
     network = tflite.read(file, *outputs)
     return graph.Network(network.graph), jax.device_put(network.params)

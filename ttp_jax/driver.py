@@ -1,8 +1,8 @@
-"""The compiled programs of personalization, on chunks of frames: the only place that compiles them.
+"""The compiled programs of personalization, which take chunks of frames; compiled only here.
 
-A batch of subjects, one call from Python and a camera all go through these:
+Batch runs, the Python API and cameras all use them:
 
-    programs = driver.programs(net, settings)          # cached: the same network, the same programs
+    programs = driver.programs(net, settings)          # cached by network and settings
     subject = programs.start(base, key, capacity, shape)
     subject, found = programs.step(base, features, subject, frames)        # online
     joints, confidence = found
@@ -11,7 +11,7 @@ A batch of subjects, one call from Python and a camera all go through these:
     subject, _ = programs.adapt(base, features, ttp.rewind(subject), None) # then updates,
     subject, found = programs.predict(base, features, ttp.rewind(subject), frames)
 
-Each takes over the subject that it is given: use the one that it returns.
+Each program reuses (donates) the buffers of the subject that it gets: use the one that it returns.
 """
 
 import functools
@@ -24,7 +24,7 @@ from ttp_jax import parallel, state, ttp
 from ttp_jax.frames import Frames
 from ttp_jax.models.pose import PoseNet
 
-CHUNK = 8  # frames, or updates, of one call
+CHUNK = 8  # frames, or updates, per call
 ONE = "one"
 
 Program = Callable[..., tuple[ttp.Subject, Any]]  # base, features, subject, frames
@@ -34,9 +34,10 @@ class Layout(NamedTuple):
     """How many subjects run in one call, and where.
 
     Attributes:
-      how: "one": a single subject, without an axis [N]; else of `parallel.over_subjects`.
-      chunk: subjects side by side where `how` is "chunks".
-      devices: that share [N]; 0 for the default device alone.
+      how: "one" for a single subject, without an axis [N]; otherwise as in
+        `parallel.over_subjects`.
+      chunk: number of subjects side by side if `how` is "chunks".
+      devices: number of devices that share [N]; 0 for the default device alone.
     """
 
     how: str = ONE
@@ -45,17 +46,19 @@ class Layout(NamedTuple):
 
 
 class Programs(NamedTuple):
-    """What a network and its settings are compiled to.
+    """The compiled programs of a network and its settings.
 
     Attributes:
       tools: network, optimizer and settings.
-      layout: of the subjects; with an axis [N] on subjects, frames and results unless "one".
+      layout: layout of the subjects; unless it is "one", subjects, frames and results have an axis
+        [N].
       step: update on each of the next frames, then predict it (`ttp.online`).
-      remember: take in the next frames (`ttp.remember_frames`); returns how many were valid so far.
-      adapt: the next `CHUNK` updates on what is remembered (`ttp.adapt_offline`); frames are None;
-        returns the last loss.
+      remember: remember the next frames (`ttp.remember_frames`); returns the number of valid frames
+        so far.
+      adapt: make the next `CHUNK` updates on the remembered frames (`ttp.adapt_offline`); frames
+        are None; returns the last loss.
       predict: predict the next frames (`ttp.predict_frames`).
-      predict_and_remember: predict the next frames and take them in, without an update
+      predict_and_remember: predict and remember the next frames, without an update
         (`ttp.predict_and_remember`).
     """
 
@@ -75,24 +78,24 @@ class Programs(NamedTuple):
         shape: tuple[int, int],
         turned: bool = False,
     ) -> ttp.Subject:
-        """One subject before its first frame, see `ttp.start`.
+        """Return a subject's state before its first frame, see `ttp.start`.
 
         Args:
           base: the model to adapt.
-          key: of the subject's random draws.
-          capacity: frames that are remembered.
+          key: the subject's random key.
+          capacity: number of frames to remember.
           shape: height and width of the windows.
-          turned: whether crops come with their degrees.
+          turned: whether crops are rotated with the person.
         """
         return ttp.start(base, key, tools=self.tools, capacity=capacity, shape=shape, turned=turned)
 
 
 def programs(net: PoseNet, settings: ttp.Settings, layout: Layout = Layout()) -> Programs:
-    """Return the programs of a network; those of equal arguments are made, and compiled, once.
+    """Return the programs of a network; equal arguments share them, and compile once.
 
     Args:
       net: the network.
-      settings: of the personalization.
+      settings: how to personalize.
       layout: how many subjects run in one call, and where.
     """
     return _programs(net, settings, layout)  # pyright: ignore[reportArgumentType]
@@ -138,11 +141,11 @@ def _compiled(fn: Program, layout: Layout) -> Program:
 
 
 def predictor(net: PoseNet, image_size: int, bgr: bool) -> Callable[[state.Base, Frames], Any]:
-    """Return the program (base, frames) -> joints, confidence, whatever the adaptation.
+    """Return the program (base, frames) -> joints, confidence, which is the same for all settings.
 
     Args:
       net: the network.
-      image_size: pixels a side of its crops.
+      image_size: side of its crops in pixels.
       bgr: channel order, see `models.pose.normalize`.
     """
     return _predictor(net, ttp.Settings(image_size=image_size, bgr=bgr))  # pyright: ignore[reportArgumentType]
@@ -155,7 +158,7 @@ def _predictor(net: PoseNet, settings: ttp.Settings) -> Callable[[state.Base, Fr
 
 
 def forward(net: PoseNet) -> Callable[..., Any]:
-    """The network itself, compiled: (variables, target, source) -> `pose.Output`."""
+    """Return the compiled network: (variables, target, source) -> `pose.Output`."""
     return _forward(net)  # pyright: ignore[reportArgumentType]
 
 

@@ -1,8 +1,8 @@
-"""A subject's frames as everything that reads, adapts and predicts takes them."""
+"""The form in which a subject's frames are read, adapted to and predicted."""
 
 from typing import Any, NamedTuple
 
-Array = Any  # of NumPy where frames were read, of jax on the device
+Array = Any  # NumPy on the host, jax on the device
 
 
 class Frames(NamedTuple):
@@ -11,10 +11,10 @@ class Frames(NamedTuple):
     Holds no labels.
 
     Attributes:
-      pictures: uint8 RGB [n, H, W, 3]; zeros beyond the picture's rim.
+      pictures: uint8 RGB [n, H, W, 3]; zeros outside the image.
       views: float32 [n, 3], zoom, x, y: where the windows lie, see `geometry.window_affine`.
-      crops: float32 [n, 3], cx, cy, side in pixels of the whole picture, see
-        `geometry.box_to_crop`; [n, 4] where they are turned with the person.
+      crops: float32 [n, 3], cx, cy, side in pixels of the whole image, see `geometry.box_to_crop`;
+        [n, 4], with degrees, if they are rotated with the person.
       valid: bool [n]; False for padding and for frames that could not be read.
     """
 

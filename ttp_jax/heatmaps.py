@@ -9,15 +9,15 @@ import jax.numpy as jnp
 from ttp_jax.geometry import EDGE, Cells
 
 DECODERS = ("quarter", "parabola", "mean", "centroid")
-NEAR = 3  # cells on each side of the peak, of "mean" and "centroid"
+NEAR = 3  # cells on each side of the peak that "mean" and "centroid" use
 
 
 def soft_argmax(maps: jax.Array) -> jax.Array:
     """Return the expected position [B, M, 2] of each raw map [B, h, w, M].
 
-    Softmax over the row sums and, separately, over the column sums, then the mean index (paper
-    section 3.1.1). Differs from Jakab et al., who average instead of summing: the sum lets raw maps
-    whose peaks the supervised loss holds near 1 give a sharp distribution.
+    Takes the softmax over the row sums and, separately, over the column sums, then the mean index
+    (paper section 3.1.1). Jakab et al. average instead of summing. Sums give a sharp distribution
+    even for raw maps whose peaks the supervised loss keeps near 1.
     """
 
     def expectation(logits):  # [B, n, M]
@@ -48,14 +48,14 @@ def gaussian_maps(points: jax.Array, height: int, width: int, sigma: float) -> j
 
 
 def confidences(logits: jax.Array, sigma: float) -> jax.Array:
-    """Softmax over places of maps [B, h, w, K], so scaled that a sure map's peak is about 1.
+    """Return the softmax over cells of maps [B, h, w, K], scaled to a peak of about 1 if confident.
 
-    So maps trained by cross-entropy, with Gaussians of `sigma`, are decoded and read like those
-    trained by squared error.
+    This way, maps trained by cross-entropy with Gaussians of `sigma` are decoded and read like
+    those trained by squared error.
 
     Args:
       logits: maps [B, h, w, K].
-      sigma: of the Gaussians that the network was trained with, in cells.
+      sigma: standard deviation of the Gaussians that the network was trained with, in cells.
     """
     flat = logits.reshape(logits.shape[0], -1, logits.shape[-1])
     shares = jax.nn.softmax(flat, axis=1).reshape(logits.shape)
@@ -65,20 +65,20 @@ def confidences(logits: jax.Array, sigma: float) -> jax.Array:
 def decode(maps: jax.Array, how: str = "quarter") -> tuple[jax.Array, jax.Array]:
     """Return the peaks' positions [B, K, 2] in cells and heights [B, K].
 
-    First maximum in row-major order, moved a little in x and y where it is not at the border; a map
-    without a positive value decodes to (0, 0). "centroid" takes maps of logits.
+    The peak is the first maximum in row-major order, refined in x and y unless it is at the border.
+    A map without a positive value decodes to (0, 0). "centroid" expects maps of logits.
 
     Args:
       maps: [B, h, w, K].
-      how: "quarter" moves it a quarter pixel towards the higher neighbour, the published program's
-        rule, whose strict `1 < p < size - 1` also leaves index 1 alone. "parabola" moves it to the
-        top of the parabola through the logarithms of the three values, half a pixel at most: exact
-        for a Gaussian, as the maps are trained to be (after Zhang et al., "Distribution-Aware
-        Coordinate Representation", CVPR 2020, without the cross term and the blur). "mean" is the
-        mean of the 7 x 7 cells around it, weighted by their values: the expected place, where a map
-        is trained by cross-entropy to say how likely each cell is. "centroid" is the same with the
-        logistic function of their logits as weights, as MediaPipe refines its points; the height is
-        that function of the largest logit.
+      how: "quarter" moves the peak a quarter cell towards the higher neighbour, as the published
+        program does; its strict `1 < p < size - 1` also excludes index 1. "parabola" moves it to
+        the top of the parabola through the logarithms of the three values, by half a cell at most.
+        This is exact for a Gaussian, which the maps are trained to be (after Zhang et al.,
+        "Distribution-Aware Coordinate Representation", CVPR 2020, without the cross term and the
+        blur). "mean" is the mean of the 7 x 7 cells around the peak, weighted by their values: the
+        expected position, if a map is trained by cross-entropy to hold each cell's probability.
+        "centroid" is the same with the sigmoid of the logits as weights, as MediaPipe refines its
+        points; the height is the sigmoid of the largest logit.
 
     Raises:
       ValueError: `how` is none of these.
@@ -97,7 +97,7 @@ def decode(maps: jax.Array, how: str = "quarter") -> tuple[jax.Array, jax.Array]
         return jnp.take_along_axis(flat, index[:, None], 1)[:, 0]
 
     if how == "mean":
-        # As many cells on either side: what the border cuts off would draw the mean inwards.
+        # Use equally many cells on both sides: a window cut by the border would pull the mean in.
         reach = jnp.minimum(x, width - 1 - x), jnp.minimum(y, height - 1 - y)
         points = _mean_near(jnp.maximum(maps, 0.0), x, y, *reach)
         return jnp.where((peak > 0)[..., None], points, 0.0), peak
@@ -114,9 +114,9 @@ def decode(maps: jax.Array, how: str = "quarter") -> tuple[jax.Array, jax.Array]
 
 
 def _mean_near(maps, x, y, reach_x=None, reach_y=None) -> jax.Array:
-    """Mean cell [B, K, 2] of maps [B, h, w, K], of the cells near (x, y) [B, K] alone.
+    """Return the mean position [B, K, 2] over the cells of maps [B, h, w, K] near (x, y) [B, K].
 
-    `NEAR` cells to each side, or `reach_x` and `reach_y` [B, K] where these are fewer.
+    Near means `NEAR` cells to each side, or `reach_x` and `reach_y` [B, K] where these are fewer.
     """
     reach_x, reach_y = (jnp.full_like(x, NEAR) if r is None else r for r in (reach_x, reach_y))
     columns, rows = (jnp.arange(n)[:, None] for n in (maps.shape[2], maps.shape[1]))
@@ -131,36 +131,35 @@ def _mean_near(maps, x, y, reach_x=None, reach_y=None) -> jax.Array:
 
 
 def _top(before, peak, after, inside) -> jax.Array:
-    """Where the parabola through three logarithms has its top, -0.5 to 0.5; 0 if not inside."""
-    # Networks give values of 0 and less beside a peak: they count as a thousandth of it.
+    """Return where the parabola through three logarithms peaks, -0.5 to 0.5; 0 if not inside."""
+    # Values beside a peak may be 0 or less: they count as a thousandth of the peak.
     least = 1e-3 * jnp.where(peak > 0, peak, 1.0)
     low, high = (jnp.log(jnp.maximum(side, least) / (1e3 * least)) for side in (before, after))
-    bend = low + high  # below 0: the peak's own logarithm, as a share of itself, is 0
+    bend = low + high  # not above 0: relative to the peak, the peak's own logarithm is 0
     shift = jnp.where(bend < 0, 0.5 * (low - high) / jnp.where(bend < 0, bend, 1.0), 0.0)
     return jnp.where(inside, shift, 0.0)
 
 
 def alignment(how: str, half_pixel: bool) -> Cells:
-    """How the cells of the joints' maps lie in the crop (`geometry.map_to_crop`).
+    """Return how the cells of the joints' maps lie in the crop (`geometry.map_to_crop`).
 
     Args:
-      how: as in `decode`. The maps that "centroid" is for are MediaPipe's, whose cells lie at
-        `EDGE`.
-      half_pixel: of the network.
+      how: as in `decode`. "centroid" is for MediaPipe's maps, whose cells lie at `EDGE`.
+      half_pixel: the network's `PoseNet.half_pixel`.
     """
     return EDGE if how == "centroid" else half_pixel
 
 
 def mirror(arrays: jax.Array, half_pixel: Cells = False) -> jax.Array:
-    """Mirror crops, or their maps, [B, h, w, C] left and right, alike whatever the maps' stride.
+    """Mirror crops or their maps [B, h, w, C] horizontally; both agree, whatever the maps' stride.
 
-    With `half_pixel` cells (`geometry.map_to_crop`) index i goes to w - 1 - i; else to w - i, and
-    index 0, which has no partner, repeats its neighbour. Cells at `EDGE` are those of crops that
+    With `half_pixel` cells (`geometry.map_to_crop`) index i goes to w - 1 - i; otherwise to w - i,
+    and index 0, which has no partner, repeats its neighbour. Cells at `EDGE` belong to crops that
     are mirrored with `half_pixel`.
 
     Args:
       arrays: [B, h, w, C].
-      half_pixel: how cells lie in the picture.
+      half_pixel: how cells lie in the image.
     """
     if half_pixel and half_pixel != EDGE:
         return arrays[:, :, ::-1]
@@ -169,14 +168,14 @@ def mirror(arrays: jax.Array, half_pixel: Cells = False) -> jax.Array:
 
 
 def turn(arrays: jax.Array, quarters: jax.Array, half_pixel: bool = False) -> jax.Array:
-    """Turn square crops, or their maps, [B, n, n, C] by `quarters` [B], alike as in `mirror`.
+    """Turn square crops or their maps [B, n, n, C] by quarters; both agree, as in `mirror`.
 
-    Nothing is interpolated. Row and column 0, which have no partner, become 0.
+    Nothing is interpolated. Without `half_pixel`, row and column 0 have no partner and become 0.
 
     Args:
       arrays: [B, n, n, C].
-      quarters: [B], quarter turns against the clock, 0 to 3.
-      half_pixel: how cells lie in the picture.
+      quarters: [B], counterclockwise quarter turns, 0 to 3.
+      half_pixel: how cells lie in the image.
     """
     first = 0 if half_pixel else 1
     inner = arrays[:, first:, first:]
@@ -186,19 +185,19 @@ def turn(arrays: jax.Array, quarters: jax.Array, half_pixel: bool = False) -> ja
 
 
 def readable(maps: jax.Array, how: str) -> jax.Array:
-    """Turn a network's maps into maps whose values are confidences, 0 to about 1.
+    """Convert a network's maps to maps of confidences, 0 to about 1.
 
     Args:
       maps: [B, h, w, K].
-      how: as in `decode`; "centroid" has maps of logits.
+      how: as in `decode`; the maps of "centroid" are logits.
     """
     return jax.nn.sigmoid(maps) if how == "centroid" else maps
 
 
 def distributions(maps: jax.Array) -> jax.Array:
-    """Maps [B, h, w, K] as distributions over their places, which sum to 1; see `readable`.
+    """Return maps [B, h, w, K] (`readable`) as distributions over cells, each of which sums to 1.
 
-    Values below 0 count as 0; a map without a positive value is even.
+    Values below 0 count as 0; a map without a positive value becomes uniform.
     """
     least = jnp.finfo(maps.dtype).tiny ** 0.5
     mass = jnp.maximum(maps, 0.0) + least

@@ -1,4 +1,4 @@
-"""A caller's frames and boxes: checked, and cut to the windows that the programs take."""
+"""A caller's frames and boxes: checking them, and cutting the windows that the programs take."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -13,19 +13,19 @@ from ttp_jax.frames import Frames
 from ttp_jax.memory import repeats
 from ttp_jax.skeletons import BLAZEPOSE33, Skeleton
 
-# Pixels a side of a person's crop, in those of the network, at most; of BlazePose's, which are
-# large, as in `configs/own.py`.
+# Largest side of a person's crop in a window, as a multiple of the network's input size. It is less
+# for BlazePose, whose crops are large, as in `configs/own.py`.
 OVERSAMPLE, LESS = 2.0, 1.5
-CONTEXT = 2  # sides of a window, in those of the crop
+CONTEXT = 2  # side of a window, in crop sides
 
 
 class Places(NamedTuple):
-    """Where the person is in each of T frames: what `find` returns and `boxes` may be.
+    """Where the person is in each of T frames; `find` returns it, and it may be passed as `boxes`.
 
     Attributes:
-      boxes: float32 [T, 4] close around the joints, x1, y1, x2, y2 in pixels.
-      crops: float32 [T, 3] or [T, 4] what the network sees (`geometry.crop_affine`).
-      there: bool [T], whether the person is in the picture.
+      boxes: float32 [T, 4], x1, y1, x2, y2 in pixels, tight around the joints.
+      crops: float32 [T, 3] or [T, 4], the region that the network sees (`geometry.crop_affine`).
+      there: bool [T], whether the person is in the frame.
     """
 
     boxes: np.ndarray
@@ -34,17 +34,17 @@ class Places(NamedTuple):
 
     @property
     def turned(self) -> bool:
-        """Whether crops come with their degrees."""
+        """Whether crops are rotated with the person."""
         return self.crops.shape[-1] == 4
 
 
 class Given(NamedTuple):
-    """A caller's frames, checked.
+    """A caller's frames after they have been checked.
 
     Attributes:
       pictures: uint8 [H, W, 3] each.
-      places: of the person in them.
-      pixels: the most that a crop keeps a side, in those of the network.
+      places: where the person is in them.
+      pixels: largest side of a crop in a window, as a multiple of the network's input size.
     """
 
     pictures: list[np.ndarray]
@@ -58,21 +58,22 @@ def find(
     person: str = "largest",
     frames_per_second: float | None = None,
 ) -> Places:
-    """Find a person in the frames of a video by BlazePose's networks, as the commands do.
+    """Find a person in the frames of a video with BlazePose's networks, as the commands do.
 
-    Models of BlazePose's joints call it where no boxes are given. Its result may be given as
-    `boxes` to any of them, for another person or rate.
+    Models with BlazePose's joints call it if no boxes are given. To choose another person or frame
+    rate, call it yourself and pass the result as `boxes`, to any model.
 
     Args:
-      frames: uint8 RGB [T, H, W, 3], or T pictures [H, W, 3].
-      person: "largest", "left", "right", a number from the left, or a place "x,y" in pixels.
-      frames_per_second: of the video; 30 if None. Six pictures of a second are examined.
+      frames: uint8 RGB [T, H, W, 3], or T images [H, W, 3].
+      person: "largest", "left", "right", a number from the left, or a point "x,y" in pixels.
+      frames_per_second: frame rate of the video; 30 if None. Six frames a second are examined.
 
     Raises:
-      FileNotFoundError: BlazePose wasn't fetched.
+      FileNotFoundError: BlazePose has not been fetched.
       ValueError: nobody is found, or frames or `person` can't be used.
     """
-    from data_pipelines.people import finder  # on use only: importing the library loads no OpenCV
+    # Imported late, so that importing the library doesn't load OpenCV.
+    from data_pipelines.people import finder
 
     networks = detector.load(), detector.load_landmarks()
     how = {"person": person, "frames_per_second": frames_per_second}
@@ -86,16 +87,16 @@ def given(
     trained: Mapping[str, Any] = {},
     finds: bool = True,
 ) -> Given:
-    """Check what a caller gives a model of these joints, and find the person if need be.
+    """Check a caller's frames and boxes for a model, and find the person if necessary.
 
     Args:
       frames: as in `checked`.
-      boxes: as in `checked`, or what `find` returned. With None the person is found if the joints
-        are BlazePose's, whose networks see people in its own regions.
-      skeleton: of the model.
-      trained: fields of `config.data` that the model's file keeps: the "boxes" of its training, and
-        their "zoom". Without boxes the same part of the picture is taken.
-      finds: False never looks for the person: without boxes it fills the frames.
+      boxes: as in `checked`, or the result of `find`. If None, the person is found by BlazePose if
+        the model has its joints, because such models expect BlazePose's own regions.
+      skeleton: the model's skeleton.
+      trained: fields of `config.data` that the model file keeps: the "boxes" of its training, and
+        their "zoom". Without boxes, the same region of the image is used.
+      finds: False never looks for the person: without boxes, the person is taken to fill the frame.
 
     Raises ValueError as `checked` and `find` do.
     """
@@ -109,7 +110,7 @@ def given(
                 f"the person was found in {len(boxes.boxes)} frames, but {len(pictures)} frames "
                 "were given: call `find` on the same frames."
             )
-        # Networks that were trained otherwise have seen upright people in the boxes' squares.
+        # Other networks were trained on upright people, in square crops around their boxes.
         return Given(pictures, boxes if own else _upright(boxes), pixels)
     if boxes is None:
         boxes = _as_trained(_pictures(frames)[0], trained)
@@ -118,19 +119,19 @@ def given(
 
 
 def _as_trained(picture: np.ndarray, trained: Mapping[str, Any]) -> np.ndarray | None:
-    """The box of a picture that a model saw in training; None for the whole picture."""
+    """Return the box of an image that a model was trained on; None for the whole image."""
     where, zoom = trained.get("boxes", "whole"), trained.get("zoom", 1.0)
     if where == "whole":
         whole = geometry.whole_box(picture.shape[:2])
         return None if zoom == 1 else geometry.shrink_boxes(whole, zoom)
-    from data_pipelines import boxes as boxes_lib  # on use only: it loads OpenCV
+    from data_pipelines import boxes as boxes_lib  # imported late, because it loads OpenCV
 
     region = boxes_lib.region(where)  # None for a moving region, which only the commands find
     return None if region is None else geometry.shrink_boxes(region, zoom)
 
 
 def pixels_of(skeleton: Skeleton) -> float:
-    """The most that a crop keeps a side in windows, in pixels of a network of these joints."""
+    """Return `Given.pixels` for a network of these joints."""
     return LESS if skeleton.name == BLAZEPOSE33.name else OVERSAMPLE
 
 
@@ -141,17 +142,17 @@ def _upright(places: Places) -> Places:
 def checked(
     frames: np.ndarray | Sequence[np.ndarray], boxes: ArrayLike | None
 ) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
-    """Check pictures and boxes, and take the crops around these.
+    """Check images and boxes, and compute the crops around the boxes.
 
     Args:
-      frames: uint8 RGB [T, H, W, 3], or T pictures [H, W, 3].
-      boxes: x1, y1, x2, y2 in pixels: [T, 4], [4] for all, or None for whole pictures.
+      frames: uint8 RGB [T, H, W, 3], or T images [H, W, 3].
+      boxes: x1, y1, x2, y2 in pixels: [T, 4], [4] for all, or None for whole images.
 
     Returns:
-      The pictures, their boxes [T, 4], and float32 crops [T, 3] around these.
+      The images, their boxes [T, 4], and float32 crops [T, 3] around the boxes.
 
     Raises:
-      ValueError: says what is wrong with them.
+      ValueError: frames or boxes can't be used; the message says why.
     """
     pictures = _pictures(frames)
     height, width, _ = pictures[0].shape
@@ -176,7 +177,7 @@ def checked(
 
 
 def _pictures(frames: np.ndarray | Sequence[np.ndarray]) -> list[np.ndarray]:
-    """The pictures of a caller; ValueError for what are none."""
+    """Return a caller's images as a list; raise ValueError if they can't be used."""
     if isinstance(frames, np.ndarray | jax.Array) and frames.ndim == 3:
         raise ValueError(f"got frames {frames.shape}, expected [T, H, W, 3]; one is frames[None].")
     pictures = [np.asarray(picture) for picture in frames]
@@ -196,7 +197,7 @@ def _pictures(frames: np.ndarray | Sequence[np.ndarray]) -> list[np.ndarray]:
 
 
 def _squares(boxes: np.ndarray) -> np.ndarray:
-    """The crops float32 [T, 3] around boxes [T, 4]."""
+    """Return the crops float32 [T, 3] around boxes [T, 4]."""
     return geometry.box_to_crop(boxes.astype(np.float64)).astype(np.float32)
 
 
@@ -206,18 +207,19 @@ def chunks(
     size: int,
     before: np.ndarray | None = None,
 ) -> Iterator[Frames]:
-    """Yield `size` windows at a time; the last chunk is filled up with invalid ones.
+    """Yield `size` windows at a time; the last chunk is padded with invalid ones.
 
-    Frames that repeat the one before are invalid, too, and those without the person: nothing is
-    learned from them.
+    Frames that repeat the one before, and frames without the person, are marked as invalid too, so
+    that the model doesn't adapt to them.
 
     Args:
-      frames: of `given`.
-      image_size: side of the network's crops.
-      size: frames of a chunk.
-      before: window before the first; None where there is none.
+      frames: the result of `given`.
+      image_size: side of the network's crops in pixels.
+      size: frames per chunk.
+      before: window before the first; None if there is none.
     """
-    from data_pipelines import windows  # on use only: importing the library loads no OpenCV
+    # Imported late, so that importing the library doesn't load OpenCV.
+    from data_pipelines import windows
 
     shape = shape_of(image_size, frames.pixels)
     pictures, crops, there = frames.pictures, frames.places.crops, frames.places.there
@@ -240,8 +242,8 @@ def shape_of(image_size: int, pixels: float = OVERSAMPLE) -> tuple[int, int]:
     """Return the height and width of a network's windows.
 
     Args:
-      image_size: pixels a side of the network's crops.
-      pixels: of `Given`.
+      image_size: side of the network's crops in pixels.
+      pixels: see `Given.pixels`.
     """
     from data_pipelines import windows
 

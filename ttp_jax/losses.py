@@ -1,4 +1,4 @@
-"""The losses, and the running normalisers of the perceptual one."""
+"""The losses, and the running normalisers of the perceptual loss."""
 
 import jax
 import jax.numpy as jnp
@@ -11,9 +11,9 @@ MOMENTUM = 0.01
 
 
 def joints_mse(maps: jax.Array, truth: jax.Array, weights: jax.Array) -> jax.Array:
-    """Half the mean squared error of heatmaps [B, h, w, K], weights [B, K] in {0, 1} (Eq. 9).
+    """Return half the mean squared error of heatmaps (Eq. 9).
 
-    The mean counts invisible joints too, as the published program does.
+    The mean also counts invisible joints, as in the published program.
 
     Args:
       maps: predicted [B, h, w, K].
@@ -26,20 +26,20 @@ def joints_mse(maps: jax.Array, truth: jax.Array, weights: jax.Array) -> jax.Arr
 def joints_cross_entropy(
     logits: jax.Array, points: jax.Array, weights: jax.Array, sigma: float
 ) -> jax.Array:
-    """Mean cross-entropy, over visible joints, of each map's softmax over its places.
+    """Return the mean cross-entropy over visible joints, of each map's softmax over its cells.
 
-    The truth is a Gaussian around the joint's exact place, cut off at the rim. Differs from the
-    paper, which takes the squared error of heatmaps (Eq. 9).
+    The target is a Gaussian around the joint's exact position, cut off at the border. Differs from
+    the paper, which uses the squared error of heatmaps (Eq. 9).
 
     Args:
       logits: [B, h, w, K].
       points: [B, K, 2] in cells; those of invisible joints don't matter.
       weights: [B, K] in {0, 1}.
-      sigma: of the Gaussians, in cells.
+      sigma: standard deviation of the Gaussians, in cells.
     """
     _, height, width, _ = logits.shape
     last = jnp.array([width - 1, height - 1], points.dtype)
-    # Unknown places are NaN, and a Gaussian around a far one would be 0 everywhere.
+    # Unknown positions are NaN, and a Gaussian around a distant one would be 0 everywhere.
     points = jnp.where(weights[..., None] > 0, jnp.clip(points, 0, last), 0)
     truth = heatmaps.gaussian_maps(points, height, width, sigma)
     truth = truth / truth.sum((1, 2), keepdims=True)
@@ -49,22 +49,22 @@ def joints_cross_entropy(
 
 
 def entropy(shares: jax.Array, weights: jax.Array) -> jax.Array:
-    """Mean entropy, in nats, of distributions over the cells of maps (`heatmaps.distributions`).
+    """Return the mean entropy, in nats, of distributions over cells (`heatmaps.distributions`).
 
     After Wang et al. 2021 (Tent), whose distributions are over classes.
 
     Args:
-      shares: [B, h, w, K], each map adds up to 1.
-      weights: [B, K] of the maps; the mean is 0 where all are 0.
+      shares: [B, h, w, K], each map sums to 1.
+      weights: weights of the maps [B, K]; the mean is 0 if all are 0.
     """
     each = -jnp.sum(shares * jnp.log(shares), (1, 2))
     return jnp.sum(each * weights) / jnp.maximum(weights.sum(), 1)
 
 
 def quarter_turns(pictures: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Turn square pictures [B, H, H, 3] by 0, 1, 2, 3, 0, ... quarters; also return those numbers.
+    """Turn square images [B, H, H, 3] by 0, 1, 2, 3, 0, ... quarters; also return these numbers.
 
-    The pairs of a batch are random already, so which picture is turned how need not be.
+    The images of a batch are drawn at random, so their turns may follow a fixed pattern.
     """
     turns = jnp.arange(len(pictures)) % 4
     turned = jnp.stack([jnp.rot90(pictures, k, (1, 2)) for k in range(4)], 1)
@@ -72,7 +72,7 @@ def quarter_turns(pictures: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def rotation(logits: jax.Array, turns: jax.Array) -> jax.Array:
-    """Cross-entropy of the predicted quarter turns: logits [B, 4], turns [B] (Sun et al. 2020).
+    """Return the cross-entropy of the predicted quarter turns (Sun et al. 2020).
 
     Args:
       logits: [B, 4].
@@ -84,16 +84,15 @@ def rotation(logits: jax.Array, turns: jax.Array) -> jax.Array:
 def equivariance(
     maps: jax.Array, upright: jax.Array, quarters: jax.Array, half_pixel: bool = False
 ) -> jax.Array:
-    """Mean squared error of maps of turned pictures against the turned maps of upright ones.
+    """Return the mean squared error of maps of turned images against turned maps of upright ones.
 
-    Both [B, n, n, M], quarters [B]. No gradient goes to the upright side. Cells that turns can't
-    fill (`heatmaps.turn`) do not count.
+    The upright maps get no gradient. Cells that a turn can't fill (`heatmaps.turn`) don't count.
 
     Args:
-      maps: [B, n, n, M] of the turned pictures.
-      upright: [B, n, n, M] of the same pictures, not turned.
+      maps: [B, n, n, M] of the turned images.
+      upright: [B, n, n, M] of the same images, not turned.
       quarters: [B], quarter turns.
-      half_pixel: how cells lie in the picture, see `heatmaps.turn`.
+      half_pixel: how cells lie in the image, see `heatmaps.turn`.
     """
     first = 0 if half_pixel else 1
     wanted = jax.lax.stop_gradient(heatmaps.turn(upright, quarters, half_pixel))
@@ -103,14 +102,14 @@ def equivariance(
 def feature_errors(
     vgg: VGG16, picture: jax.Array, target: jax.Array, *, bgr: bool = False
 ) -> jax.Array:
-    """Mean squared errors [levels + 1]: the pictures themselves, then each relu level.
+    """Return mean squared errors [levels + 1]: of the images themselves, then of each relu level.
 
-    No gradient goes to the target's side.
+    The target gets no gradient.
 
     Args:
       vgg: the features.
       picture: [B, H, W, 3] in the network's colours.
-      target: [B, H, W, 3], what it should look like.
+      target: [B, H, W, 3], the image that it should equal.
       bgr: channel order, see `models.pose.normalize`.
     """
     target = jax.lax.stop_gradient(target)
@@ -131,13 +130,13 @@ def reconstruction(
 ) -> tuple[jax.Array, jax.Array]:
     """Return the reconstruction loss (Eq. 1) and the updated normalisers [levels + 1].
 
-    Each entry is divided by its own running mean, updated first and without a gradient; the
+    Each error is divided by its own running mean, which is updated first and gets no gradient. The
     paper's separate squared error is entry 0 of the list (published program).
 
     Args:
       vgg: the features.
       picture: reconstruction [B, H, W, 3] in the network's colours.
-      target: [B, H, W, 3], what it should look like.
+      target: [B, H, W, 3], the image that it should equal.
       normalisers: [levels + 1], running means of the entries.
       bgr: channel order, see `models.pose.normalize`.
     """

@@ -56,7 +56,7 @@ def remember(memory: Memory, frame: Frames, key: jax.Array) -> Memory:
     capacity = len(memory.pictures)
     drawn = jax.random.randint(key, (), 0, jnp.maximum(memory.seen + 1, 1))
     place = jnp.where(memory.seen < capacity, memory.seen, drawn)
-    # Past the end, the frame is dropped. Choosing between two memories would copy both under `vmap`.
+    # Past the end, the frame is dropped. Choosing between memories would copy them under `vmap`.
     place = jnp.where(frame.valid, place, capacity)
     return Memory(
         memory.pictures.at[place].set(frame.pictures, mode="drop"),

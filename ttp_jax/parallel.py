@@ -1,4 +1,4 @@
-"""Lift a function of one subject to many, and a training step to many devices. Knows no pose."""
+"""Mapping functions of one subject over many, and meshes of devices; nothing specific to poses."""
 
 import contextlib
 import functools
@@ -12,7 +12,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-GOODBYE = 5.0  # seconds in which the other processes say to process 0 that they end
+GOODBYE = 5.0  # seconds that process 0 gives the others to sign off
 WAYS = ("auto", "map", "vmap", "chunks")
 
 
@@ -26,21 +26,23 @@ def over_subjects(
 ) -> Callable:
     """Return `fn` with a leading axis [N] on its arguments and results.
 
-    Every subject's result is what `fn` gives for it alone, whatever its neighbours are. With
-    subjects side by side (all but "map") this holds up to rounding, which depends on their number.
+    Each subject's result is what `fn` returns for it alone, whatever the other subjects are. When
+    subjects run side by side (all but "map"), this holds up to rounding, which depends on how many
+    run together.
 
     Args:
       fn: pure function of one subject's arrays.
-      how: "map" runs subjects one after the other in one program; "vmap" side by side; "chunks"
-        `chunk` of them side by side, chunk after chunk. "auto" takes "map" on CPU, whose caches
-        prefer one subject at a time, and elsewhere "vmap", or "chunks" where `chunk` is given.
-      chunk: subjects that the memory holds side by side; [N] (per device) is a multiple of it.
-      shared: the first so many arguments are the same for all subjects and have no [N].
-      mesh: devices with the axis "subject" (`subject_mesh`) that take N / devices subjects each;
-        N is a multiple of their number, see `pad_subjects`. None for one device.
+      how: "map" runs subjects one after the other in one program, "vmap" side by side, "chunks"
+        in groups of `chunk` side by side. "auto" is "map" on CPU, where caches favour one subject
+        at a time; elsewhere it is "vmap", or "chunks" if `chunk` is given.
+      chunk: number of subjects that fit into memory side by side; [N] (per device) must be a
+        multiple of it.
+      shared: number of leading arguments that all subjects share; these have no axis [N].
+      mesh: devices along an axis "subject" (`subject_mesh`), each of which takes N / devices
+        subjects. N must be a multiple of their number, see `pad_subjects`. None for one device.
 
     Raises:
-      ValueError: an unknown `how`, or a chunk that is missing or doesn't fit.
+      ValueError: `how` is unknown, or the chunk is missing or doesn't fit.
     """
     if how not in WAYS:
         raise ValueError(f"how is {how!r}, expected one of {', '.join(WAYS)}.")
@@ -54,7 +56,7 @@ def over_subjects(
 
 
 def _lifted(fn: Callable, width: int | None, shared: int) -> Callable:
-    """`fn` on subjects of one device, `width` of them side by side; None for all."""
+    """Return `fn` for the subjects of one device, `width` of them side by side; None for all."""
 
     def lifted(*args):
         common, own = args[:shared], args[shared:]
@@ -63,7 +65,7 @@ def _lifted(fn: Callable, width: int | None, shared: int) -> Callable:
             return fn(*common, *own)
 
         count = jax.tree.leaves(own)[0].shape[0]
-        if count == 1:  # no loop, which would copy what goes in and out
+        if count == 1:  # no loop, because it would copy inputs and outputs
             return jax.tree.map(lambda a: a[None], one(jax.tree.map(lambda a: a[0], own)))
         if width is None:
             return jax.vmap(one)(own)
@@ -79,12 +81,12 @@ def _lifted(fn: Callable, width: int | None, shared: int) -> Callable:
 
 
 def _over_devices(lifted: Callable, shared: int, mesh: Mesh) -> Callable:
-    """`lifted` on each device's own subjects."""
+    """Return `lifted` such that each device runs its own subjects."""
 
     def sharded(*args):
         alike, divided = PartitionSpec(), PartitionSpec("subject")
         specs = (alike,) * shared + (divided,) * (len(args) - shared)
-        # Never by jit's own partitioning: it gets the convolutions of per-subject kernels wrong.
+        # jit's own partitioning computes convolutions with per-subject kernels wrongly.
         return jax.shard_map(lifted, mesh=mesh, in_specs=specs, out_specs=divided, check_vma=False)(
             *args
         )
@@ -93,13 +95,13 @@ def _over_devices(lifted: Callable, shared: int, mesh: Mesh) -> Callable:
 
 
 def pad_subjects(tree: Any, multiple: int) -> Any:
-    """Fill [N] on every leaf up to a multiple: with zeros (False), keys with the last one again.
+    """Pad the axis [N] of every leaf to a multiple: with zeros (False), keys by repeating the last.
 
-    A subject of which no frame is valid costs no update under `map`, and changes no other.
+    A subject without valid frames costs no update under `map`, and changes no other subject.
 
     Args:
       tree: arrays with a leading axis [N].
-      multiple: N becomes a multiple of it.
+      multiple: N is padded to a multiple of this.
     """
 
     def fill(leaf):
@@ -114,18 +116,19 @@ def pad_subjects(tree: Any, multiple: int) -> Any:
 
 
 def join_hosts(where: str) -> None:
-    """Make this process one of several that work together; before anything else of jax runs.
+    """Join this process to others that work together; call it before any other function of jax.
 
     Args:
-      where: "auto" where the launcher says who takes part (SLURM, Open MPI, Cloud TPU, Kubernetes);
-        else "HOST:PORT,COUNT,INDEX": address of process 0, number of processes, which one this is.
+      where: "auto" if the launcher tells which processes take part (SLURM, Open MPI, Cloud TPU,
+        Kubernetes). Otherwise "HOST:PORT,COUNT,INDEX": address of process 0, number of processes,
+        index of this one.
 
     Raises:
-      ValueError: neither of these.
+      ValueError: `where` is neither of these.
     """
-    # What subjects a dead process had is done on the next start: the others needn't die with it.
+    # If one process dies, the others go on; the next start does the subjects that it had.
     jax.config.update("jax_enable_recoverability", True)
-    join = functools.partial(  # a week: the others may have more subjects to do
+    join = functools.partial(  # waits a week, because other processes may have more subjects
         jax.distributed.initialize, shutdown_timeout_seconds=7 * 24 * 3600
     )
     if where == "auto":
@@ -142,9 +145,9 @@ def join_hosts(where: str) -> None:
 
 
 def wait_for_hosts() -> None:
-    """Wait until the other processes come here, too, or are dead.
+    """Wait until each of the other processes has also called this, or is dead.
 
-    The last thing to do: process 0 keeps the others together, they would end with it.
+    Call it last: process 0 coordinates the others, and they would end with it.
     """
     if jax.process_count() > 1:
         with contextlib.suppress(RuntimeError), multihost_utils.live_devices(jax.devices()):
@@ -154,14 +157,14 @@ def wait_for_hosts() -> None:
 
 
 def subject_of(subjects: Any, index: int) -> Any:
-    """One subject's arrays, on the device that holds them.
+    """Return one subject's arrays, on the device that holds them.
 
-    Indexing divided arrays instead would make all devices add up what they hold, array by array. On
-    a CPU with fewer cores than devices they can wait for each other for ever.
+    Indexing sharded arrays instead would make all devices sum over their shards, array by array. On
+    a CPU with fewer cores than devices, these sums can deadlock.
 
     Args:
-      subjects: arrays [N, ...], on one device or divided over several (`split_subjects`).
-      index: of the subject, 0 to N - 1.
+      subjects: arrays [N, ...], on one device or sharded over several (`split_subjects`).
+      index: index of the subject, 0 to N - 1.
     """
 
     def own(leaf):
@@ -175,7 +178,7 @@ def subject_of(subjects: Any, index: int) -> Any:
 
 
 def local(tree: Any) -> Any:
-    """This process's own copy of arrays that all devices hold alike (`everywhere`)."""
+    """Return this process's own copy of arrays that all devices hold (`everywhere`)."""
 
     def own(leaf):
         return leaf.addressable_data(0) if isinstance(leaf, jax.Array) else leaf
@@ -184,15 +187,15 @@ def local(tree: Any) -> Any:
 
 
 def data_mesh(devices=None) -> Mesh:
-    """One axis "data" over all devices of all processes.
+    """Return a mesh with one axis "data" over all devices of all processes.
 
-    Explicit axes, jax's default, would break `jit`.
+    Its axes are automatic: explicit axes, jax's default, would break `jit`.
     """
     return _mesh("data", jax.devices() if devices is None else devices)
 
 
 def subject_mesh(devices=None) -> Mesh:
-    """One axis "subject" over all local devices, for `over_subjects`."""
+    """Return a mesh with one axis "subject" over all local devices, for `over_subjects`."""
     return _mesh("subject", jax.local_devices() if devices is None else devices)
 
 
@@ -201,15 +204,15 @@ def _mesh(name: str, devices) -> Mesh:
 
 
 def split_batch(mesh: Mesh) -> NamedSharding:
-    """Sharding of arrays whose axis 0 is the batch."""
+    """Return the sharding of arrays whose axis 0 is the batch."""
     return NamedSharding(mesh, PartitionSpec("data"))
 
 
 def everywhere(mesh: Mesh) -> NamedSharding:
-    """Sharding of the state: a copy on each device."""
+    """Return the sharding of the state: a copy on each device."""
     return NamedSharding(mesh, PartitionSpec())
 
 
 def split_subjects(mesh: Mesh) -> NamedSharding:
-    """Sharding of arrays whose axis 0 is the subject."""
+    """Return the sharding of arrays whose axis 0 is the subject."""
     return NamedSharding(mesh, PartitionSpec("subject"))

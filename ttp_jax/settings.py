@@ -1,4 +1,4 @@
-"""How to personalize: the settings that the fields of `config.ttp` describe."""
+"""The settings of personalization, which the fields of `config.ttp` describe."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -15,22 +15,22 @@ class Settings(NamedTuple):
       scenario: "online" or "offline".
       iterations: updates per frame, on the same pairs (paper Table 2).
       batch_size: pairs per update.
-      learning_rate: of Adam, constant.
-      reset_every: online only: begin anew, with nothing remembered, after every n frames, with the
-        first that is valid; 0 never within a subject. Subjects always start from what the caller
-        hands over.
-      keep_normalisers: beginning anew leaves the running means of the loss as they are.
+      learning_rate: learning rate of Adam, constant.
+      reset_every: online only: after every n frames, start over with an empty memory, at the next
+        valid frame; 0 for never within a subject. Each subject always starts from the base model
+        that the caller passes.
+      keep_normalisers: whether such a restart keeps the running means of the loss.
       rules: freeze rules of the method "ttp", a key of `state.RULES`.
-      ranges: of the augmentation.
-      image_size: crop pixels.
+      ranges: ranges of the augmentation.
+      image_size: side of the crops in pixels.
       bgr: channel order, see `normalize`.
-      method: of adaptation, a key of `methods.METHODS`.
+      method: adaptation method, a key of `methods.METHODS`.
       bn_weight: "bn" and "entropy": share of the subject's batch statistics, 0 to 1.
-      confidence: "entropy" and "teacher": joints whose heatmap peaks lower are left out.
-      teacher_decay: "teacher": share of the averaged model that stays at an update.
+      confidence: "entropy" and "teacher": joints of lower confidence are ignored.
+      teacher_decay: "teacher": share of itself that the averaged model keeps at an update.
       self_weight: "teacher+ttp": weight of the self-supervised loss, lambda of Eq. 10.
-      flip_order: "teacher": permutation of the joints of a mirrored picture
-        (`Skeleton.flip_order`); () if pictures must not be mirrored.
+      flip_order: "teacher": permutation of the joints in a mirrored image (`Skeleton.flip_order`);
+        () if images must not be mirrored.
       equivariance: "ttp": weight of `tasks.Equivariance` beside the network's own task.
       source_masking: "ttp": share of the source's blocks that are hidden (`augment.mask_blocks`).
     """
@@ -67,18 +67,18 @@ def settings_from(
     flip_order: Sequence[int] | np.ndarray = (),
     loss: Mapping[str, Any] | None = None,
 ) -> Settings:
-    """The settings that the fields of `config.ttp` describe.
+    """Return the settings that the fields of `config.ttp` describe.
 
     Args:
       fields: `config.ttp`.
       scenario: "online" or "offline".
-      image_size: crop pixels.
+      image_size: side of the crops in pixels.
       bgr: channel order.
-      flip_order: of the skeleton.
+      flip_order: the skeleton's `Skeleton.flip_order`.
       loss: `config.loss`, for the self-supervised loss at test time; None: the paper's.
 
-    Raises ValueError for unknown rules, another reset than "subject", "never" or a number, or other
-    normalisers than "reset" or "carried". `ranges.check` checks the numbers.
+    Raises ValueError if rules are unknown, reset is not "subject", "never" or a number, or
+    normalisers are not "reset" or "carried". Numbers are checked by `ranges.check`.
     """
     if fields["rules"] not in state.RULES:
         raise ValueError(f"config.ttp.rules must be one of {', '.join(state.RULES)}.")
@@ -101,7 +101,7 @@ def settings_from(
         bgr=bgr,
         flip_order=tuple(map(int, flip_order)),
     )
-    # Files of earlier versions lack some: they get the default.
+    # Files of earlier versions lack some fields, which get their defaults.
     own = {name: fields[name] for name in Settings._fields if name in fields}
     found = found._replace(**own)
     loss = loss or {}

@@ -131,10 +131,7 @@ def _matches(matcher: Matcher, path: str, paths: Container[str]) -> bool:
 
 
 def parts(delta: Flat) -> tuple[Flat, Flat]:
-    """Split a delta into its parts for parameters and for batch statistics; both keep their paths.
-
-    Returns the two parts.
-    """
+    """Return the parts of a delta for parameters and for batch statistics, with the same paths."""
     of_statistics = {p: change for p, change in delta.items() if p.startswith(STATISTICS)}
     return {p: change for p, change in delta.items() if p not in of_statistics}, of_statistics
 

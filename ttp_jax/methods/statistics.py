@@ -111,7 +111,7 @@ class Entropy(BatchStatistics):
     RULES = ((ELSEWHERE, False), (state.norms, True), (r"", False))
 
     def start(self, base, tools):
-        """Start with a zero delta for scales, shifts and any batch statistics towards the joints."""
+        """Start with a zero delta for scales, shifts and batch statistics, if there are any."""
         lacking = (
             'the method "entropy" trains the scales and shifts of normalisation layers, and this '
             "network has none"

@@ -1,4 +1,4 @@
-"""The colours that networks here are fed: RGB less ImageNet's mean, in its standard deviations."""
+"""The networks' input colours: RGB minus ImageNet's mean, divided by its standard deviation."""
 
 import jax.numpy as jnp
 
@@ -8,5 +8,5 @@ STD = (0.229, 0.224, 0.225)
 
 
 def to_unit(pictures):
-    """Colours of the network [..., 3] back to RGB in 0..1, not clipped."""
+    """Convert the network's colours [..., 3] back to RGB in 0..1, without clipping."""
     return pictures * jnp.array(STD, pictures.dtype) + jnp.array(MEAN, pictures.dtype)

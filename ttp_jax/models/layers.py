@@ -72,10 +72,10 @@ class Linear(nn.Module):
 
 
 class BatchNorm(nn.Module):
-    """Batch normalization over all axes but the last, as torch counts.
+    """Batch normalization over all axes but the last, with torch's running statistics.
 
-    The running variance takes the unbiased batch variance, which `nn.BatchNorm` does not.
-    Statistics are float32 whatever the layer's input is.
+    The running variance uses the unbiased batch variance, unlike `nn.BatchNorm`. Statistics are
+    float32, whatever the type of the input.
     """
 
     momentum: float = 0.9

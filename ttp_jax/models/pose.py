@@ -19,14 +19,14 @@ SUPERVISED = ("mse", "cross_entropy")  # losses of the named joints
 
 
 class Parts(NamedTuple):
-    """The parts that a method builds on the encoder.
+    """The parts that a method adds to the encoder.
 
     Attributes:
       task: the self-supervised task, a key of `tasks.TASKS`.
       keypoints: whether there are self-supervised maps, both code encoders and the renderer.
       affinity: whether the joints are weighted sums of the self-supervised maps, with weights from
-        the Transformer (Eq. 8); else they have a head of their own.
-      turns: whether there is a linear head that tells quarter turns.
+        the Transformer (Eq. 8); otherwise they have their own head.
+      turns: whether there is a linear head that predicts quarter turns.
     """
 
     task: str
@@ -44,16 +44,16 @@ METHODS = {
 
 
 class Output(NamedTuple):
-    """What one call returns; None where the network or the call has no such part.
+    """The result of one call; None for parts that the network or the call doesn't have.
 
     Attributes:
       heatmaps: supervised maps H_sup [B, h, w, K], with peaks of about 1.
       self_heatmaps: raw self-supervised maps H_self [B, h, w, M].
       points: self-supervised keypoints [B, M, 2] in heatmap pixels.
       affinity: W [B, K, M].
-      reconstruction: [B, H, W, 3] in normalised colours (with a source only).
-      turns: logits [B, 4] of the quarter turns that the target was turned by.
-      logits: [B, h, w, K], whose softmax over places the heatmaps are (trained by cross-entropy).
+      reconstruction: [B, H, W, 3] in normalised colours (only with a source).
+      turns: logits [B, 4] of the target's quarter turns.
+      logits: [B, h, w, K], whose softmax over cells gives the heatmaps (cross-entropy training).
     """
 
     heatmaps: jax.Array
@@ -72,28 +72,28 @@ class PoseNet(nn.Module):
       num_joints: K named joints.
       method: a key of `METHODS`: "transformer" (H_sup = H_self W^T, Eq. 8), "shared" (own
         supervised head, the ablation "Feat. shared (keypoint)"), "rotation" (the ablation "Feat.
-        shared (rotation)": own supervised head, and a linear head that tells quarter turns from
+        shared (rotation)": own supervised head, and a linear head that predicts quarter turns from
         the features' means, after Sun et al. 2020) or "baseline" (supervised task only).
       num_maps: M self-supervised keypoints.
-      sigma: of the bottleneck's Gaussians, in heatmap pixels.
-      logit_scale: factor on the maps whose soft-argmax the bottleneck takes. The supervised loss
-        holds their peaks near 1, which pulls the points of maps smaller than 32 x 32 towards the
-        centre unless the maps are scaled up; 1 in the paper.
-      encoder_kind: a name in `encoders.ENCODERS`; BlazePose has no sizes to choose.
-      depth, width, feature_dim, upsamplings, last_stride: of the encoder "resnet".
+      sigma: standard deviation of the bottleneck's Gaussians, in heatmap pixels.
+      logit_scale: factor on the maps before the bottleneck's soft-argmax. The supervised loss keeps
+        their peaks near 1, which pulls the points of maps smaller than 32 x 32 towards the centre
+        unless the maps are scaled up; 1 in the paper.
+      encoder_kind: a name in `encoders.ENCODERS`; BlazePose's sizes are fixed.
+      depth, width, feature_dim, upsamplings, last_stride: sizes of the encoder "resnet".
       heads, ffn_dim, decoder_layers, dropout: of the Transformer decoder.
-      appearance_widths: channels of the appearance code's blocks; each after the first halves the
-        picture. The renderer mirrors them.
+      appearance_widths: channels of the appearance encoder's blocks; each after the first halves
+        the resolution. The renderer uses them in reverse order.
       keypoint_widths: channels of the keypoint encoder's blocks; the Gaussian maps are enlarged so
         that its code has the size of the appearance code.
       code_kernel: size of the first convolution of both code encoders.
       decode: how predictions find the peaks of the maps, see `heatmaps.decode`.
-      half_pixel: how the maps' cells lie in the picture, see `geometry.map_to_crop`.
-      flip_average: order of the joints in a mirrored picture, where predictions average a crop's
-        maps with those of the mirrored crop, which takes twice the time; () where they don't.
-      temperature: what the supervised maps are divided by to be logits over places, for
-        cross-entropy; 0 for maps that are Gaussians themselves (squared error, as in the paper).
-      dtype: of the computation; parameters and outputs stay float32.
+      half_pixel: how the maps' cells lie in the image, see `geometry.map_to_crop`.
+      flip_average: order of the joints in a mirrored image, if predictions average a crop's maps
+        with those of the mirrored crop, which takes twice the time; () if they don't.
+      temperature: divisor that turns the supervised maps into logits over cells, for cross-entropy;
+        0 for maps that are Gaussians themselves (squared error, as in the paper).
+      dtype: type of the computation; parameters and outputs stay float32.
     """
 
     num_joints: int
@@ -122,7 +122,7 @@ class PoseNet(nn.Module):
 
     @property
     def parts(self) -> Parts:
-        """What the method builds on the encoder.
+        """The parts that the method adds to the encoder.
 
         Raises:
           ValueError: no such method.
@@ -172,7 +172,7 @@ class PoseNet(nn.Module):
     def __call__(
         self, target: jax.Array, source: jax.Array | None = None, *, train: bool = False
     ) -> Output:
-        """Run both tasks on `target` [B, H, W, 3]; reconstruct it from `source` where given."""
+        """Run both tasks on `target` [B, H, W, 3]; reconstruct it from `source` if given."""
         features, self_maps, points = self.keypoints(target, train=train)
         affinity = None
         if self.parts.affinity:
@@ -193,7 +193,7 @@ class PoseNet(nn.Module):
         return Output(maps, self_maps, points, affinity, picture, turns, logits)
 
     def keypoints(self, target: jax.Array, *, train: bool = False) -> Any:
-        """Features, raw self-supervised maps and their points; the path adaptation goes.
+        """Return features, raw self-supervised maps and their points, which adaptation uses.
 
         Args:
           target: [B, H, W, 3] in the network's colours.
@@ -213,7 +213,7 @@ class PoseNet(nn.Module):
         *,
         train: bool = False,
     ) -> jax.Array:
-        """Render the look of `source` [B, H, W, 3] in the pose of `points` [B, M, 2].
+        """Render the appearance of `source` [B, H, W, 3] in the pose of `points` [B, M, 2].
 
         Args:
           source: [B, H, W, 3] in the network's colours.
@@ -232,7 +232,7 @@ class PoseNet(nn.Module):
         return _widen(self.renderer(jnp.concatenate([look, pose], -1), train))
 
     def adaptation_view(self, target: jax.Array, source: jax.Array):
-        """The reconstruction alone [B, H, W, 3]: all that test-time personalization needs.
+        """Return only the reconstruction [B, H, W, 3], which is all that adaptation needs.
 
         Args:
           target: [B, H, W, 3] in the network's colours.
@@ -249,14 +249,14 @@ def from_config(
     loss: Mapping[str, Any] | None = None,
     flip_order: Sequence[int] | np.ndarray = (),
 ) -> PoseNet:
-    """The network that the fields of `config.model` describe.
+    """Return the network that the fields of `config.model` describe.
 
     Args:
-      fields: of `config.model`.
+      fields: the fields of `config.model`.
       num_joints: K.
       precision: "float32" or "bfloat16".
-      loss: fields of `config.loss`, for how the maps of joints are trained; None: as in the paper.
-      flip_order: `Skeleton.flip_order`, where `config.model.flip_average` may be wanted.
+      loss: the fields of `config.loss`, for the supervised loss; None: as in the paper.
+      flip_order: `Skeleton.flip_order`, needed if `config.model.flip_average` is set.
 
     Raises ValueError for an unknown method, precision or loss.
     """
@@ -269,11 +269,11 @@ def from_config(
         raise ValueError(f"config.train.precision must be one of {tuple(dtypes)}.")
     # JSON has lists where flax modules, which are hashed, need tuples.
     own: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
-    for name in ("init", "image_size", "color_order"):  # not the network's
+    for name in ("init", "image_size", "color_order"):  # no fields of the network
         own.pop(name, None)
     average = own.pop("flip_average", False)  # older files lack it
     own["flip_average"] = tuple(map(int, flip_order)) if average else ()
-    own["encoder_kind"] = own.pop("encoder", "resnet")  # older files name none
+    own["encoder_kind"] = own.pop("encoder", "resnet")  # older files lack it
     if own["encoder_kind"] != "resnet" and is_bgr(fields):
         raise ValueError('config.model.color_order="bgr" is for the encoder "resnet" only.')
     own["temperature"] = _temperature(loss or {})
@@ -281,8 +281,8 @@ def from_config(
 
 
 def _temperature(loss: Mapping[str, Any]) -> float:
-    """Of the supervised maps; 0 where they are Gaussians themselves."""
-    kind = loss.get("supervised", "mse")  # older files name none
+    """Return the temperature of the supervised maps; 0 if they are Gaussians themselves."""
+    kind = loss.get("supervised", "mse")  # older files lack it
     if kind not in SUPERVISED:
         raise ValueError(f"config.loss.supervised is {kind!r}, expected one of {SUPERVISED}.")
     if kind == "mse":
@@ -293,7 +293,7 @@ def _temperature(loss: Mapping[str, Any]) -> float:
 
 
 def is_bgr(fields: Mapping[str, Any]) -> bool:
-    """Whether the fields of `config.model` ask for pictures with swapped channels.
+    """Return whether the fields of `config.model` ask for images with swapped channels.
 
     Raises:
       ValueError: the order is neither "rgb" nor "bgr".
@@ -304,15 +304,15 @@ def is_bgr(fields: Mapping[str, Any]) -> bool:
 
 
 def _widen(x):
-    """At least float32: losses, softmax over places and decoding never run in bfloat16."""
+    """Cast to float32 or wider: losses, spatial softmax and decoding never run in bfloat16."""
     return x.astype(jnp.promote_types(jnp.float32, x.dtype))
 
 
 def normalize(pictures: jax.Array, *, bgr: bool = False) -> jax.Array:
-    """RGB values 0..255 [..., 3] to the network's colours.
+    """Convert RGB values 0..255 [..., 3] to the network's colours.
 
-    `bgr` swaps the channels first and then applies the RGB statistics as they stand, as the
-    published program does: for its released checkpoints only.
+    `bgr` first swaps the channels and then applies the RGB statistics in their order, as the
+    published program does. Use it for its released checkpoints only.
 
     Args:
       pictures: [..., 3], RGB.
@@ -337,14 +337,13 @@ def denormalize(pictures: jax.Array | np.ndarray, *, bgr: bool = False):
 
 
 def heatmap_size(net: PoseNet, image_size: int) -> int:
-    """Side of the network's heatmaps for square crops of `image_size` pixels.
+    """Return the side of the network's heatmaps for square crops of `image_size` pixels.
 
     Args:
       net: the network.
-      image_size: pixels a side of the crops.
+      image_size: side of the crops in pixels.
 
-    Raises ValueError where the crops are no multiple of the encoder's total stride, or the maps
-    don't divide them evenly.
+    Raises ValueError if that is no multiple of the encoder's total stride, or of the maps' side.
     """
     stride = encoders.total_stride(net.encoder_kind, net.last_stride)
     if image_size % stride:

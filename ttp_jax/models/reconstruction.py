@@ -9,7 +9,7 @@ from ttp_jax.models.layers import Conv, ConvBlock, torch_default_bias
 class CodeEncoder(nn.Module):
     """[B, H, W, C] -> [B, H / 2^(n-1), ., widths[-1]]: the first block keeps the size.
 
-    Used with pictures (appearance phi_app) and with Gaussian maps (keypoint encoder).
+    Used on images (appearance phi_app) and on Gaussian maps (keypoint encoder).
     """
 
     widths: tuple[int, ...]
@@ -30,9 +30,9 @@ class CodeEncoder(nn.Module):
 
 
 class Renderer(nn.Module):
-    """Codes of source appearance and target keypoints [B, h, w, C] -> picture [B, H, W, 3].
+    """Codes of source appearance and target keypoints [B, h, w, C] -> image [B, H, W, 3].
 
-    No output activation: the picture lives in the normalised colours of the network's input.
+    There is no output activation: the image is in the normalised colours of the network's input.
     """
 
     widths: tuple[int, ...]

@@ -6,8 +6,8 @@
 | `torchvision` | `vgg16-*.pth` | RGB, 0..1, mean and deviation |
 | `keras` | Keras VGG16 `.h5`, with or without top | BGR, 0..255, less mean |
 
-Each source is fed what it was trained on. Features scale very differently between them, so the
-loss normalisers' start values belong to the source.
+Each network gets the colours that it was trained on. The scale of the features differs a lot
+between the sources, so the start values of the loss normalisers depend on the source.
 """
 
 import importlib.metadata
@@ -23,7 +23,7 @@ from ttp_jax.files import read_hdf5
 from ttp_jax.models.colors import to_unit
 from ttp_jax.torch_file import read_torch
 
-# Convolutions of the five blocks, and which of a block's relus the loss reads: always the second.
+# Output channels of each block's convolutions. The loss reads the second relu of each block.
 BLOCKS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 MAX_LEVELS = len(BLOCKS)
 # Channel means of Caffe's VGG-16 in BGR; the HED program rounds them differently from Keras.
@@ -38,9 +38,9 @@ class VGG16(flax.struct.PyTreeNode):
 
     Attributes:
       layers: per block, per convolution: (kernel [3, 3, C, O], bias [O]).
-      caffe_mean: BGR means where the weights expect BGR 0..255; None for normalised RGB.
+      caffe_mean: BGR means if the weights expect BGR 0..255; None for normalised RGB.
       normalisers: start values of the loss normalisers, or None if they must be measured.
-      source: file the weights came from.
+      source: where the weights came from, as given to `load`.
     """
 
     layers: tuple[tuple[tuple[jax.Array, jax.Array], ...], ...]
@@ -50,14 +50,14 @@ class VGG16(flax.struct.PyTreeNode):
 
     @property
     def levels(self) -> int:
-        """Number of relu levels, 0..5; the loss has one entry more, the picture itself."""
+        """Number of relu levels, 0..5; the loss has one more entry, the image itself."""
         return len(self.layers)
 
     def __call__(self, pictures: jax.Array, *, bgr: bool = False) -> list[jax.Array]:
-        """Return [relu1_2, relu2_2, ...] of pictures [B, H, W, 3] in the network's colours.
+        """Return [relu1_2, relu2_2, ...] of images [B, H, W, 3] in the network's colours.
 
-        `bgr` says that the pictures' channels are swapped (`pose.normalize(bgr=True)`);
-        torchvision's weights then get them as they are, as in the published program.
+        `bgr` says that their channels are swapped (`pose.normalize(bgr=True)`). Torchvision's
+        weights then get them swapped, as in the published program.
         """
         x = pictures
         if self.caffe_mean is not None:
@@ -75,11 +75,11 @@ class VGG16(flax.struct.PyTreeNode):
 
 
 def load(source: str, levels: int = MAX_LEVELS) -> VGG16:
-    """Read VGG-16 from `source`: "hed", or the path of a torchvision .pth or a Keras .h5 file.
+    """Read the weights of VGG-16.
 
     Args:
       source: "hed", or the path of a torchvision .pth or a Keras .h5 file.
-      levels: how many relu levels are read.
+      levels: number of relu levels to read.
 
     Raises FileNotFoundError or ValueError with the remedy; never falls back to other weights.
     """
@@ -125,7 +125,7 @@ def _read_torchvision(path):
 
 
 def _read_h5(path):
-    """Convolutions and colour means of an HED file or of either Keras layout of VGG16."""
+    """Read the convolutions and colour means of an HED file, or of either Keras layout of VGG16."""
     found = read_hdf5(path, "fetch it again")
     names = [(block, i) for block, convs in enumerate(BLOCKS, 1) for i in range(len(convs))]
     flat, mean = [], KERAS_BGR_MEAN
