@@ -117,10 +117,9 @@ class Result:
 
     Attributes:
       joints: float32 [T, K, 2] in pixels of the frames, predicted by the personalized model.
-      confidence: float32 [T, K], the heights of the heatmaps' peaks. Joints and confidence are NaN
-        in frames without the person.
-      before: joints predicted by the model before adaptation.
-      before_confidence: confidence of the model before adaptation.
+      confidence: float32 [T, K], the heights of the heatmaps' peaks; NaN, like the joints, in
+        frames without the person.
+      before, before_confidence: joints and confidence of the model before adaptation.
       state: the difference that adaptation added to the model, by path; `people.write` saves it.
       model: the personalized model, for other frames of the same person.
       updates: number of updates.
@@ -179,20 +178,17 @@ def personalize(
 ) -> Result:
     """Adapt a model to one person, without labels, and predict the joints.
 
-    Returns the same numbers as the command `personalize` for the same frames, boxes, settings and
-    key, if `config.ttp.held_out` is 0 there. By default, the command holds out one in ten frames of
-    your own videos.
-
-    A frame that repeats the one before is predicted, but the model doesn't adapt to it.
+    The command `personalize` gives the same numbers for the same frames, boxes, settings and key if
+    `config.ttp.held_out` is 0; by default it holds out one in ten frames of your own videos. A
+    frame that repeats the one before is predicted, but the model doesn't adapt to it.
 
     Args:
       model: the model to start from; it is not changed.
       frames: uint8 RGB [T, H, W, 3], or T such images of one size. At least two: a single frame is
         only predicted, because adapting needs pairs, and `Result.notes` says so.
-      boxes: x1, y1, x2, y2 of the person in pixels: [T, 4], or one box [4] for all frames. They may
-        extend beyond the frame. Or the result of `find`. If None, BlazePose's models find the
-        person, models of labelled projects use the region that they were trained on, and others
-        use whole frames.
+      boxes: x1, y1, x2, y2 of the person in pixels, [T, 4] or one box [4] for all; they may extend
+        beyond the frame. Or the result of `find`. If None, BlazePose finds the person, models of
+        labelled projects use the region that they were trained on, others the whole frame.
       scenario: "offline" adapts to all frames, then predicts them; "online" goes frame by frame and
         never sees a later one.
       method: "ttp", "bn", "entropy", "teacher", "teacher+ttp" or "none", see docs/method.md. If
@@ -301,9 +297,8 @@ def _result(model: Model, subject: ttp.Subject, before: list, after: list, there
 class Adapter:
     """Online personalization to one person whose frames come one by one, for example from a camera.
 
-    The first step compiles, which takes seconds. With an update on every frame, the numbers are
-    those of `personalize` with scenario "online", as long as no more frames came than are
-    remembered.
+    The first step compiles, which takes seconds. With an update on every frame, the numbers equal
+    those of `personalize` (scenario "online") for up to `capacity` frames.
     """
 
     def __init__(
@@ -323,8 +318,7 @@ class Adapter:
         Args:
           model: the model to start from; it is not changed.
           box: x1, y1, x2, y2 of the person in pixels; None for whole frames.
-          capacity: largest number of frames to remember; updates draw from these. If there are
-            more frames, they are a uniform sample.
+          capacity: number of frames to remember and draw from; of more, a uniform sample.
           method: this and the following arguments: see `personalize`.
         """
         ranges.check_argument("capacity", capacity, ranges.TABLE["ttp"]["memory"])
@@ -355,13 +349,11 @@ class Adapter:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Process the next frame, and return its joints [K, 2] and confidence [K].
 
-        A frame that repeats the one before is only predicted.
-
         Args:
           frame: uint8 RGB [H, W, 3]; sizes may differ from frame to frame.
           box: the person's box in this frame and later ones; None for the last one given.
-          update: whether to adapt to the frame before predicting it. If false, the frame is only
-            remembered and predicted, which is faster.
+          update: whether to adapt to the frame before predicting it. If false, it is remembered and
+            predicted, which is faster. A frame that repeats the one before is only predicted.
         """
         box = self._box if box is None else box
         own, size = self._model, self._model.image_size

@@ -1,4 +1,4 @@
-"""State on disk: of trainings (orbax), and of subjects whose personalization isn't done."""
+"""States on disk: training checkpoints (orbax), unfinished subjects, and model files."""
 
 import contextlib
 import functools
@@ -31,16 +31,16 @@ from ttp_jax.files import (
 )
 from ttp_jax.state import Base, TrainState
 
-METADATA = "_CHECKPOINT_METADATA"  # orbax's file of a checkpoint's times and our checksum
-# The model that comes with the project.
+METADATA = "_CHECKPOINT_METADATA"  # orbax's file with a checkpoint's times and our checksum
+# The included model.
 SHIPPED = pathlib.Path(__file__).parent / "pretrained" / "rendered.npz"
 
 
 class Checkpoints:
-    """The checkpoints of one training, under `folder`.
+    """The checkpoints of one training, in `folder`.
 
-    Saving is asynchronous; `close` waits for it. Each comes with a digest of its numbers, so that
-    one that was changed since counts as damaged.
+    Saving is asynchronous; `close` waits for it. Each checkpoint has a digest of its numbers, so
+    that one that was changed later counts as damaged.
     """
 
     def __init__(self, folder: str | pathlib.Path, keep: int = 3):
@@ -55,7 +55,7 @@ class Checkpoints:
         return self._manager
 
     def _made(self) -> ocp.CheckpointManager:
-        """Open the folder. A damaged METADATA that is still JSON stops orbax, so it goes aside."""
+        """Open the folder; a damaged METADATA that is still JSON stops orbax, so move it aside."""
         options = ocp.CheckpointManagerOptions(max_to_keep=self._keep)
         handler, last = ocp.StandardCheckpointHandler(), self.folder / "last"
         make = functools.partial(ocp.CheckpointManager, last, options=options)
@@ -69,7 +69,8 @@ class Checkpoints:
     def save(self, state: TrainState) -> None:
         """Save under the state's step.
 
-        Raises OSError that names the folder where the disk is full; it may be of the save before.
+        Raises an OSError that names the folder if the disk is full. Because saving is asynchronous,
+        the error may come from the previous save.
         """
         with self._named():
             self._open().save(
@@ -79,19 +80,19 @@ class Checkpoints:
             )
 
     def latest_step(self) -> int | None:
-        """Number of the last checkpoint, None without any."""
+        """Return the step of the last checkpoint; None if there is none."""
         if not (self.folder / "last").is_dir():
             return None
         return self._open().latest_step()
 
     def restore(self, template: TrainState) -> TrainState:
-        """Read the last whole checkpoint; shapes must be those of `template`.
+        """Read the last undamaged checkpoint; its shapes must be those of `template`.
 
-        Arrays come to the devices of the template's, or as numpy arrays where those are. Damaged
-        checkpoints behind it are moved aside, with a warning.
+        Arrays are placed on the devices of the template's arrays, or are NumPy arrays where those
+        are. Later checkpoints, which are damaged, are moved aside with a warning.
 
-        Raises FileNotFoundError where there is none, ValueError where it is of another network or
-        none is whole.
+        Raises FileNotFoundError if there is no checkpoint, ValueError if it is of another network
+        or all are damaged.
         """
         manager, damaged = self._open(), {}
         for step in sorted(manager.all_steps(), reverse=True):
@@ -116,7 +117,7 @@ class Checkpoints:
         )
 
     def _restore(self, step: int, template: TrainState) -> TrainState:
-        """One checkpoint; raises Damaged, or ValueError where it is of another network."""
+        """Read one checkpoint; raise Damaged, or ValueError if it is of another network."""
         manager = self._open()
         try:
             stored = {
@@ -143,16 +144,16 @@ class Checkpoints:
                 raise ValueError("its checksum does not match")
         except (MemoryError, jax.errors.JaxRuntimeError):  # not a damaged file
             raise
-        except Exception as error:  # likewise
+        except Exception as error:  # what orbax raises depends on where the damage is
             raise _damaged(step, error) from error
         return restored
 
     def _set_aside(self, step: int, whole: int) -> None:
-        """Move a damaged checkpoint out of the way of the training that goes on."""
+        """Move a damaged checkpoint aside, so that training can go on from an earlier one."""
         path = self.folder / "last" / str(step)
         try:
             place = f"it is now in {move_aside(path)}"
-        except OSError as error:  # others' files: it stays, and is passed over each time
+        except OSError as error:  # not ours to move: it stays, and is skipped each time
             place = f"it stays there ({error.strerror})"
         self._open().reload()
         warnings.warn(
@@ -162,7 +163,7 @@ class Checkpoints:
         )
 
     def close(self) -> None:
-        """Wait until everything is on disk; raises OSError where the disk is full."""
+        """Wait until everything is on disk; raise OSError if the disk is full."""
         manager, self._manager = self._manager, None
         if manager is not None:
             with self._named():
@@ -171,13 +172,13 @@ class Checkpoints:
 
     @contextlib.contextmanager
     def _named(self) -> Iterator[None]:
-        """Make one OSError that names the folder of what orbax raises where it can't write."""
+        """Turn orbax's errors on writing into an OSError that names the folder."""
         place = self.folder / "last"
         try:
             yield
         except OSError as error:
             raise named(OSError(error.errno, error.strerror), place) from error
-        except ValueError as error:  # as tensorstore reports it
+        except ValueError as error:  # tensorstore's form of an OSError
             code = re.search(r"os_error_code='(\d+)'", str(error))
             if code is None:
                 raise
@@ -188,12 +189,12 @@ def _damaged(step: int, error: Exception) -> Damaged:
     return Damaged(f"step {step}", reason_of(error))
 
 
-@functools.cache  # once a process
+@functools.cache  # once per process
 def _quiet_threads() -> None:
-    """Keep out of the terminal what orbax raises here anyway, and logs in its threads, too.
+    """Hide the errors that orbax logs in its threads; it also raises them here.
 
-    A full disk or a damaged checkpoint was hundreds of tracebacks long: of each array's write or
-    read, and of each that came back to an event loop that was closed by then.
+    Otherwise a full disk or a damaged checkpoint fills the terminal with hundreds of tracebacks:
+    one for each array, and one for each that returns to an event loop that is closed by then.
     """
 
     def tells(record: logging.LogRecord) -> bool:
@@ -215,30 +216,30 @@ BEST_REMEDY = "delete it, which leaves the last checkpoint, or train again"
 
 
 class Best:
-    """The model that scored best on validation subjects so far, one file beside the checkpoints."""
+    """The model with the best validation score so far, in one file beside the checkpoints."""
 
     def __init__(self, folder: str | pathlib.Path):
         self._path = pathlib.Path(folder).expanduser() / "best.npz"
 
     def save(self, state: TrainState, score: float) -> None:
-        """Keep this one instead of what was kept.
+        """Save a model in place of the earlier one.
 
         Args:
-          state: of the training.
-          score: its score on validation people.
+          state: state of the training.
+          score: its score on validation subjects.
         """
         leaves = _by_path(jax.device_get(base_of(state)))
         about = {"step": np.asarray(state.step), "score": np.array(score)}
         write_arrays(self._path, {**leaves, **about}, compress=False)
 
     def restore(self, template: Base) -> tuple[Base, int, float] | None:
-        """Return the best model, its step and its score; None if none was kept.
+        """Return the best model, its step and its score; None if none was saved.
 
         Args:
           template: a model of the expected shapes.
 
         Raises:
-          ValueError: it is damaged, or of another network than the template.
+          ValueError: the file is damaged, or of another network than the template.
         """
         try:
             found = read_arrays(self._path, {"step": ("i", 0), "score": ("f", 0)}, BEST_REMEDY)
@@ -256,36 +257,36 @@ class Best:
         return structure.unflatten(found[path] for path in wanted), step, score
 
     def forget(self) -> None:
-        """Delete it."""
+        """Delete the file."""
         self._path.unlink(missing_ok=True)
 
 
 class Unfinished:
-    """States of subjects that are under way, one file each in `folder`.
+    """States of unfinished subjects, one file each in `folder`.
 
-    A file is in place as a whole or not at all, whenever the process is killed. NumPy archives and
-    not orbax: of several processes each has subjects of its own, and orbax (0.12) writes arrays of
-    one process alone from process 0 only.
+    A file is complete or absent, even if the process is killed. The files are NumPy archives, not
+    orbax checkpoints: if there are several processes, each has its own subjects, and orbax (0.12)
+    writes arrays that belong to a single process only from process 0.
     """
 
     def __init__(self, folder: str | pathlib.Path):
         self._folder = pathlib.Path(folder)
 
     def save(self, name: str, tree: Any) -> None:
-        """Keep the state of a subject, replacing an earlier one.
+        """Save the state of a subject in place of an earlier one.
 
         Args:
-          name: of the subject.
+          name: name of the subject.
           tree: its state, arrays in any nesting.
         """
         leaves = _by_path(jax.device_get(_with_key_data(tree)))
         write_arrays(self._folder / f"{name}.npz", leaves, compress=False)
 
     def restore(self, name: str, template: Any) -> Any | None:
-        """Return the kept state of a subject; None if there is none, or one of another shape.
+        """Return the saved state of a subject; None if it is missing, damaged or of another shape.
 
         Args:
-          name: of the subject.
+          name: name of the subject.
           template: a state of the expected shapes.
         """
         try:
@@ -313,15 +314,15 @@ class Unfinished:
         return jax.tree.map(typed, read, template)
 
     def forget(self, name: str) -> None:
-        """Delete the state of a subject, and what a process left that was killed writing it."""
+        """Delete the state of a subject, and temporary files of a process killed while writing."""
         for path in self._folder.glob(f"{glob.escape(name)}.npz*"):
             path.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):  # there are others in it, or it isn't there
+        with contextlib.suppress(OSError):  # the folder isn't empty, or doesn't exist
             self._folder.rmdir()
 
 
 def _by_name(tree: Any) -> dict[str, Any]:
-    """Leaves by orbax's names for them, "params.encoder.conv1.kernel"."""
+    """Return the leaves by orbax's names for them, "params.encoder.conv1.kernel"."""
     leaves = jax.tree.leaves_with_path(tree)
     return {jax.tree_util.keystr(p, simple=True, separator="."): leaf for p, leaf in leaves}
 
@@ -331,7 +332,7 @@ def _by_path(tree: Any) -> dict[str, Any]:
 
 
 def _with_key_data(tree: Any) -> Any:
-    """Keys as plain numbers, which is what a file can hold."""
+    """Return a tree with random keys as plain numbers, which a file can hold."""
 
     def plain(leaf):
         is_key = jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
@@ -341,17 +342,17 @@ def _with_key_data(tree: Any) -> Any:
 
 
 def _abstract(leaf):
-    """What orbax is to restore: an array on the leaf's devices, or a numpy array."""
+    """Tell orbax what to restore: an array on the leaf's devices, or a NumPy array."""
     return leaf if isinstance(leaf, np.ndarray) else ocp.utils.to_shape_dtype_struct(leaf)
 
 
 def base_of(state: TrainState) -> Base:
-    """What personalization needs of a training state."""
+    """Return the part of a training state that personalization starts from."""
     return Base(state.params, state.batch_stats, state.normalisers)
 
 
 def fingerprint(base: Base | TrainState) -> str:
-    """SHA-256 of a model's numbers: two models are the same if and only if these are."""
+    """Return the SHA-256 of a model's numbers, which identifies the model."""
     digest = hashlib.sha256()
     for leaf in jax.tree.leaves(base):
         digest.update(np.ascontiguousarray(leaf).tobytes())
@@ -359,9 +360,9 @@ def fingerprint(base: Base | TrainState) -> str:
 
 
 def model_path(name: str | pathlib.Path) -> pathlib.Path:
-    """The file of a model by name: "shipped", "blazepose", or the file's own.
+    """Return the file of a model by name: "shipped", "blazepose", or a path.
 
-    Raises FileNotFoundError where BlazePose wasn't fetched.
+    Raises FileNotFoundError if BlazePose is asked for and wasn't fetched.
     """
     if name == "blazepose" and not blazepose_path().is_file():
         raise FileNotFoundError(
@@ -372,24 +373,24 @@ def model_path(name: str | pathlib.Path) -> pathlib.Path:
 
 
 def default_model() -> str:
-    """The model for videos of people: "blazepose" where it was fetched, else "shipped"."""
+    """Return the model for videos of people: "blazepose" if it was fetched, else "shipped"."""
     return "blazepose" if blazepose_path().is_file() else "shipped"
 
 
 def blazepose_path() -> pathlib.Path:
-    """Where `fetch blazepose` puts the model's file."""
+    """Return where `fetch blazepose` puts the model file."""
     return fetch.folder() / "blazepose" / "blazepose.npz"
 
 
 class ModelFile(NamedTuple):
-    """A trained model as one file holds it.
+    """The content of a model file.
 
     Attributes:
       base: parameters (rounded to half precision in the file), statistics, normalisers.
-      config: the parts of its experiment that it can't be used without: "data" (skeleton only),
-        "model", "loss", "ttp", "train" (precision only).
-      about: where it comes from: the "config"'s name, its last "step", all that it was "trained"
-        on, or what else its writer knew.
+      config: the parts of the experiment's config that the model can't be used without: "data"
+        (skeleton only), "model", "loss", "ttp", "train" (precision only).
+      about: where the model comes from: name of the "config", last "step", the data that it was
+        "trained" on, and anything else that its writer noted.
     """
 
     base: Base
@@ -401,7 +402,7 @@ def write_model(path: pathlib.Path, model: ModelFile) -> None:
     """Write a model as a NumPy archive without pickles; a crash leaves the old file or the new.
 
     Args:
-      path: of the file.
+      path: the file.
       model: what to write.
     """
     params = traverse_util.flatten_dict(model.base.params, sep="/")
@@ -415,21 +416,21 @@ def write_model(path: pathlib.Path, model: ModelFile) -> None:
 
 
 def read_model(path: str | pathlib.Path) -> ModelFile:
-    """Read what `write_model` wrote; arrays come as float32.
+    """Read a file that `write_model` wrote; arrays are returned as float32.
 
     Args:
-      path: of the file.
+      path: the file.
 
     Raises:
       FileNotFoundError: there is no such file.
-      Damaged: it is cut off, holds something else, or claims what can't be (`claims`). It is a
-        ValueError.
+      Damaged: the file is cut off, is no model file, or claims impossible settings (`claims`).
+        Damaged is a ValueError.
     """
     path = pathlib.Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist: name a file that `export` wrote.")
     texts = {"config": ("U", 0), "about": ("U", 0)}
-    # Numpy: this is read with the config, before it is settled which device jax shall use.
+    # NumPy, because this is read with the config, before jax's device is chosen.
     arrays = read_arrays(path, {**texts, "normalisers": ("f", 1)}, claims.REMEDY)
     config, about = (
         parse_json(str(arrays.pop(name)), f"{path}: {name}", remedy=claims.REMEDY) for name in texts

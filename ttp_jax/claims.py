@@ -1,7 +1,7 @@
-"""What a model's file claims of itself, checked before anything is built by it.
+"""Checks of what a model file claims about itself, before anything is built from it.
 
-Settings are checked by `ranges`; then names, shapes and numbers of the arrays by the network that
-these settings describe, which is only traced: nothing of its size takes memory.
+`ranges` checks the settings. Names, shapes and numbers of the arrays are then checked against the
+network that these settings describe. That network is only traced, so it takes no memory.
 """
 
 import functools
@@ -20,7 +20,7 @@ from ttp_jax.files import Damaged, reason_of, unlike
 from ttp_jax.models import pose
 
 REMEDY = "get the file again, or write it anew with `export`"
-# Fields that a model can't be used without; the others have defaults.
+# Fields that a model can't be used without, and their types; other fields have defaults.
 NEEDED = {
     "data": {"skeleton": str},
     "skeleton?": dict,
@@ -32,7 +32,7 @@ NEEDED = {
             *("normalisers", "rotation", "online_rotation_prob", "offline_rotation_prob"),
             *("scale", "flip_prob"),
         ),
-        (str, float),  # `ranges` knows more
+        (str, float),  # `ranges` checks the values
     ),
     "train": {"precision": str},
 }
@@ -41,15 +41,15 @@ Flat = Mapping[str, Any]  # arrays, or their shapes, by path
 
 
 def check_settings(config: Any, about: Any, where: str | os.PathLike) -> None:
-    """Check what a model's file says beside its arrays.
+    """Check the settings in a model file.
 
     Args:
       config: as in `checkpoint.ModelFile`, from the file's JSON.
       about: likewise.
       where: the file, for messages.
 
-    Raises Damaged (a ValueError) where a part is missing or of another type, ValueError where a
-    value is out of its range; both name the file and the field.
+    Raises Damaged (a ValueError) if a part is missing or has the wrong type, ValueError if a value
+    is out of its range; both name the file and the field.
     """
     for value, like, name in ((config, NEEDED, "config"), (about, ABOUT, "about")):
         if wrong := unlike(value, like, name):
@@ -64,10 +64,10 @@ def check_settings(config: Any, about: Any, where: str | os.PathLike) -> None:
 def check_arrays(
     params: Flat, stats: Flat, normalisers: np.ndarray, config: Mapping, where: str | os.PathLike
 ) -> None:
-    """Check a model's arrays by its (checked) settings.
+    """Check a model's arrays against its settings, which must have been checked.
 
-    Raises Damaged naming the file and the first array that is missing, left over, of another shape
-    or not finite.
+    Raises Damaged naming the file and the first array that is missing, superfluous, of another
+    shape or not finite.
     """
     fields = json.dumps([config["model"], skeletons.of_config(config).size, config["loss"]])
     try:
@@ -84,9 +84,9 @@ def check_arrays(
 
 
 def check_delta(delta: Flat, params: Any, where: str | os.PathLike, remedy: str) -> None:
-    """Check what a personalized model's file adds to the parameters (a nested dict) of its base.
+    """Check the delta of a personalized model's file against its base's parameters, a nested dict.
 
-    Raises Damaged naming the file and the first array that has no place or another shape.
+    Raises Damaged naming the file and the first array that is unknown or has another shape.
     """
     flat: dict[str, Any] = traverse_util.flatten_dict(params, sep="/")
     own = {path: value.shape for path, value in flat.items()}
@@ -98,7 +98,7 @@ def check_numbers(
 ) -> None:
     """Raise Damaged naming the first array that can't be a model's: NaN, infinity, text.
 
-    With `differences` they are added to a model's: a variance may become smaller.
+    With `differences`, the arrays are differences to a model, so a variance may be negative.
     """
     for path, value in found.items():
         wrong = None
@@ -129,10 +129,10 @@ def _check_shapes(
 
 @functools.lru_cache(maxsize=8)
 def shapes_of(fields: str) -> dict[str, tuple[int, ...]]:
-    """Shapes of a network's parameters and statistics by path ("params/encoder/conv1/kernel").
+    """Return the shapes of a network's parameters and batch statistics.
 
-    `fields` is the JSON of [fields of config.model, number of joints, fields of config.loss], so
-    that it can be a key.
+    Keys are paths such as "params/encoder/conv1/kernel". `fields` is the JSON of [fields of
+    config.model, number of joints, fields of config.loss], which the cache can use as a key.
     """
     model, joints, loss = json.loads(fields)
     net = pose.from_config(model, joints, loss=loss)

@@ -1,4 +1,4 @@
-"""The flags of the command line: one table defines, explains and refuses them."""
+"""The flags of the command line, in one table that defines, explains and refuses them."""
 
 import ast
 import dataclasses
@@ -21,19 +21,19 @@ VERBS = (
     *("info", "suggest", "export", "verify", "reproduce"),
 )
 WORDS = ("people", "verify", "fetch", "doctor")  # verbs that take words instead of a config
-WITH_A_MODEL = ("personalize", "predict", "live", "suggest")  # a model's file is enough for them
+WITH_A_MODEL = ("personalize", "predict", "live", "suggest")  # need a model file, but no config
 WITH_A_PROJECT = ("train", "personalize", "predict", "evaluate", "info", "export")
-ON_FILES = ("personalize", "predict")  # of those: on videos, pictures and data sets
+ON_FILES = ("personalize", "predict")  # those that take videos, images and data sets
 ON_VIDEOS = (*ON_FILES, "suggest")
-# Fields of a config that are files or folders, or may be.
+# Fields of a config that can be files or folders.
 PATH_FIELDS = tuple(
     f"config.{field}"
     for field in ("base", "data.root", "data.tfds", "data.boxes", "model.init", "loss.features")
 )
-# Flags of the version before: old name -> new name.
+# Flags renamed since the previous version: old name -> new name.
 RENAMED = {"cells": "records", "nodeliver": "joints_only"}
 ADAPTATIONS = ("ttp", "bn", "entropy", "teacher", "teacher+ttp", "none")  # of `methods.METHODS`
-OUTPUTS = ("smooth", "keypoints", "formats", "labels", "pcutoff")  # flags of own videos' outputs
+OUTPUTS = ("smooth", "keypoints", "formats", "labels", "pcutoff")  # only for a user's own videos
 
 _WITH_CONFIG = tuple(verb for verb in VERBS if verb not in WORDS)
 _AS_IT_COMES = ("personalize", "live")
@@ -41,14 +41,14 @@ _AS_IT_COMES = ("personalize", "live")
 
 @dataclasses.dataclass(frozen=True)
 class Flag:
-    """A flag, or another word that help explains.
+    """A flag, or another argument that help explains.
 
     Attributes:
-      shown: a flag and its value, "--keep=FORM"; without dashes, or with a dot, no flag is defined.
+      shown: flag and value, "--keep=FORM"; without dashes, or with a dot, no flag is defined.
       text: what it does.
-      verbs: those that take it; a flag of two meanings has two rows.
-      kind: of its value: str, bool, int (from 1 on), float, or the values that it may have.
-      default: without it.
+      verbs: the verbs that take it; a flag with two meanings has two rows.
+      kind: type of its value: str, bool, int (1 or more), float, or the values that it may have.
+      default: its value if it isn't given.
     """
 
     shown: str
@@ -64,17 +64,17 @@ class Flag:
 
     @property
     def spelled(self) -> str:
-        """As help spells it; a flag of several words is taken with dashes and underscores."""
+        """The spelling in help, with dashes; underscores are accepted as well."""
         return self.shown if "." in self.shown else self.shown.replace("_", "-")
 
     @property
     def name(self) -> str | None:
-        """Name of the flag that this defines, if it does."""
+        """Name of the flag that this row defines; None if it defines none."""
         found = re.fullmatch(r"--(\w+)(=.*)?", self.shown)
         return found and found[1].removeprefix("no" if self.default is True else "")
 
 
-# By what they are for.
+# Flags by what they are for.
 GROUPS: dict[str, tuple[Flag, ...]] = {
     "your videos and images": (
         Flag(
@@ -331,13 +331,13 @@ GROUPS: dict[str, tuple[Flag, ...]] = {
 
 
 def chosen(options: type[T]) -> T:
-    """The values of a command's flags, as its own record."""
+    """Return the values of a command's flags as its `Options` record."""
     names = (field.name for field in dataclasses.fields(options))  # pyright: ignore
     return options(**{name: flags.FLAGS[name].value for name in names})
 
 
 def help_text(verb: str | None, about: str) -> str:
-    """Help on a command, or on all within `about`; imports none, because that takes seconds."""
+    """Return help on a command, or on all within `about`, without their slow imports."""
     if verb is not None:
         return f"{about_verb(verb)}\n{explained(verb)}"
     lines = (f"  {name:<13}{about_verb(name).splitlines()[0]}" for name in VERBS)
@@ -346,7 +346,7 @@ def help_text(verb: str | None, about: str) -> str:
 
 
 def about_verb(verb: str) -> str:
-    """The docstring of a command's module."""
+    """Return the docstring of a command's module."""
     source = (pathlib.Path(__file__).parent / "verbs" / f"{verb}.py").read_text()
     return ast.get_docstring(ast.parse(source)) or ""
 
@@ -367,7 +367,7 @@ def as_started(text: str) -> str:
 
 
 def explained(verb: str | None = None) -> str:
-    """Help about the flags of a verb, or of all."""
+    """Return help on the flags of a verb, or of all verbs."""
     lines = []
     for title, rows in GROUPS.items():
         shown = [row for row in rows if verb is None or verb in row.verbs]
@@ -380,14 +380,14 @@ def explained(verb: str | None = None) -> str:
 
 
 def _default(row: Flag) -> str:
-    """The default as help shows it, unless the flag's text mentions it."""
+    """Return the default as help shows it, unless the flag's text mentions it."""
     if "efault" in row.text or (row.kind is not bool and row.default in (None, "", 0.0)):
         return ""
     return f" (default {'no' if row.kind is bool else row.default})"
 
 
 def define() -> None:
-    """Define the flags."""
+    """Define all flags."""
     for name, row in {row.name: row for row in _rows() if row.name}.items():
         if name == "config":
             config_flags.DEFINE_config_file(name, None, row.text)
@@ -395,7 +395,7 @@ def define() -> None:
             flags.DEFINE_enum(name, row.default, row.kind, row.text)
         elif row.kind is bool:
             flags.DEFINE_bool(name, bool(row.default), row.text)
-        elif row.kind is int:  # a count, unless it has a default
+        elif row.kind is int:  # at least 1, or its default
             least = 1 if row.default is None else row.default
             flags.DEFINE_integer(name, row.default, row.text, lower_bound=least)
         elif row.kind is float:
@@ -405,9 +405,9 @@ def define() -> None:
 
 
 def expand_paths(words: list[str]) -> list[str]:
-    """The words of a command line with "~" as the home folder in all that are files or folders.
+    """Return the words of a command line with "~" expanded in flags that are files or folders.
 
-    The shell does it where "~" begins a word, not in --workdir=~/runs.
+    The shell expands "~" only at the beginning of a word, so not in --workdir=~/runs.
     """
     paths = {row.name for row in _rows() if row.is_path} | {*PATH_FIELDS}
     found = []
@@ -420,9 +420,9 @@ def expand_paths(words: list[str]) -> list[str]:
 
 
 def underscored(words: list[str]) -> list[str]:
-    """The words of a command line with --scale-joints=A,B as --scale_joints=A,B.
+    """Return the words of a command line with --scale-joints=A,B as --scale_joints=A,B.
 
-    Flags that were renamed get their new name, with a warning.
+    Renamed flags get their new name, with a warning.
     """
     found = []
     for word in words:

@@ -1,11 +1,11 @@
-"""Convolution and max-pooling of every layer, in the form that is fast where it runs.
+"""Convolution and max-pooling for every layer, in a form that is fast on each device.
 
-Same numbers as XLA's own; what differs is the form of the gradients and of the batch of kernels
-that `vmap` over subjects makes. On CPU XLA falls back to naive loops for the kernel gradient inside
-`scan` (100 times slower), for strided gradients, for grouped convolutions (what `vmap` over
-kernels becomes) and for the gradient of a maximum. Kernel gradients as matrix products, strides as
-channels, a loop over subjects, a maximum of shifted pictures and depthwise convolutions as sums of
-shifted pictures stay fast. GPU and TPU take XLA's, but for the last.
+Results are the same as XLA's. On CPU, XLA falls back to naive loops for the kernel gradient inside
+`scan` (100 times slower), for strided gradients, for grouped convolutions (which `vmap` over
+per-subject kernels becomes) and for the gradient of a maximum. This module uses other forms there:
+kernel gradients as matrix products, strides as channels, a loop over subjects, and a maximum of
+shifted images. Depthwise convolutions are sums of shifted images. GPU and TPU use XLA's own forms,
+except for depthwise convolutions.
 
 The environment variable TTP_JAX_CONV=xla forces XLA's own forms everywhere, for comparison.
 """
@@ -19,7 +19,7 @@ from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
-CONV_OUTPUT = "conv_output"  # what `jax.checkpoint` may keep, see `steps.train_step`
+CONV_OUTPUT = "conv_output"  # name of arrays that `jax.checkpoint` keeps: `steps.rematerialised`
 
 
 def _plain(x, kernel, stride=1, padding=0):
@@ -29,7 +29,7 @@ def _plain(x, kernel, stride=1, padding=0):
 
 
 def _input_gradient(g, kernel):
-    """Cotangent of the input: every output meets every tap, so a convolution padded in full."""
+    """Return the cotangent of the input: a convolution with full padding and a mirrored kernel."""
     mirrored = jnp.flip(kernel, (0, 1)).swapaxes(2, 3)
     return lax.conv_general_dilated(
         g, mirrored, (1, 1), [(k - 1, k - 1) for k in kernel.shape[:2]], dimension_numbers=LAYOUT
@@ -37,10 +37,10 @@ def _input_gradient(g, kernel):
 
 
 def _kernel_gradient(x, g):
-    """Cotangent of the kernel: one matrix product per row of taps.
+    """Return the cotangent of the kernel: one matrix product per row of taps.
 
-    A row's taps lie beside each other as channels, on the side that has fewer: pictures shifted
-    by a column each, or cotangents shifted the other way. A product of few columns is slow.
+    The taps of a row are stacked as channels on the side that has fewer channels: images shifted
+    by one column each, or cotangents shifted the other way. A product of few columns is slow.
     """
     rows, columns = g.shape[1:3]
     down, across = x.shape[1] - rows + 1, x.shape[2] - columns + 1
@@ -67,10 +67,10 @@ def _matrix(x):
 
 
 def _batch_of_subjects(op, batch_axes):
-    """Give `op` a `vmap` rule that CPUs run fast: a loop over subjects, not grouped channels.
+    """Give `op` a `vmap` rule that is fast on CPU: a loop over subjects, not grouped channels.
 
-    `batch_axes` tells which arguments carry examples in axis 0. Where only those are batched and
-    the result carries examples too, the subjects are simply more examples.
+    `batch_axes` tells which arguments have examples along axis 0. If only those are batched, and
+    the result has examples too, the subjects are merged into the examples.
     """
     wrapped = jax.custom_batching.custom_vmap(op)
 
@@ -103,7 +103,7 @@ _to_kernel = _batch_of_subjects(_kernel_gradient, (True, True))
 
 @jax.custom_vjp
 def _valid(x, kernel):
-    """Convolution with stride 1 and no padding, from which all others are made."""
+    """Convolve with stride 1 and no padding; all other convolutions are made from this one."""
     return _forward(x, kernel)
 
 
@@ -118,8 +118,8 @@ def _fast(x, kernel, stride, padding):
         return _valid(x[:, ::stride, ::stride], kernel)
     pads = [(padding, padding)] * 2
     if stride > 1:
-        # Strided gradients take XLA's naive loops, so a stride becomes channels: blocks of
-        # stride x stride pixels, and a kernel whose taps are grouped alike, zeros filled in.
+        # XLA runs strided gradients as naive loops, so turn the stride into channels: blocks of
+        # stride x stride pixels, and a zero-padded kernel whose taps are grouped alike.
         taps = kernel.shape[0]
         outputs = [(n + 2 * padding - taps) // stride + 1 for n in x.shape[1:3]]
         blocks = -(-taps // stride)
@@ -143,12 +143,12 @@ def _blocks(x, size):
 
 
 def conv(x: jax.Array, kernel: jax.Array, stride: int = 1, padding: int = 0) -> jax.Array:
-    """Convolve x [B, H, W, C] with kernel [k, k, C, O], zero-padded alike on all four sides.
+    """Convolve x with a kernel, with the same zero padding on all four sides.
 
     Args:
       x: [B, H, W, C].
       kernel: [k, k, C, O].
-      stride: of both axes.
+      stride: stride along both axes.
       padding: zeros on each side.
     """
     if os.environ.get("TTP_JAX_CONV") == "xla":
@@ -164,9 +164,9 @@ def conv(x: jax.Array, kernel: jax.Array, stride: int = 1, padding: int = 0) -> 
 
 
 def pointwise(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Convolve x [B, H, W, C] with kernel [1, 1, C, O], as one matrix product.
+    """Convolve x with a 1 x 1 kernel, as one matrix product.
 
-    A product is as fast inside `scan`, and with a kernel per subject, as it is alone.
+    A matrix product stays fast inside `scan` and with per-subject kernels.
 
     Args:
       x: [B, H, W, C].
@@ -177,15 +177,15 @@ def pointwise(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 def depthwise(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
-    """Convolve each channel of x [B, H, W, C] with its own kernel [k, k, C], without padding.
+    """Convolve each channel of x with its own kernel, without padding.
 
-    Shifted pictures times their taps, added up: XLA's grouped convolution is 10 to 50 times slower
-    on CPU, its gradients too.
+    The result is a sum of shifted images times their taps. On CPU, XLA's grouped convolution and
+    its gradients are 10 to 50 times slower.
 
     Args:
       x: [B, H, W, C].
       kernel: [k, k, C].
-      stride: of both axes.
+      stride: stride along both axes.
     """
     if os.environ.get("TTP_JAX_CONV") == "xla":
         y = lax.conv_general_dilated(
@@ -202,7 +202,7 @@ def depthwise(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
 
 
 def _taps(x, kernel, stride):
-    """Yield the part of x [..., H, W, C] that each tap meets, row by row, and the tap [C]."""
+    """Yield, row by row, the part of x [..., H, W, C] that each tap multiplies, and the tap [C]."""
     size = kernel.shape[0]
     ends = [((n - size) // stride) * stride + 1 for n in x.shape[-3:-1]]
     for i in range(size):
@@ -219,7 +219,7 @@ def _depthwise(x, kernel, stride):
 def _depthwise_backward(stride, saved, g):
     x, kernel = saved
     edge = kernel.shape[0] - 1
-    # Every output meets every tap: zeros between the outputs of a stride, and around them.
+    # Transposed convolution: put zeros between strided outputs, and pad them in full.
     ends = [(n - 1) * stride + 1 for n in g.shape[1:3]]
     pads = [(edge, n - end, stride - 1) for n, end in zip(x.shape[1:3], ends, strict=True)]
     spread = lax.pad(g, jnp.zeros((), g.dtype), [(0, 0, 0), *pads, (0, 0, 0)])
@@ -238,14 +238,14 @@ _depthwise.defvjp(lambda x, k, stride: (_depthwise(x, k, stride), (x, k)), _dept
 
 
 def _at_once(stride, x, g, kernel):
-    """Cotangent of a depthwise kernel: the sum over all pixels for each tap."""
+    """Return the cotangent of a depthwise kernel: for each tap, a sum over all pixels."""
     wide = jnp.promote_types(jnp.float32, kernel.dtype)
     sums = [jnp.sum(part * g, (0, 1, 2), wide) for part, _ in _taps(x, kernel, stride)]
     return jnp.stack(sums).reshape(kernel.shape).astype(kernel.dtype)
 
 
 def _rowwise(stride, x, g, kernel):
-    """The same row by row, which stays in a CPU's cache: up to 8 times faster."""
+    """Do the same row by row, which fits into a CPU's cache and is up to 8 times faster there."""
     size, wide = kernel.shape[0], kernel.astype(jnp.promote_types(jnp.float32, kernel.dtype))
 
     def add(total, row):
@@ -257,24 +257,24 @@ def _rowwise(stride, x, g, kernel):
 
 
 def upconv(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Transposed convolution, kernel [4, 4, C, O], stride 2, padding 1: [B, H, W, C] to twice H, W.
+    """Apply a transposed convolution with stride 2 and padding 1, which doubles height and width.
 
-    Each of the four output phases sees 2 x 2 of the 4 x 4 taps: one 2 x 2 convolution that gives
-    all four, then depth to space. No multiplication by the zeros between the input pixels.
-    The kernel is laid out as torch's `ConvTranspose2d`, axes moved to [kh, kw, in, out].
+    Each of the four output phases uses 2 x 2 of the 4 x 4 taps, so one 2 x 2 convolution computes
+    all four, followed by depth to space. This avoids multiplying by the zeros between input pixels.
+    The kernel is that of torch's `ConvTranspose2d` with its axes moved to [kh, kw, in, out].
 
     Args:
       x: [B, H, W, C].
       kernel: [4, 4, C, O].
 
     Raises:
-      ValueError: a kernel of another size.
+      ValueError: the kernel isn't 4 x 4.
     """
     batch, height, width, channels = x.shape
     if kernel.shape[:2] != (4, 4):
         raise ValueError(f"upconv needs a 4 x 4 kernel, got {kernel.shape[:2]}.")
     out = kernel.shape[-1]
-    # taps[t, a]: output 2 m + a takes input m - 1 + a + t through row 3 - a - 2 t of the kernel.
+    # taps[t, a]: output 2 m + a gets input m - 1 + a + t through row 3 - a - 2 t of the kernel.
     taps = jnp.array([[3 - a - 2 * t for a in (0, 1)] for t in (0, 1)])
     phases = kernel[taps[:, :, None, None], taps[None, None]]  # [t, a, s, b, C, O]
     phases = phases.transpose(0, 2, 4, 1, 3, 5).reshape(2, 2, channels, 4 * out)
@@ -287,15 +287,15 @@ def upconv(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 def max_pool(x: jax.Array, size: int, stride: int, padding: int = 0) -> jax.Array:
-    """Maximum over windows of x [B, H, W, C], symmetric padding by -inf.
+    """Take the maximum over windows of x, with symmetric padding by -inf.
 
-    The gradient goes to a window's first maximum in reading order, as in torch and XLA.
+    The gradient goes to the first maximum of a window in reading order, as in torch and XLA.
 
     Args:
       x: [B, H, W, C].
-      size: of the windows.
-      stride: of both axes.
-      padding: cells on each side that never win.
+      size: side of the windows.
+      stride: stride along both axes.
+      padding: cells of -inf on each side.
     """
 
     def plain(x):
@@ -314,7 +314,7 @@ def _pool(x, size, stride, padding):
 
 
 def _shifted(x, size, stride, padding):
-    """The windows' first pixels, their second ones, ...: size * size of [B, h, w, C]."""
+    """Return the first pixel of all windows, the second, ...: size * size arrays [B, h, w, C]."""
     borders = [(0, 0, 0), (padding, padding, 0), (padding, padding, 0), (0, 0, 0)]
     x = lax.pad(x, jnp.array(-jnp.inf, x.dtype), borders)
     ends = [n - size + 1 for n in x.shape[1:3]]
@@ -337,7 +337,7 @@ def _pool_backward(size, stride, padding, saved, g):
     for number, value in enumerate(_shifted(x, size, stride, padding)):
         first = free & (value == y)
         free &= ~first
-        # Back to where the pixel came from: stride - 1 zeros between, the rest around.
+        # Put the gradient where the pixel came from: stride - 1 zeros between, the rest around.
         borders = [
             (at, n - at - (count - 1) * stride - 1, stride - 1)
             for at, n, count in zip(divmod(number, size), sizes, y.shape[1:3], strict=True)

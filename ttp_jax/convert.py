@@ -1,7 +1,7 @@
-"""Weights in: torch state dicts to this project's trees, by one rule table; BlazePose's file.
+"""Import of weights: torch state dicts, by one table of rules, and BlazePose's file.
 
-The table speaks the released program's names, of which torchvision's ResNet is the part without
-the prefix `pose_net.`.
+The table has the names of the released program. Without the prefix `pose_net.`, its ResNet has
+torchvision's names.
 """
 
 import itertools
@@ -17,7 +17,7 @@ from flax import traverse_util
 from ttp_jax.models.encoders import blazepose
 from ttp_jax.torch_file import read_torch
 
-# (torch module, our module); the leaf (weight, bias, running_mean, ...) follows from the shapes.
+# (torch's module, ours); which leaf a tensor is follows from its name and shape.
 RULES = (
     (r"^(?:pose_net\.)?(conv1|bn1)$", r"encoder/\1"),
     (r"^(?:pose_net\.)?layer(\d)\.(\d+)\.downsample\.0$", r"encoder/layer\1_\2/downsample_conv"),
@@ -39,21 +39,21 @@ RULES = (
         r"decoder/layer\1/cross_attention\2",
     ),
 )
-# Sequential containers number their members; three torch numbers make up one of our blocks.
+# torch numbers the members of sequential containers; these make up one of our blocks.
 CONTAINERS = {
     "image_encoder": "appearance",
     "pose_encoder": "keypoint_encoder",
     "image_renderer": "renderer",
 }
 MEMBERS = {"0": "conv0", "1": "bn0", "3": "conv1", "4": "bn1"}
-TRUNK = re.compile(r"(params|batch_stats)/encoder/(conv1|bn1|layer\d)")  # torchvision's part
+TRUNK = re.compile(r"(params|batch_stats)/encoder/(conv1|bn1|layer\d)")  # the part in torchvision
 
 
 def load_resnet(path: str | pathlib.Path, variables: Mapping) -> dict:
-    """Put a torchvision ResNet file into the trunk of `variables` (params and batch_stats).
+    """Load a torchvision ResNet file into the trunk of `variables` (params and batch_stats).
 
-    Strict: every parameter and statistic of the trunk must come from the file, with its shape, and
-    nothing but the classifier `fc` may be left over.
+    This is strict: the file must have every parameter and statistic of the trunk, in its shape, and
+    nothing else but the classifier `fc`.
 
     Raises FileNotFoundError with the remedy, or ValueError naming the first mismatch.
     """
@@ -73,16 +73,16 @@ def load_resnet(path: str | pathlib.Path, variables: Mapping) -> dict:
 
 
 def load_model(path: str | pathlib.Path, variables: Mapping) -> dict:
-    """Read a whole model of the released program (its state dict) in the form of `variables`.
+    """Read a model of the released program (its state dict) in the form of `variables`.
 
-    Strict: everything comes from the file, and everything in the file is used. The program reads
-    pictures as BGR, and its joints are 1-based on Penn Action and BBC Pose: one pixel more than
-    here.
+    This is strict: everything comes from the file, and everything in the file is used. The released
+    program reads images as BGR, and its joints are 1-based on Penn Action and BBC Pose: one pixel
+    more than here.
 
     Raises FileNotFoundError, ImportError without torch, or ValueError naming the first mismatch.
     """
     state = read_torch(path)
-    # A model that was trained on several GPUs may have kept the name of its wrapper.
+    # DataParallel, for training on several GPUs, adds this prefix.
     plain = {name.removeprefix("module."): value for name, value in state.items()}
     return from_torch(plain, variables, source=str(path))
 
@@ -90,13 +90,14 @@ def load_model(path: str | pathlib.Path, variables: Mapping) -> dict:
 def read_blazepose(path: str | pathlib.Path) -> dict:
     """Read MediaPipe's `pose_landmark_full.tflite`: params of its encoder and supervised head.
 
-    Strict: the operators that lead to its heatmaps must be `blazepose.HEATMAPS`, with the shapes of
-    their weights. Of its 39 maps the first 33 are joints; the others locate the body as a whole.
+    This is strict: the operators that lead to the heatmaps must be `blazepose.HEATMAPS`, with the
+    shapes of their weights. The first 33 of the 39 maps are joints; the others locate the body as a
+    whole.
 
     Raises FileNotFoundError, ImportError without the package `tflite`, or ValueError for a file
     that is damaged or of another network.
     """
-    from ttp_jax import tflite  # on use only: it needs an extra
+    from ttp_jax import tflite  # imported late, because it needs an extra package
 
     shape = (1, 64, 64, blazepose.MAPS)
     names = [name for name, found in tflite.outputs(path).items() if found == shape]
@@ -119,9 +120,9 @@ def read_blazepose(path: str | pathlib.Path) -> dict:
 
 
 def put_encoder(encoder: Mapping, variables: Mapping, source: str) -> dict:
-    """Return `variables` with the encoder's leaves taken from another model's variables.
+    """Return `variables` with the leaves of the encoder taken from another model's variables.
 
-    Raises ValueError naming the first leaf that one of the two lacks or has in another shape.
+    Raises ValueError naming the first leaf that is missing in one of the two, or differs in shape.
     """
     flat: Any = traverse_util.flatten_dict(dict(variables), sep="/")
     there: Any = traverse_util.flatten_dict(dict(encoder), sep="/")
@@ -141,7 +142,7 @@ def put_encoder(encoder: Mapping, variables: Mapping, source: str) -> dict:
             )
     taken = {path: jnp.asarray(given[path], flat[path].dtype) for path in needed}
     filled = traverse_util.unflatten_dict({**flat, **taken}, sep="/")
-    return {kind: filled.get(kind, {}) for kind in variables}  # there may be no statistics
+    return {kind: filled.get(kind, {}) for kind in variables}  # there may be no batch statistics
 
 
 def from_torch(
@@ -155,9 +156,9 @@ def from_torch(
 
     Args:
       state: arrays by torch name.
-      variables: template {"params": ..., "batch_stats": ...}; gives names, shapes and dtypes.
-      needed: which paths ("params/encoder/conv1/kernel") must come from the state dict.
-      source: how errors name it.
+      variables: template {"params": ..., "batch_stats": ...} with names, shapes and dtypes.
+      needed: pattern of paths ("params/encoder/conv1/kernel") that the state dict must contain.
+      source: name of the state dict in errors.
     """
     flat = traverse_util.flatten_dict(dict(variables), sep="/")
     filled = {}
@@ -192,7 +193,7 @@ def from_torch(
 
 
 def _translate(name: str, value: np.ndarray) -> tuple[str | None, np.ndarray]:
-    """Our path and axis order of one torch tensor; no path where the table has none for it."""
+    """Return our path of a torch tensor, None if the table has none, and its axes in our order."""
     packed = re.match(r"(.*)\.in_proj_(weight|bias)$", name)
     if packed:
         leaf = {"weight": "in_kernel", "bias": "in_bias"}[packed[2]]
@@ -213,7 +214,7 @@ def _translate(name: str, value: np.ndarray) -> tuple[str | None, np.ndarray]:
         return f"params/{place}/kernel", value.T
     if value.ndim != 4:
         return None, value
-    # Convolutions are [out, in, kh, kw], transposed ones [in, out, kh, kw].
+    # torch's convolutions are [out, in, kh, kw], transposed ones [in, out, kh, kw].
     axes = (2, 3, 0, 1) if "/deconv" in place else (2, 3, 1, 0)
     return f"params/{place}/kernel", value.transpose(axes)
 

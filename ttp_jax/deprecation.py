@@ -1,4 +1,4 @@
-"""Old names of public things: they work for one more version, with a DeprecationWarning."""
+"""Old public names, which work for one more version, with a DeprecationWarning."""
 
 import functools
 import importlib
@@ -10,12 +10,12 @@ T = TypeVar("T")
 
 
 def warn(old: str, new: str, level: int = 3) -> None:
-    """Warn that a name is an old one.
+    """Warn that a name is deprecated.
 
     Args:
       old: the name used.
       new: the name to use.
-      level: calls between the user's line and `warnings.warn`, as its `stacklevel`.
+      level: the `stacklevel` of `warnings.warn` that points to the user's line.
     """
     text = f"{old} is now called {new}; the next version drops the old name."
     warnings.warn(text, DeprecationWarning, stacklevel=level)
@@ -39,7 +39,7 @@ def names(module: str, renamed: Mapping[str, str]) -> Callable[[str], Any]:
 
 
 def arguments(**renamed: str) -> Callable[[T], T]:
-    """Return a decorator by which a function takes renamed arguments under their old names, too.
+    """Return a decorator that lets a function accept renamed arguments under their old names.
 
     Args:
       renamed: old name = new name.
@@ -59,7 +59,7 @@ def arguments(**renamed: str) -> Callable[[T], T]:
 
 
 def fields(**renamed: str) -> Callable[[type[T]], type[T]]:
-    """Return a decorator by which a dataclass or named tuple keeps old names of its fields.
+    """Return a decorator that lets a dataclass or named tuple keep old names of its fields.
 
     Args:
       renamed: old name = new name.

@@ -1,11 +1,11 @@
-"""A video's predictions under the names that DeepLabCut looks for, as if it had analyzed it.
+"""Predictions of a video in files that DeepLabCut finds as if it had analyzed the video itself.
 
     VIDEO + SCORER + .h5, .csv      the table of all frames
-    VIDEO + SCORER + _meta.pickle   what `create_labeled_video` asks for beside it
+    VIDEO + SCORER + _meta.pickle   what `create_labeled_video` needs besides
 
-Names and contents after DeepLabCut 3.0.2 (`make_labeled_video.proc_video`,
-`auxiliaryfunctions.find_analyzed_data`, `find_video_metadata`). A scorer is "DLC_" and a word that
-its functions take as `init_weights`, so that they need no network of DeepLabCut's.
+Names and contents follow DeepLabCut 3.0.2 (`make_labeled_video.proc_video`,
+`auxiliaryfunctions.find_analyzed_data`, `find_video_metadata`). The scorer is "DLC_" and the word
+that is passed to DeepLabCut's functions as `init_weights`; with it they need no DeepLabCut network.
 """
 
 import os
@@ -20,23 +20,23 @@ from ttp_jax.files import write_atomically
 from ttp_jax.track import Track
 
 SCORER = "DLC_ttp_jax"
-HIGHEST_PROTOCOL = 4  # of the pickle: what any Python 3 of DeepLabCut's reads
+HIGHEST_PROTOCOL = 4  # of the pickle: every Python version that DeepLabCut supports reads it
 
 
 def write(track: Track, folder: str | os.PathLike, which: str) -> list[Path]:
     """Write the three files of one track, and return their paths.
 
-    The table begins with the video's first frame; frames that the track skips are missing.
+    The table begins at the video's first frame; frames that the track skips are missing (NaN).
 
     Args:
-      track: of a video whose path and picture size are known.
+      track: track of a video whose path and image size are known.
       folder: where the files go; DeepLabCut's `destfolder`.
-      which: ends the scorer, "after" or "before": DeepLabCut takes the first file whose name begins
-        with the scorer that it is asked for, so neither scorer may begin the other.
+      which: end of the scorer, "after" or "before". DeepLabCut takes the first file whose name
+        begins with the scorer that it is given, so neither scorer may be a prefix of the other.
 
     Raises:
       ImportError: pandas or PyTables isn't installed.
-      ValueError: a track that no file can hold.
+      ValueError: the track can't be written.
     """
     name = stem(track.video, track.name, which)
     every = _all_frames(track)._replace(name=name, scorer=f"{SCORER}_{which}")
@@ -49,18 +49,18 @@ def write(track: Track, folder: str | os.PathLike, which: str) -> list[Path]:
 
 
 def stem(video: str, name: str, which: str) -> str:
-    """Begin the files' names: that of the video's file, else `name`, and the scorer.
+    """Return the stem of the files: the video's stem, or `name` without a video, and the scorer.
 
     Args:
-      video: path of the video; "" where nobody knows.
-      name: of the track.
+      video: path of the video; "" if unknown.
+      name: name of the track.
       which: see `write`.
     """
     return f"{Path(video).stem or name}{SCORER}_{which}"
 
 
 def _all_frames(track: Track) -> Track:
-    """The track with one row for each frame of the video up to its last, NaN where it has none."""
+    """Return the track with a row for each frame of the video up to its last; NaN if skipped."""
     count, joints = int(track.frames[-1]) + 1, np.asarray(track.joints)
     places = np.full((count, *joints.shape[1:]), np.nan)
     confidence = np.full(places.shape[:2], np.nan)
@@ -78,14 +78,14 @@ def _all_frames(track: Track) -> Track:
 
 
 def _metadata(track: Track) -> dict[str, Any]:
-    """What DeepLabCut's own analysis says of itself, as far as it is known here."""
+    """Return the metadata that DeepLabCut's own analysis writes, as far as it is known here."""
     width, height = track.picture_size or (0, 0)
     about = {
         "Scorer": track.scorer,
         "fps": float(track.frames_per_second),
         "nframes": len(track.joints),
         "frame_dimensions": (height, width),
-        "cropping": False,  # places are those of whole pictures
+        "cropping": False,  # joints are in pixels of the whole image
         "cropping_parameters": [0, width, 0, height],
     }
     return {"data": about}
