@@ -1,29 +1,29 @@
 """Predictions in the formats that other pose tools read.
 
-    name     file            read by                    a missing point; a missing frame
-    dlc-csv  .csv            DeepLabCut, movement, EKS  NaN
-    dlc-h5   .h5             DeepLabCut, movement       NaN
-    coco     .json           pycocotools, as results    0, 0, 0; the frame is left out
-    sleap    .analysis.h5    SLEAP, sleap-io, movement  NaN; track_occupancy 0
-    slp      .predictions.slp    SLEAP, sleap-io, movement  NaN; the frame is left out
-    trc      .trc            OpenSim                    NaN
-    npz      .npz            NumPy                      NaN
-    parquet  .parquet        pandas, polars, R, DuckDB  null
-    lightning-pose   .lightning_pose.csv   Lightning Pose, as its own predictions   NaN
+    name            file                 read by                    missing point; missing frame
+    dlc-csv         .csv                 DeepLabCut, movement, EKS  NaN
+    dlc-h5          .h5                  DeepLabCut, movement       NaN
+    coco            .json                pycocotools, as results    0, 0, 0; the frame is left out
+    sleap           .analysis.h5         SLEAP, sleap-io, movement  NaN; track_occupancy 0
+    slp             .predictions.slp     SLEAP, sleap-io, movement  NaN; the frame is left out
+    trc             .trc                 OpenSim                    NaN
+    npz             .npz                 NumPy                      NaN
+    parquet         .parquet             pandas, polars, R, DuckDB  null
+    lightning-pose  .lightning_pose.csv  Lightning Pose             NaN
 
-and, of one subject by several seeds, `write_eks`.
+`write_eks` writes the predictions of one subject by models of several seeds.
 
-With `Track.pcutoff` joints of less confidence are missing, too. Unlike points that were
-never predicted they keep their confidence in formats that have a column for it (dlc-csv, dlc-h5,
-npz, parquet): x and y are NaN (null), and the reader still sees how unsure the network was. SLEAP's
-scores belong to points that are there, so they are NaN as well. COCO's triple is 0, 0, 0, and such
-joints don't count in the mean score. OpenSim gets NaN. `write_eks` ignores the p-cutoff, for the
-smoother weighs joints by their confidence itself.
+Joints below `Track.pcutoff` count as missing. Unlike points that were never predicted, they keep
+their confidence in formats that have a column for it (dlc-csv, dlc-h5, npz, parquet): x and y are
+NaN (null), and the reader still sees how uncertain the network was. SLEAP has scores only for
+points that exist, so these are NaN as well. COCO gets 0, 0, 0, and such joints don't count in the
+mean score. OpenSim gets NaN. `write_eks` ignores the p-cutoff, because the smoother itself weights
+joints by their confidence.
 
-Points are (x, y) in pixels of the whole picture, x right, y down, pixel centres at integers, in all
-formats but TRC, whose y is up. So the centre of the first pixel is (0, 0) in the files: a tool that
-has it at (0.5, 0.5) must add 0.5. COCO's own keypoints are indices of pixels too, and Detectron2,
-for one, adds 0.5 as it reads them and subtracts it as it writes them.
+Points are (x, y) in pixels of the whole image, x right, y down, pixel centres at integers, in all
+formats but TRC, whose y points up. So the centre of the first pixel is (0, 0): a tool that has it
+at (0.5, 0.5) must add 0.5. COCO's own keypoints are pixel indices too; Detectron2, for example,
+adds 0.5 when it reads them and subtracts it when it writes them.
 
 Text formats keep four decimals, the others all digits.
 """
@@ -45,8 +45,10 @@ from ttp_jax.track import Track, mean_confidence
 
 LIGHTNING_POSE = "heatmap_tracker"  # the scorer in Lightning Pose's tables
 PERSON = 1  # COCO's category
-UNEVEN, ROUNDED = 0.1, 1.1e-3  # share of the mean step, and seconds that containers round by
-# Formats that count frames only.
+# Steps between frames are uneven if they differ from the mean by more than this share of it, and by
+# more than these seconds, to which containers round.
+UNEVEN, ROUNDED = 0.1, 1.1e-3
+# Formats with frame numbers but no times.
 WITHOUT_TIMES = ("dlc-csv", "dlc-h5", "coco", "sleap", "slp", "eks", "lightning-pose")
 
 
@@ -55,16 +57,17 @@ def write(
 ) -> list[Path]:
     """Write NAME{suffix}.EXT for each format (keys of `FORMATS`) and return the files' paths.
 
-    A file appears complete or not at all, and replaces one of its name. Makes missing folders.
+    A file is written completely or not at all, and replaces one of the same name. Missing folders
+    are created.
 
     Args:
       track: the keypoints of one subject.
       folder: where the files go.
       formats: keys of `FORMATS`.
-      suffix: of the files' names, before the extension.
+      suffix: suffix of the files' names, before the extension.
 
     Raises:
-      ValueError: an unknown format (nothing is written), or a track that no file can hold.
+      ValueError: a format is unknown (then nothing is written), or the track is invalid.
       ImportError: a format needs a package that isn't installed.
     """
     unknown = [name for name in formats if name not in FORMATS]
@@ -74,7 +77,7 @@ def write(
 
 
 def is_uneven(times: np.ndarray | None) -> bool:
-    """Whether frames at these times are not evenly spaced, by more than containers round."""
+    """Return whether frames are unevenly spaced, by more than the rounding of containers."""
     if times is None or len(times) < 3:
         return False
     steps = np.diff(times)
@@ -82,12 +85,12 @@ def is_uneven(times: np.ndarray | None) -> bool:
 
 
 def note_on_times(times: np.ndarray | None, formats: Sequence[str], table: str) -> list[str]:
-    """Say what a reader of these formats must know of frames that are not evenly spaced.
+    """Warn about unevenly spaced frames in formats that have no times.
 
     Args:
-      times: seconds [T]; None where they aren't known.
+      times: seconds [T]; None if unknown.
       formats: keys of `FORMATS`.
-      table: name of the file whose column `time` has each frame's own.
+      table: name of the file whose column `time` has the time of each frame.
 
     Returns:
       Sentences; none for evenly spaced frames.
@@ -104,27 +107,27 @@ def note_on_times(times: np.ndarray | None, formats: Sequence[str], table: str) 
 
 
 def check(formats: Sequence[str]) -> None:
-    """Raise ImportError, saying what to install, where a format's package isn't there."""
+    """Raise ImportError, saying what to install, if a format's package is missing."""
     for kind in formats:
         if kind in NEEDS:
             _optional(kind)
 
 
 def write_eks(tracks: Mapping[int, Track], folder: str | os.PathLike) -> list[Path]:
-    """Write one subject's tracks by models of several seeds, for the Ensemble Kalman Smoother.
+    """Write one subject's tracks, by models of several seeds, for the Ensemble Kalman Smoother.
 
-    Writes FOLDER/predictions.rng=SEED.csv, DeepLabCut tables. `eks` takes every CSV of a folder for
-    a member of the ensemble, so give it a folder of its own. It takes a joint that some members
-    miss; of one that all miss in a single frame it makes NaN in every frame. A track's p-cutoff is
-    ignored.
+    Writes DeepLabCut tables FOLDER/predictions.rng=SEED.csv. `eks` takes every CSV file in a folder
+    as a member of the ensemble, so use a folder for nothing else. `eks` accepts joints that some
+    members lack. If all members lack a joint in a single frame, `eks` returns NaN for that joint in
+    every frame. The p-cutoff of tracks is ignored.
 
     Args:
       tracks: seed -> track.
-      folder: where the files go; give it to nothing else.
+      folder: where the files go; use it for nothing else.
 
     Raises:
-      ValueError: the tracks differ in frames or joints, so they are not of one video; or there is
-        a joint that all of them miss.
+      ValueError: the tracks differ in frames or joints, so they are not of one video; or all of
+        them lack a joint in some frame.
     """
     tracks = {seed: track._replace(pcutoff=0.0) for seed, track in tracks.items()}
     spans = {(tuple(t.frames), t.skeleton.joints) for t in tracks.values()}
@@ -150,17 +153,17 @@ def write_eks(tracks: Mapping[int, Track], folder: str | os.PathLike) -> list[Pa
 
 
 def _lightning_pose(track: Track, stem: Path) -> Path:
-    """Lightning Pose's predictions: DeepLabCut's table, whose scorer is its kind of network."""
+    """Write Lightning Pose's predictions: DeepLabCut's table with the type of network as scorer."""
     named = track._replace(scorer=LIGHTNING_POSE)
     return _dlc_csv(named, stem.with_name(f"{stem.name}.lightning_pose"))
 
 
 def _dlc_csv(track: Track, stem: Path) -> Path:
-    """DeepLabCut's table: three header rows, then the frame's number and x, y, likelihood."""
+    """Write DeepLabCut's table: three header rows, then frame number and x, y, likelihood."""
     columns = _dlc_columns(track)
     header = zip(*[("scorer", "bodyparts", "coords"), *columns], strict=True)
     rows = track.values().reshape(len(track.joints), -1)
-    # Missing values are spelled out: pandas takes a first row of empty cells for a header.
+    # Missing values are spelled out, because pandas takes a first row of empty cells as a header.
     lines = [
         *map(_cells, header),
         *(
@@ -172,14 +175,14 @@ def _dlc_csv(track: Track, stem: Path) -> Path:
 
 
 def _cells(words: Sequence[str]) -> str:
-    """A line of a CSV file; words that hold commas or quotes are quoted."""
+    """Return a line of a CSV file; words with commas or quotes are quoted."""
     text = io.StringIO()
     csv.writer(text, lineterminator="").writerow(words)
     return text.getvalue()
 
 
 def _dlc_h5(track: Track, stem: Path) -> Path:
-    """The same table as DeepLabCut stores it, by pandas and PyTables."""
+    """Write the same table as DeepLabCut does, with pandas and PyTables."""
     pandas = _optional("dlc-h5")
     levels = ["scorer", "bodyparts", "coords"]
     table = pandas.DataFrame(
@@ -197,10 +200,10 @@ def _dlc_columns(track: Track) -> list[tuple[str, str, str]]:
 
 
 def _coco(track: Track, stem: Path) -> Path:
-    """COCO keypoint results: image_id is the frame's number, score the mean of the joints'.
+    """Write COCO keypoint results: image_id is the frame number, score the joints' mean confidence.
 
-    A frame without any joint is left out, as COCO does with what wasn't found. A joint that is
-    missing from a frame is 0, 0, 0, COCO's way to say so.
+    Frames without any joint are left out, as COCO leaves out people who weren't found. A joint that
+    is missing in a frame is 0, 0, 0, as in COCO's files.
     """
     values = track.points()
     results = [
@@ -227,12 +230,11 @@ def _slp(track: Track, stem: Path) -> Path:
 
 
 def _trc(track: Track, stem: Path) -> Path:
-    """OpenSim's marker file: one pixel is one millimetre, y is up, z is 0.
+    """Write OpenSim's marker file: one pixel is one millimetre, y points up, z is 0.
 
-    OpenSim knows lengths only, no pixels. Each row has its frame's own time, the header the mean
-    rate. The centre of the picture's bottom row is y = 0; of an
-    unknown height, that of its top row is. Frames are counted from 1, time from the video's
-    beginning. The format has no place for a confidence.
+    OpenSim knows only lengths, no pixels. Each row has the time of its frame, the header the mean
+    rate. y = 0 is the centre of the image's bottom row or, if the height is unknown, of its top
+    row. Frames are counted from 1, time from the start of the video. The format has no confidence.
     """
     table = track.values()
     bottom = track.picture_size[1] - 1 if track.picture_size else 0
@@ -266,7 +268,7 @@ def _trc(track: Track, stem: Path) -> Path:
 
 
 def _npz(track: Track, stem: Path) -> Path:
-    """NumPy arrays by name; picture_size, boxes, times, pictures and pcutoff only if known."""
+    """Write NumPy arrays by name; picture_size, boxes, times, pictures, pcutoff only if known."""
     values = track.values()
     arrays = {
         "joints": values[..., :2],
@@ -287,16 +289,16 @@ def _npz(track: Track, stem: Path) -> Path:
     }
 
     def fill(path):
-        with path.open("wb") as file:  # of a path, NumPy would change the extension
+        with path.open("wb") as file:  # given a path, NumPy would change the extension
             np.savez(file, **known)
 
     return _put(stem, ".npz", fill)
 
 
 def _parquet(track: Track, stem: Path) -> Path:
-    """One row a frame and joint: frame, keypoint, x, y, confidence; time and picture if known.
+    """Write one row per frame and joint: frame, keypoint, x, y, confidence; time, picture if known.
 
-    The schema's metadata holds, each as JSON, name, skeleton, joints, limbs, frames_per_second,
+    The metadata of the schema has, each as JSON, name, skeleton, joints, limbs, frames_per_second,
     first_frame, step and picture_size, and pcutoff if there is one.
     """
     pyarrow = _optional("parquet")
@@ -352,7 +354,7 @@ def _write_lines(path: Path, lines: Sequence[str]) -> None:
     path.write_text("\n".join([*lines, ""]), encoding="utf-8")
 
 
-# Modules of packages that only these formats need.
+# Modules that only these formats need.
 NEEDS = {
     "dlc-h5": ("pandas", "tables"),
     "slp": ("sleap_io",),
@@ -361,7 +363,7 @@ NEEDS = {
 
 
 def _optional(kind: str):
-    """Import what a format needs and return the first module."""
+    """Import the modules that a format needs, and return the first."""
     modules = NEEDS[kind]
     try:
         first, *_ = [importlib.import_module(name) for name in modules]

@@ -1,7 +1,7 @@
-"""Get weights that the project doesn't bring along: BlazePose and torchvision's ImageNet networks.
+"""Download weights that are not included: BlazePose and torchvision's ImageNet networks.
 
-Nothing is fetched unless `python main.py fetch` is asked to. What comes is checked by its SHA-256
-and kept in `folder()`; a download that breaks off goes on from where it was.
+Nothing is downloaded unless you run `python main.py fetch`. Files are checked by their SHA-256 and
+kept in `folder()`. An interrupted download resumes where it stopped.
 """
 
 import hashlib
@@ -30,23 +30,23 @@ Copyright The MediaPipe Authors. Licensed under the Apache License, Version 2.0:
 https://www.apache.org/licenses/LICENSE-2.0
 """
 TORCHVISION = "https://download.pytorch.org/models/"
-# Their names end in the first digits of their SHA-256.
+# File names that end in the first digits of the file's SHA-256.
 PUBLISHED = {
     "resnet18": "resnet18-5c106cde.pth",
     "resnet50": "resnet50-19c8e357.pth",
     "vgg16": "vgg16-397923af.pth",
 }
-MOST_BYTES = 2**27  # of one file of an archive, several times what is expected
-PATIENCE = 60  # seconds without a byte
+MOST_BYTES = 2**27  # largest file in an archive, several times what is expected
+PATIENCE = 60  # seconds without a byte before a download fails
 
 
 class Part(NamedTuple):
     """A file of BlazePose.
 
     Attributes:
-      name: of the file that is kept.
+      name: name under which it is kept.
       ends: how its name ends inside a wheel and inside a `.task` file of MediaPipe.
-      sha256: of the pinned version's.
+      sha256: SHA-256 of the file in the pinned version.
     """
 
     name: str
@@ -68,12 +68,12 @@ BLAZEPOSE = (LANDMARKS, DETECTOR)
 
 
 def folder() -> pathlib.Path:
-    """Where weights are kept: TTP_JAX_WEIGHTS, or below the user's cache."""
+    """Return where weights are kept: TTP_JAX_WEIGHTS, or a folder in the user's cache."""
     return pathlib.Path(os.environ.get(FOLDER) or "~/.cache/ttp_jax/weights").expanduser()
 
 
 def sha256(path: pathlib.Path) -> str:
-    """SHA-256 of a file."""
+    """Return the SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -84,17 +84,17 @@ def sha256(path: pathlib.Path) -> str:
 def blazepose(place: pathlib.Path, given: str | os.PathLike | None = None) -> list[str]:
     """Put BlazePose's two networks and their licence into a folder; return what was done, in words.
 
-    Files that are there and whole stay, and nothing is downloaded then.
+    If the folder already has intact files, nothing is downloaded.
 
     Args:
       place: the folder.
-      given: a file of the user's to take them from: a wheel of mediapipe, a `.task` file of
-        MediaPipe's pose landmarker ("full"), or the landmark network as `.tflite`. Versions other
-        than the pinned one are taken, too.
+      given: a local file to take them from: a wheel of mediapipe, a `.task` file of MediaPipe's
+        pose landmarker ("full"), or the landmark network as `.tflite`. Versions other than the
+        pinned one are accepted.
 
     Raises:
-      OSError: it can't be downloaded, or written.
-      ValueError: what came is not what was asked for, or `given` holds no BlazePose.
+      OSError: the files can't be downloaded or written.
+      ValueError: the download is not the pinned version, or `given` doesn't contain BlazePose.
     """
     if given is not None:
         return _taken_from(pathlib.Path(given).expanduser(), place)
@@ -110,14 +110,14 @@ def blazepose(place: pathlib.Path, given: str | os.PathLike | None = None) -> li
                     f"{wheel} has another {part.name} than {MEDIAPIPE}: delete it and try again."
                 )
         return _kept(found, place)
-    finally:  # whatever is wrong with it, it is of no more use
+    finally:  # the wheel is no longer needed, whether it was good or not
         shutil.rmtree(partial, ignore_errors=True)
 
 
 def parts_of(path: pathlib.Path) -> dict[str, bytes]:
-    """BlazePose's networks, and the licence, that a wheel, `.task` or `.tflite` file holds.
+    """Return BlazePose's networks and licence in a wheel, `.task` or `.tflite` file, by name.
 
-    Raises FileNotFoundError, or ValueError for a file that is damaged or holds none of them.
+    Raises FileNotFoundError, or ValueError if the file is damaged or lacks the landmark network.
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist: name a wheel, .task or .tflite file.")
@@ -128,7 +128,7 @@ def parts_of(path: pathlib.Path) -> dict[str, bytes]:
     found = {}
     try:
         with zipfile.ZipFile(path) as archive:
-            for info in archive.infolist():  # read, never extracted to a path that it names
+            for info in archive.infolist():  # read in memory, never extracted to paths in the file
                 ends = {end: part.name for part in BLAZEPOSE for end in part.ends}
                 ends[".dist-info/LICENSE"] = "LICENSE"
                 name = next((ends[end] for end in ends if info.filename.endswith(end)), None)
@@ -177,7 +177,7 @@ def _kept(found: dict[str, bytes], place: pathlib.Path) -> list[str]:
 
 
 def _downloaded(partial: pathlib.Path) -> pathlib.Path:
-    """Download the pinned wheel by pip, which knows the user's index and proxy; return its path."""
+    """Download the pinned wheel by pip, which has the user's index and proxy; return its path."""
     by_hand = f"pip download --no-deps {' '.join(WHEEL)} {MEDIAPIPE}"
     otherwise = f"or do `{by_hand}` elsewhere and give its file: fetch blazepose --from FILE"
     if importlib.util.find_spec("pip") is None:
@@ -218,14 +218,14 @@ def torchvision(
 
     Args:
       name: "resnet18", "resnet50" or "vgg16".
-      place: the folder. A file that is there and whole stays, and nothing is downloaded then.
-      given: the file where the user has it already.
-      address: of the folder to download it from.
-      progress: called with the bytes that are there and all of them (0 where that isn't known).
+      place: the folder. If it already has the intact file, nothing is downloaded.
+      given: a local copy of the file to use instead.
+      address: URL of the folder to download it from.
+      progress: called with the bytes downloaded so far and in total (0 if unknown).
 
     Raises:
-      OSError: it can't be downloaded, or written; what came of it is kept.
-      ValueError: the content's SHA-256 is not the one that the name announces.
+      OSError: the file can't be downloaded or written; a partial download is kept.
+      ValueError: the SHA-256 of the content doesn't match the file's name.
     """
     path = place / PUBLISHED[name]
     if given is not None:
@@ -254,7 +254,7 @@ def torchvision(
 
 
 def _continued(address: str, partial: pathlib.Path, progress: Callable[[int, int], object]) -> None:
-    """Download what a partial file lacks."""
+    """Download the rest of a partial file."""
     there = partial.stat().st_size if partial.is_file() else 0
     request = urllib.request.Request(address, headers={"Range": f"bytes={there}-"} if there else {})
     try:
@@ -276,7 +276,7 @@ def _continued(address: str, partial: pathlib.Path, progress: Callable[[int, int
 
 
 def _check(path: pathlib.Path, name: str = "") -> None:
-    """Raise ValueError where a file's SHA-256 doesn't begin as its name says (or another name)."""
+    """Raise ValueError if a file's SHA-256 doesn't begin with the digits in its (or this) name."""
     expected = (name or path.name).split(".")[0].split("-")[1]
     if not (digest := sha256(path)).startswith(expected):
         raise ValueError(
@@ -286,5 +286,5 @@ def _check(path: pathlib.Path, name: str = "") -> None:
 
 
 def can_read() -> bool:
-    """Whether the package that reads TensorFlow Lite's files is installed."""
+    """Return whether the package that reads TensorFlow Lite's files is installed."""
     return importlib.util.find_spec("tflite") is not None

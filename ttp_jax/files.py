@@ -1,7 +1,7 @@
-"""Files that are there whole or not at all, one reader a container, and names kept in a folder.
+"""Atomic writes, one reader for each container, names that stay inside a folder, and locks.
 
-Readers take nothing on trust: sizes are checked against the file's own before memory is taken,
-pickles are never loaded, and whatever is wrong is one `Damaged` that names the file.
+Readers trust nothing. Declared sizes are checked against the file's size before memory is
+allocated, pickles are never loaded, and every fault raises `Damaged`, which names the file.
 """
 
 import contextlib
@@ -22,19 +22,19 @@ try:
 except ImportError:  # Windows has none
     fcntl = None
 
-AGAIN = "delete it, or move it away, and run again"  # what to do about most damaged files
-PACKED = 64  # an archive may hold so many times its own size ...
-MOST_BYTES = 2**29  # ... and this much in any case: results of constant values shrink a lot
-MOST_NESTED = 100  # lists within lists of a JSON file
+AGAIN = "delete it, or move it away, and run again"  # the remedy for most damaged files
+PACKED = 64  # an archive may unpack to this many times its own size ...
+MOST_BYTES = 2**29  # ... and to this much in any case, because constant values compress a lot
+MOST_NESTED = 100  # largest depth of a JSON file
 BLOCK = 2**20  # bytes read at a time
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # what the system says where a disk is full
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # error numbers of a full disk
 
 
 class Damaged(ValueError):
-    """A file that is cut off, changed, or something else; the message says which and what to do.
+    """A file is cut off, corrupted or of another kind; the message names it and a remedy.
 
     Attributes:
-      reason: what is wrong with it, for who has other words about the rest.
+      reason: what is wrong with it, for callers that write their own message.
     """
 
     def __init__(self, where: str | os.PathLike, reason: str, remedy: str = AGAIN):
@@ -42,7 +42,7 @@ class Damaged(ValueError):
         super().__init__(f"{where} is damaged ({reason}): {remedy}.")
 
 
-# What reading a file of ours, and taking from it what it should hold, can raise.
+# Errors from reading one of our files and taking the expected content out of it.
 DAMAGED = (KeyError, OSError, ValueError)
 
 
@@ -54,16 +54,16 @@ def write_atomically(
 ) -> pathlib.Path:
     """Call `write(temporary path)`, then put the file in place; a crash leaves `path` untouched.
 
-    Makes missing folders. A symbolic link at `path` is replaced, and what it points to stays as it
-    is. Returns `path`. Raises what `write` raises; an OSError, of a full disk for example, names
-    `path`.
+    Missing folders are created. A symbolic link at `path` is replaced, and its target stays as it
+    is. Returns `path`. Errors of `write` are passed on; an OSError, for example on a full disk,
+    names `path`.
     """
     path = pathlib.Path(path)
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.unlink(missing_ok=True)
-        # Exclusively: a link planted under this name, which can be guessed, is not followed.
+        # Exclusive, so that a symbolic link planted under this guessable name is not followed.
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
         write(temporary)
         os.replace(temporary, path)
@@ -76,9 +76,9 @@ def write_atomically(
 
 
 def named(error: OSError, path: pathlib.Path) -> OSError:
-    """The error with the name of what couldn't be written, and what to do about a full disk.
+    """Return the error with the file's name, and a remedy if the disk is full.
 
-    Of a write into an open file Python doesn't say which one it was.
+    Python doesn't name the file if a write to an open file fails.
     """
     own = (None, str(path), f"{path}.{os.getpid()}.tmp")
     if error.errno is None or error.filename not in own:
@@ -92,7 +92,7 @@ def write_arrays(path: pathlib.Path, arrays: dict[str, Any], *, compress: bool =
     save = np.savez_compressed if compress else np.savez
 
     def write(temporary):
-        with temporary.open("wb") as file:  # given a name, numpy would add a suffix to it
+        with temporary.open("wb") as file:  # given a path, NumPy would add a suffix
             save(file, **arrays)
 
     write_atomically(path, write)
@@ -105,7 +105,7 @@ def write_json(path: str | pathlib.Path, value) -> None:
 
 
 def move_aside(path: pathlib.Path, suffix: str = "") -> pathlib.Path:
-    """Rename a file or folder to the first of NAME.old1, NAME.old2, ... that is free; return that.
+    """Rename a file or folder to the first free name of NAME.old1, NAME.old2, ...; return the path.
 
     `suffix` is the end of the name that stays last: NAME.old1.npz.
     """
@@ -113,7 +113,7 @@ def move_aside(path: pathlib.Path, suffix: str = "") -> pathlib.Path:
 
 
 def unused(path: pathlib.Path, suffix: str = "") -> pathlib.Path:
-    """The first of NAME.old1, NAME.old2, ... that is free, see `move_aside`."""
+    """Return the first free name of NAME.old1, NAME.old2, ..., see `move_aside`."""
     name, number = path.name.removesuffix(suffix), 1
     while os.path.lexists(aside := path.with_name(f"{name}.old{number}{suffix}")):
         number += 1
@@ -129,16 +129,16 @@ def read_arrays(
     remedy: str = AGAIN,
     renamed: Mapping[str, str] | None = None,
 ) -> dict[str, np.ndarray]:
-    """All arrays of a NumPy archive (.npz), every byte checked against its checksums.
+    """Return all arrays of a NumPy archive (.npz), after checking them against its checksums.
 
     Args:
-      path: of the archive.
-      like: what it must hold at least: name -> (kinds, axes), ("f", 3) for floats [., ., .];
-        kinds as in `numpy.dtype.kind`.
+      path: the archive.
+      like: the arrays that it must have: name -> (kinds, axes), for example ("f", 3) for floats
+        [., ., .]; kinds as in `numpy.dtype.kind`.
       remedy: what the message of Damaged tells the user to do.
-      renamed: old name -> new name, of arrays that earlier versions wrote.
+      renamed: old name -> new name of arrays that earlier versions wrote.
 
-    Raises FileNotFoundError or another OSError where the file can't be opened, Damaged otherwise.
+    Raises FileNotFoundError or another OSError if the file can't be opened, Damaged otherwise.
     """
     path = pathlib.Path(path)
     with path.open("rb") as raw:
@@ -157,7 +157,7 @@ def read_arrays(
 
 
 def _check_members(archive: zipfile.ZipFile, size: int) -> None:
-    """Refuse an archive that claims more than its `size` in bytes can hold."""
+    """Refuse an archive that claims to hold more than is possible with its `size` in bytes."""
     members = archive.infolist()
     if len({member.filename for member in members}) < len(members):
         raise ValueError("two arrays have the same name")
@@ -172,7 +172,7 @@ def _check_size(claimed: int, size: int) -> None:
 
 
 def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
-    """Read one array, after checking that its header claims as many bytes as there are."""
+    """Read one array, after checking that its header matches the number of bytes."""
     name = member.filename.removesuffix(".npy")
     readers = {
         (1, 0): np.lib.format.read_array_header_1_0,
@@ -192,7 +192,7 @@ def _member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
             if not count:
                 raise EOFError(f"{name} is cut off")
             place += count
-        file.read(1)  # behind the last byte zipfile compares the checksum
+        file.read(1)  # zipfile checks the checksum when it reads past the last byte
     return np.ndarray(shape, dtype, data, order="F" if fortran else "C")
 
 
@@ -206,7 +206,7 @@ def _check_arrays(found: dict[str, np.ndarray], like: Mapping[str, tuple[str, in
 
 
 def map_array(path: str | os.PathLike) -> np.ndarray:
-    """An array of a NumPy file (.npy), left on disk and read where it is used.
+    """Map a NumPy file (.npy) into memory: the array stays on disk until it is used.
 
     Raises FileNotFoundError, or Damaged.
     """
@@ -219,11 +219,11 @@ def map_array(path: str | os.PathLike) -> np.ndarray:
 
 
 def read_hdf5(path: str | os.PathLike, remedy: str = AGAIN) -> dict[str, np.ndarray]:
-    """All arrays of numbers in an HDF5 file by their paths; those in other files are refused.
+    """Return all numeric arrays in an HDF5 file by path; links to other files are refused.
 
-    Raises FileNotFoundError or another OSError where the file can't be opened, Damaged otherwise.
+    Raises FileNotFoundError or another OSError if the file can't be opened, Damaged otherwise.
     """
-    import h5py  # on use only: most readers of this module do without
+    import h5py  # imported late, because most users of this module don't need it
 
     path, found = pathlib.Path(path), {}
     size = path.stat().st_size
@@ -249,7 +249,7 @@ def read_hdf5(path: str | os.PathLike, remedy: str = AGAIN) -> dict[str, np.ndar
 
 
 def reason_of(error: BaseException) -> str:
-    """What an error of a library says, on one line and cut where it goes on for long."""
+    """Return the message of an error of a library, on one line and shortened."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= 160 else f"{text[:160]}..."
 
@@ -262,14 +262,14 @@ def _damaged(path: str | os.PathLike, error: Exception, remedy: str) -> Damaged:
 
 
 def read_json(path: str | os.PathLike, like: Any = None, remedy: str = AGAIN) -> Any:
-    """What a JSON file holds; None if there is none.
+    """Return the content of a JSON file; None if there is no such file.
 
     Args:
-      path: of the file.
-      like: what it must hold, a pattern of `unlike`.
+      path: the file.
+      like: the required content, a pattern of `unlike`.
       remedy: what the message of Damaged tells the user to do.
 
-    Raises Damaged, or OSError where the file can't be opened.
+    Raises Damaged, or OSError if the file can't be opened.
     """
     try:
         text = pathlib.Path(path).read_bytes().decode()
@@ -281,9 +281,9 @@ def read_json(path: str | os.PathLike, like: Any = None, remedy: str = AGAIN) ->
 
 
 def parse_json(text: str, where: str | os.PathLike, like: Any = None, remedy: str = AGAIN) -> Any:
-    """What a JSON text says; `where` is how the message of Damaged names it.
+    """Parse a JSON text; `where` is its name in the message of Damaged.
 
-    Refused are a key that comes twice, whole numbers beyond 64 bits, and deep nesting.
+    Duplicate keys, whole numbers beyond 64 bits and deep nesting are refused.
     """
     try:
         value = json.loads(text, parse_int=_whole_number, object_pairs_hook=_without_doubles)
@@ -298,12 +298,12 @@ def parse_json(text: str, where: str | os.PathLike, like: Any = None, remedy: st
 
 
 def unlike(value: Any, like: Any, place: str = "it") -> str:
-    """What is not like a pattern, in words; "" where all is.
+    """Describe how a value differs from a pattern; "" if it matches.
 
-    A pattern is a type (float: any number; None: null), a tuple of patterns of which one holds (the
-    words are about the last), [pattern] for a list of such, {str: pattern} for an object whose
-    every value is such, or {"key": pattern} for an object that has these keys and maybe others;
-    "key?" may be absent.
+    A pattern is a type (float: any number; None: null), a tuple of patterns of which one must match
+    (the description is about the last), [pattern] for a list whose values all match, {str: pattern}
+    for an object whose values all match, or {"key": pattern} for an object that has these keys, and
+    maybe others; "key?" may be absent.
     """
     if isinstance(like, tuple):
         wrong = [unlike(value, each, place) for each in like]
@@ -356,7 +356,7 @@ def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _check_depth(value: Any) -> None:
-    """Without recursion, which is what a deep file would break here and later on."""
+    """Refuse deep nesting; without recursion, which deep nesting would break."""
     level, depth = [value], 0
     while level := [each for each in level if isinstance(each, dict | list)]:
         depth += 1
@@ -369,9 +369,9 @@ def _check_depth(value: Any) -> None:
 
 
 def plain_name(name: str, what: str = "a name") -> str:
-    """`name`, where it is one that a file in a folder can have: no path, nothing that leads out.
+    """Return `name` if it is the plain name of a file in a folder, not a path.
 
-    Raises ValueError, which calls it `what`.
+    Raises ValueError, whose message calls it `what`, otherwise.
     """
     if name in ("", "..") or "\0" in name or pathlib.PurePath(name).name != name:
         raise ValueError(f"{what} is {name!r}, expected a plain name, without folders.")
@@ -379,9 +379,9 @@ def plain_name(name: str, what: str = "a name") -> str:
 
 
 def inside(folder: str | os.PathLike, name: str) -> pathlib.Path:
-    """`folder / name`, for a name, or a path of names, that comes from a user or a file.
+    """Return `folder / name` for a name, or a relative path, that comes from a user or a file.
 
-    Raises ValueError for one that could lead out of the folder: "../x", "/x".
+    Raises ValueError if it could lead out of the folder: "../x", "/x".
     """
     parts = pathlib.PurePath(name).parts
     try:
@@ -392,10 +392,10 @@ def inside(folder: str | os.PathLike, name: str) -> pathlib.Path:
 
 @contextlib.contextmanager
 def only_one(path: pathlib.Path, *, wait: bool = False) -> Iterator[None]:
-    """Keep other processes that ask for the same path out while this one writes there.
+    """Lock `path` against other processes while this one writes there.
 
-    Does nothing where the system has no such locks. Where another one is at work this one waits, or
-    raises ValueError.
+    If another process holds the lock, wait for it or raise ValueError. Does nothing on systems
+    without such locks.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with os.fdopen(_open_lock(path.parent / f".{path.name}.lock"), "r+b") as file:
@@ -413,8 +413,8 @@ def only_one(path: pathlib.Path, *, wait: bool = False) -> Iterator[None]:
 
 
 def _open_lock(path: pathlib.Path) -> int:
-    """Open a lock file, which stays as it is; what somebody else put there is not followed."""
-    # Not all systems have these two.
+    """Open a lock file without changing it; links that somebody put there are not followed."""
+    # Not all systems have these two flags.
     careful = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
     try:
         lock = os.open(path, os.O_RDWR | os.O_CREAT | careful, 0o666)

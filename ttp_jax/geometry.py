@@ -1,11 +1,11 @@
 """The coordinate rule: person box -> square crop -> crop pixels -> heatmap pixels, and back.
 
-x points right, y down, pixel centres lie at integers. A *box* is x1, y1, x2, y2 in picture pixels,
-width x2 - x1. A *crop* is cx, cy, side in picture pixels, and where it is turned with the person
-also its degrees, clockwise on the screen. An *affine* is a [2, 3] matrix that maps homogeneous
-picture points to crop pixels. Heatmap index h stands for crop pixel h * stride
-(published program), so nothing is shifted by half a pixel on the way. Networks that were trained
-elsewhere may have their cells in other places: `map_to_crop`.
+x points right, y down, pixel centres lie at integers. A *box* is x1, y1, x2, y2 in image pixels,
+width x2 - x1. A *crop* is cx, cy, side in image pixels and, if it is rotated with the person, its
+angle in degrees, clockwise on the screen. An *affine* is a [2, 3] matrix that maps homogeneous
+image points to crop pixels. Heatmap index h stands for crop pixel h * stride (published program),
+so there is no shift by half a pixel. Networks that were trained elsewhere may place their cells
+differently, see `map_to_crop`.
 
 Array functions take numpy or jax arrays and return the same kind.
 """
@@ -24,20 +24,20 @@ Array = Any  # np.ndarray or jax.Array; functions return the kind that they are 
 # (the "MPII tweak").
 BOX_SCALE = 1.25
 BOX_SHIFT = 0.075
-# What a box can't be.
-LARGEST_BOX = 20  # times the picture's longer side
-LEAST_BOX = 3  # pixels; boxes in shares of the picture, 0 to 1, are smaller
-EDGE = "edge"  # of `map_to_crop`
+# Limits of plausible boxes.
+LARGEST_BOX = 20  # times the image's longer side
+LEAST_BOX = 3  # pixels; refuses boxes that are given as shares of the image, 0 to 1
+EDGE = "edge"  # see `map_to_crop`
 Cells = bool | str
 
 
 def _namespace(*arrays) -> Any:
-    """jax.numpy if any argument is a jax array, else numpy."""
+    """Return jax.numpy if any argument is a jax array, otherwise numpy."""
     return jnp if any(isinstance(array, jax.Array) for array in arrays) else np
 
 
 def whole_box(sizes) -> np.ndarray:
-    """Whole pictures as boxes float64 [..., 4], from their heights and widths [..., 2]."""
+    """Return whole images as boxes float64 [..., 4], from their heights and widths [..., 2]."""
     sizes = np.asarray(sizes, np.float64)
     return np.concatenate([np.zeros_like(sizes), sizes[..., ::-1]], -1) - 0.5
 
@@ -55,17 +55,17 @@ def shrink_boxes(boxes: np.ndarray, zoom: float) -> np.ndarray:
 
 
 def misplaced(box: np.ndarray, size: Sequence[int] | np.ndarray, of: str) -> str | None:
-    """Say what is wrong with a box in a picture.
+    """Say what is wrong with a box in an image.
 
-    A part of it may lie outside, since people stand at the edge.
+    A part of it may lie outside, because people can stand at the edge.
 
     Args:
       box: x1, y1, x2, y2 in pixels.
-      size: height and width of the picture.
-      of: what the sentence calls the picture.
+      size: height and width of the image.
+      of: what the sentence calls the image.
 
     Returns:
-      A sentence; None if the box can be used.
+      The end of a sentence; None if the box can be used.
     """
     height, width = size
     x1, y1, x2, y2 = whole_box(size)
@@ -96,21 +96,21 @@ def crop_affine(
     degrees: ArrayLike = 0.0,
     flip: ArrayLike = False,
 ) -> Array:
-    """Return the affine [..., 2, 3] from picture pixels to crop pixels.
+    """Return the affine [..., 2, 3] from image pixels to crop pixels.
 
     crop_px = size / (side * scale) * R(-degrees) * mirror * (p - c) + size / 2
 
     Args:
-      crop: [..., 3], see `box_to_crop`, or [..., 4] with the degrees that the region is turned by.
-      size: pixels of the (square) crop.
+      crop: [..., 3], see `box_to_crop`, or [..., 4] with the region's rotation in degrees.
+      size: side of the square crop in pixels.
       scale: enlarges the region, so the person gets smaller.
-      degrees: rotation of the region, clockwise on the screen, beside the crop's own.
-      flip: mirror left and right about the crop's centre.
+      degrees: rotation of the region, clockwise on the screen, in addition to the crop's own.
+      flip: whether to mirror left and right about the crop's centre.
     """
     xp = _namespace(crop, scale, degrees, flip)
     zoom = size / (crop[..., 2] * scale)
     if crop.shape[-1] == 4:
-        # A mirrored region is turned the other way before it is mirrored.
+        # A mirrored region is rotated the other way before it is mirrored.
         degrees = degrees + xp.where(flip, -crop[..., 3], crop[..., 3])
     radians = xp.deg2rad(degrees)
     cos, sin = xp.cos(radians) * zoom, xp.sin(radians) * zoom
@@ -128,7 +128,7 @@ def transform_points(affine: Array, points: Array) -> Array:
       affine: [..., 2, 3].
       points: [..., n, 2], x and y.
     """
-    # Products and a sum: a GPU would round the factors of a matrix product to 10 bits (TF32).
+    # No matrix product, because a GPU would round its factors to 10 bits (TF32).
     turned = (affine[..., None, :, :2] * points[..., None, :]).sum(-1)
     return turned + affine[..., None, :, 2]
 
@@ -144,15 +144,15 @@ def invert_affine(affine: Array) -> Array:
 
 
 def map_to_crop(points: Array, stride: float, half_pixel: Cells = False) -> Array:
-    """Turn points [..., 2] in cells of a map into crop pixels; `stride` pixels are one cell.
+    """Convert points [..., 2] in cells of a map to crop pixels.
 
-    Cell h covers pixels h * stride to (h + 1) * stride. It stands for the first of them; with
-    `half_pixel` for their middle (h + 0.5) * stride - 0.5; with `EDGE` for the edge before the
+    Cell h covers the `stride` pixels from h * stride. It stands for the first of them; with
+    `half_pixel` for their middle, (h + 0.5) * stride - 0.5; with `EDGE` for the edge before the
     first, h * stride - 0.5, which is h / w of the crop's width, as MediaPipe reads its maps.
 
     Args:
       points: [..., 2], x and y in cells.
-      stride: crop pixels a cell.
+      stride: crop pixels per cell.
       half_pixel: whether a cell stands for the middle of its pixels, or `EDGE`.
     """
     return points * stride + _first(stride, half_pixel)
@@ -163,14 +163,14 @@ def crop_to_map(points: Array, stride: float, half_pixel: Cells = False) -> Arra
 
     Args:
       points: [..., 2], x and y in crop pixels.
-      stride: crop pixels a cell.
+      stride: crop pixels per cell.
       half_pixel: whether a cell stands for the middle of its pixels, or `EDGE`.
     """
     return (points - _first(stride, half_pixel)) / stride
 
 
 def _first(stride: float, half_pixel: Cells) -> float:
-    """The crop pixel that cell 0 stands for."""
+    """Return the crop pixel that cell 0 stands for."""
     if half_pixel == EDGE:
         return -0.5
     return (stride - 1) / 2 if half_pixel else 0.0
@@ -189,11 +189,11 @@ def compose_affines(outer: Array, inner: Array) -> Array:
 
 
 def map_affine(affine: Array, stride: float, half_pixel: Cells = False) -> Array:
-    """Re-express affines [..., 2, 3] between crop pixels as such between cells of their maps.
+    """Convert affines [..., 2, 3] between crop pixels to affines between cells of the maps.
 
     Args:
       affine: [..., 2, 3] from crop pixels to crop pixels.
-      stride: crop pixels a cell.
+      stride: crop pixels per cell.
       half_pixel: see `map_to_crop`.
     """
     first = map_to_crop(np.zeros(2, np.float32), stride, half_pixel)
@@ -203,32 +203,33 @@ def map_affine(affine: Array, stride: float, half_pixel: Cells = False) -> Array
 
 
 def window_affine(affine: Array, view: Array) -> Array:
-    """Re-express affines [..., 2, 3] from picture pixels as such from pixels of a window.
+    """Convert affines [..., 2, 3] from image pixels to affines from pixels of a window.
 
-    A view [..., 3] = (zoom, x, y) says where the window lies: picture point p is its point
-    (p + 0.5) * zoom - 0.5 - (x, y).
+    A view [..., 3] = (zoom, x, y) says where the window lies: image point p is at
+    (p + 0.5) * zoom - 0.5 - (x, y) in the window.
 
     Args:
-      affine: [..., 2, 3] from picture pixels.
+      affine: [..., 2, 3] from image pixels.
       view: [..., 3], zoom, x and y of the window.
     """
     zoom, corner = view[..., :1], view[..., 1:]
     linear = affine[..., :2] / zoom[..., None]
-    origin = (corner + 0.5) / zoom - 0.5  # the picture point at the window's point (0, 0)
+    origin = (corner + 0.5) / zoom - 0.5  # the image point at the window's (0, 0)
     shift = affine[..., 2] + (affine[..., :2] * origin[..., None, :]).sum(-1)
     return _namespace(affine, view).concatenate([linear, shift[..., None]], -1)
 
 
 def warp(image: jax.Array, affine: jax.Array, size: int) -> jax.Array:
-    """Resample one picture [H, W, C] into the crop [size, size, C] that `affine` defines.
+    """Resample one image [H, W, C] into the crop [size, size, C] that `affine` defines.
 
-    Bilinear, zero outside the picture: `cv2.warpAffine` with its defaults, up to that function's
-    rounding of positions to 1/32 pixel. Float32 out, in the range of the input.
+    Interpolation is bilinear, with zeros outside the image, as in `cv2.warpAffine` with its
+    defaults, up to that function's rounding of positions to 1/32 pixel. The result is float32, in
+    the range of the input.
 
     Args:
       image: [H, W, C], any type.
-      affine: [2, 3] from picture pixels to crop pixels.
-      size: pixels a side of the crop.
+      affine: [2, 3] from image pixels to crop pixels.
+      size: side of the crop in pixels.
     """
     height, width, channels = image.shape
     ys, xs = jnp.meshgrid(jnp.arange(size), jnp.arange(size), indexing="ij")

@@ -1,7 +1,8 @@
 """HDF5 files of other pose tools: DeepLabCut's tables, SLEAP's analysis files and projects.
 
-On a full disk the HDF5 library itself says nothing, or ends the process. So files are made in
-memory and then written as bytes; of sleap-io's, which can't be, the room is tried first.
+On a full disk the HDF5 library reports nothing, or ends the process. So files are made in memory
+and then written as bytes. For sleap-io's files, where this isn't possible, the space is tried out
+first.
 """
 
 import importlib
@@ -13,19 +14,19 @@ import numpy as np
 
 from ttp_jax.track import Track, mean_confidence
 
-TABLE = "df_with_missing"  # under this key DeepLabCut looks for a table
-SLP_BYTES = 100  # of a point in a .slp with its share of the frame, at most; about 35 really
+TABLE = "df_with_missing"  # key under which DeepLabCut looks for a table
+SLP_BYTES = 100  # upper bound for a point in a .slp with its share of the frame; about 35 in fact
 
 
 def write_table(path: pathlib.Path, table: Any, form: str = "table") -> None:
     """Write a pandas table as DeepLabCut stores it.
 
     Args:
-      path: of the file.
+      path: the file.
       table: the `pandas.DataFrame`.
-      form: "table" or "fixed", pandas' own names for how it is stored.
+      form: "table" or "fixed", pandas' storage formats.
 
-    Raises OSError where it can't be written.
+    Raises OSError if it can't be written.
     """
     import pandas
 
@@ -33,24 +34,24 @@ def write_table(path: pathlib.Path, table: Any, form: str = "table") -> None:
     with pandas.HDFStore(path, "w", **memory) as store:
         store.put(TABLE, table, format=form, track_times=False)
         if form == "table":
-            # pandas 3 left this out, and earlier ones can't read the table without.
+            # pandas 3 omits this attribute, without which earlier versions can't read the table.
             store.get_storer(TABLE).attrs.pandas_version = "0.15.2"
         image = store.root._v_file.get_file_image()
     path.write_bytes(image)
 
 
 def write_analysis(path: pathlib.Path, track: Track) -> None:
-    """Write SLEAP's analysis file, axes in SLEAP's own order (MATLAB's, reversed by HDF5).
+    """Write SLEAP's analysis file, with axes in SLEAP's order (MATLAB's, reversed by HDF5).
 
-    Rows are counted from the video's first frame, for the format has no numbers of frames: those
-    before the first are missing. The score of an instance is the mean of its joints'; there is
-    no tracker, so tracking scores are NaN.
+    Because the format has no frame numbers, rows begin at the video's first frame; those before the
+    track's first row are missing. The score of an instance is the mean confidence of its joints.
+    There is no tracker, so tracking scores are NaN.
 
     Args:
-      path: of the file.
+      path: the file.
       track: the keypoints of one subject.
 
-    Raises OSError where it can't be written.
+    Raises OSError if it can't be written.
     """
     import h5py
 
@@ -62,7 +63,7 @@ def write_analysis(path: pathlib.Path, track: Track) -> None:
     limbs = np.array(track.skeleton.limbs, int).reshape(-1, 2)
     datasets = {
         "tracks": values[..., :2].T[None],  # [1, 2, K, T]
-        "track_occupancy": present[:, None].astype(np.uint8),  # [T, 1], not as the others
+        "track_occupancy": present[:, None].astype(np.uint8),  # [T, 1], unlike the others
         "point_scores": values[..., 2].T[None],  # [1, K, T]
         "instance_scores": scores[None],  # [1, T]
         "tracking_scores": np.full((1, len(values)), np.nan),
@@ -79,23 +80,23 @@ def write_analysis(path: pathlib.Path, track: Track) -> None:
 
 
 def write_slp(path: pathlib.Path, track: Track) -> None:
-    """Write SLEAP's own file of predictions, to be opened and corrected there, by sleap-io.
+    """Write a SLEAP predictions file with sleap-io, which can be opened and corrected in SLEAP.
 
-    One instance a frame, with the joints' confidence as its points' scores, in the video that it
-    was predicted on; of a folder of pictures, in these very pictures.
+    It has one instance per frame, with the joints' confidence as point scores. It refers to the
+    video that was predicted, or to the image files of a folder.
 
     Args:
-      path: of the file.
+      path: the file.
       track: the keypoints of one subject.
 
-    Raises OSError where it can't be written.
+    Raises OSError if it can't be written.
     """
-    sleap_io: Any = importlib.import_module("sleap_io")  # whose names are known at run time only
+    sleap_io: Any = importlib.import_module("sleap_io")  # its names are only known at run time
     nodes = list(track.skeleton.joints)
     edges = [(nodes[a], nodes[b]) for a, b in track.skeleton.limbs]
     skeleton = sleap_io.Skeleton(nodes, edges=edges, name=track.skeleton.name)
     video, numbers = _video(track, sleap_io), track.frames
-    if isinstance(video.filename, list):  # SLEAP counts the pictures of its list
+    if isinstance(video.filename, list):  # SLEAP numbers the images in its list
         numbers = np.arange(len(track.joints))
     values, who, frames = track.points(), sleap_io.Track(track.name), []
     for number, row, score in zip(numbers, values, mean_confidence(values), strict=True):
@@ -112,7 +113,7 @@ def write_slp(path: pathlib.Path, track: Track) -> None:
 
 
 def _video(track: Track, sleap_io):
-    """The video of a track as SLEAP knows it; a name alone where nobody knows the file."""
+    """Return the video of a track for SLEAP; only a name if the file is unknown."""
     if track.pictures is not None and not any("#" in name for name in track.pictures):
         files = [str(pathlib.Path(track.video) / name) for name in track.pictures]
         return sleap_io.Video.from_filename(files)

@@ -1,4 +1,4 @@
-"""Joints of one skeleton as those of another: so a model of one data set is scored on another."""
+"""Conversion of joints between skeletons, so that a model of one data set is scored on another."""
 
 import numpy as np
 
@@ -6,9 +6,9 @@ from ttp_jax.skeletons import Skeleton
 
 # Joints that one data set labels and another has only as the middle of two others.
 MIDDLES = {"pelvis": ("left_hip", "right_hip"), "thorax": ("left_shoulder", "right_shoulder")}
-# What BlazePose's joints give of others that it has not, as means. Heads are the middle between the
-# ears, which is some centimetres below Human3.6M's, the top of it; Human3.6M's neck is below the
-# chin, OpenPose's between the shoulders.
+# Joints that BlazePose lacks, as means of joints that it has. "head" is the middle between the
+# ears, which is some centimetres below Human3.6M's, the top of the head. Human3.6M's neck is below
+# the chin, OpenPose's between the shoulders.
 _SHOULDERS, _EARS = ("left_shoulder", "right_shoulder"), ("left_ear", "right_ear")
 DERIVED = {
     ("blazepose33", "penn13"): {"head": _EARS},
@@ -27,15 +27,15 @@ DERIVED = {
 
 
 def joint_map(source: Skeleton, target: Skeleton) -> tuple[tuple[int, ...], ...]:
-    """For each joint of `target` the joints of `source` whose mean stands for it.
+    """Return, for each joint of `target`, the joints of `source` whose mean stands for it.
 
-    Joints of one name stand for each other, though data sets put them differently by some
-    centimetres ("head" is the top of it in Human3.6M, its middle in the others). An empty tuple
-    says that `source` has nothing for that joint ("neck" of Human3.6M).
+    Joints of the same name stand for each other, although data sets place them differently by some
+    centimetres ("head" is the top of the head in Human3.6M, its middle in the others). An empty
+    tuple means that `source` has nothing for that joint ("neck" of Human3.6M).
 
     Args:
-      source: skeleton of the joints that there are.
-      target: skeleton of those that are wanted.
+      source: skeleton to convert from.
+      target: skeleton to convert to.
 
     Returns:
       One tuple of indices of `source` for each joint of `target`.
@@ -52,14 +52,14 @@ def joint_map(source: Skeleton, target: Skeleton) -> tuple[tuple[int, ...], ...]
 
 
 def map_joints(joints: np.ndarray, source: Skeleton, target: Skeleton) -> np.ndarray:
-    """Turn joints [..., K, 2] of one skeleton into those of another, NaN where it has none.
+    """Convert joints [..., K, 2] from one skeleton to another; NaN for joints without a source.
 
-    So a model trained on one data set is scored on another (paper, Table 6).
+    This is how a model trained on one data set is scored on another (paper, Table 6).
 
     Args:
       joints: [..., K, 2] of `source`.
-      source: their skeleton.
-      target: the skeleton wanted.
+      source: skeleton to convert from.
+      target: skeleton to convert to.
     """
     missing = np.full_like(joints[..., 0, :], np.nan, dtype=np.result_type(joints, np.float32))
     columns = [

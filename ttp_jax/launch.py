@@ -1,4 +1,4 @@
-"""Run one command: read its flags, build its experiment; what a user can mend is one line."""
+"""Running a command: reading its flags, building its experiment, and reporting a user's errors."""
 
 import contextlib
 import importlib
@@ -34,7 +34,7 @@ FULL = (
     "a larger config.train.accumulate or config.train.remat=True; personalization with "
     "config.ttp.together=1 and a smaller config.ttp.memory or config.ttp.batch_size."
 )
-# What a user can do where a file can't be used.
+# What a user can do if a file can't be used.
 REMEDIES = {
     FileNotFoundError: "Are its name and the folder that you are in right?",
     PermissionError: "Choose another place, or let yourself read and write there.",
@@ -47,7 +47,7 @@ def run(argv: list[str], verb: str | None) -> int:
 
     Args:
       argv: the program's name and the words after the verb.
-      verb: the command; None for training without saying so.
+      verb: the command; None if none was given, which means training.
     """
     module = importlib.import_module(f"ttp_jax.verbs.{verb or 'train'}")
     if verb in WORDS:
@@ -79,18 +79,18 @@ def run(argv: list[str], verb: str | None) -> int:
 
 
 def workdir_of(options) -> pathlib.Path:
-    """Where results go: --workdir, a training that --model names, or one of the config's name."""
+    """Return where results go: --workdir, a folder in --model's training, or runs/NAME."""
     if options.workdir:
         return pathlib.Path(options.workdir)
     trained = pathlib.Path(options.config.base)
     if options.config.base and trained.is_dir():
-        return trained / "videos"  # the training's own results stay as they are
+        return trained / "videos"  # so that the training's own results stay as they are
     return pathlib.Path("runs") / options.config.name
 
 
 def read_project(config, workdir: pathlib.Path) -> None:
-    """Look into a labelled project, say what is there, and put its joints into the config."""
-    from ttp_jax.runs import base_model, labelled  # on use only: other commands read none
+    """Read a labelled project, describe it, and put its joints into the config."""
+    from ttp_jax.runs import base_model, labelled  # imported late: other commands don't need them
 
     for line in labelled.describe(labelled.fill(config)):
         process.say(line)
@@ -100,7 +100,7 @@ def read_project(config, workdir: pathlib.Path) -> None:
 
 
 def check(verb: str, inputs: str) -> None:
-    """Raise absl's flags.Error for a command line that this verb can't work by."""
+    """Raise absl's flags.Error for a command line that this verb can't use."""
     options, config = flags.FLAGS, flags.FLAGS.config
     if config is None:
         raise flags.Error("--config is missing, for example --config=configs/tiny.py")
@@ -120,7 +120,7 @@ def check(verb: str, inputs: str) -> None:
 
 
 def apply_flags(config, options, inputs: str, verb: str | None) -> None:
-    """Put what the flags say into the config; refuse flags that would do nothing."""
+    """Put the values of flags into the config; refuse flags that would do nothing."""
     live = options.camera or options.stdin
     put_project(config, options)
     if inputs:
@@ -172,7 +172,7 @@ def apply_flags(config, options, inputs: str, verb: str | None) -> None:
 
 
 def put_project(config, options) -> None:
-    """Put the flags that a labelled project is read by into the config."""
+    """Put the flags about a labelled project into the config."""
     fields = {
         "test": "data.test_subjects",
         "val": "data.val_subjects",
@@ -193,9 +193,9 @@ def put_project(config, options) -> None:
 
 
 def check_device(name: str | None) -> None:
-    """Take the device that was asked for.
+    """Choose the device of --device.
 
-    Raises ValueError where there is none.
+    Raises ValueError if it isn't available.
     """
     if not name:
         return
@@ -211,9 +211,9 @@ def check_device(name: str | None) -> None:
 
 
 def parse(words: list[str], verb: str | None) -> str:
-    """Parse the command line; return own videos and pictures, one a line.
+    """Parse the command line; return the user's videos and images, one per line.
 
-    Verbs that can do with a model's file need no --config.
+    Verbs for which a model file is enough need no --config.
     """
     words = command_line.underscored(words)
     alone = verb in WITH_A_MODEL or (verb == "info" and "--data" in words)
@@ -223,7 +223,7 @@ def parse(words: list[str], verb: str | None) -> str:
     elif alone and given(words, "config") is None:
         usual = checkpoint.default_model() if verb in ON_FILES else "shipped"
         model = given(words, "model") or usual
-        experiment.kept_config(model)  # or absl would print a traceback about the file
+        experiment.kept_config(model)  # fails here, because absl would print a traceback
         # --config comes first, because changes of its fields must follow it.
         own = f"--config={OWN}:{model}"
         words = [words[0], own, *words[1:]]
@@ -242,7 +242,7 @@ def parse(words: list[str], verb: str | None) -> str:
 
 
 def take_model(options) -> None:
-    """Put the settings of the model's file into the config, below what the command line changes."""
+    """Put the model file's settings into the config; the command line's changes override them."""
     config = options.config
     experiment.take_model(config)
     usual = config.data.boxes
@@ -251,19 +251,19 @@ def take_model(options) -> None:
     if "data.boxes" not in changed:
         config.data.boxes = usual_boxes(config)
     elif config.data.boxes != usual and "data.zoom" not in changed:
-        config.data.zoom = 1.0  # the model's own is for boxes like those that it was trained in
+        config.data.zoom = 1.0  # the model's own zoom is for the boxes of its training
 
 
 def usual_boxes(config) -> str:
-    """Where people are looked for in own videos: by BlazePose's networks, where they are here."""
-    is_of_people = not config.skeleton  # a labelled project has joints of its own
+    """Return `data.boxes` for own videos of people: "people" if BlazePose's networks are here."""
+    is_of_people = not config.skeleton  # a labelled project defines its own joints
     if config.data.boxes == "moving" and is_of_people and detector.is_here():
         return "people"
     return config.data.boxes
 
 
 def note_on_people(config, verb: str | None) -> str | None:
-    """What to say where a video of people is done without BlazePose, which isn't here."""
+    """Return a note for videos of people if BlazePose has not been fetched; None otherwise."""
     own = config.data.source == "media" and verb in ON_FILES and not config.skeleton
     chosen = "data.boxes" in config_flags.get_override_values(flags.FLAGS["config"])
     if not own or chosen or config.data.boxes != "moving" or detector.is_here():
@@ -276,7 +276,7 @@ def note_on_people(config, verb: str | None) -> str | None:
 
 
 def given(words: list[str], name: str) -> str | None:
-    """The value of a flag, as --name=value or --name value; None if it isn't there."""
+    """Return the value of a flag, given as --name=value or --name value; None if it isn't given."""
     value = None
     for word, following in itertools.pairwise([*words, ""]):
         flag, equals, text = word.partition("=")
@@ -286,7 +286,7 @@ def given(words: list[str], name: str) -> str | None:
 
 
 def in_words(error: BaseException) -> str:
-    """An error as a user reads it: without Python's marks, with a remedy where one is obvious."""
+    """Return an error in a user's words: no Python syntax, and a remedy if one is obvious."""
     if isinstance(error, AttributeError) and error.args and isinstance(error.args[0], KeyError):
         error = error.args[0]  # ml_collections wraps the error in another
     if isinstance(error, KeyError):
@@ -298,7 +298,7 @@ def in_words(error: BaseException) -> str:
 
 
 def reported(work: Callable[[], int]) -> int:
-    """Do it; what the user can mend becomes one line of error."""
+    """Do the work and return its exit code; errors that a user can fix become one line."""
     process.use_compilation_cache()
     try:
         with plain_warnings(), ended_by_sigterm():
@@ -321,7 +321,7 @@ def reported(work: Callable[[], int]) -> int:
 
 @contextlib.contextmanager
 def ended_by_sigterm() -> Iterator[None]:
-    """Leave as at an error, with all that is to be done at the end, instead of at once."""
+    """Exit through an exception on SIGTERM, so that cleanup runs, instead of at once."""
 
     def leave(number, frame):
         del frame
@@ -336,7 +336,7 @@ def ended_by_sigterm() -> Iterator[None]:
 
 @contextlib.contextmanager
 def plain_warnings() -> Iterator[None]:
-    """Show warnings to the user as one line each, and all of them again at the end."""
+    """Show each warning as one line, and all of them again at the end."""
     seen: list[str] = []
     usual = warnings.showwarning
 
@@ -346,7 +346,7 @@ def plain_warnings() -> Iterator[None]:
             usual(message, category, *place)
         elif line not in seen:
             seen.append(line)
-            tqdm.write(f"warning: {line}", file=sys.stderr)  # not into a progress bar
+            tqdm.write(f"warning: {line}", file=sys.stderr)  # keeps progress bars intact
 
     warnings.showwarning = show
     try:

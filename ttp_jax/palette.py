@@ -1,8 +1,8 @@
-"""The colours of poses before and after personalization, the same in reports, pictures and videos.
+"""The colours of poses before and after personalization, the same in reports, images and videos.
 
-Okabe and Ito's colours, which people with any kind of colour blindness tell apart: blue after,
-orange before. A darker shade is the person's left side, a lighter one the right side. Lines of
-"before" are dashed and lie under "after", so that colour is never all that tells them apart.
+They are Okabe and Ito's, which people with any kind of colour blindness can tell apart: orange
+before, blue after. The darker shade is the person's left side, the lighter one the right side.
+Lines of "before" are dashed and lie under "after", so that colour is never the only difference.
 """
 
 import re
@@ -21,10 +21,10 @@ WORDS = {"left": "left", "l": "left", "right": "right", "r": "right"}
 
 
 def sides(skeleton: Skeleton) -> tuple[str, ...]:
-    """Return "left", "right" or "middle" for each joint, as its name says.
+    """Return "left", "right" or "middle" for each joint, according to its name.
 
-    Understands left_knee, knee_left, LeftKnee, L_knee, kneeR; other names are "middle", and so is a
-    joint that is called l or r alone.
+    Understands left_knee, knee_left, LeftKnee, L_knee, kneeR. Other names are "middle", as is a
+    joint called just l or r.
     """
     return tuple(map(_side, skeleton.joints))
 
@@ -37,7 +37,7 @@ def _side(joint: str) -> str:
 
 
 def limb_sides(skeleton: Skeleton) -> tuple[str, ...]:
-    """Return the side of each limb: that of its ends, "middle" where they differ."""
+    """Return the side of each limb: that of its ends, or "middle" if they differ."""
     of = sides(skeleton)
     ends = ({of[a], of[b]} - {"middle"} for a, b in skeleton.limbs)
     return tuple(found.pop() if len(found) == 1 else "middle" for found in ends)
@@ -47,7 +47,7 @@ def colors(skeleton: Skeleton, pose: str) -> np.ndarray:
     """Return RGB uint8 [K, 3] of the joints of a pose, "before" or "after".
 
     Args:
-      skeleton: of the K joints.
+      skeleton: skeleton of the K joints.
       pose: "before" or "after".
     """
     shades = POSES[pose]
@@ -58,7 +58,7 @@ def limb_colors(skeleton: Skeleton, pose: str) -> np.ndarray:
     """Return RGB uint8 [limbs, 3] of the limbs of a pose, "before" or "after".
 
     Args:
-      skeleton: whose limbs they are.
+      skeleton: skeleton with the limbs.
       pose: "before" or "after".
     """
     shades = POSES[pose]
@@ -66,5 +66,5 @@ def limb_colors(skeleton: Skeleton, pose: str) -> np.ndarray:
 
 
 def hex_color(color: Color) -> str:
-    """Return a colour as CSS has it: #d55e00."""
+    """Return a colour as in CSS: #d55e00."""
     return "#{:02x}{:02x}{:02x}".format(*color)

@@ -1,7 +1,7 @@
-"""Personalized models as small files: what was added to the parameters of a named base.
+"""Personalized models as small files, which hold the difference to a base model.
 
-A file is a NumPy archive without pickles: the arrays of `pack`, and `about`, a JSON text that names
-the base by its fingerprint.
+A file is a NumPy archive without pickles: the arrays of `pack`, and `about`, a JSON text that
+identifies the base model by its fingerprint.
 """
 
 import json
@@ -25,8 +25,8 @@ class Person(NamedTuple):
     """A personalized model.
 
     Attributes:
-      delta: what to add to the base's parameters, by path.
-      about: "base" (fingerprint), "form" (see `pack`), and what the writer knew beside.
+      delta: the difference to the base model, by path.
+      about: "base" (fingerprint), "form" (see `pack`), and anything else that the writer noted.
     """
 
     delta: dict[str, np.ndarray]
@@ -34,17 +34,17 @@ class Person(NamedTuple):
 
 
 def pack(delta: dict[str, Any], form: str) -> dict[str, np.ndarray]:
-    """Write a delta in a smaller form.
+    """Return a delta in a smaller form.
 
     Args:
       delta: arrays by path.
-      form: "full" keeps every bit; "fp16" rounds to half precision; "rank8" keeps, in half
-        precision, the 8 largest singular values of every kernel [..., C] as a matrix with C
-        columns, where that takes fewer numbers than the kernel has. Changes of batch statistics
-        keep every bit in all forms: a rounded one could make a variance negative.
+      form: "full" keeps every bit; "fp16" rounds to half precision. "rank8" keeps, in half
+        precision, the 8 largest singular values of each kernel [..., C] as a matrix with C columns,
+        if that takes fewer numbers than the kernel has. Changes of batch statistics keep every bit
+        in all forms, because rounding could make a variance negative.
 
     Raises:
-      ValueError: an unknown form.
+      ValueError: the form is unknown.
     """
     rank = re.fullmatch(r"rank([1-9]\d*)", form)
     if form not in ("full", "fp16") and not rank:
@@ -57,7 +57,7 @@ def pack(delta: dict[str, Any], form: str) -> dict[str, np.ndarray]:
             packed[path] = leaf
         elif rank and leaf.ndim > 1 and int(rank[1]) * sum(matrix.shape) < leaf.size:
             left, values, right = np.linalg.svd(matrix.astype(np.float64), full_matrices=False)
-            root = np.sqrt(values[: int(rank[1])])  # in both factors: halves what fp16 must span
+            root = np.sqrt(values[: int(rank[1])])  # in both factors, for fp16's small range
             packed[f"{path}|left"] = (left[:, : len(root)] * root).astype(np.float16)
             packed[f"{path}|right"] = (root[:, None] * right[: len(root)]).astype(np.float16)
             packed[f"{path}|shape"] = np.array(leaf.shape)
@@ -67,9 +67,9 @@ def pack(delta: dict[str, Any], form: str) -> dict[str, np.ndarray]:
 
 
 def unpack(packed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Undo `pack`; float32.
+    """Undo `pack`; return float32 arrays.
 
-    Raises ValueError for arrays that `pack` doesn't make.
+    Raises ValueError for arrays that can't come from `pack`.
     """
     for name, array in packed.items():
         if array.dtype.kind != ("i" if name.endswith("|shape") else "f"):
@@ -85,35 +85,36 @@ def unpack(packed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         numbers = math.prod(shape) + sum(known.size for known in delta.values())
         if 4 * numbers > MOST_BYTES:
             raise ValueError(f"it claims to hold {numbers:,} numbers")
-        with np.errstate(over="ignore", invalid="ignore"):  # infinities are found later
+        with np.errstate(over="ignore", invalid="ignore"):  # `check_numbers` finds infinities later
             delta[path] = (left.astype(np.float32) @ right.astype(np.float32)).reshape(shape)
     return delta
 
 
 def is_of(person: Person, about: dict[str, Any]) -> bool:
-    """Whether all that `about` says is said of the personalized model, too.
+    """Return whether a personalized model's `about` agrees with all fields of another.
 
     Args:
       person: the personalized model.
-      about: names and values, as `write` took them.
+      about: names and values, as passed to `write`.
     """
     return all(person.about.get(key) == value for key, value in about.items())
 
 
 def make_room(path: pathlib.Path, about: dict[str, Any]) -> pathlib.Path | None:
-    """Move a model that isn't of `about` aside, to NAME.old1.npz, and return where it is.
+    """Move a model file aside to NAME.old1.npz if it doesn't agree with `about`.
 
-    A damaged one is moved aside, too: its owner may be able to mend it.
+    Return its new path, or None if nothing was moved. A damaged file is moved aside too, because
+    its owner may be able to repair it.
 
     Args:
-      path: of the model's file.
+      path: the model file.
       about: see `write`.
     """
     try:
         if is_of(read(path), about):
             return None
     except FileNotFoundError:
-        return None  # nobody
+        return None  # there is no such file
     except ValueError:
         pass
     return move_aside(path, path.suffix)
@@ -123,10 +124,10 @@ def write(path: pathlib.Path, delta: dict[str, Any], form: str, about: dict[str,
     """Write a personalized model; a crash leaves the old file or the new one.
 
     Args:
-      path: of the file.
-      delta: what adaptation added to the base model, by path.
+      path: the file.
+      delta: the difference to the base model, by path.
       form: "full", "fp16", or "rankN" for a low-rank approximation of rank N.
-      about: what to note of it: subject, base, settings.
+      about: facts to note: subject, base, settings.
     """
     text = np.array(json.dumps({**about, "form": form}))
     write_arrays(path, {**pack(delta, form), "about": text})
@@ -136,13 +137,13 @@ def read(path: pathlib.Path, base: str | None = None, params: Any = None) -> Per
     """Read a personalized model.
 
     Args:
-      path: file that `write` made.
-      base: fingerprint of the model that it is to be added to; None doesn't check.
-      params: that model's parameters, nested, whose shapes the file must have; None doesn't check.
+      path: a file written by `write`.
+      base: fingerprint of the base model that it will be added to; None doesn't check it.
+      params: the base model's parameters, nested, whose shapes must match; None doesn't check them.
 
     Raises:
-      FileNotFoundError: there is none.
-      Damaged: it is cut off or holds something else; a ValueError.
+      FileNotFoundError: there is no such file.
+      Damaged: it is cut off or of another kind. Damaged is a ValueError.
       ValueError: it belongs to another base.
     """
     if not path.exists():
@@ -166,14 +167,14 @@ def read(path: pathlib.Path, base: str | None = None, params: Any = None) -> Per
 
 
 def compare(one: Person, other: Person) -> list[tuple[str, float, float, float]]:
-    """Compare two personalized models, per part of the network and in all.
+    """Compare two personalized models, for each part of the network and as a whole.
 
     Args:
       one: a personalized model.
       other: another one of the same base.
 
     Returns:
-      Rows (part, length of one's delta, length of the other's, cosine between them).
+      Rows (part, norm of the first delta, norm of the second, cosine between them).
 
     Raises:
       ValueError: they belong to different bases.

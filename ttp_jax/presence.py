@@ -1,7 +1,8 @@
-"""Whether joints lie on a person at all: on what moves, and moving with it. Plain numpy, no labels.
+"""Whether a person was found: do the joints lie on the moving region, and move with it?
 
-A skeleton that stands still beside the person is steady, keeps its limbs' lengths and never swaps
-sides: every measure of quality without labels likes it. So this is asked first.
+Plain numpy, without labels. A skeleton that stands still beside the person is steady, keeps its
+limb lengths and never swaps sides, so it looks good by every measure without labels. Therefore this
+is checked first.
 """
 
 import dataclasses
@@ -9,15 +10,15 @@ import dataclasses
 import numpy as np
 from numpy.typing import ArrayLike
 
-MARGIN = 0.15  # of its side, by which a region is widened: hands and feet are often still
-LEAST_INSIDE = 0.5  # share of the joints that lie inside the region
-LEAST_COVERED = 0.8  # or share of the region that the pose covers, where only an arm moves
-LEAST_MOTION_RATIO = 0.25  # motion of the joints by that of the region; labels have 0.8 to 1.5
+MARGIN = 0.15  # margin around a region, as a share of its side: hands and feet are often still
+LEAST_INSIDE = 0.5  # share of the joints that must lie inside the region
+LEAST_COVERED = 0.8  # or share of the region that the pose must cover, if only an arm moves
+LEAST_MOTION_RATIO = 0.25  # motion of the joints relative to the region; labels have 0.8 to 1.5
 LAG = 15  # frames over which motion is measured, so that jitter doesn't count as motion
-LEAST_MOTION = 0.05  # of its longer side: a region that moves less tells nothing about motion
-ALIKE = 1.3  # ratio of sizes up to which two regions show the same part of the body
-WHOLE = 0.8  # share of the picture's area; a larger region locates nobody
-FEWEST = 3  # frames to judge by
+LEAST_MOTION = 0.05  # share of its longer side that a region must move to judge motion
+ALIKE = 1.3  # largest ratio of the sizes of two regions that show the same part of the body
+WHOLE = 0.8  # share of the image's area; a larger region locates nobody
+FEWEST = 3  # fewest frames to judge by
 TAIL = 0.03  # share of the moving pixels at each side that `boxes_of_masks` leaves out
 
 
@@ -26,13 +27,13 @@ class Presence:
     """Whether a person was found.
 
     Attributes:
-      found: None where it could not be checked.
-      inside: share 0..1 of the joints that lie inside the region, NaN where there is no region.
+      found: whether a person was found; None if this could not be checked.
+      inside: share 0..1 of the joints that lie inside the region, NaN without a region.
       covered: share 0..1 of the region that the pose covers, likewise.
-      motion: of the joints inside the region by that of its edges, about 1 for a person and 0 for a
-        skeleton that stands still; NaN where the region hardly moves.
+      motion: motion of the joints inside the region relative to that of its edges: about 1 for a
+        person, 0 for a skeleton that stands still, NaN if the region hardly moves.
       frames: number of frames that were judged.
-      region: what the region is, "moving region", "given box" or "box of the person found".
+      region: what the region is: "moving region", "given box" or "box of the person found".
     """
 
     found: bool | None
@@ -44,7 +45,7 @@ class Presence:
 
     @property
     def words(self) -> str:
-        """One sentence that says what was found, and by what."""
+        """One sentence with the finding and its reasons."""
         if self.found is None:
             return (
                 "Whether a person was found could not be checked: too few frames have joints and "
@@ -58,7 +59,7 @@ class Presence:
         return f"{'Person found' if self.found else 'No person found'}: {facts}."
 
     def to_dict(self) -> dict:
-        """Return what JSON can hold: the attributes, None for NaN, and the words."""
+        """Return the attributes for JSON, with None for NaN, and the words."""
         values = {
             name: None if isinstance(value, float) and np.isnan(value) else value
             for name, value in dataclasses.asdict(self).items()
@@ -74,23 +75,23 @@ def measure(
     given: bool = False,
     name: str = "",
 ) -> Presence:
-    """Judge whether joints lie on what moves, and move with it.
+    """Judge whether joints lie on the moving region, and move with it.
 
-    Found means that half of the joints lie inside the region (or that the pose covers it, where
-    little of the body moves), and that they move at least a quarter as much as it does.
+    A person counts as found if half of the joints lie inside the region (or the pose covers it, if
+    little of the body moves), and if they move at least a quarter as much as it does.
 
     Args:
-      joints: [T, K, 2] in picture pixels; NaN where there is none.
-      region: boxes [T, 4], x1, y1, x2, y2 in picture pixels, of what moves in each frame, NaN where
-        nothing does (`boxes_of_masks`, `data_pipelines.locate.find`); or one box [4].
-      picture_size: height and width; a region that nearly fills the picture tells no place, so its
-        frames are left out.
-      given: whether the region was given by the user, who knows that the person is there, or by a
-        detector of people.
+      joints: [T, K, 2] in image pixels; NaN if missing.
+      region: the moving region's boxes [T, 4], x1, y1, x2, y2 in image pixels, NaN if nothing moves
+        (`boxes_of_masks`, `data_pipelines.locate.find`); or one box [4].
+      picture_size: height and width; frames in which the region nearly fills the image are left
+        out, because it then locates nobody.
+      given: whether the region comes from the user, who knows that the person is there, or from a
+        person detector.
       name: what the region is, in words.
 
     Raises:
-      ValueError: arrays of other shapes.
+      ValueError: the arrays have other shapes.
     """
     joints, region = np.asarray(joints, np.float64), np.asarray(region, np.float64)
     if joints.ndim != 3 or joints.shape[-1] != 2 or region.shape not in ((len(joints), 4), (4,)):
@@ -118,11 +119,11 @@ def measure(
 
 
 def boxes_of_masks(masks: ArrayLike, scale: float = 1.0) -> np.ndarray:
-    """Return boxes [T, 4] in picture pixels around the moving pixels, NaN where there are none.
+    """Return boxes [T, 4] in image pixels around the moving pixels, NaN if there are none.
 
     Args:
       masks: bool [T, h, w], pixels that move.
-      scale: size of the masks by that of the pictures: 0.25 for masks of a quarter of the width.
+      scale: size of the masks relative to the images: 0.25 for masks of a quarter of the width.
     """
     masks = np.asarray(masks, bool)
     boxes = np.full((len(masks), 4), np.nan)
@@ -156,12 +157,12 @@ def _covered(joints, region) -> np.ndarray:
 
 
 def _motion_ratio(joints, region, within, frames) -> float:
-    """Return the size of the joints' motion by that of the region's edges, NaN if they are still.
+    """Return the joints' motion relative to that of the region's edges, NaN if these are still.
 
-    Motion is the root mean square of displacements over `lag` frames, without that over one frame:
-    jitter is as large over one frame as over many, and drops out. Joints count that lie inside the
-    region in both frames (where an arm moves, the arm's), and pairs of frames in which the region
-    has about the same size, so shows the same part of the body.
+    Motion is the root mean square of displacements over `lag` frames, minus that over one frame:
+    jitter is as large over one frame as over many, so it cancels. Only joints that lie inside the
+    region in both frames count (if an arm moves, the arm's), and only pairs of frames in which the
+    region has about the same size, and so shows the same part of the body.
     """
     lag = min(LAG, len(joints) // 4)
     if lag < 3:
@@ -185,5 +186,5 @@ def _motion(joints, region, within, frames, lag) -> tuple[float, float]:
     if use.sum() < FEWEST:
         return np.nan, np.nan
     squared = np.where(both, ((joints[b] - joints[a]) ** 2).sum(-1), 0)[use]
-    edges = ((region[b] - region[a]) ** 2)[use].mean() * 2  # as much as a corner moves
+    edges = ((region[b] - region[a]) ** 2)[use].mean() * 2  # like the motion of a corner
     return float((squared.sum(1) / both[use].sum(1)).mean()), float(edges)

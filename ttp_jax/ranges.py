@@ -1,7 +1,7 @@
-"""What each field of an experiment may be: one table, for settings and for what files claim.
+"""The allowed values of each field of an experiment, in one table for settings and model files.
 
-`check` is asked before anything runs, whether a setting comes from the command line, from Python or
-from a file. `configs/common.py` has the fields' meanings; a test holds that each has a row here.
+`check` is called before anything runs, whether a setting comes from the command line, from Python
+or from a file. `configs/common.py` explains the fields; a test checks that each has a row here.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,7 +19,7 @@ from ttp_jax.state import DECAYS, RULES
 
 
 class Rule(NamedTuple):
-    """What a field may be: in words, and as a test of a value."""
+    """The allowed values of a field, in words and as a test of a value."""
 
     words: str
     fits: Callable[[Any], bool]
@@ -29,13 +29,13 @@ class Rule(NamedTuple):
 
 
 def whole(low: int, high: int, *also: int) -> Rule:
-    """A whole number from `low` to `high`, or one of `also`."""
+    """Allow whole numbers from `low` to `high`, and those in `also`."""
     words = [*map(str, also), f"a whole number {low:,} to {high:,}"]
     return Rule(" or ".join(words), lambda v: _is_whole(v) and (low <= v <= high or v in also))
 
 
 def number(low: float, high: float, *also: float, above: bool = False) -> Rule:
-    """A number from (or only above) `low` to `high`, or one of `also`; NaN is none."""
+    """Allow numbers from (or only above) `low` to `high`, and those in `also`; NaN is refused."""
     span = f"a number above {low:g}, up to {high:g}" if above else f"a number {low:g} to {high:g}"
     words = [*map(str, also), span]
 
@@ -48,13 +48,13 @@ def number(low: float, high: float, *also: float, above: bool = False) -> Rule:
 
 
 def one_of(*values: Any) -> Rule:
-    """One of some values, and of their type: 1 is not True."""
+    """Allow these values, with their types: 1 is not True."""
     words = f"one of {', '.join(map(str, values))}"
     return Rule(words, lambda v: any(type(v) is type(each) and v == each for each in values))
 
 
 def several(rule: Rule, least: int = 0, most: int = 1000) -> Rule:
-    """A tuple (a list in JSON) of values that each follow a rule."""
+    """Allow tuples (lists in JSON) whose values all follow one rule."""
 
     def fits(value):
         return _is_row(value) and least <= len(value) <= most and all(map(rule.fits, value))
@@ -63,7 +63,7 @@ def several(rule: Rule, least: int = 0, most: int = 1000) -> Rule:
 
 
 def row(*rules: Rule) -> Rule:
-    """A tuple whose values follow one rule each."""
+    """Allow tuples with one value for each of these rules."""
 
     def fits(value):
         if not _is_row(value) or len(value) != len(rules):
@@ -142,7 +142,7 @@ _DATA = {
     "train_frames": whole(1, 100_000),
     "eval_frames": whole(1, 100_000),
 }
-# Section -> field -> rule; "" has the fields outside the sections.
+# Section -> field -> rule; "" has the fields outside of sections.
 TABLE: dict[str, dict[str, Rule]] = {
     "": {"name": TEXT, "seed": SEED, "base": TEXT},
     "skeleton": {},  # `skeletons.from_json` checks it
@@ -253,14 +253,14 @@ STRICT = ("model", "loss", "train", "ttp")
 def check(fields_by_section: Mapping[str, Any], where: str = "--config") -> None:
     """Check settings: a config's `to_dict()`, or some of its parts.
 
-    Fields that are not in the table are an experiment's own and left alone, but for those of the
-    sections that the network and its updates are built from.
+    Fields that are not in the table belong to an experiment and are ignored, except in the sections
+    `STRICT`, from which the network and its updates are built.
 
     Args:
       fields_by_section: {"ttp": {"memory": 4096, ...}, "seed": 0, ...}.
-      where: what the message calls them; "--config" reads "--config.ttp.memory is 1, expected ...".
+      where: prefix in messages: "--config" gives "--config.ttp.memory is 1, expected ...".
 
-    Raises ValueError naming the field, its value and what it may be.
+    Raises ValueError naming the field, its value and the allowed values.
     """
     for name, value in fields_by_section.items():
         if name not in TABLE:
@@ -280,15 +280,15 @@ def check(fields_by_section: Mapping[str, Any], where: str = "--config") -> None
 
 
 def check_argument(name: str, value: Any, rule: Rule) -> None:
-    """Check an argument of a function; ValueError names it, its value and what it may be."""
+    """Check an argument; raise ValueError naming it, its value and the allowed values."""
     if not rule.fits(value):
         raise ValueError(f"{name} is {_shown(value)}, expected {rule.words}.")
 
 
 def check_settings(settings: Settings) -> None:
-    """Check settings of personalization that a program made itself, field by field.
+    """Check the settings of a personalization, which a program may have made itself.
 
-    Raises ValueError naming the field, its value and what it may be.
+    Raises ValueError naming the field, its value and the allowed values.
     """
     table, moves = TABLE["ttp"], settings.ranges
     rules = {name: table[name] for name in settings._fields if name in table}
@@ -308,12 +308,12 @@ def _check_field(place: str, name: str, value: Any, rule: Rule | None) -> None:
 
 
 def _check_network(fields: Mapping[str, Any], place: str) -> None:
-    """Refuse fields of a network that are right each, but don't go together."""
+    """Refuse fields of a network that are allowed one by one, but don't fit together."""
     size, widths = fields.get("image_size"), fields.get("appearance_widths")
     stride, doublings = fields.get("last_stride"), fields.get("upsamplings")
     heads, channels = fields.get("heads"), fields.get("feature_dim")
     if fields.get("encoder", "resnet") != "resnet":
-        stride = doublings = None  # whose sizes are fixed; it checks the pictures' itself
+        stride = doublings = None  # sizes are fixed; the encoder checks the image size itself
     if size and stride and size % (16 * stride):
         multiple = f"a multiple of {16 * stride} (16 times last_stride)"
         raise ValueError(f"{place}.image_size is {size}, expected {multiple}.")

@@ -1,8 +1,8 @@
-"""Joint orders: names, mirror pairs, limbs, torso and drawing colours, of any animal or thing.
+"""Skeletons: joint names and order, mirror pairs, limbs, torso and colours, of any animal or thing.
 
-A skeleton is plain data. Joint order follows the data set's files, so labels need no permutation on
-the way in. `SKELETONS` holds those of the paper's data sets; `build` makes one from the names of a
-labelled project, `to_json` and `from_json` store it whole.
+A skeleton is plain data. Joints are in the order of the data set's files, so labels need no
+permutation. `SKELETONS` has the built-in ones, such as those of the paper's data sets; `build`
+makes one from the joint names of a labelled project; `to_json` and `from_json` store one.
 """
 
 import colorsys
@@ -19,15 +19,15 @@ MOST_JOINTS = 200
 
 @dataclasses.dataclass(frozen=True)
 class Skeleton:
-    """One joint order.
+    """Joints in a fixed order, and what belongs together.
 
     Attributes:
-      name: what messages call it; key in `SKELETONS` for those of the paper's data sets.
+      name: name in messages; the key in `SKELETONS` for built-in ones.
       joints: joint names, in the order of the labels.
-      flip_pairs: index pairs that swap when the picture is mirrored.
+      flip_pairs: index pairs that swap when the image is mirrored.
       limbs: index pairs that are drawn as lines.
       torso: two groups of joints; the torso length of a frame is the distance between the groups'
-        mean points. PCK thresholds are fractions of it. Empty where the data set has none.
+        mean points. PCK thresholds are fractions of it. Empty if the data set has none.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Skeleton:
         return len(self.joints)
 
     def part(self, names: Sequence[str]) -> "Skeleton":
-        """The skeleton of some of the joints, in this order; limbs and pairs between them stay."""
+        """Return the skeleton of these joints, in this order, with limbs and pairs between them."""
         places = {self.joints.index(name): i for i, name in enumerate(names)}
 
         def kept(pairs):
@@ -54,7 +54,7 @@ class Skeleton:
 
     @property
     def flip_order(self) -> np.ndarray:
-        """Permutation [K] to apply to the joints of a mirrored picture."""
+        """Permutation [K] to apply to the joints of a mirrored image."""
         order = np.arange(self.size)
         for a, b in self.flip_pairs:
             order[a], order[b] = b, a
@@ -64,7 +64,7 @@ class Skeleton:
     def colors(self) -> np.ndarray:
         """RGB uint8 [K, 3] for drawing: left orange to red, right blue to green, middle white.
 
-        Where no joint has a side, all colours of the rainbow, so that neighbours can be told apart.
+        If no joint has a side, colours run through the rainbow, so that neighbours differ.
         """
         warm = [[255, 159, 28], [255, 110, 40], [239, 71, 111]]
         cool = [[17, 138, 178], [6, 180, 170], [6, 214, 130]]
@@ -79,20 +79,20 @@ class Skeleton:
         return colors.astype(np.uint8)
 
     def _sides(self) -> list[str]:
-        """Each joint's side, "left" or "right", by its name and its mirror pair; "" for none."""
+        """Return each joint's side, by its name and mirror pair: "left", "right", or "" for none."""
         sides = [name.split("_")[0] for name in self.joints]
         sides = [side if side in ("left", "right") else "" for side in sides]
         for pair in self.flip_pairs:
             a, b = (self.joints[joint].lower() for joint in pair)
             differing = [(x, y) for x, y in zip(a, b, strict=False) if x != y]
-            # Where the names don't tell, the pair's first joint counts as the left one.
+            # If the names don't tell, the first joint of the pair counts as the left one.
             swapped = bool(differing) and differing[0] == ("r", "l")
             for joint, side in zip(pair[:: -1 if swapped else 1], ("left", "right"), strict=True):
                 sides[joint] = side
         return sides
 
     def to_json(self) -> dict[str, Any]:
-        """Return the whole skeleton as JSON knows it, joints by name; see `from_json`."""
+        """Return the whole skeleton for JSON, with joints by name; see `from_json`."""
 
         def named(groups):
             return [[self.joints[joint] for joint in group] for group in groups]
@@ -106,7 +106,7 @@ class Skeleton:
         }
 
     def torso_length(self, joints: np.ndarray) -> np.ndarray:
-        """Torso length per frame, in the unit of `joints` [..., K, 2] -> [...].
+        """Return the torso length per frame [...], in the unit of `joints` [..., K, 2].
 
         Penn: mid shoulders to mid hips. H36M: neck to mid hips.
 
@@ -167,7 +167,7 @@ BBC7 = Skeleton(
     limbs=((1, 3), (3, 5), (5, 6), (6, 4), (4, 2)),
 )  # fmt: skip
 
-# MediaPipe's pose network, in its own order and by its own names.
+# The joints of MediaPipe's pose network, with its own order and names.
 BLAZEPOSE33 = Skeleton(
     name="blazepose33",
     joints=(
@@ -219,7 +219,7 @@ COCO17 = Skeleton(
     torso=((5, 6), (11, 12)),
 )  # fmt: skip
 
-# OpenPose's.
+# OpenPose's joints.
 BODY25 = Skeleton(
     name="body25",
     joints=(
@@ -260,17 +260,17 @@ def build(
     """Make a skeleton from the names of its joints.
 
     Args:
-      name: what messages call it.
+      name: name in messages.
       joints: 1 to 200 different names.
-      flip_pairs: names of the joints that swap when the picture is mirrored; by the names' left and
-        right where None, see `mirror_pairs`.
+      flip_pairs: names of the joints that swap when the image is mirrored; if None, they are found
+        by left and right in the names, see `mirror_pairs`.
       limbs: pairs of names to draw as lines.
 
-    The torso runs from the shoulders to the hips where the names have both pairs, else there is
-    none.
+    The torso runs from the shoulders to the hips if both pairs are among the names; otherwise the
+    skeleton has no torso.
 
     Raises:
-      ValueError: says what is wrong with the names, pairs or limbs.
+      ValueError: the names, pairs or limbs are invalid; the message says why.
     """
     joints = [str(joint) for joint in joints]
     if flip_pairs is None:
@@ -294,11 +294,11 @@ def build(
 
 
 def from_json(content: Any) -> Skeleton:
-    """Return the skeleton that `to_json` described, checked.
+    """Return the skeleton that `to_json` described, after checking it.
 
     Raises:
-      ValueError: says what is wrong: no skeleton, no or too many joints, a name twice, a pair of an
-        unknown joint, of a joint with itself or of a joint that has another partner.
+      ValueError: it is no skeleton, has no or too many joints, a name twice, or a pair with an
+        unknown joint, of a joint with itself or with a joint that has another partner.
     """
     kinds = {"name": str, "joints": list, "flip_pairs": list, "limbs": list, "torso": list}
     if not isinstance(content, dict) or not all(
@@ -336,7 +336,7 @@ def from_json(content: Any) -> Skeleton:
 
 
 def _indices(groups: list, places: dict[str, int], what: str, count: int = 2) -> tuple:
-    """Turn pairs of names into pairs of indices; each of different, known joints."""
+    """Convert pairs of names to pairs of indices; each must have different, known joints."""
     found = []
     for group in groups:
         names = group[:count] if isinstance(group, list) and len(group) == 2 else None
@@ -354,12 +354,12 @@ def _indices(groups: list, places: dict[str, int], what: str, count: int = 2) ->
 
 
 def squeezed(name: str) -> str:
-    """A name without case, "-", "_", "." and spaces, for comparing."""
+    """Return a name in lower case without "-", "_", "." and spaces, for comparison."""
     return re.sub(r"[-_.\s]", "", name.lower())
 
 
 def spellings(joint: str) -> list[str]:
-    """All squeezed names that mean a joint: leftwrist, lwrist, wristleft, wristl."""
+    """Return all squeezed names of a joint: leftwrist, lwrist, wristleft, wristl."""
     side, _, part = joint.partition("_")
     if side not in ("left", "right"):
         return [squeezed(joint)]
@@ -367,7 +367,7 @@ def spellings(joint: str) -> list[str]:
     return [form for s in (side, side[0]) for form in (s + part, part + s)]
 
 
-# How names say left, and what then says right. The first that finds a partner counts.
+# Patterns for left in names, and their replacements for right. The first that finds a partner counts.
 _SIDES = (
     (r"left", "right"),  # left_ear, earLeft, topleftinner
     (r"(?<![a-z0-9])l(?![a-z0-9])", "r"),  # l_ear, ear-l
@@ -378,10 +378,10 @@ _SIDES = (
 
 
 def mirror_pairs(joints: Sequence[str]) -> list[tuple[str, str]]:
-    """Find the joints that swap when the picture is mirrored, by left and right in their names.
+    """Find the joints that swap when the image is mirrored, by left and right in their names.
 
-    Takes the usual spellings: left_ear, earLeft, LeftEar, topleftinner, l_ear, ear-l, earL, LEar,
-    legL4, paw_LF. A pair counts only where both names are there; nothing is guessed beyond that.
+    Understands the usual spellings: left_ear, earLeft, LeftEar, topleftinner, l_ear, ear-l, earL,
+    LEar, legL4, paw_LF. A pair counts only if both names exist; nothing else is guessed.
     """
     free = {joint.lower(): joint for joint in joints}
     pairs = []
@@ -397,23 +397,23 @@ def mirror_pairs(joints: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def _replaced(joint: str, left: str, right: str) -> Iterator[str]:
-    """The name with one of its words for left replaced, lower case."""
+    """Yield the name in lower case with one of its matches for left replaced."""
     for found in re.finditer(left, joint, re.IGNORECASE):
         yield (joint[: found.start()] + right + joint[found.end() :]).lower()
 
 
 def of_config(config: Mapping[str, Any]) -> Skeleton:
-    """Return the skeleton of an experiment, or of what a model's file keeps of one.
+    """Return the skeleton of an experiment's config, or of the config in a model file.
 
     Args:
-      config: fields of a config: its own "skeleton" counts, else the key in "data".
+      config: fields of a config: its "skeleton" if it isn't empty, otherwise the key in "data".
 
     Raises:
-      ValueError: no such key, or no skeleton.
+      ValueError: the key is unknown, or the skeleton is invalid.
     """
     own = config.get("skeleton")
     if own:
-        # As JSON has it: a config may hold tuples where that has lists.
+        # Through JSON, because a config may have tuples instead of lists.
         return from_json(json.loads(json.dumps(dict(own), default=dict)))
     name = config["data"]["skeleton"]
     if name not in SKELETONS:
@@ -424,5 +424,4 @@ def of_config(config: Mapping[str, Any]) -> Skeleton:
     return SKELETONS[name]
 
 
-# After `build`, which may make one of them.
 SKELETONS = {s.name: s for s in (PENN13, H36M16, BBC7, BLAZEPOSE33, COCO17, BODY25)}
