@@ -1,1 +1,1 @@
-"""Experiments as data: one file, one experiment. `common.py` holds the shared defaults."""
+"""Experiments as data, one per file. `common.py` has the shared defaults."""

@@ -2,7 +2,7 @@
 
 Command:   python main.py --config=configs/bbc_pose.py --config.data.root=DIR
 Published: accuracy within 6 px at half resolution: 90.19 without TTP, 92.51 online, 92.21 offline.
-Ours:      not run: the data set was not at hand.
+Ours:      not run, because the data set was not available.
 """
 
 from configs import common

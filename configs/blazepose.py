@@ -2,9 +2,10 @@
 
 Command:   python main.py fetch blazepose   (once; 35 MB)
            python main.py personalize my_video.mp4
-What `fetch` writes the weights with, into a file that `--model=blazepose` reads. Its own last
-convolution is the supervised head, so the method is the baseline. To start a network for other
-joints from its encoder: config.model.encoder="blazepose", config.model.init="blazepose".
+`fetch` uses this config to write the weights into the file that `--model=blazepose` reads. The
+network's own last convolution is the supervised head, so the method is the baseline. To start a
+network for other joints from its encoder, set config.model.encoder and config.model.init to
+"blazepose".
 """
 
 from configs import common
@@ -22,10 +23,10 @@ def get_config():
     c.model.image_size = 256
     c.model.decode = "centroid"
     c.model.half_pixel = True
-    # There is no self-supervised task to adapt by. The teacher helps people on whom the model is
-    # unsure and costs others precision (docs/blazepose.md): nothing adapts unless asked for.
+    # There is no self-supervised task. The teacher helps people on whom the model is unsure, and
+    # costs precision on others (docs/blazepose.md), so nothing adapts unless you ask for it.
     c.ttp.method = "none"
-    # For --method=teacher: 32 frames an update take seconds of a CPU core.
+    # For --method=teacher, because updates on 32 frames take seconds on a CPU core.
     c.ttp.batch_size = 4
     c.ttp.learning_rate = 3e-5
     return c

@@ -1,4 +1,4 @@
-"""The model that comes with the project on eight rendered people it has never seen.
+"""The included model on eight rendered people that it has never seen.
 
 Command:   ./run.sh   (personalize online and offline, evaluate)
 Takes:     about three minutes on two CPU cores; `./run.sh --train` trains a model first.
@@ -12,6 +12,6 @@ def get_config():
     c.name = "demo"
     c.base = "shipped"
     c.data.root = "data/demo"
-    c.data.train, c.data.val, c.data.test = 0, 0, 8  # the first eight of the benchmark's
+    c.data.train, c.data.val, c.data.test = 0, 0, 8  # the benchmark's first eight test people
     c.eval.probe_frames = 64
     return c

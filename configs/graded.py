@@ -1,12 +1,12 @@
-"""Rendered people at three distances from training, for a network that has seen changed pictures.
+"""Rendered people at three distances from training, for a network trained with photometric changes.
 
 Command:   python main.py reproduce --config=configs/graded.py --what=adapt,table7
-Takes:     about two and a half hours of a CPU core for the training; it stops and resumes at any
-           time.
+Takes:     about two and a half hours on a CPU core for the training; you can stop and resume it at
+           any time.
 
-Differs from configs/rendered.py: heatmaps of 32 x 32, training pictures that change in colour,
-contrast, sharpness and noise, joints read from a parabola through the maps' peaks, and a longer
-supervised stage. Its test people (`data.seed`) are others, and nothing was chosen on them.
+Differs from configs/rendered.py: heatmaps of 32 x 32, training images that change in colour,
+contrast, sharpness and noise, joints decoded by a parabola through the maps' peaks, and a longer
+supervised stage. It has other test people (`data.seed`), on whom nothing was chosen.
 """
 
 from configs import rendered

@@ -2,7 +2,7 @@
 
 Command:   python main.py --config=configs/h36m.py --config.data.root=DIR
 Published: PCK@0.2 87.90 without TTP, 91.70 online, 92.05 offline.
-Ours:      not run: the data set is licensed and was not at hand.
+Ours:      not run, because the data set needs a licence and was not available.
 """
 
 from configs import common
@@ -14,8 +14,8 @@ def get_config():
     c.data.source = "h36m"
     c.data.root = "data/Human36M"
     c.data.skeleton = "h36m16"
-    # A test subject has 1,650 frames of 1000 x 1000 pixels: 5 GB. Shrunk by area to twice the crop
-    # they are smoother than the training crops; by how much isn't measured.
+    # A test subject has 1,650 frames of 1000 x 1000 pixels, which is 5 GB. When they are shrunk by
+    # area to twice the crop, they are smoother than the training crops; the effect isn't measured.
     c.data.oversample = 2.0
     c.model.init = "models/imagenet/resnet18-5c106cde.pth"
     c.train.frames_per_epoch = 32_000

@@ -1,4 +1,4 @@
-"""Speakers' lips, 8 points: 24 speakers to train on, 4 to validate, 10 never seen to test.
+"""Speakers' lips, 8 points: 24 speakers for training, 4 for validation, 10 unseen ones for testing.
 
 Command:   python main.py --config=configs/lips.py            BlazePose's encoder, 128 px
            python main.py --config=configs/lips.py:scratch    a small network from scratch, 64 px
@@ -8,14 +8,14 @@ Needs:     data/speech_dlc/Lips, a DeepLabCut project of Wrench and Balch-Tomes 
            Sensors 2022; its corpus TaL is CC BY-NC 4.0).
 Scores:    PCK at shares of the mouth's width, from corner to corner.
 
-Folders with TESTSET in their name show test speakers: nothing is trained on them or their videos.
-The scratch schedule follows configs/rendered.py, shortened.
+Folders with TESTSET in their names show test speakers; nothing is trained on them or their videos.
+The scratch schedule is a shortened version of that in configs/rendered.py.
 """
 
 from configs import project, tiny
 
 VALIDATION = ("006_xaud", "047_aud", "052_aud", "082_aud")
-# Videos of the corpus that show test speakers, found by comparing pictures; none for 25fs, 33me.
+# Videos of the corpus that show test speakers, found by comparing images; 25fs and 33me have none.
 OWN_VIDEOS = (
     *(("07me", "016_xaud"), ("07me", "043_sil"), ("12me", "008_xaud"), ("17ms", "094_aud")),
     *(("18fo", "179_aud"), ("18fo", "163_aud"), ("20fs", "061_aud"), ("51fe", "104_aud")),
@@ -30,7 +30,7 @@ SECOND_SPLIT = (
 def get_config(base="pretrained"):
     c = network("data/speech_dlc/Lips", base, ("pretrained", "scratch", "second_split"))
     c.name = "lips" if base == "pretrained" else f"lips_{base}"
-    # In the folder of test frames the file's name begins with the speaker: "07me-img055.png".
+    # In the folder of test frames, file names begin with the speaker: "07me-img055.png".
     c.data.subject = r"^(?:LipTest_COMBINED_TEST/)?([^/]+?)(?:-img|/)"
     c.data.exclude = "*TESTSET*,TaL_lips_training,File162"
     c.data.test_subjects = "??me,??ms,??fs,??fe,??fo"
@@ -45,23 +45,26 @@ def get_config(base="pretrained"):
     if base == "second_split":
         c.data.exclude += ",LipTest*"
         c.data.test_subjects, c.data.val_subjects = ",".join(SECOND_SPLIT), ""
-        c.data.own_videos = ""  # of the speakers left out
+        c.data.own_videos = ""  # those above show speakers that are left out here
         c.data.extra = 40  # they have 7 or 8 labelled frames each
     return c
 
 
 def network(root, base, bases):
-    """A labelled project with one of two networks: BlazePose's encoder or a small one."""
+    """Return the config of a labelled project with one of two networks.
+
+    "pretrained" has BlazePose's encoder, the others a small network.
+    """
     if base not in bases:
         raise ValueError(f":{base} of the config: expected one of :{', :'.join(bases)}.")
     return project.get_config(root) if base == "pretrained" else from_scratch(root)
 
 
 def from_scratch(root):
-    """The small network of rendered people on a labelled project."""
+    """Return the config of a labelled project with the small network of the rendered people."""
     c = tiny.get_config()
     for field in ("seed", "preset", "image_size", "train", "val", "test"):
-        del c.data[field]  # of rendered people
+        del c.data[field]  # fields for rendered people only
     del c.data["train_frames"], c.data["eval_frames"]
     c.data.root, c.data.source, c.data.skeleton = root, "project", ""
     c.data.oversample = 2.0
@@ -76,10 +79,10 @@ def from_scratch(root):
     c.train.scale = 0.15
     c.train.photometric = 0.3
     c.train.checkpoint_every = 250
-    c.ttp.iterations = 4  # chosen on the validation speakers of lips, as the rate was
+    c.ttp.iterations = 4  # chosen on the validation speakers of lips, like the learning rate
     c.ttp.rotation = 15.0
     c.ttp.scale = 0.15
-    c.reproduce.rotation_lambda = 1e-3  # ten times the paper's, as lambda is
+    c.reproduce.rotation_lambda = 1e-3  # ten times the paper's, like lambda
     c.reproduce.lengths = (4, 8, 16)
     c.reproduce.extra = (40,)
     return c

@@ -1,11 +1,11 @@
-"""Own videos and pictures with the model of a file: what `personalize my_video.mp4` uses.
+"""Your own videos and images with a model file; `personalize my_video.mp4` uses this config.
 
-Command:   python main.py personalize my_video.mp4   (BlazePose once it was fetched, else the
-                                                       model that comes with the project)
-           python main.py personalize my_video.mp4 --model=my_model.npz   (one of `export`)
+Command:   python main.py personalize my_video.mp4   (BlazePose if it was fetched, else the
+                                                       included model)
+           python main.py personalize my_video.mp4 --model=my_model.npz   (written by `export`)
            python main.py personalize --config=configs/own.py:my_model.npz my_video.mp4
 
-Network, skeleton and the settings of adaptation are those in the model's file.
+Network, skeleton and adaptation settings come from the model file.
 """
 
 import pathlib
@@ -18,9 +18,9 @@ def get_config(model="shipped"):
     c.name = pathlib.PurePath(model).stem
     c.base = model
     c.data.source = "media"
-    c.data.boxes = "moving"  # "people" where BlazePose's networks are here
-    # BlazePose's crops are large: at 2 ten seconds would take twice the memory, and it sees no more
-    # (docs/notes.md).
+    c.data.boxes = "moving"  # becomes "people" if BlazePose's networks are here
+    # BlazePose's crops are large: with 2, ten seconds would take twice the memory, without a
+    # benefit (docs/notes.md).
     c.data.oversample = 1.5 if model == "blazepose" else 2.0
     c.ttp.held_out = 10
     return c

@@ -1,8 +1,8 @@
 """Penn Action, ResNet-50: paper Table 1, column Penn Action.
 
 Command:   python main.py --config=configs/penn.py --config.data.root=DIR   (DIR: frames/, labels/)
-Published: PCK@0.2 86.16 without TTP, 87.75 online, 88.98 offline (the paper prints "half the
-           torso"; 0.2 is what gives its table).
+Published: PCK@0.2 86.16 without TTP, 87.75 online, 88.98 offline (the paper says "half the torso",
+           but 0.2 gives its table).
 Ours:      not run yet on the full data set.
 """
 
@@ -15,7 +15,7 @@ def get_config():
     c.data.source = "penn"
     c.data.root = "data/Penn_Action"
     c.data.skeleton = "penn13"
-    c.data.validation = 0.02  # 25 of 1,258 videos, which the published program trains on
+    c.data.validation = 0.02  # 25 of 1,258 videos; the published program trains on them, too
     c.model.depth = 50
     c.model.init = "models/imagenet/resnet50-19c8e357.pth"
     c.train.stages = (

@@ -5,10 +5,10 @@ Command:   python main.py train --project=path/to/project
 Needs:     python main.py fetch blazepose   (once; without it the encoder starts from scratch)
 For:       100 to 5,000 labelled frames of several subjects.
 
-BlazePose's encoder on 128 px crops; first the named joints alone, then both tasks. Differs from
-the paper: encoder, cross-entropy instead of squared error for the named joints, whose mean place is
-predicted, averaged with the mirrored crop's; photometric changes, AdamW, a small renderer with one
-perceptual level.
+BlazePose's encoder on 128 px crops; training starts with the named joints alone and continues with
+both tasks. Differs from the paper: the encoder; cross-entropy instead of squared error for the
+named joints, which are decoded as means of their maps, averaged with the mirrored crop's;
+photometric changes; AdamW; a small renderer with one perceptual level.
 """
 
 import pathlib

@@ -1,13 +1,13 @@
-"""The standing benchmark: rendered people, the tiny network, trained until its points are alive.
+"""The rendered benchmark: the tiny network, trained until its keypoints follow the pose.
 
 Command:   python main.py --config=configs/rendered.py   (then personalize, then evaluate)
-Takes:     two hours of a CPU core (102 to 121 minutes measured, beside a second training); stops
-           and resumes at any time.
+Takes:     two hours on a CPU core (102 to 121 minutes measured, beside a second training); you can
+           stop and resume it at any time.
 
-The order matters: the supervised task alone leaves the plateau of the mean pose quickly, the
-renderer then learns at a small lambda, and only the large one makes the points follow the pose
-(the supervised loss of these small maps is a tenth of that of the paper's). `data.seed` is one
-whose test people nothing was chosen on.
+The order of the stages matters. The supervised task alone quickly leaves the plateau of the mean
+pose. Then the renderer learns at a small lambda. Only the large lambda makes the keypoints follow
+the pose (the supervised loss of these small maps is a tenth of that of the paper's maps). Nothing
+was chosen on the test people of this `data.seed`.
 """
 
 from configs import tiny, tiny_penn
@@ -28,7 +28,7 @@ def get_config():
         (9000, 2e-3, 1e-2, "cosine"),
     )
     c.train.log_every = 100
-    # Ten times the paper's, as lambda is.
+    # Ten times the paper's, like lambda.
     c.reproduce.rotation_lambda = 1e-3
     c.reproduce.lengths = (4, 8, 16, 24)
     c.reproduce.grades = (
@@ -37,9 +37,9 @@ def get_config():
         ("shifted", "new colours"),
     )
     c.reproduce.given = (("transformer-seed0-5a4199f2", "shipped"),)
-    # Synthetic to real: a folder in Penn Action's layout.
+    # From synthetic to real people: a folder in Penn Action's layout.
     c.transfer = tiny_penn.get_config().data
     c.transfer.about = "one real man, two cameras (Pose2Sim's recording in Penn Action's layout)"
     c.transfer.people = ("0002", "0003")
-    c.transfer.fit = True  # chosen on 0001, the video that isn't among the people
+    c.transfer.fit = True  # chosen on video 0001, which isn't one of these two
     return c

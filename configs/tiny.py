@@ -1,12 +1,12 @@
-"""Rendered people, a small network on 64 px crops: a check of the whole path on two CPU cores.
+"""Rendered people and a small network on 64 px crops: a quick check of everything on two CPU cores.
 
 Command:   ./run.sh --train   (train, personalize online and offline, evaluate)
-Expect:    no gain. 650 joint updates are too few for keypoints that follow the pose, and without
-           those personalization does harm; `configs/rendered.py` trains until it helps.
-Differs from the paper: 64 px pictures instead of 128, ResNet-10 at half width, its last stage
-without a stride (so that the last map is 4 x 4), heatmaps of 16 x 16 instead of 32 x 32 (hence the
-smaller sigma and `logit_scale`), one perceptual level, not five, a supervised stage before the
-joint one, rendered people. `configs/rendered.py` trains the same network 5.6 times as long.
+Expect:    no gain. After 650 joint updates the keypoints don't follow the pose yet, and then
+           personalization does harm; `configs/rendered.py` trains until it helps.
+Differs from the paper: 64 px images instead of 128; ResNet-10 at half width, without a stride in
+its last stage (so that the last map is 4 x 4); heatmaps of 16 x 16 instead of 32 x 32 (hence the
+smaller sigma and `logit_scale`); one perceptual level instead of five; a supervised stage before
+the joint one; rendered people. `configs/rendered.py` trains the same network 5.6 times as long.
 """
 
 from configs import common

@@ -1,12 +1,13 @@
-"""Tongues in ultrasound pictures, 14 points: 22 recordings to train on, 5 to validate, 25 unseen
-speakers to test.
+"""Tongues in ultrasound images, 14 points: 22 recordings for training, 5 for validation, 25 unseen
+speakers for testing.
 
 Command:   python main.py --config=configs/tongue.py            BlazePose's encoder, 128 px
            python main.py --config=configs/tongue.py:scratch    a small network from scratch, 64 px
-Needs:     data/speech_dlc/Ultrasound, from where the project of configs/lips.py comes.
+Needs:     data/speech_dlc/Ultrasound, from the same source as the project of configs/lips.py.
 Scores:    PCK at shares of the contour's length, from the vallecula along the tongue to its tip.
 
-Three machines, adults and children: the validation recordings are of all kinds in training.
+There are three machines, adults and children. The validation recordings cover all kinds that are in
+the training recordings.
 """
 
 from configs import lips
@@ -28,7 +29,7 @@ def get_config(base="pretrained"):
     c.data.test_subjects = "UTI_test_set_*"
     c.data.val_subjects = ",".join(VALIDATION)
     c.data.test_share = c.data.val_share = 0.0
-    c.data.flip_pairs = ""  # a tongue's tip is always on the same side
+    c.data.flip_pairs = ""  # the tip of the tongue is always on the same side
     c.train.flip_prob = c.ttp.flip_prob = 0.0
     c.data.unlabelled = 60 if base == "pretrained" else 400
     c.eval.scale_joints = ",".join(CONTOUR)

@@ -79,7 +79,7 @@ class Skeleton:
         return colors.astype(np.uint8)
 
     def _sides(self) -> list[str]:
-        """Return each joint's side, by its name and mirror pair: "left", "right", or "" for none."""
+        """Return each joint's side, by name and mirror pair: "left", "right", or "" for none."""
         sides = [name.split("_")[0] for name in self.joints]
         sides = [side if side in ("left", "right") else "" for side in sides]
         for pair in self.flip_pairs:
@@ -367,7 +367,7 @@ def spellings(joint: str) -> list[str]:
     return [form for s in (side, side[0]) for form in (s + part, part + s)]
 
 
-# Patterns for left in names, and their replacements for right. The first that finds a partner counts.
+# Patterns for left in names, and their replacements by right. The first to find a partner counts.
 _SIDES = (
     (r"left", "right"),  # left_ear, earLeft, topleftinner
     (r"(?<![a-z0-9])l(?![a-z0-9])", "r"),  # l_ear, ear-l

@@ -1,6 +1,6 @@
 """Smoothing of predicted joints over time (paper section 4.5, Table 5). Plain numpy and scipy.
 
-Joints are [T, K, 2] in pixels of consecutive frames; each joint's x and y is smoothed by itself.
+Joints are [T, K, 2] in pixels of consecutive frames; x and y of each joint are smoothed separately.
 Frames that are NaN stay NaN, and nothing is smoothed across them.
 """
 
@@ -19,13 +19,13 @@ def smooth(
     """Return the joints smoothed by the filter of this name; see `savgol` and `one_euro`.
 
     Args:
-      joints: [T, K, 2] in pixels, NaN where a frame has no joint.
+      joints: [T, K, 2] in pixels, NaN if missing.
       how: "savgol" or "one-euro".
-      frames_per_second: of evenly spaced frames.
-      times: seconds [T], ascending, of frames that are not evenly spaced; for "one-euro" only.
+      frames_per_second: rate of evenly spaced frames.
+      times: ascending seconds [T] of unevenly spaced frames; "one-euro" only.
 
     Raises:
-      ValueError: no filter of this name.
+      ValueError: there is no such filter.
     """
     if how not in FILTERS:
         raise ValueError(f"got smoothing {how!r}, expected one of {', '.join(FILTERS)}.")
@@ -33,16 +33,16 @@ def smooth(
 
 
 def savgol(joints: np.ndarray, window: int = 7, order: int = 2) -> np.ndarray:
-    """Fit a polynomial to the frames around each frame (Savitzky and Golay 1964); sees the future.
+    """Fit a polynomial to the frames around each frame (Savitzky and Golay 1964); uses the future.
 
-    The paper names the filter, not its settings: window and order are our choice. Frames count as
-    evenly spaced. Stretches between missing frames that are shorter than the window get the largest
-    odd window that fits; below `order` + 2 frames they stay as they are.
+    The paper names the filter, but not its settings: window and order are our choice. Frames are
+    taken as evenly spaced. Stretches between missing frames that are shorter than the window get
+    the largest odd window that fits; with fewer than `order` + 2 frames they stay as they are.
 
     Args:
-      joints: [T, K, 2] in pixels, NaN where a frame has no joint.
+      joints: [T, K, 2] in pixels, NaN if missing.
       window: number of frames, odd.
-      order: of the polynomial.
+      order: order of the polynomial.
     """
 
     def fit(values, start):
@@ -63,18 +63,18 @@ def one_euro(
     speed_cutoff: float = 1.0,
     times: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Follow slow movement steadily and fast movement without delay; sees the past only.
+    """Apply the 1 euro filter, which smooths slow movement and follows fast movement; causal.
 
-    Casiez et al. 2012. Frequencies in Hz: a low-pass filter whose cutoff grows from `cutoff` by
-    `beta` times the speed in pixels a second, itself low-passed at `speed_cutoff`.
+    Casiez et al. 2012. It is a low-pass filter whose cutoff grows from `cutoff` by `beta` times the
+    speed in pixels per second. The speed itself is low-passed at `speed_cutoff`.
 
     Args:
       joints: [T, K, 2].
-      frames_per_second: of evenly spaced frames.
-      cutoff: of slow movement, in Hz.
-      beta: in Hz for each pixel a second.
-      speed_cutoff: in Hz.
-      times: seconds [T], ascending, of frames that are not evenly spaced.
+      frames_per_second: rate of evenly spaced frames.
+      cutoff: cutoff for slow movement, in Hz.
+      beta: growth of the cutoff, in Hz for each pixel per second.
+      speed_cutoff: cutoff for the speed, in Hz.
+      times: ascending seconds [T] of unevenly spaced frames.
     """
 
     def weight(frequency, rate):
@@ -95,7 +95,7 @@ def one_euro(
 
 
 def _by_stretch(joints, apply: Callable[[np.ndarray, int], np.ndarray]) -> np.ndarray:
-    """Apply a filter to every stretch without NaN of every column; it also gets its first row."""
+    """Apply a filter to each stretch without NaN of each column, and tell it the first row."""
     joints = np.array(joints, np.float64)
     columns = joints.reshape(len(joints), -1)
     for column in columns.T:

@@ -5,8 +5,8 @@
     module = graph.Network(network.graph)
     (maps,) = module.apply({"params": network.params}, pictures)
 
-Weights may be float32 or float16 (behind DEQUANTIZE), and sparse (behind DENSIFY). A damaged file,
-or a malicious one, is a ValueError that names it. Importing this module needs the package `tflite`.
+Weights may be float32 or float16 (with DEQUANTIZE), and sparse (with DENSIFY). A damaged or
+malicious file raises a ValueError that names it. Importing this module needs the package `tflite`.
 """
 
 import math
@@ -21,17 +21,17 @@ import numpy as np
 from ttp_jax.models.encoders import graph
 from ttp_jax.tflite_file import ACTIVATIONS, File, Unsupported
 
-MOST_BYTES = 2**28  # of a file
-MOST_PIXELS = 2**24  # of the input
+MOST_BYTES = 2**28  # largest file
+MOST_PIXELS = 2**24  # largest input
 
 
 class Network(NamedTuple):
-    """What a file says of some of its outputs.
+    """The part of a file that computes some of its outputs.
 
     Attributes:
-      graph: their operators.
-      params: weights float32 of `graph.Network(graph)`, by layer.
-      input_shape: [1, H, W, C] of the input.
+      graph: the operators.
+      params: float32 weights for `graph.Network(graph)`, by layer.
+      input_shape: [1, H, W, C].
     """
 
     graph: graph.Graph
@@ -40,24 +40,24 @@ class Network(NamedTuple):
 
 
 def outputs(path: str | pathlib.Path) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of a file's outputs. Raises as `read` does."""
+    """Return the names and shapes of a file's outputs. Raises as `read` does."""
     return _about(path, lambda file: {file.name(t): file.shape(t) for t in file.outputs})
 
 
 def read(path: str | pathlib.Path, *names: str) -> Network:
-    """Read the part of a file that some of its outputs need; all of them without `names`.
+    """Read the part of a file that computes the named outputs, or all outputs without `names`.
 
     Layers are called layer1, layer2, ... in the order of `graph.reachable`.
 
     Raises:
       FileNotFoundError: there is no such file.
-      ValueError: the file is damaged, has no such output or an operator that isn't known here.
+      ValueError: the file is damaged, or has no such output, or an unsupported operator.
     """
     return _about(path, lambda file: _network(file, names))
 
 
 def _about(path: str | pathlib.Path, use: Callable[[File], Any]) -> Any:
-    """Open a file and use it; whatever its content breaks is a ValueError with its name."""
+    """Open a file and use it; turn every error from its content into a ValueError naming it."""
     path = pathlib.Path(path).expanduser()
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist: name a TensorFlow Lite file.")
@@ -73,12 +73,12 @@ def _about(path: str | pathlib.Path, use: Callable[[File], Any]) -> Any:
         return use(File(data))
     except Unsupported as error:
         raise ValueError(f"{path}: {error}") from None
-    except Exception as error:  # what indices and sizes of a damaged file lead to is anything
+    except Exception as error:  # wrong indices and sizes in a damaged file can raise anything
         raise ValueError(f"{path} is damaged: download or export it again.") from error
 
 
 class _Layer(NamedTuple):
-    """An operator as the graph has it: what it does, the tensors it reads, its weights."""
+    """An operator of the graph, the tensors that it reads, and its weights."""
 
     operator: graph.Operator
     reads: tuple[int, ...]
@@ -109,7 +109,7 @@ def _network(file: File, names: tuple[str, ...]) -> Network:
 
 
 def _needed(file: File, wanted: list[int]) -> list[int]:
-    """The operators from the input to the wanted tensors, but those that unpack constants."""
+    """Return the operators from input to wanted tensors, except those that unpack constants."""
     found: set[int] = set()
     walk = list(wanted)
     while walk:
@@ -125,7 +125,7 @@ def _needed(file: File, wanted: list[int]) -> list[int]:
 
 
 def _data(file: File, number: int) -> tuple[int, ...]:
-    """The tensors that an operator computes from, without its constants."""
+    """Return the tensors that an operator reads, without its constants."""
     kind = file.kind(number)
     if kind not in _TRANSLATORS:
         known = ", ".join(_TRANSLATORS)
@@ -145,7 +145,7 @@ def _renamed(found: graph.Graph, weights: dict, input_shape: tuple[int, ...]) ->
 
 
 def _check_shapes(network: Network, expected: list[tuple[int, ...]]) -> None:
-    """The graph gives what the file says that it does, with weights of these shapes."""
+    """Check that the graph's outputs have the file's shapes, and that all weights are finite."""
     if math.prod(network.input_shape) > MOST_PIXELS:
         raise Unsupported(f"input {list(network.input_shape)} is too large.")
     module = graph.Network(network.graph)
@@ -166,16 +166,16 @@ def _activation(options: Any) -> str:
 
 
 def _steps(options: Any, size: int) -> tuple[int, str]:
-    """Stride and padding of windows of this size."""
+    """Return stride and padding for windows of this size."""
     stride, across = options.StrideH(), options.StrideW()
     if stride != across or stride < 1:
         raise Unsupported(f"strides {stride} x {across} aren't supported, only equal ones.")
-    # Single pixels need no padding: files say either of the same network.
+    # Single pixels need no padding, so files of the same network may have either kind.
     return stride, "SAME" if size == 1 else graph.PADDINGS[options.Padding()]
 
 
 def _weights(file: File, number: int, options: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Kernel as the file has it, [out, k, k, in] or [1, k, k, C], and bias."""
+    """Return the kernel in the file's layout, [out, k, k, in] or [1, k, k, C], and the bias."""
     if (options.DilationHFactor(), options.DilationWFactor()) != (1, 1):
         raise Unsupported(f"{file.kind(number)} with dilation isn't supported.")
     _, kernel, *bias = file.tensors(number)

@@ -1,8 +1,8 @@
-"""What a TensorFlow Lite file stores: tensors, operators and constants, the sparse ones too.
+"""The content of a TensorFlow Lite file: tensors, operators and constants, including sparse ones.
 
-The package `tflite` (the extra `blazepose`) has the classes of the file's format, which read what
-offsets point to without asking whether it can be true. So sizes are checked here before anything is
-made of them; indices that lead nowhere raise whatever they raise, for the caller to catch.
+The package `tflite` (the extra `blazepose`) has the classes of the file format. They follow offsets
+without checking them, so sizes are checked here before anything is allocated. Invalid indices raise
+various errors, which the caller catches.
 """
 
 import math
@@ -18,7 +18,7 @@ except ImportError:
     ) from None
 
 MOST_OPERATORS = 10_000
-MOST_NUMBERS = 2**26  # of all constants together
+MOST_NUMBERS = 2**26  # largest size of all constants together
 STORED = {
     tflite.TensorType.FLOAT32: "<f4",
     tflite.TensorType.FLOAT16: "<f2",
@@ -30,7 +30,7 @@ ACTIVATIONS = {
     tflite.ActivationFunctionType.RELU: "relu",
     tflite.ActivationFunctionType.RELU6: "relu6",
 }
-# Indices of sparse tensors come in the smallest type that holds them.
+# Indices of sparse tensors are stored in the smallest type that fits.
 VECTORS = {
     tflite.SparseIndexVector.Int32Vector: tflite.Int32Vector,
     tflite.SparseIndexVector.Uint16Vector: tflite.Uint16Vector,
@@ -42,11 +42,11 @@ UNDONE = ("DEQUANTIZE", "DENSIFY")  # operators that only unpack constants
 
 
 class Unsupported(ValueError):
-    """A whole file that can't be used here; says why."""
+    """A file is undamaged, but can't be used here; the message says why."""
 
 
 class File:
-    """The first subgraph of a file: tensors by number, operators in their order."""
+    """The first subgraph of a file: tensors by number, operators in order."""
 
     def __init__(self, data: bytes):
         self._model = tflite.Model.GetRootAs(data, 0)
@@ -57,7 +57,7 @@ class File:
         self.operators = [self._graph.Operators(i) for i in range(count)]
         self.inputs = self._numbers(self._graph.InputsAsNumpy())
         self.outputs = self._numbers(self._graph.OutputsAsNumpy())
-        self.makers: dict[int, int] = {}  # tensor: the operator it comes from
+        self.makers: dict[int, int] = {}  # tensor -> the operator that computes it
         for number, operator in enumerate(self.operators):
             for tensor in self._numbers(operator.OutputsAsNumpy()):
                 self.makers.setdefault(tensor, number)
@@ -70,35 +70,35 @@ class File:
         return () if isinstance(vector, int) else tuple(int(n) for n in vector)
 
     def kind(self, number: int) -> str:
-        """TFLite's name of an operator."""
+        """Return TFLite's name of an operator."""
         code: Any = self._model.OperatorCodes(self.operators[number].OpcodeIndex())
-        # Files older than codes above 127 have the first of these only.
+        # Older files, from before codes above 127, have only the first of these.
         found = max(code.DeprecatedBuiltinCode(), code.BuiltinCode())
         return self._names.get(found, f"number {found}")
 
     def tensors(self, number: int) -> tuple[int, ...]:
-        """The tensors that an operator reads; -1 for one that is left out."""
+        """Return the tensors that an operator reads; -1 for one that is left out."""
         return self._numbers(self.operators[number].InputsAsNumpy())
 
     def options(self, number: int, kind: str) -> Any:
-        """Options of an operator, of the class of this name."""
+        """Return the options of an operator, as the class of this name."""
         table, options = self.operators[number].BuiltinOptions(), getattr(tflite, kind)()
         options.Init(table.Bytes, table.Pos)
         return options
 
     def name(self, tensor: int) -> str:
-        """Name of a tensor."""
+        """Return the name of a tensor."""
         return self._tensor(tensor).Name().decode()
 
     def shape(self, tensor: int) -> tuple[int, ...]:
-        """Shape of a tensor, all of it above 0."""
+        """Return the shape of a tensor; raise Unsupported unless all sizes are above 0."""
         shape = self._numbers(self._tensor(tensor).ShapeAsNumpy())
         if min(shape, default=1) < 1:
             raise Unsupported(f"tensor {self.name(tensor)!r} has no fixed shape, but {shape}.")
         return shape
 
     def constant(self, tensor: int) -> np.ndarray:
-        """Value of a tensor that no input changes, floats as float32; Unsupported for any other."""
+        """Return a constant tensor's value, floats as float32; raise Unsupported for others."""
         stored = tensor
         while (maker := self.makers.get(stored)) is not None:
             if not self.is_constant(stored):
@@ -107,13 +107,13 @@ class File:
             (stored,) = self.tensors(maker)
         shape = self.shape(stored)
         self._constants += math.prod(shape)
-        if self._constants > MOST_NUMBERS:  # before anything is made of them
+        if self._constants > MOST_NUMBERS:  # checked before anything is allocated
             raise Unsupported(f"more than {MOST_NUMBERS} weights.")
         values, sparsity = self._values(stored), self._tensor(stored).Sparsity()
         return values.reshape(shape) if sparsity is None else densified(values, shape, sparsity)
 
     def is_constant(self, tensor: int) -> bool:
-        """Whether a tensor is stored, as it is or in a form that an operator undoes."""
+        """Return whether a tensor is stored, as it is or in a form that an operator unpacks."""
         maker = self.makers.get(tensor)
         return tensor not in self.inputs and (maker is None or self.kind(maker) in UNDONE)
 
@@ -123,7 +123,7 @@ class File:
         return self._graph.Tensors(tensor)
 
     def _values(self, tensor: int) -> np.ndarray:
-        """What is stored of a tensor [n]; floats as float32."""
+        """Return the stored values [n] of a tensor; floats as float32."""
         kind = self._tensor(tensor).Type()
         if kind not in STORED:
             raise Unsupported(f"{self.name(tensor)!r} is quantized, expected float32 or float16.")
@@ -133,16 +133,16 @@ class File:
 
 
 def densified(values: np.ndarray, shape: tuple[int, ...], sparsity: Any) -> np.ndarray:
-    """A sparse tensor's values [n] where they belong in `shape`, zeros elsewhere.
+    """Put a sparse tensor's values [n] in their places in `shape`, with zeros elsewhere.
 
-    Dimensions come in the order of a traversal, each either dense or as compressed rows.
+    Dimensions are in the order of a traversal, and each is either dense or in compressed rows.
     """
     order = sparsity.TraversalOrderAsNumpy().tolist()
     if sparsity.BlockMapLength():
         raise Unsupported("sparse weights in blocks aren't supported.")
     if sorted(order) != list(range(len(shape))):
         raise ValueError("another traversal")
-    places, count = {}, 1  # per dimension: where each value lies
+    places, count = {}, 1  # dimension -> index of each value
     for level, dimension in enumerate(order):
         about = sparsity.DimMetadata(level)
         if about.Format() == tflite.DimensionType.DENSE:

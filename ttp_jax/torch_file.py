@@ -1,4 +1,4 @@
-"""Files of PyTorch: their arrays, without running code from them."""
+"""Arrays from PyTorch files, read without running code in them."""
 
 import pathlib
 
@@ -6,9 +6,9 @@ import numpy as np
 
 
 def read_torch(path: str | pathlib.Path) -> dict[str, np.ndarray]:
-    """Read a torch state dict (zip or legacy pickle) as arrays, without running code from it.
+    """Read a torch state dict (zip or legacy pickle) as arrays, without running code in it.
 
-    Raises ImportError where torch is absent, FileNotFoundError, or ValueError for other content.
+    Raises ImportError without torch, FileNotFoundError, or ValueError for other content.
     """
     path = pathlib.Path(path).expanduser()
     if not path.is_file():
@@ -22,12 +22,12 @@ def read_torch(path: str | pathlib.Path) -> dict[str, np.ndarray]:
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
         found = {str(name): value.detach() for name, value in loaded.items()}
-        # One number can be stored for any number of places, which a copy would fill.
+        # A single number can be stored as a tensor of any size, and a copy would fill the memory.
         if any(value.nbytes > path.stat().st_size for value in found.values()):
             raise ValueError("a tensor claims to be larger than the file")
         arrays = {name: value.numpy() for name, value in found.items()}
     except Exception as error:
-        # Not torch's own words: they suggest to load the file in a way that runs code from it.
+        # Not torch's message, which suggests loading the file in a way that runs code in it.
         raise ValueError(
             f"{path} is not a plain torch state dict: fetch it again, or save its tensors alone."
         ) from error

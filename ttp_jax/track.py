@@ -1,4 +1,4 @@
-"""One subject's predictions, as `exports` writes them."""
+"""The predictions of one subject, in the form that `exports` writes."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -15,21 +15,21 @@ class Track(NamedTuple):
 
     Attributes:
       name: stem of the files.
-      joints: float [T, K, 2] in picture pixels, pixel centres at integers; NaN where there is none.
-      confidence: float [T, K], the peaks of the heatmaps; written clipped to 0..1, and as missing
-        where the joint is.
-      skeleton: of the K joints.
-      frames_per_second: rows a second; 30 for pictures.
-      first_frame: number of the first row in the video, counted from 0.
+      joints: float [T, K, 2] in image pixels, pixel centres at integers; NaN if missing.
+      confidence: float [T, K], the heights of the heatmaps' peaks. Written clipped to 0..1, and as
+        missing if the joint is.
+      skeleton: skeleton of the K joints.
+      frames_per_second: rows per second; 30 for images.
+      first_frame: frame number of the first row in the video, counted from 0.
       picture_size: (width, height) in pixels, or None.
-      boxes: [T, 4] person boxes x1, y1, x2, y2 in picture pixels, or None.
-      step: number of frames from row to row in the video. SLEAP and OpenSim know no gaps: in their
-        files the frames between aren't counted.
-      times: [T] seconds from the video's first frame, or None; then rows are evenly spaced.
-      pictures: file names [T] of the rows' pictures, or None.
-      pcutoff: joints of a confidence below it are written as missing, see `exports`; 0..1.
-      video: path of the video, or of the folder of `pictures`; "" where nobody knows.
-      scorer: whom DeepLabCut's tables name as the source of the points.
+      boxes: [T, 4] person boxes x1, y1, x2, y2 in image pixels, or None.
+      step: number of video frames from row to row. The files of SLEAP and OpenSim have no gaps: in
+        them, skipped frames aren't counted.
+      times: [T] seconds from the video's first frame; None if rows are evenly spaced.
+      pictures: file names [T] of the rows' images, or None.
+      pcutoff: joints of lower confidence, 0..1, are written as missing, see `exports`.
+      video: path of the video, or of the folder of `pictures`; "" if unknown.
+      scorer: name of the scorer in DeepLabCut's tables.
     """
 
     name: str
@@ -49,28 +49,28 @@ class Track(NamedTuple):
 
     @property
     def frames(self) -> np.ndarray:
-        """Numbers [T] of the rows' frames in the video, counted from 0."""
+        """Frame numbers [T] of the rows in the video, counted from 0."""
         return self.first_frame + self.step * np.arange(len(self.joints))
 
     @property
     def seconds(self) -> np.ndarray:
-        """Times [T] of the rows, counted from the video's first frame."""
+        """Times [T] of the rows in seconds, counted from the video's first frame."""
         if self.times is not None:
             return np.asarray(self.times, np.float64)
         return self.frames / (self.frames_per_second * self.step)
 
     @property
     def first_row(self) -> int:
-        """Number of the first row among all rows of the video."""
+        """Index of the first row among all rows of the video."""
         return self.first_frame // self.step
 
     def values(self) -> np.ndarray:
-        """Return float64 [T, K, 3] of x, y and confidence, all NaN where a joint is missing.
+        """Return float64 [T, K, 3] of x, y and confidence, all NaN if a joint is missing.
 
-        Of joints below the p-cutoff x and y are NaN, the confidence is not.
+        For joints below the p-cutoff, x and y are NaN, but the confidence is not.
 
         Raises:
-          ValueError: the arrays don't fit the skeleton or each other, or hold what no file can say.
+          ValueError: the arrays don't fit the skeleton or each other, or have invalid values.
         """
         joints, confidence = np.asarray(self.joints), np.asarray(self.confidence)
         rows = (len(joints), self.skeleton.size)
@@ -102,17 +102,17 @@ class Track(NamedTuple):
         return table
 
     def points(self) -> np.ndarray:
-        """Return `values` with the confidence NaN, too, wherever x and y are."""
+        """Return `values`, in which the confidence is also NaN wherever x and y are."""
         table = self.values()
         table[np.isnan(table[..., 0])] = np.nan
         return table
 
 
 def mean_confidence(values: np.ndarray) -> np.ndarray:
-    """Return the mean confidence [T] of the joints there are; NaN where there is none.
+    """Return the mean confidence [T] of the joints in each frame; NaN without any.
 
     Args:
-      values: of `Track.values` or `Track.points`, [T, K, 3].
+      values: result of `Track.values` or `Track.points`, [T, K, 3].
     """
     found = ~np.isnan(values[..., 2])
     total = np.where(found, values[..., 2], 0.0).sum(1)

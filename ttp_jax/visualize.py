@@ -1,8 +1,8 @@
-"""Pictures of poses, keypoints and reconstructions.
+"""Drawing of poses, keypoints and reconstructions.
 
-Pictures are uint8 RGB [H, W, 3], in and out. Points are (x, y) in pixels of the picture given,
-pixel centres at integers; those that are NaN are not drawn. `scale` enlarges the result, for
-pictures too small to draw on.
+Images are uint8 RGB [H, W, 3], in and out. Points are (x, y) in pixels of the given image, pixel
+centres at integers; NaN points are not drawn. `scale` enlarges the result, for images that are too
+small to draw on.
 """
 
 import math
@@ -21,19 +21,19 @@ from ttp_jax.skeletons import Skeleton
 SUPERSAMPLE = 4  # Pillow draws without anti-aliasing: draw larger, then average.
 WHITE = (255, 255, 255)
 INK = (20, 20, 24)
-GAP = 4  # between the pictures of a grid
+GAP = 4  # pixels between the images of a grid
 TEXT = 13  # font size
-DASH = 2.5  # length of a dash, in widths of the line
+DASH = 2.5  # length of a dash, in line widths
 WARMTH = np.array(  # from cold to warm
     [[58, 76, 160], [116, 173, 209], [254, 236, 160], [253, 150, 70], [222, 40, 32]]
 )
 
 
-# --- Drawing on one picture ----------------------------------------------------------------------
+# --- Drawing on one image ------------------------------------------------------------------------
 
 
 class _Canvas:
-    """Hold a picture and a transparent, finer layer to draw on."""
+    """An image and a transparent, finer layer to draw on."""
 
     def __init__(self, image, scale: int = 1):
         image = np.asarray(image)
@@ -46,11 +46,11 @@ class _Canvas:
         self.layer = Image.new("RGBA", (width * SUPERSAMPLE, height * SUPERSAMPLE))
         self.draw = ImageDraw.Draw(self.layer)
         self.zoom = scale * SUPERSAMPLE
-        # Strokes follow the size of the result, so that large pictures read as well as small ones.
+        # Strokes scale with the result, so that they are equally visible on large images.
         self.unit = max(0.75, min(height, width) / 150) * SUPERSAMPLE
 
     def place(self, point):
-        """Map a point to the layer; None if it is NaN."""
+        """Return a point's position on the layer; None if it is NaN."""
         point = (np.asarray(point, np.float64) + 0.5) * self.zoom - 0.5
         return tuple(point.tolist()) if np.isfinite(point).all() else None
 
@@ -108,7 +108,7 @@ class _Canvas:
             self.draw.circle(end, width / 2, fill=tuple(color))
 
     def picture(self) -> np.ndarray:
-        """Return what was drawn, on the picture."""
+        """Return the image with the drawing on it."""
         layer = self.layer.resize(self.base.size, Image.Resampling.BOX)
         return np.asarray(Image.alpha_composite(self.base.convert("RGBA"), layer).convert("RGB"))
 
@@ -123,11 +123,11 @@ def draw_joints(
     """Draw limbs and joints [K, 2] in the skeleton's colours; invisible ones are left out.
 
     Args:
-      image: uint8 RGB [H, W, 3]; it stays as it is.
+      image: uint8 RGB [H, W, 3]; it is not changed.
       joints: [K, 2] in its pixels; NaN is not drawn.
-      skeleton: of the joints.
+      skeleton: skeleton of the joints.
       visible: [K], the joints to draw; all if None.
-      scale: enlarges the picture.
+      scale: enlarges the image.
 
     Returns:
       uint8 [H * scale, W * scale, 3].
@@ -151,19 +151,19 @@ def overlay(
 ) -> np.ndarray:
     """Draw one frame's joints before and after personalization, and the truth if there is one.
 
-    "before" is orange and dashed and lies under "after", which is blue; the left side is darker
-    than the right one (`ttp_jax.palette`). The truth is white.
+    "before" is orange, dashed and drawn under "after", which is blue. The left side is darker than
+    the right (`ttp_jax.palette`). The truth is white.
 
     Args:
-      frame: picture [H, W, 3].
-      before: joints [K, 2].
-      after: likewise.
-      skeleton: of the joints.
-      truth: likewise, or None.
+      frame: image [H, W, 3].
+      before: joints [K, 2] before personalization.
+      after: joints [K, 2] after it.
+      skeleton: skeleton of the joints.
+      truth: true joints [K, 2], or None.
       visible: [K], whether the truth is known; predictions are always drawn.
-      scale: enlarges the picture.
+      scale: enlarges the image.
       confidence: [K] before and [K] after, or None.
-      pcutoff: joints of less confidence are hollow, without limbs.
+      pcutoff: joints of lower confidence are drawn hollow and without limbs.
     """
     canvas = _Canvas(frame, scale)
     if truth is not None:
@@ -186,9 +186,9 @@ def overlay(
 def _stick(
     canvas, joints, skeleton, visible, colors, radius=2.0, width=1.5, dashed=False, sure=None
 ):
-    """Draw limbs, then joints. A limb has the mean colour of its ends.
+    """Draw limbs, then joints; a limb has the mean colour of its ends.
 
-    Joints that aren't `sure` [K] are hollow, and limbs that end in one are left out.
+    Joints that aren't `sure` [K] are hollow, and limbs that end in such a joint are left out.
     """
     joints = np.array(joints, np.float64)
     if joints.shape != (skeleton.size, 2):
@@ -199,7 +199,7 @@ def _stick(
         joints[~np.asarray(visible).astype(bool)] = np.nan
     sure = np.ones(skeleton.size, bool) if sure is None else np.asarray(sure)
     limbs = [(a, b) for a, b in skeleton.limbs if sure[a] and sure[b]]
-    # A dark rim under all limbs keeps them apart from a picture of their own colour.
+    # A dark rim under all limbs sets them off from a background of the same colour.
     for a, b in limbs:
         canvas.line(joints[a], joints[b], INK, width + 1.0)
     for a, b in limbs:
@@ -213,10 +213,10 @@ def _stick(
 
 
 def contribution_colors(affinity) -> np.ndarray:
-    """Return RGB [M, 3] of the self-supervised keypoints, warmer where they contribute more.
+    """Return RGB [M, 3] for the self-supervised keypoints, warmer the more they contribute.
 
     The contribution is c_j = sum_i W_ij (paper, appendix B, Eq. 13) of the affinity W [K, M],
-    relative to the largest of the picture.
+    relative to the largest in the image.
     """
     return _warm(_contribution(affinity))
 
@@ -224,18 +224,19 @@ def contribution_colors(affinity) -> np.ndarray:
 def figure5(
     rows: Sequence[Mapping], skeleton: Skeleton, scale: int = 4, threshold: float = 0.1
 ) -> np.ndarray:
-    """Draw examples like the paper's Figure 5, one a row.
+    """Draw examples like the paper's Figure 5, one per row.
 
-    Columns: input; self-supervised keypoints coloured by contribution, with an arrow to each joint
-    they have an affinity above `threshold` with; the joints; reconstruction; and the
-    ground truth if a row has it. Differs from the paper: arrows stay in the keypoints' own picture.
+    The columns are: the input; the self-supervised keypoints, coloured by contribution, with an
+    arrow to each joint for which their affinity is above `threshold`; the joints; the
+    reconstruction; and the ground truth if a row has it. Unlike in the paper, arrows stay within
+    the image of the keypoints.
 
     Args:
       rows: mappings of "image" and "reconstruction" [H, W, 3], "points" [M, 2], "joints" [K, 2],
         "affinity" [K, M] and, optionally, "truth" [K, 2] with "visible" [K].
-      skeleton: of the joints.
-      scale: enlarges every picture.
-      threshold: affinity, 0.1 in the paper.
+      skeleton: skeleton of the joints.
+      scale: enlarges every image.
+      threshold: smallest affinity with an arrow, 0.1 in the paper.
     """
     headers = ["input", "self-supervised", "joints", "reconstruction"]
     with_truth = any(row.get("truth") is not None for row in rows)
@@ -257,13 +258,13 @@ def figure5(
 
 
 def _contribution(affinity) -> np.ndarray:
-    """Return c [M], relative to its maximum."""
+    """Return the contributions c [M] relative to their maximum."""
     contribution = np.asarray(affinity, np.float64).sum(0)
     return contribution / max(contribution.max(), np.finfo(float).tiny)
 
 
 def _correspondence(row, threshold, scale) -> np.ndarray:
-    """Draw points, and arrows to the joints they have most to do with; the warmest on top.
+    """Draw keypoints, and arrows to the joints with which their affinity is high, warmest on top.
 
     The joints are small white dots.
     """
@@ -283,7 +284,7 @@ def _correspondence(row, threshold, scale) -> np.ndarray:
 
 
 def _faded(image) -> np.ndarray:
-    """Return the picture in pale grey, on which all colours of the scale can be told."""
+    """Return the image in pale grey, on which all colours of the scale can be told apart."""
     grey = np.mean(image, axis=-1, keepdims=True) * 0.55 + 100
     return np.broadcast_to(grey, np.shape(image)).astype(np.uint8)
 
@@ -295,21 +296,21 @@ def _warm(values) -> np.ndarray:
     return np.stack(channels, -1).round().astype(np.uint8)
 
 
-# --- Many pictures, files ------------------------------------------------------------------------
+# --- Many images, files --------------------------------------------------------------------------
 
 
 def grid(images: Sequence, columns: int, labels: Sequence[str] | None = None) -> np.ndarray:
-    """Tile pictures row by row, with a label above each (a row of empty labels takes no space).
+    """Tile images row by row, with a label above each (a row of empty labels takes no space).
 
-    Pictures may differ in size; every cell has that of the largest.
+    Images may differ in size; every cell is as large as the largest image.
 
     Args:
       images: uint8 [H, W, 3] each.
-      columns: pictures a row.
-      labels: one a picture; none if None.
+      columns: images per row.
+      labels: one per image; none if None.
 
     Raises:
-      ValueError: there is no picture, or not a label for each.
+      ValueError: there are no images, or the numbers of labels and images differ.
     """
     if not images:
         raise ValueError("got no pictures, expected at least one.")
@@ -340,13 +341,13 @@ def _font():
 
 
 def save(path: str | os.PathLike, image: np.ndarray) -> None:
-    """Write a picture; the suffix names the format. Makes missing folders.
+    """Write an image in the format of the suffix; missing folders are created.
 
     Args:
-      path: of the file, "x.png" for example.
+      path: the file, for example "x.png".
       image: uint8 RGB [H, W, 3].
 
-    Raises OSError, of a full disk for example, that names the file.
+    Raises an OSError that names the file, for example if the disk is full.
     """
     Image.init()  # fills the table of suffixes
     form = Image.registered_extensions()[pathlib.Path(path).suffix.lower()]
@@ -356,17 +357,17 @@ def save(path: str | os.PathLike, image: np.ndarray) -> None:
 def plot_history(
     path: str | os.PathLike, records: Sequence[Mapping], keys: Sequence[str], x: str = "step"
 ) -> None:
-    """Plot each key of the training records against `x`, one panel a key, into a file.
+    """Plot each key of the training records against `x`, in a panel of its own, into a file.
 
-    A record without the key is skipped. Makes missing folders.
+    Records without the key are skipped. Missing folders are created.
 
     Args:
-      path: of the picture.
-      records: one mapping a line of the training's history.
-      keys: what to plot, one panel each.
+      path: the image file.
+      records: one mapping for each line of the training's history.
+      keys: keys to plot, one per panel.
       x: key of the horizontal axis.
     """
-    # Not pyplot: it keeps figures alive and picks a backend for the whole process.
+    # Not pyplot, which keeps figures alive and picks a backend for the whole process.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -1,7 +1,8 @@
 """Signs, without labels, that personalization did harm. Plain numpy.
 
-A sign is a measure that left the range it had on validation subjects with settings that helped them
-(`LIMITS`, docs/notes.md). No sign is no proof: adaptation can do harm and look well.
+A sign is a measure outside of its range (`LIMITS`), which comes from validation subjects with
+settings that helped them (docs/notes.md). The absence of signs proves nothing: an adaptation can do
+harm and look good.
 """
 
 from typing import NamedTuple
@@ -13,14 +14,14 @@ class Limits(NamedTuple):
     """The ranges, each with room to spare.
 
     Attributes:
-      loss: largest ratio of the held-out reconstruction loss after by that before.
-      confidence: smallest and largest ratio of mean confidence after by that before.
-      moved: largest mean change of the joints, in sides of the box.
-      exchanged: largest share of frames in which left and right took each other's places.
+      loss: largest ratio of the held-out reconstruction loss, after to before.
+      confidence: smallest and largest ratio of mean confidence, after to before.
+      moved: largest mean change of the joints, in box sides.
+      exchanged: largest share of frames in which left and right are exchanged.
       repeated: largest share of frames that repeat the one before.
-      jump: largest change of the look from one frame to the next, by the median change ...
-      lasting: ... unless what differs before and after it is no more than this many times what
-        differs within either.
+      jump: largest change of the image from one frame to the next, relative to the median change.
+      lasting: a larger jump only counts if the parts before and after it differ by more than this
+        many times the differences within them.
     """
 
     loss: float = 1.1
@@ -33,9 +34,9 @@ class Limits(NamedTuple):
 
 
 LIMITS = Limits()
-GRID, EACH = 8, 4  # parts of a picture a side, and pixels of each that are looked at
-SHORTEST = 3  # frames before and after a cut
-NOISE = 0.2  # grey levels, of 255: less is no change
+GRID, EACH = 8, 4  # parts along each side of an image, and sampled pixels along each part's side
+SHORTEST = 3  # fewest frames before and after a cut
+NOISE = 0.2  # grey levels, of 255, below which nothing counts as a change
 REMEDY = (
     "Lower --config.ttp.learning_rate or --iterations, check that the video shows one person only, "
     "and compare before and after in the report."
@@ -43,16 +44,16 @@ REMEDY = (
 
 
 class Evidence(NamedTuple):
-    """What the signs are read from.
+    """The measurements from which signs are derived.
 
     Attributes:
-      before: joints [T, K, 2] in picture pixels, without personalization; NaN for unread frames.
-      after: likewise, with it.
+      before: joints [T, K, 2] in image pixels before personalization; NaN for unreadable frames.
+      after: likewise, after it.
       confidence: [T, K] before and after.
-      boxes: [T, 4] x1, y1, x2, y2 in picture pixels.
-      losses: of held-out frames before and after; None where none are held out.
+      boxes: [T, 4] x1, y1, x2, y2 in image pixels.
+      losses: losses of held-out frames before and after; None if none are held out.
       repeated: number of frames that repeat the one before.
-      looks: of all frames, `look`, [T, n]; None where they weren't taken.
+      looks: results of `look` for all frames, [T, n]; None if unknown.
       pairs: indices of left joints and their partners on the right.
     """
 
@@ -67,10 +68,10 @@ class Evidence(NamedTuple):
 
 
 def look(picture: np.ndarray) -> np.ndarray:
-    """The mean colours of 8 x 8 parts of a picture, float32 [192]: what tells a cut.
+    """Return the mean colours of 8 x 8 parts of an image, float32 [192], which reveal a cut.
 
     Args:
-      picture: uint8 RGB [H, W, 3], of the person and what is around.
+      picture: uint8 RGB [H, W, 3] of the person and the surroundings.
     """
     places = [
         np.linspace(0, side - 1, GRID * EACH).round().astype(int) for side in picture.shape[:2]
@@ -80,11 +81,11 @@ def look(picture: np.ndarray) -> np.ndarray:
 
 
 def cut_at(looks: np.ndarray, limits: Limits = LIMITS) -> int | None:
-    """The frame from which on pictures look different for good; None where there is none.
+    """Return the frame from which images look different for good; None if there is none.
 
     Args:
-      looks: of all frames in their order, [T, n].
-      limits: `jump` and `lasting` count.
+      looks: results of `look` for all frames in order, [T, n].
+      limits: of which `jump` and `lasting` are used.
     """
     if len(looks) < 2 * SHORTEST:
         return None
@@ -93,18 +94,19 @@ def cut_at(looks: np.ndarray, limits: Limits = LIMITS) -> int | None:
     parts = looks[:place], looks[place:]
     apart = np.abs(parts[0].mean(0) - parts[1].mean(0)).mean()
     within = np.mean([np.abs(part - part.mean(0)).mean() for part in parts])
-    moving = steps[steps > 0]  # a frozen video makes no other change a large one
+    moving = steps[steps > 0]  # so that frozen frames don't make any change look large
     jump = steps[place - 1] / max(np.median(moving) if len(moving) else 0, NOISE)
     return place if jump > limits.jump and apart > limits.lasting * max(within, NOISE) else None
 
 
 def exchanged(before: np.ndarray, after: np.ndarray, pairs: tuple[tuple[int, int], ...]) -> float:
-    """The share of frames in which left and right took each other's places.
+    """Return the share of frames in which left and right were exchanged.
 
-    There the joints lie nearer to where those of the other side were before, all pairs together.
+    In such a frame, the paired joints are, in total, nearer to where their partners were before
+    than to where they were themselves.
 
     Args:
-      before: joints [T, K, 2] in pixels; NaN for unread frames, which don't count.
+      before: joints [T, K, 2] in pixels; NaN for unreadable frames, which don't count.
       after: likewise.
       pairs: indices of left joints and their partners on the right.
     """
@@ -121,7 +123,7 @@ def signs(evidence: Evidence, limits: Limits = LIMITS, remedy: str = REMEDY) -> 
     """Return a sentence for each measure outside its range, the remedy last; none if all is well.
 
     Args:
-      evidence: what was measured before and after personalization.
+      evidence: the measurements before and after personalization.
       limits: the ranges.
       remedy: the sentence on what to do.
     """
@@ -170,6 +172,6 @@ def signs(evidence: Evidence, limits: Limits = LIMITS, remedy: str = REMEDY) -> 
 
 
 def _mean(values: np.ndarray) -> float:
-    """Mean of what is known; NaN where nothing is."""
+    """Return the mean of the values that aren't NaN; NaN without any."""
     known = values[~np.isnan(values)]
     return float(known.mean()) if known.size else float("nan")

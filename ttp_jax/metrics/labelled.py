@@ -37,7 +37,7 @@ def score_labels(
       predicted: [n, K, 2], predictions of the labelled frames only.
       joints: [n, K, 2], NaN if not labelled.
       visible: [n, K], the joints to score.
-      skeleton: of the joints.
+      skeleton: skeleton of the joints.
       confidence: [n, K] of the predictions. Adds distances over confident predictions only.
       pcutoff: smallest confidence of a confident prediction.
       scale_joints: joints whose distance is the unit of relative scores; see `lengths`.

@@ -13,7 +13,7 @@ class Lengths(NamedTuple):
     """A length of each frame.
 
     Attributes:
-      name: what was measured, in words.
+      name: name of the length, in words.
       values: float64 [T] in pixels, NaN if the joints that it needs are not labelled.
       needs: names of the joints that must be labelled.
     """
@@ -34,7 +34,7 @@ def lengths(
 
     Args:
       joints: true joints [T, K, 2], NaN if not labelled.
-      skeleton: of the joints.
+      skeleton: skeleton of the joints.
       scale_joints: names of two joints, whose distance is used, or of more, for the length of the
         line from the first to the last (a tongue's contour). The line skips joints between them
         that aren't labelled. If empty, the torso is used, or the box's diagonal if the skeleton has
@@ -42,7 +42,7 @@ def lengths(
       boxes: [T, 4] x1, y1, x2, y2; if None, the box around the frame's labelled joints.
 
     Raises:
-      ValueError: fewer than two, repeated or unknown joints.
+      ValueError: the scale joints are fewer than two, repeated or unknown.
     """
     joints = np.asarray(joints, np.float64)
     if len(scale_joints):

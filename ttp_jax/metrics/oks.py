@@ -30,8 +30,8 @@ def oks(
 ) -> np.ndarray:
     """Return the similarity [T], 0 to 1, of one person in each frame.
 
-    oks = mean over labelled joints of exp(-d^2 / (2 area (2 sigma)^2)); a prediction of NaN counts
-    as 0. As pycocotools computes it.
+    oks = mean over labelled joints of exp(-d^2 / (2 area (2 sigma)^2)), as in pycocotools; a
+    prediction of NaN counts as 0.
 
     Args:
       predicted, joints: [T, K, 2].

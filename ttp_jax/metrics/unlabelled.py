@@ -37,12 +37,12 @@ def jitter_unit(skeleton) -> str:
 def limb_spread(joints: np.ndarray, skeleton: Skeleton) -> float:
     """Return the coefficient of variation of limb lengths over time, as a mean over limbs.
 
-    Lengths are measured in the picture, so turning and walking towards the camera change them:
-      compare results of the same video only. NaN frames are ignored.
+    Lengths are measured in the image, so turning and walking towards the camera change them.
+    Compare only results of the same video. NaN frames are ignored.
 
     Args:
       joints: [T, K, 2] in pixels.
-      skeleton: whose limbs are measured.
+      skeleton: skeleton whose limbs are measured.
     """
     spreads = []
     for lengths in _limb_lengths(np.asarray(joints, np.float64), skeleton).T:
@@ -60,7 +60,7 @@ def swaps(joints: np.ndarray, skeleton: Skeleton) -> float:
 
     Args:
       joints: [T, K, 2] in pixels.
-      skeleton: whose left and right joints are paired.
+      skeleton: skeleton with the pairs of left and right joints.
     """
     joints = np.asarray(joints, np.float64)
     pairs = joints[:, np.array(skeleton.flip_pairs, int).reshape(-1, 2)]  # [T, pairs, side, 2]

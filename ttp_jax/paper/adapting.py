@@ -65,7 +65,7 @@ def subjects(grid: Grid, find: Find) -> Table:
         for k in order
     ]
     measure, gap = grid.measures[0], np.full(len(order), np.nan)
-    dots = {  # gaps between the points, so that no line joins them
+    dots = {  # NaN between the points, so that no line joins them
         name: (np.repeat(scores[order], 2), np.stack([gain[order], gap], 1).ravel())
         for name, gain in (("online", online), ("offline", offline))
     }
@@ -83,7 +83,7 @@ def subjects(grid: Grid, find: Find) -> Table:
 
 def _rank_correlation(a: np.ndarray, b: np.ndarray) -> float:
     """Return Spearman's correlation."""
-    from scipy import stats  # on use only, as it takes a while to import
+    from scipy import stats  # imported late, because it takes a while
 
     return float(stats.spearmanr(a, b).statistic)
 

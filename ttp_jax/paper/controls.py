@@ -20,11 +20,11 @@ class Controls:
     previous person are held, so memory use does not grow with the number of people.
 
     Attributes:
-      joints: float32 [T, K, 2] in picture pixels for each clip, by the previous person's model (for
+      joints: float32 [T, K, 2] in image pixels for each clip, by the previous person's model (for
         the first clip, by the last person's).
       errors: reconstruction errors (`diagnostics.prober`) of the model "before" personalization,
-        "after" it, and of the other person's model (`records.CONTROL`); for networks with keypoints
-        only.
+        "after" it, and of the other person's model (`records.CONTROL`); only for networks with
+        keypoints.
       seconds: time spent on the controls.
     """
 

@@ -54,7 +54,8 @@ def figure3(grid: Grid, find: Find) -> Table:
 def figure4(grid: Grid, find: Find) -> Table:
     """Make the table and plot of the online gain by number of frames.
 
-    Restarts make the number smaller, added unlabelled frames make it larger."""
+    Restarts make the number smaller, added unlabelled frames make it larger.
+    """
     before = statistics.finished(find, selection.each(grid, "transformer", ("none",)))
     rows, x, y = [], [], []
     all_changes = (*selection.lengths(grid), ())

@@ -108,10 +108,9 @@ def fingerprint(value) -> str:
 
 
 def model_name(experiment: Experiment, spec: RunSpec) -> str:
-    """Return the folder name of a trained model: method, seed, and a fingerprint of data and
-    settings.
+    """Return the folder name of a trained model: method, seed, fingerprint of data and settings.
 
-    Settings that matter only at test time are not part of it.
+    Settings that only matter at test time are not part of the fingerprint.
     """
     trained = identity.trained_on(experiment_of(experiment, spec).config)
     return f"{spec.method}-seed{spec.seed}-{fingerprint(trained)}"

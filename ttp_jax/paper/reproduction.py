@@ -1,4 +1,4 @@
-"""The paper's tables and figures: carry out missing runs, write the report."""
+"""Reproduction of the paper's tables and figures: makes missing runs, writes the report."""
 
 import collections
 import pathlib
@@ -33,9 +33,9 @@ def run(
     """Carry out the runs that have no record yet, then write the report; return the exit code.
 
     Args:
-      experiment: whose tables they are.
-      workdir: for models, figures and the report.
-      what: names of tables and figures with commas, "all", or "report" to run nothing.
+      experiment: the experiment whose tables are made.
+      workdir: folder for models, figures and the report.
+      what: names of tables and figures, separated by commas, "all", or "report" to run nothing.
       kept: folder of run records; None for the one in the workdir.
       minutes: time after which no run is started; 0: no limit.
 
@@ -148,7 +148,7 @@ def _in_order(experiment: Experiment, wanted: list[RunSpec]) -> list[RunSpec]:
 
 
 def _draw(experiment: Experiment, workdir: pathlib.Path) -> None:
-    """Draw Figures 5, 7 and 8: the first test people, after offline personalization."""
+    """Draw Figures 5, 7 and 8 for the first test people, after offline personalization."""
     spec = _drawn(experiment)
     own, folder = records.experiment_of(experiment, spec), _figures(experiment, workdir)
     try:
@@ -171,7 +171,7 @@ def _drawn(experiment: Experiment) -> RunSpec:
 
 
 def _figures(experiment: Experiment, workdir: pathlib.Path) -> pathlib.Path:
-    """Return the folder of the pictures that belong to these settings."""
+    """Return the folder of the figures that belong to these settings."""
     return workdir / "figures" / records.record_name(experiment, _drawn(experiment))
 
 

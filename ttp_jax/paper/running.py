@@ -149,8 +149,8 @@ def points(experiment: Experiment, base) -> dict:
     """Measure whether the self-supervised keypoints follow the body on different people.
 
     Returns:
-      "bottleneck": reconstruction errors of `diagnostics.bottleneck`; "readout": errors of
-      `diagnostics.readout`. Both of training people and, where there are some, of validation
+      "bottleneck": reconstruction errors from `diagnostics.bottleneck`; "readout": errors from
+      `diagnostics.readout`. Both are for training people and, if there are any, for validation
       people.
     """
     clips = sources.load_clips(experiment.data)
@@ -253,7 +253,7 @@ def predict(
     clips,
     controls: Controls | None = None,
 ) -> list[np.ndarray]:
-    """Predict joints [T, K, 2] in picture pixels for each clip; pass each model to `controls`."""
+    """Predict joints [T, K, 2] in image pixels for each clip; pass each model to `controls`."""
     if spec.scenario == "mean pose":
         training = sources.load_clips(experiment.data, "train")
         return scoring.mean_pose(training, clips, experiment.image_size)
@@ -277,19 +277,18 @@ def predict(
 
 
 def mapped(clips, joints, own: Skeleton, skeleton: Skeleton):
-    """Return the clips without joints that the model lacks, and predictions in the labels'
-    skeleton.
+    """Return clips without joints that the model lacks, and predictions in the labels' skeleton.
 
     Args:
       clips: labelled clips.
       joints: predictions for each clip, [T, K, 2].
       own: skeleton of the predictions.
-      skeleton: of the labels.
+      skeleton: skeleton of the labels.
     """
     if own == skeleton:
         return clips, joints
     predictions = [map_joints(each, own, skeleton) for each in joints]
-    # Joints that the model's skeleton lacks. Joints of unreadable frames still count as wrong.
+    # Leave out joints that the model's skeleton lacks; unreadable frames still count as wrong.
     known = np.isfinite(map_joints(np.zeros((own.size, 2)), own, skeleton)).all(-1)
     return [dataclasses.replace(c, visible=c.visible & known) for c in clips], predictions
 
@@ -297,7 +296,7 @@ def mapped(clips, joints, own: Skeleton, skeleton: Skeleton):
 def by_frame(
     clips, joints, skeleton: Skeleton, measures: scoring.Measures
 ) -> list[list[float | None]]:
-    """Return the first measure by person and frame (paper, Figure 3); None without labels."""
+    """Return the first measure for each person and frame (paper, Figure 3); None without labels."""
 
     def at(clip, joints, t):
         alone = clips_lib.at(clip, [t])

@@ -14,7 +14,7 @@ TRAINS = {"paper": "encoder and psi_self only", "norms": "normalisation layers o
 # Sources with single frames, or several videos of a person.
 JOINED = ("h36m", "bbc_pose", "project")
 FLIPPED = (("model.flip_average", True),)
-# Other methods than TTP, `config.ttp.method`, and what they are called.
+# Methods other than TTP (`config.ttp.method`), and their names in tables.
 OTHERS = {
     "bn": "batch statistics",
     "entropy": "entropy",
@@ -200,7 +200,7 @@ def length_runs(grid: Grid):
 def lengths(grid: Grid):
     for length in grid.lengths:
         yield (("ttp.reset", str(length)),)
-    if grid.source != "project":  # those have a table of their own
+    if grid.source != "project":  # projects have a separate table for added frames
         for extra in grid.extra:
             yield (("data.extra", extra),)
 

@@ -10,7 +10,7 @@ from ttp_jax.paper.records import RunSpec
 from ttp_jax.paper.selection import Grid
 
 FEWEST = 3  # smallest number of people for which an interval is given
-GAINS = 2  # measures whose gain is shown: at the loosest thresholds there is nothing to gain
+GAINS = 2  # measures whose gain is shown; the loosest thresholds leave little to gain
 Find = Callable[[RunSpec], dict | None]
 
 
@@ -20,7 +20,7 @@ def measure(record: dict, which: int = 0) -> str:
 
 
 def mean(found: Sequence[dict], part: str = "scores", which: int = 0) -> float:
-    """Return the mean of a measure over records."""
+    """Return the mean of a measure, by default the first, over records."""
     return float(np.mean([record[part][measure(record, which)]["mean"] for record in found]))
 
 
@@ -71,10 +71,10 @@ def scored(
     """Return the cells of all scores, gains and the share worse off, as many as `missing`.
 
     Args:
-      grid: whose measures.
-      before: run records without TTP; None where these are they.
+      grid: the grid whose measures are shown.
+      before: run records without TTP; None if `found` are these, so that there is no gain.
       found: the run records.
-      part: which of their scores.
+      part: which of their scores to show.
       over: which scores of `before` to compare with.
     """
     count = len(gain_names(grid))

@@ -1,7 +1,7 @@
-"""Encoders, behind one interface: pictures [B, H, W, 3] -> features [B, h, w, F].
+"""Encoders with one interface: images [B, H, W, 3] -> features [B, h, w, F].
 
-An encoder is a module that is called with pictures in the network's colours and `train`; its
-`features` is F. A new one is a module beside these and a case in each function here.
+An encoder is a module that is called with images in the network's colours and `train`; its
+`features` is F. To add one, add a module beside these and a case to each function here.
 """
 
 from typing import Any
@@ -14,12 +14,12 @@ ENCODERS = ("resnet", "blazepose")
 
 
 def build(kind: str, dtype: jnp.dtype, **sizes: Any) -> Any:
-    """The encoder of this name; `sizes` are those of `resnet.Encoder`.
+    """Return the encoder of this name.
 
     Args:
       kind: name of the encoder.
-      dtype: of the computation.
-      sizes: fields of `resnet.Encoder`.
+      dtype: type of the computation.
+      sizes: fields of `resnet.Encoder`; BlazePose ignores them.
 
     Raises ValueError for an unknown name.
     """
@@ -32,11 +32,11 @@ def build(kind: str, dtype: jnp.dtype, **sizes: Any) -> Any:
 
 
 def total_stride(kind: str, last_stride: int) -> int:
-    """What the side of an encoder's pictures must be a multiple of.
+    """Return the number that the side of an encoder's images must be a multiple of.
 
     Args:
       kind: name of the encoder.
-      last_stride: of `resnet.Encoder`.
+      last_stride: see `resnet.Encoder`.
 
     Raises ValueError for an unknown name.
     """

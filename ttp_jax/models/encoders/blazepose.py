@@ -1,10 +1,10 @@
 """BlazePose's heatmap branch as an encoder: MediaPipe's pose network, 1.6 M parameters.
 
 Bazarevsky et al., "BlazePose: On-device Real-time Body Pose tracking", 2020. An inverted-residual
-trunk of total stride 32, whose maps are brought back to a quarter of the picture's size, each
-doubled and added to the one before it. Batch normalization is folded into kernels and biases: there
-are no statistics, and nothing differs between training and evaluation. `python main.py fetch
-blazepose` gets the weights (Apache-2.0), `ttp_jax.convert` reads them.
+trunk of total stride 32, whose maps are brought back to a quarter of the image's size: each is
+doubled in size and added to the one before it. Batch normalization is folded into kernels and
+biases, so there are no statistics, and training and evaluation don't differ. `python main.py fetch
+blazepose` downloads the weights (Apache-2.0), and `ttp_jax.convert` reads them.
 """
 
 import flax.linen as nn
@@ -24,9 +24,9 @@ from ttp_jax.models.encoders.graph import (
     reachable,
 )
 
-TOTAL_STRIDE = 32  # pictures' sides are multiples of it
+TOTAL_STRIDE = 32  # the sides of images are multiples of it
 FEATURES = 48
-MAPS = 39  # its own heatmaps, of which the first are joints
+MAPS = 39  # its own heatmaps, of which the first 33 are joints
 JOINTS = 33
 # Inverted residual blocks: channels inside, channels out, kernel size, stride.
 BLOCKS = (
@@ -45,11 +45,11 @@ BLOCKS = (
     (864, 144, 5, 1),
     (864, 144, 5, 1),
 )
-LATERAL = (2, 4, 10)  # after so many blocks a map goes to the features, too: strides 4, 8, 16
+LATERAL = (2, 4, 10)  # the maps after these blocks also go to the features: strides 4, 8, 16
 
 
 class BlazePose(nn.Module):
-    """Pictures [B, H, W, 3] in normalised colours -> features [B, H / 4, W / 4, 48]."""
+    """Images [B, H, W, 3] in normalised colours -> features [B, H / 4, W / 4, 48]."""
 
     dtype: jnp.dtype = jnp.float32
     features = FEATURES
@@ -61,7 +61,7 @@ class BlazePose(nn.Module):
 
 
 def _trunk() -> Graph:
-    """The network up to the features, as TensorFlow Lite's file has it."""
+    """Return the network up to the features, as in the TensorFlow Lite file."""
     nodes: list[Node] = []
 
     def add(operator: Operator, *inputs: int, name: str = "") -> int:
@@ -101,5 +101,6 @@ def _trunk() -> Graph:
 
 TRUNK = _trunk()
 _LAST = len(TRUNK.nodes)
-# With its own heatmaps, which are logits: the last convolution is `PoseNet`'s supervised head.
+# The network with its own heatmaps, which are logits; their convolution becomes `PoseNet`'s
+# supervised head.
 HEATMAPS = Graph((*TRUNK.nodes, Node(Conv(MAPS, 1), (_LAST,), "heatmaps")), (_LAST + 1,))

@@ -1,8 +1,8 @@
-"""Convolutional networks as data: operators with TensorFlow Lite's meaning, and what runs them.
+"""Convolutional networks as data: graphs of TensorFlow Lite's operators, and functions to run them.
 
-`ttp_jax.tflite` reads a `Graph` out of a file and `blazepose` writes one down, so the two can be
-compared. Weights are no part of it: they are parameters of the layers that `evaluate` makes. Arrays
-are [B, h, w, C]; without RESHAPE a graph runs on pictures of any size that its strides divide.
+`ttp_jax.tflite` reads a `Graph` from a file and `blazepose` defines one, so the two can be
+compared. A graph has no weights: these are parameters of the layers that `evaluate` makes. Arrays
+are [B, h, w, C]; without RESHAPE, a graph runs on images of any size that its strides divide.
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ ACTIVATIONS = {"none": lambda x: x, "relu": nn.relu, "relu6": nn.relu6}
 PADDINGS = ("SAME", "VALID")
 
 
-# What a node does: a frozen dataclass of its options, called with the node's inputs, the `name` of
+# A frozen dataclass of an operator's options. It is called with the node's inputs, the `name` of
 # the layer that holds its parameters, and the dtype to compute in.
 Operator = Callable[..., jax.Array]
 
@@ -29,9 +29,9 @@ class Node(NamedTuple):
     """One operator of a graph.
 
     Attributes:
-      operator: what it does.
-      inputs: 0 is the graph's input, n the result of node number n, counted from 1.
-      name: of its parameters; empty without any.
+      operator: the operator.
+      inputs: what it reads: 0 is the graph's input, n the result of node n, counted from 1.
+      name: name of its parameters; empty if it has none.
     """
 
     operator: Operator
@@ -40,19 +40,19 @@ class Node(NamedTuple):
 
 
 class Graph(NamedTuple):
-    """Nodes, each after those it reads, and the numbers of the results; hashable."""
+    """Nodes, each after those that it reads, and the numbers of the output nodes; hashable."""
 
     nodes: tuple[Node, ...]
     outputs: tuple[int, ...]
 
 
 def evaluate(graph: Graph, x: jax.Array, dtype: jnp.dtype = jnp.float32) -> tuple[jax.Array, ...]:
-    """Run a graph on x [B, H, W, C] inside a compact method of a module; returns all outputs.
+    """Run a graph inside a compact method of a module, and return all outputs.
 
     Args:
-      graph: operators and weights.
+      graph: the operators.
       x: [B, H, W, C].
-      dtype: of the computation.
+      dtype: type of the computation.
     """
     values = [x.astype(dtype)]
     for operator, inputs, name in graph.nodes:
@@ -61,7 +61,7 @@ def evaluate(graph: Graph, x: jax.Array, dtype: jnp.dtype = jnp.float32) -> tupl
 
 
 class Network(nn.Module):
-    """A graph as a network by itself: pictures in the colours it wants -> its outputs."""
+    """A graph as a network of its own: images in the colours that it expects -> its outputs."""
 
     graph: Graph
     dtype: jnp.dtype = jnp.float32
@@ -72,9 +72,9 @@ class Network(nn.Module):
 
 
 def reachable(graph: Graph) -> Graph:
-    """The part of a graph that its outputs need, in the order of a walk back from them.
+    """Return the part of a graph that its outputs need, in the order of a walk back from them.
 
-    Two files of one network come out alike, whatever else they compute and in which order.
+    So two files of the same network give equal graphs, whatever their order and other contents.
     """
     places, nodes, walk = {0: 0}, [], list(reversed(graph.outputs))
     while walk:
@@ -143,7 +143,7 @@ class _Weights(nn.Module):
 
     @nn.compact
     def __call__(self):
-        def draw(key, shape):  # the inputs of one output: a depthwise kernel sees one channel
+        def draw(key, shape):  # fan-in: an output of a depthwise kernel has one input channel
             full = shape if len(shape) == 4 else (*shape[:2], 1, shape[2])
             return torch_default(key, full).reshape(shape)
 
@@ -176,7 +176,7 @@ class Add:
 
 @dataclasses.dataclass(frozen=True)
 class Pad:
-    """PAD by zeros: pairs before and after of height and width."""
+    """PAD with zeros, (before, after) for height and width."""
 
     height: tuple[int, int]
     width: tuple[int, int]
@@ -239,7 +239,7 @@ class Concatenation:
 
 
 def _padded(x, size: int, stride: int, padding: str, value: float = 0.0):
-    """TensorFlow's SAME: as many outputs as steps begin inside, the odd pixel after."""
+    """Pad as TensorFlow's SAME: ceil(n / stride) outputs, and an odd pixel goes to the end."""
     if padding == "VALID" or size == 1:
         return x
     around = [max((-(-n // stride) - 1) * stride + size - n, 0) for n in x.shape[1:3]]

@@ -1,4 +1,4 @@
-"""The shared encoder phi: ResNet trunk, then transposed convolutions up to the heatmap's size."""
+"""The shared encoder phi: a ResNet trunk, then transposed convolutions up to the heatmaps' size."""
 
 import functools
 
@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from ttp_jax.conv import max_pool
 from ttp_jax.models.layers import BatchNorm, Conv, UpConv, he_fan_out
 
-# Blocks per stage. 18 and 50 are the paper's; 10 is the usual smaller sister of 18.
+# Depth -> blocks per stage. 18 and 50 are the paper's; 10 is the usual smaller version of 18.
 STAGES = {10: (1, 1, 1, 1), 18: (2, 2, 2, 2), 50: (3, 4, 6, 3)}
 
 
@@ -29,7 +29,7 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """Residual block of ResNet-50: 1 x 1, 3 x 3 (with the stride, as torchvision), 1 x 1."""
+    """Residual block of ResNet-50: 1 x 1, 3 x 3 (with the stride, as in torchvision), 1 x 1."""
 
     features: int
     stride: int
@@ -48,7 +48,7 @@ class Bottleneck(nn.Module):
 
 
 def _shortcut(x, features, stride, train, dtype):
-    """The input itself, or its 1 x 1 projection where the shape changes."""
+    """Return the input itself, or its 1 x 1 projection if the shape changes."""
     if x.shape[-1] == features and stride == 1:
         return x
     project = Conv(features, 1, stride, kernel_init=he_fan_out, dtype=dtype, name="downsample_conv")
@@ -56,9 +56,9 @@ def _shortcut(x, features, stride, train, dtype):
 
 
 class Encoder(nn.Module):
-    """Pictures [B, H, W, 3] -> features F [B, h, w, D].
+    """Images [B, H, W, 3] -> features F [B, h, w, D].
 
-    Total stride of the trunk 32 (16 with `last_stride` 1), then `upsamplings` doublings.
+    The trunk has a total stride of 32 (16 with `last_stride` 1); `upsamplings` doublings follow.
     """
 
     depth: int = 18
