@@ -9,15 +9,15 @@ import ml_collections
 
 
 def get_config() -> Any:
-    """Return the defaults; data set, joints, depth, weights and schedule are each config's own."""
+    """Return the defaults; each config sets its data set, joints, depth, weights and schedule."""
     c: Any = ml_collections.ConfigDict()
     c.name = ""  # name of the experiment; results go to runs/NAME
     c.seed = 0  # seed of the initial weights, the batches and the adaptation
     # A model file written by `export`, to use instead of a training in the workdir; "shipped" is
     # the included model.
     c.base = ""
-    # The joints, as `Skeleton.to_json` has them, where no key of SKELETONS names them: those of a
-    # labelled project, which fills this in. Empty: `data.skeleton`.
+    # The joints, in the form of `Skeleton.to_json`, if SKELETONS doesn't have them; a labelled
+    # project fills this in. If empty, `data.skeleton` names them.
     c.skeleton = ml_collections.ConfigDict()
 
     c.data = ml_collections.ConfigDict()

@@ -403,7 +403,7 @@ def write_model(path: pathlib.Path, model: ModelFile) -> None:
 
     Args:
       path: the file.
-      model: what to write.
+      model: the model to write.
     """
     params = traverse_util.flatten_dict(model.base.params, sep="/")
     stats = traverse_util.flatten_dict(model.base.batch_stats, sep="/")

@@ -39,7 +39,7 @@ RULES = (
         r"decoder/layer\1/cross_attention\2",
     ),
 )
-# torch numbers the members of sequential containers; these make up one of our blocks.
+# torch numbers the members of sequential containers; those in MEMBERS make up one of our blocks.
 CONTAINERS = {
     "image_encoder": "appearance",
     "pose_encoder": "keypoint_encoder",

@@ -32,8 +32,8 @@ def gaussian_maps(points: jax.Array, height: int, width: int, sigma: float) -> j
 
     Args:
       points: [B, M, 2], x and y in cells.
-      height: of the maps, in cells.
-      width: of the maps, in cells.
+      height: height of the maps, in cells.
+      width: width of the maps, in cells.
       sigma: standard deviation, in cells.
 
     Returns:

@@ -14,7 +14,7 @@ class Memory(flax.struct.PyTreeNode):
     """At most M past frames: all of them while they fit, then a uniform sample of all so far.
 
     Attributes:
-      pictures, views, crops: of the remembered frames [M, ...], as in `Frames`.
+      pictures, views, crops: fields of the remembered frames [M, ...], as in `Frames`.
       seen: number of valid frames so far, int32.
     """
 

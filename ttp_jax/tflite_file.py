@@ -18,7 +18,7 @@ except ImportError:
     ) from None
 
 MOST_OPERATORS = 10_000
-MOST_NUMBERS = 2**26  # largest size of all constants together
+MOST_NUMBERS = 2**26  # in all constants together
 STORED = {
     tflite.TensorType.FLOAT32: "<f4",
     tflite.TensorType.FLOAT16: "<f2",

@@ -98,7 +98,7 @@ def start(
 def online(
     subject: Subject, base: state.Base, vgg: VGG16 | None, frames: Frames, *, tools: Tools
 ) -> tuple[Subject, tuple[jax.Array, jax.Array]]:
-    """For each frame, update with it as the target, then predict it.
+    """Update with each frame as the target, then predict it.
 
     Sources are drawn from the remembered frames s <= t, including the current one. Pair 0 is not
     augmented. Methods without a source draw their frames in the same way, the current one first.

@@ -85,7 +85,7 @@ def cut_at(looks: np.ndarray, limits: Limits = LIMITS) -> int | None:
 
     Args:
       looks: results of `look` for all frames in order, [T, n].
-      limits: of which `jump` and `lasting` are used.
+      limits: the ranges, of which `jump` and `lasting` are used.
     """
     if len(looks) < 2 * SHORTEST:
         return None

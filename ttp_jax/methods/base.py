@@ -52,7 +52,7 @@ def start_training(base: Base, rules: state.Rules, tools: Tools, lacking: str) -
 
     Args:
       base: the model to adapt.
-      rules: what trains, as in `state.start_adaptation`.
+      rules: which parameters train, as in `state.start_adaptation`.
       tools: network, optimizer and settings.
       lacking: start of the error message: what the method trains and the network lacks.
 
@@ -86,7 +86,7 @@ class Method:
         """
 
     def needs_features(self, tools: Tools) -> bool:
-        """Whether `update` needs the features of the perceptual loss."""
+        """Return whether `update` needs the features of the perceptual loss."""
         return False
 
     def start(self, base: Base, tools: Tools) -> Adaptation:

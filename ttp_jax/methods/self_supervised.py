@@ -19,7 +19,7 @@ class SelfSupervised(Method):
         task.check(settings)
 
     def needs_features(self, tools):
-        """Whether the task needs them."""
+        """Return whether the task needs them."""
         return tools.task.needs_features
 
     def start(self, base, tools):

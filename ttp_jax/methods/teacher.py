@@ -96,7 +96,7 @@ class TeacherAndTask(Teacher):
         task.check(settings)
 
     def needs_features(self, tools):
-        """Whether the task needs them."""
+        """Return whether the task needs them."""
         return tools.task.needs_features
 
     def draw(self, key, past, now, settings):
@@ -134,7 +134,7 @@ def _taught(variables, views: crops.Views, tools: Tools) -> Taught:
     kept = maps.max((1, 2)) / jnp.maximum(there.max((1, 2)), 1e-3)
     there = jnp.clip(there * jnp.clip(kept, 0.5, 2.0)[:, None, None], 0.0, 1.0)
     moved = geometry.transform_points(affines, points), there, confidence
-    # The left wrist of a mirrored person is the right one.
+    # In a mirrored crop, the left wrist becomes the right one.
     swapped = moved[0][:, order], moved[1][..., order], moved[2][:, order]
 
     def chosen(moved, swapped):

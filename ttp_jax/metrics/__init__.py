@@ -1,7 +1,6 @@
 """Scores of predicted joints with labels, and signs of quality without them.
 
-Plain numpy. Joints are [T, K, 2] in pixels of the original picture, visible is [T, K] (bool or
-0/1).
+Plain numpy. Joints are [T, K, 2] in pixels of the original image, visible is [T, K] (bool or 0/1).
 """
 
 from ttp_jax.metrics.bottleneck import Readout, bottleneck_verdict, linear_readout, mean_pose

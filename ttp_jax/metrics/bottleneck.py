@@ -66,7 +66,7 @@ def linear_readout(
     mean = mean_pose(joints_fit, visible_fit)
     mask = _mask(joints_fit, visible_fit)
     read = np.full(joints_test.shape, np.nan)
-    # Each joint is visible in other frames, so each needs a fit of its own.
+    # Joints are visible in different frames, so each is fitted separately.
     for k in np.flatnonzero(mask.any(0)):
         seen = mask[:, k]
         center = x_fit[seen].mean(0)

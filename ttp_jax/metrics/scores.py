@@ -1,6 +1,6 @@
 """Scores of predicted joints with labels: counts within a distance, and distances.
 
-Joints are [T, K, 2] in pixels of the original picture, visible is [T, K] (bool or 0/1) and says
+Joints are [T, K, 2] in pixels of the original image, visible is [T, K] (bool or 0/1) and says
 which of them are scored. A clip's counts are a `Score`. Scores of clips can be added, so a data set
 never has to be held in memory.
 """
@@ -146,10 +146,10 @@ def accuracy_px(
     """Count joints within `pixels` of the truth (macro average), the score of BBC Pose.
 
     As in the published program, predictions and truth are first mapped by p' = (p - 1) / 2 + 1, so
-    6 pixels are 12 pixels of the original picture. NaN predictions count as wrong.
+    6 pixels are 12 pixels of the original image. NaN predictions count as wrong.
 
     Args:
-      predicted: [T, K, 2] in pixels of the picture.
+      predicted: [T, K, 2] in pixels of the image.
       joints: [T, K, 2], the truth in the same pixels.
       visible: [T, K], the joints to score.
       pixels: largest distance that counts as correct, after the mapping.

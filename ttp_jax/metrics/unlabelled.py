@@ -1,6 +1,6 @@
 """Signs of quality without labels. None of them measures accuracy.
 
-Joints are [T, K, 2] in pixels of the original picture, NaN if missing.
+Joints are [T, K, 2] in pixels of the original image, NaN if missing.
 """
 
 import math

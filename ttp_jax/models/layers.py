@@ -16,7 +16,7 @@ tiny_normal = nn.initializers.normal(0.001)
 
 
 def torch_default_bias(fan_in: int):
-    """Initializer U(+-1 / sqrt(fan_in)) of torch's biases."""
+    """Return torch's initializer of biases, U(+-1 / sqrt(fan_in))."""
 
     def init(key, shape, dtype=jnp.float32):
         return jax.random.uniform(key, shape, dtype, -1.0, 1.0) / fan_in**0.5

@@ -81,7 +81,7 @@ class PoseNet(nn.Module):
         unless the maps are scaled up; 1 in the paper.
       encoder_kind: a name in `encoders.ENCODERS`; BlazePose's sizes are fixed.
       depth, width, feature_dim, upsamplings, last_stride: sizes of the encoder "resnet".
-      heads, ffn_dim, decoder_layers, dropout: of the Transformer decoder.
+      heads, ffn_dim, decoder_layers, dropout: settings of the Transformer decoder.
       appearance_widths: channels of the appearance encoder's blocks; each after the first halves
         the resolution. The renderer uses them in reverse order.
       keypoint_widths: channels of the keypoint encoder's blocks; the Gaussian maps are enlarged so

@@ -1,7 +1,8 @@
 """The Transformer decoder that learns the affinity W (paper section 3.1.2, Eq. 2-7).
 
-Differs from the paper's text, follows the published program: self-attention among the queries,
-logits scaled by 1 / sqrt(head width), biases and output projections, a last LayerNorm, post-norm.
+Follows the published program where it differs from the paper's text: self-attention among the
+queries, logits scaled by 1 / sqrt(head width), biases and output projections, a last LayerNorm,
+post-norm.
 """
 
 import flax.linen as nn
@@ -12,7 +13,7 @@ from ttp_jax.models.layers import Linear, torch_default, torch_default_bias
 
 
 def _packed_xavier(key, shape, dtype=jnp.float32):
-    """Xavier-uniform over the packed [D, 3 D] matrix, torch's init of the in-projection."""
+    """Draw a packed [D, 3 D] matrix Xavier-uniformly, as torch does for the in-projection."""
     return nn.initializers.xavier_uniform()(key, shape, dtype)
 
 
@@ -68,9 +69,9 @@ class DecoderLayer(nn.Module):
 
 
 class AffinityDecoder(nn.Module):
-    """Features F [B, h, w, D] -> affinity W [B, K, M], rows sum to 1 (Eq. 7).
+    """Features F [B, h, w, D] -> affinity W [B, K, M], whose rows sum to 1 (Eq. 7).
 
-    The learned queries Q_sup are the decoder's input; neither they nor F carry positions.
+    The learned queries Q_sup are the decoder's input; neither they nor F have position encodings.
     """
 
     num_joints: int

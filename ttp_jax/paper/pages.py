@@ -19,7 +19,7 @@ class Table(NamedTuple):
 
 
 def machine(made: dict) -> str:
-    """Device and cores of the machine that a run record, or a part of a training, was made on."""
+    """Return device and cores of the machine that made a run record or a part of a training."""
     return f"{made['machine']['device']}, {made['machine']['cores']} cores"
 
 
