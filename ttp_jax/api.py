@@ -184,8 +184,8 @@ def personalize(
 
     Args:
       model: the model to start from; it is not changed.
-      frames: uint8 RGB [T, H, W, 3], or T such images of one size. At least two: a single frame is
-        only predicted, because adapting needs pairs, and `Result.notes` says so.
+      frames: uint8 RGB [T, H, W, 3], or T such images of one size. At least two: nothing can be
+        learned from a single frame, so it is only predicted, and `Result.notes` says so.
       boxes: x1, y1, x2, y2 of the person in pixels, [T, 4] or one box [4] for all; they may extend
         beyond the frame. Or the result of `find`. If None, BlazePose finds the person, models of
         labelled projects use the region that they were trained on, others the whole frame.

@@ -219,7 +219,7 @@ def map_array(path: str | os.PathLike) -> np.ndarray:
 
 
 def read_hdf5(path: str | os.PathLike, remedy: str = AGAIN) -> dict[str, np.ndarray]:
-    """Return all numeric arrays in an HDF5 file by path; links to other files are refused.
+    """Return all numeric arrays in an HDF5 file by path; arrays kept in other files are refused.
 
     Raises FileNotFoundError or another OSError if the file can't be opened, Damaged otherwise.
     """

@@ -81,7 +81,7 @@ def _lifted(fn: Callable, width: int | None, shared: int) -> Callable:
 
 
 def _over_devices(lifted: Callable, shared: int, mesh: Mesh) -> Callable:
-    """Return `lifted` such that each device runs its own subjects."""
+    """Return a version of `lifted` in which each device runs its own subjects."""
 
     def sharded(*args):
         alike, divided = PartitionSpec(), PartitionSpec("subject")

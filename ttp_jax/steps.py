@@ -141,7 +141,7 @@ def _recoloured(batch: Batch, key: jax.Array, strength: float) -> Batch:
 
 
 def rematerialised(fn):
-    """Return `fn` such that only the outputs of convolutions are kept for its backward pass.
+    """Return `fn` with a backward pass for which only the outputs of convolutions are kept.
 
     Normalisations and activations are recomputed. XLA's CPU compiler undoes this (it merges the two
     computations), so it saves memory on accelerators only.

@@ -1,7 +1,7 @@
 """Self-supervised tasks as values: what each needs, and its loss in training and at test time.
 
-`of` returns the task of a network. To add a task, write a class here; if it needs a new head, also
-add that to `models.pose.Parts`.
+`of` returns the task of a network. To add a task, write a class here; if it needs a head that
+`PoseNet` lacks, add that to `models.pose.Parts` and `PoseNet.setup`.
 """
 
 import dataclasses
@@ -112,7 +112,8 @@ def probe_keypoints(
 
     Returns:
       "own": error with the target's own keypoints; "other": error with the keypoints of the other
-      frame; "copy": error of copying the source. The bottleneck is dead if "own" equals "other".
+      frame; "copy": error of copying the source. If "own" and "other" are about equal, the
+      bottleneck is dead.
     """
     keypoints: Any = functools.partial(model.apply, variables, method="keypoints")
     (_, maps, points), (_, _, elsewhere) = keypoints(target), keypoints(other)

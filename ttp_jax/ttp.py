@@ -32,8 +32,8 @@ class Subject(flax.struct.PyTreeNode):
       memory: past frames to draw from.
       key: the subject's random key; a frame's draws depend only on it and the frame index.
       frame: index of the next frame (of the next update while `adapt_offline` runs), int32.
-      period: index of the period of `Settings.reset_every` frames in which the adaptation started,
-        int32.
+      period: index of the period (of `Settings.reset_every` frames) in which the adaptation last
+        started, int32.
     """
 
     adaptation: state.Adaptation
