@@ -41,13 +41,15 @@ def main() -> None:
     """Print scores and times."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder")
-    parser.add_argument("--videos", default="0001", help="names, joined by commas")
-    parser.add_argument("--every", type=int, default=1, help="of the frames every nth")
-    parser.add_argument("--rendered", type=int, default=0, help="rendered people beside them")
-    parser.add_argument("--model", default="blazepose", help="or a model's file")
-    parser.add_argument("--methods", default="", help="of personalization, joined by commas")
+    parser.add_argument("--videos", default="0001", help="video names, separated by commas")
+    parser.add_argument("--every", type=int, default=1, help="use every nth frame")
+    parser.add_argument("--rendered", type=int, default=0, help="number of rendered people to add")
+    parser.add_argument("--model", default="blazepose", help="name or file of a model")
+    parser.add_argument(
+        "--methods", default="", help="personalization methods, separated by commas"
+    )
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--set", default="", help="name=value of config.ttp, joined by commas")
+    parser.add_argument("--set", default="", help="name=value of config.ttp, separated by commas")
     options = parser.parse_args()
     model, names = api.load(options.model), options.videos.split(",")
     people = [
@@ -178,7 +180,7 @@ def speed(model: api.Model) -> None:
         for name, program in (("forward", forward), ("forward and backward", backward)):
             spent = timed(lambda program=program, x=x: program(model.base.params, x))
             wall, cpu = 1000 * spent / batch
-            print(f"{name}, batch {batch}: {wall:.0f} ms a frame, {cpu:.0f} of a CPU core")
+            print(f"{name}, batch {batch}: {wall:.0f} ms per frame, {cpu:.0f} ms of a CPU core")
 
 
 def timed(work) -> np.ndarray:

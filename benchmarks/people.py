@@ -53,7 +53,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--config", type=pathlib.Path, required=True)
     parser.add_argument("--workdir", type=pathlib.Path, required=True)
-    parser.add_argument("--root", help="folder of the data set, where it isn't the config's")
+    parser.add_argument("--root", help="folder of the data set; default: the config's")
     options = parser.parse_args(argv)
     config = config_in(options.config)
     config.data.root = options.root or config.data.root
@@ -77,12 +77,12 @@ def main(argv: list[str] | None = None) -> int:
     before = scores([base] * len(clips))
     names = list(before)
     frames = clips[0].num_frames // 2
-    print(f"{len(clips)} people, {frames} frames each half, step {step}\n")
+    print(f"{len(clips)} people, {frames} frames per half, step {step}\n")
     heads = "".join(f" {name} |" for name in names)
-    print(f"| kept as | KiB |{heads} gain per person, {names[0]} | worse |")
+    print(f"| kept as | KiB |{heads} gain per person, {names[0]} | worse off |")
     print("|---|---|" + "---|" * (len(names) + 2))
     cells = "".join(f" {metrics.merge(before[name]).mean:.2f} |" for name in names)
-    print(f"| nothing: the base | |{cells} | |", flush=True)
+    print(f"| base model, nothing kept | |{cells} | |", flush=True)
     with tempfile.TemporaryDirectory() as place:
         path = pathlib.Path(place) / "person.npz"
         for form in FORMS:

@@ -295,13 +295,19 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
         type=some(PRECISIONS),
         help="float32,tf32,bf16; default float32 on CPU, tf32,bf16 on a GPU",
     )
-    parser.add_argument("--subjects", type=_numbers, help="how many side by side, as 4,16,32")
-    parser.add_argument("--minutes", type=float, help="time there is; default 26, quick 2")
-    parser.add_argument("--repeats", type=int, default=7, help="of a line, at most")
+    parser.add_argument(
+        "--subjects", type=_numbers, help="numbers of subjects side by side, such as 4,16,32"
+    )
+    parser.add_argument("--minutes", type=float, help="time limit; default 26, with --quick 2")
+    parser.add_argument(
+        "--repeats", type=int, default=7, help="most runs per line; default %(default)s"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=pathlib.Path, help="file for all raw timings")
-    parser.add_argument("--plot", type=pathlib.Path, help="picture of the table")
-    parser.add_argument("--markdown", type=pathlib.Path, help="page, as docs/performance_speed.md")
+    parser.add_argument("--plot", type=pathlib.Path, help="file for a plot of the table")
+    parser.add_argument(
+        "--markdown", type=pathlib.Path, help="file for a page like docs/performance_speed.md"
+    )
     return parser.parse_args(argv)
 
 

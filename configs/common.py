@@ -52,7 +52,7 @@ def get_config() -> Any:
     # frames.
     c.data.own_videos = ""
     c.data.refine = 0  # how many times to predict, then use the box around the predicted joints
-    c.data.fit = False  # use the box scale in which the model is most confident (auto scale)
+    c.data.fit = False  # use the box scale at which the model is most confident (auto scale)
     # At test time, frames are shrunk until crops have this many times the network's pixels, and
     # windows of `context` crop sides are kept. 0 keeps whole images in original pixels, as the
     # published program does. --inputs sets 2, because a phone's images are far larger.

@@ -163,7 +163,7 @@ class RenderedPeople(_People, tfds.core.GeneratorBasedBuilder):
 
     SKELETON = PENN13
     SPLITS = synthetic.SPLITS
-    DESCRIPTION = "Rendered people with exact joints, each with an own look, room and camera."
+    DESCRIPTION = "Rendered people with exact joints, each with their own look, room and camera."
     BUILDER_CONFIGS: ClassVar = [
         RenderedPeopleConfig(synthetic.Spec(preset=preset), name=preset, version="1.0.0")
         for preset in synthetic.PRESETS
@@ -273,7 +273,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     named = {builder.name: builder for builder in BUILDERS.values()}
-    parser.add_argument("name", help=f"{', '.join(named)}; of the last also rendered_people/PRESET")
+    parser.add_argument("name", help=f"{', '.join(named)}, or rendered_people/PRESET")
     parser.add_argument(
         "--manual_dir", type=os.path.expanduser, help="folder of the data set as downloaded"
     )
@@ -281,7 +281,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     name, _, config = options.name.partition("/")
     if name not in named:
-        parser.error(f"no data set {name!r}; there are {', '.join(named)}.")
+        parser.error(f"no data set {name!r}; expected one of {', '.join(named)}.")
     try:
         builder = named[name](data_dir=options.data_dir, **({"config": config} if config else {}))
         how = tfds.download.DownloadConfig(manual_dir=options.manual_dir)

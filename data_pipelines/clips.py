@@ -111,11 +111,11 @@ class Clip:
             if value is not None and (value.ndim != rank or len(value) != self.num_frames):
                 raise ValueError(
                     f"clip {self.name}: {field} has shape {value.shape}, expected {rank} axes "
-                    f"and {self.num_frames} rows, one a frame."
+                    f"and {self.num_frames} rows, one per frame."
                 )
         if self.frame_names is not None and len(self.frame_names) != self.num_frames:
             raise ValueError(
-                f"clip {self.name}: {len(self.frame_names)} frame_names, not one a frame."
+                f"clip {self.name}: {len(self.frame_names)} frame_names, expected one per frame."
             )
         if not np.isfinite(self.boxes).all():
             bad = np.flatnonzero(~np.isfinite(self.boxes).all(-1))

@@ -286,7 +286,7 @@ def _rows_by_recording(files: list[str], split: str, path: Path) -> dict[str, li
         people = ", ".join(f"S{number}" for number in SUBJECTS[split])
         raise DataError(
             f"{path} names no picture of {people} whose number is 1 more than a multiple of "
-            f"{STRIDE[split]}: it is of another split, or its pictures were numbered otherwise. "
+            f"{STRIDE[split]}: it is of another split, or its pictures are numbered differently. "
             "Run preprocess_h36m.py again."
         )
     groups: dict[str, list[int]] = {}

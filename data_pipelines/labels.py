@@ -108,7 +108,9 @@ def read(
     hidden = int((~np.isnan(joints[..., 0]) & ~visible).sum())
     notes = [*notes_on_frames, *notes, *notes_on_names, *note_on_clip]
     if hidden:
-        notes.append(f"{hidden} labelled joints are marked as hidden: they have a place, no score.")
+        notes.append(
+            f"{hidden} labelled joints are marked as hidden: they have positions but no scores."
+        )
     if not visible.any():
         raise DataError(f"{path}: all {hidden} labelled joints are hidden. Export visible ones.")
     order = np.argsort(frames)
@@ -142,21 +144,19 @@ def _sheet(path: Path) -> Sheet:
             "or a folder labeled-data/NAME), SLEAP (.slp) or Penn Action (.mat)."
         )
     if not sheet.rows:
-        raise DataError(
-            f"{path}: no cell of its {sheet.blank} rows is labelled: label some frames."
-        )
+        raise DataError(f"{path}: none of its {sheet.blank} rows has a label: label some frames.")
     people = sorted({row.individual for row in sheet.rows})
     if len(people) > 1:
         raise DataError(
             f"{path} has labels of {len(people)} individuals ({', '.join(people)}): keep the "
-            "columns of the one whose video it is."
+            "columns of the one in the video."
         )
     taken: dict[str, Row] = {}
     for row in sheet.rows:
         if row.picture in taken and not row.individual:
             raise DataError(
                 f"{row.where} is a second person in {row.picture}: keep the keypoints of the one "
-                "whose video it is."
+                "in the video."
             )
         taken[row.picture] = row
     return sheet
@@ -202,15 +202,15 @@ def _match(
         if len(same) > 1:
             raise DataError(f"{path}: {' and '.join(same)} both mean {joint}: remove one.")
     parts = {
-        "read as another name": [
+        "read under another name": [
             f"{labelled[i]} as {skeleton.joints[k]}"
             for i, k in found.items()
             if labelled[i] != skeleton.joints[k]
         ],
-        f"left out, for {skeleton.name} has no such joint": [
+        f"left out, because {skeleton.name} has no such joint": [
             name for i, name in enumerate(labelled) if i not in found
         ],
-        f"joints of {skeleton.name} that the file doesn't have": [
+        f"joints of {skeleton.name} that the file lacks": [
             joint for k, joint in enumerate(skeleton.joints) if k not in found.values()
         ],
     }
@@ -227,14 +227,14 @@ def _of_clip(rows: list[Row], clip_name: str | None, path: Path) -> tuple[list[R
     others = [folder for folder in folders if folder != clip_name]
     if len(folders) < 2:
         known = not clip_name or not others
-        return rows, [] if known else [f"its pictures are of {others[0]}, taken for {clip_name}."]
+        return rows, [] if known else [f"its pictures are of {others[0]}, used for {clip_name}."]
     if clip_name not in folders:
         raise DataError(
             f"{path} has pictures of {len(folders)} folders ({', '.join(folders[:5])}), none of "
             f"them {clip_name}: name the video after its folder, or keep one folder's labels."
         )
     kept = [row for row in rows if _folder(row) in ("", clip_name)]
-    return kept, [f"left out, pictures of other folders than {clip_name}: {', '.join(others)}."]
+    return kept, [f"left out, pictures of folders other than {clip_name}: {', '.join(others)}."]
 
 
 def _folder(row: Row) -> str:
@@ -337,7 +337,7 @@ def _check_places(
         if bad.size:
             raise DataError(
                 f"{path}: {skeleton.joints[bad[0]]} of {row.picture} lies at "
-                f"{places[bad[0]].tolist()}, expected a place in the picture"
+                f"{places[bad[0]].tolist()}, expected a point in the picture"
                 + (f" of {width} x {height} pixels" if np.isfinite(width) else "")
-                + ". Where a joint isn't labelled leave its cells empty (COCO: v = 0)."
+                + ". Leave the cells of unlabelled joints empty (COCO: v = 0)."
             )

@@ -199,7 +199,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--train", type=int, default=8, help="training people (penn only; %(default)s)"
     )
     parser.add_argument("--test", type=int, default=4, help="test people (penn only; %(default)s)")
-    parser.add_argument("--frames", type=int, default=16, help="frames a person (%(default)s)")
+    parser.add_argument("--frames", type=int, default=16, help="frames per person (%(default)s)")
     parser.add_argument("--size", type=int, default=192, help="side of the pictures (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="who is drawn (%(default)s)")
     parser.add_argument(

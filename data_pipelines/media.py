@@ -276,7 +276,7 @@ def _expand(item: str | os.PathLike) -> list[Path]:
     paths = [path for path in paths if path.is_dir() or _is_media(path)]
     if not paths:
         raise DataError(
-            f"{text}: no such file or folder, and no pattern that finds any (looked for in "
+            f"{text}: no such file or folder, and no file matches it as a pattern (looked in "
             f"{os.getcwd()})."
         )
     return sorted(paths, key=_natural)
@@ -297,7 +297,7 @@ def _subjects_at(path: Path) -> tuple[list[Path], list[Path]]:
     if found and nested:
         raise DataError(
             f"{path} holds pictures ({found[0].name}) beside other subjects ({nested[0].name}): "
-            "move the pictures to a folder of their own, a folder of pictures is one subject."
+            "move the pictures to their own folder, as a folder of pictures is one subject."
         )
     if not (found or nested):
         but = f", but {foreign[0].name}" if foreign else ""
@@ -323,9 +323,9 @@ def _check_is_subject(path: Path) -> None:
 
 def _foreign(path: Path) -> str:
     if _is_media(path):
-        return f"{path} is of a kind that isn't read: convert it to mp4, or pictures to PNG."
+        return f"{path} has an unsupported format: convert it to mp4, or pictures to PNG."
     return (
-        f"{path} does not have the name of a video: convert it, or rename it to end in one of "
+        f"{path} does not have the suffix of a video: convert it, or rename it to end in one of "
         f"{', '.join(VIDEOS)}."
     )
 

@@ -257,7 +257,7 @@ def read_jpeg(path: str | os.PathLike) -> np.ndarray:
     picture = decode(data) if complete else None
     if picture is None:
         raise FrameError(
-            f"{path} is cut off or no JPEG picture: {len(data)} bytes can't be decoded. {remedy}"
+            f"{path} is cut off or not a JPEG picture: {len(data)} bytes can't be decoded. {remedy}"
         )
     return picture
 

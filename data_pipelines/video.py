@@ -319,8 +319,8 @@ def _device(place: str) -> tuple[str | None, str, dict[str, str]]:
         return "avfoundation", place, {"framerate": "30"}
     if sys.platform == "win32" and place.isdigit():
         raise DataError(
-            f"camera {place!r}: Windows has names for cameras: give video=NAME, as `ffmpeg "
-            "-list_devices true -f dshow -i dummy` lists them."
+            f"camera {place!r}: Windows names its cameras: give video=NAME, as listed by "
+            "`ffmpeg -list_devices true -f dshow -i dummy`."
         )
     if sys.platform == "win32" and place.startswith("video="):
         return "dshow", place, {}
@@ -381,7 +381,7 @@ def _parsed(decoder, read: Callable[[int], bytes], data: bytes) -> Iterator[av.P
                 yield packet
         if waiting > MOST_BYTES:
             raise FrameError(
-                f"a picture on standard input has no end. If others follow it, {PIPE}."
+                f"a picture on standard input has no end marker. If more pictures follow, {PIPE}."
             )
         if not data:
             return
@@ -402,7 +402,9 @@ def _netpbm(read: Callable[[int], bytes], data: bytes) -> Iterator[av.Packet]:
         width, height, most = (int(head[name]) for name in ("width", "height", "most"))
         length = width * height * (3 if head["kind"] == b"6" else 1) * (2 if most > 255 else 1)
         if length > MOST_BYTES:
-            raise FrameError(f"picture {number} on standard input says it is {width} x {height}.")
+            raise FrameError(
+                f"picture {number} on standard input claims {width} x {height} pixels."
+            )
         parts, missing = [data], head.end() + length - len(data)
         while missing > 0 and (more := read(min(missing, 1 << 20))):
             parts.append(more)

@@ -103,7 +103,7 @@ def test_a_home_that_cannot_be_written_is_a_note(tmp_path, monkeypatch):
         mark, text = doctor.compilation_cache()
     finally:
         jax.config.update("jax_compilation_cache_dir", before)
-    assert mark == "note" and "every run compiles anew" in text
+    assert mark == "note" and "every run recompiles" in text
 
 
 def test_models_that_come_along_are_listed(tmp_path, monkeypatch):
@@ -125,7 +125,7 @@ def test_blazepose_is_told_where_it_was_fetched(tmp_path, monkeypatch):
     path.parent.mkdir()
     shutil.copy(SHIPPED, path)
     mark, text = doctor.blazepose()
-    assert mark == "note" and "not the networks that find people" in text
+    assert mark == "note" and "not the person detector" in text
     for name in ("pose_detection.tflite", "pose_landmark_full.tflite"):
         path.with_name(name).write_bytes(b"damaged")
     mark, text = doctor.checked(doctor.blazepose)

@@ -319,7 +319,10 @@ def test_joints_without_a_training_label_are_said(tmp_path):
         )
     data = config_of(root, **{"data.test_subjects": "mouse2,mouse3", "data.val_share": 0.0}).data
     said = labelled.describe(labelled.read(data))
-    assert "Note: no training subject has a label of tail: predictions of it mean nothing." in said
+    assert (
+        "Note: no training subject has a label of tail, so predictions of it are meaningless."
+        in said
+    )
 
 
 def test_pictures_are_mirrored_where_the_sides_are_known(root, tmp_path):

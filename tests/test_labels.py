@@ -95,7 +95,7 @@ def test_coco_notes_name_what_was_left_out(tmp_path):
     found = labels.read(write_json(tmp_path, coco()), PENN13)
     notes = " ".join(found.notes)
     assert "no such joint: nose, left_eye, right_eye, left_ear, right_ear." in notes
-    assert "the file doesn't have: head." in notes  # the nose is not taken for it
+    assert "the file lacks: head." in notes  # the nose is not taken for it
     assert np.isnan(found.joints[:, column("head")]).all()
     hidden = (np.isfinite(found.joints[..., 0]) & ~found.visible).sum()
     assert hidden and f"{hidden} labelled joints are marked as hidden" in notes
@@ -150,7 +150,7 @@ def test_pictures_are_chosen_by_the_clips_folder(tmp_path):
     loose = write_json(tmp_path, coco(pictures=("walk/1.png", "jump/1.png", "7.png")))
     assert labels.read(loose, PENN13, "walk").frames.tolist() == [1, 7]  # no folder: of any clip
     one = write_json(tmp_path, coco(pictures=("walk/1.png",)))
-    assert "of walk, taken for swim" in " ".join(labels.read(one, PENN13, "swim").notes)
+    assert "of walk, used for swim" in " ".join(labels.read(one, PENN13, "swim").notes)
 
 
 def test_boxes_and_unlabelled_people_are_no_second_person(tmp_path):
@@ -208,13 +208,13 @@ BAD_COCO = {
     "a list": ([1], r"it is .1.\): expected an object with images"),
     "two people": (two_people(), "annotation 77 is a second person in f_0007.jpg"),
     "two skeletons": (two_skeletons(), "2 categories have labelled keypoints"),
-    "unknown picture": (edited(image_id=5), "annotation 1 is of image 5, which"),
+    "unknown picture": (edited(image_id=5), "annotation 1 refers to image 5, which"),
     "too few values": (edited(keypoints=FULL[:-1]), "50 values in keypoints, expected 51"),
     "text": (edited(keypoints=[*FULL[:-3], "a", 1, 2]), "expected 51 numbers"),
     "nan": (edited(keypoints=[*FULL[:-3], float("nan"), 1, 2]), "at NaN: set its v to 0"),
     "infinite": (edited(keypoints=[*FULL[:-3], float("inf"), 1, 2]), "right_ankle of f_0007.jpg"),
     "flag": (edited(keypoints=[*FULL[:-1], 3]), "expected 0 .not labelled."),
-    "negative": (edited(keypoints=[*FULL[:-3], -1, -1, 2]), r"\[-1.0, -1.0\], expected a place"),
+    "negative": (edited(keypoints=[*FULL[:-3], -1, -1, 2]), r"\[-1.0, -1.0\], expected a point"),
     "outside": (edited(keypoints=[*FULL[:-3], 5, 241, 2]), r"\[5.0, 241.0\].* 320 x 240 pixels"),
     "same ids": (same_ids(), "two images have the same id"),
     "wrong types": (edited(image_id=[100]), "holds no COCO keypoint annotations"),
@@ -303,7 +303,7 @@ def test_own_predictions_are_read_back(tmp_path):
     found = labels.read(path, PENN13)
     assert found.frames.tolist() == [11, 12, 14, 15]
     np.testing.assert_allclose(found.joints, joints[[0, 1, 3, 4]], atol=1e-4)
-    assert "predictions, taken for labels" in found.notes[0]
+    assert "predictions are used as labels" in found.notes[0]
 
 
 def cells(path):
@@ -361,7 +361,7 @@ BAD_CSV = {
     "no coords": "lines begin with scorer, bodyparts",
     "text": "line 5: .*'12,5'",
     "half": r"left_wrist of 7 lies at \[nan",
-    "negative": r"left_wrist of 7 lies at \[-1.0, -1.0\].*leave its cells empty",
+    "negative": r"left_wrist of 7 lies at \[-1.0, -1.0\].*Leave the cells of unlabelled",
     "infinite": r"left_wrist of 7 lies at \[inf, 3.0\]",
     "beyond the picture": r"\[320.5, .* 320 x 240 pixels",
     "negative frame": "-3 would be frame -3",
@@ -369,8 +369,8 @@ BAD_CSV = {
     "beyond the video": "101 would be frame 101, expected one of the video's 101",
     "twice": "42 and img42.png are both frame 42",
     "no number": "labeled-data/walk/first.png contains no whole frame number",
-    "nothing labelled": "no cell of its 4 rows is labelled",
-    "no rows": "no cell of its 0 rows is labelled",
+    "nothing labelled": "none of its 4 rows has a label",
+    "no rows": "none of its 0 rows has a label",
     "other bodyparts": "its keypoints are snout, tail; expected some of head, left_shoulder",
     "same joint": "LWrist and left_wrist both mean left_wrist",
     "two scorers": "two columns x of left_wrist",
@@ -493,7 +493,7 @@ def test_spellings_of_one_name(tmp_path, name, joint):
     found = labels.read(path, PENN13)
     labelled = np.isfinite(found.joints).all(-1).any(0)
     assert [PENN13.joints[k] for k in np.flatnonzero(labelled)] == [joint]
-    assert (f"read as another name: {name} as {joint}." in found.notes) == (name != joint)
+    assert (f"read under another name: {name} as {joint}." in found.notes) == (name != joint)
 
 
 @pytest.mark.parametrize("name", ["nose", "wrist", "wrist1", "left_hand", "wristle", "", "头"])
@@ -658,7 +658,7 @@ def test_binary_flags_of_coco_are_visible(tmp_path):
         person["keypoints"][2::3] = np.minimum(person["keypoints"][2::3], 1).tolist()
     found = labels.read(write_json(tmp_path, content), PENN13)
     np.testing.assert_array_equal(found.visible, np.isfinite(found.joints).all(-1))
-    assert any("v = 1 is taken for visible" in note for note in found.notes)
+    assert any("v = 1 counts as visible" in note for note in found.notes)
 
 
 def test_labels_that_are_all_hidden_are_refused(tmp_path):

@@ -91,7 +91,7 @@ def test_own_exports_are_read_back(tmp_path, count):
     assert sheet.names == list(skeleton.joints)
     assert [row.picture for row in sheet.rows] == ["11", "12", "13", "14"]
     np.testing.assert_array_equal([row.joints for row in sheet.rows], joints)
-    assert "predictions, taken for labels" in sheet.notes[0]
+    assert "predictions are used as labels" in sheet.notes[0]
 
 
 # --- Pickles -------------------------------------------------------------------------------------

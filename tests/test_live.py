@@ -117,7 +117,7 @@ def test_boxes_follow_the_keypoints_where_the_config_says_so(folder):
         boxes.append(seen._box)
     np.testing.assert_array_equal(boxes[0], [5, 5, 50, 45])
     assert np.abs(boxes[1] - boxes[0]).max() > 0.1
-    with pytest.raises(clips_lib.DataError, match='"people".*one by one'):
+    with pytest.raises(clips_lib.DataError, match='"people".*live frames need'):
         live.Live(experiment_of(folder, boxes="people"), base, pictures[0])
     with pytest.raises(clips_lib.DataError, match="lies outside the first picture"):
         live.Live(experiment_of(folder, boxes="900,900,950,950"), base, pictures[0])

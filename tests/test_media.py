@@ -66,9 +66,9 @@ def test_unusual_paths(tmp_path, name, monkeypatch):
     ("inputs", "message"),
     [
         ([], "no input: name a video, a folder"),
-        ("nowhere.mp4", "nowhere.mp4: no such file or folder, and no pattern"),
-        ("*.mov", r"\*.mov: no such file or folder, and no pattern"),
-        ("notes.txt", "notes.txt does not have the name of a video: convert it, or rename"),
+        ("nowhere.mp4", "nowhere.mp4: no such file or folder, and no file matches"),
+        ("*.mov", r"\*.mov: no such file or folder, and no file matches"),
+        ("notes.txt", "notes.txt does not have the suffix of a video: convert it, or rename"),
         ("both/1.png", "1.png is a single picture: name its folder"),
         ("both", r"both holds pictures \(1.png\) beside other subjects \(a.mp4\): move"),
         ("empty", "empty holds no video .* no picture .* and no folder of pictures"),
@@ -146,9 +146,9 @@ def test_everything_that_looks_like_media_is_a_subject_or_left_out(tmp_path):
     assert "is a single picture: name its folder" in reasons["one.png"]
     assert "holds pictures (1.png) beside other subjects" in reasons["mixed"]
     assert "holds no video" in reasons["empty folder"]
-    assert "of a kind that isn't read: convert it" in reasons["raw.CR3"]
+    assert "has an unsupported format: convert it" in reasons["raw.CR3"]
     assert "gone.mp4: no such file or folder" in reasons["gone.mp4"]
-    assert "notes.txt does not have the name of a video" in reasons["notes.txt"]
+    assert "notes.txt does not have the suffix of a video" in reasons["notes.txt"]
     found, left_out = media.open_inputs(str(tmp_path / "*.*"))  # text and tables are no media
     assert {one.path.name for one in left_out} == {"one.png", "raw.CR3", "film.braw"}
     (tmp_path / "one.png").unlink()

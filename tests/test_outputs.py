@@ -69,7 +69,7 @@ def test_one_command_gives_keypoints_report_video_and_record(made):
         assert name in said
     assert "not a measure of accuracy" in said and re.search(r"jitter +[\d.]+ -> [\d.]+", said)
     record = json.loads((folder / "run.json").read_text())
-    assert record["protocol"].startswith("offline: 2 update(s) a frame")
+    assert record["protocol"].startswith("offline: 2 update(s) per frame")
     assert record["subjects"]["my walk"]["frames"] == 8
 
 
@@ -78,7 +78,7 @@ def test_the_cost_says_seconds_with_and_without_compiling(made):
     with np.load(folder / "delivery/my walk.npz") as stored:
         cost = json.loads(str(stored["about"]))["cost"]
     assert 0 < cost["seconds a frame, without"] < cost["seconds a frame, with compiling"]
-    assert "seconds a frame, without" in (folder / "my walk_report.html").read_text()
+    assert "seconds per frame, without compilation" in (folder / "my walk_report.html").read_text()
 
 
 def test_rows_keep_the_numbers_of_the_video_s_frames(made):

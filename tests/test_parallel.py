@@ -104,7 +104,9 @@ def test_what_does_not_fit_is_refused():
         over_subjects(lambda a: a, how="pmap")
     with pytest.raises(ValueError, match="needs a chunk"):
         over_subjects(lambda a: a, how="chunks")
-    with pytest.raises(ValueError, match="3 subjects a device are not a multiple of the chunk, 2"):
+    with pytest.raises(
+        ValueError, match="3 subjects per device are not a multiple of the chunk, 2"
+    ):
         over_subjects(lambda a: a, how="chunks", chunk=2)(jnp.zeros(3))
 
 

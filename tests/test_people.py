@@ -109,5 +109,5 @@ def test_a_model_may_be_named_by_its_file_and_a_wrong_workdir_says_so(tmp_path, 
     assert verb.run(["delete", str(tmp_path), "anna.npz"]) == 0 and not path.exists()
     with pytest.raises(FileNotFoundError, match="models in .*people: none"):
         verb.run(["delete", str(tmp_path), "anna"])
-    with pytest.raises(FileNotFoundError, match="nowhere is no folder: name the --workdir"):
+    with pytest.raises(FileNotFoundError, match="nowhere is not a folder: name the --workdir"):
         verb.run(["list", str(tmp_path / "nowhere")])

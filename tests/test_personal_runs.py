@@ -109,7 +109,7 @@ def test_pictures_that_can_t_be_read_fail_the_run_by_name(tmp_path, people, caps
             chosen = personalization.RunOptions(scenario="none", **options)
             return personalization.run(own, work, chosen, results)
 
-    words = "2 of its 6 pictures can't be read (2.png, 4.png); all others are done."
+    words = "2 of its 6 pictures can't be read (2.png, 4.png); the others are done."
     assert run(new=True) == 1
     assert f"FAILED anna: {words}" in capsys.readouterr().out
     record = json.loads((results / "run.json").read_text())

@@ -74,8 +74,8 @@ def test_two_scorers_everywhere_are_one_note(tmp_path):
     ("change", "told"),
     [
         (lambda text: "", "is empty: export it again, or delete it"),
-        (lambda text: text.replace(",", ";"), "parted by semicolons: save it with commas"),
-        (lambda text: text.replace(",", "\t"), "parted by tabs: save it with commas"),
+        (lambda text: text.replace(",", ";"), "separated by semicolons: save it with commas"),
+        (lambda text: text.replace(",", "\t"), "separated by tabs: save it with commas"),
     ],
 )
 def test_tables_of_other_programs_are_refused_with_a_remedy(tmp_path, change, told):
@@ -122,7 +122,7 @@ def test_names_that_files_can_not_have_become_one_subject_with_a_note(tmp_path):
     made.deeplabcut(tmp_path, ("a?b", "a:b", "c"))
     project = read(tmp_path)
     assert project.subjects == {"a_b": 6, "c": 3}
-    assert project.notes == ("a:b and a?b count as one subject, a_b: rename one to part them.",)
+    assert project.notes == ("a:b and a?b count as one subject, a_b: rename one to separate them.",)
 
 
 def test_pictures_of_several_sizes_in_one_folder_are_read(tmp_path):
@@ -187,7 +187,7 @@ def test_pictures_found_in_another_folder_are_said(tmp_path):
     for name in "ab":
         shutil.rmtree(tmp_path / "one" / name)
     (note,) = read(path).notes
-    assert note == f"the pictures are those in {tmp_path / 'two'}, not beside labels.json."
+    assert note == f"the pictures are read from {tmp_path / 'two'}, not from beside labels.json."
     assert not read(tmp_path / "two/labels.json").notes
 
 
@@ -263,7 +263,7 @@ def test_labels_of_a_category_that_is_not_listed_are_counted(tmp_path):
     path.write_text(json.dumps(content))
     project = read(path)
     assert project.num_frames == 2
-    assert "1 labels of categories without names of keypoints are left out." in project.notes
+    assert "1 labels of categories without keypoint names are left out." in project.notes
 
 
 @pytest.mark.parametrize(
@@ -294,7 +294,7 @@ def test_what_coco_files_say_twice_after_a_merge_is_read_once(tmp_path, what):
     path.write_text(json.dumps(content))
     project = read(path)
     assert project.subjects == {"a": 2, "b": 1}
-    assert "1 annotations that come twice are left out." in project.notes
+    assert "1 duplicate annotations are left out." in project.notes
 
 
 @pytest.mark.parametrize(("said", "count"), [("0", 3), (False, 3), (None, 3), ("1", 2), (True, 2)])
@@ -392,4 +392,4 @@ def test_rows_of_another_folder_do_not_take_its_pictures(tmp_path):
     project = read(tmp_path)
     assert project.subjects == {"a": 2, "b": 2}
     (said,) = project.left_out
-    assert said.startswith("1 labels whose picture isn't there") and "labeled-data/c/" in said
+    assert said.startswith("1 label without a readable picture") and "labeled-data/c/" in said

@@ -190,8 +190,7 @@ def test_labels_and_pictures_without_each_other_are_counted(tmp_path):
     assert [clip.frame_numbers.tolist() for clip in project.clips] == [[3, 21], [3, 21]]
     assert project.left_out == (
         "1 pictures of c: no file of labels.",
-        "1 labels whose picture isn't there or can't be opened (the first: "
-        "labeled-data/a/img010.png).",
+        "1 label without a readable picture (the first: labeled-data/a/img010.png).",
         "2 pictures without labels (the first: b).",
     )
 
@@ -358,7 +357,7 @@ def test_joints_outside_their_picture_are_left_out_and_counted(tmp_path):
     clip = by_subject(project)["a"]
     assert np.isnan(clip.joints[1, 0]).all() and not clip.visible[1, 0]
     assert clip.visible[1, 1] and np.isfinite(clip.boxes).all()
-    assert f"2 joints labelled outside their picture (the first: nose in {path}, line 5)" in said(
+    assert f"2 joints labelled outside the picture (the first: nose in {path}, line 5)" in said(
         project
     )
 
@@ -452,7 +451,7 @@ def test_the_column_visible_says_what_is_labelled(tmp_path):
     expected[0, 0], expected[1, 0], expected[2, 1] = False, False, False
     np.testing.assert_array_equal(clip.visible, expected)
     assert np.isnan(clip.joints[1, 0]).all() and np.isfinite(clip.joints[2, 1]).all()
-    assert "1 joints labelled as hidden, which don't count" in said(project)
+    assert "1 joint labelled as hidden and not counted" in said(project)
     (counted,) = read(tmp_path, hidden=True).clips
     assert counted.visible[2, 1] and counted.visible.sum() == expected.sum() + 1
     table["me", "nose", "visible"] = 3
@@ -471,7 +470,7 @@ def test_cameras_are_recordings_of_one_subject(tmp_path):
     assert set(project.recordings) == {
         f"{m}_{v}" for m in ("mouse1", "mouse2") for v in ("top", "side")
     }
-    assert "notes_on_labels.csv: other files of labels" in said(project)
+    assert "notes_on_labels.csv: other label files" in said(project)
     top = read(tmp_path, view="top")
     assert top.recordings == ("mouse1_top", "mouse2_top")
     with pytest.raises(DataError, match=r"no camera bottom: expected side, top"):
@@ -552,7 +551,7 @@ def test_a_video_that_is_not_there_is_named(tmp_path):
         read(tmp_path / "labels.slp")
     made.video(tmp_path / "mouse.mp4", count=4)
     project = read(tmp_path / "labels.slp")
-    assert project.subjects == {"mouse": 2} and "1 labels whose picture isn't there" in said(
+    assert project.subjects == {"mouse": 2} and "1 label without a readable picture" in said(
         project
     )
 
@@ -714,7 +713,7 @@ def test_flags_crowds_and_unlabelled_people_count_as_coco_says(tmp_path):
     path.write_text(json.dumps(content))
     binary = read(path)
     assert by_subject(binary)["a"].visible.tolist() == [[False, True, True, True]]
-    assert "no keypoint has v = 2: v = 1 is taken for visible" in said(binary)
+    assert "no keypoint has v = 2, so v = 1 counts as visible" in said(binary)
 
 
 def test_several_categories_are_chosen_by_name(tmp_path):

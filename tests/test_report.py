@@ -481,16 +481,16 @@ def test_settings_are_said_in_words():
     ttp = dataclasses.make_dataclass("Ttp", names)
     boxes = np.array([[10, 20, 110, 220], [10, 20, 130, 220], [10, 20, 130, 220]])
     said = words.boxes(data("moving", True, 0), boxes, (480, 640))
-    assert said["box"].startswith("the moving region of the video, at the scale in which the model")
+    assert said["box"].startswith("the moving region of the video, at the scale at which the model")
     assert said["size of the box"] == "120 x 200 px (median), in frames of 640 x 480 px"
     assert words.boxes(data("boxes.csv", False, 2), boxes, (480, 640))["box"] == (
-        "given: boxes.csv, then 2 time(s) around the predicted joints"
+        "given: boxes.csv, then refined 2 time(s) from the predicted joints"
     )
     said = words.updates(ttp("ttp", 2, 8, 1e-4, "paper"))
-    assert said["parts that train"] == "encoder and self-supervised head"
-    assert said["learning rate"] == "0.0001" and said["updates"].startswith("2 a frame, of 8 ")
-    assert "parts that train" not in words.updates(ttp("bn", 2, 8, 1e-4, "paper"))
-    assert words.scenario("person-ana") == "the kept model of ana, which adapts no further"
+    assert said["trainable parts"] == "encoder and self-supervised head"
+    assert said["learning rate"] == "0.0001" and said["updates"].startswith("2 per frame, with 8 ")
+    assert "trainable parts" not in words.updates(ttp("bn", 2, 8, 1e-4, "paper"))
+    assert words.scenario("person-ana") == "the kept model of ana, without further adaptation"
 
 
 def test_code_is_shown_as_code():

@@ -212,7 +212,7 @@ def test_a_record_is_verified_and_every_changed_byte_is_found(untouched, tmp_pat
     pixels[25, 30, 1] ^= 1
     cv2.imwrite(str(picture), pixels)
     assert verify.run([str(results)]) == 1
-    assert "anna: the frames or boxes are not those of the run" in capsys.readouterr().out
+    assert "anna: the frames or boxes differ from those of the run" in capsys.readouterr().out
     with pytest.raises(ValueError, match="is not a folder of results"):
         verify.run([str(tmp_path)])
 

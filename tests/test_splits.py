@@ -74,7 +74,7 @@ def test_two_subjects_in_two_folds_have_no_validation(tmp_path):
     made.deeplabcut(tmp_path)
     found = splits.folds(projects.read(tmp_path), 2)
     assert [sorted(kinds(fold).values()) for fold in found] == [["test", "train"]] * 2
-    assert found[0].notes == ("2 subjects in 2 folds leave nobody for validation.",)
+    assert found[0].notes == ("2 subjects in 2 folds leave none for validation.",)
 
 
 def test_a_video_in_two_containers_is_used_once_and_the_one_that_fits(tmp_path):
@@ -114,7 +114,7 @@ def test_as_many_splits_as_there_are_subjects_for(ten, tmp_path):
     made.deeplabcut(tmp_path / "one", ("a",))
     shares, note = splits.possible(projects.read(tmp_path / "one"), test=0.2, val=0.2)
     assert shares == {"test": 0, "val": 0}
-    assert "nobody can be held out" in note and "--subject" in note
+    assert "no subject can be held out" in note and "--subject" in note
 
 
 def test_animals_without_names_stay_with_their_video(tmp_path):

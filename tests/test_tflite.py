@@ -143,7 +143,9 @@ def test_the_order_of_a_file_s_operators_does_not_matter():
 
 
 def test_an_unknown_output_or_operator_is_one_line(written, tmp_path):
-    with pytest.raises(ValueError, match=r"net\.tflite: no output 'maps', but .* \[1, "):
+    with pytest.raises(
+        ValueError, match=r"net\.tflite: no output 'maps', expected one of .* \[1, "
+    ):
         tflite.read(written, "maps")
     path = tmp_path / "odd.tflite"
     kernel = np.ones((1, 1, 3, 2), np.float32)

@@ -121,7 +121,7 @@ def test_formats_that_count_frames_say_that_times_are_uneven():
 
 def test_times_and_pictures_that_are_not_one_a_row_are_refused(tmp_path):
     for wrong in ({"times": UNEVEN[1:]}, {"pictures": ["a.png"]}):
-        with pytest.raises(ValueError, match=r"a: times or pictures are not one a row, 8"):
+        with pytest.raises(ValueError, match=r"a: expected one time or picture per row, 8"):
             exports.write(track(**wrong), tmp_path, ["npz"])
 
 

@@ -669,7 +669,7 @@ def test_a_stream_in_any_pieces_gives_the_same_pictures():
         FrameError, match=r"picture 3 on standard input is not a PPM picture: pipe .*ffmpeg"
     ):
         list(pipe_pictures(io.BytesIO(data + b"something else" * 100)))
-    with pytest.raises(FrameError, match="picture 0 on standard input says it is 60000 x 60000"):
+    with pytest.raises(FrameError, match="picture 0 on standard input claims 60000 x 60000 pixels"):
         list(pipe_pictures(io.BytesIO(b"P6 60000 60000 255\n")))
 
 

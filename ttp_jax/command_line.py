@@ -83,25 +83,25 @@ GROUPS: dict[str, tuple[Flag, ...]] = {
             "or a point x,y in pixels",
             ("personalize",),
         ),
-        Flag("VIDEO, FOLDER ...", "each is one subject; or --inputs=PATTERN", ON_VIDEOS),
+        Flag("VIDEO, FOLDER ...", "each one is a subject; or use --inputs=PATTERN", ON_VIDEOS),
         Flag(
             "--same_subject=NAME",
-            "all of them are recordings of this one subject: one model adapts to all their frames, "
-            "and each recording gets its own outputs; default: each is a subject",
+            "the inputs are recordings of this one subject: one model adapts to all their frames, "
+            "and each recording gets its own outputs; default: each input is a subject",
             ("personalize",),
         ),
-        Flag("--inputs=PATTERN", "the same as a pattern: 'videos/*.mp4'", (*ON_VIDEOS, "info")),
+        Flag("--inputs=PATTERN", "inputs as a pattern: 'videos/*.mp4'", (*ON_VIDEOS, "info")),
         Flag(
             "--config.data.boxes=B",
             "where the person is: people (found by BlazePose, once fetched), moving (the moving "
             "region, for a still camera), whole (the frame), x1,y1,x2,y2 (a region in pixels), "
             "FILE.csv or FILE.json. Default: people, or moving without BlazePose; as in training "
-            "with the model of a labelled project; whole with a --config",
+            "for the model of a labelled project; whole with a --config",
             ON_VIDEOS,
         ),
         Flag(
             "--config.data.fit=1",
-            "enlarge these boxes up to twofold, to the size in which the network is most "
+            "enlarge these boxes by up to a factor of 2, to the scale at which the network is most "
             "confident and the joints follow the moving region; default 0",
             ON_VIDEOS,
         ),
@@ -112,10 +112,10 @@ GROUPS: dict[str, tuple[Flag, ...]] = {
         ),
         Flag("--frames=A-B", "only these frames, counted from 0; default all", ON_VIDEOS),
         Flag("--every=N", "only every Nth of them; default 1", ON_VIDEOS, int),
-        Flag("--overwrite", "repeat subjects that are done already", ON_FILES, bool),
+        Flag("--overwrite", "redo subjects that are already done", ON_FILES, bool),
         Flag(
             "--allow_missing",
-            "exit with 0 even if some inputs can't be used; they are still named",
+            "exit with 0 even if some inputs can't be used; they are still listed",
             ON_FILES,
             bool,
         ),
@@ -136,7 +136,7 @@ GROUPS: dict[str, tuple[Flag, ...]] = {
             _AS_IT_COMES,
             ADAPTATIONS,
         ),
-        Flag("--iterations=N", "updates a frame; default 1", _AS_IT_COMES, int),
+        Flag("--iterations=N", "updates per frame; default 1", _AS_IT_COMES, int),
         Flag(
             "--keep=FORM", "keep personalized models: full, fp16, rankN; default no", _AS_IT_COMES
         ),
@@ -190,9 +190,9 @@ GROUPS: dict[str, tuple[Flag, ...]] = {
     "the model": (
         Flag(
             "--model=FILE",
-            "a file from `export`, a training's folder, blazepose, or shipped (the included one). "
-            "Default for your videos: blazepose once fetched, else shipped; with a --config the "
-            "workdir's",
+            "a file from `export`, a training folder, blazepose, or shipped (the included model). "
+            "Default for your videos: blazepose once fetched, else shipped; with a --config, the "
+            "workdir's model",
             WITH_A_MODEL,
         ),
     ),
@@ -242,7 +242,7 @@ GROUPS: dict[str, tuple[Flag, ...]] = {
         Flag(
             "--extend",
             "continue a finished training with a longer schedule (config.train.stages), which must "
-            "agree with the old one up to now",
+            "match the old one for all updates already done",
             ("train",),
             bool,
         ),
@@ -288,7 +288,7 @@ GROUPS: dict[str, tuple[Flag, ...]] = {
             "--strategy=NAME",
             "map (one subject after the other), vmap (side by side), chunks (config.ttp.together "
             "of them side by side), or auto (the default): one at a time on a CPU, elsewhere "
-            "whichever is measured to be faster",
+            "whichever measures faster",
             ON_FILES,
             ("auto", "map", "vmap", "chunks"),
         ),
@@ -306,8 +306,8 @@ GROUPS: dict[str, tuple[Flag, ...]] = {
     "all experiments": (
         Flag(
             "--config=FILE",
-            "the experiment: configs/tiny.py, configs/penn.py, ...; your videos and cameras need "
-            "none",
+            "the experiment: configs/tiny.py, configs/penn.py, ...; not needed for your videos and "
+            "cameras",
             _WITH_CONFIG,
         ),
         Flag(

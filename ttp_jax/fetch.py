@@ -107,7 +107,8 @@ def blazepose(place: pathlib.Path, given: str | os.PathLike | None = None) -> li
         for part in BLAZEPOSE:
             if _digest(found.get(part.name, b"")) != part.sha256:
                 raise ValueError(
-                    f"{wheel} has another {part.name} than {MEDIAPIPE}: delete it and try again."
+                    f"{part.name} in {wheel} differs from that of {MEDIAPIPE}: delete the wheel "
+                    "and try again."
                 )
         return _kept(found, place)
     finally:  # the wheel is no longer needed, whether it was good or not
@@ -136,7 +137,7 @@ def parts_of(path: pathlib.Path) -> dict[str, bytes]:
                     with archive.open(info) as member:
                         found[name] = _limited(member.read(MOST_BYTES + 1), info.filename)
     except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, zlib.error) as error:
-        raise ValueError(f"{path} is damaged or not a wheel, .task or .tflite file.") from error
+        raise ValueError(f"{path} is damaged, or not a wheel, .task or .tflite file.") from error
     if LANDMARKS.name not in found:
         raise ValueError(
             f"{path} holds no {LANDMARKS.name}: give a wheel of mediapipe 0.10.9 to 0.10.21, a "
@@ -147,7 +148,9 @@ def parts_of(path: pathlib.Path) -> dict[str, bytes]:
 
 def _limited(data: bytes, name: str) -> bytes:
     if len(data) > MOST_BYTES:
-        raise ValueError(f"{name} is larger than {MOST_BYTES // 2**20} MiB: not BlazePose's.")
+        raise ValueError(
+            f"{name} is larger than {MOST_BYTES // 2**20} MiB, too large for BlazePose."
+        )
     return data
 
 
@@ -158,7 +161,7 @@ def _taken_from(path: pathlib.Path, place: pathlib.Path) -> list[str]:
         if part.name not in found:
             done.append(f"{path.name} holds no {part.name}")
         elif (digest := _digest(found[part.name])) != part.sha256:
-            done.append(f"{part.name} is of another version than {MEDIAPIPE} (sha256 {digest})")
+            done.append(f"{part.name} differs from that of {MEDIAPIPE} (sha256 {digest})")
     return done
 
 
@@ -179,9 +182,9 @@ def _kept(found: dict[str, bytes], place: pathlib.Path) -> list[str]:
 def _downloaded(partial: pathlib.Path) -> pathlib.Path:
     """Download the pinned wheel by pip, which has the user's index and proxy; return its path."""
     by_hand = f"pip download --no-deps {' '.join(WHEEL)} {MEDIAPIPE}"
-    otherwise = f"or do `{by_hand}` elsewhere and give its file: fetch blazepose --from FILE"
+    otherwise = f"or run `{by_hand}` elsewhere and pass its file: fetch blazepose --from FILE"
     if importlib.util.find_spec("pip") is None:
-        raise OSError(f"this Python has no pip: python -m ensurepip, {otherwise}")
+        raise OSError(f"this Python has no pip: run python -m ensurepip, {otherwise}")
     command = [sys.executable, "-m", "pip", "download", "--no-deps", *WHEEL]
     command += ["--disable-pip-version-check", "--dest", str(partial), MEDIAPIPE]
     if tuple(map(int, importlib.metadata.version("pip").split(".")[:2])) >= (25, 1):
@@ -242,7 +245,7 @@ def torchvision(
     except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
         raise OSError(
             f"{address}{path.name} can't be reached ({getattr(error, 'reason', error)}): try again "
-            "with a connection to the internet, or get the file elsewhere and give it: "
+            "with an internet connection, or download the file elsewhere and pass it: "
             f"fetch {name} --from FILE"
         ) from error
     try:
@@ -281,7 +284,7 @@ def _check(path: pathlib.Path, name: str = "") -> None:
     if not (digest := sha256(path)).startswith(expected):
         raise ValueError(
             f"{path} has the SHA-256 {digest[:8]}..., expected {expected}...: it is damaged or "
-            "another file. Delete it, and fetch it again."
+            "a different file. Delete it and fetch it again."
         )
 
 

@@ -72,7 +72,9 @@ def _lifted(fn: Callable, width: int | None, shared: int) -> Callable:
         if width == 1:
             return jax.lax.map(one, own)
         if count % width:
-            raise ValueError(f"{count} subjects a device are not a multiple of the chunk, {width}.")
+            raise ValueError(
+                f"{count} subjects per device are not a multiple of the chunk, {width}."
+            )
         split = jax.tree.map(lambda a: a.reshape(count // width, width, *a.shape[1:]), own)
         results = jax.lax.map(jax.vmap(one), split)
         return jax.tree.map(lambda a: a.reshape(count, *a.shape[2:]), results)

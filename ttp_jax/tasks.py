@@ -159,11 +159,9 @@ class Rotation(Task):
         """Raise unless images stay upright."""
         if settings.ranges.rotation_prob > 0:
             raise ValueError(
-                'the method "rotation" predicts quarter turns, which random rotation of the '
-                "pictures "
-                f"hides: set --config.ttp.{settings.scenario}_rotation_prob=0 (for a model's file, "
-                "when "
-                "it is exported)."
+                'the method "rotation" predicts quarter turns, so the pictures must not be rotated '
+                f"at random: set --config.ttp.{settings.scenario}_rotation_prob=0 (for a model "
+                "file, when exporting it)."
             )
 
     def training_loss(self, model, variables, output, inputs):

@@ -90,10 +90,10 @@ def _network(file: File, names: tuple[str, ...]) -> Network:
     for name in names:
         if name not in by_name:
             known = ", ".join(f"{n} {list(file.shape(t))}" for n, t in by_name.items())
-            raise Unsupported(f"no output {name!r}, but {known}.")
+            raise Unsupported(f"no output {name!r}, expected one of {known}.")
     wanted = [by_name[name] for name in names or by_name]
     if len(file.inputs) != 1 or len(file.shape(file.inputs[0])) != 4:
-        raise Unsupported("expected one input, a picture [1, H, W, C].")
+        raise Unsupported("expected a single input of shape [1, H, W, C].")
     places, nodes, weights = {file.inputs[0]: 0}, [], {}
     for number in _needed(file, wanted):
         layer = _TRANSLATORS[file.kind(number)](file, number)
@@ -117,7 +117,7 @@ def _needed(file: File, wanted: list[int]) -> list[int]:
         if tensor in file.inputs:
             continue
         if file.is_constant(tensor):
-            raise Unsupported(f"{file.name(tensor)!r} is constant, where it should be computed.")
+            raise Unsupported(f"tensor {file.name(tensor)!r} is constant, expected a computed one.")
         if (number := file.makers[tensor]) not in found:
             found.add(number)
             walk += _data(file, number)
@@ -218,7 +218,7 @@ def _max_pool(file: File, number: int) -> _Layer:
 def _add(file: File, number: int) -> _Layer:
     options, reads = file.options(number, "AddOptions"), file.tensors(number)
     if len({file.shape(tensor) for tensor in reads}) > 1:
-        raise Unsupported("ADD of arrays of two shapes isn't supported.")
+        raise Unsupported("ADD of arrays of different shapes isn't supported.")
     return _Layer(graph.Add(_activation(options)), reads)
 
 
@@ -226,7 +226,7 @@ def _pad(file: File, number: int) -> _Layer:
     x, pads = file.tensors(number)
     around = [tuple(pair) for pair in file.constant(pads).tolist()]
     if len(around) != 4 or around[0] != (0, 0) or around[3] != (0, 0):
-        raise Unsupported("PAD of anything but height and width isn't supported.")
+        raise Unsupported("PAD is supported for height and width only.")
     return _Layer(graph.Pad(around[1], around[2]), (x,))
 
 
@@ -260,7 +260,7 @@ def _concatenation(file: File, number: int) -> _Layer:
     options, reads = file.options(number, "ConcatenationOptions"), file.tensors(number)
     axis = options.Axis() % len(file.shape(reads[0]))
     if axis == 0 or _activation(options) != "none":
-        raise Unsupported("CONCATENATION of examples, or with an activation, isn't supported.")
+        raise Unsupported("CONCATENATION along the batch, or with an activation, isn't supported.")
     return _Layer(graph.Concatenation(axis), reads)
 
 

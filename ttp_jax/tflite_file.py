@@ -94,7 +94,9 @@ class File:
         """Return the shape of a tensor; raise Unsupported unless all sizes are above 0."""
         shape = self._numbers(self._tensor(tensor).ShapeAsNumpy())
         if min(shape, default=1) < 1:
-            raise Unsupported(f"tensor {self.name(tensor)!r} has no fixed shape, but {shape}.")
+            raise Unsupported(
+                f"tensor {self.name(tensor)!r} has the shape {shape}, expected a fixed one."
+            )
         return shape
 
     def constant(self, tensor: int) -> np.ndarray:
@@ -103,7 +105,7 @@ class File:
         while (maker := self.makers.get(stored)) is not None:
             if not self.is_constant(stored):
                 name = self.name(tensor)
-                raise Unsupported(f"{name!r} is computed, where weights are expected.")
+                raise Unsupported(f"tensor {name!r} is computed, expected stored weights.")
             (stored,) = self.tensors(maker)
         shape = self.shape(stored)
         self._constants += math.prod(shape)
@@ -119,14 +121,16 @@ class File:
 
     def _tensor(self, tensor: int) -> Any:
         if not 0 <= tensor < self._graph.TensorsLength():
-            raise ValueError("no such tensor")
+            raise ValueError(f"there is no tensor {tensor}")
         return self._graph.Tensors(tensor)
 
     def _values(self, tensor: int) -> np.ndarray:
         """Return the stored values [n] of a tensor; floats as float32."""
         kind = self._tensor(tensor).Type()
         if kind not in STORED:
-            raise Unsupported(f"{self.name(tensor)!r} is quantized, expected float32 or float16.")
+            raise Unsupported(
+                f"tensor {self.name(tensor)!r} is quantized, expected float32 or float16."
+            )
         data: Any = self._model.Buffers(self._tensor(tensor).Buffer())
         values = np.frombuffer(data.DataAsNumpy().tobytes(), STORED[kind])
         return values.astype(np.float32) if values.dtype.kind == "f" else values

@@ -90,7 +90,7 @@ class Track(NamedTuple):
             )
         lengths = {len(each) for each in (self.times, self.pictures) if each is not None}
         if lengths - {len(joints)}:
-            raise ValueError(f"{self.name}: times or pictures are not one a row, {len(joints)}.")
+            raise ValueError(f"{self.name}: expected one time or picture per row, {len(joints)}.")
         if not (np.isfinite(self.frames_per_second) and self.frames_per_second > 0):
             raise ValueError(
                 f"{self.name}: got {self.frames_per_second} frames per second, expected more than "

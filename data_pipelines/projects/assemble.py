@@ -53,7 +53,8 @@ class _LeftOut:
     def sentences(self) -> list[str]:
         """Return one sentence for each reason."""
         return [
-            f"{count} {what} (the first: {self._first[what]})."
+            f"{count} {what if count > 1 else what.replace('s ', ' ', 1)} (the first: "
+            f"{self._first[what]})."
             for what, count in self._counts.items()
             if count
         ]
@@ -240,7 +241,7 @@ def _labels(
             counts.add("labels of excluded subjects", subject)
             continue
         if (picture := recording.find(row)) is None:
-            counts.add("labels whose picture isn't there or can't be opened", row.picture)
+            counts.add("labels without a readable picture", row.picture)
             continue
         joints, visible = _placed(row, picture, recording.sheet.names, options, counts)
         if not visible.any():
@@ -296,11 +297,11 @@ def _placed(
     limits = np.array([width, height]) - 1 + 2 * BEYOND
     outside = known & ~((joints >= -BEYOND) & (joints <= limits)).all(-1)
     for place in np.flatnonzero(outside).tolist():
-        counts.add("joints labelled outside their picture", f"{joint_names[place]} in {row.where}")
+        counts.add("joints labelled outside the picture", f"{joint_names[place]} in {row.where}")
     hidden = known & ~row.visible & ~outside
     if hidden.any() and not options.hidden:
         example = f"{joint_names[np.flatnonzero(hidden).tolist()[0]]} in {row.where}"
-        counts.add("joints labelled as hidden, which don't count", example, int(hidden.sum()))
+        counts.add("joints labelled as hidden and not counted", example, int(hidden.sum()))
     counting = known & ~outside & (row.visible | options.hidden)
     return np.where((known & ~outside)[:, None], joints, np.nan), counting
 
@@ -335,7 +336,7 @@ def _same_name(recordings: Sequence[Recording], options: Options) -> list[str]:
         for raw, _ in _subjects(recording, options):
             found.setdefault(media.fit_name(raw), {})[raw] = None
     return [
-        f"{' and '.join(raws)} count as one subject, {name}: rename one to part them."
+        f"{' and '.join(raws)} count as one subject, {name}: rename one to separate them."
         for name, raws in found.items()
         if len(raws) > 1
     ]

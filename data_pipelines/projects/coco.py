@@ -83,12 +83,12 @@ def sheet(path: Path, *, category: str = "", subject_field: str = "") -> Sheet:
         "crowds (iscrowd = 1)": len(crowds),
         "people without a labelled keypoint": len(file.people) - len(crowds) - len(labelled),
         "people of other categories": len(labelled) - len(chosen_people),
-        "annotations that come twice": len(chosen_people) - len(people),
-        "labels of categories without names of keypoints": file.others,
+        "duplicate annotations": len(chosen_people) - len(people),
+        "labels of categories without keypoint names": file.others,
     }
     notes = [f"{count} {what} are left out." for what, count in left_out.items() if count]
     if binary:
-        notes.append("no keypoint has v = 2: v = 1 is taken for visible.")
+        notes.append("no keypoint has v = 2, so v = 1 counts as visible.")
     limbs = _limbs(kind)
     if limbs is None:
         notes.append(
@@ -160,7 +160,7 @@ def _open(path: Path) -> _File:
         people = [p for p in everyone if p["category_id"] in categories]
         others = sum(any(_flags(p)) for p in everyone if p["category_id"] not in categories)
         strays = [
-            f"{_where(path, person)} is of image {person['image_id']}"
+            f"{_where(path, person)} refers to image {person['image_id']}"
             for person in people
             if any(_flags(person)) and person["image_id"] not in names
         ]
@@ -168,7 +168,7 @@ def _open(path: Path) -> _File:
         raise DataError(
             f"{path} holds no COCO keypoint annotations ({error}): expected an object with "
             "images (id, file_name), annotations (image_id, category_id, keypoints) and categories "
-            "(id, keypoints). Files of results have no names of keypoints and can't be read."
+            "(id, keypoints). Files of results have no keypoint names and can't be read."
         ) from error
     if any(names[_key(image["id"])] != str(image["file_name"]) for image in images):
         raise DataError(f"{path}: two images have the same id: export it again.")
@@ -184,8 +184,8 @@ def _check_categories(listed: list[dict], kept: dict[str, _Category], path: Path
         keypoints = tuple(map(str, category.get("keypoints") or ()))
         if keypoints and keypoints != kept[_key(category["id"])].keypoints:
             raise DataError(
-                f"{path}: two categories have the id {category['id']} and other keypoints: export "
-                "it again."
+                f"{path}: two categories have the id {category['id']} but different keypoints: "
+                "export it again."
             )
         if twice := sorted({name for name in keypoints if keypoints.count(name) > 1}):
             raise DataError(
@@ -336,7 +336,7 @@ def read(path: Path, options: Options) -> Project:
     ]
     notes = []
     if not (options.media or root.resolve().is_relative_to(path.parent.resolve())):
-        notes.append(f"the pictures are those in {root.resolve()}, not beside {path.name}.")
+        notes.append(f"the pictures are read from {root.resolve()}, not from beside {path.name}.")
     return assemble.project(path, "COCO", recordings, options, notes=notes)
 
 
@@ -352,7 +352,7 @@ def _root(listed: Sequence[str], path: Path, options: Options) -> Path:
     if not best:
         looked = options.media or f"{path.parent} and {path.parent.parent}"
         raise DataError(
-            f"{path}: none of its {len(listed)} pictures ({', '.join(listed[:1])}, ...) lies in "
-            f"{looked} or a folder there: name their folder with --config.data.media."
+            f"{path}: none of its {len(listed)} pictures ({', '.join(listed[:1])}, ...) is in "
+            f"{looked} or a folder in them: name their folder with --config.data.media."
         )
     return folders[counts.index(best)]

@@ -7,7 +7,6 @@ with top_ or end in _top.
 """
 
 import re
-from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -68,8 +67,8 @@ def _sheet(table: Path, options: Options) -> Sheet:
     sheet = tables.sheet(table, scorer=options.scorer, individuals=options.individuals)
     if sheet.rows and all(names.is_bare(row.picture) for row in sheet.rows):
         raise DataError(
-            f"{table}: its rows are numbers of frames, as in a file of predictions: expected "
-            f"labels of pictures, {LABELS}.csv."
+            f"{table}: its rows are frame numbers, as in a file of predictions: expected labels of "
+            f"pictures, {LABELS}.csv."
         )
     return sheet
 
@@ -105,17 +104,18 @@ def _views(
             sheets[single] = path, _part(sheet, options.view, path)
     elif options.view:
         if options.view not in views:
-            raise DataError(f"{root} has no camera {options.view}: expected {_some(views)}.")
+            hint = f"expected {', '.join(views)}" if views else "all its pictures are of one camera"
+            raise DataError(f"{root} has no camera {options.view}: {hint}.")
         chosen = {options.view: views[options.view]}
     elif views:
         chosen = views
     else:
         raise DataError(
-            f"{root} has {len(sheets)} files of labels ({_some(sheets)}): name one of them instead "
-            "of the folder."
+            f"{root} has {len(sheets)} files of labels ({', '.join(sheets)}): name one of them "
+            "instead of the folder."
         )
     others = [path.name for name, (path, _) in sheets.items() if name not in chosen.values()]
-    reason = "other files of labels; to read one, name it instead of the project's folder"
+    reason = "other label files; to read one, name it instead of the project folder"
     return chosen, [f"{', '.join(others)}: {reason}."] if others else []
 
 
@@ -123,10 +123,6 @@ def _is_view(view: str, sheet: Sheet) -> bool:
     """Return whether all pictures of a sheet are in folders SESSION_VIEW."""
     folders = [names.folder(row.picture) for row in sheet.rows]
     return bool(folders) and all(folder.endswith(f"_{view}") for folder in folders)
-
-
-def _some(items: Iterable[str]) -> str:
-    return ", ".join(items) or "none, for all its pictures are of one"
 
 
 def _part(sheet: Sheet, view: str, path: Path) -> Sheet:

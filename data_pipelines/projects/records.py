@@ -209,7 +209,7 @@ class Project:
             f"Subjects (frames): {names}{more}.",
             f"{skeleton.size} joint{'s' * (skeleton.size != 1)}: {', '.join(skeleton.joints)}.",
             f"Mirror pairs: {', '.join(pairs) or 'none'}; limbs: {len(skeleton.limbs)}.",
-            f"Videos: {len(self.footage)}, {unlabelled} of them without labels.",
+            f"Videos: {len(self.footage)}, {unlabelled} without labels.",
             *(f"Left out: {sentence}" for sentence in self.left_out),
             *(f"Note: {sentence}" for sentence in self.notes),
         ]
@@ -228,8 +228,6 @@ def chosen(rows: Sequence[Row], individuals: Sequence[str], path: Path) -> list[
     """
     known = sorted({row.individual for row in rows} - {""})
     if missing := [name for name in individuals if name not in known]:
-        raise DataError(
-            f"{path} has no individual {', '.join(missing)}: expected some of "
-            f"{', '.join(known) or 'nobody, for its labels name none'}."
-        )
+        hint = f"expected some of {', '.join(known)}" if known else "its labels name no individuals"
+        raise DataError(f"{path} has no individual {', '.join(missing)}: {hint}.")
     return [row for row in rows if not individuals or row.individual in individuals]

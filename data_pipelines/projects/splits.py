@@ -52,7 +52,7 @@ def by_name(project: Project, *, test: str = "", val: str = "") -> Project:
         for key in keys:
             seen.setdefault(key, set()).add(clip.split)
     if shared := sum(len(splits) > 1 for splits in seen.values()):
-        note = f"{shared} pictures show subjects of two splits: each sees a part of the other."
+        note = f"{shared} pictures show subjects of two splits, so each sees part of the other."
         split = dataclasses.replace(split, notes=(*split.notes, note))
     return split
 
@@ -106,11 +106,12 @@ def possible(project: Project, *, test: float, val: float) -> tuple[dict[str, fl
     if len(units) > sum(share > 0 for share in (test, val)):
         return {"test": test, "val": val}, ""
     if len(units) > 1:
-        note = "validation subjects are left out, and the last checkpoint is used"
+        note = "no validation subjects, so the last checkpoint is used"
         return {"test": test, "val": 0.0}, f"{_units(units)} are too few for three splits: {note}."
     alone = len(units[0]) == 1
-    remedy = "--subject tells several subjects apart" if alone else "--test and --val part them"
-    note = f"nobody can be held out, so nothing will be scored; {remedy}"
+    remedy = "tell several apart with" if alone else "split them with"
+    flags = "--subject" if alone else "--test and --val"
+    note = f"no subject can be held out, so nothing will be scored; {remedy} {flags}"
     return {"test": 0.0, "val": 0.0}, f"{_units(units)}: {note}."
 
 
@@ -143,7 +144,7 @@ def folds(project: Project, count: int, *, val: float = 0.2, seed: int = 0) -> l
         note = ""
         if len(held) == len(others):  # as in `possible`, training comes before validation
             held = []
-            note = f"{_units(units)} in {count} folds leave nobody for validation."
+            note = f"{_units(units)} in {count} folds leave none for validation."
         splits = {subject: "test" for unit in tested for subject in unit}
         splits |= {subject: "val" for unit in held for subject in unit}
         split = _with(project, lambda clip, splits=splits: splits.get(clip.subject, "train"))

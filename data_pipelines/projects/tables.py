@@ -78,7 +78,7 @@ def sheet(path: Path, *, scorer: str = "", individuals: Sequence[str] = ()) -> S
         rows += labelled
         blank += not labelled
     if "likelihood" in table.header["coords"]:
-        notes.append("the file has a column likelihood: predictions, taken for labels.")
+        notes.append("the file has a likelihood column: its predictions are used as labels.")
     return Sheet(names, rows, notes=notes, blank=blank)
 
 
@@ -87,8 +87,9 @@ def _wanted(
 ) -> tuple[list[str], list[str]]:
     """Return the individuals to read, and notes on those left out."""
     if missing := [who for who in individuals if who not in everyone]:
-        known = ", ".join(who for who in everyone if who) or "nobody, for it is of one animal"
-        raise DataError(f"{path} has no individual {', '.join(missing)}: expected some of {known}.")
+        known = ", ".join(who for who in everyone if who)
+        hint = f"expected some of {known}" if known else "it holds labels of a single animal"
+        raise DataError(f"{path} has no individual {', '.join(missing)}: {hint}.")
     if individuals:
         return list(individuals), []
     if UNIQUE in everyone and len(everyone) > 1:
@@ -181,8 +182,8 @@ def _from_csv(path: Path) -> _Table:
     broken = [n for n, line in [*enumerate(header.values(), 1), *lines] if len(line) != width]
     if broken:
         raise DataError(
-            f"{path}, line {broken[0]}: not {width} cells, as many as in the line coords: the file "
-            "is cut off or damaged, export it again."
+            f"{path}, line {broken[0]}: expected {width} cells, as in the line coords: the file is "
+            "cut off or damaged, export it again."
         )
     where = [f"{path}, line {n}" for n, _ in lines]
     values = [_cells(line[start:], at) for at, (_, line) in zip(where, lines, strict=True)]
@@ -204,7 +205,7 @@ def _remedy(titles: list[str]) -> str:
     """Return what to do about a file that doesn't begin like a table."""
     for sign, name in ((";", "semicolons"), ("\t", "tabs")):
         if any(sign in title for title in titles):
-            return f"Its cells are parted by {name}: save it with commas."
+            return f"Its cells are separated by {name}: save it with commas."
     return "Export it again, with commas."
 
 

@@ -66,7 +66,7 @@ def merge(scores: Sequence[Score]) -> Score:
       ValueError: there are no scores.
     """
     if not scores:
-        raise ValueError("got no scores to merge, expected one a clip.")
+        raise ValueError("got no scores to merge, expected one per clip.")
     return functools.reduce(operator.add, scores)
 
 

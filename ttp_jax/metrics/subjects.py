@@ -42,7 +42,7 @@ def subject_table(before: ArrayLike, after: ArrayLike) -> SubjectTable:
     if before.ndim != 1 or before.shape != after.shape:
         raise ValueError(
             f"got {before.shape} scores before and {after.shape} after; expected [N] twice, one "
-            "score a video, in the same order."
+            "score per video, in the same order."
         )
     deltas = after - before
     scored = deltas[np.isfinite(deltas)]

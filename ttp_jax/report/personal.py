@@ -20,12 +20,12 @@ VERDICTS = {1: "better", 0: "no change", -1: "worse"}
 NOBODY = "no person found"
 NO_CHANGE = 0.01  # share of the larger of two values below which a difference is "no change"
 NOT_ACCURACY = (
-    "None of these numbers measures accuracy. They need no labels and know nothing of the true "
-    "pose: a steadier or smoother pose can still be wrong."
+    "None of these numbers measures accuracy. They are computed without labels, so a steadier "
+    "or smoother pose can still be wrong."
 )
 NOTHING_IS_BETTER = (
-    "No person was found, so nothing is called better or worse here: a skeleton beside the person "
-    "can be steady, too."
+    "No person was found, so no change is called better or worse: a skeleton beside the person can "
+    "be steady, too."
 )
 
 

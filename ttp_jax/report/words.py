@@ -20,6 +20,11 @@ METHODS = {
     "teacher": "mean teacher: the confident joints of an averaged model are the targets",
     "teacher+ttp": "mean teacher and the self-supervised task together",
 }
+COSTS = {  # keys in stored results -> words in the report
+    "seconds a frame, with compiling": "seconds per frame, with compilation",
+    "seconds a frame, without": "seconds per frame, without compilation",
+    "memory of the process, MiB": "memory of the process, MiB",
+}
 BOXES = {
     "moving": "the moving region of the video",
     "people": "the person, found by a detector and followed",
@@ -30,13 +35,18 @@ BOXES = {
 def scenario(name: str) -> str:
     """Describe the scenario "online", "offline" or "person-NAME"."""
     if name.startswith("person-"):
-        return f"the kept model of {name.removeprefix('person-')}, which adapts no further"
+        return f"the kept model of {name.removeprefix('person-')}, without further adaptation"
     return SCENARIOS.get(name, name)
 
 
 def model(base: str) -> str:
     """Describe the model that adapts: "shipped", or the name of a file or training."""
-    return "the included one, trained on rendered people" if base == "shipped" else base
+    return "the included model, trained on rendered people" if base == "shipped" else base
+
+
+def cost(stored: dict[str, float]) -> dict[str, float]:
+    """Describe the cost of an adaptation, stored as name -> value."""
+    return {COSTS.get(name, name): value for name, value in stored.items()}
 
 
 def updates(ttp) -> dict[str, str]:
@@ -46,10 +56,10 @@ def updates(ttp) -> dict[str, str]:
       ttp: `config.ttp`, or a record with its `method`, `iterations`, `batch_size`, `learning_rate`
         and `rules`.
     """
-    trains = {"parts that train": TRAINS.get(ttp.rules, str(ttp.rules))}
+    trains = {"trainable parts": TRAINS.get(ttp.rules, str(ttp.rules))}
     return {
         "adaptation method": METHODS.get(ttp.method, str(ttp.method)),
-        "updates": f"{ttp.iterations} a frame, of {ttp.batch_size} frames or pairs each",
+        "updates": f"{ttp.iterations} per frame, with {ttp.batch_size} frames or pairs each",
         "learning rate": f"{ttp.learning_rate:g}",
         **(trains if ttp.method == "ttp" else {}),
     }
@@ -65,9 +75,9 @@ def boxes(data: Any, places: np.ndarray, picture_size: tuple[int, int]) -> dict[
     """
     where = BOXES.get(data.boxes, f"given: {data.boxes}")
     if data.fit:
-        where += ", at the scale in which the model is most confident"
+        where += ", at the scale at which the model is most confident"
     if data.refine:
-        where += f", then {data.refine} time(s) around the predicted joints"
+        where += f", then refined {data.refine} time(s) from the predicted joints"
     low, high = np.asarray(places, np.float64).reshape(-1, 2, 2).swapaxes(0, 1)
     width, height = np.median(high - low, axis=0)
     size = f"{width:.0f} x {height:.0f} px (median), in frames of "

@@ -133,8 +133,8 @@ def recommendation(choice: dict[str, Any] | None, rows: dict[str, Any]) -> str:
     """
     if choice is None:
         return (
-            "Recommended for new subjects: nothing, for a setting is chosen on validation subjects "
-            "and there are none with results and scores: name some by --val, and run `train` again."
+            "No recommendation for new subjects, because no validation subject has results and "
+            "scores: name some with --val and run `train` again."
         )
     count, best = len(choice["subjects"]), choice["scenario"]
     means = ", ".join(f"{NAMES[name]} {mean:.2f}" for name, mean in choice["means"].items())
@@ -146,7 +146,7 @@ def recommendation(choice: dict[str, Any] | None, rows: dict[str, Any]) -> str:
     if not gain:
         return said
     low, high = gain["interval95"]
-    verdict = "which is clear" if low > 0 else "which may be chance" if high > 0 else "a loss"
+    verdict = "a clear gain" if low > 0 else "this may be chance" if high > 0 else "a loss"
     return f"{said} On the test subjects it gives {_gain(gain)}: {verdict}."
 
 
@@ -168,7 +168,7 @@ def table(rows: dict[str, Any], seconds: Mapping[str, float | None]) -> list[str
         lines.append(f"{line}   {_gain(gain)}" if gain else line)
     count = len(next(iter(rows.values()))[measures[0]]["per_subject"])
     if count < FEW:
-        lines.append(f"The test subjects are few ({count}): intervals over them are rough.")
+        lines.append(f"There are few test subjects ({count}), so the intervals are rough.")
     return lines
 
 

@@ -191,8 +191,8 @@ def _explain_losses(rows: dict, count: int) -> None:
         unclear = count > 1 and abs(gain["mean"]) <= 2 * gain["standard_error"]
         verdict = "no clear change" if unclear else "no gain"
         say(
-            f"{name}: {verdict} for these {count} subjects. With one update a frame, "
-            "personalization\nneeds some dozens of frames, and self-supervised keypoints that "
+            f"{name}: {verdict} for these {count} subjects. With one update per frame, "
+            "personalization\nneeds a few dozen frames, and self-supervised keypoints that "
             "follow the pose (below)."
         )
 
@@ -208,6 +208,6 @@ def _print_bottleneck(report) -> None:
         return
     linear = report["readout"]
     say(
-        "  joints by a linear map from the keypoints, on people whom it was not fitted on: error "
-        f"{linear['error']:.3f} of the crop's side (mean pose: {linear['mean_pose_error']:.3f})"
+        "  joints computed from the keypoints by a linear map fitted on other people: error "
+        f"{linear['error']:.3f} of the crop side (mean pose: {linear['mean_pose_error']:.3f})"
     )

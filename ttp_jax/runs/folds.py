@@ -81,8 +81,8 @@ def _with_chosen(report: dict) -> dict:
     name = comparison.NAMES.get(report["chosen"]["scenario"], "")
     if name not in report["rows"]:
         raise clips_lib.DataError(
-            f"a fold's evaluation.json chose {report['chosen']['scenario']!r}, of which it has no "
-            "row: delete it, and run again."
+            f"a fold's evaluation.json chose {report['chosen']['scenario']!r}, but has no row "
+            "for it: delete the file and run again."
         )
     row = {"gain": {}, **report["rows"][name]}
     return {**report, "rows": {**report["rows"], CHOSEN: row}}
@@ -103,7 +103,7 @@ def _joined(reports: list[dict], name: str, measure: str) -> dict:
     parts = [report["rows"][name].get(measure, {}).get("per_subject") for report in reports]
     if any(part is None for part in parts):
         raise clips_lib.DataError(
-            f"a fold's evaluation.json has no {measure} of {name!r}: delete it, and run again."
+            f"a fold's evaluation.json has no {measure} of {name!r}: delete the file and run again."
         )
     each = [value for part in parts if part is not None for value in part]
     known = np.array(each, float)

@@ -19,13 +19,13 @@ ROOM = 0.06  # margin around the labels, as a share of the crop side
 FIELDS = ("scorer", "view", "category", "subject", "exclude", "hidden", "margin", "media", "boxes")
 FIELDS += ("predictions",)
 NO_PAIRS = (
-    "no joint's name has a partner of the other side, so pictures aren't mirrored in training. "
-    "Name the pairs with --flip-pairs=a:b,c:d. Where a mirrored picture could be one of another "
-    'subject, --flip-pairs="" mirrors pictures and leaves the joints\' names.'
+    "no joint names pair up as left and right, so pictures aren't mirrored in training. Name the "
+    "pairs with --flip-pairs=a:b,c:d. If a mirrored picture could show another subject, "
+    '--flip-pairs="" mirrors pictures without swapping joints.'
 )
 TOGETHER = (
-    "subjects are seen together, and a whole picture doesn't say which of them is meant. Crop each "
-    "with --config.data.boxes=labels (new videos then need boxes of their own), or read one with "
+    "pictures show several subjects, and a whole picture doesn't say which one is meant. Crop each "
+    "with --config.data.boxes=labels (new videos then need boxes, too), or read one with "
     "--config.data.individuals=NAME."
 )
 
@@ -248,8 +248,8 @@ def describe(project: Project) -> list[str]:
     unseen = [name for place, name in enumerate(joints) if not seen[:, place].any()]
     if unseen:
         lines.append(
-            f"Note: no training subject has a label of {', '.join(unseen)}: predictions of "
-            f"{'them mean' if len(unseen) > 1 else 'it mean'} nothing."
+            f"Note: no training subject has a label of {', '.join(unseen)}, so predictions of "
+            f"{'them' if len(unseen) > 1 else 'it'} are meaningless."
         )
     for split in splits.NAMES:
         chosen = [clip for clip in project.clips if clip.split == split]

@@ -151,7 +151,7 @@ def first_box(boxes: str, picture: np.ndarray) -> np.ndarray:
     box = boxes_lib.region(boxes)
     if box is None:
         raise clips_lib.DataError(
-            f'config.data.boxes is "{boxes}": frames that come one by one need "whole" or a region '
+            f'config.data.boxes is "{boxes}": live frames need "whole" or a region '
             '"x1,y1,x2,y2"; config.data.refine=1 makes it follow the person.'
         )
     boxes_lib.check_place(
@@ -251,8 +251,7 @@ def _run(
     if not seen:
         raise clips_lib.DataError("stopped before the first frame was predicted: no results.")
     record = {
-        "protocol": "live: updates on the newest frame as fast as they go; "
-        f"boxes: {experiment.data.boxes}",
+        "protocol": f"live: continuous updates on the newest frame; boxes: {experiment.data.boxes}",
         "scenario": "live",
         "base": fingerprint(base),
         "checkpoint_step": step,
@@ -310,7 +309,7 @@ def _write(folder: pathlib.Path, live: Live, seen: list[Seen], record: dict) -> 
         f"{delay['median']:.0f} ms after they arrived (median; {delay['most']:.0f} at most)"
     )
     if live.repeated:
-        say(f"{live.repeated} frames were identical to the one before: no update was made on them")
+        say(f"{live.repeated} frames repeated the one before and were not used for updates")
 
 
 def _write_line(lines, skeleton: Skeleton, number: int, seen: Seen) -> None:

@@ -25,9 +25,9 @@ def quality(outcome: Outcome, poses, skeleton: Skeleton) -> list[tuple]:
     rows = []
     for name, measure, unit, explanation in (
         ("jitter", metrics.jitter, metrics.jitter_unit(skeleton),
-         "mean acceleration from frame to frame; fast movement counts too"),
+         "mean acceleration from frame to frame; fast movement raises it, too"),
         ("limb length spread", metrics.limb_spread, "of the mean",
-         "variation of limb lengths over time; turning counts too"),
+         "variation of limb lengths over time; turning raises it, too"),
         ("left and right exchanged", metrics.swaps, "of the steps",
          "share of steps at which a pair seems to change sides"),
     ):  # fmt: skip
@@ -36,14 +36,12 @@ def quality(outcome: Outcome, poses, skeleton: Skeleton) -> list[tuple]:
             rows.append((name, *values, unit, "lower", explanation))
     for key, name, unit, explanation in (
         ("reconstruction", "reconstruction loss", "",
-         "of frames from another frame's look and their own keypoints: what adaptation "
-         "minimises"),
+         "error when rebuilding frames from another frame's appearance and their own keypoints: "
+         "the loss that adaptation minimises"),
         ("held-out reconstruction", "held-out reconstruction loss", "",
-         "of frames that nothing was learned from, from another frame's look and their own "
-         "keypoints"),
+         "the same error on frames that the adaptation never used"),
         ("agreement", "distance to own keypoints", "of the box's side",
-         "joints against the mean of the self-supervised keypoints that they are made of, "
-         "weighted by affinity"),
+         "distance of each joint from the affinity-weighted mean of its self-supervised keypoints"),
     ):  # fmt: skip
         if key in outcome.diagnostics:
             rows.append((name, *outcome.diagnostics[key], unit, "lower", explanation))
@@ -65,19 +63,19 @@ def notes(
     clip, notes = outcome.clip, [*outcome.clip.notes]
     if base == "shipped":
         notes.append(
-            "The included model has seen rendered people only and makes clear errors on real ones. "
-            "This is research software, not a medical device."
+            "The included model was trained on rendered people only and makes obvious errors on "
+            "real ones. This is research software, not a medical device."
         )
     cell = np.median(clip.network_crops[:, 2]) / heatmap_size
     notes.append(
-        f"A cell of the network's map is {cell:.3g} px wide here: don't expect joints to be more "
+        f"A heatmap cell is {cell:.3g} px wide here: don't expect joints to be more "
         "precise than about a quarter of that."
     )
     if smoothed:
         uneven = exports.is_uneven(clip.times)
         notes.append(
             f"Smoothed ({smoothed}): pictures, video, exports and the measures below. "
-            f"{clip.name}.csv is as predicted."
+            f"{clip.name}.csv is not smoothed."
             + " The filter assumes evenly spaced frames."
             * (smoothed == "savgol" and uneven)
         )
@@ -131,7 +129,7 @@ def write(
         quality=texts["quality"],
         scores=(texts["scores"], texts["about_scores"]),
         settings=settings,
-        cost=outcome.cost,
+        cost=words.cost(outcome.cost),
         notes=texts["notes"],
         warnings=texts.get("warnings", []),
         found=found,

@@ -20,22 +20,19 @@ def lines(experiment: Experiment, clips: Sequence[Clip]) -> list[str]:
         f"pixels; boxes: {config.data.boxes}.",
     ]
     for stage in experiment.stages:
-        what = "both tasks" if stage.self_weight else "the named joints alone"
+        what = "both tasks" if stage.self_weight else "the supervised task only"
         found.append(f"Train: {stage.steps} updates of {config.train.batch_size} pairs, {what}.")
+    validation = f"{counts['val']} validation subject{'s' * (counts['val'] != 1)}"
     if config.train.best and counts["val"]:
-        found.append(
-            f"Of the last stage the checkpoint is used that is best on the {counts['val']} "
-            "validation subjects."
-        )
+        found.append(f"Then use the last stage's checkpoint that scores best on the {validation}.")
     adapts = experiment.task != tasks.NOTHING
     if adapts and counts["val"] and counts["test"]:
-        found.append(
-            "Then choose without TTP, online or offline by the validation subjects "
-            f"({counts['val']})."
-        )
+        found.append(f"Then choose between no TTP, online and offline on the {validation}.")
     if counts["test"]:
         ways = "without TTP, online and offline" if adapts else "once"
-        found.append(f"Then score the {counts['test']} test subjects {ways}.")
+        found.append(
+            f"Then score the {counts['test']} test subject{'s' * (counts['test'] > 1)} {ways}."
+        )
     return found
 
 
@@ -65,8 +62,8 @@ class Pace:
         seconds = (now - before[2]) / (done - before[1])
         left = self._ends[stage] - done
         self._say(
-            f"stage {stage + 1} of {len(self._ends)}: {seconds:.2f} s an update, about "
-            f"{_duration(seconds * left)} for its other {left}"
+            f"stage {stage + 1} of {len(self._ends)}: {seconds:.2f} s per update, about "
+            f"{_duration(seconds * left)} for the remaining {left}"
         )
 
     def _start(self, stage: int) -> int:

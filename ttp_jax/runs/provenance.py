@@ -29,7 +29,7 @@ def prepare(folder: pathlib.Path, own: dict) -> None:
     if before != own and (before is not None or any(folder.glob("*.npz"))):
         aside = move_aside(folder)
         why = why or "; ".join(identity.differences(before or {}, own))
-        say(f"{folder}: results of other settings ({why}) are now in {aside}")
+        say(f"{folder}: results made with other settings ({why}) are now in {aside}")
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "protocol.json", own)
 
@@ -45,21 +45,22 @@ def protocol_line(data: Config, ttp: Config, scenario: str, person: str | None =
     """
     boxes = {"media": f"boxes: {data.boxes}"}.get(data.source, "boxes of the data")
     if name := data.same_subject:
-        boxes += f"; all recordings are of {name}, whose model is one for all of them"
+        boxes += f"; all recordings are of {name} and share one model"
     if data.refine:
         boxes += f", refined {data.refine} times by the model itself"
     if data.fit:
-        boxes += ", at the scale in which the model is most confident"
+        boxes += ", at the scale at which the model is most confident"
     if scenario == "none":
-        which = f"by the model kept of {person}" if person else "no personalization"
+        which = f"by the kept model of {person}" if person else "no personalization"
         return f"{which}; {boxes}"
     if held_out := ttp.held_out:
-        boxes += f"; 1 frame in {held_out} held out of learning"
+        boxes += f"; 1 in {held_out} frames held out"
     if (method := ttp.method) != "ttp":
         boxes += f"; adapted by the method {method}"
     sees = {"online": "never sees a later frame", "offline": "sees all frames first"}[scenario]
     return (
-        f"{scenario}: {ttp.iterations} update(s) a frame of {ttp.batch_size} pairs, {sees}; {boxes}"
+        f"{scenario}: {ttp.iterations} update(s) per frame, {ttp.batch_size} pairs each, {sees}; "
+        f"{boxes}"
     )
 
 

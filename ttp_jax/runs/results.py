@@ -156,7 +156,7 @@ def unread_pictures(folder: pathlib.Path, clip) -> str:
         return ""
     shown = ", ".join(names[:NAMED]) + ", ..." * (len(names) > NAMED)
     count = f"{len(names)} of its {clip.num_frames} pictures"
-    return f"{count} can't be read ({shown}); all others are done."
+    return f"{count} can't be read ({shown}); the others are done."
 
 
 def read_results(folder: pathlib.Path, clips) -> list[np.ndarray] | None:
@@ -177,7 +177,7 @@ def read_results(folder: pathlib.Path, clips) -> list[np.ndarray] | None:
             raise ValueError(f"{path} can't be read ({error}): run that scenario again.") from error
         if not same:
             raise ValueError(
-                f"{path} is of other frames or boxes than clip {clip.name} has now: the data "
-                "changed; run that scenario again."
+                f"{path} was made from other frames or boxes than clip {clip.name} has now: the "
+                "data changed; run that scenario again."
             )
     return joints

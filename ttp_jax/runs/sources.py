@@ -76,12 +76,12 @@ def _from_tfds(data: Config, split: str | None) -> list[clips_lib.Clip]:
 
     if data.extra:
         raise clips_lib.DataError(
-            "config.data.extra needs the data set's own folder: leave config.data.tfds out."
+            "config.data.extra needs the original data set: leave config.data.tfds out."
         )
     if data.source == "synthetic" and _spec(data) != synthetic.Spec(preset=data.preset):
         raise clips_lib.DataError(
-            "config.data.tfds holds the rendered people of synthetic.Spec, the config asks for "
-            "others (seed, sizes or numbers): leave config.data.tfds out."
+            "config.data.tfds holds rendered people made with the default settings, but the config "
+            "has others (seed, sizes or counts): leave config.data.tfds out."
         )
     return builders.clips(data.source, data.tfds, split, config=data.get("preset"))
 

@@ -356,8 +356,9 @@ class _Log:
         self._time = now
         self._waiting.clear()
         self._bar.set_postfix_str(
-            f"step {done} of {self._last}, loss {mean['loss']:.4f}, joints within 5 % "
-            f"{100 * mean['accuracy']:.0f}, {mean['pictures_per_second']:.0f} pictures/s",
+            f"step {done} of {self._last}, loss {mean['loss']:.4f}, "
+            f"{100 * mean['accuracy']:.0f} % of joints within 5 % of the crop, "
+            f"{mean['pictures_per_second']:.0f} pictures/s",
             refresh=False,
         )
         self._bar.update(len(fetched))

@@ -14,8 +14,8 @@ from ttp_jax.skeletons import Skeleton
 
 SCORES = (  # of `metrics.score_labels`: key, name, unit, which is better, meaning
     ("PCK@0.2", "PCK@0.2", "%", "higher",
-     "share of the labelled joints within 0.2 of the torso's length of their label"),
-    ("PCK@0.5", "PCK@0.5", "%", "higher", "likewise within 0.5 of the torso's length"),
+     "share of labelled joints within 0.2 torso lengths of their label"),
+    ("PCK@0.5", "PCK@0.5", "%", "higher", "share within 0.5 torso lengths"),
     ("RMSE px", "RMSE", "px", "lower", "root mean square distance from the labels"),
 )  # fmt: skip
 
@@ -80,5 +80,5 @@ def notes(known: Labels, outcome: Outcome, found: dict[str, dict]) -> list[str]:
     before = found["before"]
     left_out = int((~np.isin(known.frames, outcome.clip.frame_numbers)).sum())
     count = f"{before['joints']} joints in {before['frames']} labelled frames are scored."
-    missing = [f"{left_out} labelled frames were not predicted: left out."] * bool(left_out)
+    missing = [f"{left_out} labelled frames were not predicted and are left out."] * bool(left_out)
     return [count, *before["notes"], *known.notes, *missing]

@@ -142,7 +142,7 @@ def device() -> Finding:
     here = f"jax {jax.__version__} on CPU, {os.cpu_count()} cores"
     install = "pip install '.[gpu]' in the checkout, or pip install 'jax[cuda13]'"
     if gpus := nvidia_gpus():
-        return NOTE, f"{here}, although {gpus} is there (see nvidia-smi): {install}"
+        return NOTE, f"{here}, although nvidia-smi lists {gpus}: {install}"
     return NOTE, f"{here}: enough for configs/tiny.py; with an NVIDIA GPU: {install}"
 
 
@@ -160,13 +160,16 @@ def memory() -> Finding:
     try:
         rows = pathlib.Path("/proc/meminfo").read_text().splitlines()
     except OSError:
-        return NOTE, f"this system doesn't tell; {LEAST_MEMORY / GIB:.0f} GiB should be free"
+        return NOTE, f"unknown on this system; {LEAST_MEMORY / GIB:.0f} GiB should be free"
     free = next(int(row.split()[1]) * 1024 for row in rows if row.startswith("MemAvailable"))
     text = f"{free / GIB:.1f} GiB free"
     if free < LEAST_MEMORY:
-        return PROBLEM, f"{text}, {LEAST_MEMORY / GIB:.0f} are needed: close other programs"
+        return PROBLEM, f"{text}, {LEAST_MEMORY / GIB:.0f} GiB needed: close other programs"
     if free < PAPER_MEMORY:
-        return NOTE, f"{text}: enough for configs/tiny.py, training of the paper's size takes more"
+        return (
+            NOTE,
+            f"{text}: enough for configs/tiny.py, but training at the paper's size needs more",
+        )
     return OK, text
 
 
@@ -176,9 +179,12 @@ def disk() -> Finding:
     free = shutil.disk_usage(here).free
     text = f"{free / GIB:.1f} GiB free in {here}"
     if not os.access(here, os.W_OK):
-        return PROBLEM, f"{here} can't be written to: go to a folder of yours, or name --workdir"
+        return PROBLEM, f"{here} is not writable: change to another folder, or set --workdir"
     if free < LEAST_DISK:
-        return PROBLEM, f"{text}, {LEAST_DISK / GIB:.0f} is needed: make room, or name --workdir"
+        return (
+            PROBLEM,
+            f"{text}, {LEAST_DISK / GIB:.0f} GiB needed: free some space, or set --workdir",
+        )
     return (OK if free > ENOUGH_DISK else NOTE), text
 
 
@@ -194,7 +200,7 @@ def compilation_cache() -> Finding:
         with tempfile.TemporaryFile(dir=folder or os.devnull):
             return OK, f"are kept in {folder}"
     except OSError as error:
-        return NOTE, f"every run compiles anew ({error}): let this user write there"
+        return NOTE, f"every run recompiles ({error}): make the folder writable"
 
 
 def features() -> Finding:
@@ -242,7 +248,7 @@ def pretrained() -> Finding:
 
     paths = sorted(PRETRAINED.glob("*.npz"))
     if not paths:
-        return NOTE, f"none in {PRETRAINED}: train one, ./run.sh --train does"
+        return NOTE, f"none in {PRETRAINED}: train one with ./run.sh --train"
     for path in paths:
         try:
             checkpoint.read_model(path)
@@ -257,18 +263,18 @@ def blazepose() -> Finding:
 
     path = checkpoint.blazepose_path()
     if not path.is_file():
-        return NOTE, "not here: `python main.py fetch blazepose` gets it, for real people"
+        return NOTE, "not installed: for real people, run `python main.py fetch blazepose`"
     checkpoint.read_model(path)
     if not detector.is_here():
         return (
             NOTE,
-            f"{path}, but not the networks that find people: python main.py fetch blazepose",
+            f"{path}, but not the person detector: run python main.py fetch blazepose",
         )
     from ttp_jax import tflite
 
     for file in (detector.path(), detector.landmarks_path()):
         tflite.outputs(file)
-    return OK, f"{path}, and the networks that find people"
+    return OK, f"{path}, and the person detector"
 
 
 def tensorflow(feeding: subprocess.Popen) -> Finding:
@@ -278,7 +284,10 @@ def tensorflow(feeding: subprocess.Popen) -> Finding:
     except subprocess.TimeoutExpired:
         feeding.kill()
         feeding.communicate()
-        return NOTE, f"not started after {PATIENCE} s: run doctor again when less else is running"
+        return (
+            NOTE,
+            f"not started after {PATIENCE} s: run doctor again when the machine is less busy",
+        )
     if feeding.returncode:
         last = (errors.strip().splitlines() or [f"it ended with {feeding.returncode}"])[-1]
         return PROBLEM, f"{last}: {reinstall()}"

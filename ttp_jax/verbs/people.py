@@ -41,7 +41,9 @@ def run(words: list[str]) -> int:
 def folder_of(workdir: str) -> pathlib.Path:
     """Return the folder of kept models; raise FileNotFoundError if the workdir doesn't exist."""
     if not pathlib.Path(workdir).expanduser().is_dir():
-        raise FileNotFoundError(f"{workdir} is no folder: name the --workdir of the models.")
+        raise FileNotFoundError(
+            f"{workdir} is not a folder: name the --workdir that holds the models."
+        )
     return pathlib.Path(workdir).expanduser() / "people"
 
 
@@ -61,7 +63,7 @@ def show(folder: pathlib.Path) -> int:
     """Print a table of the kept models."""
     paths = sorted(folder.glob("*.npz"))
     if not paths:
-        say(f"no models are kept in {folder}: add --keep=fp16 to personalize to keep some")
+        say(f"no models in {folder}: run personalize with --keep=fp16 to keep them")
         return 0
     say(f"{'name':24}{'KiB':>8}  {'form':8}{'scenario':10}{'updates':>8}  base")
     for path in paths:

@@ -9,7 +9,7 @@
     adapt       every way to adapt the Transformer, and none: should you adapt?
     table1      methods and scenarios
     claims      the paper's claims, as differences with intervals
-    table2      updates a frame
+    table2      updates per frame
     table3      Tables 3 and 4, the state of the art
     table5      smoothing
     table6      people of another data set
@@ -22,7 +22,7 @@
     figure5     Figures 5, 7 and 8: pictures
     ablations   one change at a time
     points      whether the keypoints work
-    choice      learning rate and updates a frame, on validation people
+    choice      learning rate and updates per frame, on validation people
     all         all of these
     report      no runs, only the report
 

@@ -148,11 +148,11 @@ def differences(
         if new is None:
             wrong.append(f"{name}: no result this time, {found.get('failed', {}).get(own, '')}")
         elif new["inputs"] != subject["inputs"]:
-            wrong.append(f"{name}: the frames or boxes are not those of the run")
+            wrong.append(f"{name}: the frames or boxes differ from those of the run")
         elif [*new["outputs"].values()] != [*subject["outputs"].values()] and not all(
             # Earlier versions had another name for the confidence, so files may differ in that.
             results.same(folder / then, again / now)
             for then, now in zip(subject["outputs"], new["outputs"], strict=True)
         ):
-            wrong.append(f"{name}: the same frames gave other results")
+            wrong.append(f"{name}: the same frames gave different results")
     return wrong
