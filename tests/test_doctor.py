@@ -76,10 +76,10 @@ def test_a_gpu_that_jax_does_not_use_is_named(tmp_path, monkeypatch):
     tool.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
     mark, text = doctor.device()
-    assert mark == "note" and "NVIDIA Test 1, NVIDIA Test 2 is there" in text
+    assert mark == "note" and "nvidia-smi lists NVIDIA Test 1, NVIDIA Test 2" in text
     assert "[gpu]" in text
     tool.write_text("#!/bin/sh\necho 'no driver'; exit 9\n")
-    assert "is there" not in doctor.device()[1]
+    assert "nvidia-smi" not in doctor.device()[1]
 
 
 def test_the_features_are_found_and_read():
@@ -136,7 +136,7 @@ def test_blazepose_is_told_where_it_was_fetched(tmp_path, monkeypatch):
 
 def test_blazepose_as_fetched_is_whole(blazepose_here):
     mark, text = doctor.blazepose()
-    assert mark == "ok" and "find people" in text
+    assert mark == "ok" and "and the person detector" in text
 
 
 def test_little_memory_or_disk_is_said(monkeypatch):

@@ -37,7 +37,7 @@ def test_folds_show_what_following_their_choices_gives():
     assert rows[folds.CHOSEN]["PCK@0.1"]["per_subject"] == [50.0, 60.0, 80.0]
     assert rows[folds.CHOSEN]["gain"]["mean"] == pytest.approx(10 / 3)
     second["chosen"]["scenario"] = "online"
-    with pytest.raises(DataError, match="chose 'online', of which it has no row"):
+    with pytest.raises(DataError, match="chose 'online', but has no row"):
         folds.merged([first, second])
 
 

@@ -143,7 +143,7 @@ def test_pictures_are_chosen_by_the_clips_folder(tmp_path):
     assert found.frames.tolist() == [1, 3]
     x = content["annotations"][2]["keypoints"][3 * COCO17.index("right_ankle")]
     assert found.joints[1, column("right_ankle"), 0] == np.float32(x)
-    assert "other folders than walk: jump" in " ".join(found.notes)
+    assert "folders other than walk: jump" in " ".join(found.notes)
     for name in (None, "swim"):
         with pytest.raises(DataError, match=r"2 folders \(jump, walk\), none of them"):
             labels.read(path, PENN13, name)
@@ -357,7 +357,7 @@ def broken_csv(case, lines):
 
 
 BAD_CSV = {
-    "cut off": "line 7: not 5 cells",
+    "cut off": "line 7: expected 5 cells",
     "no coords": "lines begin with scorer, bodyparts",
     "text": "line 5: .*'12,5'",
     "half": r"left_wrist of 7 lies at \[nan",

@@ -35,7 +35,7 @@ def test_a_project_is_trained_scored_and_used(tmp_path):
     assert "DeepLabCut project" in printed and "test     2 subjects" in printed
     assert "unlabelled: 15 frames of 3 training subjects" in printed
     assert "best on validation subjects" in printed and "Recommended" in printed
-    assert "choose without TTP, online or offline by the validation subjects (1)" in printed
+    assert "choose between no TTP, online and offline on the 1 validation subject." in printed
     report = json.loads((work / "evaluation.json").read_text())
     rows = report["rows"]
     assert report["test_subjects"] == ["mouse1", "mouse4"]

@@ -139,7 +139,7 @@ def test_predictions_are_no_labels_of_lightning_pose(tmp_path):
     names = pandas.MultiIndex.from_tuples(columns, names=["scorer", "bodyparts", "coords"])
     path = tmp_path / "predictions.csv"
     pandas.DataFrame(np.full((5, 12), 9.0), columns=names).to_csv(path)
-    with pytest.raises(DataError, match="predictions.csv: its rows are numbers of frames"):
+    with pytest.raises(DataError, match="predictions.csv: its rows are frame numbers"):
         read(path)
 
 
@@ -151,9 +151,9 @@ def test_predictions_beside_the_labels_are_left_out(tmp_path):
     project = read(tmp_path)
     assert project.num_frames == len(table)
     numbers, words = project.left_out
-    assert "predictions.csv: its rows are numbers of frames" in numbers
+    assert "predictions.csv: its rows are frame numbers" in numbers
     assert "predictions_new.csv" in words
-    with pytest.raises(DataError, match="predictions.csv: its rows are numbers of frames"):
+    with pytest.raises(DataError, match="predictions.csv: its rows are frame numbers"):
         read(tmp_path / "predictions.csv")
 
 
@@ -270,7 +270,7 @@ def test_labels_of_a_category_that_is_not_listed_are_counted(tmp_path):
     ("keypoints", "told"),
     [
         ([["nose", "nose", "a", "b"]], "category mouse has the keypoint nose twice: rename one"),
-        ([JOINTS, list("abcd")], "two categories have the id 1 and other keypoints"),
+        ([JOINTS, list("abcd")], "two categories have the id 1 but different keypoints"),
     ],
 )
 def test_categories_of_coco_tell_their_keypoints_apart(tmp_path, keypoints, told):

@@ -326,7 +326,7 @@ BAD_TABLES = {
     ),
     "two names": (put(1, 3, "nose"), r"two columns x of nose"),
     "no y": (put(2, 2, "likelihood"), r"nose has columns x, likelihood, expected x and y"),
-    "cut off": (lambda lines: lines[5].pop(), r"line 6: not 9 cells"),
+    "cut off": (lambda lines: lines[5].pop(), r"line 6: expected 9 cells"),
     "no header": (lambda lines: lines.pop(0), r"lines begin with bodyparts, coords"),
     "nothing": (lambda lines: lines.clear(), r"is empty: export it again, or delete it"),
     "two scorers": (
@@ -706,7 +706,7 @@ def test_flags_crowds_and_unlabelled_people_count_as_coco_says(tmp_path):
     assert clip.visible.tolist() == [[False, False, True, True]]
     assert np.isnan(clip.joints[0, 0]).all() and np.isfinite(clip.joints[0, 1]).all()
     assert "1 crowds" in said(project) and "1 people without a labelled" in said(project)
-    assert "1 joints labelled as hidden" in said(project)
+    assert "1 joint labelled as hidden" in said(project)
     for person in content["annotations"]:
         flags = np.array(person["keypoints"][2::3])
         person["keypoints"][2::3] = np.minimum(flags, 1).tolist()
@@ -742,7 +742,8 @@ def test_pictures_of_coco_are_found_beside_the_annotations(tmp_path):
     shutil.move(tmp_path / "annotations", tmp_path / "other" / "annotations")
     path = tmp_path / "other" / "annotations" / "labels.json"
     with pytest.raises(
-        DataError, match=r"none of its 3 pictures \(a/img03.png, ...\) lies in .*--config.data.m"
+        DataError,
+        match=r"none of its 3 pictures \(a/img03.png, ...\) was found in .*--config.data.m",
     ):
         read(path)
     assert read(path, media=str(tmp_path / "away")).subjects == {"a": 2, "b": 1}

@@ -137,7 +137,7 @@ def parts_of(path: pathlib.Path) -> dict[str, bytes]:
                     with archive.open(info) as member:
                         found[name] = _limited(member.read(MOST_BYTES + 1), info.filename)
     except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, zlib.error) as error:
-        raise ValueError(f"{path} is damaged, or not a wheel, .task or .tflite file.") from error
+        raise ValueError(f"{path} is damaged or not a wheel, .task or .tflite file.") from error
     if LANDMARKS.name not in found:
         raise ValueError(
             f"{path} holds no {LANDMARKS.name}: give a wheel of mediapipe 0.10.9 to 0.10.21, a "

@@ -350,9 +350,9 @@ def _root(listed: Sequence[str], path: Path, options: Options) -> Path:
     ]
     best = max(counts)
     if not best:
-        looked = options.media or f"{path.parent} and {path.parent.parent}"
+        looked = options.media or f"{path.parent}, {path.parent.parent}"
         raise DataError(
-            f"{path}: none of its {len(listed)} pictures ({', '.join(listed[:1])}, ...) is in "
-            f"{looked} or a folder in them: name their folder with --config.data.media."
+            f"{path}: none of its {len(listed)} pictures ({', '.join(listed[:1])}, ...) was found "
+            f"in {looked} or a subfolder: name their folder with --config.data.media."
         )
     return folders[counts.index(best)]

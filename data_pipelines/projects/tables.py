@@ -182,8 +182,8 @@ def _from_csv(path: Path) -> _Table:
     broken = [n for n, line in [*enumerate(header.values(), 1), *lines] if len(line) != width]
     if broken:
         raise DataError(
-            f"{path}, line {broken[0]}: expected {width} cells, as in the line coords: the file is "
-            "cut off or damaged, export it again."
+            f"{path}, line {broken[0]}: expected {width} cells, as in the line coords. The file is "
+            "cut off or damaged: export it again."
         )
     where = [f"{path}, line {n}" for n, _ in lines]
     values = [_cells(line[start:], at) for at, (_, line) in zip(where, lines, strict=True)]
