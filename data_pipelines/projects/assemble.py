@@ -53,11 +53,15 @@ class _LeftOut:
     def sentences(self) -> list[str]:
         """Return one sentence for each reason."""
         return [
-            f"{count} {what if count > 1 else what.replace('s ', ' ', 1)} (the first: "
-            f"{self._first[what]})."
+            f"{_counted(count, what)} (the first: {self._first[what]})."
             for what, count in self._counts.items()
             if count
         ]
+
+
+def _counted(count: int, what: str) -> str:
+    """Return a count and a reason: "2 labels of ...", but "1 label of ..."."""
+    return f"{count} {what if count > 1 else what.replace('s ', ' ', 1)}"
 
 
 def project(
