@@ -141,11 +141,11 @@ GROUPS: dict[str, tuple[Flag, ...]] = {
             "--keep=FORM", "keep personalized models: full, fp16, rankN; default no", _AS_IT_COMES
         ),
     ),
-    "outputs (of predict: with --person)": (
+    "outputs (predict: only with --person)": (
         Flag(
             "--labels=FILE",
-            "labelled joints of some frames (DeepLabCut, SLEAP, COCO, Penn Action .mat): scores "
-            "before and after; nothing is trained on them",
+            "labelled joints of some frames (DeepLabCut, SLEAP, COCO, Penn Action .mat): for "
+            "scores before and after, never for training",
             ON_FILES,
         ),
         Flag(
@@ -162,7 +162,11 @@ GROUPS: dict[str, tuple[Flag, ...]] = {
             "for the Ensemble Kalman Smoother",
             ON_FILES,
         ),
-        Flag("--keypoints=NAMES", "export only these, as left_knee,head; default all", ON_FILES),
+        Flag(
+            "--keypoints=NAMES",
+            "export only these joints, such as left_knee,head; default all",
+            ON_FILES,
+        ),
         Flag(
             "--smooth=HOW",
             "smooth the joints in report, video and exports: savgol or one-euro; default none",

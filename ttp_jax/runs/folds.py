@@ -42,7 +42,7 @@ def run(
         read_json(workdir / f"fold{fold}" / "evaluation.json", EVALUATION) for fold in range(count)
     )
     write_json(workdir / "folds.json", report)
-    say(f"\nAll {len(report['test_subjects'])} subjects, each by a model that never saw it:")
+    say(f"\nAll {len(report['test_subjects'])} subjects, each scored by a model that never saw it:")
     for line in comparison.table(report["rows"], report["seconds_a_frame"]):
         say(line)
     say(f"\nwrote {workdir / 'folds.json'}")
