@@ -23,7 +23,6 @@ METHODS = {
 COSTS = {  # keys in stored results -> words in the report
     "seconds a frame, with compiling": "seconds per frame, with compilation",
     "seconds a frame, without": "seconds per frame, without compilation",
-    "memory of the process, MiB": "memory of the process, MiB",
 }
 BOXES = {
     "moving": "the moving region of the video",

@@ -39,7 +39,7 @@ def quality(outcome: Outcome, poses, skeleton: Skeleton) -> list[tuple]:
          "error when rebuilding frames from another frame's appearance and their own keypoints: "
          "the loss that adaptation minimises"),
         ("held-out reconstruction", "held-out reconstruction loss", "",
-         "the same error on frames that the adaptation never used"),
+         "the reconstruction loss on frames that the adaptation never used"),
         ("agreement", "distance to own keypoints", "of the box's side",
          "distance of each joint from the affinity-weighted mean of its self-supervised keypoints"),
     ):  # fmt: skip
