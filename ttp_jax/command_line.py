@@ -162,11 +162,7 @@ GROUPS: dict[str, tuple[Flag, ...]] = {
             "for the Ensemble Kalman Smoother",
             ON_FILES,
         ),
-        Flag(
-            "--keypoints=NAMES",
-            "export only these joints, such as left_knee,head; default all",
-            ON_FILES,
-        ),
+        Flag("--keypoints=NAMES", "export only these, e.g. left_knee,head; default all", ON_FILES),
         Flag(
             "--smooth=HOW",
             "smooth the joints in report, video and exports: savgol or one-euro; default none",
