@@ -90,20 +90,23 @@ def finder(folder: pathlib.Path) -> Find:
 
 
 def found(
-    data: DataSet, find: Callable[[DataSet], Find], scenario: str, changes: tuple = ()
+    data: DataSet,
+    find: Callable[[DataSet], Find],
+    scenario: str,
+    changes: tuple = (),
+    method: str | None = None,
 ) -> list[dict]:
-    """Return the records of all seeds of a way."""
+    """Return the records of all seeds of a way, by default of the best network."""
     if data.parts:
         each = [
-            {record["seed"]: record for record in found(part, find, scenario, changes)}
+            {record["seed"]: record for record in found(part, find, scenario, changes, method)}
             for part in data.parts
         ]
         seeds = sorted(set.intersection(*map(set, each)))
         return [together([records_of[seed] for records_of in each]) for seed in seeds]
     grid = data.grid
-    specs = selection.each(
-        grid, selection.best(grid), (scenario,), changes=(*data.changes, *changes)
-    )
+    changes = (*data.changes, *changes)
+    specs = selection.each(grid, method or selection.best(grid), (scenario,), changes=changes)
     return statistics.finished(find(data), specs)
 
 
@@ -127,10 +130,11 @@ def row(data: DataSet, find: Callable[[DataSet], Find]) -> tuple[str, ...] | Non
     before = found(data, find, "none")
     if not before:
         return None
-    scores = statistics.scores(before, 1)[0]
+    labels_alone = found(data, find, "none", method="baseline")
     cells = [
         f"{data.name}, {len(before[0]['people'])} subjects",
-        f"{data.grid.measures[0]} {scores}",
+        statistics.over_seeds(labels_alone) if labels_alone else "-",
+        f"{data.grid.measures[0]} {statistics.over_seeds(before)}",
     ]
     for _, scenario, changes in WAYS:
         after = found(data, find, scenario, changes)
@@ -147,7 +151,8 @@ def row(data: DataSet, find: Callable[[DataSet], Find]) -> tuple[str, ...] | Non
 
 def table(find: Callable[[DataSet], Find]) -> str:
     """Return the table as Markdown."""
-    header = ("subjects never seen", "without adaptation", *(name for name, _, _ in WAYS))
+    first = "subjects never seen", "network trained on labels alone", "without adaptation"
+    header = (*first, *(name for name, _, _ in WAYS))
     rows = [each for data in ROWS if (each := row(data, find))]
     lines = [header, ("---",) * len(header), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
