@@ -103,9 +103,7 @@ def test_a_file_without_classifier_loads_as_well(tmp_path, templates):
 def test_a_missing_key_is_named(tmp_path, templates, missing, place):
     state = torchvision_resnet(18)[1]
     del state[missing]
-    with pytest.raises(
-        ValueError, match=rf"resnet.pth: 1 parameters are missing, the first is {place}:"
-    ):
+    with pytest.raises(ValueError, match=rf"resnet.pth: 1 parameters are missing, first {place}:"):
         convert.load_resnet(save(tmp_path, state), templates[18])
 
 
@@ -126,7 +124,7 @@ def test_a_whole_model_is_no_trunk(tmp_path, templates):
 @pytest.mark.parametrize("file, network", [(18, 50), (50, 18)])
 def test_a_file_of_another_depth_is_refused(tmp_path, templates, file, network):
     path = save(tmp_path, torchvision_resnet(file)[1])
-    with pytest.raises(ValueError, match=r"another depth|no parameter for"):
+    with pytest.raises(ValueError, match=r"the same depth|no parameter for"):
         convert.load_resnet(path, templates[network])
 
 

@@ -205,7 +205,9 @@ def test_errors_name_the_file_and_what_to_do(capsys, tmp_path):
 
     assert launch.reported(missing) == 1
     said = capsys.readouterr().err.strip()
-    assert said.startswith(f"error: {tmp_path}/my_labels.csv: No such file or directory. Are its ")
+    assert said.startswith(
+        f"error: {tmp_path}/my_labels.csv: No such file or directory. Check its name"
+    )
     assert launch.in_words(FileNotFoundError("no model in x: train")) == "no model in x: train"
     assert launch.in_words(OSError(28, "No space left on device", "a.npz")) == (
         "a.npz: No space left on device."
@@ -274,7 +276,7 @@ def test_ctrl_c_is_told_without_a_traceback(capsys):
         raise KeyboardInterrupt
 
     assert launch.reported(work) == 130
-    assert capsys.readouterr().err.strip() == "stopped: what is finished is kept"
+    assert capsys.readouterr().err.strip() == "stopped: finished work is kept"
 
 
 def test_a_stop_that_no_verb_tells_of_is_told(capsys):
@@ -282,7 +284,7 @@ def test_a_stop_that_no_verb_tells_of_is_told(capsys):
         raise Stopped
 
     assert launch.reported(work) == 143
-    assert capsys.readouterr().err.strip() == "stopped: what is finished is kept"
+    assert capsys.readouterr().err.strip() == "stopped: finished work is kept"
 
 
 def test_a_full_memory_is_one_line_with_a_remedy(capsys):

@@ -40,7 +40,7 @@ def test_sides_that_took_each_others_places_are_named():
     seen = Evidence(before, after, (peaks, peaks), BOXES, pairs=pairs)
     assert warning_signs.exchanged(before, after, pairs) == pytest.approx(8 / 12)
     first, _ = warning_signs.signs(seen)
-    assert first.startswith("Left and right took each other's places in 67% of the frames")
+    assert first.startswith("Left and right swapped in 67% of the frames")
     assert warning_signs.signs(seen._replace(after=before + 0.3)) == []
     assert warning_signs.signs(seen._replace(pairs=())) == []
     before[2] = np.nan  # an unread frame doesn't count
@@ -108,7 +108,7 @@ def test_a_lasting_change_of_the_pictures_is_a_sign(kind, place):
     if place is None:
         assert found == []
     else:
-        assert "change for good at frame 20 of 12" in found[0] and found[1] == REMEDY
+        assert "change permanently at frame 20 of 12" in found[0] and found[1] == REMEDY
 
 
 def test_few_or_equal_frames_have_no_cut():
@@ -156,6 +156,6 @@ def test_a_frozen_video_is_named_and_learned_from_once(walking, capsys):
     for t in range(9):
         cv2.imwrite(str(frozen / f"{t}.png"), picture)
     said, signs, page = outcome(walking, frozen, capsys)
-    words = "8 of 9 frames repeat the one before. They count once"
+    words = "8 of 9 frames repeat the one before. A repeated frame counts"
     assert signs[0].startswith(words) and f"WARNING frozen: {signs[0]}" in said
     assert words in page

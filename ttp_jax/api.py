@@ -208,7 +208,7 @@ def personalize(
     began, count, places = time.monotonic(), len(given.pictures), given.places
     if count < 2:
         found = model.predict(frames, places)
-        note = "one frame, personalization needs two: only predicted"
+        note = "only predicted, because personalization needs at least two frames"
         result = Result(*found, *found, {}, model, 0, 0.0, (note,))
     else:
         tell = _counter(progress, count if scenario == "online" else 3 * count)
@@ -217,7 +217,7 @@ def personalize(
         ttp.check_finite(result.confidence[places.there], settings)
         notes = _signs(result, given, int(places.there.sum()) - learned)
         if away := int((~places.there).sum()):
-            notes.append(f"the person isn't there in {away} frames: their joints are NaN")
+            notes.append(f"the person is absent from {away} frames, whose joints are NaN")
         result = dataclasses.replace(result, notes=(*result.notes, *notes))
     return dataclasses.replace(result, seconds=time.monotonic() - began)
 

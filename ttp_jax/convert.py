@@ -179,14 +179,13 @@ def from_torch(
         if array.shape != flat[path].shape:
             raise ValueError(
                 f"{source}: {name} has shape {value.shape}, which makes {array.shape}; {path} "
-                f"has {flat[path].shape}. Is it a network of another depth?"
+                f"has {flat[path].shape}. Check that the network has the same depth."
             )
         filled[path] = jnp.asarray(array, flat[path].dtype)
     missing = [path for path in flat if needed.search(path) and path not in filled]
     if missing:
         raise ValueError(
-            f"{source}: {len(missing)} parameters are missing, the first is {missing[0]}: use a "
-            "file "
+            f"{source}: {len(missing)} parameters are missing, first {missing[0]}: use a file "
             "of the same encoder."
         )
     return traverse_util.unflatten_dict({**flat, **filled}, sep="/")

@@ -101,8 +101,8 @@ def note_on_times(times: np.ndarray | None, formats: Sequence[str], table: str) 
     steps = np.diff(times)
     return [
         f"The frames are not evenly spaced: {1000 * steps.min():.3g} to {1000 * steps.max():.3g} "
-        f"ms apart, {1 / steps.mean():.4g} a second on average. {', '.join(without)} can't say so: "
-        f"the column time of {table} has each frame's own."
+        f"ms apart, {1 / steps.mean():.4g} per second on average. {', '.join(without)} can't "
+        f"store this; the column time of {table} has the time of each frame."
     ]
 
 
@@ -143,7 +143,7 @@ def write_eks(tracks: Mapping[int, Track], folder: str | os.PathLike) -> list[Pa
         name = next(iter(tracks.values())).skeleton.joints[joint]
         raise ValueError(
             f"{name} of row {row} is missing from every track, and the smoother would return NaN "
-            "for all its rows. Fill the gap, or give the rows before and after it one by one."
+            "for all its rows. Fill the gap, or smooth the rows before and after it separately."
         )
     folder = Path(folder)
     return [_dlc_csv(track, folder / f"predictions.rng={seed}") for seed, track in tracks.items()]

@@ -28,7 +28,7 @@ OWN, PROJECT = (
 )
 # What ml_collections puts before the reason why a config or its model can't be read.
 NO_CONFIG = "Configuration is not available because of an earlier failure to load: "
-STOPPED = "\nstopped: what is finished is kept"
+STOPPED = "\nstopped: finished work is kept"
 FULL = (
     "the device's memory is full ({}). Training takes less with a smaller config.train.batch_size, "
     "a larger config.train.accumulate or config.train.remat=True; personalization with "
@@ -36,8 +36,8 @@ FULL = (
 )
 # What a user can do if a file can't be used.
 REMEDIES = {
-    FileNotFoundError: "Are its name and the folder that you are in right?",
-    PermissionError: "Choose another place, or let yourself read and write there.",
+    FileNotFoundError: "Check its name and your current folder.",
+    PermissionError: "Choose another location, or change the permissions there.",
     IsADirectoryError: "A file is expected, not a folder.",
 }
 
@@ -111,7 +111,7 @@ def check(verb: str, inputs: str) -> None:
         return
     if verb not in (*WITH_A_MODEL, "info"):
         raise flags.Error(
-            f"{verb} needs a labelled data set; to score a video of your own: "
+            f"{verb} needs a labelled data set. To score your own video, run "
             "personalize my_video.mp4 --labels=FILE"
         )
     if not (inputs or config.data.root or options.camera or options.stdin):
@@ -268,9 +268,9 @@ def note_on_people(config, verb: str | None) -> str | None:
     chosen = "data.boxes" in config_flags.get_override_values(flags.FLAGS["config"])
     if not own or chosen or config.data.boxes != "moving" or detector.is_here():
         return None
-    seen = " has seen rendered people only, and" if config.base == "shipped" else ""
+    seen = ", which has seen rendered people only," if config.base == "shipped" else ""
     return (
-        f"BlazePose is not installed, so the model{seen} takes the moving region for the person. "
+        f"BlazePose is not installed, so the model{seen} uses the moving region as the person. "
         "For real people run: python main.py fetch blazepose"
     )
 

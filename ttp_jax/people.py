@@ -48,7 +48,7 @@ def pack(delta: dict[str, Any], form: str) -> dict[str, np.ndarray]:
     """
     rank = re.fullmatch(r"rank([1-9]\d*)", form)
     if form not in ("full", "fp16") and not rank:
-        raise ValueError(f"a personalized model is kept as {FORMS}, not as {form!r}.")
+        raise ValueError(f"a personalized model can be saved as {FORMS}, not as {form!r}.")
     packed = {}
     for path, leaf in delta.items():
         leaf = np.asarray(leaf)

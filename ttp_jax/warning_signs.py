@@ -139,8 +139,8 @@ def signs(evidence: Evidence, limits: Limits = LIMITS, remedy: str = REMEDY) -> 
     low, high = limits.confidence
     if before > 0 and not low * before <= after <= high * before:
         found.append(
-            f"Mean confidence went from {before:.3g} to {after:.3g}; between {low:g} and {high:g} "
-            "times as much is usual."
+            f"Mean confidence went from {before:.3g} to {after:.3g}; the usual change is "
+            f"{low:g} to {high:g} times."
         )
     sides = (evidence.boxes[:, 2:] - evidence.boxes[:, :2]).max(1)
     moved = np.linalg.norm(evidence.after - evidence.before, axis=-1) / sides[:, None]
@@ -153,20 +153,20 @@ def signs(evidence: Evidence, limits: Limits = LIMITS, remedy: str = REMEDY) -> 
     share = exchanged(evidence.before, evidence.after, evidence.pairs)
     if share > limits.exchanged:
         found.append(
-            f"Left and right took each other's places in {share:.0%} of the frames: look which of "
-            "before and after is right."
+            f"Left and right swapped in {share:.0%} of the frames: check whether before or after "
+            "is right."
         )
     frames = len(evidence.before)
     if evidence.repeated > limits.repeated * frames:
         found.append(
-            f"{evidence.repeated} of {frames} frames repeat the one before. They count once in "
-            "what is learned, so little is learned here."
+            f"{evidence.repeated} of {frames} frames repeat the one before. A repeated frame "
+            "counts once, so the model adapts to few frames here."
         )
     cut = None if evidence.looks is None else cut_at(evidence.looks, limits)
     if cut is not None:
         found.append(
-            f"The pictures change for good at frame {cut} of {frames}, as at a cut or when another "
-            "person comes: if so, personalize the two parts apart."
+            f"The pictures change permanently at frame {cut} of {frames}, as at a cut or when "
+            "another person appears: if so, personalize the two parts separately."
         )
     return [*found, remedy] if found else []
 

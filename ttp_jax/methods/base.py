@@ -61,7 +61,7 @@ def start_training(base: Base, rules: state.Rules, tools: Tools, lacking: str) -
     """
     adaptation = state.start_adaptation(base, rules, tools.tx)
     if not adaptation.delta:
-        raise ValueError(f"{lacking}: it has nothing to adapt. Take another config.ttp.method.")
+        raise ValueError(f"{lacking}: it has nothing to adapt. Choose another config.ttp.method.")
     return adaptation
 
 

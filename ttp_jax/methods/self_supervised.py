@@ -29,7 +29,7 @@ class SelfSupervised(Method):
         if base.params and not any(re.search(TO_JOINTS, path) for path in adaptation.delta):
             raise ValueError(
                 f"config.ttp.rules is {rules!r}, which trains nothing between the picture and this "
-                "network's joints: they would stay as they are. Take other rules."
+                "network's joints: they would stay unchanged. Choose other rules."
             )
         return adaptation
 

@@ -30,7 +30,7 @@ class BatchStatistics(Method):
         if not delta:
             raise ValueError(
                 f'the method "{tools.settings.method}" adapts batch statistics, and this network '
-                "has no batch normalisation: it has nothing to adapt. Take another "
+                "has no batch normalisation: it has nothing to adapt. Choose another "
                 "config.ttp.method."
             )
         return adaptation.replace(delta=delta, kept=_empty_pool(delta))

@@ -42,8 +42,8 @@ class Teacher(Method):
     def start(self, base, tools):
         """Start teacher and student from the base's parameters."""
         lacking = (
-            'the method "teacher" trains encoder and heads, and this network has none of these '
-            "names"
+            'the method "teacher" trains encoder and heads, and this network has no parts of '
+            "these names"
         )
         adaptation = start_training(base, self.RULES, tools, lacking)
         return adaptation.replace(kept={"teacher": jax.tree.map(jnp.zeros_like, adaptation.delta)})
