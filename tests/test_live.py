@@ -160,7 +160,7 @@ def test_a_person_is_kept_and_gone_on_with(folder, monkeypatch):
     _, error = streamed(folder, data, monkeypatch, person="../anna", keep="full")
     assert isinstance(error, ValueError) and not (work / "anna.npz").exists()
     _, error = streamed(folder, data, monkeypatch, keep="half")
-    assert "kept as full, fp16 or rank" in str(error)
+    assert "saved as full, fp16 or rank" in str(error)
     first, error = streamed(folder, data, monkeypatch, person="anna", keep="full")
     assert error is None and json.loads((first / "run.json").read_text())["person"] is None
     monday = people_lib.read(work / "people/anna.npz")
