@@ -48,21 +48,22 @@ class DataSet(NamedTuple):
 
 
 RENDERED = rendered.get_config()
-SETS = (
+LIPS = (
+    DataSet("lips, from scratch", "lips_scratch", lips.get_config("scratch")),
+    DataSet("lips, second split", "lips_second_split", lips.get_config("second_split")),
+)
+ROWS = (
     *(
         DataSet(f"rendered people, {about}", "cells", RENDERED,
                 selection.grade(Grid.of(RENDERED), preset))
         for preset, about in RENDERED.reproduce.grades
     ),
-    *(LIPS := (
-        DataSet("lips, from scratch", "lips_scratch", lips.get_config("scratch")),
-        DataSet("lips, second split", "lips_second_split", lips.get_config("second_split")),
-    )),
+    *LIPS,
+    DataSet("lips, both splits", "", LIPS[0].config, parts=LIPS),
     DataSet("lips, BlazePose's encoder", "lips", lips.get_config()),
     DataSet("tongues, from scratch", "tongue_scratch", tongue.get_config("scratch")),
 )  # fmt: skip
-BOTH = DataSet("lips, both splits", "", lips.get_config("scratch"), parts=LIPS)
-ROWS = (*SETS[:-2], BOTH, *SETS[-2:])
+SETS = tuple(data for data in ROWS if not data.parts)  # those with records of their own
 # Heading, scenario, changes; those that adapt are shown offline, where they have all frames.
 WAYS = (
     ("averaged with the mirrored crop", "none", FLIPPED),

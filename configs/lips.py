@@ -22,9 +22,7 @@ OWN_VIDEOS = (
     *(("51fe", "159_aud"), ("59fe", "130_aud"), ("63me", "070_aud")),
 )
 # Every third of the 24 training speakers.
-SECOND_SPLIT = (
-    *("005_xaud", "042_sil", "050_aud", "054_aud", "058_aud", "063_aud", "073_aud", "080_aud"),
-)
+SECOND_SPLIT = "005_xaud,042_sil,050_aud,054_aud,058_aud,063_aud,073_aud,080_aud"
 
 
 def get_config(base="pretrained"):
@@ -44,7 +42,7 @@ def get_config(base="pretrained"):
     c.eval.thresholds = (0.05, 0.1, 0.2)  # gains were expected at 0.05
     if base == "second_split":
         c.data.exclude += ",LipTest*"
-        c.data.test_subjects, c.data.val_subjects = ",".join(SECOND_SPLIT), ""
+        c.data.test_subjects, c.data.val_subjects = SECOND_SPLIT, ""
         c.data.own_videos = ""  # those above show speakers that are left out here
         c.data.extra = 40  # they have 7 or 8 labelled frames each
     return c

@@ -109,9 +109,8 @@ def possible(project: Project, *, test: float, val: float) -> tuple[dict[str, fl
         note = "no validation subjects, so the last checkpoint is used"
         return {"test": test, "val": 0.0}, f"{_units(units)} are too few for three splits: {note}."
     alone = len(units[0]) == 1
-    remedy = "tell several apart with" if alone else "split them with"
-    flags = "--subject" if alone else "--test and --val"
-    note = f"no subject can be held out, so nothing will be scored; {remedy} {flags}"
+    remedy = "tell several apart with --subject" if alone else "split them with --test and --val"
+    note = f"no subject can be held out, so nothing will be scored; {remedy}"
     return {"test": 0.0, "val": 0.0}, f"{_units(units)}: {note}."
 
 

@@ -22,7 +22,10 @@ def lines(experiment: Experiment, clips: Sequence[Clip]) -> list[str]:
     for stage in experiment.stages:
         what = "both tasks" if stage.self_weight else "the supervised task only"
         found.append(f"Train: {stage.steps} updates of {config.train.batch_size} pairs, {what}.")
-    validation = f"{counts['val']} validation subject{'s' * (counts['val'] != 1)}"
+    validation, test = (
+        f"{counts[split]} {name} subject{'s' * (counts[split] > 1)}"
+        for split, name in (("val", "validation"), ("test", "test"))
+    )
     if config.train.best and counts["val"]:
         found.append(f"Then use the last stage's checkpoint that scores best on the {validation}.")
     adapts = experiment.task != tasks.NOTHING
@@ -30,9 +33,7 @@ def lines(experiment: Experiment, clips: Sequence[Clip]) -> list[str]:
         found.append(f"Then choose between no TTP, online and offline on the {validation}.")
     if counts["test"]:
         ways = "without TTP, online and offline" if adapts else "once"
-        found.append(
-            f"Then score the {counts['test']} test subject{'s' * (counts['test'] > 1)} {ways}."
-        )
+        found.append(f"Then score the {test} {ways}.")
     return found
 
 
