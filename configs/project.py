@@ -11,6 +11,7 @@ named joints, which are decoded as means of their maps, averaged with the mirror
 photometric changes; AdamW; a small renderer with one perceptual level.
 """
 
+import os.path
 import pathlib
 import re
 
@@ -19,7 +20,7 @@ from configs import common
 
 def get_config(path="project"):
     c = common.get_config()
-    c.name = re.sub(r"[^\w.-]+", "_", pathlib.PurePath(path).stem).strip("_.")
+    c.name = named(path)
     c.data.root = path
     c.data.source = "project"
     c.data.oversample = 2.0
@@ -55,3 +56,11 @@ def get_config(path="project"):
     c.eval.thresholds = (0.1, 0.05, 0.2)
     c.eval.distances = True
     return c
+
+
+def named(path: str) -> str:
+    """Return the project's name: that of its folder or file."""
+    place = pathlib.PurePath(os.path.abspath(os.path.expanduser(path)))
+    if place.name in ("config.yaml", "labeled-data"):
+        place = place.parent
+    return re.sub(r"[^\w.-]+", "_", place.stem).strip("_.") or "project"

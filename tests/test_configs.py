@@ -34,3 +34,12 @@ def test_own_videos_are_found_and_partly_held_out():
     c = importlib.import_module("configs.own").get_config()
     assert (c.data.boxes, c.data.fit, c.ttp.held_out) == ("moving", False, 10)
     assert c.data.source == "media" and c.base == "shipped"
+
+
+def test_a_project_is_named_by_its_folder(tmp_path, monkeypatch):
+    project = importlib.import_module("configs.project")
+    (tmp_path / "my mice").mkdir()
+    monkeypatch.chdir(tmp_path / "my mice")
+    for path in (".", "../my mice", "config.yaml", "labeled-data", str(tmp_path / "my mice/")):
+        assert project.get_config(path).name == "my_mice"
+    assert project.get_config("labels/flies.slp").name == "flies"

@@ -107,6 +107,7 @@ def test_folds_test_each_subject_once(root):
         ({"data.test_subjects": "cat"}, "no subject is called cat"),
         ({"data.test_subjects": "mouse1", "data.val_subjects": "mouse*"}, "in two splits"),
         ({"data.folds": 3, "data.fold": 3}, "expected 0 to 2"),
+        ({"data.folds": 3, "data.test_subjects": "mouse1"}, "leave out --test and --val"),
         ({"data.boxes": "moving"}, "works for videos only"),
     ],
 )

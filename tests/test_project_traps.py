@@ -393,3 +393,132 @@ def test_rows_of_another_folder_do_not_take_its_pictures(tmp_path):
     assert project.subjects == {"a": 2, "b": 2}
     (said,) = project.left_out
     assert said.startswith("1 label without a readable picture") and "labeled-data/c/" in said
+
+
+# --- Whose labels --------------------------------------------------------------------------------
+
+
+def pictures_of_sleap(path, *lists):
+    """Write a SLEAP file that labels every picture of lists of pictures; return the joints."""
+    import sleap_io as sio
+
+    skeleton = sio.Skeleton(list(JOINTS))
+    joints, frames = {}, []
+    for number, listed in enumerate(lists):
+        for i, picture in enumerate(listed):
+            made.picture(picture, seed=10 * number + i)
+            joints[picture] = made.places(len(JOINTS), seed=10 * number + i)
+        video = sio.Video.from_filename([str(picture) for picture in listed])
+        frames += [
+            sio.LabeledFrame(
+                video=video,
+                frame_idx=i,
+                instances=[sio.Instance.from_numpy(joints[picture], skeleton=skeleton)],
+            )
+            for i, picture in enumerate(listed)
+        ]
+    sio.Labels(frames).save(str(path))
+    return joints
+
+
+def test_a_list_of_pictures_of_several_folders_is_a_recording_each(tmp_path):
+    listed = [tmp_path / folder / f"img{i}.png" for folder in ("m1", "m2") for i in (1, 2)]
+    joints = pictures_of_sleap(tmp_path / "labels.slp", listed)
+    project = read(tmp_path / "labels.slp")
+    assert project.subjects == {"m1": 2, "m2": 2}
+    for clip in project.clips:
+        for index in range(2):
+            np.testing.assert_allclose(clip.joints[index], joints[clip.file(index)], rtol=1e-6)
+    # SLEAP lists pictures of another size as another video.
+    listed = [tmp_path / "m1/img1.png", tmp_path / "m2/img1.png"], [tmp_path / "m1/img2.png"]
+    pictures_of_sleap(tmp_path / "labels.slp", *listed)
+    assert read(tmp_path / "labels.slp").subjects == {"m1": 2, "m2": 1}
+
+
+def test_three_videos_with_names_that_collide_are_three_subjects(tmp_path):
+    videos = [tmp_path / name for name in ("d1/cam.mp4", "d1/cam-2.mp4", "d2/cam.mp4")]
+    for path in videos:
+        made.video(path)
+    made.sleap(tmp_path / "labels.slp", videos, frames=(0,))
+    assert read(tmp_path / "labels.slp").subjects == {"cam": 1, "cam-2": 1, "cam-3": 1}
+
+
+@pytest.mark.parametrize("order", ["left/", "right/"])
+def test_folders_of_one_name_are_told_apart_by_their_parents(tmp_path, order):
+    names = [f"{who}/{side}/{i}.png" for who in ("anna", "bert") for side in ("left", "right")
+             for i in range(2)]  # fmt: skip
+    path, _ = made.coco(tmp_path, pictures=sorted(names, key=lambda name: order in name))
+    sides = {f"{who}_{side}": 2 for who in ("anna", "bert") for side in ("left", "right")}
+    assert dict(read(path).subjects) == sides
+    assert read(path, subject="^([a-z]+)_").subjects == {"anna": 4, "bert": 4}
+    made.lightning_pose(tmp_path / "lp", ("s1/top", "s2/top"))
+    assert read(tmp_path / "lp").subjects == {"s1_top": 3, "s2_top": 3}
+
+
+def test_a_pattern_joins_the_recordings_of_an_animal_with_a_track_in_each(tmp_path):
+    import sleap_io as sio
+
+    videos = [tmp_path / f"fly{n}_day{day}.mp4" for n, day in ((1, 1), (1, 2), (2, 1))]
+    for path in videos:
+        made.video(path)
+    labels = made.sleap(tmp_path / "labels.slp", videos)
+    tracks = [sio.Track(f"track_{number}") for number in range(3)]
+    for number, frame in enumerate(labels):
+        frame.instances[0].track = tracks[number // 3]
+    labels.update()
+    labels.save(str(tmp_path / "labels.slp"))
+    assert read(tmp_path / "labels.slp", subject=r"(fly\d)_").subjects == {"fly1": 6, "fly2": 3}
+    # Animals that share pictures stay apart.
+    made.sleap(tmp_path / "labels.slp", videos, tracks=("one", "two"))
+    several = read(tmp_path / "labels.slp", subject=r"(fly\d)_").subjects
+    assert several == {"fly1_one": 6, "fly1_two": 6, "fly2_one": 3, "fly2_two": 3}
+
+
+def test_a_video_of_named_and_unnamed_labels_is_in_one_split(tmp_path):
+    videos = [tmp_path / f"{name}.mp4" for name in "uvw"]
+    for path in videos:
+        made.video(path)
+    labels = made.sleap(tmp_path / "labels.slp", videos, tracks=("one",))
+    for frame in labels[::2]:
+        frame.instances[0].track = None
+    labels.save(str(tmp_path / "labels.slp"))
+    for seed in range(4):
+        parts = {}
+        for clip in splits.by_share(read(tmp_path / "labels.slp"), seed=seed).clips:
+            parts.setdefault(clip.name[0], set()).add(clip.split)
+        assert all(len(split) == 1 for split in parts.values())
+
+
+def test_joints_that_sleap_says_swap_do_so_in_mirrored_pictures(tmp_path):
+    made.video(tmp_path / "m.mp4")
+    labels = made.sleap(tmp_path / "labels.slp", [tmp_path / "m.mp4"])
+    labels.skeletons[0].add_symmetry("nose", "tail")
+    labels.save(str(tmp_path / "labels.slp"))
+    pairs = {"nose": "tail", "ear_left": "ear_right"}
+    skeleton = read(tmp_path / "labels.slp").skeleton
+    assert {skeleton.joints[a]: skeleton.joints[b] for a, b in skeleton.flip_pairs} == pairs
+    assert read(tmp_path / "labels.slp", flip_pairs="").skeleton.flip_pairs == ()
+
+
+def test_a_video_belongs_to_the_recording_of_its_name(tmp_path):
+    made.deeplabcut(tmp_path, ("m1", "m2"))
+    shutil.copytree(tmp_path / "labeled-data/m1", tmp_path / "labeled-data/m1_old")
+    made.video(tmp_path / "videos/m1.mp4", count=30)
+    (film,) = read(tmp_path).footage
+    assert (film.path.name, film.recording, film.subjects) == ("m1.mp4", "m1", ("m1",))
+
+
+def test_one_table_with_columns_of_two_scorers_is_read_by_scorer(tmp_path):
+    made.deeplabcut(tmp_path, ("a",))
+    mine = made.table([f"labeled-data/a/img{i:03d}.png" for i in (3, 10, 21)], scorer="me", seed=3)
+    yours = made.table([*mine.index], scorer="you", seed=4)
+    mine.index = yours.index
+    both = pandas.concat([mine, yours], axis=1)
+    both.to_csv(tmp_path / "labeled-data/a/CollectedData_me.csv")
+    with pytest.raises(DataError, match=r"2 scorers \(me, you\): choose one with --config.data.sc"):
+        read(tmp_path)
+    for scorer, table in (("me", mine), ("you", yours)):
+        joints = read(tmp_path, scorer=scorer).clips[0].joints
+        np.testing.assert_allclose(joints, table.to_numpy().reshape(joints.shape), rtol=1e-6)
+    with pytest.raises(DataError, match="no labels by carl"):
+        read(tmp_path, scorer="carl")

@@ -32,6 +32,15 @@ def test_usual_spellings_of_left_and_right_are_pairs(pair):
         )
 
 
+@pytest.mark.parametrize("name", ["{}_eye_{}_corner", "{}Eye{}Corner", "x{}eye{}"])
+@pytest.mark.parametrize("sides", [("left", "right"), ("Left", "Right")])
+def test_of_several_sides_in_a_name_all_swap(name, sides):
+    joints = [name.format(a, b) for a in sides for b in sides]
+    assert skeletons.mirror_pairs(joints) == [(joints[0], joints[3]), (joints[1], joints[2])]
+    # Otherwise one: the other is part of the joint's name.
+    assert skeletons.mirror_pairs([joints[0], joints[2]]) == [(joints[0], joints[2])]
+
+
 @pytest.mark.parametrize(
     "joints",
     [["left_ear", "right_eye"], ["tail", "tair2"], ["ear1", "ear2"], ["left"], ["l", "L1"]],

@@ -45,6 +45,11 @@ def test_frames_that_could_not_be_read_are_never_chosen():
     assert 5 not in suggestion.choose(found, 40, 1)
 
 
+def test_a_single_frame_has_no_jump():
+    joints, peaks, sides = track(1)
+    assert suggestion.signs_of_doubt(joints, peaks, sides)["jump"].tolist() == [0]
+
+
 def test_chosen_frames_are_the_most_doubtful_ones_apart():
     doubtful = np.array([0.1, 0.9, 0.8, 0.2, 0.7, 0.3])
     assert suggestion.choose(doubtful, 2, 1) == [1, 2]

@@ -7,6 +7,7 @@ makes one from the joint names of a labelled project; `to_json` and `from_json` 
 
 import colorsys
 import dataclasses
+import functools
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -381,22 +382,37 @@ def mirror_pairs(joints: Sequence[str]) -> list[tuple[str, str]]:
     """Find the joints that swap when the image is mirrored, by left and right in their names.
 
     Understands the usual spellings: left_ear, earLeft, LeftEar, topleftinner, l_ear, ear-l, earL,
-    LEar, legL4, paw_LF. A pair counts only if both names exist; nothing else is guessed.
+    LEar, legL4, paw_LF. Of several sides in a name, all swap if there is such a joint
+    (left_eye_left_corner, right_eye_right_corner), otherwise one. A pair counts only if both names
+    exist; nothing else is guessed.
     """
     free = {joint.lower(): joint for joint in joints}
     pairs = []
-    for left, right in _SIDES:
+    for replaced in (_all_sides, *(functools.partial(_one_side, *sides) for sides in _SIDES)):
         for joint in joints:
             if joint.lower() not in free:
                 continue
-            for mirrored in _replaced(joint, left, right):
+            for mirrored in replaced(joint):
                 if mirrored in free and mirrored != joint.lower():
                     pairs.append((free.pop(joint.lower()), free.pop(mirrored)))
                     break
     return sorted(pairs, key=lambda pair: list(joints).index(pair[0]))
 
 
-def _replaced(joint: str, left: str, right: str) -> Iterator[str]:
+def _all_sides(joint: str) -> Iterator[str]:
+    """Yield a name of several sides with all of them swapped: left_eye_right_corner's other."""
+    other = {"left": "right", "right": "left", "l": "r", "r": "l"}
+    for sides in (
+        r"left|right",
+        r"(?<![a-z0-9])[lr](?![a-z0-9])",
+        r"(?-i:(?<![A-Z])[LR](?![a-z]))",
+    ):
+        swapped, count = re.subn(sides, lambda m: other[m[0].lower()], joint, flags=re.IGNORECASE)
+        if count > 1:
+            yield swapped.lower()
+
+
+def _one_side(left: str, right: str, joint: str) -> Iterator[str]:
     """Yield the name in lower case with one of its matches for left replaced."""
     for found in re.finditer(left, joint, re.IGNORECASE):
         yield (joint[: found.start()] + right + joint[found.end() :]).lower()

@@ -3,7 +3,6 @@
 import collections
 import dataclasses
 import fnmatch
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -12,7 +11,7 @@ import numpy as np
 
 from data_pipelines import media, pictures
 from data_pipelines.clips import Clip, DataError
-from data_pipelines.projects import boxes, files, names
+from data_pipelines.projects import boxes, files, names, subjects
 from data_pipelines.projects.records import (
     Footage,
     Options,
@@ -111,7 +110,7 @@ def project(
     for recording in recordings:
         if recording.unlabelled:
             counts.add("pictures without labels", recording.name, recording.unlabelled)
-    said = [*notes, *_unmatched(path, recordings, options), *_same_name(recordings, options)]
+    said = [*notes, *subjects.notes(path, recordings, options)]
     said += [*(note for r in recordings for note in r.sheet.notes), *_in_the_corner(groups)]
     return Project(
         path,
@@ -167,14 +166,26 @@ def _skeleton(
     joints += [name for name in found if name not in joints]
     limbs = dict.fromkeys(tuple(limb) for r in recordings for limb in r.sheet.limbs)
     kept = [limb for limb in limbs if set(limb) <= found.keys() and limb[0] != limb[1]]
+    pairs = _pairs(options)
+    if pairs is None:
+        pairs = _mirrored(recordings, joints)
     try:
-        return skeletons.build(path.stem, joints, flip_pairs=_pairs(options), limbs=kept)
+        return skeletons.build(path.stem, joints, flip_pairs=pairs, limbs=kept)
     except ValueError as error:
         raise DataError(f"{path}: {error}") from error
 
 
+def _mirrored(recordings: Sequence[Recording], joints: Sequence[str]) -> list[list[str]]:
+    """Return the pairs that the tool names, and pairs of other joints by their names."""
+    stated = {frozenset(p): p for r in recordings for p in r.sheet.pairs if set(p) <= set(joints)}
+    taken = frozenset().union(*stated)
+    rest = [joint for joint in joints if joint not in taken]
+    pairs = [*stated.values(), *skeletons.mirror_pairs(rest)]
+    return sorted(map(list, pairs), key=lambda pair: joints.index(pair[0]))
+
+
 def _pairs(options: Options) -> list[list[str]] | None:
-    """Return the pairs of --flip-pairs; None to find them by name."""
+    """Return the pairs of --flip-pairs; None to find them elsewhere."""
     if options.flip_pairs is None:
         return None
     pairs = [part.split(":") for part in options.flip_pairs.split(",") if part]
@@ -196,8 +207,8 @@ def _groups(
 ) -> Groups:
     """Return the usable labels by recording and subject."""
     groups: Groups = {}
-    for recording in recordings:
-        for label in _labels(recording, skeleton, options, counts):
+    for recording, whose in zip(recordings, subjects.of_rows(recordings, options), strict=True):
+        for label in _labels(recording, whose, skeleton, options, counts):
             groups.setdefault((recording.name, label.subject), []).append(label)
     _check_files(label for labels in groups.values() for label in labels)
     return groups
@@ -226,14 +237,19 @@ def _check_files(labels: Iterable[_Label]) -> None:
 
 
 def _labels(
-    recording: Recording, skeleton: skeletons.Skeleton, options: Options, counts: _LeftOut
+    recording: Recording,
+    whose: Sequence[tuple[str, bool]],
+    skeleton: skeletons.Skeleton,
+    options: Options,
+    counts: _LeftOut,
 ) -> list[_Label]:
     """Return a recording's labels whose pictures exist, in the order of their frames."""
     rows, taken, labels = recording.sheet.rows, {}, []
     if _excluded(recording.name, options):
         counts.add("labels of excluded recordings", recording.name, len(rows))
         return []
-    for row, (raw, anonymous) in zip(rows, _subjects(recording, options), strict=True):
+    somewhere = any(anonymous for _, anonymous in whose)
+    for row, (raw, _) in zip(rows, whose, strict=True):
         subject = media.fit_name(raw)
         if before := taken.get((row.picture, subject)):
             raise DataError(
@@ -252,7 +268,7 @@ def _labels(
             counts.add("labels without a joint that counts", row.where)
             continue
         shared = {f"{recording.name}/{row.picture}"}
-        if anonymous and recording.continuous:
+        if somewhere and recording.continuous:
             shared.add(recording.name)
         labels.append(_Label(row, picture, subject, joints, visible, frozenset(shared)))
     at = [skeleton.joints.index(name) for name in recording.sheet.names]
@@ -310,67 +326,6 @@ def _placed(
     return np.where((known & ~outside)[:, None], joints, np.nan), counting
 
 
-def _subjects(recording: Recording, options: Options) -> list[tuple[str, bool]]:
-    """Return the subject of each row, and whether the individual is unknown.
-
-    A recording is one subject, unless a pattern says otherwise. Each named individual is a subject.
-    If pictures show several individuals, every unnamed label is a subject of its own, because
-    nothing connects it to the labels in other pictures.
-    """
-    rows = recording.sheet.rows
-    nameless = collections.Counter(row.picture for row in rows if not row.individual)
-    alone = len(nameless) == sum(nameless.values()) and not any(row.individual for row in rows)
-    subjects, seen = [], collections.Counter()
-    for row in rows:
-        subject = _by_pattern(options.subject, recording, row) if options.subject else ""
-        subject = subject or recording.subject or recording.name
-        if row.individual:
-            subject = row.individual if recording.sheet.identity else f"{subject}_{row.individual}"
-        elif not alone:
-            seen[row.picture] += 1
-            subject = f"{subject}_{names.stem(row.picture)}_{seen[row.picture]}"
-        subjects.append((subject, not (row.individual or alone)))
-    return subjects
-
-
-def _same_name(recordings: Sequence[Recording], options: Options) -> list[str]:
-    """Report subjects that are merged because their names give the same file name."""
-    found: dict[str, dict[str, None]] = {}
-    for recording in recordings:
-        for raw, _ in _subjects(recording, options):
-            found.setdefault(media.fit_name(raw), {})[raw] = None
-    return [
-        f"{' and '.join(raws)} count as one subject, {name}: rename one to separate them."
-        for name, raws in found.items()
-        if len(raws) > 1
-    ]
-
-
-def _unmatched(path: Path, recordings: Sequence[Recording], options: Options) -> list[str]:
-    """Report labels that the subject pattern doesn't match; raise DataError if it matches none."""
-    if not options.subject:
-        return []
-    rows = [(recording, row) for recording in recordings for row in recording.sheet.rows]
-    missing = [row for r, row in rows if not _by_pattern(options.subject, r, row)]
-    if len(missing) == len(rows):
-        raise DataError(
-            f"{path}: the subject pattern {options.subject!r} matches none of the pictures, such "
-            f"as {rows[0][0].name}/{names.file(rows[0][1].picture)}."
-        )
-    first = f" (the first: {missing[0].picture})" if missing else ""
-    what = "labels don't match the subject pattern: their folder or video is the subject"
-    return [f"{len(missing)} {what}{first}."] if missing else []
-
-
-def _by_pattern(pattern: str, recording: Recording, row: Row) -> str:
-    """Return the subject that a pattern finds in a picture's folder and file, or ""."""
-    try:
-        found = re.search(pattern, f"{recording.name}/{names.file(row.picture)}")
-    except re.error as error:
-        raise DataError(f"subject pattern {pattern!r}: {error}.") from error
-    return next((group for group in found.groups() if group), found[0]) if found else ""
-
-
 # --- Clips ---------------------------------------------------------------------------------------
 
 
@@ -426,7 +381,8 @@ def _footage(
     options: Options,
 ) -> tuple[Footage, ...]:
     """Return the videos, each with the recording and the subjects that its name matches."""
-    owner = {alias: r.name for r in recordings for alias in (*r.aliases, r.name)}
+    owner = {alias: r.name for r in recordings for alias in r.aliases}
+    owner |= {r.name: r.name for r in recordings}
     films = [(r.video, r.name) for r in recordings if r.video is not None]
     films += [(video, owner.get(video.stem, "")) for video in videos]
     found = []

@@ -315,12 +315,13 @@ def read(path: Path, options: Options) -> Project:
     whole = whole._replace(rows=chosen(whole.rows, options.individuals, path))
     listed = pictures(path)
     root = _root(listed, path, options)
+    titles = names.apart(names.folders(row.picture) for row in whole.rows)
     groups: dict[str, list[Row]] = {}
     for row in whole.rows:
-        groups.setdefault(names.folder(row.picture), []).append(row)
+        groups.setdefault(titles[names.folders(row.picture)], []).append(row)
     labelled = {row.picture for row in whole.rows}
     others = [
-        names.folder(name)
+        titles.get(names.folders(name))
         for name in listed
         if name not in labelled and files.locate(name, [root]) is not None
     ]

@@ -4,6 +4,7 @@ config.yaml is optional, and a single folder labeled-data/NAME is a project of o
 both label files exist, the .h5 is used, as in DeepLabCut, and compared with the .csv.
 """
 
+import functools
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
@@ -91,30 +92,37 @@ def sheet_of(folder: Path, options: Options, usual: str = "") -> Sheet | None:
     """
     found = labels_in(folder)
     scorer = options.scorer or (usual if usual in found else "")
-    if not found or (options.scorer and scorer not in found):
+    if options.scorer and scorer not in found:  # the file's name may not be the scorer's
+        found = {
+            name: each
+            for name, each in found.items()
+            if scorer in tables.scorers(next(iter(each.values())))
+        }
+    if not found:
         return None
     if not scorer and len(found) > 1:
         raise DataError(
             f"{folder} has labels of {len(found)} scorers ({', '.join(found)}): choose one with "
             "--config.data.scorer, or move the others away."
         )
-    scorer = scorer or next(iter(found))
-    sheet = _compared(found[scorer], options.individuals)
-    others = [name for name in found if name != scorer]
+    file = scorer if scorer in found else next(iter(found))
+    sheet = _compared(found[file], options.scorer or usual, options.individuals)
+    others = [name for name in found if name != file]
     if others:
-        note = f"labels by {', '.join(others)} are left out where there are {scorer}'s."
+        note = f"labels by {', '.join(others)} are left out where there are {scorer or file}'s."
         sheet = sheet._replace(notes=[*sheet.notes, note])
     return sheet
 
 
-def _compared(tables_of: dict[str, Path], individuals: Sequence[str]) -> Sheet:
+def _compared(tables_of: dict[str, Path], scorer: str, individuals: Sequence[str]) -> Sheet:
     """Read one scorer's label file, and report where .csv and .h5 differ."""
+    read = functools.partial(tables.sheet, usual=scorer, individuals=individuals)
     csv, h5 = (tables_of.get(suffix) for suffix in (".csv", ".h5"))
     if csv is None or h5 is None:
-        return tables.sheet(next(iter(tables_of.values())), individuals=individuals)
-    text = tables.sheet(csv, individuals=individuals)
+        return read(next(iter(tables_of.values())))
+    text = read(csv)
     try:
-        sheet = tables.sheet(h5, individuals=individuals)
+        sheet = read(h5)
     except DataError as error:
         return text._replace(notes=[*text.notes, f"{error} The .csv is read instead."])
     if differing := _differing(sheet, text):

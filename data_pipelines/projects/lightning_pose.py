@@ -141,9 +141,10 @@ def _part(sheet: Sheet, view: str, path: Path) -> Sheet:
 
 def _recordings(root: Path, sheet: Sheet, view: str, options: Options) -> list[Recording]:
     """Return the labels of each folder of pictures; pictures without one get the project's name."""
+    titles = names.apart(names.folders(row.picture) for row in sheet.rows)
     groups: dict[str, list[Row]] = {}
     for row in sheet.rows:
-        folder = names.folder(row.picture)
+        folder = titles[names.folders(row.picture)]
         name = root.resolve().name if folder in ("", FOLDER) else folder
         groups.setdefault(name, []).append(row)
     recordings = []

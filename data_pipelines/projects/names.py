@@ -1,8 +1,9 @@
 """Names of labelled pictures: folder, file and frame number."""
 
+import collections
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 # "img0042", "frame_42", "f-42": words that precede the number of a frame.
 _FRAME = re.compile(
@@ -25,6 +26,33 @@ def file(picture: str) -> str:
 def folder(picture: str) -> str:
     """Return the name of the folder that a picture is in; "" if the name has none."""
     return ["", *parts(picture)][-2]
+
+
+def folders(picture: str) -> tuple[str, ...]:
+    """Return the names of all folders that a picture is in, the outermost first."""
+    return tuple(parts(picture)[:-1])
+
+
+def apart(paths: Iterable[tuple[str, ...]]) -> dict[tuple[str, ...], str]:
+    """Name folders after their last part, or after the fewest last parts that tell them apart.
+
+    anna/left and bert/left become anna_left and bert_left; session/top alone stays top. A whole
+    path at the end of another, as "a" of "https://labels.org/data/a", is the same folder.
+    """
+    every = set(paths)
+    whole = {
+        path: next(end for end in _endings(path) if end in every or end == path) for path in every
+    }
+    ends = collections.Counter(end for path in set(whole.values()) for end in _endings(path))
+    return {
+        path: "_".join(next((end for end in _endings(own) if ends[end] == 1), own))
+        for path, own in whole.items()
+    }
+
+
+def _endings(path: tuple[str, ...]) -> list[tuple[str, ...]]:
+    """Return the last part, the last two, ..., and the whole path."""
+    return [path[-count:] for count in range(1, len(path) + 1)] or [path]
 
 
 def stem(picture: str) -> str:

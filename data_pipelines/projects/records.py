@@ -85,6 +85,7 @@ class Sheet(NamedTuple):
       notes: sentences for the user about what was left out or assumed.
       blank: number of the file's rows without a labelled joint, which are not in `rows`.
       identity: whether a name means the same individual in all recordings.
+      pairs: pairs of keypoints that the tool says swap in a mirrored picture.
     """
 
     names: list[str]
@@ -93,6 +94,7 @@ class Sheet(NamedTuple):
     notes: Sequence[str] = ()
     blank: int = 0
     identity: bool = False
+    pairs: Sequence[Sequence[str]] = ()
 
 
 class Picture(NamedTuple):

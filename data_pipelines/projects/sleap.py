@@ -28,10 +28,18 @@ Find = Callable[[Row], Picture | None]
 
 
 class _Video(NamedTuple):
-    """sleap-io's record of a video, its title, and the number of each labelled frame by name."""
+    """A video, or the pictures of one folder; SLEAP may list several folders as one video.
+
+    Attributes:
+      video: sleap-io's record of the video or the whole list.
+      title: unique name.
+      subject: name of the folder, which other lists may have, too; "" for a video.
+      frames: the number of each labelled frame by name of the picture.
+    """
 
     video: Any
     title: str
+    subject: str
     frames: dict[str, int]
 
 
@@ -71,7 +79,8 @@ def read(path: Path, options: Options) -> Project:
         except DataError as error:
             left_out.append(f"{len(rows)} labels in {each.title}: {error}")
             continue
-        recordings.append(Recording(each.title, whole._replace(rows=rows), find, video=film))
+        sheet = whole._replace(rows=rows)
+        recordings.append(Recording(each.title, sheet, find, subject=each.subject, video=film))
     return assemble.project(path, "SLEAP", recordings, options, left_out=left_out)
 
 
@@ -81,17 +90,12 @@ def read(path: Path, options: Options) -> Project:
 def _load(path: Path, predictions: bool, individuals: Sequence[str]) -> tuple[Sheet, list[_Video]]:
     labels = _open(path)
     try:
-        once = {_listing(video, path): video for video in reversed(labels.videos)}
-        videos = [video for video in labels.videos if once[_listing(video, path)] is video]
-        videos = [
-            _Video(video, title, {}) for video, title in zip(videos, _titles(videos), strict=True)
-        ]
-        known = {_listing(each.video, path): each for each in videos}
-        numbers = {id(video): known[_listing(video, path)] for video in labels.videos}
+        videos = _videos(labels, path)
         found, predicted = _instances(labels, predictions)
         skeleton = _skeleton([instance for _, instance in found], path)
-        rows = [_row(frame, instance, numbers[id(frame.video)], path) for frame, instance in found]
+        rows = [_row(frame, instance, videos[_key(frame, path)], path) for frame, instance in found]
         limbs = [(edge.source.name, edge.destination.name) for edge in skeleton.edges]
+        pairs = [tuple(map(str, pair)) for pair in skeleton.symmetry_names]
         node_names = [str(node.name) for node in skeleton.nodes]
     except DataError:
         raise
@@ -99,7 +103,8 @@ def _load(path: Path, predictions: bool, individuals: Sequence[str]) -> tuple[Sh
         raise DataError(_damaged(path, error)) from error
     notes = [f"{predicted} predicted instances are left out."] if predicted else []
     rows = [row for row in rows if not np.isnan(row.joints).all()]
-    return Sheet(node_names, chosen(rows, individuals, path), limbs, notes), videos
+    rows = chosen(rows, individuals, path)
+    return Sheet(node_names, rows, limbs, notes, pairs=pairs), list(videos.values())
 
 
 def _open(path: Path) -> Any:
@@ -162,6 +167,42 @@ def _row(frame: Any, instance: Any, video: _Video, path: Path) -> Row:
     return Row(where, picture, joints, visible, track, _size(video.video, path))
 
 
+def _videos(labels: Any, path: Path) -> dict[Any, _Video]:
+    """Return the file's videos and folders of pictures by `_key`."""
+    found = {}
+    for video in labels.videos:
+        pictures = _pictures(video)
+        for folder in dict.fromkeys(map(names.folders, pictures)) if pictures else (None,):
+            found.setdefault((_listing(video, path), folder), video)
+    apart = names.apart(folder for _, folder in found if folder)
+    titles = []
+    for (_, folder), video in found.items():
+        source = (video if video.source_video is None else video.source_video).filename
+        first = source[0] if isinstance(source, list) else source
+        titles.append(apart[folder] if folder else names.stem(first))
+    each = zip(found.items(), titles, _unique(titles), strict=True)
+    return {
+        key: _Video(video, unique, title if key[1] else "", {})
+        for (key, video), title, unique in each
+    }
+
+
+def _key(frame: Any, path: Path) -> tuple[Any, tuple[str, ...] | None]:
+    """Return what tells a frame's video, or folder of pictures, from others."""
+    pictures, number = _pictures(frame.video), int(frame.frame_idx)
+    if not pictures:
+        return _listing(frame.video, path), None
+    return _listing(frame.video, path), names.folders(pictures[min(number, len(pictures) - 1)])
+
+
+def _pictures(video: Any) -> list[str]:
+    """Return the paths of a list of pictures, also if the file contains them; [] for a video."""
+    for each in (video, video.source_video):
+        if each is not None and isinstance(each.filename, list):
+            return each.filename
+    return []
+
+
 def _listing(video: Any, path: Path) -> Any:
     """Return a video's identity; after projects were merged, a file may list a video twice."""
     name = video.filename
@@ -179,17 +220,16 @@ def _size(video: Any, path: Path) -> tuple[int, int] | None:
     return (int(shape[1]), int(shape[2])) if shape[1] and shape[2] else None
 
 
-def _titles(videos: Sequence[Any]) -> list[str]:
-    """Return unique names for the videos, from the file or the folder of pictures."""
-    titles = []
-    for video in videos:
-        listed = video.filename
-        source = video.source_video.filename if video.source_video is not None else listed
-        first = source[0] if isinstance(source, list) else source
-        title = names.folder(first) if isinstance(source, list) else names.stem(first)
-        titles.append(title or names.stem(first))
-    same = [titles[:i].count(title) for i, title in enumerate(titles)]
-    return [f"{title}-{n + 1}" if n else title for title, n in zip(titles, same, strict=True)]
+def _unique(titles: Sequence[str]) -> list[str]:
+    """Return the titles, with numbers from 2 behind those that are taken."""
+    found: list[str] = []
+    for title in titles:
+        name, count = title, 1
+        while name in found or (count > 1 and name in titles):
+            count += 1
+            name = f"{title}-{count}"
+        found.append(name)
+    return found
 
 
 # --- Pictures ------------------------------------------------------------------------------------

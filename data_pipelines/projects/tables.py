@@ -41,24 +41,38 @@ class _Table(NamedTuple):
     where: list[str]
 
 
-def sheet(path: Path, *, scorer: str = "", individuals: Sequence[str] = ()) -> Sheet:
+def scorers(path: Path) -> list[str]:
+    """Return the scorers whose columns a .csv or .h5 file has.
+
+    Raises:
+      DataError: names the file, what is wrong with it, and what to do.
+    """
+    return sorted(set(_table(path).header["scorer"]))
+
+
+def sheet(
+    path: Path, *, scorer: str = "", usual: str = "", individuals: Sequence[str] = ()
+) -> Sheet:
     """Read a table; rows without a labelled joint are left out and counted.
 
     Args:
       path: .csv or .h5 file.
       scorer: scorer whose columns to read, if there are several.
+      usual: the same, but ignored if there is only one, or several others.
       individuals: individuals to read; if empty, all except UNIQUE.
 
     Raises:
       DataError: names the file, what is wrong with it, and what to do.
     """
-    table = (_from_h5 if path.suffix.lower() in (".h5", ".hdf5") else _from_csv)(path)
-    scorers = sorted(set(table.header["scorer"]))
-    if scorer not in ("", *scorers):
-        raise DataError(f"{path} has no scorer {scorer}: expected {' or '.join(scorers)}.")
-    if len(scorers) > 1 and not scorer:
+    table = _table(path)
+    there = sorted(set(table.header["scorer"]))
+    if scorer not in ("", *there):
+        raise DataError(f"{path} has no scorer {scorer}: expected {' or '.join(there)}.")
+    if len(there) > 1 and usual in there:
+        scorer = scorer or usual
+    if len(there) > 1 and not scorer:
         raise DataError(
-            f"{path} has labels of {len(scorers)} scorers ({', '.join(scorers)}): choose one with "
+            f"{path} has labels of {len(there)} scorers ({', '.join(there)}): choose one with "
             "--config.data.scorer, or keep one scorer's columns."
         )
     columns = _columns(table.header, scorer, path)
@@ -121,6 +135,10 @@ def _row(
             joints[names.index(name)] = place
             visible[names.index(name)] = seen and flag == 2
     return Row(where, table.index[number], joints, visible, who)
+
+
+def _table(path: Path) -> _Table:
+    return (_from_h5 if path.suffix.lower() in (".h5", ".hdf5") else _from_csv)(path)
 
 
 def _columns(

@@ -56,6 +56,11 @@ def _split(project: Project, data: Config) -> Project:
     """Split the subjects into folds, by patterns, or, without patterns, by share."""
     seed = data.get("split_seed", 0)
     if data.folds:
+        if data.test_subjects or data.val_subjects:
+            raise clips_lib.DataError(
+                "--folds tests every subject once and draws the validation subjects: leave out "
+                "--test and --val (config.data.test_subjects, val_subjects), or --folds."
+            )
         if not 0 <= data.fold < data.folds:
             raise clips_lib.DataError(
                 f"config.data.fold is {data.fold}, expected 0 to {data.folds - 1}."

@@ -36,7 +36,8 @@ def signs_of_doubt(
       "confidence": 1 - the mean confidence; "jump": the mean acceleration; "change": the mean
         distance to `after`. The last two are in box sides.
     """
-    padded = np.concatenate([joints[1:2], joints, joints[-2:-1]])  # reflected at both ends
+    ends = (joints[1:2], joints[-2:-1]) if len(joints) > 1 else (joints, joints)
+    padded = np.concatenate([ends[0], joints, ends[1]])  # reflected at both ends
     bend = np.linalg.norm(padded[:-2] - 2 * joints + padded[2:], axis=-1).mean(-1)
     found = {"confidence": 1 - np.clip(confidence, 0, 1).mean(-1), "jump": bend / sides}
     if after is not None:
