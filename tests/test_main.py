@@ -134,12 +134,28 @@ def test_a_missing_video_is_said(typed, verb):
         ("personalize v.mp4 --camera=0", "not both"),
         ("personalize --camera=0 --overwrite", "--overwrite is for videos and data sets"),
         ("personalize --camera=0 --person=left", "use live --person=NAME"),
+        (
+            "personalize v.mp4 --person=left",
+            "--person=left chooses among the people that BlazePose",
+        ),
+        (
+            "personalize v.mp4 --person=2 --config.data.boxes=moving",
+            "fetch blazepose. Or say where",
+        ),
         (f"personalize --config={launch.OWN.parent}/tiny.py --frames=5-9", "for your own videos"),
     ],
 )
 def test_flags_that_would_do_nothing_are_refused(typed, words, expected):
     code, said = typed("ttp", *words.split())
     assert code == 1 and said.strip().startswith("error:") and expected in said
+
+
+def test_boxes_that_the_user_gives_need_no_finder(typed):
+    code, said = typed(
+        "ttp", *"personalize v.mp4 --person=left --config.data.boxes=1,2,30,40".split()
+    )
+    assert "--person=left is not needed: the boxes are 1,2,30,40" in said
+    assert code == 1 and "v.mp4: no such file" in said  # goes on to open the video
 
 
 @pytest.mark.parametrize(

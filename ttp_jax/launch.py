@@ -132,12 +132,7 @@ def apply_flags(config, options, inputs: str, verb: str | None) -> None:
     if options.iterations:
         config.ttp.iterations = options.iterations
     if options.person and verb == "personalize":
-        if live:
-            raise ValueError(
-                "--person=WHO chooses one of the people in a video, not in a live stream. To start "
-                "from a kept model, use live --person=NAME."
-            )
-        config.data.boxes, config.data.person = "people", options.person
+        put_person(config, options.person, bool(live))
     if options.same_subject:
         if live or config.data.source != "media":
             raise ValueError(
@@ -169,6 +164,18 @@ def apply_flags(config, options, inputs: str, verb: str | None) -> None:
                     f"--{name} only works for your own videos, with personalize or with predict "
                     "--person. Remove the flag, name a video, or leave out --joints-only."
                 )
+
+
+def put_person(config, who: str, live: bool) -> None:
+    """Put --person=WHO of `personalize` into the config."""
+    if live:
+        raise ValueError(
+            "--person=WHO chooses one of the people in a video, not in a live stream. To start "
+            "from a kept model, use live --person=NAME."
+        )
+    config.data.person = who
+    if "data.boxes" not in config_flags.get_override_values(flags.FLAGS["config"]):
+        config.data.boxes = "people"
 
 
 def put_project(config, options) -> None:

@@ -12,6 +12,7 @@ from ttp_jax import detector, heatmaps
 from ttp_jax.augment import Ranges
 from ttp_jax.runs import labelled
 from ttp_jax.runs.experiment import Config, Experiment
+from ttp_jax.runs.process import say
 
 SPEC_FIELDS = (
     *("seed", "preset", "image_size", "train", "val", "test"),
@@ -100,6 +101,7 @@ def open_own(data: Config) -> media.Opened:
     Each line of `data.root` is a path or a pattern."""
     # `boxes.resolve` searches for people later, because that takes time.
     looked_for = data.boxes in locate.FINDERS
+    _check_choice(data)
     opened = media.open_inputs(data.root.split("\n"), boxes="whole" if looked_for else data.boxes)
     found = opened.clips
     if looked_for:
@@ -110,6 +112,23 @@ def open_own(data: Config) -> media.Opened:
     found = [clips_lib.part(clip, data.frames, data.every) for clip in found]
     found = [labelled.zoomed(clip, data.zoom) for clip in found]
     return media.Opened(found, opened.left_out)
+
+
+def _check_choice(data: Config) -> None:
+    """Raise DataError if one of several people is asked for, but the finder can't choose."""
+    if data.person == "largest" or (data.boxes == "people" and detector.is_here()):
+        return
+    if data.boxes not in locate.FINDERS:
+        say(f"--person={data.person} is not needed: the boxes are {data.boxes}, nobody is searched")
+        return
+    remedy = "give --config.data.boxes=people"
+    if not detector.is_here():
+        remedy = "run: python main.py fetch blazepose"
+    raise clips_lib.DataError(
+        f"--person={data.person} chooses among the people that BlazePose finds, and it isn't used "
+        f"here: {remedy}. Or say where the person is, instead of --person: "
+        "--config.data.boxes=x1,y1,x2,y2."
+    )
 
 
 def _rendered(data: Config) -> list[clips_lib.Clip]:
