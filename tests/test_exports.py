@@ -147,7 +147,7 @@ def test_members_that_do_not_fit_are_named(tmp_path):
         exports.write_eks({}, tmp_path)
     for track in tracks.values():
         track.joints[8, 3] = np.nan
-    with pytest.raises(ValueError, match="left_elbow of row 8 is missing from every track"):
+    with pytest.raises(ValueError, match="left_elbow is missing from frame 8 of every track"):
         exports.write_eks(tracks, tmp_path)
     assert not list(tmp_path.iterdir())
 

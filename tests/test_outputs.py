@@ -330,6 +330,49 @@ def test_a_damaged_file_is_an_error_of_its_subject_that_says_what_to_do(tmp_path
     assert not made.is_done(clip)
 
 
+def stored(folder, clip, joints):
+    """Store joints as a run's outcome, the same before and after, without a region."""
+    confidence = np.where(np.isfinite(joints[..., 0]), 0.5, np.nan)
+    told = np.array(json.dumps({"figures": {}, "cost": {"updates": 1.0}, "inputs": "x"}))
+    arrays = {"joints": joints, "confidence": confidence}
+    own = {"frames": clip.frame_numbers, "origin": np.array(clip.fingerprint)}
+    write_arrays(
+        folder / f"delivery/{clip.name}.npz", {**arrays, "boxes": clip.boxes, "about": told}
+    )
+    write_arrays(folder / f"{clip.name}.npz", {**arrays, **own, "inputs": np.array("x")})
+    (folder / "protocol.json").write_text(json.dumps({"seed": 0}))
+
+
+def test_a_report_does_not_claim_a_person_whom_no_finder_saw(tmp_path, capsys):
+    """Joints fill the whole frame, which says nothing about a person."""
+    clip = clip_of(np.zeros((4, 20, 20, 3), np.uint8))
+    stored(tmp_path, clip, np.random.default_rng(0).uniform(0, 20, (4, 13, 2)))
+    words = "No person was found in the video, so the whole frame is used"
+    made = experiment.build(small_run.get_config()).changed({"data.boxes": "moving"})
+    Outputs(made, "online", tmp_path, OutputOptions()).write(clip)
+    page = (tmp_path / "a_report.html").read_text()
+    assert "Person found" not in page and words in page
+    assert "the whole picture, because no person was found" in page
+    assert words in capsys.readouterr().out
+
+
+def test_frames_without_joints_cost_only_the_file_of_the_ensemble(tmp_path, capsys):
+    clip = clip_of(np.zeros((4, 20, 20, 3), np.uint8), numbers=np.arange(30, 34))
+    joints = np.random.default_rng(0).uniform(0, 20, (4, 13, 2))
+    joints[2] = np.nan  # the person is not in this frame
+    results = tmp_path / "results/online"
+    stored(results, clip, joints)
+    options, made = OutputOptions("dlc-csv,eks"), experiment.build(small_run.get_config())
+    writer = Outputs(made, "online", results, options)
+    with pytest.raises(DataError, match="ensemble-online/a lacks seed 0: head is .* frame 32 of"):
+        writer.write(clip)
+    there = {"a_report.html", "a_overlay.mp4", "exports/a_before_adapt.csv"}
+    assert all((results / name).is_file() for name in there)
+    said = capsys.readouterr().out
+    assert all(str(results / name) in said for name in there) and "limb length spread" in said
+    assert not writer.is_done(clip) and not [*(tmp_path / "results/ensemble-online").rglob("*.*")]
+
+
 def test_unknown_names_are_refused_before_the_work():
     with pytest.raises(ValueError, match="left_elbow_joint.*expected some of head"):
         outputs.chosen_joints(PENN13, "head,left_elbow_joint")

@@ -140,10 +140,11 @@ def write_eks(tracks: Mapping[int, Track], folder: str | os.PathLike) -> list[Pa
     nowhere = np.all([np.isnan(t.values()[..., 2]) for t in tracks.values()], axis=0)
     if nowhere.any():
         row, joint = np.argwhere(nowhere)[0]
-        name = next(iter(tracks.values())).skeleton.joints[joint]
+        track = next(iter(tracks.values()))
+        name, frame = track.skeleton.joints[joint], list(track.frames)[row]
         raise ValueError(
-            f"{name} of row {row} is missing from every track, and the smoother would return NaN "
-            "for all its rows. Fill the gap, or smooth the rows before and after it separately."
+            f"{name} is missing from frame {frame} of every track, and the smoother would return "
+            "NaN for it in all frames. Leave such frames out (--frames=A-B), or fill the gap."
         )
     folder = Path(folder)
     return [_dlc_csv(track, folder / f"predictions.rng={seed}") for seed, track in tracks.items()]

@@ -19,6 +19,7 @@ LEAST_MOTION = 0.05  # share of its longer side that a region must move to judge
 ALIKE = 1.3  # largest ratio of the sizes of two regions that show the same part of the body
 WHOLE = 0.8  # share of the image's area; a larger region locates nobody
 FEWEST = 3  # fewest frames to judge by
+NOWHERE = "nowhere"  # the region of a video in which no finder saw anybody
 TAIL = 0.03  # share of the moving pixels at each side that `boxes_of_masks` leaves out
 
 
@@ -33,7 +34,8 @@ class Presence:
       motion: motion of the joints inside the region relative to that of its edges: about 1 for a
         person, 0 for a skeleton that stands still, NaN if the region hardly moves.
       frames: number of frames that were judged.
-      region: what the region is: "moving region", "given box" or "box of the person found".
+      region: what the region is: "moving region", "given box" or "box of the person found";
+        `NOWHERE` if a finder looked for the person and found nobody.
     """
 
     found: bool | None
@@ -45,7 +47,13 @@ class Presence:
 
     @property
     def words(self) -> str:
-        """One sentence with the finding and its reasons."""
+        """The finding and its reasons."""
+        if self.region == NOWHERE:
+            return (
+                "No person was found in the video, so the whole frame is used as the person's box. "
+                "If the person is small in it, give --config.data.boxes a region or a file of "
+                "boxes."
+            )
         if self.found is None:
             return (
                 "Whether a person was found could not be checked: too few frames have joints and "
@@ -116,6 +124,11 @@ def measure(
     there = inside >= LEAST_INSIDE or covered >= LEAST_COVERED
     found = there and not motion < LEAST_MOTION_RATIO
     return Presence(found, inside, covered, motion, count, name)
+
+
+def nowhere() -> Presence:
+    """Return the finding for a video in which no finder saw anybody; joints can't be checked."""
+    return Presence(None, np.nan, np.nan, np.nan, 0, NOWHERE)
 
 
 def boxes_of_masks(masks: ArrayLike, scale: float = 1.0) -> np.ndarray:

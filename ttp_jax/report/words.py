@@ -64,15 +64,20 @@ def updates(ttp) -> dict[str, str]:
     }
 
 
-def boxes(data: Any, places: np.ndarray, picture_size: tuple[int, int]) -> dict[str, str]:
+def boxes(
+    data: Any, places: np.ndarray, picture_size: tuple[int, int], nobody: bool = False
+) -> dict[str, str]:
     """Describe the boxes that were used, as name -> value.
 
     Args:
       data: `config.data`, or a record with its `boxes`, `fit` and `refine`.
       places: the boxes [T, 4] in picture pixels.
       picture_size: height and width.
+      nobody: whether a finder looked for the person and found nobody.
     """
     where = BOXES.get(data.boxes, f"given: {data.boxes}")
+    if nobody:
+        where = f"{BOXES['whole']}, because no person was found"
     if data.fit:
         where += ", at the scale at which the model is most confident"
     if data.refine:

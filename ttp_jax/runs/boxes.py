@@ -39,10 +39,7 @@ def resolve(
     if data.source == "media" and data.boxes in locate.FINDERS:
         found = finding.find(clip, data, searched)
         if found is None:
-            say(
-                f"{clip.name}: no person found, so the whole frame is used. If the person is small "
-                "in it, give --config.data.boxes a region or a file of boxes."
-            )
+            say(f"{clip.name}: {presence.nowhere().words}")
         elif data.zoom != 1:
             clip = found.in_boxes(geometry.shrink_boxes(found.boxes, data.zoom).astype(np.float32))
         else:

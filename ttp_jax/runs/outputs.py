@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from data_pipelines import clips as clips_lib
+from data_pipelines import locate
 from data_pipelines.labels import Labels
 from ttp_jax import dlc_analysis, exports, presence, ranges, smooth
 from ttp_jax.files import read_json, write_arrays, write_json
@@ -145,7 +146,12 @@ class Outputs:
         name, rate = clip.name, clip.frames_per_second or 30.0
         outcome = read_outcome(clip, self._kept(name), self._folder / f"{name}.npz")
         poses = _smoothed(outcome, self._how, rate)
-        files = self._export(outcome, poses, rate)
+        tracks = self._tracks(outcome, poses, rate)
+        files = [
+            path
+            for when, track in tracks.items()
+            for path in _write_exports(track, self._folder / "exports", self._formats, when)
+        ]
         video = self._folder / f"{name}_overlay.mp4"
         cutoff = self._options.pcutoff
         files.append(overlay_video(video, outcome, poses, self._skeleton, rate, cutoff))
@@ -177,10 +183,14 @@ class Outputs:
         files = [report, self._folder / f"{name}.csv", *files]
         if texts["scores"]:
             files.append(self._scores_file(name))
-        listed = [os.path.relpath(path, self._folder) for path in files]
-        done = {"wanted": self._wanted, "origin": clip.fingerprint, "files": listed}
-        write_json(self._kept(name, "json"), done)
-        _tell(name, texts, files, found)
+        try:  # last, because the ensemble's file can't always be written, and the others can
+            if ENSEMBLE in self._formats:
+                files += self._join_ensemble(clip, tracks["after"])
+            listed = [os.path.relpath(path, self._folder) for path in files]
+            done = {"wanted": self._wanted, "origin": clip.fingerprint, "files": listed}
+            write_json(self._kept(name, "json"), done)
+        finally:
+            _tell(name, texts, files, found)
 
     def report(self, name: str) -> pathlib.Path:
         """Return the path of a subject's report."""
@@ -203,11 +213,12 @@ class Outputs:
     def _kept(self, name: str, kind: str = "npz") -> pathlib.Path:
         return self._folder / "delivery" / f"{name}.{kind}"
 
-    def _export(self, outcome: Outcome, poses, rate) -> list[pathlib.Path]:
+    def _tracks(self, outcome: Outcome, poses, rate) -> dict[str, exports.Track]:
+        """Return the tracks to export, "before" and "after"."""
         skeleton, columns = self._chosen
-        clip, (height, width), written = outcome.clip, outcome.size, []
+        clip, (height, width), tracks = outcome.clip, outcome.size, {}
         for (when, joints), confidence in zip(poses.items(), outcome.confidence, strict=True):
-            track = exports.Track(
+            tracks[when] = exports.Track(
                 clip.name,
                 joints[:, columns],
                 confidence[:, columns],
@@ -222,16 +233,10 @@ class Outputs:
                 pcutoff=self._options.pcutoff,
                 video=clip.source,
             )
-            written += _write_exports(track, self._folder / "exports", self._formats, when)
-            if when == "after" and ENSEMBLE in self._formats:
-                written += self._join_ensemble(clip, track)
-        return written
+        return tracks
 
     def _join_ensemble(self, clip, track: exports.Track) -> list[pathlib.Path]:
-        """Write this seed's joints beside those of other seeds.
-
-        Raises DataError if the earlier ones were made with other settings.
-        """
+        """Write this seed's joints beside those of other seeds; raises as `_ensemble` does."""
         own = read_json(self._folder / "protocol.json", {"seed": int})
         del own["seed"]
         own |= {
@@ -241,14 +246,29 @@ class Outputs:
         }
         # Not in the folder of the results, because that is moved aside when the seed changes.
         folder = self._folder.parent / f"ensemble-{self._scenario}" / clip.name
-        common = folder / "common.json"
-        if not common.exists():
-            write_json(common, own)
-        elif read_json(common) != own:
-            raise clips_lib.DataError(
-                f"{folder} holds predictions made with other settings: move it away."
-            )
-        return exports.write_eks({self._experiment.seed: track}, folder)
+        return _ensemble(folder, own, self._experiment.seed, track)
+
+
+def _ensemble(
+    folder: pathlib.Path, own: dict, seed: int, track: exports.Track
+) -> list[pathlib.Path]:
+    """Write a seed's joints into the folder of an ensemble whose members have the settings `own`.
+
+    Raises DataError if the earlier ones have others, or if joints are missing from a frame.
+    """
+    common = folder / "common.json"
+    if first := not common.exists():
+        write_json(common, own)
+    elif read_json(common) != own:
+        raise clips_lib.DataError(
+            f"{folder} holds predictions made with other settings: move it away."
+        )
+    try:
+        return exports.write_eks({seed: track}, folder)
+    except ValueError as error:
+        if first:
+            common.unlink()  # or a run of other frames would have to move it away
+        raise clips_lib.DataError(f"{folder} lacks seed {seed}: {error}") from error
 
 
 def _smoothed(outcome: Outcome, how: str | None, rate: float) -> dict[str, np.ndarray]:
@@ -272,12 +292,13 @@ def _cost(clip, result: Result) -> dict[str, float]:
 
 
 def _presence(outcome: Outcome, boxes: str) -> presence.Presence | None:
-    """Check whether the joints lie on a person; None if no region is known."""
-    given = boxes != "whole" and outcome.clip.region is None
-    seen = boxes == "people" and not given
+    """Check whether the joints lie on a person; None if nobody said or searched where."""
+    if boxes == "whole":
+        return None
+    given, seen = boxes not in locate.FINDERS, boxes == "people"
     region = outcome.clip.boxes if given else outcome.clip.region
     if region is None:
-        return None
+        return presence.nowhere()
     return presence.measure(
         outcome.after,
         region,

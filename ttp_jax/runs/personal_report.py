@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import cv2
 import numpy as np
 
+from data_pipelines import locate
 from data_pipelines.clips import Clip, rejoined
 from ttp_jax import exports, metrics, report
 from ttp_jax.report import words
@@ -181,14 +182,15 @@ def settings_of(
       data: fields of `config.data`.
       ttp: fields of `config.ttp`.
     """
-    numbers = outcome.clip.frame_numbers
+    clip, numbers = outcome.clip, outcome.clip.frame_numbers
+    nobody = data.boxes in locate.FINDERS and clip.region is None
     step = f", every {data.every}" if data.every > 1 else ""
     return {
         "scenario": words.scenario(scenario),
         "smoothed": smoothed or "no",
         "model": words.model(model),
         **(words.updates(ttp) if outcome.cost["updates"] else {}),
-        **words.boxes(data, outcome.clip.boxes, outcome.size),
+        **words.boxes(data, clip.boxes, outcome.size, nobody),
         "frames": f"{numbers[0]} to {numbers[-1]}{step}",
         "report made": datetime.date.today().isoformat(),
     }
