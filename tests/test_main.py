@@ -152,7 +152,7 @@ def test_flags_that_would_do_nothing_are_refused(typed, words, expected):
 
 def test_boxes_that_the_user_gives_need_no_finder(typed):
     code, said = typed(
-        "ttp", *"personalize v.mp4 --person=left --config.data.boxes=1,2,30,40".split()
+        "ttp", *["personalize", "v.mp4", "--person=left", "--config.data.boxes=1,2,30,40"]
     )
     assert "--person=left is not needed: the boxes are 1,2,30,40" in said
     assert code == 1 and "v.mp4: no such file" in said  # goes on to open the video
