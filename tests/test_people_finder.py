@@ -156,6 +156,16 @@ def test_a_person_who_leaves_is_not_there_any_more_and_may_come_back():
     np.testing.assert_allclose(places.crops[150], [300, 90, 100, 0], atol=0.1)
 
 
+def test_at_a_cut_nobody_walks_through_empty_space():
+    looks = [people_at((200 if t < 6 else 1000, 90)) for t in range(12)]
+    (track,) = tracks.follow(looks, stills=True)
+    places = tracks.places_of(track, range(0, 60, 5), 60)
+    assert places.there.all()
+    np.testing.assert_allclose(places.crops[:28, 0], 200, atol=0.1)
+    np.testing.assert_allclose(places.crops[28:, 0], 1000, atol=0.1)
+    np.testing.assert_allclose(places.boxes[27], places.boxes[0], atol=0.1)
+
+
 @pytest.mark.parametrize(("x", "colour", "people"), [(50, 180, 1), (50, 90, 2), (400, 180, 2)])
 def test_somebody_else_who_comes_later_is_somebody_else(x, colour, people):
     looks = [people_at((50, 90), colour=200) for _ in range(10)] + [NOBODY] * 10

@@ -222,7 +222,7 @@ def places_of(track: Track, looks: Sequence[int], count: int) -> Places:
     Positions are smoothed in time, and interpolated between searched frames. A person who is
     missing for more than `PATIENCE` of them, or reappears elsewhere, is absent in between. The
     person is also absent before the first and after the last sighting. Frames closer to a sighting
-    than the time between two searches still count as present. Crops are turned with the person or
+    than the time between two searches still count as present, where it was. Crops are turned with the person or
     upright, see `_turned`.
 
     Args:
@@ -244,13 +244,16 @@ def places_of(track: Track, looks: Sequence[int], count: int) -> Places:
     rows = np.concatenate([locate.smoothed(part, STEADY) for part in parts])
     frames = np.arange(count)
     every = np.stack([np.interp(frames, seen, column) for column in rows.T], -1)
-    degrees = np.degrees(np.arctan2(every[:, 8:], every[:, 7:8]))
-    crops = np.concatenate([every[:, 4:7], degrees], 1)
-    step = float(np.median(np.diff(looks))) if len(looks) > 1 else 1.0
     following = np.searchsorted(seen, frames)
     before = np.where(following > 0, seen[np.maximum(following - 1, 0)], -np.inf)
     after = np.where(following < len(seen), seen[np.minimum(following, len(seen) - 1)], np.inf)
     inside = ~np.append(True, np.append(breaks, True))[following]
+    # Nobody walked from one sighting to the next across a break: the nearest one counts.
+    nearest = (following - (frames - before <= after - frames)).clip(0, len(seen) - 1)
+    every = np.where(inside[:, None], every, rows[nearest])
+    degrees = np.degrees(np.arctan2(every[:, 8:], every[:, 7:8]))
+    crops = np.concatenate([every[:, 4:7], degrees], 1)
+    step = float(np.median(np.diff(looks))) if len(looks) > 1 else 1.0
     near = np.minimum(frames - before, after - frames) < step
     return Places(every[:, :4].astype(np.float32), crops.astype(np.float32), inside | near)
 
