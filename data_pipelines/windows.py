@@ -129,7 +129,7 @@ class SubjectFrames:
         self._warned = False
         self._kept: dict[int, Row] = {}
         self._spill, self._views = Spill(SPILLED_BYTES), {}
-        self._offset = 0  # offset of this clip's indices in the spill
+        self._offset = 0  # index of the first frame in the whole clip, whose frames the spill holds
         self._crops = clip.network_crops
         self._pixels = math.inf if oversample is None else oversample * image_size
         index, picture = self._first_picture()
@@ -139,6 +139,11 @@ class SubjectFrames:
 
     def __len__(self) -> int:
         return self.clip.num_frames
+
+    @property
+    def first(self) -> int:
+        """Index of the first frame in the whole clip that `part` was called on; 0 for that clip."""
+        return self._offset
 
     @property
     def turned(self) -> bool:

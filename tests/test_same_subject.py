@@ -12,7 +12,7 @@ import small_run
 from data_pipelines import clips as clips_lib
 from data_pipelines import media
 from ttp_jax import people
-from ttp_jax.runs import base_model, experiment, personalization, recordings, sources
+from ttp_jax.runs import base_model, diagnostics, experiment, personalization, recordings, sources
 from ttp_jax.runs.batch import Runner
 from ttp_jax.runs.personalization import RunOptions
 from ttp_jax.verbs import verify
@@ -71,6 +71,20 @@ def test_one_model_is_personalized_to_all_recordings(folder, offline):
     parts = [recordings.part(whole, *place) for place in recordings.places(clip)]
     assert sum(part.seconds for part in parts) == pytest.approx(whole.seconds)
     assert [len(part.frames) for part in parts] == [9, 6]
+
+
+def test_the_report_s_held_out_frames_are_those_of_the_adaptation(folder):
+    """One in ten of 9 and 6 frames is the first of the second recording."""
+    found = made(folder, *BOTH, **ANNA, **{"ttp.held_out": 10})
+    clip = clips_lib.together(sources.open_own(found.data).clips, "anna")
+    base, _ = base_model.load_base(found, folder / "work")
+    runner = Runner(found, base, "none")
+    whole, measured = runner.one(clip), []
+    for place in recordings.places(clip):
+        part = recordings.part(whole, *place)
+        own = runner.variables(whole), part.joints
+        measured.append({*diagnostics.before_and_after(found, base, part.frames, own)})
+    assert "reconstruction" in measured[0] and "held-out reconstruction" in measured[1]
 
 
 def test_online_goes_through_the_recordings_in_the_order_given(folder, tmp_path):

@@ -137,7 +137,8 @@ def before_and_after(
     settings, measured = experiment.settings("none"), {}
     readable = np.flatnonzero(np.isfinite(found[0][1]).all((1, 2)))
     name, shown, learned = "reconstruction", readable, readable
-    held_out = members.held_out(readable, experiment.config.ttp.held_out)
+    # Adaptation counts the frames of all of the subject's recordings.
+    held_out = members.held_out(readable + frames.first, experiment.config.ttp.held_out)
     if held_out.any() and not held_out.all():
         name, shown, learned = f"held-out {name}", readable[held_out], readable[~held_out]
     few, others = _few(shown), np.roll(_few(learned), FEW // 2)
