@@ -111,6 +111,11 @@ def test_a_lasting_change_of_the_pictures_is_a_sign(kind, place):
         assert "change permanently at frame 20 of 12" in found[0] and found[1] == REMEDY
 
 
+def test_a_cut_is_named_by_the_number_of_the_video_s_frame():
+    seen = evidence()._replace(looks=film("a cut"), numbers=np.arange(300, 380, 2))
+    assert "change permanently at frame 340 of the video, as" in warning_signs.signs(seen)[0]
+
+
 def test_few_or_equal_frames_have_no_cut():
     looks = film("a cut")
     assert warning_signs.cut_at(looks[18:22]) is None

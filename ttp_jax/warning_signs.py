@@ -55,6 +55,7 @@ class Evidence(NamedTuple):
       repeated: number of frames that repeat the one before.
       looks: results of `look` for all frames, [T, n]; None if unknown.
       pairs: indices of left joints and their partners on the right.
+      numbers: numbers [T] of the frames in the whole video; None if they count from 0.
     """
 
     before: np.ndarray
@@ -65,6 +66,7 @@ class Evidence(NamedTuple):
     repeated: int = 0
     looks: np.ndarray | None = None
     pairs: tuple[tuple[int, int], ...] = ()
+    numbers: np.ndarray | None = None
 
 
 def look(picture: np.ndarray) -> np.ndarray:
@@ -164,8 +166,10 @@ def signs(evidence: Evidence, limits: Limits = LIMITS, remedy: str = REMEDY) -> 
         )
     cut = None if evidence.looks is None else cut_at(evidence.looks, limits)
     if cut is not None:
+        numbers = evidence.numbers
+        where = f"{cut} of {frames}" if numbers is None else f"{numbers[cut]} of the video"
         found.append(
-            f"The pictures change permanently at frame {cut} of {frames}, as at a cut or when "
+            f"The pictures change permanently at frame {where}, as at a cut or when "
             "another person appears: if so, personalize the two parts separately."
         )
     return [*found, remedy] if found else []

@@ -381,6 +381,7 @@ def _signs(
         after.repeated,
         before.looks,
         skeleton.flip_pairs,
+        clip.numbers,
     )
     signs = warning_signs.signs(evidence)
     for sign in signs:
