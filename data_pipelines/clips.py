@@ -41,6 +41,7 @@ class LastUsed:
             stale.close()
 
 
+ROUNDED = 1.1e-3  # seconds to which containers round times
 UNLABELLED = "_unlabelled"  # suffix of clips with the unlabelled frames of a labelled clip
 
 
@@ -208,25 +209,44 @@ def part(clip: Clip, frames: str = "", every: int = 1) -> Clip:
     Raises:
       DataError: `frames` can't be understood, or no frame is left.
     """
-    ends = re.fullmatch(r"(\d*)-(\d*)", frames or "-")
-    if not ends:
-        raise DataError(f'frames are "{frames}", expected for example 100-199, 100- or -199.')
-    first, last = int(ends[1] or 0), min(int(ends[2] or clip.num_frames - 1), clip.num_frames - 1)
+    first, last = span(frames)
+    last = clip.num_frames - 1 if last is None else min(last, clip.num_frames - 1)
     places = range(first, last + 1, every)
     if not places:
         raise DataError(f'{clip.name} has {clip.num_frames} frames: none is in "{frames}".')
     if len(places) == clip.num_frames:
         return clip
     chosen = at(clip, places)
-    rate = clip.frames_per_second and clip.frames_per_second / every
-    if chosen.times is not None and not _is_steady(chosen.times):
-        rate = float((len(places) - 1) / (chosen.times[-1] - chosen.times[0]))
     return dataclasses.replace(
         chosen,
-        frames_per_second=rate,
+        frames_per_second=_rate(clip, chosen, every),
         fingerprint=clip.fingerprint
         and f"{clip.fingerprint}, frames {first} to {last}, every {every}",
     )
+
+
+def span(frames: str) -> tuple[int, int | None]:
+    """Return the first and the last frame of "100-199"; None as the last one for "100-".
+
+    Raises DataError if the text can't be understood.
+    """
+    ends = re.fullmatch(r"(\d*)-(\d*)", frames or "-")
+    if not ends:
+        raise DataError(f'frames are "{frames}", expected for example 100-199, 100- or -199.')
+    return int(ends[1] or 0), int(ends[2]) if ends[2] else None
+
+
+def _rate(clip: Clip, chosen: Clip, every: int) -> float | None:
+    """Return the mean frames per second of `chosen`, every nth frame of a part of `clip`."""
+    rate, times = clip.frames_per_second and clip.frames_per_second / every, chosen.times
+    if clip.times is None or times is None or len(times) < 2:
+        return rate
+    steps, lasts = len(times) - 1, float(times[-1] - times[0])
+    # A part with a steady rate can have another rate than the whole, as phones change theirs.
+    other = not rate or abs(lasts - steps / rate) > ROUNDED
+    if not _is_steady(times) or (other and not _is_steady(clip.times)):
+        return steps / lasts
+    return rate
 
 
 def _is_steady(times: np.ndarray) -> bool:

@@ -105,7 +105,7 @@ def open_inputs(
     """
     found, left_out = _find(inputs)
     if not found:
-        raise _nothing(left_out)
+        raise nothing_usable(left_out)
     names, opened = _names(found), []
     # Check the boxes before frames are counted, so that a wrong path fails at once.
     rule = boxes_lib.rule(boxes, names)
@@ -118,12 +118,16 @@ def open_inputs(
         except DataError as error:
             left_out.append(LeftOut(path, str(error)))
     if not opened:
-        raise _nothing(left_out)
+        raise nothing_usable(left_out)
     return Opened(opened, left_out)
 
 
-def _nothing(left_out: Sequence[LeftOut]) -> DataError:
-    """Return the error that explains why none of the inputs is a subject."""
+def nothing_usable(left_out: Sequence[LeftOut]) -> DataError:
+    """Return the error that explains why none of the inputs is a subject.
+
+    Args:
+      left_out: all inputs, with their reasons.
+    """
     if not left_out:
         return DataError("no input: name a video, a folder of pictures or a pattern.")
     reasons = [reason for _, reason in left_out[:NAMED]]

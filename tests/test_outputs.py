@@ -399,6 +399,27 @@ def test_part_takes_frames_with_their_boxes_and_labels(frames, every, expected):
     assert some.frame_numbers.tolist() == list(expected)
 
 
+@pytest.mark.parametrize(
+    ("frames", "every", "rate"),
+    [("0-19", 1, 30), ("20-39", 1, 15), ("20-39", 2, 7.5), ("20-21", 1, 15), ("10-29", 1, None)],
+)
+def test_a_part_has_the_rate_of_its_own_frames(frames, every, rate):
+    """A phone films at 30 frames per second, then at 15."""
+    times = np.cumsum([0.0, *[1 / 30] * 20, *[1 / 15] * 19])
+    whole = clip_of(np.zeros((40, 4, 4, 3)), times=times, frames_per_second=39 / times[-1])
+    found = part(whole, frames, every)
+    assert found.times is not None
+    rate = rate or 19 / (found.times[-1] - found.times[0])
+    assert found.frames_per_second == pytest.approx(rate)
+
+
+def test_rounded_times_leave_the_rate_of_the_video():
+    """Containers with milliseconds: a few frames don't tell 30 from 29.97."""
+    times = np.round(np.arange(40) / 29.97, 3)
+    whole = clip_of(np.zeros((40, 4, 4, 3)), times=times, frames_per_second=29.97)
+    assert part(whole, "10-11").frames_per_second == 29.97
+
+
 def test_part_says_what_it_does_not_understand():
     whole = clip_of(np.zeros((10, 4, 4, 3), np.uint8))
     with pytest.raises(DataError, match="expected for example 100-199"):

@@ -13,6 +13,7 @@ import pytest
 import small_run
 
 import ttp_jax
+from data_pipelines.clips import DataError
 from ttp_jax import state
 from ttp_jax.runs import base_model, experiment, personalization, provenance, sources
 from ttp_jax.runs.batch import Runner, TooLarge
@@ -116,6 +117,23 @@ def test_pictures_that_can_t_be_read_fail_the_run_by_name(tmp_path, people, caps
     assert record["failed"] == {"anna": words} and list(record["subjects"]) == ["anna"]
     assert run() == 1  # nothing is new, and they are missing still
     assert run(allow_missing=True) == 0
+
+
+def test_a_video_without_the_chosen_frames_does_not_stop_the_others(tmp_path, people, capsys):
+    made, *_ = people
+    source, results = pathlib.Path(made.data.root) / "person0", tmp_path / "results"
+    for name in ("anna", "bert"):
+        shutil.copytree(source, tmp_path / "people" / name)
+    for path in sorted((tmp_path / "people/bert").iterdir())[2:]:
+        path.unlink()
+    own = made.changed({"data.root": str(tmp_path / "people"), "data.frames": "2-"})
+    options, work = personalization.RunOptions(scenario="none"), source.parents[1] / "work"
+    assert personalization.run(own, work, options, results) == 1
+    assert 'bert: bert has 2 frames: none is in "2-".' in capsys.readouterr().out
+    assert (results / "anna.npz").is_file() and not (results / "bert.npz").exists()
+    for frames, words in (("9-", "none of the 2 inputs can be used"), ("x", '^frames are "x"')):
+        with pytest.raises(DataError, match=words):
+            sources.open_own(own.changed({"data.frames": frames}).data)
 
 
 def test_an_input_that_was_mended_is_no_longer_on_record_as_failed(tmp_path, people):

@@ -98,20 +98,29 @@ def _own(data: Config) -> list[clips_lib.Clip]:
 def open_own(data: Config) -> media.Opened:
     """Open the user's videos and pictures; return the clips and the inputs left out.
 
-    Each line of `data.root` is a path or a pattern."""
+    Each line of `data.root` is a path or a pattern. Raises DataError if no clip is left.
+    """
     # `boxes.resolve` searches for people later, because that takes time.
     looked_for = data.boxes in locate.FINDERS
     _check_choice(data)
+    clips_lib.span(data.frames)  # fails for a wrong one now, not once for each video
     opened = media.open_inputs(data.root.split("\n"), boxes="whole" if looked_for else data.boxes)
-    found = opened.clips
+    found, left_out = opened.clips, [*opened.left_out]
     if looked_for:
         how = f"{data.boxes} {data.person}" if data.person != "largest" else data.boxes
         if data.boxes == "people" and detector.is_here():
             how += ", followed"  # because the boxes differ from those of OpenCV's detector
         found = [dataclasses.replace(c, fingerprint=f"{c.fingerprint}, {how}") for c in found]
-    found = [clips_lib.part(clip, data.frames, data.every) for clip in found]
-    found = [labelled.zoomed(clip, data.zoom) for clip in found]
-    return media.Opened(found, opened.left_out)
+    chosen = []
+    for clip in found:
+        try:
+            part = clips_lib.part(clip, data.frames, data.every)
+            chosen.append(labelled.zoomed(part, data.zoom))
+        except clips_lib.DataError as error:
+            left_out.append(media.LeftOut(pathlib.Path(clip.source), str(error)))
+    if not chosen:
+        raise media.nothing_usable(left_out)
+    return media.Opened(chosen, left_out)
 
 
 def _check_choice(data: Config) -> None:
