@@ -14,14 +14,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from benchmarks import svg
-from configs import lips, rendered, tongue
+from configs import graded, lips, rendered, tongue
 from ttp_jax.paper import records, selection, statistics
 from ttp_jax.paper.selection import FLIPPED, Grid
 from ttp_jax.paper.statistics import Find
 
 MARKS = "<!-- table -->", "<!-- end of table -->"
 # One for each of SETS.
-COLORS = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#7f5539", "#e69f00", "#56b4e9"
+COLORS = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#7f5539", "#e69f00", "#56b4e9", "#000000"
 
 
 class DataSet(NamedTuple):
@@ -47,17 +47,18 @@ class DataSet(NamedTuple):
         return Grid.of(self.config)
 
 
-RENDERED = rendered.get_config()
+GRADED = graded.get_config()
 LIPS = (
     DataSet("lips, from scratch", "lips_scratch", lips.get_config("scratch")),
     DataSet("lips, second split", "lips_second_split", lips.get_config("second_split")),
 )
 ROWS = (
     *(
-        DataSet(f"rendered people, {about}", "cells", RENDERED,
-                selection.grade(Grid.of(RENDERED), preset))
-        for preset, about in RENDERED.reproduce.grades
+        DataSet(f"rendered people, {about}", "graded", GRADED,
+                selection.grade(Grid.of(GRADED), preset))
+        for preset, about in GRADED.reproduce.grades
     ),
+    DataSet("rendered people, trained without photometric changes", "cells", rendered.get_config()),
     *LIPS,
     DataSet("lips, both splits", "", LIPS[0].config, parts=LIPS),
     DataSet("lips, BlazePose's encoder", "lips", lips.get_config()),
@@ -215,7 +216,7 @@ def plot_frames(path: pathlib.Path, find: Callable[[DataSet], Find]) -> None:
 
 def plot_grades(path: pathlib.Path, find: Callable[[DataSet], Find]) -> None:
     """Draw the gain on rendered people against their distance from training."""
-    graded = [data for data in SETS if data.folder == "cells"]
+    graded = [data for data in SETS if data.folder == "graded"]
 
     def draw(axes):
         for scenario, color in zip(("online", "offline"), COLORS, strict=False):
