@@ -222,8 +222,8 @@ def places_of(track: Track, looks: Sequence[int], count: int) -> Places:
     Positions are smoothed in time, and interpolated between searched frames. A person who is
     missing for more than `PATIENCE` of them, or reappears elsewhere, is absent in between. The
     person is also absent before the first and after the last sighting. Frames closer to a sighting
-    than the time between two searches still count as present, where it was. Crops are turned with the person or
-    upright, see `_turned`.
+    than the time between two searches still count as present, where it was. Crops are turned with
+    the person or upright, see `_turned`.
 
     Args:
       track: the person.
