@@ -11,9 +11,10 @@ Coordinates are pixels of the upright picture, with pixel centres at integers; P
 pixels are shifted. Labels of tools that put the first pixel's centre at 0.5 are half a pixel off.
 
 Labels of a folder of images belong to the images with the same file names. Labels of a video belong
-to frames, counted from 0. A bare number, a row of a .mat file and SLEAP's frame index are frame
-numbers. In an image's name, `projects.names.frame_numbers` finds the frame number, which assumes
-images numbered from 0. COCO images without numbers are counted in the order of the file.
+to frames, counted from 0, or from `first` if that is given. A bare number, a row of a .mat file and
+SLEAP's frame index are frame numbers, of which the last two always count from 0. In an image's
+name, `projects.names.frame_numbers` finds the frame number. COCO images without numbers are counted
+in the order of the file.
 
 Keypoints are matched to the skeleton's joints by name. Case, "-", "_", "." and spaces don't matter,
 and left and right may be l and r, before or after the part ("LWrist", "wrist-left"). Nothing else
@@ -35,6 +36,7 @@ from data_pipelines.projects import names as naming
 from data_pipelines.projects.records import Options, Row, Sheet
 from ttp_jax.skeletons import PENN13, Skeleton, spellings, squeezed
 
+INDICES = (".slp", ".mat")  # formats whose bare frame numbers always count from 0
 MOST_FRAMES = 2**31  # limit if the video's length is unknown; larger numbers are dates or hashes
 
 
@@ -59,7 +61,7 @@ def read(
     path: str | os.PathLike,
     skeleton: Skeleton,
     clip_name: str | None = None,
-    size: tuple[int, int] | None = None,
+    size: tuple[int, int] | Mapping[int, tuple[int, int]] | None = None,
     *,
     count: int | None = None,
     first: int = 0,
@@ -72,9 +74,10 @@ def read(
       skeleton: skeleton whose joints to read.
       clip_name: the video's name. If a file has pictures of several folders, those in the folder of
         this name are used.
-      size: height and width of the video's upright pictures; labels of other sizes are refused.
+      size: height and width of the upright pictures, or of each by its number; others are refused.
       count: number of the video's frames; labels of later frames are refused.
-      first: number in the file name of the video's first frame, 1 for "0001.png".
+      first: number of the video's first frame in the labels: 1 for "0001.png", or for rows that
+        count from 1. SLEAP's frame indices and Penn Action's rows always count from 0.
       names: for a folder of pictures, file name -> frame number; labels are matched by name.
 
     Raises:
@@ -93,7 +96,7 @@ def read(
     rows, note_on_clip = _of_clip(rows, clip_name, path)
     if names is None or all(naming.is_bare(row.picture) for row in rows):
         rows, notes_on_frames = _numbered(rows, path)
-        frames = _frame_numbers(rows, first, count, path)
+        frames = _frame_numbers(rows, 0 if notes_on_frames else first, count, path)
     else:
         rows, frames, notes_on_frames = _by_name(rows, names, path)
 
@@ -101,9 +104,8 @@ def read(
     visible = np.zeros(joints.shape[:2], bool)
     joints[:, targets] = np.stack([row.joints[columns] for row in rows])
     visible[:, targets] = np.stack([row.visible[columns] for row in rows])
-    _check_sizes(rows, size, path)
-    if path.suffix.lower() != ".mat":  # Penn Action's own labels have joints outside the picture
-        _check_places(joints, rows, size, skeleton, path)
+    sizes = [size.get(i) if isinstance(size, Mapping) else size for i in frames.tolist()]
+    _check(joints, rows, sizes, skeleton, path)
 
     hidden = int((~np.isnan(joints[..., 0]) & ~visible).sum())
     notes = [*notes_on_frames, *notes, *notes_on_names, *note_on_clip]
@@ -301,12 +303,18 @@ def _frame_numbers(rows: list[Row], first: int, count: int | None, path: Path) -
                 f"{path}: {picture} contains no whole frame number. Rename the picture, for "
                 "example to img0042.png."
             )
-        frame -= 0 if naming.is_bare(picture) else first
+        index = path.suffix.lower() in INDICES and naming.is_bare(naming.file(picture))
+        frame -= 0 if index else first
         if not 0 <= frame < (MOST_FRAMES if count is None else count):
             length = "of the video" if count is None else f"of the video's {count}"
+            remedy = "Check that the labels belong to this video"
+            if first and not index:
+                remedy += f", and that they count from {first} (--labels_first)"
+            elif not index:
+                remedy += "; --labels_first=1 if they count from 1"
             raise DataError(
                 f"{path}: {picture} would be frame {frame}, expected one {length}, counted from 0. "
-                "Check that the labels belong to this video; --labels_first=1 if they count from 1."
+                f"{remedy}."
             )
         if frame in taken:
             raise DataError(
@@ -316,20 +324,33 @@ def _frame_numbers(rows: list[Row], first: int, count: int | None, path: Path) -
     return np.array(list(taken), np.int64)
 
 
-def _check_sizes(rows: list[Row], size: tuple[int, int] | None, path: Path) -> None:
-    for row in rows:
+def _check(
+    joints: np.ndarray,
+    rows: list[Row],
+    sizes: list[tuple[int, int] | None],
+    skeleton: Skeleton,
+    path: Path,
+) -> None:
+    """Raise DataError for rows that don't fit the sizes of their pictures."""
+    for row, size in zip(rows, sizes, strict=True):
         if size and row.size and row.size != tuple(size):
             raise DataError(
                 f"{path}: {row.picture} was labelled at {row.size[1]} x {row.size[0]} pixels, but "
                 f"the video has {size[1]} x {size[0]}: label pictures of the video's own size."
             )
+    if path.suffix.lower() != ".mat":  # Penn Action's own labels have joints outside the picture
+        _check_places(joints, rows, sizes, skeleton, path)
 
 
 def _check_places(
-    joints: np.ndarray, rows: list[Row], size: tuple[int, int] | None, skeleton, path: Path
+    joints: np.ndarray,
+    rows: list[Row],
+    sizes: list[tuple[int, int] | None],
+    skeleton: Skeleton,
+    path: Path,
 ) -> None:
     """Raise DataError for labelled joints [n, K, 2] outside the picture, such as -1, -1."""
-    for row, places in zip(rows, joints, strict=True):
+    for row, places, size in zip(rows, joints, sizes, strict=True):
         height, width = size or row.size or (np.inf, np.inf)
         # Up to width, not width - 0.5, because some tools count from the picture's edge.
         inside = ((places >= -0.5) & (places <= (width, height))).all(-1)

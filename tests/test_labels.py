@@ -136,6 +136,25 @@ def test_first_shifts_names_that_count_from_one(tmp_path):
         labels.read(path, PENN13, first=2)
 
 
+def test_first_shifts_rows_that_count_from_one(tmp_path):
+    path = write_csv(tmp_path, table(ARMS, INDICES["numbers"]))
+    assert labels.read(path, PENN13, count=100, first=1).frames.tolist() == [6, 41, 99]
+    assert labels.read(path, PENN13, names=NAMES, first=1).frames.tolist() == [6, 41, 99]
+    with pytest.raises(DataError, match="100 would be frame 100, .*; --labels_first=1 if they"):
+        labels.read(path, PENN13, count=100)
+    with pytest.raises(DataError, match="42 would be frame -58, .*count from 100 .--labels_first"):
+        labels.read(path, PENN13, count=100, first=100)
+
+
+def test_what_counts_from_zero_is_not_shifted(tmp_path):
+    ordered = write_json(tmp_path, coco(pictures=("run/a.png", "run/b.png", "run/c.png")))
+    for path in (ordered, write_penn(tmp_path)[0]):
+        shifted, plain = (labels.read(path, PENN13, first=first).frames for first in (1, 0))
+        np.testing.assert_array_equal(shifted, plain)
+    with pytest.raises(DataError, match="counted from 0. Check that the labels belong .*video.$"):
+        labels.read(path, PENN13, count=2)
+
+
 def test_pictures_are_chosen_by_the_clips_folder(tmp_path):
     content = coco(pictures=("walk/1.png", "jump/1.png", "walk/3.png"))
     path = write_json(tmp_path, content)
@@ -642,6 +661,7 @@ def test_slp_holds_what_sleap_io_wrote(tmp_path):
     skeleton = skeletons.build("mouse", ["tail", "left_ear", "nose"])
     found = labels.read(path, skeleton, "walk", made_projects.SIZE, count=6)
     assert found.frames.tolist() == [0, 2, 5]
+    assert labels.read(path, skeleton, "walk", first=1).frames.tolist() == [0, 2, 5]
     at = [made_projects.JOINTS.index(name) for name in ("tail", "ear_left", "nose")]
     expected = np.array([frame.user_instances[0].numpy()[at] for frame in truth])
     np.testing.assert_allclose(found.joints, expected, rtol=1e-6)

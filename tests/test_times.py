@@ -1,6 +1,8 @@
 """The time and the name of each frame, from the file to every output."""
 
 import csv
+import dataclasses
+import hashlib
 import json
 import math
 import types
@@ -10,7 +12,7 @@ import numpy as np
 import pyarrow.parquet
 import pytest
 
-from data_pipelines.clips import Clip, part
+from data_pipelines.clips import Clip, DataError, part
 from data_pipelines.video import Video
 from ttp_jax import exports, smooth
 from ttp_jax.runs import overlay, results, user_labels
@@ -231,6 +233,45 @@ def test_names_without_numbers_find_their_pictures(tmp_path):
     clip = clip_of(frame_names=names, sizes=np.tile(SIZE, (COUNT, 1)))
     found = user_labels.read(str(tmp_path / "coco.json"), 0, PENN13, clip)
     assert found.frames.tolist() == [1] and found.joints[0, 0].tolist() == [3, 4]
+
+
+def test_pictures_of_several_sizes_are_compared_with_their_labels_one_by_one(tmp_path):
+    sizes = np.array([(48, 64), (64, 48)])
+    content = {
+        "images": [
+            {"id": i, "file_name": f"{i}.png", "height": int(height), "width": int(width)}
+            for i, (height, width) in enumerate(sizes)
+        ],
+        "annotations": [
+            {"id": i, "image_id": i, "category_id": 1, "keypoints": [3, 60 if i else 4, 2]}
+            for i in range(2)
+        ],
+        "categories": [{"id": 1, "name": "person", "keypoints": ["head"]}],
+    }
+    path = tmp_path / "coco.json"
+    path.write_text(json.dumps(content))
+    boxes = np.tile(np.float32([0, 0, 20, 20]), (2, 1))
+    clip = Clip("a", "a", "test", 2, lambda i: np.zeros((*sizes[i], 3), np.uint8), boxes)
+    clip = dataclasses.replace(clip, sizes=sizes, frame_names=("0.png", "1.png"))
+    assert user_labels.read(str(path), 0, PENN13, clip).frames.tolist() == [0, 1]
+    content["images"][1] |= {"height": 48, "width": 64}  # as the other one
+    path.write_text(json.dumps(content))
+    with pytest.raises(DataError, match="1.png was labelled at 64 x 48 .*has 48 x 64"):
+        user_labels.read(str(path), 0, PENN13, clip)
+
+
+def test_labels_may_be_a_folder_of_deeplabcut(tmp_path):
+    """They are recognised by their content, so that other labels are scored again."""
+    folder = tmp_path / "labeled-data/walk"
+    folder.mkdir(parents=True)
+    file = folder / "CollectedData_me.csv"
+    label_csv(file, [("labeled-data/walk/img005.png", 5, 6)])
+    once = user_labels.digest(str(folder))
+    assert user_labels.digest(str(file)) == hashlib.sha256(file.read_bytes()).hexdigest()
+    assert user_labels.read(str(folder), 0, PENN13, clip_of()).frames.tolist() == [5]
+    assert once == user_labels.digest(str(folder))
+    label_csv(file, [("labeled-data/walk/img005.png", 5, 7)])
+    assert once != user_labels.digest(str(folder))
 
 
 @pytest.mark.parametrize(

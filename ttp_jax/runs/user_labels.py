@@ -33,9 +33,10 @@ def read(path: str, first: int, skeleton: Skeleton, clip: clips_lib.Clip) -> Lab
     names = None
     if clip.frame_names is not None:
         names = dict(zip(clip.frame_names, clip.frame_numbers.tolist(), strict=True))
-    known = labels_lib.read(
-        path, skeleton, clip.name, clip.largest, count=count, first=first, names=names
-    )
+    size = clip.largest
+    if clip.sizes is not None and (clip.sizes != size).any():  # pictures of several sizes
+        size = dict(zip(clip.frame_numbers.tolist(), map(tuple, clip.sizes.tolist()), strict=True))
+    known = labels_lib.read(path, skeleton, clip.name, size, count=count, first=first, names=names)
     if not np.isin(known.frames, clip.frame_numbers).any():
         raise clips_lib.DataError(
             f"{path}: none of its labelled frames is in {clip.name}: choose other --frames or "
@@ -45,8 +46,12 @@ def read(path: str, first: int, skeleton: Skeleton, clip: clips_lib.Clip) -> Lab
 
 
 def digest(path: str) -> str:
-    """Return the SHA-256 of a file of labels."""
-    return hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()
+    """Return the SHA-256 of a file of labels, or of the files in a folder of labels."""
+    whole = pathlib.Path(path).expanduser()
+    found = hashlib.sha256()
+    for file in labels_lib.files_of(whole):
+        found.update(file.name.encode() * whole.is_dir() + file.read_bytes())
+    return found.hexdigest()
 
 
 def scores(known: Labels, outcome: Outcome, poses, skeleton: Skeleton) -> dict[str, dict]:
