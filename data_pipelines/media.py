@@ -177,6 +177,7 @@ def _pictures(name: str, path: Path, files: Sequence[Path]) -> tuple[Clip, Seque
             reason = f" {error}"
         raise DataError(f"none of the {len(files)} pictures in {path} can be read.{reason}")
     bits, size = max(page.bits for page in known), known[0].size
+    readable = {file for file, pages in zip(files, looks, strict=True) if pages}
     frames, sizes, names = [], [], []
     for file, pages in zip(files, looks, strict=True):
         # A picture that can't be read is still a frame; reading it raises the error.
@@ -190,6 +191,11 @@ def _pictures(name: str, path: Path, files: Sequence[Path]) -> tuple[Clip, Seque
         try:
             return pictures.read(file, page, bits)
         except FrameError as error:
+            if file in readable and not os.path.exists(file):
+                raise DataError(
+                    f"{file} was moved or lost with its disk while {path} was read: put it back, "
+                    "and run the same command again."
+                ) from error
             raise FrameError(f"frame {index}: {error}") from error
 
     lasts = np.array([page.lasts for page in known])

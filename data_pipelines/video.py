@@ -115,7 +115,8 @@ class Video:
         """Return frame `index` as uint8 RGB [H, W, 3].
 
         Raises:
-          FrameError: it can't be decoded, or the file has changed since it was opened.
+          FrameError: it can't be decoded.
+          DataError: the file has disappeared or changed since it was opened.
           IndexError: there is no such frame.
         """
         if not 0 <= index < len(self):
@@ -133,16 +134,17 @@ class Video:
                         self._release()
                         frame = self._find(index)
                 if frame is None:
+                    self._check_file()  # a lost file also looks like one that ends too early
                     self._bad.add(index)
         finally:
             self._leave(index)
         self._open_ones.note(self)
         if frame is None:
-            raise self._error(index, "the file is damaged there")
+            raise self._error(index)
         try:
             return _picture(frame, self.index.size, self.index.turn)
         except (av.FFmpegError, ValueError) as error:
-            raise self._error(index, "the file is damaged there") from error
+            raise self._error(index) from error
 
     def _leave(self, index: int) -> None:
         """Release the decoder after the last frame, unless another thread waits for an earlier."""
@@ -166,10 +168,19 @@ class Video:
             self._container.close()
         self._container = None
 
-    def _error(self, index: int, reason: str) -> FrameError:
+    def _error(self, index: int) -> FrameError:
         return FrameError(
-            f"frame {index} of {self._path} can't be decoded: {reason}. Copy the video again."
+            f"frame {index} of {self._path} can't be decoded: the file is damaged there. Copy the "
+            "video again."
         )
+
+    def _check_file(self) -> None:
+        """Raise DataError if the file has disappeared or changed since it was opened."""
+        if _state(self._path) != self._state:
+            raise DataError(
+                f"{self._path} was moved, changed or lost with its disk while it was read: put it "
+                "back, and run the same command again."
+            )
 
     def _find(self, index: int) -> av.VideoFrame | None:
         """Decode up to a frame; None if it can't be decoded."""
@@ -183,14 +194,14 @@ class Video:
         for key in keys[:-3:-1].tolist():
             if key and self._jump(index, key):
                 return self._advance(index)
-        self._start(index)
+        self._start()
         return self._advance(index)
 
     def _jump(self, index: int, key: int) -> bool:
         """Seek to a key frame; return whether the decoder is now at a key frame up to `index`."""
         if self.index.stamps is None:
             return False
-        self._start(index)
+        self._start()
         try:
             self._container.seek(int(self.index.stamps[key]), stream=self._stream)
         except av.FFmpegError:
@@ -204,15 +215,11 @@ class Video:
                 return place <= index
         return False
 
-    def _start(self, index: int) -> None:
-        """Open the file again."""
+    def _start(self) -> None:
+        """Open the file again; raises DataError if that isn't possible."""
         self._release()
-        try:
-            if _state(self._path) != self._state:
-                raise DataError("the file was replaced.")
-            self._container, self._stream = video_index.open_file(self._path, ahead=self._ahead)
-        except DataError as error:
-            raise self._error(index, "the file was moved or changed") from error
+        self._check_file()
+        self._container, self._stream = video_index.open_file(self._path, ahead=self._ahead)
         self._frames = video_index.decode(self._container, self._stream)
         self._next = 0
 

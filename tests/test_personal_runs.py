@@ -1,8 +1,10 @@
 """A fault in one subject leaves the others alone; records name failed inputs, version, commit."""
 
 import contextlib
+import dataclasses
 import json
 import pathlib
+import re
 import shutil
 import subprocess
 
@@ -117,6 +119,50 @@ def test_pictures_that_can_t_be_read_fail_the_run_by_name(tmp_path, people, caps
     assert record["failed"] == {"anna": words} and list(record["subjects"]) == ["anna"]
     assert run() == 1  # nothing is new, and they are missing still
     assert run(allow_missing=True) == 0
+
+
+def test_an_input_that_is_lost_during_the_run_is_not_done(tmp_path, people, monkeypatch, capsys):
+    made, base, _ = people
+    source, folder, results = (
+        pathlib.Path(made.data.root),
+        tmp_path / "people",
+        tmp_path / "results",
+    )
+    shutil.copytree(source, folder)
+    own, open_own = made.changed({"data.root": str(folder)}), sources.open_own
+    options, work = personalization.RunOptions(scenario="none"), source.parent / "work"
+
+    def unplugged(data):
+        """The disk of person1 is removed before frame 2 is read."""
+        opened = open_own(data)
+        clip = opened.clips[1]
+
+        def read(index):
+            if index == 2:
+                (folder / "person1").rename(tmp_path / "gone")
+            return clip.read(index)
+
+        opened.clips[1] = dataclasses.replace(clip, read=read)
+        return opened
+
+    with monkeypatch.context() as patched:
+        patched.setattr(sources, "open_own", unplugged)
+        assert personalization.run(own, work, options, results) == 1
+    assert re.search(
+        r"FAILED person1: .*person1/0002.png was moved or lost", capsys.readouterr().out
+    )
+    assert {path.name for path in results.glob("*.npz")} == {"person0.npz", "person2.npz"}
+    for clip in open_own(made.data).clips[::2]:
+        expected, found = (
+            Runner(made, base, "none").one(clip),
+            np.load(results / f"{clip.name}.npz"),
+        )
+        np.testing.assert_array_equal(found["joints"], expected.joints)
+        assert str(found["inputs"]) == expected.inputs
+    (tmp_path / "gone").rename(folder / "person1")
+    assert personalization.run(own, work, options, results) == 0
+    assert "2 of 3 subjects are done already" in capsys.readouterr().out
+    assert np.isfinite(np.load(results / "person1.npz")["joints"]).all()
 
 
 def test_a_video_without_the_chosen_frames_does_not_stop_the_others(tmp_path, people, capsys):

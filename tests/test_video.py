@@ -154,8 +154,21 @@ def test_video_that_changes_after_it_was_opened(tmp_path, change):
     else:
         write_video(path, 10, "MJPG")
     for index in (39, 0):
-        with pytest.raises(FrameError, match=f"frame {index} of .*a.avi can't .*moved or changed"):
+        # Unlike a FrameError, it ends the subject, which is then not taken for done.
+        with pytest.raises(DataError, match="a.avi was moved, changed or lost .* command again"):
             clip.read(index)
+
+
+def test_video_that_is_lost_while_its_frames_are_decoded(tmp_path):
+    """Its decoder finds no more frames, as at a damaged place."""
+    large = np.random.default_rng(0).integers(0, 256, (10, 240, 320, 3), np.uint8)
+    path = write_video(tmp_path / "a.avi", kind="MJPG", pictures=large)
+    video = Video(path)
+    video.read(0)
+    path.write_bytes(path.read_bytes()[:100_000])
+    with pytest.raises(DataError, match="a.avi was moved, changed or lost"):
+        for index in range(1, 10):
+            video.read(index)
 
 
 def test_few_videos_keep_a_decoder_and_pictures(tmp_path, monkeypatch):

@@ -147,9 +147,13 @@ class Runner:
         return self._planner.width(member, start, self._shared)
 
     def _together(self, group: list[Member], readers: ThreadPoolExecutor, bar):
-        """Run a group. If it runs out of memory, run the remaining subjects in two halves."""
-        self._began, done = _clock(), set()
-        digests = [member.digest for member in group]
+        """Run a group.
+
+        If it runs out of memory, run the remaining subjects in two halves; if the input of one is
+        lost, run them without it.
+        """
+        self._began, done, lost = _clock(), set(), None
+        starts = [member.noted for member in group]
         try:
             for member, adaptation in self._run(group, readers, bar):
                 done.add(member.clip.name)
@@ -159,17 +163,24 @@ class Runner:
                 self._began += _clock() - handed_over
                 self._saver.forget(member.clip.name)
             return
+        except members.Lost as error:
+            lost, half = error.member, len(group)
+            done.add(lost.clip.name)
+            reason: Exception = clips_lib.DataError(error.reason)
         except jax.errors.JaxRuntimeError as error:
             if "RESOURCE_EXHAUSTED" not in str(error):
                 raise
         # Not inside `except`, where the error would keep the group's arrays on the device.
-        if len(group) == 1:
+        if lost:
+            yield lost.clip, reason
+        elif len(group) == 1:
             yield group[0].clip, _too_large(group[0].clip, self._ttp, self._scenario)
             return
-        half = self._planner.halve(group[0], len(group))
-        say(f"{len(group)} subjects side by side don't fit into the memory: {half} at a time")
-        for member, digest in zip(group, digests, strict=True):
-            member.digest = digest
+        else:
+            half = self._planner.halve(group[0], len(group))
+            say(f"{len(group)} subjects side by side don't fit into the memory: {half} at a time")
+        for member, start in zip(group, starts, strict=True):
+            member.noted = start
         left = [member for member in group if member.clip.name not in done]
         for part in filter(None, (left[:half], left[half:])):
             yield from self._together(part, readers, bar)

@@ -1,5 +1,6 @@
 """Subjects in progress: their state, their frames, and states saved by an earlier run."""
 
+import contextlib
 import dataclasses
 import hashlib
 import zlib
@@ -10,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from data_pipelines.clips import Clip
+from data_pipelines.clips import Clip, DataError
 from data_pipelines.windows import SubjectFrames
 from ttp_jax import ttp, warning_signs
 from ttp_jax.checkpoint import Unfinished
@@ -66,6 +67,15 @@ class Member:
         if len(self.looks) < count:
             return None
         return np.stack([self.looks[index] for index in range(count)])
+
+    @property
+    def noted(self) -> tuple[np.ndarray, np.ndarray | None, int]:
+        """What was noted of the frames so far, to begin again from there after an error."""
+        return self.digest, self.last, self.repeated
+
+    @noted.setter
+    def noted(self, values: tuple[np.ndarray, np.ndarray | None, int]) -> None:
+        self.digest, self.last, self.repeated = values
 
     @property
     def group(self) -> tuple:
@@ -162,6 +172,33 @@ def inputs(
     return chunks(group, places, width, readers, every, digest=pass_index == 0, learns=learns)
 
 
+class Lost(Exception):
+    """The input of one member of a group can't be read any more, as if its disk was removed.
+
+    Attributes:
+      member: the member.
+      reason: what happened, and what to do.
+    """
+
+    def __init__(self, member: Member, reason: str):
+        super().__init__(reason)
+        self.member, self.reason = member, reason
+
+
+@contextlib.contextmanager
+def _reading(member: Member) -> Iterator[None]:
+    """Raise `Lost` for a DataError, because unlike a damaged frame it ends the subject."""
+    try:
+        yield
+    except DataError as error:
+        raise Lost(member, str(error)) from error
+
+
+def _next(member: Member, stream: Iterator[Frames]) -> Frames | None:
+    with _reading(member):
+        return next(stream, None)
+
+
 def chunks(
     group: list[Member],
     places: range,
@@ -183,11 +220,14 @@ def chunks(
         frames but adapt only to valid ones.
       digest: whether to add the frames to the members' digests.
       learns: whether the pass adapts; if so, frames that repeat the previous one are invalid, too.
+
+    Raises:
+      Lost: the input of a member has disappeared or changed.
     """
     streams = [member.frames.chunks(CHUNK, readers, places.start) for member in group]
     nothing = None
     for frame_index in places:
-        rows = [next(stream, None) for stream in streams]
+        rows = [_next(*each) for each in zip(group, streams, strict=True)]
         if digest:
             for member, row in zip(group, rows, strict=True):
                 if row is not None:
@@ -208,7 +248,8 @@ def chunks(
                 learned[i, : len(there)] &= there
         if learns:
             for i, member in enumerate(group):
-                learned[i] &= ~_repeated(member, rest[0][i], valid[i], frame_index)
+                with _reading(member):
+                    learned[i] &= ~_repeated(member, rest[0][i], valid[i], frame_index)
         yield Frames(*map(jnp.asarray, (*rest, learned))), valid
     for stream in streams:  # a stream warns of unreadable frames once it has ended
         next(stream, None)
