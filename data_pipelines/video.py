@@ -134,17 +134,19 @@ class Video:
                         self._release()
                         frame = self._find(index)
                 if frame is None:
-                    self._check_file()  # a lost file also looks like one that ends too early
+                    _check_same(
+                        self._path, self._state
+                    )  # a lost file also looks like one that ends too early
                     self._bad.add(index)
         finally:
             self._leave(index)
         self._open_ones.note(self)
         if frame is None:
-            raise self._error(index)
+            raise _damaged(self._path, index)
         try:
             return _picture(frame, self.index.size, self.index.turn)
         except (av.FFmpegError, ValueError) as error:
-            raise self._error(index) from error
+            raise _damaged(self._path, index) from error
 
     def _leave(self, index: int) -> None:
         """Release the decoder after the last frame, unless another thread waits for an earlier."""
@@ -167,20 +169,6 @@ class Video:
         if self._container is not None:
             self._container.close()
         self._container = None
-
-    def _error(self, index: int) -> FrameError:
-        return FrameError(
-            f"frame {index} of {self._path} can't be decoded: the file is damaged there. Copy the "
-            "video again."
-        )
-
-    def _check_file(self) -> None:
-        """Raise DataError if the file has disappeared or changed since it was opened."""
-        if _state(self._path) != self._state:
-            raise DataError(
-                f"{self._path} was moved, changed or lost with its disk while it was read: put it "
-                "back, and run the same command again."
-            )
 
     def _find(self, index: int) -> av.VideoFrame | None:
         """Decode up to a frame; None if it can't be decoded."""
@@ -218,7 +206,7 @@ class Video:
     def _start(self) -> None:
         """Open the file again; raises DataError if that isn't possible."""
         self._release()
-        self._check_file()
+        _check_same(self._path, self._state)
         self._container, self._stream = video_index.open_file(self._path, ahead=self._ahead)
         self._frames = video_index.decode(self._container, self._stream)
         self._next = 0
@@ -273,6 +261,18 @@ def _state(path: Path) -> tuple[int, int] | None:
     return found.st_size, found.st_mtime_ns
 
 
+def _check_same(path: Path, state: tuple[int, int] | None) -> None:
+    """Raise DataError if a file has disappeared or changed since it had this state."""
+    if _state(path) != state:
+        what = f"{path} was moved, changed or lost with its disk while it was read"
+        raise DataError(f"{what}: put it back, and run the same command again.")
+
+
+def _damaged(path: Path, index: int) -> FrameError:
+    what = f"frame {index} of {path} can't be decoded"
+    return FrameError(f"{what}: the file is damaged there. Copy the video again.")
+
+
 def _picture(frame: av.VideoFrame, size: tuple[int, int], turn: Turn) -> np.ndarray:
     """Convert a stored frame to an upright picture of this size, uint8 RGB [H, W, 3]."""
     if not hasattr(_of_thread, "reformatter"):  # reused, because it caches the conversion
@@ -310,8 +310,7 @@ def camera(place: str) -> Iterator[np.ndarray]:
     except (av.FFmpegError, OSError, ValueError, IndexError) as error:
         raise DataError(
             f"camera {place!r} can't be opened ({error}): check that it is connected, that no "
-            "other "
-            "program uses it, and that you may read it."
+            "other program uses it, and that you may read it."
         ) from error
     with container:
         stream.codec_context.thread_count = 1  # each further thread adds a frame of delay

@@ -59,9 +59,8 @@ class Runner:
           unfinished: where states are saved, at intervals and when the run is stopped.
           strategy: how subjects run side by side.
         """
-        self._scenario, self._ttp = scenario, experiment.config.ttp
-        self._data, self._image_size = experiment.data, experiment.image_size
-        self._joints = experiment.skeleton.size
+        self._scenario, self._ttp, self._data = scenario, experiment.config.ttp, experiment.data
+        self._joints, self._image_size = experiment.skeleton.size, experiment.image_size
         # If a subject's state is carried over to the next one, they run one after the other.
         self.carries = starts.carries(self._ttp, scenario)
         strategy = Strategy() if self.carries else strategy
@@ -147,12 +146,8 @@ class Runner:
         return self._planner.width(member, start, self._shared)
 
     def _together(self, group: list[Member], readers: ThreadPoolExecutor, bar):
-        """Run a group.
-
-        If it runs out of memory, run the remaining subjects in two halves; if the input of one is
-        lost, run them without it.
-        """
-        self._began, done, lost = _clock(), set(), None
+        """Run a group, in halves if memory runs out, and without a subject whose input is lost."""
+        self._began, done, failed, half = _clock(), set(), None, len(group)
         starts = [member.noted for member in group]
         try:
             for member, adaptation in self._run(group, readers, bar):
@@ -164,24 +159,19 @@ class Runner:
                 self._saver.forget(member.clip.name)
             return
         except members.Lost as error:
-            lost, half = error.member, len(group)
-            done.add(lost.clip.name)
-            reason: Exception = clips_lib.DataError(error.reason)
+            failed = error.member.clip, clips_lib.DataError(error.reason)
         except jax.errors.JaxRuntimeError as error:
             if "RESOURCE_EXHAUSTED" not in str(error):
                 raise
         # Not inside `except`, where the error would keep the group's arrays on the device.
-        if lost:
-            yield lost.clip, reason
-        elif len(group) == 1:
-            yield group[0].clip, _too_large(group[0].clip, self._ttp, self._scenario)
-            return
-        else:
+        if failed is None and len(group) > 1:
             half = self._planner.halve(group[0], len(group))
             say(f"{len(group)} subjects side by side don't fit into the memory: {half} at a time")
-        for member, start in zip(group, starts, strict=True):
-            member.noted = start
-        left = [member for member in group if member.clip.name not in done]
+        else:
+            failed = failed or _too_large(group[0].clip, self._ttp, self._scenario)
+            yield failed
+            done.add(failed[0].name)
+        left = members.again(group, starts, done)
         for part in filter(None, (left[:half], left[half:])):
             yield from self._together(part, readers, bar)
 
@@ -189,9 +179,9 @@ class Runner:
         """Return the result of a subject, or the error that prevented it."""
         inputs, seconds = member.digest.tobytes().hex(), self._spent(member, group)
         found = member.joints, member.confidence, adaptation, inputs, seconds
-        read = np.isfinite(member.joints).all((1, 2))
         try:
             settings = None if self._scenario == "none" else self._planner.settings
+            read = np.isfinite(member.joints).all((1, 2))
             ttp.check_finite(member.confidence[read], settings)
         except state.NotFinite as error:
             return error
@@ -208,10 +198,9 @@ class Runner:
 
         Predictions are fetched while the device computes the next chunk.
         """
-        width = self._planner.padded(len(group))
+        width, progress = self._planner.padded(len(group)), members.Progress(group, bar)
         subjects = jax.device_put(self._starts.stacked(group, width, self._base), self._split)
         longest, names = max(len(m.frames) for m in group), group[0].passes
-        progress = members.Progress(group, bar)
         for pass_index in range(group[0].pass_index, len(names)):
             first = group[0].frame_index if pass_index == group[0].pass_index else 0
             name, last = names[pass_index], pass_index == len(names) - 1
@@ -253,11 +242,11 @@ def _clock() -> np.ndarray:
     return np.array([time.monotonic(), COMPILING.seconds])
 
 
-def _too_large(clip: Clip, fields, scenario: str) -> TooLarge:
-    """Return the error for a subject that doesn't fit alone, with what the user can do."""
+def _too_large(clip: Clip, fields, scenario: str) -> tuple[Clip, TooLarge]:
+    """Return a subject that doesn't fit alone, and the error with what the user can do."""
     remedies = ["see whether other programs use the device", "give --device=cpu"]
     if scenario != "none":  # predicting needs neither updates nor a memory
         own = f"config.ttp.batch_size ({fields.batch_size}) or config.ttp.memory ({fields.memory})"
         remedies.insert(0, f"lower {own}")
     words = ", or ".join(remedies)
-    return TooLarge(f"{clip.name} alone doesn't fit into the device's memory: {words}.")
+    return clip, TooLarge(f"{clip.name} alone doesn't fit into the device's memory: {words}.")

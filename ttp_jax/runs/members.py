@@ -70,12 +70,8 @@ class Member:
 
     @property
     def noted(self) -> tuple[np.ndarray, np.ndarray | None, int]:
-        """What was noted of the frames so far, to begin again from there after an error."""
+        """What was noted of the frames so far, see `again`."""
         return self.digest, self.last, self.repeated
-
-    @noted.setter
-    def noted(self, values: tuple[np.ndarray, np.ndarray | None, int]) -> None:
-        self.digest, self.last, self.repeated = values
 
     @property
     def group(self) -> tuple:
@@ -170,6 +166,16 @@ def inputs(
         return ((None, None) for _ in places)
     learns = name in ("step", "remember")
     return chunks(group, places, width, readers, every, digest=pass_index == 0, learns=learns)
+
+
+def again(group: list[Member], noted: list[tuple], done: set[str]) -> list[Member]:
+    """Return the members to run again after an error, with what was noted before it."""
+    left = []
+    for member, (digest, last, repeated) in zip(group, noted, strict=True):
+        if member.clip.name not in done:
+            member.digest, member.last, member.repeated = digest, last, repeated
+            left.append(member)
+    return left
 
 
 class Lost(Exception):
