@@ -83,13 +83,13 @@ case "${1:-}" in
     main evaluate $common
     echo
     if [ "$name" = demo ]; then
-      echo "These are 8 of the benchmark's 32 people. Over all of them and three seeds PCK@0.2 rises"
-      echo "by 10.7 points offline (7.4 to 14.4) and 2.0 online (-0.1 to 4.1): docs/benchmark.md"
+      echo "These are 8 of 32 people in colours that training doesn't have. Over all of them PCK@0.2"
+      echo "rises by 7.2 points offline (3.1 to 11.4) and 1.3 online (-0.9 to 3.9): docs/benchmark.md"
     else
       echo "This short training only checks that everything runs. Its self-supervised keypoints don't"
       echo "follow the pose yet (see above), so personalization has nothing to learn from and may do"
       echo "harm. configs/rendered.py trains the same network until it helps (two hours); ./run.sh"
-      echo "shows what such a model gains: it is the included one."
+      echo "shows what a longer training gains: that of the included model."
     fi
     echo "Pictures: runs/$name/results/online/*.png and runs/$name/results/offline/*.png"
     echo "Keypoints: runs/$name/results/*/*.csv"

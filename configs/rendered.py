@@ -36,7 +36,6 @@ def get_config():
         ("varied", "new clothes and motions"),
         ("shifted", "new colours"),
     )
-    c.reproduce.given = (("transformer-seed0-5a4199f2", "shipped"),)
     # From synthetic to real people: a folder in Penn Action's layout.
     c.transfer = tiny_penn.get_config().data
     c.transfer.about = "one real man, two cameras (Pose2Sim's recording in Penn Action's layout)"

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import small_run
 
-from configs import bbc_pose, h36m, penn, rendered, tiny
+from configs import bbc_pose, graded, h36m, penn, rendered, tiny
 from ttp_jax import checkpoint, state
 from ttp_jax.paper import controls, pages, published, records, reproduction, running, tables
 from ttp_jax.paper.records import RunSpec
@@ -440,7 +440,7 @@ def test_an_unknown_table_names_the_known_ones(tmp_path):
 
 def test_a_model_that_comes_along_needs_no_training(tmp_path, monkeypatch):
     monkeypatch.setattr(running.training, "train", lambda *_: pytest.fail("trained"))
-    made = of(rendered)
+    made = of(graded)
     spec = RunSpec("transformer", "online")
     # The model of this very training, and of no other.
     ((name, _),) = made.config.reproduce.given

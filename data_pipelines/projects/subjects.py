@@ -18,6 +18,10 @@ def of_rows(recordings: Sequence[Recording], options: Options) -> list[list[tupl
     except where a pattern names the subjects of a project whose pictures show one each: tools give
     an animal another track in every video. If pictures show several individuals, every unnamed
     label is a subject of its own, because nothing connects it to the labels in other pictures.
+
+    Args:
+      recordings: all recordings of a project.
+      options: `subject` is used.
     """
     lone = all(_one_each(recording.sheet.rows) for recording in recordings)
     return [_in_one(recording, options, lone) for recording in recordings]
@@ -49,6 +53,11 @@ def _in_one(recording: Recording, options: Options, lone: bool) -> list[tuple[st
 
 def notes(path: Path, recordings: Sequence[Recording], options: Options) -> list[str]:
     """Return sentences about labels whose subject isn't certain.
+
+    Args:
+      path: what was read, for messages.
+      recordings: all recordings of a project.
+      options: `subject` is used.
 
     Raises:
       DataError: the subject pattern matches no label.
