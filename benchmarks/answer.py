@@ -15,6 +15,7 @@ import numpy as np
 
 from benchmarks import svg
 from configs import graded, lips, rendered, tongue
+from ttp_jax import metrics
 from ttp_jax.paper import records, selection, statistics
 from ttp_jax.paper.selection import FLIPPED, Grid
 from ttp_jax.paper.statistics import Find
@@ -58,7 +59,7 @@ ROWS = (
                 selection.grade(Grid.of(GRADED), preset))
         for preset, about in GRADED.reproduce.grades
     ),
-    DataSet("rendered people, trained without photometric changes", "cells", rendered.get_config()),
+    DataSet("rendered people, new colours, earlier network", "cells", rendered.get_config()),
     *LIPS,
     DataSet("lips, both splits", "", LIPS[0].config, parts=LIPS),
     DataSet("lips, BlazePose's encoder", "lips", lips.get_config()),
@@ -166,7 +167,8 @@ def _figure(path: pathlib.Path, width: float, height: float, draw: Callable) -> 
         draw(axes)
         axes.spines[["top", "right"]].set_visible(False)
         if axes.get_legend_handles_labels()[0]:
-            axes.legend(frameon=False, fontsize=8)
+            above = {"loc": "lower left", "bbox_to_anchor": (0, 1)}  # not on the points
+            axes.legend(frameon=False, fontsize=8, ncols=2, **above)
 
     svg.save(path, (width, height), dressed)
 
@@ -186,7 +188,7 @@ def plot_who_gains(path: pathlib.Path, find: Callable[[DataSet], Find]) -> None:
         axes.set_xlabel("joints that are wrong without adaptation, %")
         axes.set_ylabel("gain offline")
 
-    _figure(path, 5.6, 3.6, draw)
+    _figure(path, 7.6, 4.8, draw)
 
 
 def plot_frames(path: pathlib.Path, find: Callable[[DataSet], Find]) -> None:
@@ -215,18 +217,23 @@ def plot_frames(path: pathlib.Path, find: Callable[[DataSet], Find]) -> None:
 
 
 def plot_grades(path: pathlib.Path, find: Callable[[DataSet], Find]) -> None:
-    """Draw the gain on rendered people against their distance from training."""
+    """Draw the gain, with its 95 % interval, on rendered people by their distance from training."""
     graded = [data for data in SETS if data.folder == "graded"]
 
     def draw(axes):
-        for scenario, color in zip(("online", "offline"), COLORS, strict=False):
+        for shift, scenario, color in zip(
+            (-0.04, 0.04), ("online", "offline"), COLORS, strict=False
+        ):
             points = []
             for place, data in enumerate(graded):
                 before, after = (found(data, find, how) for how in ("none", scenario))
                 if (deltas := statistics.deltas(before, after)) is not None:
-                    points.append((place, statistics.known(deltas).mean()))
+                    gains = statistics.known(deltas)
+                    points.append((place + shift, gains.mean(), *metrics.bootstrap_interval(gains)))
             if points:
-                axes.plot(*zip(*points, strict=True), "o-", color=color, label=scenario)
+                x, mean, low, high = np.array(points).T
+                bars = {"yerr": (mean - low, high - mean), "capsize": 3}
+                axes.errorbar(x, mean, fmt="o-", color=color, label=scenario, **bars)
         axes.set_xticks(range(len(graded)), [data.name.partition(", ")[2] for data in graded])
         axes.set_ylabel("gain in PCK@0.2")
 
