@@ -451,9 +451,9 @@ def with_model(name="shipped"):
 def test_a_file_that_is_written_again_keeps_what_was_told_of_it(tmp_path):
     options = export.Options(model=str(tmp_path / "again.npz"), torch=None)
     assert export.run(experiment.build(with_model()), tmp_path, options) == 0
-    told = read_model(tmp_path / "again.npz").about
-    assert told.pop("exported")["commit"]
-    assert told == read_model(SHIPPED).about
+    told, before = (read_model(path).about for path in (tmp_path / "again.npz", SHIPPED))
+    assert told.pop("exported") and before.pop("exported")
+    assert told == before
     assert export.run(experiment.build(with_model()), tmp_path, options) == 0
     assert [path.name for path in tmp_path.iterdir()] == ["again.npz"]  # the same model
 
