@@ -134,9 +134,8 @@ class Video:
                         self._release()
                         frame = self._find(index)
                 if frame is None:
-                    _check_same(
-                        self._path, self._state
-                    )  # a lost file also looks like one that ends too early
+                    # A lost file also looks like one that ends too early.
+                    _check_same(self._path, self._state)
                     self._bad.add(index)
         finally:
             self._leave(index)

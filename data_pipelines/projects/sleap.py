@@ -25,6 +25,7 @@ from data_pipelines.projects.records import (
 )
 
 Find = Callable[[Row], Picture | None]
+_Key = tuple[int, tuple[str, ...] | None]
 
 
 class _Video(NamedTuple):
@@ -90,10 +91,17 @@ def read(path: Path, options: Options) -> Project:
 def _load(path: Path, predictions: bool, individuals: Sequence[str]) -> tuple[Sheet, list[_Video]]:
     labels = _open(path)
     try:
-        videos = _videos(labels, path)
+        listings: dict[Any, int] = {}
+        listed = {
+            id(video): listings.setdefault(_listing(video, path), len(listings))
+            for video in labels.videos
+        }
+        videos = _videos(labels, listed)
         found, predicted = _instances(labels, predictions)
         skeleton = _skeleton([instance for _, instance in found], path)
-        rows = [_row(frame, instance, videos[_key(frame, path)], path) for frame, instance in found]
+        rows = [
+            _row(frame, instance, videos[_key(frame, listed)], path) for frame, instance in found
+        ]
         limbs = [(edge.source.name, edge.destination.name) for edge in skeleton.edges]
         pairs = [tuple(map(str, pair)) for pair in skeleton.symmetry_names]
         node_names = [str(node.name) for node in skeleton.nodes]
@@ -167,13 +175,16 @@ def _row(frame: Any, instance: Any, video: _Video, path: Path) -> Row:
     return Row(where, picture, joints, visible, track, _size(video.video, path))
 
 
-def _videos(labels: Any, path: Path) -> dict[Any, _Video]:
-    """Return the file's videos and folders of pictures by `_key`."""
+def _videos(labels: Any, listed: dict[int, int]) -> dict[_Key, _Video]:
+    """Return the file's videos and folders of pictures by `_key`.
+
+    `listed` has the number of each video by the id of its record; records of one video share it.
+    """
     found = {}
     for video in labels.videos:
         pictures = _pictures(video)
         for folder in dict.fromkeys(map(names.folders, pictures)) if pictures else (None,):
-            found.setdefault((_listing(video, path), folder), video)
+            found.setdefault((listed[id(video)], folder), video)
     apart = names.apart(folder for _, folder in found if folder)
     titles = []
     for (_, folder), video in found.items():
@@ -187,12 +198,11 @@ def _videos(labels: Any, path: Path) -> dict[Any, _Video]:
     }
 
 
-def _key(frame: Any, path: Path) -> tuple[Any, tuple[str, ...] | None]:
-    """Return what tells a frame's video, or folder of pictures, from others."""
+def _key(frame: Any, listed: dict[int, int]) -> _Key:
+    """Return the number of a frame's video, and the folder of its picture; None for a film."""
     pictures, number = _pictures(frame.video), int(frame.frame_idx)
-    if not pictures:
-        return _listing(frame.video, path), None
-    return _listing(frame.video, path), names.folders(pictures[min(number, len(pictures) - 1)])
+    folder = names.folders(pictures[min(number, len(pictures) - 1)]) if pictures else None
+    return listed[id(frame.video)], folder
 
 
 def _pictures(video: Any) -> list[str]:
