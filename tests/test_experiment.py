@@ -70,6 +70,15 @@ def test_held_out_people_of_another_grade_are_others_and_the_training_people_are
         assert equal == (split == "train")
 
 
+def test_scoring_test_people_renders_no_training_people(tmp_path):
+    config = rendered.get_config()
+    config.data.root = str(tmp_path)
+    config.data.test, config.data.eval_frames, config.data.image_size = 1, 2, 16
+    (clip,) = sources.load_clips(config.data, "test")
+    assert clip.split == "test"
+    assert {path.name.partition("-")[0] for path in tmp_path.iterdir()} == {"test"}
+
+
 def test_validation_compiles_its_program_once(tmp_path, monkeypatch, caplog, shallow):
     config = small_run.training(tmp_path / "people")
     config.data.train, config.data.val = 2, 1
