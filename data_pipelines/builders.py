@@ -32,6 +32,13 @@ from data_pipelines import clips as clips_lib
 from data_pipelines.clips import Clip, DataError, FrameError
 from ttp_jax.skeletons import BBC7, H36M16, PENN13, Skeleton
 
+if __name__ == "__main__":
+    # The module of the public name defines the builders, because TFDS refuses a second class of the
+    # same name and records in the data set which module built it.
+    from data_pipelines import builders
+
+    sys.exit(builders.main())
+
 
 class _People:
     """Base of the builders, not derived from a TFDS class, because TFDS registers such classes."""
@@ -290,10 +297,3 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(f"{error}")
     for split, info in builder.info.splits.items():
         print(f"{builder.info.full_name} {split}: {info.num_examples:,} frames")
-
-
-if __name__ == "__main__":
-    # Imported by its public name, because TFDS records in the data set which module built it.
-    from data_pipelines import builders
-
-    builders.main()

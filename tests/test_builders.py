@@ -91,8 +91,9 @@ def test_rendered_people(tmp_path):
 def test_the_command_builds_it(tmp_path, capsys):
     layouts.write_penn(tmp_path / "folder", SPEC)
     places = [f"--manual_dir={tmp_path / 'folder'}", f"--data_dir={tmp_path / 'built'}"]
-    builders.main(["penn_action", *places])
-    assert "penn_action/1.0.0 train: 6 frames" in capsys.readouterr().out
+    command = [sys.executable, "-m", "data_pipelines.builders", "penn_action", *places]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=900)
+    assert "penn_action/1.0.0 train: 6 frames" in done.stdout, done.stderr
     assert [c.name for c in builders.clips("penn", tmp_path / "built")] == ["0001", "0002", "0003"]
     with pytest.raises(SystemExit, match="no folder .*frames"):
         builders.main(["penn_action", f"--manual_dir={tmp_path}", f"--data_dir={tmp_path / 'b'}"])
