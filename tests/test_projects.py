@@ -616,7 +616,7 @@ def test_damaged_sleap_files_are_named(tmp_path):
 def test_without_sleap_io_one_line_names_the_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "sleap_io", None)
     (tmp_path / "labels.slp").write_bytes(b"x")
-    with pytest.raises(DataError, match=r"need sleap-io: pip install ttp_jax\[projects\]"):
+    with pytest.raises(DataError, match=r"need sleap-io: pip install sleap-io"):
         read(tmp_path / "labels.slp")
 
 

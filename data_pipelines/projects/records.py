@@ -10,7 +10,7 @@ import numpy as np
 from data_pipelines.clips import Clip, DataError
 from ttp_jax.skeletons import Skeleton
 
-EXTRA = "pip install ttp_jax[projects]"
+EXTRA = "pip install sleap-io"
 
 
 @dataclasses.dataclass(frozen=True)
