@@ -101,7 +101,10 @@ def _run(experiment: Experiment, workdir: pathlib.Path, work: "_Work", options: 
         raise clips_lib.DataError(f"no {options.split} clips in {experiment.data.root}.")
     work.check(clips)
     if options.scenario != "none" and experiment.config.ttp.method == "none":
-        say('the method is "none": nothing adapts, so before and after are the same. See --method')
+        say(
+            'nothing adapts (config.ttp.method is "none"), so before and after are the same; '
+            "--method chooses a method"
+        )
     if jax.process_index() == 0:
         provenance.prepare(work.folder, work.own)
         if options.overwrite:

@@ -13,6 +13,9 @@ updates can't keep up with the camera, waiting frames are predicted without an u
 number of updates is printed. A frame waits for at most one update and for the predictions of
 earlier frames.
 
+The default is the included model, which has seen rendered people only. For real people, add
+--model=blazepose, which adapts only with --method=teacher.
+
 --person=NAME starts from the model that was kept under this name. --keep=FORM keeps the model
 afterwards as WORKDIR/people/NAME.npz (without --person, NAME is that of the results folder); an
 earlier model of this name is moved aside. --json writes a line of JSON for each frame to standard
