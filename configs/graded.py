@@ -2,7 +2,7 @@
 
 Command:   python main.py reproduce --config=configs/graded.py --what=table7
 Takes:     an hour on a CPU core; training the model again (--config.reproduce.given="()") takes
-           three and a half, and you can stop and resume it at any time.
+           nearly four, and you can stop and resume it at any time.
 
 Differs from configs/rendered.py: heatmaps of 32 x 32, training images that change in colour,
 contrast, sharpness and noise, joints decoded by a parabola through the maps' peaks and averaged
