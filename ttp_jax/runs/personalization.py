@@ -318,7 +318,8 @@ class _Work:
 
     def _compare(self, clip, result: Result) -> None:
         """Predict without personalization, check for signs of harm, store both for the outputs."""
-        before = self._plain.one(clip, frames=result.frames)
+        unchanged = self._experiment.config.ttp.method == "none" and not self._person
+        before = result if unchanged else self._plain.one(clip, frames=result.frames)
         both = ((self._plain, before), (self.runner, result))
         models = [(one.variables(found), found.joints) for one, found in both]
         found = {}
