@@ -75,6 +75,3 @@ def test_videos_of_one_name_keep_files_of_their_own(tmp_path):
         outputs._write_exports(made, tmp_path, formats, "before")
     found = [p.relative_to(tmp_path) for p in tmp_path.rglob("*") if p.is_file()]
     assert len(found) == 12 and len({path.name for path in found}) == 6
-    outputs._write_exports(track(video=videos[0])._replace(name="walk-0"), tmp_path, [], "after")
-    left = [p.name for p in (tmp_path / outputs.ANALYSIS / "walk-0").iterdir()]
-    assert len(left) == 3 and all("before" in name for name in left)

@@ -13,7 +13,7 @@ import small_run
 from configs import own
 from data_pipelines.clips import Clip, DataError, part
 from data_pipelines.video import Video
-from ttp_jax import smooth
+from ttp_jax import smooth, state
 from ttp_jax.checkpoint import SHIPPED, read_model
 from ttp_jax.files import write_arrays
 from ttp_jax.runs import base_model, experiment, outputs, personalization
@@ -21,6 +21,7 @@ from ttp_jax.runs.outcome import Outcome
 from ttp_jax.runs.outputs import OutputOptions, Outputs
 from ttp_jax.runs.overlay import overlay_video
 from ttp_jax.runs.personalization import RunOptions
+from ttp_jax.runs.results import Result
 from ttp_jax.skeletons import PENN13
 from ttp_jax.verbs import export
 
@@ -341,6 +342,53 @@ def stored(folder, clip, joints):
     )
     write_arrays(folder / f"{clip.name}.npz", {**arrays, **own, "inputs": np.array("x")})
     (folder / "protocol.json").write_text(json.dumps({"seed": 0}))
+
+
+def test_files_that_the_user_made_or_edited_beside_the_exports_stay(tmp_path, capsys):
+    """Other options remove or replace only what the program wrote and nobody has edited."""
+    clip = clip_of(np.zeros((4, 20, 20, 3), np.uint8), source="/videos/a.mp4")
+    made = experiment.build(small_run.get_config())
+
+    def write(formats):
+        Outputs(made, "online", tmp_path, OutputOptions(formats)).write(clip)
+
+    stored(tmp_path, clip, np.random.default_rng(0).uniform(0, 20, (4, 13, 2)))
+    write("dlc-csv,coco,npz,deeplabcut")
+    own = {path for path in (tmp_path / "exports").rglob("*") if path.is_file()}
+    after, analysis = tmp_path / "exports/a_after_adapt", tmp_path / "exports/deeplabcut/a"
+    theirs = [after.with_suffix(".xlsx"), analysis / "aDLC_ttp_jax_after_labeled.mp4"]
+    edited = [after.with_suffix(".csv"), after.with_suffix(".json")]
+    for path in (*theirs, *edited):
+        path.write_text("mine")
+    write("dlc-csv,trc")
+    found = {path for path in (tmp_path / "exports").rglob("*") if path.is_file()}
+    written = {path for path in own if path.suffix == ".csv" and path.parent == after.parent}
+    trc = {path.with_suffix(".trc") for path in written}
+    assert len(own) == 12 and found == {*written, *trc, *theirs}
+    assert all(path.read_text() == "mine" for path in theirs)
+    assert after.with_suffix(".csv").read_text().startswith("scorer")
+    aside = [tmp_path / "a.old1" / path.relative_to(tmp_path) for path in edited]
+    assert all(path.read_text() == "mine" for path in aside)
+    said = capsys.readouterr().out
+    assert f"edited since it was written, now {aside[0]}" in said
+
+
+def test_a_run_with_overwrite_keeps_edited_exports(tmp_path):
+    clip = clip_of(np.zeros((4, 20, 20, 3), np.uint8))
+    joints = np.random.default_rng(0).uniform(0, 20, (4, 13, 2)).astype(np.float32)
+    stored(tmp_path, clip, joints)
+    made = experiment.build(small_run.get_config())
+    writer = Outputs(made, "online", tmp_path, OutputOptions("coco"))
+    writer.write(clip)
+    edited = tmp_path / "exports/a_after_adapt.json"
+    edited.write_text("mine")
+    adapted = state.Adaptation(np.int32(4), {}, (), np.zeros(1), np.float32(0))
+    again = Result(None, joints, np.full((4, 13), 0.5), adapted, "x")
+    writer.keep(clip, again, again, {}, [])
+    assert not writer.is_done(clip)
+    writer.write(clip)
+    assert (tmp_path / "a.old1/exports/a_after_adapt.json").read_text() == "mine"
+    assert len(json.loads(edited.read_text())) == 4
 
 
 def test_a_report_does_not_claim_a_person_whom_no_finder_saw(tmp_path, capsys):

@@ -7,7 +7,6 @@ stored results, so other formats or labels need no new adaptation.
 """
 
 import dataclasses
-import glob
 import json
 import os
 import pathlib
@@ -19,17 +18,20 @@ from data_pipelines import clips as clips_lib
 from data_pipelines import locate
 from data_pipelines.labels import Labels
 from ttp_jax import dlc_analysis, exports, presence, ranges, smooth
-from ttp_jax.files import read_json, write_arrays, write_json
-from ttp_jax.runs import personal_report, user_labels
+from ttp_jax.files import inside, read_json, write_arrays, write_json
+from ttp_jax.runs import personal_report, provenance, user_labels
 from ttp_jax.runs.experiment import Experiment
 from ttp_jax.runs.outcome import Outcome, read_outcome
 from ttp_jax.runs.overlay import overlay_video
 from ttp_jax.runs.process import peak_mib, say
-from ttp_jax.runs.results import Result
+from ttp_jax.runs.results import Result, move_to_old
 from ttp_jax.skeletons import Skeleton
 
 ENSEMBLE = "eks"  # the format that combines runs of several seeds
 ANALYSIS = "deeplabcut"  # files as DeepLabCut's analysis writes them, in a folder of this name
+# Required content of the record of a subject's outputs; earlier versions stored no digests of the
+# exports.
+DONE = {"wanted": dict, "files": [str], "origin": str, "exports?": {str: str}}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,7 +119,9 @@ class Outputs:
     ) -> None:
         """Store what the outputs need in addition to the results that every run stores."""
         # Earlier outputs are now out of date.
-        self._kept(clip.name, "json").unlink(missing_ok=True)
+        record = self._kept(clip.name, "json")
+        if done := _done(record):
+            write_json(record, {**done, "wanted": {}})
         arrays = {"joints": before.joints, "confidence": before.confidence, "boxes": clip.boxes}
         arrays |= {
             name: rows for name in ("region", "crops") if (rows := getattr(clip, name)) is not None
@@ -128,15 +132,13 @@ class Outputs:
 
     def is_done(self, clip) -> bool:
         """Return whether a subject's outputs exist for exactly these frames and options."""
-        like = {"wanted": dict, "files": [str], "origin": str}
+        done = _done(self._kept(clip.name, "json"))
+        if not done or done["wanted"] != self._wanted or done["origin"] != clip.fingerprint:
+            return False
         try:
-            done = read_json(self._kept(clip.name, "json"), like)
-            if done is None or done["wanted"] != self._wanted:
-                return False
-            there = all((self._folder / file).exists() for file in done["files"])
+            return all((self._folder / file).exists() for file in done["files"])
         except (OSError, ValueError):
             return False
-        return there and done["origin"] == clip.fingerprint
 
     def write(self, clip) -> None:
         """Write a subject's outputs from its stored results, and print a summary.
@@ -147,11 +149,8 @@ class Outputs:
         outcome = read_outcome(clip, self._kept(name), self._folder / f"{name}.npz")
         poses = _smoothed(outcome, self._how, rate)
         tracks = self._tracks(outcome, poses, rate)
-        files = [
-            path
-            for when, track in tracks.items()
-            for path in _write_exports(track, self._folder / "exports", self._formats, when)
-        ]
+        record = self._kept(name, "json")
+        files = _export(clip, tracks, self._formats, self._folder, record)
         video = self._folder / f"{name}_overlay.mp4"
         cutoff = self._options.pcutoff
         files.append(overlay_video(video, outcome, poses, self._skeleton, rate, cutoff))
@@ -187,8 +186,7 @@ class Outputs:
             if ENSEMBLE in self._formats:
                 files += self._join_ensemble(clip, tracks["after"])
             listed = [os.path.relpath(path, self._folder) for path in files]
-            done = {"wanted": self._wanted, "origin": clip.fingerprint, "files": listed}
-            write_json(self._kept(name, "json"), done)
+            write_json(record, {**_done(record), "wanted": self._wanted, "files": listed})
         finally:
             _tell(name, texts, files, found)
 
@@ -308,29 +306,67 @@ def _presence(outcome: Outcome, boxes: str) -> presence.Presence | None:
     )
 
 
+def _done(record: pathlib.Path) -> dict[str, Any]:
+    """Return the record of a subject's outputs; empty if there is none that can be read."""
+    try:
+        return read_json(record, DONE) or {}
+    except (OSError, ValueError):
+        return {}
+
+
+def _export(
+    clip,
+    tracks: dict[str, exports.Track],
+    formats: list[str],
+    folder: pathlib.Path,
+    record: pathlib.Path,
+) -> list[pathlib.Path]:
+    """Write the exports, remove those that are no longer requested, and record them."""
+    earlier = _unedited(folder, clip.name, _done(record))
+    written = [
+        path
+        for when, track in tracks.items()
+        for path in _write_exports(track, folder / "exports", formats, when)
+    ]
+    for path in earlier:
+        if path not in written:
+            path.unlink()
+            say(f"  removed, no longer requested: {path}")
+    digests = {str(path.relative_to(folder)): provenance.sha256(path) for path in written}
+    done = {"wanted": {}, "origin": clip.fingerprint, "files": [], "exports": digests}
+    write_json(record, done)
+    return written
+
+
 def _write_exports(
     track: exports.Track, folder: pathlib.Path, formats: list[str], when: str
 ) -> list[pathlib.Path]:
     """Write one track in all formats except the ensemble's; `when` is "before" or "after"."""
-    suffix, wanted = f"_{when}_adapt", [name for name in formats if name in exports.FORMATS]
-    written = exports.write(track, folder, wanted, suffix)
-    _remove_others(folder, f"{glob.escape(track.name + suffix)}.*", written)
-    # Each subject has its own folder, because two videos may have the same file name.
-    analysis, stem = (
-        folder / ANALYSIS / track.name,
-        dlc_analysis.stem(track.video, track.name, when),
-    )
-    found = dlc_analysis.write(track, analysis, when) if ANALYSIS in formats else []
-    _remove_others(analysis, f"{glob.escape(stem)}*", found)
-    return written + found
+    wanted = [name for name in formats if name in exports.FORMATS]
+    written = exports.write(track, folder, wanted, f"_{when}_adapt")
+    if ANALYSIS in formats:
+        # Each subject has its own folder, because two videos may have the same file name.
+        written += dlc_analysis.write(track, folder / ANALYSIS / track.name, when)
+    return written
 
 
-def _remove_others(folder: pathlib.Path, pattern: str, written: list[pathlib.Path]) -> None:
-    """Remove exports left over from an earlier --formats."""
-    for old in folder.glob(pattern):
-        if old not in written:
-            old.unlink()
-            say(f"  removed, no longer requested: {old}")
+def _unedited(folder: pathlib.Path, name: str, done: dict[str, Any]) -> list[pathlib.Path]:
+    """Return the exports that an earlier run recorded; move those that were edited since aside.
+
+    Predictions that were corrected in SLEAP, for example, are the user's work.
+    """
+    listed = {file: "" for file in done.get("files", ()) if file.startswith("exports/")}
+    same, edited = [], []
+    for file, digest in done.get("exports", listed).items():
+        path = inside(folder, file)
+        if path.is_file():
+            is_same = digest in ("", provenance.sha256(path))
+            (same if is_same else edited).append(path)
+    if edited:
+        aside = move_to_old(folder, name, edited)
+        for path in edited:
+            say(f"  edited since it was written, now {aside / path.relative_to(folder)}")
+    return same
 
 
 def _tell(

@@ -5,6 +5,7 @@ import dataclasses
 import glob
 import io
 import pathlib
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -101,10 +102,19 @@ def set_aside(folder: pathlib.Path, name: str) -> pathlib.Path | None:
         f"delivery/{plain}.*",
     )
     found = [path for pattern in patterns for path in folder.glob(pattern)]
-    if not found:
-        return None
+    return move_to_old(folder, name, found) if found else None
+
+
+def move_to_old(folder: pathlib.Path, name: str, paths: Iterable[pathlib.Path]) -> pathlib.Path:
+    """Move some of a subject's files to its subfolder NAME.old1 (.old2, ...); return the subfolder.
+
+    Args:
+      folder: folder of the results.
+      name: name of the subject.
+      paths: files or folders below `folder`.
+    """
     aside = unused(folder / name)
-    for path in found:
+    for path in paths:
         target = aside / path.relative_to(folder)
         target.parent.mkdir(parents=True, exist_ok=True)
         path.rename(target)
