@@ -66,6 +66,8 @@ class Clip:
       times: float64 [T], seconds since the video's first frame; None if unknown.
       numbers: int [T], numbers of the frames in the whole video; None if they count from 0.
       sizes: int [T, 2], heights and widths of the pictures; None if the source doesn't know.
+      stored_size: height and width of the frames in the video file, if they were stretched because
+        their pixels are not square; None otherwise.
       region: float64 [T, 4] boxes in which the person was found, NaN in frames without the person;
         None if nobody searched.
       crops: float32 [T, 4] crops that the network sees, with degrees (`geometry.crop_affine`), if a
@@ -94,6 +96,7 @@ class Clip:
     times: np.ndarray | None = None
     numbers: np.ndarray | None = None
     sizes: np.ndarray | None = None
+    stored_size: tuple[int, int] | None = None
     region: np.ndarray | None = None
     crops: np.ndarray | None = None
     present: np.ndarray | None = None

@@ -149,6 +149,7 @@ def _open(name: str, path: Path) -> tuple[Clip, Sequence[Path]]:
     if _is(path, PICTURES):
         return _pictures(name, path, [path])
     video = Video(path)
+    stored = video.index.stored_size
     sizes = np.broadcast_to(np.array(video.size), (len(video), 2))
     clip = _clip(
         name,
@@ -157,6 +158,7 @@ def _open(name: str, path: Path) -> tuple[Clip, Sequence[Path]]:
         source=str(path),
         frames_per_second=video.rate,
         times=video.times,
+        stored_size=None if stored == video.size else stored,
         notes=(video.index.note,) if video.index.note else (),
     )
     return clip, [path]

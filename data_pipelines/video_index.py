@@ -53,6 +53,7 @@ class Index(NamedTuple):
       times: float64 [T], seconds since the first frame; None if the file has no times.
       rate: mean frames a second; None if the file doesn't say.
       size: height and width of the upright pictures with square pixels.
+      stored_size: height and width of the upright pictures without stretching.
       turn: how stored frames become upright.
       note: a sentence for the reader of results, or "".
     """
@@ -63,6 +64,7 @@ class Index(NamedTuple):
     times: np.ndarray | None
     rate: float | None
     size: tuple[int, int]
+    stored_size: tuple[int, int]
     turn: Turn
     note: str
 
@@ -119,8 +121,9 @@ def read_index(path: Path, *, square: bool = True) -> Index:
         _warn_of_cut(path, count, times)
     stored, turn = (first.height, first.width), turn_of(first)
     size = squared(stored, shape if square else None)
-    upright = (size[1], size[0]) if turn.swap else size
-    return Index(count, stamps, keys, times, rate, upright, turn, _note(stored, size, shape))
+    upright, plain = ((s[1], s[0]) if turn.swap else s for s in (size, stored))
+    note = _note(stored, size, shape)
+    return Index(count, stamps, keys, times, rate, upright, plain, turn, note)
 
 
 def _nothing(path: Path) -> DataError:
@@ -141,7 +144,9 @@ def _note(stored: tuple[int, int], size: tuple[int, int], shape: Fraction | None
         return ""
     return (
         f"The video's pixels are not square (aspect {shape}): frames are stretched from "
-        f"{stored[1]} x {stored[0]} to {size[1]} x {size[0]} pixels, as players show them."
+        f"{stored[1]} x {stored[0]} to {size[1]} x {size[0]} pixels, as players show them. "
+        "Only the exports deeplabcut and slp are in pixels of the stored frames, on which these "
+        "tools draw."
     )
 
 

@@ -336,6 +336,34 @@ def test_sleap_io_reads_predictions_of_pictures(tmp_path):
     np.testing.assert_array_equal(labels[1].image, own)
 
 
+def test_joints_lie_where_tools_show_them_if_pixels_are_not_square(tmp_path):
+    """SLEAP and DeepLabCut draw on the stored frames, which `media` stretches."""
+    import made_projects
+    import sleap_io
+
+    from data_pipelines import media
+    from ttp_jax import dlc_analysis
+
+    made_projects.video(tmp_path / "hdv.mp4", 2, aspect=(2, 1))
+    (clip,) = media.clips([tmp_path / "hdv.mp4"])
+    height, width = clip.largest
+    assert clip.stored_size == (height, width // 2) == made_projects.SIZE
+    corners = np.array([[-0.5, -0.5], [width - 0.5, height - 0.5]])  # of the whole frame
+    track = exports.Track(
+        *("hdv", np.tile(corners, (2, 1, 1)), np.ones((2, 2)), skeletons.build("a", ["b", "c"])),
+        picture_size=(width, height), stored_size=clip.stored_size[::-1], video=clip.source,
+    )  # fmt: skip
+    labels = sleap_io.load_file(str(written(tmp_path, "slp", track)))
+    stored = np.asarray(labels[0].image).shape
+    drawn = [[-0.5, -0.5], [stored[1] - 0.5, stored[0] - 0.5]]
+    np.testing.assert_allclose(labels[0].predicted_instances[0].numpy(), drawn)
+    h5, *_ = dlc_analysis.write(track, tmp_path, "after")
+    table = pandas.read_hdf(h5).to_numpy().reshape(2, 2, 3)
+    np.testing.assert_allclose(table[0, :, :2], drawn)
+    (path,) = exports.write(track, tmp_path, ["npz"])
+    np.testing.assert_allclose(np.load(path)["joints"][0], corners)  # square, to measure angles
+
+
 def test_sleap_has_the_datasets_and_axes_of_its_own_export(tmp_path):
     total, size, limbs = FIRST + FRAMES, PENN13.size, len(PENN13.limbs)
     with h5py.File(written(tmp_path, "sleap")) as file:

@@ -27,6 +27,7 @@ def write(track: Track, folder: str | os.PathLike, which: str) -> list[Path]:
     """Write the three files of one track, and return their paths.
 
     The table begins at the video's first frame; frames that the track skips are missing (NaN).
+    Joints are in pixels of the frames in the video file, see `Track.in_stored_pixels`.
 
     Args:
       track: track of a video whose path and image size are known.
@@ -39,7 +40,7 @@ def write(track: Track, folder: str | os.PathLike, which: str) -> list[Path]:
       ValueError: the track can't be written.
     """
     name = stem(track.video, track.name, which)
-    every = _all_frames(track)._replace(name=name, scorer=f"{SCORER}_{which}")
+    every = _all_frames(track.in_stored_pixels())._replace(name=name, scorer=f"{SCORER}_{which}")
     tables = exports.write(every, folder, ["dlc-h5", "dlc-csv"])
     metadata = pickle.dumps(_metadata(every), HIGHEST_PROTOCOL)
     path = write_atomically(

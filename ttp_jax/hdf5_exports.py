@@ -83,7 +83,8 @@ def write_slp(path: pathlib.Path, track: Track) -> None:
     """Write a SLEAP predictions file with sleap-io, which can be opened and corrected in SLEAP.
 
     It has one instance per frame, with the joints' confidence as point scores. It refers to the
-    video that was predicted, or to the image files of a folder.
+    video that was predicted, or to the image files of a folder. Joints are in pixels of the frames
+    in the video file, see `Track.in_stored_pixels`.
 
     Args:
       path: the file.
@@ -92,6 +93,7 @@ def write_slp(path: pathlib.Path, track: Track) -> None:
     Raises OSError if it can't be written.
     """
     sleap_io: Any = importlib.import_module("sleap_io")  # its names are only known at run time
+    track = track.in_stored_pixels()
     nodes = list(track.skeleton.joints)
     edges = [(nodes[a], nodes[b]) for a, b in track.skeleton.limbs]
     skeleton = sleap_io.Skeleton(nodes, edges=edges, name=track.skeleton.name)

@@ -30,6 +30,8 @@ class Track(NamedTuple):
       pcutoff: joints of lower confidence, 0..1, are written as missing, see `exports`.
       video: path of the video, or of the folder of `pictures`; "" if unknown.
       scorer: name of the scorer in DeepLabCut's tables.
+      stored_size: (width, height) of the frames in the video file, if they were stretched to
+        `picture_size` because their pixels are not square; None otherwise.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Track(NamedTuple):
     pcutoff: float = 0.0
     video: str = ""
     scorer: str = "ttp_jax"
+    stored_size: tuple[int, int] | None = None
 
     @property
     def frames(self) -> np.ndarray:
@@ -100,6 +103,18 @@ class Track(NamedTuple):
             raise ValueError(f"{self.name}: got a p-cutoff of {self.pcutoff}, expected 0 to 1.")
         table[table[..., 2] < self.pcutoff, :2] = np.nan
         return table
+
+    def in_stored_pixels(self) -> "Track":
+        """Return the track, without boxes, in pixels of the frames in the video file.
+
+        DeepLabCut and SLEAP draw on these frames, whatever the shape of their pixels.
+        """
+        if self.stored_size is None or self.picture_size is None:
+            return self
+        scale = np.divide(self.stored_size, self.picture_size)
+        joints = (np.asarray(self.joints) + 0.5) * scale - 0.5  # pixel centres are at integers
+        size = self.stored_size
+        return self._replace(joints=joints, picture_size=size, stored_size=None, boxes=None)
 
     def points(self) -> np.ndarray:
         """Return `values`, in which the confidence is also NaN wherever x and y are."""

@@ -230,6 +230,7 @@ class Outputs:
                 pictures=clip.frame_names,
                 pcutoff=self._options.pcutoff,
                 video=clip.source,
+                stored_size=clip.stored_size and clip.stored_size[::-1],
             )
         return tracks
 

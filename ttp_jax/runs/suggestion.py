@@ -175,6 +175,8 @@ def write_sleap(
         step=every,
         pictures=clip.frame_names,
         video=clip.source,
+        picture_size=clip.largest[::-1],
+        stored_size=clip.stored_size and clip.stored_size[::-1],
     )
     (path,) = exports.write(track, root, ["slp"])
     return path
