@@ -111,10 +111,10 @@ def test_evenly_spaced_rows_are_timed_by_the_rate(tmp_path):
 
 
 def test_formats_that_count_frames_say_that_times_are_uneven():
-    formats = ["dlc-csv", "npz", "sleap"]
+    formats = ["dlc-csv", "npz", "sleap", "deeplabcut"]
     (note,) = exports.note_on_times(UNEVEN, formats, "a.csv")
     assert "10 to 900 ms apart" in note and f"{RATE:.4g} per second on average" in note
-    assert "dlc-csv, sleap can't store this" in note and "column time of a.csv" in note
+    assert "dlc-csv, sleap, deeplabcut can't store this" in note and "column time of a.csv" in note
     assert exports.note_on_times(UNEVEN, ["npz", "trc", "parquet"], "a.csv") == []
     even = np.round(np.arange(90) / 137.3, 3)  # as a container rounds
     for times in (None, even, np.arange(9) / 30, UNEVEN[:2]):

@@ -49,7 +49,7 @@ PERSON = 1  # COCO's category
 # more than these seconds, to which containers round.
 UNEVEN, ROUNDED = 0.1, 1.1e-3
 # Formats with frame numbers but no times.
-WITHOUT_TIMES = ("dlc-csv", "dlc-h5", "coco", "sleap", "slp", "eks", "lightning-pose")
+WITHOUT_TIMES = ("dlc-csv", "dlc-h5", "deeplabcut", "eks", "lightning-pose", "coco", "sleap", "slp")
 
 
 def write(
