@@ -336,6 +336,20 @@ def test_sleap_io_reads_predictions_of_pictures(tmp_path):
     np.testing.assert_array_equal(labels[1].image, own)
 
 
+@pytest.mark.parametrize("name", ["mouse #{}.png", "{}#1.png"])
+def test_sleap_finds_pictures_whose_names_hold_a_number_sign(tmp_path, name):
+    import made_projects
+    import sleap_io
+
+    names = [name.format(i) for i in range(FRAMES)]
+    for number, each in enumerate(names):
+        made_projects.picture(tmp_path / "video.1" / each, seed=number)
+    track = example(video=str(tmp_path / "video.1"), pictures=names)
+    labels = sleap_io.load_file(str(written(tmp_path, "slp", track)))
+    assert labels.video.filename == [str(tmp_path / "video.1" / name) for name in names]
+    assert [frame.frame_idx for frame in labels] == [1, 2, 3, 5]
+
+
 def test_joints_lie_where_tools_show_them_if_pixels_are_not_square(tmp_path):
     """SLEAP and DeepLabCut draw on the stored frames, which `media` stretches."""
     import made_projects

@@ -8,6 +8,7 @@ first.
 import importlib
 import io
 import pathlib
+import re
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ import numpy as np
 from ttp_jax.track import Track, mean_confidence
 
 TABLE = "df_with_missing"  # key under which DeepLabCut looks for a table
+PAGE = re.compile(r"\.\w+#\d+$")  # end of the name of a page: "stack.tif#2"
 SLP_BYTES = 100  # upper bound for a point in a .slp with its share of the frame; about 35 in fact
 
 
@@ -116,7 +118,7 @@ def write_slp(path: pathlib.Path, track: Track) -> None:
 
 def _video(track: Track, sleap_io):
     """Return the video of a track for SLEAP; only a name if the file is unknown."""
-    if track.pictures is not None and not any("#" in name for name in track.pictures):
+    if track.pictures is not None and not any(map(PAGE.search, track.pictures)):
         files = [str(pathlib.Path(track.video) / name) for name in track.pictures]
         return sleap_io.Video.from_filename(files)
     return sleap_io.Video(filename=track.video or track.name, open_backend=False)
