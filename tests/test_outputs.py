@@ -16,13 +16,13 @@ from data_pipelines.video import Video
 from ttp_jax import smooth, state
 from ttp_jax.checkpoint import SHIPPED, read_model
 from ttp_jax.files import write_arrays
-from ttp_jax.runs import base_model, experiment, outputs, personalization
+from ttp_jax.runs import base_model, experiment, outputs, personal_report, personalization
 from ttp_jax.runs.outcome import Outcome
 from ttp_jax.runs.outputs import OutputOptions, Outputs
 from ttp_jax.runs.overlay import overlay_video
 from ttp_jax.runs.personalization import RunOptions
 from ttp_jax.runs.results import Result
-from ttp_jax.skeletons import PENN13
+from ttp_jax.skeletons import PENN13, Skeleton
 from ttp_jax.verbs import export
 
 FRAMES = 12
@@ -262,8 +262,8 @@ def test_a_kept_person_gets_the_same_outputs(made):
 # --- Parts ---------------------------------------------------------------------------------------
 
 
-def clip_of(pictures, **more):
-    boxes = np.tile(np.float32([0, 0, 20, 20]), (len(pictures), 1))
+def clip_of(pictures, boxes=None, **more):
+    boxes = np.tile(np.float32([0, 0, 20, 20]), (len(pictures), 1)) if boxes is None else boxes
     return Clip("a", "a", "test", len(pictures), lambda i: pictures[i], boxes, **more)
 
 
@@ -300,6 +300,20 @@ def test_pictures_of_several_sizes_lie_in_the_upper_left(tmp_path):
             picture[down + 20 :].max(initial=0) < 10
             and picture[:, right + 20 :].max(initial=0) < 10
         )
+
+
+def test_the_report_shows_what_is_around_a_joint_that_hardly_moves(tmp_path):
+    """Else nobody sees whether the only joint of a model lies on the animal."""
+    clip = clip_of(np.zeros((4, 96, 128, 3), np.uint8), boxes=np.float32([[24, 8, 104, 88]] * 4))
+    joints = np.float32([64, 48]) + np.random.default_rng(0).normal(0, 0.5, (4, 1, 2))
+    one = Skeleton("eye", ("pupil",), (), ())
+    peaks = (np.ones((4, 1)),) * 2
+    outcome = Outcome(clip, (96, 128), joints, joints, peaks, {}, {"updates": 1.0})
+    page, poses = tmp_path / "r.html", {"before": joints, "after": joints}
+    texts = {"quality": [], "scores": [], "about_scores": [], "notes": []}
+    personal_report.write(page, outcome, poses, one, {}, texts)
+    width, height = map(int, re.search(r'width="(\d+)" height="(\d+)"', page.read_text()).groups())
+    assert 40 <= width <= 80 and 40 <= height <= 80  # half of the box or more
 
 
 def test_labels_of_one_video_are_not_taken_for_another_s(tmp_path):

@@ -18,7 +18,8 @@ from ttp_jax.skeletons import Skeleton
 
 MOST_PICTURES = 48
 PIXELS = 480  # longer side of the pictures
-ROOM = 0.25  # margin around the person, in box sides
+ROOM = 0.25  # margin around the joints, as a share of the region that they span
+LEAST = 0.5  # a picture shows at least this share of the crop's side, if joints are few or still
 
 
 def quality(outcome: Outcome, poses, skeleton: Skeleton) -> list[tuple]:
@@ -157,7 +158,8 @@ def _pictures(outcome: Outcome, poses, few: np.ndarray) -> tuple[list[np.ndarray
     """Return pictures of a few frames around the person, and the joints in their pixels."""
     if not len(few):
         return [], {k: j[few] for k, j in poses.items()}
-    left, top, right, bottom = window(outcome.size, poses, few)
+    least = LEAST * float(np.median(outcome.clip.network_crops[:, 2]))
+    left, top, right, bottom = window(outcome.size, poses, few, least)
     zoom = min(1.0, PIXELS / max(right - left, bottom - top))
     size = max(1, round((right - left) * zoom)), max(1, round((bottom - top) * zoom))
     pictures = [
@@ -196,12 +198,20 @@ def settings_of(
     }
 
 
-def window(size, poses, frames) -> tuple[int, int, int, int]:
-    """Return left, top, right, bottom of a region that shows the person in all these frames."""
+def window(size, poses, frames, least: float) -> tuple[int, int, int, int]:
+    """Return left, top, right, bottom of a region that shows the person in all these frames.
+
+    Args:
+      size: height and width of the pictures.
+      poses: joints [T, K, 2] in pixels, "before" and "after".
+      frames: indices of the frames.
+      least: smallest side of the region in pixels, as far as the pictures reach.
+    """
     height, width = size
     points = np.concatenate([poses["before"][frames], poses["after"][frames]]).reshape(-1, 2)
     low, high = np.nanmin(points, 0), np.nanmax(points, 0)
-    room = ROOM * max(high - low)
+    room = np.maximum(ROOM * max(high - low), (least - (high - low)) / 2)
     left, top = (int(v) for v in np.maximum(np.floor(low - room), 0))
     right, bottom = (int(v) for v in np.minimum(np.ceil(high + room), (width, height)))
-    return min(left, width - 2), min(top, height - 2), max(right, left + 2), max(bottom, top + 2)
+    left, top = min(left, width - 2), min(top, height - 2)
+    return left, top, max(right, left + 2), max(bottom, top + 2)
