@@ -9,7 +9,7 @@ import small_net
 import small_run
 
 import ttp_jax
-from ttp_jax import checkpoint, people, state
+from ttp_jax import checkpoint, people, state, ttp
 from ttp_jax.runs import experiment
 
 
@@ -118,7 +118,7 @@ def test_a_kept_model_must_fit_its_base_in_shape_and_be_finite(tmp_path, parts):
     delta = state.split(base.params, state.RULES["reference"])[0]
     name = next(iter(delta))
     people.write(path, delta, "full", {"base": origin})
-    assert people.read(path, origin, base.params).delta.keys() == delta.keys()
+    assert people.read(path, origin, base).delta.keys() == delta.keys()
     for wrong, words in (
         ({**delta, "encoder/none/kernel": np.ones(3, np.float32)}, "no encoder/none/kernel"),
         ({**delta, name: np.ones((1, 2), np.float32)}, rf"{name} is \(1, 2\), the network's is"),
@@ -126,7 +126,23 @@ def test_a_kept_model_must_fit_its_base_in_shape_and_be_finite(tmp_path, parts):
     ):
         people.write(path, wrong, "full", {"base": origin})
         with pytest.raises(ValueError, match=rf"anna\.npz is damaged \(.*{words}.*again"):
-            people.read(path, origin, base.params)
+            people.read(path, origin, base)
+
+
+@pytest.mark.parametrize("method", ["ttp", "bn", "entropy", "teacher", "teacher+ttp"])
+def test_the_kept_model_of_every_method_can_be_used(tmp_path, parts, method):
+    base, _ = parts
+    made = experiment.build(small_run.get_config()).changed({"ttp.method": method})
+    tools = ttp.tools(made.net, made.settings("online"))
+    zeros = tools.method.start(base, tools).delta
+    delta = {name: 0.01 + np.asarray(value) for name, value in zeros.items()}
+    path, origin = tmp_path / "anna.npz", checkpoint.fingerprint(base)
+    people.write(path, delta, "full", {"base": origin})
+    found = people.read(path, origin, base).delta
+    assert found.keys() == delta.keys() != set()
+    for name, value in state.by_path(state.adapted_base(base, found)).items():
+        wanted = state.by_path(base)[name] + delta.get(name, 0)
+        np.testing.assert_array_equal(value, wanted, err_msg=name)
 
 
 def test_factors_that_would_multiply_to_terabytes_are_refused(tmp_path):

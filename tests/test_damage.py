@@ -97,7 +97,7 @@ class House:
 
     def person(self, path):
         people_verb.run(["list", str(path.parents[1])])
-        return people.read(path, checkpoint.fingerprint(self.base), self.base.params)
+        return people.read(path, checkpoint.fingerprint(self.base), self.base)
 
     def result(self, path):
         return results.read_results(path.parent, self.clips)

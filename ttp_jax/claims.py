@@ -83,14 +83,13 @@ def check_arrays(
     check_numbers(found, where, REMEDY)
 
 
-def check_delta(delta: Flat, params: Any, where: str | os.PathLike, remedy: str) -> None:
-    """Check the delta of a personalized model's file against its base's parameters, a nested dict.
+def check_delta(delta: Flat, own: Flat, where: str | os.PathLike, remedy: str) -> None:
+    """Check the delta of a personalized model's file against its base's arrays (`state.by_path`).
 
     Raises Damaged naming the file and the first array that is unknown or has another shape.
     """
-    flat: dict[str, Any] = traverse_util.flatten_dict(params, sep="/")
-    own = {path: value.shape for path, value in flat.items()}
-    _check_shapes(delta, {path: own[path] for path in delta if path in own}, where, remedy)
+    wanted = {path: np.shape(own[path]) for path in delta if path in own}
+    _check_shapes(delta, wanted, where, remedy)
 
 
 def check_numbers(

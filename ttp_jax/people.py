@@ -14,7 +14,7 @@ import numpy as np
 
 from ttp_jax import claims
 from ttp_jax.files import MOST_BYTES, Damaged, move_aside, parse_json, read_arrays, write_arrays
-from ttp_jax.state import STATISTICS
+from ttp_jax.state import STATISTICS, Base, by_path
 
 ABOUT = {"base": str, "form": str, "scenario?": str, "updates?": int}
 REMEDY = "personalize again"
@@ -133,13 +133,13 @@ def write(path: pathlib.Path, delta: dict[str, Any], form: str, about: dict[str,
     write_arrays(path, {**pack(delta, form), "about": text})
 
 
-def read(path: pathlib.Path, base: str | None = None, params: Any = None) -> Person:
+def read(path: pathlib.Path, base: str | None = None, model: Base | None = None) -> Person:
     """Read a personalized model.
 
     Args:
       path: a file written by `write`.
       base: fingerprint of the base model that it will be added to; None doesn't check it.
-      params: the base model's parameters, nested, whose shapes must match; None doesn't check them.
+      model: the base model, whose shapes must match; None doesn't check them.
 
     Raises:
       FileNotFoundError: there is no such file.
@@ -161,8 +161,8 @@ def read(path: pathlib.Path, base: str | None = None, params: Any = None) -> Per
             f"{path} was personalized from model {about['base'][:12]}, but this model is "
             f"{base[:12]}: use the --workdir or --model that it was made with."
         )
-    if params is not None:
-        claims.check_delta(delta, params, path, REMEDY)
+    if model is not None:
+        claims.check_delta(delta, by_path(model), path, REMEDY)
     return Person(delta, about)
 
 

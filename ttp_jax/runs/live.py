@@ -280,7 +280,7 @@ def _known(workdir: pathlib.Path, options: LiveOptions, base: state.Base) -> sta
     if options.keep and not path.exists():
         say(f"{options.person} has no kept model yet: starting from the base model")
         return {}
-    return people.read(path, fingerprint(base), base.params).delta
+    return people.read(path, fingerprint(base), base).delta
 
 
 def _keep(path: pathlib.Path, live: Live, known: state.Flat, form: str, about: dict) -> None:

@@ -189,7 +189,7 @@ class _Work:
         base, name = trained, scenario
         if self._person:
             path = person_file(workdir, self._person)
-            person = people.read(path, fingerprint(trained), trained.params)
+            person = people.read(path, fingerprint(trained), trained)
             base = state.adapted_base(trained, person.delta)
             name = f"person-{self._person}"
         self.word = "predict" if name == "none" else name
