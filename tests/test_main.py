@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import sys
+import threading
 import time
 import warnings
 
@@ -14,7 +15,7 @@ from absl import flags
 
 import main
 from ttp_jax import command_line, launch
-from ttp_jax.runs import live
+from ttp_jax.runs import live, process
 from ttp_jax.runs.process import Stopped
 
 
@@ -293,6 +294,26 @@ def test_ctrl_c_is_told_without_a_traceback(capsys):
 
     assert launch.reported(work) == 130
     assert capsys.readouterr().err.strip() == "stopped: finished work is kept"
+
+
+def test_a_stopped_run_is_saved_even_if_ctrl_c_also_ended_the_reader_of_its_log(monkeypatch):
+    stop, saved = threading.Event(), []
+
+    def work():
+        with process.stopping(stop), process.progress_bar(2, "train") as bar:
+            signal.raise_signal(signal.SIGINT)
+            bar.update(1)
+            warnings.warn("a frame can't be read", stacklevel=1)
+            process.say("saving")
+            saved.append(stop.is_set())
+        raise Stopped
+
+    read, write = os.pipe()
+    os.close(read)  # as `2>&1 | tee log` does when Ctrl-C ends tee
+    with os.fdopen(write, "w") as gone, monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", gone)
+        patch.setattr(sys, "stderr", gone)
+        assert launch.reported(work) == 143 and saved == [True]
 
 
 def test_a_stop_that_no_verb_tells_of_is_told(capsys):

@@ -311,18 +311,18 @@ def reported(work: Callable[[], int]) -> int:
         with plain_warnings(), ended_by_sigterm():
             return work()
     except KeyboardInterrupt:
-        print(STOPPED, file=sys.stderr)
+        process.print_to(sys.stderr, STOPPED)
         return 128 + signal.SIGINT
     except Stopped:
-        print(STOPPED, file=sys.stderr)
+        process.print_to(sys.stderr, STOPPED)
         return 128 + signal.SIGTERM
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        print(f"\nerror: {FULL.format(str(error).splitlines()[0])}", file=sys.stderr)
+        process.print_to(sys.stderr, f"\nerror: {FULL.format(str(error).splitlines()[0])}")
         return 1
     except (ValueError, OSError, ImportError, ArithmeticError) as error:
-        print(as_started(f"\nerror: {in_words(error)}"), file=sys.stderr)
+        process.print_to(sys.stderr, as_started(f"\nerror: {in_words(error)}"))
         return 1
 
 
@@ -353,7 +353,8 @@ def plain_warnings() -> Iterator[None]:
             usual(message, category, *place)
         elif line not in seen:
             seen.append(line)
-            tqdm.write(f"warning: {line}", file=sys.stderr)  # keeps progress bars intact
+            with tqdm.external_write_mode(sys.stderr):  # keeps progress bars intact
+                process.print_to(sys.stderr, f"warning: {line}")
 
     warnings.showwarning = show
     try:
@@ -361,4 +362,4 @@ def plain_warnings() -> Iterator[None]:
     finally:
         warnings.showwarning = usual
         if seen:
-            print("\nWarnings of this run:", *seen, sep="\n  ", file=sys.stderr)
+            process.print_to(sys.stderr, "\nWarnings of this run:", *seen, sep="\n  ")

@@ -26,7 +26,18 @@ class Stopped(Exception):
 def say(*words) -> None:
     """Print immediately, also into a pipe, and above a progress bar."""
     with tqdm.external_write_mode(sys.stdout):
-        print(*words, flush=True)
+        print_to(sys.stdout, *words)
+
+
+def print_to(stream: Any, *words, sep: str = " ") -> None:
+    """Print immediately to a stream; if its reader has ended, this and all later lines are lost.
+
+    Ctrl-C also ends the `tee` of `| tee log`, and the work must still be saved.
+    """
+    try:
+        print(*words, sep=sep, file=stream, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def alone_in(folder: pathlib.Path) -> contextlib.AbstractContextManager[None]:
@@ -76,7 +87,7 @@ class _Lines:
         line = text.replace("\r", " ").strip()
         if line and line != self._latest:  # closing the bar repeats its last line
             self._latest = line
-            print(line, file=sys.stderr, flush=True)
+            print_to(sys.stderr, line)
 
     def flush(self) -> None:
         pass
