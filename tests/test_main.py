@@ -134,6 +134,8 @@ def test_a_missing_video_is_said(typed, verb):
         ("personalize v.mp4 --joints-only --formats=coco", "leave out --joints-only"),
         ("personalize v.mp4 --camera=0", "not both"),
         ("personalize --camera=0 --overwrite", "--overwrite is for videos and data sets"),
+        ("personalize --camera=/no --scenario=offline", "live stream can't be adapted to offline"),
+        ("live --stdin --scenario=offline", "live stream can't be adapted to offline"),
         ("personalize --camera=0 --person=left", "use live --person=NAME"),
         (
             "personalize v.mp4 --person=left",

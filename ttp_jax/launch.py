@@ -147,6 +147,11 @@ def apply_flags(config, options, inputs: str, verb: str | None) -> None:
         return
     if live and options.overwrite:
         raise ValueError("--overwrite is for videos and data sets, not for --camera or --stdin.")
+    if live and options.scenario == "offline":
+        raise ValueError(
+            "a live stream can't be adapted to offline, because its frames arrive one by one: use "
+            "--scenario=online."
+        )
     own = config.data.source == "media" and not live
     if inputs and live:
         raise ValueError(

@@ -39,7 +39,6 @@ from ttp_jax.runs.experiment import Experiment
 class Options:
     """Flags of this command, see `command_line.GROUPS`."""
 
-    scenario: str | None
     camera: str | None
     stdin: bool
     person: str | None
@@ -50,11 +49,6 @@ class Options:
 
 def run(experiment: Experiment, workdir: pathlib.Path, options: Options) -> int:
     """Personalize to a camera or to standard input until it ends; return the exit code."""
-    if options.scenario == "offline":
-        raise ValueError(
-            "a live stream can't be adapted to offline, because its frames arrive one by one: use "
-            "--scenario=online."
-        )
     chosen = live.LiveOptions(
         camera=options.camera,
         stdin=options.stdin,
