@@ -145,11 +145,13 @@ def streamed(folder, data, monkeypatch, **options):
 
 def test_a_broken_stream_costs_nothing_that_is_done(folder, monkeypatch):
     pictures, _ = pictures_of(folder)
-    place, error = streamed(folder, ppm(pictures[:5]) + b"no picture", monkeypatch)
+    data = ppm(pictures[:5]) + b"no picture"
+    place, error = streamed(folder, data, monkeypatch, person="bert", keep="full")
     assert isinstance(error, clips_lib.FrameError) and "picture 5 on standard input" in str(error)
     with np.load(place / "live.npz") as stored:
         assert 1 <= len(stored["joints"]) <= 5
-    assert (place / "run.json").exists()
+    updates = json.loads((place / "run.json").read_text())["updates"]
+    assert people_lib.read(folder / "work/people/bert.npz").about["updates"] == updates
 
 
 def test_a_person_is_kept_and_gone_on_with(folder, monkeypatch):

@@ -261,11 +261,11 @@ def _run(
         "config": experiment.config.to_dict(),
     }
     _write(folder, live, seen, record)
-    if broken:
-        raise broken
-    if options.keep:
+    if options.keep and not isinstance(broken, state.NotFinite):
         about = {"base": record["base"], "updates": live.updates, "origin": folder.name}
         _keep(person_file(workdir, options.person or folder.name), live, known, options.keep, about)
+    if broken:
+        raise broken
     return 0
 
 
@@ -364,5 +364,5 @@ def _record(
             raise
         raise named(error, folder / "live.csv") from error
     except (clips_lib.FrameError, state.NotFinite) as error:
-        return seen, error  # `_run` raises it after writing the frames so far
+        return seen, error  # `_run` raises it after writing what is done
     return seen, None
