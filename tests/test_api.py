@@ -204,6 +204,13 @@ def test_one_box_stands_for_all_frames_and_none_for_whole_pictures(model, frames
     np.testing.assert_array_equal(model.predict(frames, [box] * COUNT)[0], whole)
 
 
+def test_frames_may_come_from_a_generator(model, frames):
+    whole, _ = model.predict(frames)
+    np.testing.assert_array_equal(model.predict(frame for frame in frames)[0], whole)
+    alone = ttp_jax.personalize(model, (frame for frame in frames[:1]))
+    np.testing.assert_array_equal(alone.joints, whole[:1])
+
+
 def test_a_state_can_be_kept_in_a_file(tmp_path, model, frames, boxes, offline):
     path = tmp_path / "anna.npz"
     people.write(path, offline.state, "full", {"base": fingerprint(model.base)})

@@ -207,7 +207,7 @@ def personalize(
     given = inputs.given(frames, boxes, model.skeleton, model.config["data"])
     began, count, places = time.monotonic(), len(given.pictures), given.places
     if count < 2:
-        found = model.predict(frames, places)
+        found = model.predict(given.pictures, places)
         note = "only predicted, because personalization needs at least two frames"
         result = Result(*found, *found, {}, model, 0, 0.0, (note,))
     else:

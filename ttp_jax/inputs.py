@@ -101,10 +101,10 @@ def given(
     Raises ValueError as `checked` and `find` do.
     """
     own, pixels = skeleton.name == BLAZEPOSE33.name, pixels_of(skeleton)
+    pictures = _pictures(frames)  # first, because a generator gives its frames only once
     if boxes is None and finds and own and detector.is_here():
-        boxes = find(frames)
+        boxes = find(pictures)
     if isinstance(boxes, Places):
-        pictures = _pictures(frames)
         if len(boxes.boxes) != len(pictures):
             raise ValueError(
                 f"the person was found in {len(boxes.boxes)} frames, but {len(pictures)} frames "
@@ -113,8 +113,8 @@ def given(
         # Other networks were trained on upright people, in square crops around their boxes.
         return Given(pictures, boxes if own else _upright(boxes), pixels)
     if boxes is None:
-        boxes = _as_trained(_pictures(frames)[0], trained)
-    pictures, around, crops = checked(frames, boxes)
+        boxes = _as_trained(pictures[0], trained)
+    _, around, crops = checked(pictures, boxes)
     return Given(pictures, Places(around, crops, np.ones(len(pictures), bool)), pixels)
 
 
