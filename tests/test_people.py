@@ -56,9 +56,19 @@ def test_smaller_forms_are_smaller(tmp_path):
     kernel = {"kernel": rng.normal(size=(3, 3, 64, 64)).astype(np.float32)}
     sizes = []
     for form in ("full", "fp16", "rank16", "rank4"):
-        people.write(tmp_path / "a.npz", kernel, form, {})
+        people.write(tmp_path / "a.npz", kernel, form, {"base": "x"})
         sizes.append((tmp_path / "a.npz").stat().st_size)
     assert sizes == sorted(sizes, reverse=True) and sizes[3] < sizes[0] / 20
+
+
+def test_a_path_may_be_text_and_a_file_that_could_not_be_read_is_not_written(tmp_path):
+    path = str(tmp_path / "anna.npz")
+    with pytest.raises(ValueError, match=r"about has no base: give .*checkpoint\.fingerprint"):
+        people.write(path, delta(), "full", {"subject": "anna"})
+    assert not list(tmp_path.iterdir())
+    assert written(path, "full").delta.keys() == delta().keys()
+    with pytest.raises(FileNotFoundError, match="models in .*: anna"):
+        people.read(str(tmp_path / "bert.npz"))
 
 
 def test_another_base_a_damaged_file_and_a_wrong_form_are_refused(tmp_path):

@@ -13,7 +13,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ttp_jax import claims
-from ttp_jax.files import MOST_BYTES, Damaged, move_aside, parse_json, read_arrays, write_arrays
+from ttp_jax.files import (
+    MOST_BYTES,
+    Damaged,
+    move_aside,
+    parse_json,
+    read_arrays,
+    unlike,
+    write_arrays,
+)
 from ttp_jax.state import STATISTICS, Base, by_path
 
 ABOUT = {"base": str, "form": str, "scenario?": str, "updates?": int}
@@ -120,20 +128,29 @@ def make_room(path: pathlib.Path, about: dict[str, Any]) -> pathlib.Path | None:
     return move_aside(path, path.suffix)
 
 
-def write(path: pathlib.Path, delta: dict[str, Any], form: str, about: dict[str, Any]) -> None:
+def write(
+    path: str | pathlib.Path, delta: dict[str, Any], form: str, about: dict[str, Any]
+) -> None:
     """Write a personalized model; a crash leaves the old file or the new one.
 
     Args:
       path: the file.
       delta: the difference to the base model, by path.
       form: "full", "fp16", or "rankN" for a low-rank approximation of rank N.
-      about: facts to note: subject, base, settings.
+      about: facts to note: "base", the base model's `checkpoint.fingerprint`, and any others, such
+        as subject and settings.
+
+    Raises:
+      ValueError: the form is unknown, or the base is missing.
     """
+    packed = pack(delta, form)
+    if wrong := unlike(about, {"base": str}, "about"):
+        raise ValueError(f"{wrong}: give the base model's `checkpoint.fingerprint` as its base.")
     text = np.array(json.dumps({**about, "form": form}))
-    write_arrays(path, {**pack(delta, form), "about": text})
+    write_arrays(pathlib.Path(path), {**packed, "about": text})
 
 
-def read(path: pathlib.Path, base: str | None = None, model: Base | None = None) -> Person:
+def read(path: str | pathlib.Path, base: str | None = None, model: Base | None = None) -> Person:
     """Read a personalized model.
 
     Args:
@@ -146,6 +163,7 @@ def read(path: pathlib.Path, base: str | None = None, model: Base | None = None)
       Damaged: it is cut off or of another kind. Damaged is a ValueError.
       ValueError: it belongs to another base.
     """
+    path = pathlib.Path(path)
     if not path.exists():
         known = ", ".join(sorted(p.stem for p in path.parent.glob("*.npz"))) or "none"
         raise FileNotFoundError(f"{path} does not exist; models in {path.parent}: {known}.")
