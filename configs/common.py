@@ -79,7 +79,8 @@ def get_config() -> Any:
     c.data.predictions = False  # SLEAP: use predictions as labels where the user made none
     c.data.margin = 0.3  # margin of boxes around labels, as a share of their longer side
     c.data.media = ""  # folder of images or videos that aren't where the labels say
-    # Patterns of the test subjects; if empty, `test_share` of them, drawn with the seed.
+    # Patterns of the test subjects; if empty, `test_share` of them at random, with every
+    # seed the same ones.
     c.data.test_subjects = ""
     c.data.val_subjects = ""  # likewise for validation
     c.data.test_share = 0.0  # share of the subjects for testing, if none are named

@@ -54,7 +54,6 @@ _read: Callable[[str, Options], Project] = functools.lru_cache(maxsize=2)(projec
 
 def _split(project: Project, data: Config) -> Project:
     """Split the subjects into folds, by patterns, or, without patterns, by share."""
-    seed = data.get("split_seed", 0)
     if data.folds:
         if data.test_subjects or data.val_subjects:
             raise clips_lib.DataError(
@@ -65,9 +64,9 @@ def _split(project: Project, data: Config) -> Project:
             raise clips_lib.DataError(
                 f"config.data.fold is {data.fold}, expected 0 to {data.folds - 1}."
             )
-        return splits.folds(project, data.folds, val=data.val_share, seed=seed)[data.fold]
+        return splits.folds(project, data.folds, val=data.val_share)[data.fold]
     if not (data.test_subjects or data.val_subjects):
-        return _by_share(project, {"test": data.test_share, "val": data.val_share}, seed)
+        return _by_share(project, {"test": data.test_share, "val": data.val_share})
     named = splits.by_name(project, test=data.test_subjects, val=data.val_subjects)
     shares: dict[str, float] = {
         "test": 0 if data.test_subjects else data.test_share,
@@ -77,7 +76,7 @@ def _split(project: Project, data: Config) -> Project:
         return named
     free = [i for i, clip in enumerate(named.clips) if clip.split == "train"]
     others = {name: tuple(getattr(named, name)[i] for i in free) for name in _ROWS}
-    drawn = _by_share(dataclasses.replace(named, **others), shares, seed)
+    drawn = _by_share(dataclasses.replace(named, **others), shares)
     clips = list(named.clips)
     for place, clip in zip(free, drawn.clips, strict=True):
         clips[place] = clip
@@ -85,10 +84,10 @@ def _split(project: Project, data: Config) -> Project:
     return dataclasses.replace(named, clips=tuple(clips), notes=drawn.notes)
 
 
-def _by_share(project: Project, shares: dict[str, float], seed: int) -> Project:
+def _by_share(project: Project, shares: dict[str, float]) -> Project:
     """Draw subjects for each split if there are enough of them, and note what was done."""
     allowed, note = splits.possible(project, **shares)
-    split = splits.by_share(project, **allowed, seed=seed)
+    split = splits.by_share(project, **allowed)
     return dataclasses.replace(split, notes=(*split.notes, note)) if note else split
 
 
