@@ -86,6 +86,7 @@ def get_config() -> Any:
     c.data.test_share = 0.0  # share of the subjects for testing, if none are named
     c.data.val_share = 0.0  # likewise for validation
     c.data.labels = ""  # fingerprint of the labels; the program fills it in
+    c.data.training_subjects = ()  # names of the training subjects; training fills it in
     # Number of splits in which each subject is a test subject once; 0: a single split.
     c.data.folds = 0
     c.data.fold = 0  # which of these splits to use, counted from 0

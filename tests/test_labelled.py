@@ -14,9 +14,9 @@ from data_pipelines import clips as clips_lib
 from data_pipelines import pipeline
 from data_pipelines.clips import UNLABELLED, DataError
 from data_pipelines.pairs import mixed_draws
-from ttp_jax import geometry, inputs, skeletons
+from ttp_jax import geometry, inputs, launch, skeletons
 from ttp_jax.runs import boxes as boxes_lib
-from ttp_jax.runs import experiment, identity, labelled, live, scoring, sources
+from ttp_jax.runs import experiment, identity, labelled, live, scoring, sources, training
 from ttp_jax.runs.scoring import Measures
 
 
@@ -352,3 +352,34 @@ def test_whole_pictures_of_several_animals_are_noted(tmp_path):
         config = project_config.get_config(str(tmp_path))
         config.update_from_flattened_dict(change)
         assert labelled.TOGETHER not in labelled.fill(config).notes
+
+
+def test_a_model_is_never_tested_on_its_training_subjects(root, tmp_path):
+    trained = config_of(root, **{"data.test_subjects": "mouse1,mouse4"})
+    seen = tuple(sorted(subjects(sources.load_clips(trained.data), "train")))
+    trained.data.training_subjects, trained.data.zoom = seen, 1.7
+    identity.save_config(trained, tmp_path)
+
+    def opened(verb, test):
+        config = project_config.get_config(str(root))
+        config.data.test_subjects = test
+        launch.read_project(config, tmp_path, verb)
+        return config
+
+    for verb in ("evaluate", "personalize", "predict"):
+        with pytest.raises(DataError, match=f"trained on {seen[0]}, .*It wasn't.*mouse1"):
+            opened(verb, f"mouse1,{seen[0]}")
+        assert opened(verb, "mouse1").data.zoom == 1.7
+    assert opened("train", seen[0]).data.zoom != 1.7
+
+
+def test_a_training_never_continues_with_other_labels_or_splits(root, tmp_path):
+    identity.save_config(config_of(root), tmp_path)
+    named = config_of(root, **{"data.test_subjects": "mouse1"})
+    more = config_of(small_project.write(tmp_path / "mice", frames=36))
+    for changed, what in ((named, "test_subjects"), (more, "other labels")):
+        with pytest.raises(ValueError, match=f"{what}.*choose another --workdir to train anew.$"):
+            training._check_same(changed, tmp_path, None)
+    slower = config_of(root, **{"train.rotation": 7.0})
+    with pytest.raises(ValueError, match="delete config.json"):
+        training._check_same(slower, tmp_path, None)

@@ -68,6 +68,8 @@ def test_a_project_is_trained_scored_and_used(tmp_path):
     ]
     trained = json.loads((work / "config.json").read_text())
     assert zooms == [trained["data"]["zoom"], 1.0] and zooms[0] > 1
+    seen = trained["data"]["training_subjects"]
+    assert len(seen) == 3 and not {"mouse1", "mouse4"} & {*seen}
 
     exported = tmp_path / "mice.npz"
     done("export", *own, f"--workdir={work}", f"--model={exported}")

@@ -66,7 +66,7 @@ def run(argv: list[str], verb: str | None) -> int:
     def work():
         apply_flags(config, options, inputs, verb)
         if config.data.source == "project":
-            read_project(config, workdir)
+            read_project(config, workdir, verb)
         if options.hosts:
             parallel.join_hosts(options.hosts)
         check_device(options.device)
@@ -88,11 +88,15 @@ def workdir_of(options) -> pathlib.Path:
     return pathlib.Path("runs") / options.config.name
 
 
-def read_project(config, workdir: pathlib.Path) -> None:
+def read_project(config, workdir: pathlib.Path, verb: str | None) -> None:
     """Read a labelled project, describe it, and put its joints into the config."""
-    from ttp_jax.runs import base_model, labelled  # imported late: other commands don't need them
+    # Imported late, because other commands don't need them.
+    from ttp_jax.runs import base_model, identity, labelled
 
-    for line in labelled.describe(labelled.fill(config)):
+    model = experiment.model_path(config.base) if config.base else workdir
+    uses_model = verb in ("evaluate", *ON_FILES) and model.is_dir()
+    trained = identity.training_config(model) if uses_model else None
+    for line in labelled.describe(labelled.fill(config, trained)):
         process.say(line)
     if note := base_model.choose_encoder(config.model, workdir):
         process.say(note)

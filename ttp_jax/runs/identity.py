@@ -18,7 +18,7 @@ NOT_THE_MODEL = {
     "model": ("decode", "flip_average"),
     "data": (
         "root", "tfds", "workers", "val", "test", "eval_frames", "boxes", "refine", "fit",
-        "extra", "oversample", "context", "own_videos", "grade",
+        "extra", "oversample", "context", "own_videos", "grade", "training_subjects",
     ),
     "train": ("log_every", "checkpoint_every", "keep", "best", "patience"),
 }  # fmt: skip
@@ -133,8 +133,9 @@ def differences(before: dict, now: dict) -> list[str]:
         return {k: v for part in parts for k, v in part.items()}
 
     one, other = flat(before), flat(now)
+    words = {"base": "another model", "data.labels": "other labels"}
     return [
-        "another model" if name == "base" else f"{name}: {one.get(name)} -> {other.get(name)}"
+        words.get(name, f"{name}: {one.get(name)} -> {other.get(name)}")
         for name in {**one, **other}
         if one.get(name) != other.get(name)
     ]

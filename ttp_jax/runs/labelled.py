@@ -94,9 +94,23 @@ def _by_share(project: Project, shares: dict[str, float]) -> Project:
 _ROWS = ("clips", "recordings", "shared")  # lists of a project with one value for each clip
 
 
-def fill(config: Config) -> Project:
-    """Fill in the config's fields that depend on the project: joints, fingerprint of the labels."""
+def fill(config: Config, trained: Config | None = None) -> Project:
+    """Fill in the config's fields that depend on the project: joints, fingerprint of the labels.
+
+    Args:
+      config: the config, which is changed.
+      trained: config of the finished training whose model is used; None to train one. Its zoom is
+        used, as labels that were added since may allow another.
+
+    Raises:
+      DataError: the project can't be read, or the model was trained on a test subject.
+    """
     project = read(config.data)
+    if trained is not None:
+        if trained.name == config.name:  # another project may have other animals of these names
+            _check_unseen(project, trained)
+        if trained.data.boxes == config.data.boxes:
+            config.data.zoom = config.data.zoom or trained.data.zoom
     with config.unlocked():
         config.skeleton = tuples(project.skeleton.to_json())
         config.data.labels = fingerprint(project)
@@ -111,6 +125,18 @@ def fill(config: Config) -> Project:
     if config.data.boxes == "whole" and splits.share_pictures(project):
         project = dataclasses.replace(project, notes=(*project.notes, TOGETHER))
     return project
+
+
+def _check_unseen(project: Project, trained: Config) -> None:
+    """Raise DataError if the model was trained on a test subject."""
+    seen = set(trained.data.training_subjects)
+    testing = {clip.subject for clip in project.clips if clip.split == "test"}
+    if both := sorted(testing & seen):
+        others = ", ".join(sorted(project.subjects.keys() - seen)) or "none"
+        raise clips_lib.DataError(
+            f"the model was trained on {', '.join(both)}, so it can't be tested on them: name "
+            f"other subjects with --test. It wasn't trained on: {others}."
+        )
 
 
 def _zoom(project: Project) -> float:

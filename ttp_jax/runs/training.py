@@ -75,7 +75,9 @@ def _train(
     if state.step:
         say(f"resuming at step {int(state.step)} of {last_step}")
     if jax.process_index() == 0:
-        identity.save_config(experiment.config, workdir)
+        names = tuple(sorted({clip.subject for clip in training}))
+        changes = {"data.training_subjects": names} if experiment.data.source == "project" else {}
+        identity.save_config(experiment.changed(changes).config, workdir)
     features = jax.device_put(features, parallel.everywhere(mesh))
     more = _unlabelled(experiment.data, workdir)
     stream = _device_batches(experiment, training, int(state.step), last_step, mesh, more)
@@ -144,11 +146,15 @@ def _check_same(config: Config, workdir: pathlib.Path, extended_at: int | None) 
         _check_schedules(stored.train.stages, config.train.stages, extended_at)
         before["train"]["stages"] = now["train"]["stages"]
     if before != now:
+        # With other labels or splits, a subject that was trained on may now be for testing.
+        regrouped = config.data.source == "project" and before["data"] != now["data"]
+        remedy = ", or delete config.json in it to continue with the new settings. If only the "
+        remedy += "stages that are still to come differ, use --extend."
+        if regrouped:
+            remedy = " to train anew."
         raise ValueError(
             f"{workdir} has a training with other settings "
-            f"({'; '.join(identity.differences(before, now))}): choose another --workdir, or "
-            "delete config.json in it to continue with the new settings. If only the stages that "
-            "are still to come differ, use --extend."
+            f"({'; '.join(identity.differences(before, now))}): choose another --workdir{remedy}"
         )
 
 
