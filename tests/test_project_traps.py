@@ -392,7 +392,7 @@ def test_rows_of_another_folder_do_not_take_its_pictures(tmp_path):
     project = read(tmp_path)
     assert project.subjects == {"a": 2, "b": 2}
     (said,) = project.left_out
-    assert said.startswith("1 label without a readable picture") and "labeled-data/c/" in said
+    assert said.startswith("1 label without a picture") and "labeled-data/c/" in said
 
 
 # --- Whose labels --------------------------------------------------------------------------------

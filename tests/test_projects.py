@@ -190,7 +190,7 @@ def test_labels_and_pictures_without_each_other_are_counted(tmp_path):
     assert [clip.frame_numbers.tolist() for clip in project.clips] == [[3, 21], [3, 21]]
     assert project.left_out == (
         "1 pictures of c: no file of labels.",
-        "1 label without a readable picture (the first: labeled-data/a/img010.png).",
+        "1 label without a picture (the first: labeled-data/a/img010.png).",
         "2 pictures without labels (the first: b).",
     )
 
@@ -199,7 +199,7 @@ def test_without_any_picture_the_error_says_what_to_do(tmp_path):
     made.deeplabcut(tmp_path)
     for path in tmp_path.rglob("*.png"):
         path.unlink()
-    with pytest.raises(DataError, match=r"none of its labels can be used; put their pictures .*6"):
+    with pytest.raises(DataError, match=r"none of its labels can be used. Put their pictures .*6"):
         read(tmp_path)
 
 
@@ -367,11 +367,23 @@ def test_a_picture_that_is_no_picture_is_left_out(tmp_path):
     (tmp_path / "labeled-data/a/img010.png").write_bytes(b"damaged")
     project = read(tmp_path)
     assert project.subjects == {"a": 2, "b": 3}
+    assert "1 label whose picture can't be read (the first: " in said(project)
     path = tmp_path / "labeled-data/b/img010.png"
     path.write_bytes(path.read_bytes()[:200])  # its header tells its size still
     clip = by_subject(read(tmp_path))["b"]
     with pytest.raises(FrameError, match=r"img010.png can't be read"):
         clip.read(1)
+
+
+def test_pictures_that_are_there_but_can_not_be_read_are_not_called_missing(tmp_path):
+    path, _ = made.coco(tmp_path, pictures=("a/img1.tif", "a/img2.tif", "b/img3.tif"))
+    for file in tmp_path.rglob("*.tif"):
+        Image.fromarray(np.full(made.SIZE, 0.5, np.float32)).save(file)
+    with pytest.raises(
+        DataError, match=r"3 labels whose picture.*img1.tif.*save it with 8"
+    ) as found:
+        read(path)
+    assert "--config.data.media" not in str(found.value)
 
 
 def test_labels_that_point_outside_the_project_find_nothing(tmp_path):
@@ -551,9 +563,7 @@ def test_a_video_that_is_not_there_is_named(tmp_path):
         read(tmp_path / "labels.slp")
     made.video(tmp_path / "mouse.mp4", count=4)
     project = read(tmp_path / "labels.slp")
-    assert project.subjects == {"mouse": 2} and "1 label without a readable picture" in said(
-        project
-    )
+    assert project.subjects == {"mouse": 2} and "1 label without a picture" in said(project)
 
 
 def test_a_sequence_of_pictures_is_a_recording(tmp_path):

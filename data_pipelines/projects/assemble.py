@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from data_pipelines import media, pictures
-from data_pipelines.clips import Clip, DataError
+from data_pipelines.clips import Clip, DataError, FrameError
 from data_pipelines.projects import boxes, files, names, subjects
 from data_pipelines.projects.records import (
     Footage,
@@ -23,6 +23,8 @@ from data_pipelines.projects.records import (
 from ttp_jax import skeletons
 
 SHOWN = 3  # largest number of reasons in a message
+NO_PICTURE = "labels without a picture"
+REMEDY = "Put their pictures where the labels say, or name their folder with --config.data.media. "
 BEYOND = 0.5  # pixels that labels may lie outside, because some tools count from the picture's edge
 
 
@@ -48,6 +50,10 @@ class _LeftOut:
         """Count `count` more labels that were left out for a reason."""
         self._counts[what] += count
         self._first.setdefault(what, example)
+
+    def __contains__(self, what: str) -> bool:
+        """Return whether labels were left out for this reason."""
+        return what in self._counts
 
     def sentences(self) -> list[str]:
         """Return one sentence for each reason."""
@@ -103,8 +109,7 @@ def project(
     groups = _groups(recordings, skeleton, options, counts)
     if not groups:
         raise DataError(
-            f"{path}: none of its labels can be used; put their pictures where the labels say, or "
-            "name their folder with --config.data.media. "
+            f"{path}: none of its labels can be used. {REMEDY if NO_PICTURE in counts else ''}"
             + " ".join([*left_out, *counts.sentences()])
         )
     for recording in recordings:
@@ -260,8 +265,13 @@ def _labels(
         if _excluded(subject, options):
             counts.add("labels of excluded subjects", subject)
             continue
-        if (picture := recording.find(row)) is None:
-            counts.add("labels without a readable picture", row.picture)
+        try:
+            picture = recording.find(row)
+        except FrameError as error:
+            counts.add("labels whose picture can't be read", str(error).rstrip("."))
+            continue
+        if picture is None:
+            counts.add(NO_PICTURE, row.picture)
             continue
         joints, visible = _placed(row, picture, recording.sheet.names, options, counts)
         if not visible.any():

@@ -128,19 +128,22 @@ def entries(folder: Path) -> list[Path]:
         raise DataError(f"{folder} can't be listed: {error.strerror}.") from error
 
 
-def picture(path: Path, frame: int | None, bits: set[int]) -> Picture | None:
-    """Return a picture from its own file; None if it can't be opened.
+def picture(path: Path, frame: int | None, bits: set[int]) -> Picture:
+    """Return a picture from its own file.
 
     Args:
       path: path of the file.
       frame: number of its frame in the video, if known.
       bits: numbers of bits that the recording's pictures use; this picture's is added. All pictures
         are scaled by the largest, as in `media`, so that brightness doesn't jump between them.
+
+    Raises:
+      FrameError: it can't be read.
     """
-    try:
-        page, *_ = pictures.look(path)
-    except (FrameError, ValueError):
-        return None
+    pages = pictures.look(path)
+    if not pages:
+        raise FrameError(f"{path} can't be read: it has nothing but small copies of a picture.")
+    page = pages[0]
     bits.add(page.bits)
     return Picture(lambda: pictures.read(path, page.number, max(bits)), page.size, frame, path)
 

@@ -120,7 +120,8 @@ class Recording:
     Attributes:
       name: name of the folder or video.
       sheet: its labels.
-      find: function from a row to its picture, or to None if that doesn't exist.
+      find: function from a row to its picture, or to None if that doesn't exist; raises FrameError
+        if it can't be read.
       subject: the subject, if the tool names it; if empty, the recording's name is used.
       unlabelled: number of pictures without labels beside the labelled ones.
       aliases: other names that its video may have.
