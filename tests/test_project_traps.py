@@ -125,6 +125,23 @@ def test_names_that_files_can_not_have_become_one_subject_with_a_note(tmp_path):
     assert project.notes == ("a:b and a?b count as one subject, a_b: rename one to separate them.",)
 
 
+def test_patterns_mean_the_subject_of_exactly_this_name(tmp_path):
+    made.deeplabcut(tmp_path, ("mouse[1]", "mouse1", "mouse2"))
+    split = splits.by_name(read(tmp_path), test="mouse[1]")
+    assert [clip.subject for clip in split.clips if clip.split == "test"] == ["mouse[1]"]
+    assert set(read(tmp_path, exclude="mouse2, mouse1").subjects) == {"mouse[1]"}
+    (tmp_path / "labeled-data/mouse1").rename(tmp_path / "labeled-data/mouse3")
+    assert "mouse[1]" not in read(tmp_path, exclude="mouse[1]").subjects
+
+
+def test_a_pattern_that_leaves_nothing_out_is_noted(tmp_path):
+    made.deeplabcut(tmp_path, ("m1", "m2"))
+    made.video(tmp_path / "videos/m3.mp4")
+    project = read(tmp_path, exclude="m1,m3,M2")
+    assert set(project.subjects) == {"m2"}
+    assert project.notes == ("--exclude=M2 matches no labelled subject, folder or video.",)
+
+
 def test_pictures_of_several_sizes_in_one_folder_are_read(tmp_path):
     made.deeplabcut(tmp_path)
     made.picture(tmp_path / "labeled-data/a/img010.png", size=(90, 120))

@@ -2,7 +2,6 @@
 
 import collections
 import dataclasses
-import fnmatch
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -76,7 +75,7 @@ def project(
     options: Options,
     *,
     joint_names: Sequence[str] = (),
-    videos: Iterable[Path] = (),
+    videos: Sequence[Path] = (),
     crops: Mapping[str, tuple[int, int, int, int]] | None = None,
     left_out: Sequence[str] = (),
     notes: Sequence[str] = (),
@@ -116,6 +115,7 @@ def project(
         if recording.unlabelled:
             counts.add("pictures without labels", recording.name, recording.unlabelled)
     said = [*notes, *subjects.notes(path, recordings, options)]
+    said += _unmatched(recordings, videos, options)
     said += [*(note for r in recordings for note in r.sheet.notes), *_in_the_corner(groups)]
     return Project(
         path,
@@ -296,7 +296,26 @@ def _spread(label: _Label, at: Sequence[int], size: int) -> _Label:
 
 
 def _excluded(name: str, options: Options) -> bool:
-    return any(fnmatch.fnmatchcase(name, part) for part in options.exclude.split(",") if part)
+    return any(names.chosen([name], pattern) for pattern in _patterns(options))
+
+
+def _patterns(options: Options) -> list[str]:
+    return [part.strip() for part in options.exclude.split(",") if part.strip()]
+
+
+def _unmatched(
+    recordings: Sequence[Recording], videos: Sequence[Path], options: Options
+) -> list[str]:
+    """Report patterns of --exclude that leave nothing out, such as misspelled names."""
+    known = {recording.name for recording in recordings} | {video.stem for video in videos}
+    known |= {r.video.stem for r in recordings if r.video is not None}
+    rows = (row for of_one in subjects.of_rows(recordings, options) for row in of_one)
+    known |= {media.fit_name(raw) for raw, _ in rows}
+    return [
+        f"--exclude={pattern} matches no labelled subject, folder or video."
+        for pattern in _patterns(options)
+        if not names.chosen(known, pattern)
+    ]
 
 
 def _placed(

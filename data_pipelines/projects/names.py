@@ -1,6 +1,7 @@
 """Names of labelled pictures: folder, file and frame number."""
 
 import collections
+import fnmatch
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
@@ -59,6 +60,18 @@ def stem(picture: str) -> str:
     """Return a picture's name without folders, suffix, and the hash that Roboflow appends."""
     name = re.sub(r"\.[a-zA-Z]\w*$", "", file(picture))
     return re.sub(r"\.rf\.\w+$", "", name)
+
+
+def chosen(names: Iterable[str], pattern: str) -> set[str]:
+    """Return the name that equals a pattern, such as "mouse[1]", or else those that it matches.
+
+    Args:
+      names: names to choose from.
+      pattern: a name, or a pattern in which "*" stands for any characters.
+    """
+    names = set(names)
+    matching = {name for name in names if fnmatch.fnmatchcase(name, pattern)}
+    return {pattern} if pattern in names else matching
 
 
 def composed(name: str) -> str:

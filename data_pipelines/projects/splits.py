@@ -5,12 +5,12 @@ together. Only patterns of names can separate them.
 """
 
 import dataclasses
-import fnmatch
 from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
 from data_pipelines.clips import Clip, DataError
+from data_pipelines.projects import names
 from data_pipelines.projects.records import Project
 
 NAMES = ("train", "val", "test")
@@ -19,7 +19,8 @@ NAMES = ("train", "val", "test")
 def by_name(project: Project, *, test: str = "", val: str = "") -> Project:
     """Split by patterns of subjects' names, such as "*TESTSET*,File162"; the rest is for training.
 
-    A pattern must match a whole name; "*" stands for any characters.
+    A pattern must match a whole name; "*" stands for any characters. The exact name of a subject,
+    such as "mouse[1]", is only this subject.
 
     Args:
       project: the project to split.
@@ -34,7 +35,7 @@ def by_name(project: Project, *, test: str = "", val: str = "") -> Project:
     chosen: dict[str, str] = {}
     for split, patterns in wanted.items():
         for pattern in patterns:
-            found = [name for name in project.subjects if fnmatch.fnmatchcase(name, pattern)]
+            found = names.chosen(project.subjects, pattern)
             if not found:
                 raise DataError(
                     f"no subject is called {pattern} (--{split}): expected patterns of "
@@ -205,6 +206,6 @@ def _units(units: Sequence[tuple[str, ...]]) -> str:
     return f"{subjects} subject{'s' * (subjects > 1)}{together}"
 
 
-def _some(names: Iterable[str]) -> str:
-    names = list(names)
-    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+def _some(words: Iterable[str]) -> str:
+    words = list(words)
+    return ", ".join(words[:5]) + (", ..." if len(words) > 5 else "")
