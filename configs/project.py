@@ -63,4 +63,6 @@ def named(path: str) -> str:
     place = pathlib.PurePath(os.path.abspath(os.path.expanduser(path)))
     if place.name in ("config.yaml", "labeled-data"):
         place = place.parent
-    return re.sub(r"[^\w.-]+", "_", place.stem).strip("_.") or "project"
+    # Only a file's suffix: folders mice.v1 and mice.v2 are two projects.
+    name = re.sub(r"\.(slp|json|ya?ml|csv|h5)$", "", place.name, flags=re.IGNORECASE)
+    return re.sub(r"[^\w.-]+", "_", name).strip("_.") or "project"

@@ -383,3 +383,17 @@ def test_a_training_never_continues_with_other_labels_or_splits(root, tmp_path):
     slower = config_of(root, **{"train.rotation": 7.0})
     with pytest.raises(ValueError, match="delete config.json"):
         training._check_same(slower, tmp_path, None)
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("mice.v1", "mice.v1"),
+        ("reach-2024.05.01/config.yaml", "reach-2024.05.01"),
+        ("mice.v2/labeled-data", "mice.v2"),
+        ("labels.v2.SLP", "labels.v2"),
+        ("person keypoints.json", "person_keypoints"),
+    ],
+)
+def test_projects_of_other_names_have_other_workdirs(path, name):
+    assert project_config.named(path) == name
