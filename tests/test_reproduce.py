@@ -1,5 +1,6 @@
 """Run records and tables of `reproduce`: each record is made once, and the tables use it."""
 
+import contextlib
 import dataclasses
 import json
 import pathlib
@@ -7,16 +8,28 @@ import re
 import sys
 import types
 
+import jax
 import numpy as np
 import pytest
 import small_run
+from test_penn import write_video
 
-from configs import bbc_pose, graded, h36m, penn, rendered, tiny
-from ttp_jax import checkpoint, state
-from ttp_jax.paper import controls, pages, published, records, reproduction, running, tables
+from configs import bbc_pose, graded, h36m, penn, rendered, tiny, tiny_penn
+from ttp_jax import checkpoint, state, steps, visualize
+from ttp_jax.models.pose import METHODS
+from ttp_jax.paper import (
+    controls,
+    pages,
+    published,
+    records,
+    reproduction,
+    running,
+    statistics,
+    tables,
+)
 from ttp_jax.paper.records import RunSpec
 from ttp_jax.paper.selection import Grid
-from ttp_jax.runs import experiment
+from ttp_jax.runs import experiment, identity
 
 
 def small(root, seeds=(0,)):
@@ -451,6 +464,32 @@ def test_a_model_that_comes_along_needs_no_training(tmp_path, monkeypatch):
     assert checkpoint.fingerprint(base) == checkpoint.fingerprint(shipped)
     with pytest.raises(FileNotFoundError, match="no trained model"):
         running.base_of(made.changed({"train.batch_size": 99}), spec, tmp_path)
+
+
+def test_the_best_checkpoint_is_used_also_of_a_training_that_ended_early(tmp_path, monkeypatch):
+    made = experiment.build(small(tmp_path / "people")).changed({"train.best": True})
+    spec = RunSpec("baseline", "none")
+    own = records.experiment_of(made, spec)
+    fresh = jax.eval_shape(
+        lambda: steps.init_state(own.net, own.tx, jax.random.key(0), own.image_size, np.ones(1))
+    )
+    last = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), fresh)
+    last = last.replace(step=np.int32(own.last_step - 1))
+    best = jax.tree.map(np.ones_like, last).replace(step=np.int32(own.last_step - 2))
+
+    def trained(config, folder, minutes):
+        """Leave the files of a training that `config.train.patience` has ended."""
+        with contextlib.closing(checkpoint.Checkpoints(folder / "checkpoints")) as saved:
+            saved.save(last)
+        checkpoint.Best(folder / "checkpoints").save(best, 50.0)
+        identity.save_config(own.config, folder)
+
+    monkeypatch.setattr(running.training, "train", trained)
+    assert running.train_model(made, spec, tmp_path, tmp_path / "records", 0.0)
+    found = running.base_of(made, spec, tmp_path)
+    assert checkpoint.fingerprint(found) == checkpoint.fingerprint(checkpoint.base_of(best))
+    monkeypatch.setattr(running.training, "train", lambda *_: pytest.fail("trained again"))
+    assert running.train_model(made, spec, tmp_path, tmp_path / "records", 0.0)
 
 
 MADE = {

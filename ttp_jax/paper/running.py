@@ -66,7 +66,9 @@ def train_model(
     if not _step(folder) and name in dict(experiment.config.reproduce.given):
         return True
     if (record := read(kept, f"training-{name}")) is not None:
-        if _step(folder) == own.last_step:
+        # With `config.train.patience`, a training can end before the schedule does.
+        end = record["pieces"][-1]["to"] if record["pieces"] else own.last_step
+        if _step(folder) in (end, own.last_step):
             return True
         if record["pieces"] and not _step(folder):
             raise ValueError(
@@ -84,7 +86,7 @@ def train_model(
                 {"from": first, "to": last, "seconds": seconds, **provenance.where()}
             )
             write_json(folder / "pieces.json", pieces)
-    if last < own.last_step:
+    if last < own.last_step and minutes and seconds > 60 * minutes:
         return False
     found: dict[str, Any] = {
         "run": f"training-{name}",
@@ -106,10 +108,12 @@ def base_of(experiment: Experiment, spec: RunSpec, workdir: pathlib.Path) -> sta
     """
     own, name = experiment_of(experiment, spec), model_name(experiment, spec)
     folder = workdir / "models" / name
-    if not _step(folder):
+    last = _step(folder)
+    if not last:
         own = own.changed({"base": dict(experiment.config.reproduce.given).get(name, "")})
-    base, step = base_model.load_base(own, folder)
-    if not own.config.base and step < own.last_step:
+    base, _ = base_model.load_base(own, folder)
+    # The best checkpoint (`config.train.best`) may be an earlier one, but the last must be there.
+    if (step := _step(folder)) < last:
         raise ValueError(
             f"the training in {folder} fell back to step {step}: run the same command to continue "
             "it."
