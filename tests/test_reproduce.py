@@ -237,6 +237,24 @@ def test_gains_by_the_distance_of_people_from_training():
     assert "<svg" in table.plots[0]
 
 
+@pytest.mark.parametrize("seed", [None, 1], ids=["no record", "another seed"])
+@pytest.mark.parametrize("what", ["adapt", "table7"])
+def test_there_is_no_gain_without_a_record_to_compare_with(what, seed):
+    """It isn't compared with the next row instead."""
+    made = of(rendered, {"reproduce.seeds": (0, 1), "reproduce.grades": (("shifted", "new"),)})
+    found = {
+        "transformer-seed0-none-flip_average=True": scored((9, 19, 29)),
+        "transformer-seed0-online": scored((11, 21, 31)),
+        "transformer-seed0-offline": scored((16, 26, 36)),
+    }
+    if seed:
+        found[f"transformer-seed{seed}-none"] = scored((10, 20, 30), seed)
+    _, table = rows_of(made, what, found)
+    place = table.header.index("gain in PCK@0.2 (95 %)")
+    gains = [row[place] for row in table.rows if "(1 of 2 seeds)" in "".join(row)]
+    assert len(gains) == len(found) - (what == "table7") and set(gains) <= {"", "-"}
+
+
 def test_frames_of_own_videos_are_added_for_projects():
     made = of(
         rendered, {"data.source": "project", "reproduce.seeds": (0,), "reproduce.extra": (9,)}

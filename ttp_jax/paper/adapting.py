@@ -14,14 +14,15 @@ from ttp_jax.paper.statistics import Find
 
 def should_adapt(grid: Grid, find: Find) -> Table:
     """Compare every way to adapt the network with not adapting it."""
-    rows, before = [], []
+    rows: list[tuple[str, ...]] = []
+    before = statistics.finished(find, selection.each(grid, selection.best(grid), ("none",)))
     for name, scenario, changes in selection.ways(grid):
         specs = selection.each(grid, selection.best(grid), (scenario,), changes=changes)
         found = statistics.finished(find, specs)
-        before = before or found
         cells = (*statistics.missing(grid), "-")
-        if found and before:
-            cells = (*_scored(grid, before, found, specs), statistics.cost(found)[0])
+        if found:
+            base = before if scenario != "none" or changes else None
+            cells = (*_scored(grid, base, found, specs), statistics.cost(found)[0])
         rows.append((name, *cells))
         if name == "TTP offline" and any(CONTROL in record for record in found):
             controls = [record for record in found if CONTROL in record]
@@ -39,8 +40,7 @@ def should_adapt(grid: Grid, find: Find) -> Table:
 
 def _scored(grid: Grid, before, found, specs) -> tuple[str, ...]:
     """Return `statistics.scored`, with the number of seeds in the first cell."""
-    base = None if before is found else before
-    first, *others = statistics.scored(grid, base, found)
+    first, *others = statistics.scored(grid, before, found)
     return (first + statistics.seeds(found, specs), *others)
 
 
@@ -93,20 +93,19 @@ def grades(grid: Grid, find: Find) -> Table:
     method, rows, lines = selection.best(grid), [], {"online": [], "offline": []}
     for preset, about in grid.grades:
         changes = selection.grade(grid, preset)
-        before: list = []
+        before = statistics.finished(find, selection.each(grid, method, ("none",), changes=changes))
         for scenario in SCENARIOS:
             specs = selection.each(grid, method, (scenario,), changes=changes)
             found = statistics.finished(find, specs)
-            before = before or found
             name = about if scenario == "none" else ""
             how = "w/o TTP" if scenario == "none" else scenario
             if not found:
                 rows.append((name, how, *statistics.missing(grid)))
                 continue
-            rows.append((name, how, *_scored(grid, before, found, specs)))
-            if scenario != "none":
-                deltas = statistics.deltas(before, found)
-                assert deltas is not None
+            base = None if scenario == "none" else before
+            rows.append((name, how, *_scored(grid, base, found, specs)))
+            deltas = statistics.deltas(before, found)
+            if scenario != "none" and deltas is not None:
                 lines[scenario].append(statistics.known(deltas).mean())
     title, plots = "Table 7: people at three distances from training", ()
     if len(grid.grades) > 1 and all(len(line) == len(grid.grades) for line in lines.values()):
