@@ -339,6 +339,22 @@ def test_smoothing_and_the_control_have_their_own_scores():
     assert control[2:4] == ("15.00", "50.00") and control[4].startswith("-5.00")
 
 
+def test_a_subject_without_scored_labels_is_left_out():
+    made = of(rendered, {"reproduce.seeds": (0,)})
+    found = {
+        f"transformer-seed0-{scenario}": scored((10, 30, None, 20 + gain))
+        for scenario, gain in (("none", 0), ("online", 1), ("offline", 2))
+    }
+    for record in found.values():
+        record["people"] = ["a", "b", "c", "d"]
+    _, table = rows_of(made, "subjects", found)
+    assert [row[0] for row in table.rows] == ["a", "d", "b"]
+    assert "nan" not in "".join(table.notes) and table.notes[1].endswith(" c.")
+    validated = {f"{title}-val": record for title, record in found.items()}
+    _, table = rows_of(made, "choice", validated)
+    assert "+0.33</td>" in table.plots[0] and "+0.67</td>" in table.plots[1]
+
+
 def test_rows_of_table2_are_of_the_same_seeds():
     made = of(penn)
     found = {

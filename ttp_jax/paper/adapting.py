@@ -59,7 +59,8 @@ def subjects(grid: Grid, find: Find) -> Table:
         return Table(title, header, [("all", "missing", "-", "-")])
     scores = np.mean([statistics.people(record, "scores") for record in before], 0)
     online, offline = (np.mean(each, 0) for each in gains)
-    order = np.argsort(scores, kind="stable")
+    scored = np.flatnonzero(np.isfinite([scores, online, offline]).all(0))
+    order = scored[np.argsort(scores[scored], kind="stable")]
     rows = [
         (before[0]["people"][k], f"{scores[k]:.1f}", f"{online[k]:+.1f}", f"{offline[k]:+.1f}")
         for k in order
@@ -75,9 +76,12 @@ def subjects(grid: Grid, find: Find) -> Table:
     notes = (
         f"{measure}, means over {len(before)} seed(s), from the lowest score without adaptation to "
         f"the highest. Correlation of score and gain over subjects (Spearman): "
-        f"online {_rank_correlation(scores, online):+.2f}, "
-        f"offline {_rank_correlation(scores, offline):+.2f}.",
+        f"online {_rank_correlation(scores[order], online[order]):+.2f}, "
+        f"offline {_rank_correlation(scores[order], offline[order]):+.2f}.",
     )
+    if len(order) < len(scores):
+        names = [before[0]["people"][k] for k in range(len(scores)) if k not in scored]
+        notes += (f"Left out, because no label of theirs is scored: {', '.join(names)}.",)
     return Table(title, header, rows, notes, (plot,))
 
 

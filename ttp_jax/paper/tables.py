@@ -294,7 +294,7 @@ def _choice_table(grid: Grid, find: Find) -> Table:
                 )
                 deltas = statistics.deltas(before, found)
                 if deltas is not None:
-                    means[i, j] = deltas.mean()
+                    means[i, j] = statistics.known(deltas).mean()
                 row.append("missing" if deltas is None else statistics.with_interval(deltas))
             rows.append((scenario, f"{rate:g}", *row))
         names = [f"{rate:g}" for rate in rates], [str(count) for count in counts]
