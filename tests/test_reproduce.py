@@ -471,6 +471,13 @@ def test_every_table_says_what_is_missing():
                 assert "missing" in pages.markdown(table), what
 
 
+def test_a_method_of_ones_own_is_in_the_tables_by_its_name(monkeypatch):
+    monkeypatch.setitem(METHODS, "mine", METHODS["transformer"])
+    grid = Grid.of(of(rendered).config)._replace(methods=("baseline", "mine"))
+    table = tables.TABLES["table1"][1](grid, lambda spec: None)
+    assert ("mine", "offline", "missing") in [row[:3] for row in table.rows]
+
+
 def test_published_numbers_belong_to_configs():
     for table in (published.TABLE1, published.TABLE2, published.TABLE5, published.TABLE6):
         assert set(table) <= {"penn", "h36m", "bbc_pose"}

@@ -18,6 +18,11 @@ METHODS = {
 HOW = {"none": "w/o TTP", "online": "online", "offline": "offline"}
 
 
+def _title(method: str) -> str:
+    """Return a method's name in the tables; one that the paper doesn't have keeps its own."""
+    return METHODS.get(method, method)
+
+
 def wanted(grid: Grid, what: str) -> list[RunSpec]:
     """Return the runs that one of `TABLES` needs, each once."""
     return list(dict.fromkeys(TABLES[what][0](grid)))
@@ -35,11 +40,11 @@ def _lines(grid: Grid, find: Find, methods, published_scores, *, part="scores", 
             paper = published_scores.get((method, scenario))
             tail = ("-" if paper is None else f"{paper:.2f}",)
             if not found:
-                yield METHODS[method], HOW[scenario], *statistics.missing(grid), "-", "-", *tail
+                yield _title(method), HOW[scenario], *statistics.missing(grid), "-", "-", *tail
                 continue
             base = None if scenario == "none" else before
             yield (
-                METHODS[method] + statistics.seeds(found, specs),
+                _title(method) + statistics.seeds(found, specs),
                 HOW[scenario],
                 *statistics.scored(grid, base, found, part, part),
                 *statistics.cost(found),
@@ -88,7 +93,7 @@ def _control_lines(grid: Grid, find: Find, methods, **options):
             continue
         before = statistics.finished(find, selection.each(grid, method, ("none",), **options))
         yield (
-            METHODS[method] + statistics.seeds(found, specs),
+            _title(method) + statistics.seeds(found, specs),
             "offline, cross-subject control",
             *statistics.scored(grid, before, found, CONTROL),
             *["-"] * 3,
@@ -220,7 +225,7 @@ def _others(grid: Grid, find: Find) -> Table:
         ]
         means = [statistics.mean(records) for records in found if records]
         best = f"{max(means):.1f}" if means else "missing"
-        rows.append((f"here, {METHODS[method]}, best scenario", best))
+        rows.append((f"here, {_title(method)}, best scenario", best))
     notes = ("Scores of other work on the paper's data, as quoted in the paper.",)
     return Table("Tables 3 and 4: state of the art", ("method", "score"), rows, notes)
 
@@ -320,9 +325,9 @@ def _points_table(grid: Grid, find: Find) -> Table:
         ):
             if found := [record for record in records if part in record["bottleneck"]]:
                 errors, read = statistics.errors(found, part), statistics.readout(found, part)
-                rows.append((METHODS[method], people, *errors, read, str(len(found))))
+                rows.append((_title(method), people, *errors, read, str(len(found))))
             elif not records:
-                rows.append((METHODS[method], people, "missing", *["-"] * 4, "0"))
+                rows.append((_title(method), people, "missing", *["-"] * 4, "0"))
     header = (
         *("method", "people", "own keypoints", "another frame's", "copying", "own / another's"),
         *("joints from keypoints (mean pose)", "seeds"),
