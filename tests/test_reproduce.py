@@ -370,6 +370,15 @@ def test_rows_of_table2_are_of_the_same_seeds():
     assert table.notes == ("Seeds: 0.",)
 
 
+def test_seeds_that_cancel_each_other_make_nobody_worse_off():
+    share = [100 * correct / 39 for correct in range(40)]
+    # One seed gets three more joints right, the other one three fewer.
+    gains = np.array([[share[a + 3] - share[a], share[0] - share[3]] for a in range(37)]).T
+    assert (gains.mean(0) < 0).any()  # because of rounding
+    assert statistics.share_worse(gains) == "0 %"
+    assert statistics.share_worse(gains - 0.01) == "100 %"
+
+
 def test_two_people_span_no_interval():
     made = of(penn, {"reproduce.seeds": (0,)})
     found = {

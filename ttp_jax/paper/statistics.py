@@ -10,6 +10,7 @@ from ttp_jax.paper.records import RunSpec
 from ttp_jax.paper.selection import Grid
 
 FEWEST = 3  # smallest number of people for which an interval is given
+ROUNDING = 1e-9  # a gain that is nearer to 0 comes from adding scores that cancel each other
 GAINS = 2  # measures whose gain is shown; the loosest thresholds leave little to gain
 Find = Callable[[RunSpec], dict | None]
 
@@ -129,7 +130,7 @@ def with_interval(deltas: np.ndarray) -> str:
 def share_worse(deltas: np.ndarray) -> str:
     """Return the share of people whose gain, as a mean over seeds, is negative."""
     deltas = known(deltas)
-    return f"{100 * (deltas.mean(0) < 0).mean():.0f} %" if deltas.size else "-"
+    return f"{100 * (deltas.mean(0) < -ROUNDING).mean():.0f} %" if deltas.size else "-"
 
 
 def people(record: dict, part: str, which: int = 0) -> np.ndarray:
