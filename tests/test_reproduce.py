@@ -588,6 +588,19 @@ def test_a_run_that_fails_is_named_and_the_others_are_done(tmp_path, capsys):
         running.check_people(made, RunSpec("transformer", "online"), tmp_path / "records")
 
 
+def test_records_of_another_data_set_with_the_same_names_stop_a_run(tmp_path):
+    for name, frames in (("one", 3), ("other", 4)):
+        write_video(tmp_path / name, frames=frames, train=np.int32(-1))
+    made = of(tiny_penn, {"data.root": str(tmp_path / "one")})
+    spec = RunSpec("transformer", "online")
+    record = {**whole_record(["0001"], [[1.0] * 3]), "frames": 3}
+    records.write(tmp_path, records.record_name(made, RunSpec("transformer", "none")), record)
+    running.check_people(made, spec, tmp_path)
+    made = made.changed({"data.root": str(tmp_path / "other")})
+    with pytest.raises(ValueError, match="with 3 frames, but .* others .1 with 4.: name another"):
+        running.check_people(made, spec, tmp_path)
+
+
 def test_a_record_is_read_as_written_and_has_a_list_of_numbers_on_a_line(tmp_path):
     record = {**whole_record(["a [1   2]", "b"], [[1.5, None], [2, 3]]), "none": []}
     records.write(tmp_path, "some", record)

@@ -234,19 +234,23 @@ def people(experiment: Experiment, spec: RunSpec) -> tuple[list[Clip], Skeleton]
 
 
 def check_people(experiment: Experiment, spec: RunSpec, folder: pathlib.Path) -> None:
-    """Check that a run has the same people as the finished runs of its split.
+    """Check that the data are those of the finished runs of a run's split.
+
+    Folders of two data sets often have the same names ("0001", ...), so frames are counted, too.
 
     Raises:
-      ValueError: the people differ. DataError (`data_pipelines.clips`): the data can't be read.
+      ValueError: subjects or frames differ. DataError (`data_pipelines.clips`): the data can't be
+        read.
     """
-    names = [clip.name for clip in people(experiment_of(experiment, spec), spec)[0]]
     plain = dataclasses.replace(spec, changes=(), scenario="none")
     record = read(folder, record_name(experiment, plain))
-    if record is not None and record["people"] != names:
+    clips, _ = people(experiment_of(experiment, plain), plain)
+    names, frames = [clip.name for clip in clips], sum(clip.num_frames for clip in clips)
+    if record is not None and (record["people"], record["frames"]) != (names, frames):
         raise ValueError(
-            f"{folder} has run records of {len(record['people'])} subjects, but the data set now "
-            "has "
-            f"other subjects ({len(names)}): name another --workdir or another --records folder."
+            f"{folder} has run records of {len(record['people'])} subjects with "
+            f"{record['frames']} frames, but the data set now has others ({len(names)} with "
+            f"{frames}): name another --workdir or another --records folder."
         )
 
 
