@@ -7,6 +7,7 @@ import pathlib
 import re
 import sys
 import types
+import urllib.parse
 
 import jax
 import numpy as np
@@ -136,7 +137,8 @@ def test_rotation_has_its_own_lambda_and_upright_pictures_at_test_time():
 
 def scored(people, seed=0, second=50.0, **more):
     """A run record with these scores per person."""
-    score = {"mean": float(np.mean(people)), "per_subject": list(people)}
+    known = [each for each in people if each is not None]
+    score = {"mean": float(np.mean(known)), "per_subject": list(people)}
     return {
         "scores": {"PCK@0.2": score, "PCK@0.5": {**score, "mean": second}},
         "smoothed": {"PCK@0.2": {**score, "mean": score["mean"] + 1}, "PCK@0.5": score},
@@ -321,6 +323,15 @@ def test_records_of_two_trainings_or_of_other_people_are_not_compared(tmp_path, 
     assert f"because they belong to another training or other people: {name}." in text
     assert "| Transformer (keypoint) (1 of 3 seeds) | online | 20.00 |" in text
     assert "| Transformer (keypoint) | offline | missing |" in text
+
+
+def test_pictures_of_subjects_with_blanks_in_their_names_are_shown(tmp_path):
+    made = of(rendered)
+    folder = reproduction._figures(made, tmp_path)
+    visualize.save(folder / "ann lee.png", np.zeros((4, 4, 3), np.uint8))
+    reproduction.write_report(made, tmp_path, tmp_path / "records")
+    (shown,) = re.findall(r"!\[ann lee\]\((\S+)\)", (tmp_path / "report.md").read_text())
+    assert (tmp_path / urllib.parse.unquote(shown)).is_file()
 
 
 def test_smoothing_and_the_control_have_their_own_scores():
@@ -584,7 +595,7 @@ def test_a_run_that_fails_is_named_and_the_others_are_done(tmp_path, capsys):
         tmp_path / "records" / f"{records.record_name(made, RunSpec('transformer', 'none'))}.json"
     )
     kept.write_text(json.dumps(whole_record(["somebody"], [[1.0]])))
-    with pytest.raises(ValueError, match="records of 1 subjects, but the data set now has.* .3."):
+    with pytest.raises(ValueError, match=r"records of 1 subjects with 1 frames.* \(3 with 27\)"):
         running.check_people(made, RunSpec("transformer", "online"), tmp_path / "records")
 
 

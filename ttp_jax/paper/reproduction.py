@@ -4,6 +4,7 @@ import collections
 import pathlib
 import re
 import time
+import urllib.parse
 
 import jax
 
@@ -192,7 +193,9 @@ def write_report(experiment: Experiment, workdir: pathlib.Path, folder: pathlib.
     text += ["\n\n".join(about), "", *map(pages.markdown, found)]
     if pictures:
         text += ["## Figures 5, 7, 8", ""]
-        text += [f"![{path.stem}]({path.relative_to(workdir).as_posix()})" for path in pictures]
+        # Quoted, because Markdown takes no blanks in an address, and folders of subjects have them.
+        addresses = [urllib.parse.quote(p.relative_to(workdir).as_posix()) for p in pictures]
+        text += [f"![{p.stem}]({at})" for p, at in zip(pictures, addresses, strict=True)]
     page = "\n".join(text) + "\n"
     write_atomically(workdir / "report.md", lambda path: path.write_text(page))
     sections = [report.section("What this is", report.code(command), *map(report.paragraph, about))]
