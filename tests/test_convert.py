@@ -93,6 +93,18 @@ def test_a_file_without_classifier_loads_as_well(tmp_path, templates):
     convert.load_resnet(save(tmp_path, state), templates[18])
 
 
+@pytest.mark.parametrize("key", ["state_dict", "model"])
+def test_a_checkpoint_of_a_training_on_several_gpus_loads_as_well(tmp_path, templates, key):
+    state = torchvision_resnet(18)[1]
+    wrapped = {f"module.{name}": value for name, value in state.items()}
+    checkpoint = {"epoch": 90, "optimizer": {"state": {}, "param_groups": []}, key: wrapped}
+    plain, loaded = (
+        convert.load_resnet(save(tmp_path, content), templates[18])
+        for content in (state, checkpoint)
+    )
+    jax.tree.map(np.testing.assert_array_equal, loaded, plain)
+
+
 @pytest.mark.parametrize(
     "missing, place",
     [

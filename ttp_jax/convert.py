@@ -81,10 +81,7 @@ def load_model(path: str | pathlib.Path, variables: Mapping) -> dict:
 
     Raises FileNotFoundError, ImportError without torch, or ValueError naming the first mismatch.
     """
-    state = read_torch(path)
-    # DataParallel, for training on several GPUs, adds this prefix.
-    plain = {name.removeprefix("module."): value for name, value in state.items()}
-    return from_torch(plain, variables, source=str(path))
+    return from_torch(read_torch(path), variables, source=str(path))
 
 
 def read_blazepose(path: str | pathlib.Path) -> dict:

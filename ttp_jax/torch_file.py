@@ -8,6 +8,9 @@ import numpy as np
 def read_torch(path: str | pathlib.Path) -> dict[str, np.ndarray]:
     """Read a torch state dict (zip or legacy pickle) as arrays, without running code in it.
 
+    The checkpoint of a training, which holds it as "state_dict" or "model", is read as well. Names
+    lose the prefix "module.", which DataParallel adds.
+
     Raises ImportError without torch, FileNotFoundError, or ValueError for other content.
     """
     path = pathlib.Path(path).expanduser()
@@ -21,7 +24,12 @@ def read_torch(path: str | pathlib.Path) -> dict[str, np.ndarray]:
         ) from None
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
-        found = {str(name): value.detach() for name, value in loaded.items()}
+        for key in ("state_dict", "model"):
+            if isinstance(loaded.get(key), dict):
+                loaded = loaded[key]
+        found = {str(n).removeprefix("module."): value.detach() for n, value in loaded.items()}
+        if len(found) < max(len(loaded), 1):
+            raise ValueError("it is empty, or has a name with and without the prefix")
         # A single number can be stored as a tensor of any size, and a copy would fill the memory.
         if any(value.nbytes > path.stat().st_size for value in found.values()):
             raise ValueError("a tensor claims to be larger than the file")
