@@ -2,14 +2,16 @@
 
 import dataclasses
 import json
+import types
 
 import numpy as np
 import pytest
 
 from data_pipelines.clips import Clip
-from ttp_jax import skeletons
+from ttp_jax import checkpoint, people, skeletons
 from ttp_jax.runs import comparison, personalization, scoring
 from ttp_jax.runs.scoring import Measures
+from ttp_jax.state import Base
 
 SKELETON = skeletons.build("mouse", ["left_ear", "right_ear", "nose"])
 LABELS = SKELETON, Measures(scale_joints=("left_ear", "right_ear"), thresholds=(0.1,))
@@ -106,6 +108,27 @@ def test_validation_subjects_have_a_folder_of_their_own(tmp_path, monkeypatch):
     ]
     assert {folder.parent.name for _, folder in calls[:3]} == {"validation"}
     assert {folder.parent.name for _, folder in calls[3:]} == {"results"}
+
+
+def test_the_control_has_the_batch_statistics_of_the_other_subject(tmp_path):
+    """The method "bn" changes nothing else."""
+    base = Base({"head": {"kernel": np.zeros(2, np.float32)}},
+                {"bn": {"mean": np.zeros(1, np.float32)}}, np.ones(2))  # fmt: skip
+    about = {"base": checkpoint.fingerprint(base)}
+    for name, mean in (("a", 1.0), ("b", 2.0)):
+        delta = {"batch_stats/bn/mean": np.array([mean], np.float32)}
+        people.write(tmp_path / "people" / f"{name}.npz", delta, "fp16", about)
+
+    class Predictor:
+        """Predicts the mean in its statistics."""
+
+        def use(self, base):
+            self.mean = float(base.batch_stats["bn"]["mean"][0])
+
+        def one(self, clip):
+            return types.SimpleNamespace(joints=self.mean)
+
+    assert comparison.control(Predictor(), tmp_path, base, [clip("a"), clip("b")]) == [2.0, 1.0]
 
 
 def test_errors_are_shares_of_the_unit():

@@ -91,7 +91,7 @@ def control(
         except (FileNotFoundError, ValueError):
             return None
         delta = jax.device_put(other.delta)
-        predictor.use(base.replace(params=state.adapted(base, delta)["params"]))
+        predictor.use(state.adapted_base(base, delta))
         joints.append(predictor.one(clip).joints)
     return joints
 
