@@ -428,7 +428,8 @@ def read_model(path: str | pathlib.Path) -> ModelFile:
     """
     path = pathlib.Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist: name a file that `export` wrote.")
+        what = "is a folder" if path.is_dir() else "does not exist"
+        raise FileNotFoundError(f"{path} {what}: name a file that `python main.py export` wrote.")
     texts = {"config": ("U", 0), "about": ("U", 0)}
     # NumPy, because this is read with the config, before jax's device is chosen.
     arrays = read_arrays(path, {**texts, "normalisers": ("f", 1)}, claims.REMEDY)
