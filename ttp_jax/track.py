@@ -40,7 +40,7 @@ class Track(NamedTuple):
     skeleton: Skeleton
     frames_per_second: float = 30.0
     first_frame: int = 0
-    picture_size: tuple[int, int] | None = None
+    picture_size: tuple[int, ...] | None = None
     boxes: np.ndarray | None = None
     step: int = 1
     times: np.ndarray | None = None
@@ -48,7 +48,7 @@ class Track(NamedTuple):
     pcutoff: float = 0.0
     video: str = ""
     scorer: str = "ttp_jax"
-    stored_size: tuple[int, int] | None = None
+    stored_size: tuple[int, ...] | None = None
 
     @property
     def frames(self) -> np.ndarray:

@@ -87,7 +87,7 @@ def _split(project: Project, data: Config) -> Project:
 def _by_share(project: Project, shares: dict[str, float]) -> Project:
     """Draw subjects for each split if there are enough of them, and note what was done."""
     allowed, note = splits.possible(project, **shares)
-    split = splits.by_share(project, **allowed)
+    split = splits.by_share(project, test=allowed["test"], val=allowed["val"])
     return dataclasses.replace(split, notes=(*split.notes, note)) if note else split
 
 
