@@ -66,9 +66,7 @@ def train_model(
     if not _step(folder) and name in dict(experiment.config.reproduce.given):
         return True
     if (record := read(kept, f"training-{name}")) is not None:
-        # With `config.train.patience`, a training can end before the schedule does.
-        end = record["pieces"][-1]["to"] if record["pieces"] else own.last_step
-        if _step(folder) in (end, own.last_step):
+        if _step(folder) == _end_of(record, own):
             return True
         if record["pieces"] and not _step(folder):
             raise ValueError(
@@ -119,6 +117,11 @@ def base_of(experiment: Experiment, spec: RunSpec, workdir: pathlib.Path) -> sta
             "it."
         )
     return base
+
+
+def _end_of(record: dict, own: Experiment) -> int:
+    """Return the last step of a recorded training, which `config.train.patience` can end early."""
+    return record["pieces"][-1]["to"] if record["pieces"] else own.last_step
 
 
 def _step(folder: pathlib.Path) -> int:
