@@ -108,8 +108,7 @@ def grades(grid: Grid, find: Find) -> Table:
                 continue
             base = None if scenario == "none" else before
             rows.append((name, how, *_scored(grid, base, found, specs)))
-            deltas = statistics.deltas(before, found)
-            if scenario != "none" and deltas is not None:
+            if base and (deltas := statistics.deltas(base, found)) is not None:
                 lines[scenario].append(statistics.known(deltas).mean())
     title, plots = "Table 7: people at three distances from training", ()
     if len(grid.grades) > 1 and all(len(line) == len(grid.grades) for line in lines.values()):

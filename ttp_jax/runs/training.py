@@ -148,10 +148,12 @@ def _check_same(config: Config, workdir: pathlib.Path, extended_at: int | None) 
     if before != now:
         # With other labels or splits, a subject that was trained on may now be for testing.
         regrouped = config.data.source == "project" and before["data"] != now["data"]
-        remedy = ", or delete config.json in it to continue with the new settings. If only the "
-        remedy += "stages that are still to come differ, use --extend."
-        if regrouped:
-            remedy = " to train anew."
+        remedy = (
+            " to train anew."
+            if regrouped
+            else ", or delete config.json in it to continue with the new settings. If only the "
+            "stages that are still to come differ, use --extend."
+        )
         raise ValueError(
             f"{workdir} has a training with other settings "
             f"({'; '.join(identity.differences(before, now))}): choose another --workdir{remedy}"
