@@ -80,6 +80,7 @@ RESET = Rule(
     '"subject", "never" or a number of frames from 2 on',
     lambda v: v in ("subject", "never") or (str(v).isdecimal() and 2 <= int(str(v)[:9]) < 10**8),
 )
+NAMES = several(TEXT, most=1_000_000)
 SHARE = number(0, 1)
 SEED = whole(0, 2**31 - 2)
 RATE = number(0, 1, above=True)
@@ -122,6 +123,7 @@ _DATA = {
         ),
         TEXT,
     ),
+    "training_subjects": NAMES,
     "hidden": FLAG,
     "predictions": FLAG,
     "margin": number(0, 10),
