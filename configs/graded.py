@@ -1,8 +1,9 @@
 """Rendered people at three distances from training; the included model is this config's seed 0.
 
-Command:   python main.py reproduce --config=configs/graded.py --what=table7
-Takes:     an hour on a CPU core; training the model again (--config.reproduce.given="()") takes
-           nearly four, and you can stop and resume it at any time.
+Command:   python main.py reproduce --config=configs/graded.py --what=table7   (TTP)
+           python main.py reproduce --config=configs/graded.py --what=adapt    (every way to adapt)
+Takes:     an hour on a CPU core for TTP, three for every way; training the model again
+           (--config.reproduce.given="()") takes nearly four. You can stop and resume at any time.
 
 Differs from configs/rendered.py: heatmaps of 32 x 32, training images that change in colour,
 contrast, sharpness and noise, joints decoded by a parabola through the maps' peaks and averaged
@@ -32,5 +33,10 @@ def get_config():
         (3000, 1e-3, 1e-3, "cosine"),
     )
     c.train.checkpoint_every = 1000
+    c.reproduce.grades = (
+        ("plain", "training look"),
+        ("varied", "new clothes and motions"),
+        ("shifted", "new colours"),
+    )
     c.reproduce.given = (("transformer-seed0-2e3b206f", "shipped"),)
     return c

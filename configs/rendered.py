@@ -31,11 +31,6 @@ def get_config():
     # Ten times the paper's, like lambda.
     c.reproduce.rotation_lambda = 1e-3
     c.reproduce.lengths = (4, 8, 16, 24)
-    c.reproduce.grades = (
-        ("plain", "training look"),
-        ("varied", "new clothes and motions"),
-        ("shifted", "new colours"),
-    )
     # From synthetic to real people: a folder in Penn Action's layout.
     c.transfer = tiny_penn.get_config().data
     c.transfer.about = "one real man, two cameras (Pose2Sim's recording in Penn Action's layout)"

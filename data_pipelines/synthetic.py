@@ -32,7 +32,8 @@ from ttp_jax.skeletons import PENN13
 # The labels of a split, as a pattern of `files.read_arrays`.
 LABELS = {"boxes": ("f", 3), "joints": ("f", 4), "visible": ("b", 3)}
 PRESETS = ("plain", "shifted", "varied", "wild")
-FRAMES_PER_BATCH = 64
+FRAMES_PER_BATCH = 64  # of clips that one thread renders
+FRAMES_PER_CALL = 8  # of the compiled program, the same for all splits and lengths
 EVAL_FRAMES_PER_SECOND = 12.0
 TRAIN_FRAMES_PER_SECOND = 1.5  # low, so that poses in a short clip differ a lot
 
@@ -218,8 +219,14 @@ def _render_clips(spec, split, indices):
     identities, poses, cameras = jax.tree.map(lambda *leaves: np.stack(leaves), *drawn)
     identities = jax.tree.map(lambda leaf: np.repeat(leaf, frames, 0), identities)
     poses, cameras = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), (poses, cameras))
-    rendered = jax.device_get(_render_frames(identities, poses, cameras, spec.image_size))
-    return [x.reshape(len(indices), frames, *x.shape[1:]) for x in rendered]
+    calls, total = [], len(indices) * frames
+    for start in range(0, total, FRAMES_PER_CALL):
+        # The last call repeats a frame, so that there is one shape, and one compilation.
+        rows = np.minimum(np.arange(start, start + FRAMES_PER_CALL), total - 1)
+        part = jax.tree.map(lambda leaf: leaf[rows], (identities, poses, cameras))  # noqa: B023
+        calls.append(jax.device_get(_render_frames(*part, spec.image_size)))
+    whole = [np.concatenate(each)[:total] for each in zip(*calls, strict=True)]
+    return [x.reshape(len(indices), frames, *x.shape[1:]) for x in whole]
 
 
 def _threaded(spec, split, batches):
@@ -250,16 +257,13 @@ def _render_split(spec, split, frames_path, labels_path):
             with open(path, "r+b") as file:
                 os.posix_fallocate(file.fileno(), 0, os.path.getsize(path))
         with tqdm(total=count * length, desc=f"rendering {split}", unit="frame") as bar:
-            # All batches have one shape, to compile only once; the last one repeats a clip.
-            starts = range(0, count, batch)
-            indices = [np.minimum(np.arange(batch) + start, count - 1) for start in starts]
-            for start, (images, *rest) in zip(starts, _threaded(spec, split, indices), strict=True):
-                rows = slice(start, min(start + batch, count))
-                fresh = rows.stop - rows.start
-                store[rows] = images[:fresh]
+            batches = [range(k, min(k + batch, count)) for k in range(0, count, batch)]
+            for rows, (images, *rest) in zip(batches, _threaded(spec, split, batches), strict=True):
+                rows = slice(rows.start, rows.stop)
+                store[rows] = images
                 for name, value in zip(labels, rest, strict=True):
-                    labels[name][rows] = value[:fresh]
-                bar.update(fresh * length)
+                    labels[name][rows] = value
+                bar.update(len(images) * length)
         store.flush()
 
     write_atomically(frames_path, write_frames)

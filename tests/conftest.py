@@ -1,5 +1,6 @@
 """Fixtures shared by all tests."""
 
+import gc
 import os
 import pathlib
 import shutil
@@ -42,6 +43,10 @@ def blazepose_here(monkeypatch):
     if not (detector.is_here() and checkpoint.blazepose_path().is_file()):
         pytest.skip(f"BlazePose isn't in {_FETCHED}: python main.py fetch blazepose")
 
+
+# Each compilation makes many small objects. Looking for garbage among them as often as Python does
+# by itself takes a twelfth of the time.
+gc.set_threshold(50_000, 20, 20)
 
 # Files of ten seconds to two minutes, the longest first. They begin the run, so that no process is
 # left with one of them at the end.

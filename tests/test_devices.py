@@ -113,14 +113,8 @@ def in_four_devices(code):
     return done.stdout
 
 
-@pytest.mark.parametrize(
-    "scenario",
-    [
-        "none",
-        pytest.param("online", marks=pytest.mark.slow),
-        pytest.param("offline", marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("scenario", ["none", "online", "offline"])
 def test_four_devices_by_every_strategy_equal_one(scenario):
     printed = in_four_devices(f"test_devices.run_all({scenario!r})")
     assert printed.count("on 4 devices equals one") == 3

@@ -79,6 +79,7 @@ def test_scoring_test_people_renders_no_training_people(tmp_path):
     assert {path.name.partition("-")[0] for path in tmp_path.iterdir()} == {"test"}
 
 
+@pytest.mark.slow
 def test_validation_compiles_its_program_once(tmp_path, monkeypatch, caplog, shallow):
     config = small_run.training(tmp_path / "people")
     config.data.train, config.data.val = 2, 1

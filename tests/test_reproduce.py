@@ -209,6 +209,23 @@ def test_every_way_to_adapt_is_compared_with_not_adapting():
     assert not [t for t in titles(other, "adapt") if "flip" in t or "bn" in t or "entropy" in t]
 
 
+def test_ways_to_adapt_to_people_of_a_grade_are_compared_with_not_adapting_to_them():
+    grades = (("shifted", "new colours"), ("plain", "training look"))
+    made = of(rendered, {"reproduce.seeds": (0,), "reproduce.grades": grades})
+    found = {
+        "transformer-seed0-none": scored((10, 20, 30)),
+        "transformer-seed0-none-grade=plain": scored((40, 50, 60)),
+        "transformer-seed0-offline-method=bn": scored((15, 25, 35)),
+        "transformer-seed0-offline-grade=plain-method=bn": scored((39, 49, 59)),
+    }
+    assert set(found) <= set(titles(made, "adapt"))
+    _, table = rows_of(made, "adapt", found)
+    gains = {row[0]: row[3] for row in table.rows}
+    assert gains["new colours: batch statistics offline"] == "+5.00 (+5.00 to +5.00)"
+    assert gains["training look: batch statistics offline"] == "-1.00 (-1.00 to -1.00)"
+    assert gains["training look: no adaptation"] == ""
+
+
 def test_who_gains_is_each_subject_from_the_worst_to_the_best():
     made = of(rendered, {"reproduce.seeds": (0, 1)})
     found = {
@@ -226,9 +243,9 @@ def test_who_gains_is_each_subject_from_the_worst_to_the_best():
 
 
 def test_gains_by_the_distance_of_people_from_training():
-    made = of(rendered, {"reproduce.seeds": (0,)})
+    made = of(graded, {"reproduce.seeds": (0,)})
     wanted = titles(made, "table7")
-    assert {"transformer-seed0-none", "transformer-seed0-none-grade=plain"} <= set(wanted)
+    assert {"transformer-seed0-none", "transformer-seed0-none-grade=shifted"} <= set(wanted)
     found = {title: scored((10, 20, 30)) for title in wanted if "none" in title}
     found |= {title: scored((11, 21, 31)) for title in wanted if "none" not in title}
     _, table = rows_of(made, "table7", found)

@@ -41,6 +41,7 @@ def losses(workdir: pathlib.Path) -> dict[int, float]:
     return {record["step"]: record["loss"] for record in records if "loss" in record}
 
 
+@pytest.mark.slow
 def test_a_stopped_training_goes_on_where_it_was(config, tmp_path, monkeypatch, capsys):
     stopped, whole = tmp_path / "stopped", tmp_path / "whole"
     with monkeypatch.context() as patch:

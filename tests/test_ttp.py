@@ -361,7 +361,7 @@ def test_reset_every_begins_as_with_a_new_video(net):
     np.testing.assert_allclose(predictions[0][:3], first[1][0], atol=0.05)
 
 
-@pytest.mark.parametrize("first", [4, T])
+@pytest.mark.parametrize("first", [pytest.param(4, marks=pytest.mark.slow), T])
 def test_a_reset_waits_for_a_valid_frame(net, first):
     """Those that only fill the last chunk leave what was learned; those before it don't hide it."""
     valid = (True, True, True, *(t >= first for t in range(3, T)))

@@ -293,6 +293,7 @@ def test_a_bad_subject_is_named_and_the_others_finish(
     assert (workdir / "results/online/test-00001.npz").exists()
 
 
+@pytest.mark.slow
 def test_each_program_is_compiled_once(config, trained, caplog):
     config.ttp.learning_rate = 2e-4  # no other test has compiled these
     made, base, clips = loaded(config, trained)  # of more than one chunk of frames each

@@ -78,10 +78,12 @@ def bootstrap_interval(
     rng = np.random.default_rng(seed)
     runs, count = deltas.shape
     means = []
-    for _ in range(samples):  # drawing one by one needs little memory
-        drawn = deltas[:, rng.integers(count, size=count)]
-        if runs > 1:
-            drawn = drawn[rng.integers(runs, size=runs)]
-        means.append(drawn.mean())
-    low, high = np.quantile(means, [0.025, 0.975])
+    for start in range(0, samples, 100):  # in blocks, because all draws at once need much memory
+        videos, trainings = [], []
+        for _ in range(start, min(start + 100, samples)):
+            videos.append(rng.integers(count, size=count))
+            trainings.append(rng.integers(runs, size=runs) if runs > 1 else [0])
+        drawn = deltas[np.array(trainings)[:, :, None], np.array(videos)[:, None]]
+        means.append(drawn.mean((1, 2)))
+    low, high = np.quantile(np.concatenate(means), [0.025, 0.975])
     return float(low), float(high)

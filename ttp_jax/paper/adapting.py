@@ -14,20 +14,9 @@ from ttp_jax.paper.statistics import Find
 
 def should_adapt(grid: Grid, find: Find) -> Table:
     """Compare every way to adapt the network with not adapting it."""
-    rows: list[tuple[str, ...]] = []
-    before = statistics.finished(find, selection.each(grid, selection.best(grid), ("none",)))
-    for name, scenario, changes in selection.ways(grid):
-        specs = selection.each(grid, selection.best(grid), (scenario,), changes=changes)
-        found = statistics.finished(find, specs)
-        cells = (*statistics.missing(grid), "-")
-        if found:
-            base = before if scenario != "none" or changes else None
-            cells = (*_scored(grid, base, found, specs), statistics.cost(found)[0])
-        rows.append((name, *cells))
-        if name == "TTP offline" and any(CONTROL in record for record in found):
-            controls = [record for record in found if CONTROL in record]
-            scored = statistics.scored(grid, before, controls, CONTROL)
-            rows.append(("TTP offline to another subject (control)", *scored, "-"))
+    rows = [
+        row for about, place in selection.places(grid) for row in _ways(grid, find, about, place)
+    ]
     header = ("", *grid.measures, *statistics.gain_names(grid), "worse off", "s a frame")
     notes = (
         "Gain: relative to the same seed's network without adaptation, with a paired bootstrap "
@@ -36,6 +25,26 @@ def should_adapt(grid: Grid, find: Find) -> Table:
         "cache.",
     )
     return Table("Should you adapt?", header, rows, notes)
+
+
+def _ways(grid: Grid, find: Find, about: str, place: tuple):
+    """Yield a row for each way to adapt to a group of subjects, see `selection.places`."""
+    group = f"{about}: " if about else ""
+    specs = selection.each(grid, selection.best(grid), ("none",), changes=place)
+    before = statistics.finished(find, specs)
+    for name, scenario, changes in selection.ways(grid):
+        how = (*place, *changes)
+        specs = selection.each(grid, selection.best(grid), (scenario,), changes=how)
+        found = statistics.finished(find, specs)
+        cells = (*statistics.missing(grid), "-")
+        if found:
+            base = before if scenario != "none" or changes else None
+            cells = (*_scored(grid, base, found, specs), statistics.cost(found)[0])
+        yield group + name, *cells
+        if name == "TTP offline" and any(CONTROL in record for record in found):
+            controls = [record for record in found if CONTROL in record]
+            scored = statistics.scored(grid, before, controls, CONTROL)
+            yield f"{group}TTP offline to another subject (control)", *scored, "-"
 
 
 def _scored(grid: Grid, before, found, specs) -> tuple[str, ...]:

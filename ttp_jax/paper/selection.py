@@ -125,8 +125,9 @@ def ways(grid: Grid):
 
 
 def adapt_runs(grid: Grid):
-    for _, scenario, changes in ways(grid):
-        yield from each(grid, best(grid), (scenario,), changes=changes)
+    for _, place in places(grid):
+        for _, scenario, changes in ways(grid):
+            yield from each(grid, best(grid), (scenario,), changes=(*place, *changes))
 
 
 def best_scenario_runs(grid: Grid):
@@ -135,6 +136,11 @@ def best_scenario_runs(grid: Grid):
 
 def grade(grid: Grid, preset: str):
     return () if preset == grid.preset else (("data.grade", preset),)
+
+
+def places(grid: Grid) -> list[tuple[str, tuple]]:
+    """Return each group of test people: name, changes of the config; one without a name if all."""
+    return [(about, grade(grid, preset)) for preset, about in grid.grades] or [("", ())]
 
 
 def grade_runs(grid: Grid):
