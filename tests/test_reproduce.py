@@ -30,7 +30,7 @@ from ttp_jax.paper import (
 )
 from ttp_jax.paper.records import RunSpec
 from ttp_jax.paper.selection import Grid
-from ttp_jax.runs import experiment, identity
+from ttp_jax.runs import experiment, identity, sources
 
 
 def small(root, seeds=(0,)):
@@ -349,6 +349,32 @@ def test_pictures_of_subjects_with_blanks_in_their_names_are_shown(tmp_path):
     reproduction.write_report(made, tmp_path, tmp_path / "records")
     (shown,) = re.findall(r"!\[ann lee\]\((\S+)\)", (tmp_path / "report.md").read_text())
     assert (tmp_path / urllib.parse.unquote(shown)).is_file()
+
+
+def zeros_at(step, own, folder):
+    """Leave the checkpoint of a training at this step, with weights of 0."""
+    made = own.net, own.tx, jax.random.key(0), own.image_size, np.ones(1)
+    shapes = jax.eval_shape(lambda: steps.init_state(*made))
+    state = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
+    with contextlib.closing(checkpoint.Checkpoints(folder / "checkpoints")) as saved:
+        saved.save(state.replace(step=np.int32(step)))
+    identity.save_config(own.config, folder)
+
+
+def test_pictures_are_of_the_split_that_is_asked_for(tmp_path):
+    """Those of its people are there; nobody else is drawn, and the report names the split."""
+    made = experiment.build(small(tmp_path / "people"))
+    made = made.changed({"reproduce.split": "val", "eval.pictures": 2})
+    spec = RunSpec("transformer", "offline")
+    own = records.experiment_of(made, spec)
+    zeros_at(own.last_step, own, tmp_path / "models" / records.model_name(made, spec))
+    names = {clip.subject for clip in sources.load_clips(made.data, "val")}
+    for name in names:
+        place = reproduction._figures(made, tmp_path) / f"{name}.png"
+        visualize.save(place, np.zeros((4, 4, 3), np.uint8))
+    assert len(names) == 2 and reproduction.run(made, tmp_path, "figure5") == 0
+    assert {path.stem for path in tmp_path.glob("figures/*/*.png")} == names
+    assert "Subjects: those of the split val" in (tmp_path / "report.md").read_text()
 
 
 def test_smoothing_and_the_control_have_their_own_scores():

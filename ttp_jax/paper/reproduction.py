@@ -149,7 +149,7 @@ def _in_order(experiment: Experiment, wanted: list[RunSpec]) -> list[RunSpec]:
 
 
 def _draw(experiment: Experiment, workdir: pathlib.Path) -> None:
-    """Draw Figures 5, 7 and 8 for the first test people, after offline personalization."""
+    """Draw Figures 5, 7 and 8 for the first people, after offline personalization."""
     spec = _drawn(experiment)
     own, folder = records.experiment_of(experiment, spec), _figures(experiment, workdir)
     try:
@@ -158,8 +158,11 @@ def _draw(experiment: Experiment, workdir: pathlib.Path) -> None:
         say(f"no pictures: they need the trained Transformer (--what=table1). {error}")
         return
     runner = Runner(own, base, "offline")
-    clips = clips_lib.by_subject(sources.load_clips(own.data, "test"))[: own.config.eval.pictures]
-    missing = [clip for clip in clips if not (folder / f"{clip.name}.png").exists()]
+    clips = clips_lib.by_subject(sources.load_clips(own.data, spec.split))
+    if not clips:
+        say(f"no pictures: {own.data.root} has no {spec.split} clips")
+    drawn = clips[: own.config.eval.pictures]
+    missing = [clip for clip in drawn if not (folder / f"{clip.name}.png").exists()]
     for clip, result in runner.many(missing):
         if isinstance(result, Exception):
             raise result
@@ -168,7 +171,8 @@ def _draw(experiment: Experiment, workdir: pathlib.Path) -> None:
 
 
 def _drawn(experiment: Experiment) -> RunSpec:
-    return RunSpec("transformer", "offline", experiment.config.reproduce.seeds[0])
+    varied = experiment.config.reproduce
+    return RunSpec("transformer", "offline", varied.seeds[0], split=varied.split)
 
 
 def _figures(experiment: Experiment, workdir: pathlib.Path) -> pathlib.Path:
@@ -273,8 +277,10 @@ def _about(
     commits = sorted({str(made["commit"]) for made in (*there, *pieces)})
     named = {"synthetic": "rendered (synthetic) people", "project": "a labelled project"}
     data = str(named.get(experiment.data.source, experiment.data.source))
-    if experiment.config.transfer.get("source"):
-        data += ", except in Table 6"
+    others = ", except in Table 6" if experiment.config.transfer.get("source") else ""
+    data += others
+    if (split := experiment.config.reproduce.split) != "test":
+        data += f". Subjects: those of the split {split} (`config.reproduce.split`){others}"
     measures = dict.fromkeys(measure for record in there for measure in record.get("scores", ()))
     return [
         "The command makes those runs that have no record in the folder `--records=DIR`. With "

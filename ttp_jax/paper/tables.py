@@ -311,7 +311,7 @@ def _choice_table(grid: Grid, find: Find) -> Table:
 
 
 def _points_table(grid: Grid, find: Find) -> Table:
-    rows = []
+    rows, scored = [], "validation people" if grid.split == "val" else "test people"
     for method in (m for m in grid.methods if tasks.of(m).probe):
         probes = statistics.finished(find, selection.each(grid, method, (POINTS,)))
         offline = statistics.finished(find, selection.each(grid, method, ("offline",)))
@@ -319,9 +319,9 @@ def _points_table(grid: Grid, find: Find) -> Table:
         for records, part, people in (
             (probes, "training", "training people"),
             (probes, "validation", "validation people"),
-            (offline, "before", "test people, without TTP"),
-            (offline, "after", "test people, after offline TTP"),
-            (offline, CONTROL, "test people, cross-subject control"),
+            (offline, "before", f"{scored}, without TTP"),
+            (offline, "after", f"{scored}, after offline TTP"),
+            (offline, CONTROL, f"{scored}, cross-subject control"),
         ):
             if found := [record for record in records if part in record["bottleneck"]]:
                 errors, read = statistics.errors(found, part), statistics.readout(found, part)
