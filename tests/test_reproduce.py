@@ -377,6 +377,17 @@ def test_pictures_are_of_the_split_that_is_asked_for(tmp_path):
     assert "Subjects: those of the split val" in (tmp_path / "report.md").read_text()
 
 
+def test_pictures_wait_for_the_end_of_the_training(tmp_path, capsys):
+    """Those of half a training would stay: a picture that is there isn't drawn again."""
+    made = experiment.build(small(tmp_path / "people"))
+    spec = RunSpec("transformer", "offline")
+    own = records.experiment_of(made, spec)
+    zeros_at(own.last_step - 1, own, tmp_path / "models" / records.model_name(made, spec))
+    assert reproduction.run(made, tmp_path, "figure5") == 0
+    assert "no pictures: the Transformer is still in training" in capsys.readouterr().out
+    assert not list(tmp_path.glob("figures/*/*.png"))
+
+
 def test_smoothing_and_the_control_have_their_own_scores():
     made = of(penn, {"reproduce.seeds": (0,)})
     others = scored((5, 15, 25))["scores"]

@@ -67,7 +67,7 @@ def run(
     try:
         done = _run_all(experiment, wanted, workdir, folder, minutes, failed)
         if done and PICTURES in names:
-            _draw(experiment, workdir)
+            _draw(experiment, workdir, folder)
     finally:  # the tables are written even if a run fails
         write_report(experiment, workdir, folder)
         for title, error in failed.items():
@@ -148,10 +148,13 @@ def _in_order(experiment: Experiment, wanted: list[RunSpec]) -> list[RunSpec]:
     return sorted(wanted, key=place)
 
 
-def _draw(experiment: Experiment, workdir: pathlib.Path) -> None:
+def _draw(experiment: Experiment, workdir: pathlib.Path, kept: pathlib.Path) -> None:
     """Draw Figures 5, 7 and 8 for the first people, after offline personalization."""
     spec = _drawn(experiment)
     own, folder = records.experiment_of(experiment, spec), _figures(experiment, workdir)
+    if running.in_training(experiment, spec, workdir, kept):
+        say("no pictures: the Transformer is still in training (--what=table1 continues it)")
+        return
     try:
         base = running.base_of(experiment, spec, workdir)
     except FileNotFoundError as error:

@@ -119,6 +119,16 @@ def base_of(experiment: Experiment, spec: RunSpec, workdir: pathlib.Path) -> sta
     return base
 
 
+def in_training(
+    experiment: Experiment, spec: RunSpec, workdir: pathlib.Path, kept: pathlib.Path
+) -> bool:
+    """Return whether a run's model has a checkpoint, but its training hasn't ended."""
+    own, name = experiment_of(experiment, spec), model_name(experiment, spec)
+    record = read(kept, f"training-{name}")
+    last_step = own.last_step if record is None else _end_of(record, own)
+    return 0 < _step(workdir / "models" / name) < last_step
+
+
 def _end_of(record: dict, own: Experiment) -> int:
     """Return the last step of a recorded training, which `config.train.patience` can end early."""
     return record["pieces"][-1]["to"] if record["pieces"] else own.last_step
