@@ -16,7 +16,7 @@ import small_run
 from test_penn import write_video
 
 from configs import bbc_pose, graded, h36m, penn, rendered, tiny, tiny_penn
-from ttp_jax import checkpoint, state, steps, visualize
+from ttp_jax import checkpoint, files, state, steps, visualize
 from ttp_jax.models.pose import METHODS
 from ttp_jax.paper import (
     controls,
@@ -651,6 +651,24 @@ def test_a_run_that_fails_is_named_and_the_others_are_done(tmp_path, capsys):
     kept.write_text(json.dumps(whole_record(["somebody"], [[1.0]])))
     with pytest.raises(ValueError, match=r"records of 1 subjects with 1 frames.* \(3 with 27\)"):
         running.check_people(made, RunSpec("transformer", "online"), tmp_path / "records")
+
+
+def test_a_model_that_another_process_trains_is_left_to_it(tmp_path, capsys):
+    """Its runs have not failed, and the same command makes them later."""
+    made = experiment.build(small(tmp_path / "people"))
+    wanted = [RunSpec("transformer", "mean pose")]
+    wanted += [RunSpec("baseline", "none", split=split) for split in ("test", "val")]
+    folder = tmp_path / "models" / records.model_name(made, wanted[1])
+    failed = {}
+    with files.only_one(folder / "checkpoints"):
+        given = made, wanted, tmp_path, tmp_path / "records", 0.0, failed
+        assert not reproduction._run_all(*given)
+    said = capsys.readouterr().out
+    assert not failed and "FAILED" not in said
+    for spec in wanted[1:]:
+        assert f"{spec.title}: another process is training its model in {tmp_path}" in said
+    assert "another process is training their models: 2. When" in said
+    assert records.missing(made, wanted, tmp_path / "records") == wanted[1:]
 
 
 def test_records_of_another_data_set_with_the_same_names_stop_a_run(tmp_path):

@@ -46,6 +46,10 @@ class Damaged(ValueError):
 DAMAGED = (KeyError, OSError, ValueError)
 
 
+class Busy(ValueError):
+    """Another process holds the lock of a file or folder, see `only_one`."""
+
+
 # --- Writing -------------------------------------------------------------------------------------
 
 
@@ -394,8 +398,8 @@ def inside(folder: str | os.PathLike, name: str) -> pathlib.Path:
 def only_one(path: pathlib.Path, *, wait: bool = False) -> Iterator[None]:
     """Lock `path` against other processes while this one writes there.
 
-    If another process holds the lock, wait for it or raise ValueError. Does nothing on systems
-    without such locks.
+    If another process holds the lock, wait for it or raise Busy. Does nothing on systems without
+    such locks.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with os.fdopen(_open_lock(path.parent / f".{path.name}.lock"), "r+b") as file:
@@ -403,7 +407,7 @@ def only_one(path: pathlib.Path, *, wait: bool = False) -> Iterator[None]:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             except BlockingIOError:
-                raise ValueError(
+                raise Busy(
                     f"another command is writing {path}: wait for it, or give one of the two a "
                     "--workdir of its own."
                 ) from None

@@ -10,7 +10,7 @@ import jax
 
 from data_pipelines import clips as clips_lib
 from ttp_jax import report, visualize
-from ttp_jax.files import write_atomically
+from ttp_jax.files import Busy, write_atomically
 from ttp_jax.paper import pages, records, running, tables
 from ttp_jax.paper.records import RunSpec
 from ttp_jax.paper.selection import Grid
@@ -84,11 +84,16 @@ def _records_folder(workdir: pathlib.Path) -> pathlib.Path:
 def _run_all(
     experiment: Experiment, wanted: list[RunSpec], workdir, folder, minutes: float, failed: dict
 ) -> bool:
-    """Carry out runs, model by model; note failures in `failed`. Return False if time ran out."""
+    """Carry out runs, model by model; note failures in `failed`.
+
+    Returns:
+      False if runs are left, because time ran out or another process trains their models.
+    """
     began = time.monotonic()
     wanted = _in_order(experiment, wanted)
     checked: set[tuple[str, bool]] = set()  # splits whose people agree with those of the records
     untrained: set[str] = set()  # models whose training failed
+    elsewhere = 0  # runs whose models another process trains
     for number, spec in enumerate(wanted, 1):
         if not records.missing(experiment, [spec], folder):
             continue  # another process has carried it out meanwhile
@@ -108,6 +113,10 @@ def _run_all(
                 say(f"time is up, {some} runs are left: the same command continues")
                 return False
             found = running.run(experiment, spec, workdir, folder)
+        except Busy:
+            elsewhere += 1
+            say(f"{spec.title}: another process is training its model in {workdir}")
+            continue
         except MENDABLE as error:
             failed[spec.title] = str(error)
             say(f"FAILED {spec.title}: {error}")
@@ -117,7 +126,12 @@ def _run_all(
         say(f"{spec.title}: {score} in {found['seconds']:.0f} s")
         # Free the memory of compiled programs, because the next run needs others.
         jax.clear_caches()
-    return True
+    if elsewhere:
+        say(
+            f"runs left, because another process is training their models: {elsewhere}. When it "
+            "has ended, the same command continues"
+        )
+    return not elsewhere
 
 
 def _train(
@@ -129,6 +143,8 @@ def _train(
         raise ValueError("its model could not be trained")
     try:
         return running.train_model(experiment, spec, workdir, folder, minutes)
+    except Busy:
+        raise
     except MENDABLE:
         untrained.add(model)
         raise
