@@ -8,6 +8,7 @@ import pytest
 import small_run
 
 from ttp_jax import warning_signs
+from ttp_jax.checkpoint import Unfinished
 from ttp_jax.runs import experiment, personalization
 from ttp_jax.runs.outputs import OutputOptions
 from ttp_jax.warning_signs import REMEDY, Evidence
@@ -154,13 +155,33 @@ def test_ruin_is_named_on_the_console_in_the_record_and_on_top_of_the_report(wal
         assert place < page.index('class="viewer"')  # before anything that looks well
 
 
-def test_a_frozen_video_is_named_and_learned_from_once(walking, capsys):
-    frozen = walking / "frozen"
+@pytest.mark.parametrize("name", ["frozen", "frozen and resumed"])
+def test_a_frozen_video_is_named_and_learned_from_once(walking, monkeypatch, capsys, name):
+    frozen = walking / name
     frozen.mkdir()
     picture = cv2.imread(str(walking / "people/person0/0000.png"))
     for t in range(9):
         cv2.imwrite(str(frozen / f"{t}.png"), picture)
+    if name != "frozen":
+        broken_off_after_reading(walking, frozen, monkeypatch, capsys)
     said, signs, page = outcome(walking, frozen, capsys)
     words = "8 of 9 frames repeat the one before. A repeated frame counts"
-    assert signs[0].startswith(words) and f"WARNING frozen: {signs[0]}" in said
+    assert signs[0].startswith(words) and f"WARNING {name}: {signs[0]}" in said
     assert words in page
+    assert ("resuming, " in said) == (name != "frozen")
+
+
+def broken_off_after_reading(folder, pictures, monkeypatch, capsys):
+    """Run until all frames are read and the state of this is saved."""
+    save, states = Unfinished.save, []
+
+    def save_then_break(*args):
+        save(*args)
+        states.append(args)
+        if len(states) == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Unfinished, "save", save_then_break)
+        with pytest.raises(KeyboardInterrupt):
+            outcome(folder, pictures, capsys)

@@ -224,7 +224,8 @@ def chunks(
       readers: threads that read ahead.
       every: see `held_out`. Held-out frames are marked as invalid, because the programs predict all
         frames but adapt only to valid ones.
-      digest: whether to add the frames to the members' digests.
+      digest: whether the pass is the first one, which notes the digests, looks and repeats of the
+        members' frames.
       learns: whether the pass adapts; if so, frames that repeat the previous one are invalid, too.
 
     Raises:
@@ -252,10 +253,12 @@ def chunks(
             if member.clip.present is not None:
                 there = member.clip.present[frame_index : frame_index + CHUNK]
                 learned[i, : len(there)] &= there
-        if learns:
+        if digest:
             for i, member in enumerate(group):
                 with _reading(member):
-                    learned[i] &= ~_repeated(member, rest[0][i], valid[i], frame_index)
+                    repeated = _repeated(member, rest[0][i], valid[i], frame_index)
+                if learns:
+                    learned[i] &= ~repeated
         yield Frames(*map(jnp.asarray, (*rest, learned))), valid
     for stream in streams:  # a stream warns of unreadable frames once it has ended
         next(stream, None)

@@ -319,6 +319,8 @@ class _Work:
     def _compare(self, clip, result: Result) -> None:
         """Predict without personalization, check for signs of harm, store both for the outputs."""
         unchanged = self._experiment.config.ttp.method == "none" and not self._person
+        # A resumed run has no looks and repeats of the frames that an earlier run read.
+        unchanged = unchanged and result.looks is not None
         before = result if unchanged else self._plain.one(clip, frames=result.frames)
         both = ((self._plain, before), (self.runner, result))
         models = [(one.variables(found), found.joints) for one, found in both]
@@ -382,7 +384,7 @@ def _signs(
         (before.confidence, after.confidence),
         clip.boxes,
         held_out,  # pyright: ignore[reportArgumentType]
-        after.repeated,
+        before.repeated,
         before.looks,
         skeleton.flip_pairs,
         clip.numbers,

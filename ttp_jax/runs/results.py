@@ -35,7 +35,8 @@ class Result:
       adaptation: the final state of the adaptation.
       inputs: SHA-256 of the pixels of all whole pictures and of the crops.
       seconds: its share of its group's time, including earlier runs that were stopped.
-      repeated: number of frames that repeat the previous one, so the model didn't adapt to them.
+      repeated: number of frames read in this run that repeat the previous one; no model adapts to
+        them.
       compiling: the part of `seconds` that was spent compiling programs in this run.
       looks: looks of the frames [T, n], see `warning_signs.look`; None if an earlier run read some.
     """
