@@ -71,6 +71,8 @@ def test_one_model_is_personalized_to_all_recordings(folder, offline):
     parts = [recordings.part(whole, *place) for place in recordings.places(clip)]
     assert sum(part.seconds for part in parts) == pytest.approx(whole.seconds)
     assert [len(part.frames) for part in parts] == [9, 6]
+    looks = [part.looks for part in parts if part.looks is not None]
+    np.testing.assert_array_equal(np.concatenate(looks), whole.looks)
 
 
 def test_the_report_s_held_out_frames_are_those_of_the_adaptation(folder):

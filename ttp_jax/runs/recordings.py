@@ -47,6 +47,7 @@ def part(result: Result, recording: Clip, first: int) -> Result:
         seconds=result.seconds * recording.num_frames / total,
         compiling=result.compiling * recording.num_frames / total,
         repeated=sum(digests[i] == digests.get(i - 1) for i in digests),
+        looks=None if result.looks is None else result.looks[rows],
     )
 
 
