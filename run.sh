@@ -99,7 +99,7 @@ case "${1:-}" in
     setup requirements.txt
     case " $* " in
       *" --model"* | *" --config="* | *" --project"* | *" --camera"* | *" --stdin"* | *" --help "*) ;;
-      " personalize "?* | " predict "?*) fetch_blazepose ;;
+      " personalize "?* | " predict "?* | " suggest "?*) fetch_blazepose ;;
     esac
     exec "$venv/bin/python" main.py "$@"
     ;;

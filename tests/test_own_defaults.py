@@ -1,9 +1,12 @@
 """The default model and person finder for a user's video."""
 
+import sys
+
 import ml_collections
 import pytest
+from absl import flags
 
-from ttp_jax import checkpoint, detector, launch
+from ttp_jax import checkpoint, command_line, detector, launch
 
 
 @pytest.fixture
@@ -19,6 +22,34 @@ def test_without_blazepose_the_included_model_does_the_work():
 def test_with_blazepose_it_is_the_model_and_finds_the_person(blazepose_here, config):
     assert checkpoint.default_model() == "blazepose"
     assert launch.usual_boxes(config) == "people"
+
+
+@pytest.fixture
+def typed(monkeypatch):
+    """Read a command line -> its config and the note on people; the flags are forgotten again."""
+    before = set(flags.FLAGS)
+
+    def read(*words):
+        monkeypatch.setattr(sys, "argv", ["ttp", *words])  # config_flags looks there, too
+        command_line.define()
+        launch.parse(["ttp", *words[1:]], words[0])
+        return flags.FLAGS.config, launch.note_on_people(flags.FLAGS.config, words[0])
+
+    yield read
+    for name in set(flags.FLAGS) - before:
+        delattr(flags.FLAGS, name)
+
+
+@pytest.mark.parametrize("verb", command_line.ON_VIDEOS)
+def test_without_blazepose_each_command_on_videos_says_so(typed, verb):
+    config, note = typed(verb, "my_video.mp4")
+    assert config.base == "shipped" and "python main.py fetch blazepose" in note
+
+
+@pytest.mark.parametrize("verb", command_line.ON_VIDEOS)
+def test_with_blazepose_each_command_on_videos_takes_it(blazepose_here, typed, verb):
+    config, note = typed(verb, "my_video.mp4")
+    assert config.base == "blazepose" and config.data.boxes == "people" and note is None
 
 
 @pytest.mark.parametrize(

@@ -191,8 +191,8 @@ GROUPS: dict[str, tuple[Flag, ...]] = {
         Flag(
             "--model=FILE",
             "a file from `export`, a training folder, blazepose, or shipped (the included model). "
-            "Default for your videos: shipped, but blazepose for personalize and predict once "
-            "fetched; with a --config, the workdir's model",
+            "Default for your videos: shipped, but blazepose for personalize, predict and suggest "
+            "once fetched; with a --config, the workdir's model",
             WITH_A_MODEL,
         ),
     ),

@@ -237,7 +237,7 @@ def parse(words: list[str], verb: str | None) -> str:
     if project and given(words, "config") is None:
         words = [words[0], f"--config={PROJECT}:{project}", *words[1:]]
     elif alone and given(words, "config") is None:
-        usual = checkpoint.default_model() if verb in ON_FILES else "shipped"
+        usual = checkpoint.default_model() if verb in ON_VIDEOS else "shipped"
         model = given(words, "model") or usual
         experiment.kept_config(model)  # fails here, because absl would print a traceback
         # --config comes first, because changes of its fields must follow it.
@@ -280,7 +280,7 @@ def usual_boxes(config) -> str:
 
 def note_on_people(config, verb: str | None) -> str | None:
     """Return a note for videos of people if BlazePose has not been fetched; None otherwise."""
-    own = config.data.source == "media" and verb in ON_FILES and not config.skeleton
+    own = config.data.source == "media" and verb in ON_VIDEOS and not config.skeleton
     chosen = "data.boxes" in config_flags.get_override_values(flags.FLAGS["config"])
     if not own or chosen or config.data.boxes != "moving" or detector.is_here():
         return None
