@@ -24,7 +24,7 @@ def test_doubt_is_largest_where_joints_are_unlikely_and_are_moved():
     after = joints.copy()
     joints[10, 2] += 20  # a jump
     peaks[10] = 0.2
-    after[30] += 5  # personalization moves this frame, and the one that jumps
+    after[30] += 4  # personalization moves this frame, and more the one that jumps
     signs = suggestion.signs_of_doubt(joints, peaks, sides, after)
     assert tuple(signs) == suggestion.SIGNS
     found = suggestion.doubt(signs)
@@ -35,6 +35,16 @@ def test_doubt_is_largest_where_joints_are_unlikely_and_are_moved():
     np.testing.assert_array_equal(
         suggestion.doubt(alone), suggestion.doubt({"confidence": alone["confidence"]})
     )
+
+
+def test_a_model_that_did_not_adapt_leaves_the_order_to_the_confidence():
+    """As BlazePose, whose joints after `personalize` are those before."""
+    joints, peaks, sides = track()
+    peaks[:8] = 0.3
+    rounding = np.random.default_rng(0).normal(0, 1e-5, joints.shape)
+    for after in (joints, joints + rounding):
+        found = suggestion.doubt(suggestion.signs_of_doubt(joints, peaks, sides, after))
+        assert suggestion.choose(found, 8, 1) == list(range(8))
 
 
 def test_frames_that_could_not_be_read_are_never_chosen():

@@ -41,7 +41,8 @@ def signs_of_doubt(
     bend = np.linalg.norm(padded[:-2] - 2 * joints + padded[2:], axis=-1).mean(-1)
     found = {"confidence": 1 - np.clip(confidence, 0, 1).mean(-1), "jump": bend / sides}
     if after is not None:
-        found["change"] = np.linalg.norm(after - joints, axis=-1).mean(-1) / sides
+        # Rounded, because two programs that compute the same differ in the last digits.
+        found["change"] = (np.linalg.norm(after - joints, axis=-1).mean(-1) / sides).round(4)
     return found
 
 
@@ -51,8 +52,10 @@ def doubt(signs: dict[str, np.ndarray]) -> np.ndarray:
     for values in (signs[name] for name in RANKED if name in signs):
         known = np.isfinite(values)
         rank = np.full(len(values), np.nan)
-        order = np.argsort(np.argsort(values[known], kind="stable"), kind="stable")
-        rank[known] = order / max(known.sum() - 1, 1)
+        order = np.sort(values[known])
+        # Equal values share their mean rank; otherwise later frames would count as more doubtful.
+        ends = (np.searchsorted(order, values[known], side) for side in ("left", "right"))
+        rank[known] = (sum(ends) - 1) / 2 / max(known.sum() - 1, 1)
         ranks.append(rank)
     stacked = np.stack(ranks)
     known = np.isfinite(stacked)
