@@ -61,7 +61,7 @@ ROWS = (
     ),
     DataSet("rendered people, new colours, earlier network", "cells", rendered.get_config()),
     *LIPS,
-    DataSet("lips, both splits", "", LIPS[0].config, parts=LIPS),
+    DataSet("lips, both splits (means over speakers)", "", LIPS[0].config, parts=LIPS),
     DataSet("lips, BlazePose's encoder", "lips", lips.get_config()),
     DataSet("tongues, from scratch", "tongue_scratch", tongue.get_config("scratch")),
 )  # fmt: skip
@@ -114,7 +114,11 @@ def found(
 
 
 def together(parts: Sequence[dict]) -> dict:
-    """Return the record of several records' subjects, with what a row shows of it."""
+    """Return the record of several records' subjects, with what a row shows of it.
+
+    Its scores are means over subjects. Scores of all labelled joints would be those of the part
+    with more labels: in the lips' second split, a speaker has a sixth of the first one's labels.
+    """
     scores = {}
     for name in parts[0]["scores"]:
         each = [score for part in parts for score in part["scores"][name]["per_subject"]]
