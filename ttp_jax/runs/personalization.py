@@ -318,18 +318,15 @@ class _Work:
 
     def _compare(self, clip, result: Result) -> None:
         """Predict without personalization, check for signs of harm, store both for the outputs."""
-        unchanged = self._experiment.config.ttp.method == "none" and not self._person
-        # A resumed run has no looks and repeats of the frames that an earlier run read.
-        unchanged = unchanged and result.looks is not None
-        before = result if unchanged else self._plain.one(clip, frames=result.frames)
-        both = ((self._plain, before), (self.runner, result))
-        models = [(one.variables(found), found.joints) for one, found in both]
-        found = {}
+        made, found = self._experiment, {}
+        # A run that was stopped lacks looks and repeats of the frames that it read before.
+        same = made.config.ttp.method == "none" and not self._person and result.looks is not None
+        before = result if same else self._plain.one(clip, frames=result.frames)
         if self._outputs:
-            base, frames = self._base, result.frames
-            found = diagnostics.before_and_after(self._experiment, base, frames, *models)
-        skeleton = self._experiment.skeleton
-        self.warnings[clip.name] = signs = _signs(clip, before, result, found, skeleton)
+            both = ((self._plain, before), (self.runner, result))
+            models = [(one.variables(found), found.joints) for one, found in both]
+            found = diagnostics.before_and_after(made, self._base, result.frames, *models)
+        self.warnings[clip.name] = signs = _signs(clip, before, result, found, made.skeleton)
         if self._outputs:
             self._outputs.keep(clip, result, before, found, signs)
 
