@@ -1,9 +1,13 @@
 """Folds: each subject is held out once."""
 
+import numpy as np
 import pytest
+import small_project
 
+from configs import project as project_config
 from data_pipelines.clips import DataError
-from ttp_jax.runs import comparison, folds
+from ttp_jax import geometry, launch
+from ttp_jax.runs import comparison, experiment, folds, labelled, sources
 
 
 def report(subjects, before, after):
@@ -51,3 +55,30 @@ def test_a_row_that_a_fold_lacks_is_left_out():
 def test_a_fold_without_an_evaluation_is_told():
     with pytest.raises(DataError, match="evaluation.json"):
         folds.merged([report(["a"], [1.0], [2.0]), None])
+
+
+def test_each_fold_is_trained_in_crops_that_hold_its_labels(tmp_path):
+    """A subject that stands elsewhere is a test subject of one fold and trains the others."""
+    root = small_project.write(tmp_path / "mice")
+    config = project_config.get_config(str(root))
+    config.data.folds = 3
+    first = labelled.read(config.data).clips
+    for name in {clip.subject for clip in first if clip.split == "test"}:
+        table = root / f"labeled-data/{name}/CollectedData_lab.csv"
+        rows = [row.split(",") for row in table.read_text().splitlines()]
+        moved = [[*row[:-2], "2", "24"] for row in rows[3:]]  # the tail, to the picture's edge
+        table.write_text("\n".join(map(",".join, rows[:3] + moved)))
+    labelled._read.cache_clear()
+    launch.read_project(config, tmp_path, "train")
+    zooms = []
+
+    def train(made, folder):
+        zooms.append(made.data.zoom)
+        for clip in sources.load_clips(made.data, "train"):
+            crops = geometry.box_to_crop(clip.boxes)
+            offsets = np.abs(clip.joints - crops[:, None, :2]) / crops[:, None, 2:]
+            assert (offsets < 0.5).all()
+        return int(len(zooms) == 3)  # ends before the reports are merged
+
+    assert folds.run(experiment.build(config), tmp_path, train) == 1
+    assert zooms[0] > max(zooms[1:])

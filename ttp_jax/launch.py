@@ -96,7 +96,8 @@ def read_project(config, workdir: pathlib.Path, verb: str | None) -> None:
     model = experiment.model_path(config.base) if config.base else workdir
     uses_model = verb in ("evaluate", *ON_FILES) and model.is_dir()
     trained = identity.training_config(model) if uses_model else None
-    for line in labelled.describe(labelled.fill(config, trained)):
+    project = labelled.fill(config, trained, every_fold=verb in (None, "train"))
+    for line in labelled.describe(project):
         process.say(line)
     if note := base_model.choose_encoder(config.model, workdir):
         process.say(note)

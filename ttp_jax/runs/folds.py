@@ -7,7 +7,7 @@ import numpy as np
 
 from data_pipelines import clips as clips_lib
 from ttp_jax.files import read_json, write_json
-from ttp_jax.runs import comparison, scoring
+from ttp_jax.runs import comparison, labelled, scoring
 from ttp_jax.runs.experiment import Experiment
 from ttp_jax.runs.process import say
 
@@ -36,7 +36,7 @@ def run(
     count = experiment.data.folds
     for fold in range(count):
         say(f"\nfold {fold + 1} of {count}")
-        if code := one(experiment.changed({"data.fold": fold}), workdir / f"fold{fold}"):
+        if code := one(labelled.of_fold(experiment, fold), workdir / f"fold{fold}"):
             return code
     report = merged(
         read_json(workdir / f"fold{fold}" / "evaluation.json", EVALUATION) for fold in range(count)

@@ -13,7 +13,7 @@ from data_pipelines import frame_cache, locate, projects
 from data_pipelines.clips import Clip
 from data_pipelines.projects import Options, Project, footage, splits
 from ttp_jax import geometry
-from ttp_jax.runs.experiment import Config, tuples
+from ttp_jax.runs.experiment import Config, Experiment, tuples
 
 ROOM = 0.06  # margin around the labels, as a share of the crop side
 FIELDS = ("scorer", "view", "category", "subject", "exclude", "hidden", "margin", "media", "boxes")
@@ -94,13 +94,14 @@ def _by_share(project: Project, shares: dict[str, float]) -> Project:
 _ROWS = ("clips", "recordings", "shared")  # lists of a project with one value for each clip
 
 
-def fill(config: Config, trained: Config | None = None) -> Project:
+def fill(config: Config, trained: Config | None = None, *, every_fold: bool = False) -> Project:
     """Fill in the config's fields that depend on the project: joints, fingerprint of the labels.
 
     Args:
       config: the config, which is changed.
       trained: config of the finished training whose model is used; None to train one. Its zoom is
         used, as labels that were added since may allow another.
+      every_fold: whether each of `config.data.folds` is trained. `of_fold` then chooses the zoom.
 
     Raises:
       DataError: the project can't be read, or the model was trained on a test subject.
@@ -114,7 +115,8 @@ def fill(config: Config, trained: Config | None = None) -> Project:
     with config.unlocked():
         config.skeleton = tuples(project.skeleton.to_json())
         config.data.labels = fingerprint(project)
-        config.data.zoom = config.data.zoom or _zoom(project)
+        if not (every_fold and config.data.folds):
+            config.data.zoom = config.data.zoom or _zoom(project)
         if config.data.flip_pairs == "names" and not project.skeleton.flip_pairs:
             # Without mirror pairs, mirrored pictures would teach the network to confuse left and
             # right.
@@ -125,6 +127,17 @@ def fill(config: Config, trained: Config | None = None) -> Project:
     if config.data.boxes == "whole" and splits.share_pictures(project):
         project = dataclasses.replace(project, notes=(*project.notes, TOGETHER))
     return project
+
+
+def of_fold(experiment: Experiment, fold: int) -> Experiment:
+    """Return the experiment on one of its folds, in crops that hold this fold's training labels.
+
+    Args:
+      experiment: an experiment with `config.data.folds` above 1.
+      fold: number of the fold, counted from 0.
+    """
+    chosen = experiment.changed({"data.fold": fold})
+    return chosen.changed({"data.zoom": chosen.data.zoom or _zoom(read(chosen.data))})
 
 
 def _check_unseen(project: Project, trained: Config) -> None:
