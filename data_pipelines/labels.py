@@ -9,6 +9,10 @@
 
 Coordinates are pixels of the upright picture, with pixel centres at integers; Penn Action's 1-based
 pixels are shifted. Labels of tools that put the first pixel's centre at 0.5 are half a pixel off.
+If a video's pixels are not square, DeepLabCut and SLEAP show its frames as stored. Labels are then
+read in pixels of the size at which they were made: the one in the file, or that of the image beside
+it, or else that of the stored frames; rows of bare frame numbers, as in this program's tables, are
+in pixels of the stretched frames.
 
 Labels of a folder of images belong to the images with the same file names. Labels of a video belong
 to frames, counted from 0, or from `first` if that is given. A bare number, a row of a .mat file and
@@ -25,13 +29,13 @@ import collections
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from data_pipelines import penn
 from data_pipelines.clips import DataError
-from data_pipelines.projects import coco, deeplabcut, sleap, tables
+from data_pipelines.projects import coco, deeplabcut, files, sleap, tables
 from data_pipelines.projects import names as naming
 from data_pipelines.projects.records import Options, Row, Sheet
 from ttp_jax.skeletons import PENN13, Skeleton, spellings, squeezed
@@ -63,6 +67,7 @@ def read(
     clip_name: str | None = None,
     size: tuple[int, int] | Mapping[int, tuple[int, int]] | None = None,
     *,
+    stored: tuple[int, int] | None = None,
     count: int | None = None,
     first: int = 0,
     names: Mapping[str, int] | None = None,
@@ -75,6 +80,7 @@ def read(
       clip_name: the video's name. If a file has pictures of several folders, those in the folder of
         this name are used.
       size: height and width of the upright pictures, or of each by its number; others are refused.
+      stored: height and width of the frames in the video file, if they were stretched to `size`.
       count: number of the video's frames; labels of later frames are refused.
       first: number of the video's first frame in the labels: 1 for "0001.png", or for rows that
         count from 1. SLEAP's frame indices and Penn Action's rows always count from 0.
@@ -85,6 +91,7 @@ def read(
     """
     path = Path(path).expanduser()
     joint_names, rows, _, notes, *_ = _sheet(path)
+    rows, note_on_pixels = _stretched(rows, size, stored, path) if stored else (rows, [])
     joints_of, notes_on_names = _match(joint_names, skeleton, path)
     columns, targets = list(joints_of), list(joints_of.values())
     rows = [row for row in rows if not np.isnan(row.joints[columns]).all()]
@@ -99,7 +106,6 @@ def read(
         frames = _frame_numbers(rows, 0 if notes_on_frames else first, count, path)
     else:
         rows, frames, notes_on_frames = _by_name(rows, names, path)
-
     joints = np.full((len(rows), skeleton.size, 2), np.nan, np.float32)
     visible = np.zeros(joints.shape[:2], bool)
     joints[:, targets] = np.stack([row.joints[columns] for row in rows])
@@ -108,11 +114,9 @@ def read(
     _check(joints, rows, sizes, skeleton, path)
 
     hidden = int((~np.isnan(joints[..., 0]) & ~visible).sum())
-    notes = [*notes_on_frames, *notes, *notes_on_names, *note_on_clip]
-    if hidden:
-        notes.append(
-            f"{hidden} labelled joints are marked as hidden: they have positions but no scores."
-        )
+    about = f"{hidden} labelled joints are marked as hidden: they have positions but no scores."
+    notes = [*notes_on_frames, *note_on_pixels, *notes, *notes_on_names, *note_on_clip]
+    notes += [about] * bool(hidden)
     if not visible.any():
         raise DataError(f"{path}: all {hidden} labelled joints are hidden. Export visible ones.")
     order = np.argsort(frames)
@@ -183,6 +187,33 @@ READERS: dict[str, Callable[[Path], Sheet]] = {
     ".slp": sleap.sheet,
     ".mat": _penn,
 }
+
+
+def _stretched(
+    rows: list[Row], size: Any, stored: tuple[int, int], path: Path
+) -> tuple[list[Row], list[str]]:
+    """Move labels of stored frames to where they are after these were stretched to `size`."""
+    scale, found, moved = np.divide(size, stored)[::-1], [], False
+    for row in rows:
+        row = row._replace(size=row.size or _labelled_size(row, path, size, stored))
+        if row.size == stored:
+            joints = (row.joints + 0.5) * scale - 0.5  # pixel centres are at integers
+            row, moved = row._replace(joints=joints, size=size), True
+        found.append(row)
+    frames, (height, width) = ("stored", stored) if moved else ("stretched", size)
+    note = f"The video's pixels are not square: labels are read in pixels of the {frames} frames"
+    return found, [f"{note}, {width} x {height}."]
+
+
+def _labelled_size(
+    row: Row, path: Path, size: tuple[int, int], stored: tuple[int, int]
+) -> tuple[int, int]:
+    """Return height and width of the picture that a row's labels were made in."""
+    if naming.is_bare(row.picture):
+        return size
+    folder = path if path.is_dir() else path.parent
+    picture = files.locate(naming.file(row.picture), [folder])
+    return stored if picture is None else files.picture(picture, None, set()).size
 
 
 # --- Names ---------------------------------------------------------------------------------------

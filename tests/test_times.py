@@ -8,13 +8,15 @@ import math
 import types
 
 import av
+import made_projects
 import numpy as np
 import pyarrow.parquet
 import pytest
 
+from data_pipelines import media
 from data_pipelines.clips import Clip, DataError, part
 from data_pipelines.video import Video
-from ttp_jax import exports, smooth
+from ttp_jax import exports, skeletons, smooth
 from ttp_jax.runs import overlay, results, user_labels
 from ttp_jax.runs.outcome import Outcome
 from ttp_jax.skeletons import PENN13
@@ -292,3 +294,39 @@ def test_the_number_of_the_frame_is_told_from_others(tmp_path, names, frames):
     path = label_csv(tmp_path / "l.csv", [(f"labeled-data/a/{name}", 1, 2) for name in names])
     clip = clip_of(sizes=np.tile(SIZE, (COUNT, 1)))
     assert user_labels.read(path, 0, PENN13, clip).frames.tolist() == frames
+
+
+def test_labels_of_a_video_whose_pixels_are_not_square_lie_on_its_stretched_frames(tmp_path):
+    """DeepLabCut and SLEAP label its stored frames; pictures may be of either kind."""
+    made_projects.video(tmp_path / "hdv.mp4", aspect=(2, 1))
+    (clip,) = media.clips([tmp_path / "hdv.mp4"])
+    (height, width), stored = clip.largest, made_projects.SIZE
+    assert (height, width) == (stored[0], 2 * stored[1])
+
+    def read(path):
+        known = user_labels.read(str(path), 0, skeletons.build("mouse", ["head", "nose"]), clip)
+        assert "pixels are not square" in known.notes[0]
+        return known.joints[0][known.visible[0]][0].tolist()
+
+    corner = width - 0.5, height - 0.5  # of the whole frame, at its lower right
+    rows = [("labeled-data/hdv/img02.png", stored[1] - 0.5, stored[0] - 0.5)]
+    folder = tmp_path / "labeled-data/hdv"
+    made_projects.picture(folder / "img02.png", size=stored)
+    for place in (tmp_path / "alone.csv", folder / "CollectedData_me.csv"):
+        assert read(label_csv(place, rows)) == [*corner]
+    made_projects.picture(folder / "img02.png", size=(height, width))  # as `suggest` writes them
+    stretched = [(rows[0][0], *corner)]
+    assert read(label_csv(folder / "CollectedData_me.csv", stretched)) == [*corner]
+    assert read(folder) == [*corner]
+    assert read(label_csv(tmp_path / "numbers.csv", [("2", *corner)])) == [*corner]
+    labels = made_projects.sleap(tmp_path / "labels.slp", [tmp_path / "hdv.mp4"])
+    x, y = labels[0].user_instances[0].numpy()[0]
+    np.testing.assert_allclose(read(tmp_path / "labels.slp"), [2 * x + 0.5, y], rtol=1e-6)
+    for size, place in ((stored, rows[0][1:]), ((height, width), corner)):
+        content = {
+            "images": [{"id": 1, "file_name": "2.png", "height": size[0], "width": size[1]}],
+            "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "keypoints": [*place, 2]}],
+            "categories": [{"id": 1, "name": "mouse", "keypoints": ["nose"]}],
+        }
+        (tmp_path / "coco.json").write_text(json.dumps(content))
+        assert read(tmp_path / "coco.json") == [*corner]
