@@ -288,6 +288,21 @@ def test_test_subjects_get_unlabelled_frames_in_the_videos_order(root):
     assert dataclasses.replace(clip, name="x").joints[scored].shape == (5, 4, 2)
 
 
+def test_what_keeps_extra_frames_from_a_test_subject_is_said(tmp_path):
+    """Training subjects get no extra frames, so nothing is said of theirs."""
+    root = small_project.write(tmp_path / "mice")
+    changes = {"data.extra": 4, "data.test_subjects": "mouse1,mouse3,mouse5", "data.val_share": 0.0}
+    (root / "videos/mouse0.avi").unlink()
+    (root / "videos/mouse1.avi").unlink()
+    (root / "videos/mouse3.avi").write_bytes(b"no video")
+    with pytest.warns(UserWarning, match="adds no frames of") as said:
+        clips = sources.load_clips(config_of(root, **changes).data, "test")
+    assert [clip.num_frames for clip in clips] == [5, 5, 5 + 4]
+    first, other = sorted(str(each.message) for each in said if "extra" in str(each.message))
+    assert "mouse1: the project has no video named after it" in first
+    assert "mouse3.avi: " in other
+
+
 def test_frames_of_a_subjects_own_videos_come_before_the_labelled_ones(root):
     own = {"data.extra": 3, "data.test_subjects": "mouse1,mouse3", "data.val_share": 0.0}
     data = config_of(root, **own, **{"data.own_videos": "mouse3=videos/mouse1.avi"}).data

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import hashlib
 import pathlib
+import warnings
 from collections.abc import Callable
 
 import numpy as np
@@ -196,15 +197,41 @@ def clips(data: Config) -> list[Clip]:
     project = read(data)
     if not data.extra:
         return list(project.clips)
-    more = {
-        clip.name: clip for clip in footage.unlabelled(project, data.extra, boxes=data.boxes)[0]
-    }
+    more = _more_frames(project, data)
     own, found = _own_videos(project, data), []
     for clip in project.clips:
         # The subject's own videos come before its labelled frames.
         found += [_without_labels(each, clip) for each in own.pop(clip.subject, [])]
         found.append(_extended(clip, more.get(f"{clip.name}{clips_lib.UNLABELLED}")))
     return found
+
+
+def _more_frames(project: Project, data: Config) -> dict[str, Clip]:
+    """Return `extra` frames of each held-out clip by its name; warn about those that get none."""
+    clips = zip(project.recordings, project.clips, strict=True)
+    held_out = [(recording, clip) for recording, clip in clips if clip.split != "train"]
+    wanted = {recording for recording, _ in held_out}
+    films = tuple(film for film in project.footage if film.recording in wanted)
+    only = dataclasses.replace(project, footage=films)
+    found, left_out = footage.unlabelled(only, data.extra, boxes=data.boxes)
+    filmed = {film.recording for film in films}
+    others = {entry.partition("=")[0] for entry in data.own_videos.split(",")}
+    reasons = {
+        "the project has no video named after it": [
+            clip.name
+            for recording, clip in held_out
+            if recording not in filmed and clip.subject not in others
+        ],
+        "the names of its labelled pictures have no frame numbers": [
+            clip.name
+            for recording, clip in held_out
+            if recording in filmed and clip.numbers is None
+        ],
+    }
+    left_out += [f"{', '.join(names)}: {why}." for why, names in reasons.items() if names]
+    for sentence in left_out:
+        warnings.warn(f"config.data.extra adds no frames of {sentence}", stacklevel=3)
+    return {clip.name: clip for clip in found}
 
 
 def _own_videos(project: Project, data: Config) -> dict[str, list[Clip]]:
