@@ -204,6 +204,10 @@ def test_every_way_to_adapt_is_compared_with_not_adapting():
     assert control["gain in PCK@0.2 (95 %)"] == "+1.00 (+1.00 to +1.00)"
     assert rows["mean teacher online"]["gain in PCK@0.2 (95 %)"].startswith("+0.00 (-1.00")
     assert rows["batch statistics offline"]["PCK@0.2"] == "missing"
+    alone = of(rendered, {"reproduce.seeds": (0,), "reproduce.methods": ("baseline",)})
+    assert {t.split("=")[-1] for t in titles(alone, "adapt") if "method" in t} == {
+        "bn", "entropy", "teacher",
+    }  # fmt: skip
     # Without mirrored pictures in training, and without batch normalisation.
     other = of(rendered, {"train.flip_prob": 0.0, "model.encoder": "blazepose"})
     assert not [t for t in titles(other, "adapt") if "flip" in t or "bn" in t or "entropy" in t]

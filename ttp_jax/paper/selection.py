@@ -83,12 +83,14 @@ class Grid(NamedTuple):
 def each(grid: Grid, method, scenarios, **options) -> list[RunSpec]:
     """Return a method's runs in these scenarios with all seeds; none if the grid excludes it.
 
-    Methods without a self-supervised task only have the scenario "none". `options` are further
-    fields of `RunSpec`.
+    Without a self-supervised task, TTP can't adapt the network, but other methods can. `options`
+    are further fields of `RunSpec`.
     """
     if method not in grid.methods:
         return []
-    kept = [s for s in scenarios if s == "none" or tasks.of(method) is not tasks.NOTHING]
+    adapts = tasks.of(method) is not tasks.NOTHING
+    adapts = adapts or "ttp.method" in dict(options.get("changes", ()))
+    kept = [s for s in scenarios if s == "none" or adapts]
     split = "test" if options.get("transfer") else grid.split
     return [
         RunSpec(method, scenario, seed, **{"split": split, **options})
