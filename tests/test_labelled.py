@@ -7,6 +7,7 @@ import made_projects
 import numpy as np
 import pytest
 import small_project
+import small_run
 
 from configs import own
 from configs import project as project_config
@@ -14,10 +15,11 @@ from data_pipelines import clips as clips_lib
 from data_pipelines import pipeline
 from data_pipelines.clips import UNLABELLED, DataError
 from data_pipelines.pairs import mixed_draws
-from ttp_jax import geometry, inputs, launch, skeletons
+from ttp_jax import checkpoint, geometry, inputs, launch, skeletons
 from ttp_jax.runs import boxes as boxes_lib
 from ttp_jax.runs import experiment, identity, labelled, live, scoring, sources, training
 from ttp_jax.runs.scoring import Measures
+from ttp_jax.verbs import export
 
 
 @pytest.fixture(scope="module")
@@ -386,6 +388,45 @@ def test_a_model_is_never_tested_on_its_training_subjects(root, tmp_path):
             opened(verb, f"mouse1,{seen[0]}")
         assert opened(verb, "mouse1").data.zoom == 1.7
     assert opened("train", seen[0]).data.zoom != 1.7
+
+
+def test_a_model_file_is_never_tested_on_its_training_subjects(root, tmp_path, capsys):
+    """It also has the crops of its training, whatever split it is exported or tested with."""
+
+    def opened(base="", **changes):
+        config = project_config.get_config(str(root))
+        small_run.shrink(config)
+        config.model.update({"encoder": "resnet", "init": "random", "half_pixel": False})
+        config.update_from_flattened_dict({**changes, "base": base})
+        return config
+
+    trained = opened(**{"data.test_subjects": "mouse1,mouse4"})
+    labelled.fill(trained)
+    seen = tuple(sorted(subjects(sources.load_clips(trained.data), "train")))
+    trained.data.training_subjects, trained.data.zoom = seen, 1.7
+    small_run.prepare(tmp_path, (), trained)
+    identity.save_config(trained, tmp_path / "work")
+    file = tmp_path / "mice.npz"
+    config = opened()
+    launch.read_project(config, tmp_path / "work", "export")
+    options = export.Options(str(file), torch=None)
+    assert export.run(experiment.build(config), tmp_path / "work", options) == 0
+
+    model = checkpoint.read_model(file)
+    assert model.config["data"]["zoom"] == 1.7
+    assert not any(name in json.dumps(model.about) for name in seen)  # may be people's names
+    for verb in ("evaluate", "personalize", "predict"):
+        with pytest.raises(DataError, match=f"trained on {seen[0]}, .*It wasn't.*mouse1"):
+            names = f"mouse1,{seen[0]}"
+            launch.read_project(opened(str(file), **{"data.test_subjects": names}), tmp_path, verb)
+        config = opened(str(file), **{"data.test_subjects": "mouse1"})
+        launch.read_project(config, tmp_path, verb)
+        assert config.data.zoom == 1.7
+    assert labelled.UNKNOWN not in capsys.readouterr().out
+    del model.about["training_subjects"]  # as in a file of an earlier version
+    checkpoint.write_model(file, model)
+    launch.read_project(opened(str(file), **{"data.test_subjects": seen[0]}), tmp_path, "predict")
+    assert labelled.UNKNOWN in capsys.readouterr().out
 
 
 def test_a_training_never_continues_with_other_labels_or_splits(root, tmp_path):

@@ -389,8 +389,8 @@ class ModelFile(NamedTuple):
       base: parameters (rounded to half precision in the file), statistics, normalisers.
       config: the parts of the experiment's config that the model can't be used without: "data"
         (skeleton only), "model", "loss", "ttp", "train" (precision only).
-      about: where the model comes from: name of the "config", last "step", the data that it was
-        "trained" on, and anything else that its writer noted.
+      about: where the model comes from: name of the "config", last "step", data it was "trained"
+        on, digests of a project's "training_subjects", and anything else that its writer noted.
     """
 
     base: Base

@@ -36,7 +36,7 @@ NEEDED = {
     ),
     "train": {"precision": str},
 }
-ABOUT = {"step?": int}
+ABOUT = {"step?": int, "config?": str, "training_subjects?": [str]}
 Flat = Mapping[str, Any]  # arrays, or their shapes, by path
 
 

@@ -94,8 +94,10 @@ def read_project(config, workdir: pathlib.Path, verb: str | None) -> None:
     from ttp_jax.runs import base_model, identity, labelled
 
     model = experiment.model_path(config.base) if config.base else workdir
-    uses_model = verb in ("evaluate", *ON_FILES) and model.is_dir()
-    trained = identity.training_config(model) if uses_model else None
+    trained = None
+    if verb in ("evaluate", *ON_FILES):
+        stored = identity.exported_config if model.is_file() else identity.training_config
+        trained = stored(model)
     project = labelled.fill(config, trained, every_fold=verb in (None, "train"))
     for line in labelled.describe(project):
         process.say(line)

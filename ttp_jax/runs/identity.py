@@ -1,6 +1,7 @@
 """Identities: the settings that a training, a run or a record depends on."""
 
 import functools
+import hashlib
 import json
 import os
 import pathlib
@@ -9,7 +10,7 @@ from typing import Any
 from configs import common
 from data_pipelines.rendered import renderer
 from ttp_jax import ranges, skeletons, state
-from ttp_jax.checkpoint import fingerprint
+from ttp_jax.checkpoint import fingerprint, read_model
 from ttp_jax.files import read_json, write_json
 from ttp_jax.runs.experiment import Config, Experiment, build, tuples
 
@@ -168,6 +169,27 @@ def training_config(workdir: str | pathlib.Path) -> Config | None:
             f"{path} names an unknown skeleton, {config.data.skeleton!r}: train again."
         )
     return config
+
+
+def exported_config(path: str | pathlib.Path) -> Config:
+    """Return what a model file says of its training, as a config.
+
+    Its `data.training_subjects` are digests of the names (`subject_digest`), none in older files.
+    Its `data.boxes` are "" if the file doesn't say.
+
+    Raises FileNotFoundError if there is no such file, ValueError if it is damaged.
+    """
+    found = read_model(path)
+    config = stored_config(found.config, path)
+    config.name = found.about.get("config", "")
+    config.data.training_subjects = tuple(found.about.get("training_subjects", ()))
+    config.data.boxes = found.config["data"].get("boxes", "")
+    return config
+
+
+def subject_digest(name: str) -> str:
+    """Return a digest of a subject's name; a model file is shared, and a name may be private."""
+    return hashlib.sha256(name.encode()).hexdigest()[:16]
 
 
 def training_experiment(workdir: str | pathlib.Path) -> Experiment:

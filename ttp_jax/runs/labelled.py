@@ -14,6 +14,7 @@ from data_pipelines import frame_cache, locate, projects
 from data_pipelines.clips import Clip
 from data_pipelines.projects import Options, Project, footage, splits
 from ttp_jax import geometry
+from ttp_jax.runs import identity
 from ttp_jax.runs.experiment import Config, Experiment, tuples
 
 ROOM = 0.06  # margin around the labels, as a share of the crop side
@@ -23,6 +24,10 @@ NO_PAIRS = (
     "no joint names pair up as left and right, so pictures aren't mirrored in training. Name the "
     "pairs with --flip-pairs=a:b,c:d. If a mirrored picture could show another subject, "
     '--flip-pairs="" mirrors pictures without swapping joints.'
+)
+UNKNOWN = (
+    "the model, made by an earlier version, doesn't say which subjects it was trained on: make "
+    "sure that the test subjects are others."
 )
 TOGETHER = (
     "pictures show several subjects, and a whole picture doesn't say which one is meant. Crop each "
@@ -111,6 +116,8 @@ def fill(config: Config, trained: Config | None = None, *, every_fold: bool = Fa
     if trained is not None:
         if trained.name == config.name:  # another project may have other animals of these names
             _check_unseen(project, trained)
+            if not trained.data.training_subjects:
+                project = dataclasses.replace(project, notes=(*project.notes, UNKNOWN))
         if trained.data.boxes == config.data.boxes:
             config.data.zoom = config.data.zoom or trained.data.zoom
     with config.unlocked():
@@ -143,7 +150,8 @@ def of_fold(experiment: Experiment, fold: int) -> Experiment:
 
 def _check_unseen(project: Project, trained: Config) -> None:
     """Raise DataError if the model was trained on a test subject."""
-    seen = set(trained.data.training_subjects)
+    known = set(trained.data.training_subjects)  # names, or digests in a model file
+    seen = {name for name in project.subjects if known & {name, identity.subject_digest(name)}}
     testing = {clip.subject for clip in project.clips if clip.split == "test"}
     if both := sorted(testing & seen):
         others = ", ".join(sorted(project.subjects.keys() - seen)) or "none"

@@ -66,6 +66,11 @@ def run(experiment: Experiment, workdir: pathlib.Path, options: Options) -> int:
         base, step = base_model.load_base(experiment, workdir)
         trained_with = identity.training_config(workdir) or experiment.config
         about |= {"step": step, "trained": identity.trained_on(trained_with)}
+        if names := trained_with.data.training_subjects:
+            about["training_subjects"] = [identity.subject_digest(name) for name in names]
+        # A project's present labels, or another split, may allow another zoom.
+        trained_in = {f"data.{name}": trained_with.data[name] for name in ("boxes", "zoom")}
+        experiment = experiment.changed(trained_in)
     about["exported"] = provenance.where()
     model = ModelFile(base, needed(experiment.config.to_dict()), about)
     if path.exists() and not _is_same(path, model):
