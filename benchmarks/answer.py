@@ -55,9 +55,8 @@ LIPS = (
 )
 ROWS = (
     *(
-        DataSet(f"rendered people, {about}", "graded", GRADED,
-                selection.grade(Grid.of(GRADED), preset))
-        for preset, about in GRADED.reproduce.grades
+        DataSet(f"rendered people, {about}", "graded", GRADED, changes)
+        for about, changes in selection.graded(Grid.of(GRADED))
     ),
     DataSet("rendered people, new colours, earlier network", "cells", rendered.get_config()),
     *LIPS,

@@ -106,6 +106,7 @@ def read(
         frames = _frame_numbers(rows, 0 if notes_on_frames else first, count, path)
     else:
         rows, frames, notes_on_frames = _by_name(rows, names, path)
+
     joints = np.full((len(rows), skeleton.size, 2), np.nan, np.float32)
     visible = np.zeros(joints.shape[:2], bool)
     joints[:, targets] = np.stack([row.joints[columns] for row in rows])
@@ -113,14 +114,20 @@ def read(
     sizes = [size.get(i) if isinstance(size, Mapping) else size for i in frames.tolist()]
     _check(joints, rows, sizes, skeleton, path)
 
-    hidden = int((~np.isnan(joints[..., 0]) & ~visible).sum())
-    about = f"{hidden} labelled joints are marked as hidden: they have positions but no scores."
     notes = [*notes_on_frames, *note_on_pixels, *notes, *notes_on_names, *note_on_clip]
-    notes += [about] * bool(hidden)
-    if not visible.any():
-        raise DataError(f"{path}: all {hidden} labelled joints are hidden. Export visible ones.")
+    notes += _note_on_hidden(joints, visible, path)
     order = np.argsort(frames)
     return Labels(frames[order], joints[order], visible[order], tuple(notes))
+
+
+def _note_on_hidden(joints: np.ndarray, visible: np.ndarray, path: Path) -> list[str]:
+    """Return the note on joints that have positions but no scores; refuse labels of no others."""
+    hidden = int((~np.isnan(joints[..., 0]) & ~visible).sum())
+    if not visible.any():
+        raise DataError(f"{path}: all {hidden} labelled joints are hidden. Export visible ones.")
+    if not hidden:
+        return []
+    return [f"{hidden} labelled joints are marked as hidden: they have positions but no scores."]
 
 
 def files_of(path: Path) -> list[Path]:

@@ -11,6 +11,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+import operator
 import os
 import pathlib
 from collections.abc import Sequence
@@ -223,7 +224,7 @@ def _render_clips(spec, split, indices):
     for start in range(0, total, FRAMES_PER_CALL):
         # The last call repeats a frame, so that there is one shape, and one compilation.
         rows = np.minimum(np.arange(start, start + FRAMES_PER_CALL), total - 1)
-        part = jax.tree.map(lambda leaf: leaf[rows], (identities, poses, cameras))  # noqa: B023
+        part = jax.tree.map(operator.itemgetter(rows), (identities, poses, cameras))
         calls.append(jax.device_get(_render_frames(*part, spec.image_size)))
     whole = [np.concatenate(each)[:total] for each in zip(*calls, strict=True)]
     return [x.reshape(len(indices), frames, *x.shape[1:]) for x in whole]
@@ -258,8 +259,9 @@ def _render_split(spec, split, frames_path, labels_path):
                 os.posix_fallocate(file.fileno(), 0, os.path.getsize(path))
         with tqdm(total=count * length, desc=f"rendering {split}", unit="frame") as bar:
             batches = [range(k, min(k + batch, count)) for k in range(0, count, batch)]
-            for rows, (images, *rest) in zip(batches, _threaded(spec, split, batches), strict=True):
-                rows = slice(rows.start, rows.stop)
+            rendered = _threaded(spec, split, batches)
+            for indices, (images, *rest) in zip(batches, rendered, strict=True):
+                rows = slice(indices.start, indices.stop)
                 store[rows] = images
                 for name, value in zip(labels, rest, strict=True):
                     labels[name][rows] = value

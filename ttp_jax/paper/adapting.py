@@ -104,8 +104,7 @@ def _rank_correlation(a: np.ndarray, b: np.ndarray) -> float:
 def grades(grid: Grid, find: Find) -> Table:
     """Show the gain on people at different distances from the training people."""
     method, rows, lines = selection.best(grid), [], {"online": [], "offline": []}
-    for preset, about in grid.grades:
-        changes = selection.grade(grid, preset)
+    for about, changes in selection.graded(grid):
         before = statistics.finished(find, selection.each(grid, method, ("none",), changes=changes))
         for scenario in SCENARIOS:
             specs = selection.each(grid, method, (scenario,), changes=changes)

@@ -140,14 +140,19 @@ def grade(grid: Grid, preset: str):
     return () if preset == grid.preset else (("data.grade", preset),)
 
 
+def graded(grid: Grid) -> list[tuple[str, tuple]]:
+    """Return name and changes of the config for people of each grade; none without grades."""
+    return [(about, grade(grid, preset)) for preset, about in grid.grades]
+
+
 def places(grid: Grid) -> list[tuple[str, tuple]]:
-    """Return each group of test people: name, changes of the config; one without a name if all."""
-    return [(about, grade(grid, preset)) for preset, about in grid.grades] or [("", ())]
+    """Return the same for each group of people to adapt to; one without a name if no grades."""
+    return graded(grid) or [("", ())]
 
 
 def grade_runs(grid: Grid):
-    for preset, _ in grid.grades:
-        yield from each(grid, best(grid), SCENARIOS, changes=grade(grid, preset))
+    for _, changes in graded(grid):
+        yield from each(grid, best(grid), SCENARIOS, changes=changes)
 
 
 def own_video_runs(grid: Grid):

@@ -205,8 +205,8 @@ def clips(data: Config) -> list[Clip]:
     project = read(data)
     if not data.extra:
         return list(project.clips)
-    more = _more_frames(project, data)
     own, found = _own_videos(project, data), []
+    more = _more_frames(project, data, own)
     for clip in project.clips:
         # The subject's own videos come before its labelled frames.
         found += [_without_labels(each, clip) for each in own.pop(clip.subject, [])]
@@ -214,8 +214,11 @@ def clips(data: Config) -> list[Clip]:
     return found
 
 
-def _more_frames(project: Project, data: Config) -> dict[str, Clip]:
-    """Return `extra` frames of each held-out clip by its name; warn about those that get none."""
+def _more_frames(project: Project, data: Config, own: dict[str, list[Clip]]) -> dict[str, Clip]:
+    """Return `extra` frames of each held-out clip by its name; warn about those that get none.
+
+    Subjects of `own` have videos of their own, so they may lack one named after them.
+    """
     clips = zip(project.recordings, project.clips, strict=True)
     held_out = [(recording, clip) for recording, clip in clips if clip.split != "train"]
     wanted = {recording for recording, _ in held_out}
@@ -223,12 +226,11 @@ def _more_frames(project: Project, data: Config) -> dict[str, Clip]:
     only = dataclasses.replace(project, footage=films)
     found, left_out = footage.unlabelled(only, data.extra, boxes=data.boxes)
     filmed = {film.recording for film in films}
-    others = {entry.partition("=")[0] for entry in data.own_videos.split(",")}
     reasons = {
         "the project has no video named after it": [
             clip.name
             for recording, clip in held_out
-            if recording not in filmed and clip.subject not in others
+            if recording not in filmed and clip.subject not in own
         ],
         "the names of its labelled pictures have no frame numbers": [
             clip.name

@@ -2,7 +2,6 @@
 
 import hashlib
 import pathlib
-from typing import Any
 
 import numpy as np
 
@@ -37,8 +36,10 @@ def read(path: str, first: int, skeleton: Skeleton, clip: clips_lib.Clip) -> Lab
     size = clip.largest
     if clip.sizes is not None and (clip.sizes != size).any():  # pictures of several sizes
         size = dict(zip(clip.frame_numbers.tolist(), map(tuple, clip.sizes.tolist()), strict=True))
-    how: dict[str, Any] = {"stored": clip.stored_size, "count": count, "names": names}
-    known = labels_lib.read(path, skeleton, clip.name, size, first=first, **how)
+    stored = clip.stored_size
+    known = labels_lib.read(
+        path, skeleton, clip.name, size, stored=stored, count=count, first=first, names=names
+    )
     if not np.isin(known.frames, clip.frame_numbers).any():
         raise clips_lib.DataError(
             f"{path}: none of its labelled frames is in {clip.name}: choose other --frames or "
