@@ -1,8 +1,10 @@
 """A labelled project as the source of an experiment: joints, splits, unlabelled frames, scores."""
 
+import contextlib
 import dataclasses
 import json
 
+import jax
 import made_projects
 import numpy as np
 import pytest
@@ -15,9 +17,10 @@ from data_pipelines import clips as clips_lib
 from data_pipelines import pipeline
 from data_pipelines.clips import UNLABELLED, DataError
 from data_pipelines.pairs import mixed_draws
-from ttp_jax import checkpoint, geometry, inputs, launch, skeletons
+from ttp_jax import checkpoint, geometry, inputs, launch, skeletons, steps
+from ttp_jax.paper import records, running
 from ttp_jax.runs import boxes as boxes_lib
-from ttp_jax.runs import experiment, identity, labelled, live, scoring, sources, training
+from ttp_jax.runs import experiment, identity, labelled, live, plan, scoring, sources, training
 from ttp_jax.runs.scoring import Measures
 from ttp_jax.verbs import export
 
@@ -453,3 +456,31 @@ def test_a_training_never_continues_with_other_labels_or_splits(root, tmp_path):
 )
 def test_projects_of_other_names_have_other_workdirs(path, name):
     assert project_config.named(path) == name
+
+
+def test_a_plan_names_only_what_the_command_does(root, tmp_path, capsys):
+    """`reproduce` doesn't choose or score after a training, whatever its runs do later."""
+    config = project_config.get_config(str(root))
+    small_run.shrink(config)
+    config.model.encoder, config.model.init, config.model.half_pixel = "resnet", "random", False
+    config.train.stages = ((2, 1e-3, 0.0, "constant"),)
+    labelled.fill(config)
+    made = experiment.build(config)
+    spec = records.RunSpec("baseline", "none")
+    own = records.experiment_of(made, spec)
+    fresh = jax.eval_shape(
+        lambda: steps.init_state(own.net, own.tx, jax.random.key(0), own.image_size, np.ones(1))
+    )
+    ended = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), fresh)
+    folder = tmp_path / "models" / records.model_name(made, spec) / "checkpoints"
+    with contextlib.closing(checkpoint.Checkpoints(folder)) as kept:
+        kept.save(ended.replace(step=np.int32(own.last_step)))
+    assert running.train_model(made, spec, tmp_path, tmp_path / "records", 0.0)
+    said = capsys.readouterr().out
+    assert "Train: 2 updates" in said and "scores best on the 1 validation subject." in said
+    assert "Then score" not in said and "Then choose" not in said
+    said = plan.lines(made, sources.load_clips(made.data), scored=True)
+    assert said[-2:] == [
+        "Then choose between no TTP, online and offline on the 1 validation subject.",
+        "Then score the 1 test subject without TTP, online and offline.",
+    ]

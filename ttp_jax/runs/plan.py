@@ -9,8 +9,16 @@ from ttp_jax.runs.experiment import Experiment
 from ttp_jax.state import Stage
 
 
-def lines(experiment: Experiment, clips: Sequence[Clip]) -> list[str]:
-    """Return the plan of a training on a labelled project, in lines."""
+def lines(experiment: Experiment, clips: Sequence[Clip], scored: bool) -> list[str]:
+    """Return the plan of a training, in lines; none unless it is on a labelled project.
+
+    Args:
+      experiment: the experiment that is trained.
+      clips: labelled clips of all splits.
+      scored: whether the model is scored afterwards, as `train` does.
+    """
+    if experiment.data.source != "project":
+        return []
     config, counts = experiment.config, {}
     for split in ("train", "val", "test"):
         counts[split] = len({clip.subject for clip in clips if clip.split == split})
@@ -28,6 +36,8 @@ def lines(experiment: Experiment, clips: Sequence[Clip]) -> list[str]:
     )
     if config.train.best and counts["val"]:
         found.append(f"Then use the last stage's checkpoint that scores best on the {validation}.")
+    if not scored:
+        return found
     adapts = experiment.task != tasks.NOTHING
     if adapts and counts["val"] and counts["test"]:
         found.append(f"Then choose between no TTP, online and offline on the {validation}.")

@@ -35,12 +35,18 @@ from ttp_jax.state import NotFinite, Stage, TrainState, schedule, stage_at
 
 
 def train(
-    experiment: Experiment, workdir: pathlib.Path, minutes: float = 0.0, *, extend: bool = False
+    experiment: Experiment,
+    workdir: pathlib.Path,
+    minutes: float = 0.0,
+    *,
+    extend: bool = False,
+    scored: bool = False,
 ) -> TrainState:
     """Train to the end of the schedule, from the last checkpoint if there is one; return the state.
 
     With `minutes` above 0, stop at the first checkpoint after that time; call again to continue.
-    With `extend`, continue with a longer schedule that agrees with the old one up to now.
+    With `extend`, continue with a longer schedule that agrees with the old one up to now. `scored`
+    says whether the caller scores the model of a labelled project afterwards, for the plan.
 
     Raises Stopped on SIGTERM and Ctrl-C, after saving the current step. Raises NotFinite if a loss
     is NaN or infinite; the last checkpoint stays as it is. Raises ValueError if another process
@@ -52,11 +58,15 @@ def train(
         step = checkpoints.latest_step()
         if step is not None:
             _check_same(experiment.config, workdir, step if extend else None)
-        return _train(experiment, workdir, checkpoints, minutes)
+        return _train(experiment, workdir, checkpoints, minutes, scored)
 
 
 def _train(
-    experiment: Experiment, workdir: pathlib.Path, checkpoints: Checkpoints, minutes: float
+    experiment: Experiment,
+    workdir: pathlib.Path,
+    checkpoints: Checkpoints,
+    minutes: float,
+    scored: bool,
 ) -> TrainState:
     began, fields = time.monotonic(), experiment.config.train
     last_step = experiment.last_step
@@ -69,15 +79,12 @@ def _train(
     features = experiment.features if experiment.task.needs_features else None
     mesh = parallel.data_mesh()
     state = _start(experiment, checkpoints, features, training, mesh)
-    if experiment.data.source == "project":
-        for line in plan.lines(experiment, clips):
-            say(line)
+    for line in plan.lines(experiment, clips, scored):
+        say(line)
     if state.step:
         say(f"resuming at step {int(state.step)} of {last_step}")
     if jax.process_index() == 0:
-        names = tuple(sorted({clip.subject for clip in training}))
-        changes = {"data.training_subjects": names} if experiment.data.source == "project" else {}
-        identity.save_config(experiment.changed(changes).config, workdir)
+        _save_config(experiment, training, workdir)
     features = jax.device_put(features, parallel.everywhere(mesh))
     more = _unlabelled(experiment.data, workdir)
     stream = _device_batches(experiment, training, int(state.step), last_step, mesh, more)
@@ -86,8 +93,7 @@ def _train(
     log = _Log(workdir, fields.batch_size, schedule(experiment.stages), int(state.step), last_step)
     chosen = _Best(fields, experiment.stages, checkpoints.folder, state)
     pace = plan.Pace(experiment.stages, say if jax.process_index() == 0 else lambda _: None)
-    stop = threading.Event()
-    with _stopped_by(stop), contextlib.closing(log):
+    with _stopped_by(stop := threading.Event()), contextlib.closing(log):
         for step in range(int(state.step), last_step):
             stage = stage_at(experiment.stages, step)
             state, metrics = programs[stage.self_weight > 0](
@@ -115,6 +121,13 @@ def _train(
         raise Stopped(f"stopped after step {int(state.step)} of {last_step}")
     chosen.say()
     return state
+
+
+def _save_config(experiment: Experiment, training: list[clips_lib.Clip], workdir) -> None:
+    """Store the config in the workdir, with the names of a project's training subjects."""
+    names = tuple(sorted({clip.subject for clip in training}))
+    changes = {"data.training_subjects": names} if experiment.data.source == "project" else {}
+    identity.save_config(experiment.changed(changes).config, workdir)
 
 
 def _stopped_by(event: threading.Event) -> contextlib.AbstractContextManager:

@@ -44,12 +44,13 @@ def run(experiment: Experiment, workdir: pathlib.Path, options: Options) -> int:
 
 
 def _one(experiment: Experiment, workdir: pathlib.Path, options: Options) -> int:
+    alone = jax.process_count() == 1
     try:
-        training.train(experiment, workdir, extend=options.extend)
+        training.train(experiment, workdir, extend=options.extend, scored=alone)
     except Stopped as stop:
         say(f"{stop}: the same command continues")
         return STOPPED
-    if jax.process_count() > 1:
+    if not alone:
         say("trained; score it with `python main.py evaluate`, in one process")
         parallel.wait_for_hosts()
         return 0
