@@ -171,6 +171,17 @@ def test_a_frozen_video_is_named_and_learned_from_once(walking, monkeypatch, cap
     assert ("resuming, " in said) == (name != "frozen")
 
 
+def test_no_adaptation_is_spoken_of_where_nothing_adapts(walking, capsys):
+    frozen = walking / "still"
+    frozen.mkdir()
+    picture = cv2.imread(str(walking / "people/person0/0000.png"))
+    for t in range(9):
+        cv2.imwrite(str(frozen / f"{t}.png"), picture)
+    _, signs, _ = outcome(walking, frozen, capsys, method="none")
+    assert signs == ["8 of 9 frames repeat the one before.", warning_signs.NOTHING_ADAPTS]
+    assert not any(word in " ".join(signs) for word in ("adapts", "learning_rate", "iterations"))
+
+
 def broken_off_after_reading(folder, pictures, monkeypatch, capsys):
     """Run until all frames are read and the state of this is saved."""
     save, states = Unfinished.save, []

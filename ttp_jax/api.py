@@ -215,7 +215,8 @@ def personalize(
         run = _online if scenario == "online" else _offline
         result, learned = run(model, settings, given, _key(seed), tell)
         ttp.check_finite(result.confidence[places.there], settings)
-        notes = _signs(result, given, int(places.there.sum()) - learned)
+        repeated = int(places.there.sum()) - learned
+        notes = _signs(result, given, repeated, settings.method != "none")
         if away := int((~places.there).sum()):
             notes.append(f"the person is absent from {away} frames, whose joints are NaN")
         result = dataclasses.replace(result, notes=(*result.notes, *notes))
@@ -434,12 +435,12 @@ def _key(seed: int | jax.Array) -> jax.Array:
     return jax.random.key(seed)
 
 
-def _signs(result: Result, given: inputs.Given, repeated: int) -> list[str]:
+def _signs(result: Result, given: inputs.Given, repeated: int, adapts: bool) -> list[str]:
     """Return sentences on harm that personalization may have done, judged without labels."""
     looks = np.stack([warning_signs.look(picture) for picture in given.pictures])
     known = result.before, result.joints, (result.before_confidence, result.confidence)
     seen = given.places.boxes, None, repeated, looks, result.model.skeleton.flip_pairs
-    return warning_signs.signs(warning_signs.Evidence(*known, *seen), remedy=REMEDY)
+    return warning_signs.signs(warning_signs.Evidence(*known, *seen, adapts=adapts), remedy=REMEDY)
 
 
 def _joined(chunks: Iterable[tuple], there: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

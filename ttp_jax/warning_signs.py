@@ -41,6 +41,7 @@ REMEDY = (
     "Lower --config.ttp.learning_rate or --iterations, check that the video shows one person only, "
     "and compare before and after in the report."
 )
+NOTHING_ADAPTS = "Check that the video is intact and shows the right person only."  # a remedy, too
 
 
 class Evidence(NamedTuple):
@@ -56,6 +57,7 @@ class Evidence(NamedTuple):
       looks: results of `look` for all frames, [T, n]; None if unknown.
       pairs: indices of left joints and their partners on the right.
       numbers: numbers [T] of the frames in the whole video; None if they count from 0.
+      adapts: whether a model adapted to these frames; False for a kept model and for method "none".
     """
 
     before: np.ndarray
@@ -67,6 +69,7 @@ class Evidence(NamedTuple):
     looks: np.ndarray | None = None
     pairs: tuple[tuple[int, int], ...] = ()
     numbers: np.ndarray | None = None
+    adapts: bool = True
 
 
 def look(picture: np.ndarray) -> np.ndarray:
@@ -127,7 +130,7 @@ def signs(evidence: Evidence, limits: Limits = LIMITS, remedy: str = REMEDY) -> 
     Args:
       evidence: the measurements before and after personalization.
       limits: the ranges.
-      remedy: the sentence on what to do.
+      remedy: the sentence on what to do, if the run adapted a model.
     """
     found = []
     if evidence.losses is not None:
@@ -160,9 +163,9 @@ def signs(evidence: Evidence, limits: Limits = LIMITS, remedy: str = REMEDY) -> 
         )
     frames = len(evidence.before)
     if evidence.repeated > limits.repeated * frames:
+        few = " A repeated frame counts once, so the model adapts to few frames here."
         found.append(
-            f"{evidence.repeated} of {frames} frames repeat the one before. A repeated frame "
-            "counts once, so the model adapts to few frames here."
+            f"{evidence.repeated} of {frames} frames repeat the one before." + few * evidence.adapts
         )
     cut = None if evidence.looks is None else cut_at(evidence.looks, limits)
     if cut is not None:
@@ -172,7 +175,7 @@ def signs(evidence: Evidence, limits: Limits = LIMITS, remedy: str = REMEDY) -> 
             f"The pictures change permanently at frame {where}, as at a cut or when "
             "another person appears: if so, personalize the two parts separately."
         )
-    return [*found, remedy] if found else []
+    return [*found, remedy if evidence.adapts else NOTHING_ADAPTS] if found else []
 
 
 def _mean(values: np.ndarray) -> float:

@@ -32,7 +32,6 @@ from ttp_jax.runs.outputs import OutputOptions, Outputs
 from ttp_jax.runs.process import STOPPED, Stopped, progress_bar, say, stopping
 from ttp_jax.runs.results import Result
 from ttp_jax.runs.strategy import DEFAULT, Strategy
-from ttp_jax.skeletons import Skeleton
 
 HELD_OUT = "held-out reconstruction"  # a key of what `diagnostics.before_and_after` returns
 # Work that the progress bar counts in addition to a subject's frames, as a share of them.
@@ -319,14 +318,15 @@ class _Work:
     def _compare(self, clip, result: Result) -> None:
         """Predict without personalization, check for signs of harm, store both for the outputs."""
         made, found = self._experiment, {}
+        adapts = self._scenario != "none" and made.config.ttp.method != "none"
         # A run that was stopped lacks looks and repeats of the frames that it read before.
-        same = made.config.ttp.method == "none" and not self._person and result.looks is not None
+        same = not (adapts or self._person) and result.looks is not None
         before = result if same else self._plain.one(clip, frames=result.frames)
         if self._outputs:
             both = ((self._plain, before), (self.runner, result))
             models = [(one.variables(found), found.joints) for one, found in both]
             found = diagnostics.before_and_after(made, self._base, result.frames, *models)
-        self.warnings[clip.name] = signs = _signs(clip, before, result, found, made.skeleton)
+        self.warnings[clip.name] = signs = _signs(clip, before, result, found, made, adapts)
         if self._outputs:
             self._outputs.keep(clip, result, before, found, signs)
 
@@ -371,7 +371,12 @@ def _advance(bar, start: float, work: float, share: float) -> None:
 
 
 def _signs(
-    clip, before: Result, after: Result, found: dict[str, list[float]], skeleton: Skeleton
+    clip,
+    before: Result,
+    after: Result,
+    found: dict[str, list[float]],
+    made: Experiment,
+    adapts: bool,
 ) -> list[str]:
     """Print and return signs of harm; `found` is from `diagnostics.before_and_after`."""
     held_out = tuple(found[HELD_OUT]) if HELD_OUT in found else None
@@ -383,8 +388,9 @@ def _signs(
         held_out,  # pyright: ignore[reportArgumentType]
         before.repeated,
         before.looks,
-        skeleton.flip_pairs,
+        made.skeleton.flip_pairs,
         clip.numbers,
+        adapts,
     )
     signs = warning_signs.signs(evidence)
     for sign in signs:
