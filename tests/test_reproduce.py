@@ -725,6 +725,16 @@ def test_a_records_command_names_no_place_of_this_machine(monkeypatch):
     assert records.command() == "python main.py reproduce --what=table1 --config.data.root=DIR"
 
 
+def test_the_command_on_the_page_has_the_fields_that_were_changed(tmp_path, monkeypatch):
+    (tmp_path / "records").mkdir()
+    words = "main.py reproduce --config=configs/rendered.py --config.ttp.iterations 4 --what=table1"
+    monkeypatch.setattr(sys, "argv", [*words.split(), f"--workdir={tmp_path}"])
+    assert reproduction.run(of(rendered, {"ttp.iterations": 4}), tmp_path, "report") == 0
+    command = "reproduce --config=configs/rendered.py --config.ttp.iterations=4 --what=all\n"
+    assert command in (tmp_path / "report.md").read_text()
+    assert command.strip() in (tmp_path / "report.html").read_text()
+
+
 def test_tables_of_one_method_want_runs_of_that_method_only():
     grid = Grid.of(of(rendered, {"reproduce.methods": ("baseline",)}).config)
     for name in ("table1", "table2", "figure3", "figure4", "ablations", "choice", "points"):

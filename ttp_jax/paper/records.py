@@ -194,8 +194,8 @@ def write(folder: pathlib.Path, name: str, record: dict) -> None:
     write_atomically(path, lambda temporary: temporary.write_text(text + "\n"))
 
 
-def command() -> str:
-    """Return the command that repeats a run, without paths of this machine."""
+def command(left_out: Sequence[str] = ()) -> str:
+    """Return the command that repeats a run, without paths of this machine and flags `left_out`."""
     given: list[str] = []
     for word in sys.argv[1:]:
         if given and re.fullmatch(r"--?[\w.]+", given[-1]) and not word.startswith("-"):
@@ -205,7 +205,7 @@ def command() -> str:
     words = []
     for word in given:
         flag, _, value = word.partition("=")
-        if flag.lstrip("-") in ("workdir", "records", "cells", "minutes"):
+        if flag.lstrip("-") in ("workdir", "records", "cells", "minutes", *left_out):
             continue
         if flag.endswith(".root") and os.path.isabs(value):
             word = f"{flag}=DIR"

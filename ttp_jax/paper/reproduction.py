@@ -3,6 +3,7 @@
 import collections
 import pathlib
 import re
+import sys
 import time
 import urllib.parse
 
@@ -211,7 +212,7 @@ def write_report(experiment: Experiment, workdir: pathlib.Path, folder: pathlib.
     found += [pages.trainings(trainings), pages.ran(list(there.values()))]
     about = _about(experiment, list(there.values()), trainings) + excluded
     pictures = sorted(_figures(experiment, workdir).glob("*.png"))
-    command = f"python main.py reproduce --config={_config(experiment, there)} --what=all"
+    command = _command(experiment, there)
     text = [f"# Reproduction: {experiment.name}", "", "```bash", command, "```", ""]
     text += ["\n\n".join(about), "", *map(pages.markdown, found)]
     if pictures:
@@ -230,12 +231,16 @@ def write_report(experiment: Experiment, workdir: pathlib.Path, folder: pathlib.
     say(f"wrote {workdir / 'report.md'} and {workdir / 'report.html'}")
 
 
-def _config(experiment: Experiment, there: dict[RunSpec, dict]) -> str:
-    """Return the config's file as the records' commands name it, with its argument if any."""
+def _command(experiment: Experiment, there: dict[RunSpec, dict]) -> str:
+    """Return the command for all runs of the page, with the fields that the user has changed."""
+    if sys.argv[1:2] == ["reproduce"]:
+        return f"{records.command(left_out=('what',))} --what=all"
+    name = f"configs/{experiment.name}.py"  # called by a program: as the records name the config
     for record in there.values():
         if named := re.search(r"--config=(\S+)", record.get("command", "")):
-            return named[1]
-    return f"configs/{experiment.name}.py"
+            name = named[1]
+            break
+    return f"python main.py reproduce --config={name} --what=all"
 
 
 def _comparable(
