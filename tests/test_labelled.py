@@ -330,6 +330,20 @@ def test_frames_of_a_subjects_own_videos_come_before_the_labelled_ones(root):
             sources.load_clips(data, "test")
 
 
+def test_unlabelled_frames_are_cropped_around_the_annotated_boxes_too(tmp_path):
+    pictures = ("a/img03.png", "a/img10.png", "b/img04.png", "c/img07.png")
+    path, content = made_projects.coco(tmp_path, pictures)
+    content["annotations"][1]["bbox"] = [10, 4, 44, 20]
+    path.write_text(json.dumps(content))
+    made_projects.video(tmp_path / "videos/a.mp4")
+    changes = {"data.boxes": "annotated", "data.test_subjects": "a", "data.val_share": 0.0}
+    changes |= {"data.extra": 3, "data.own_videos": "a=videos/a.mp4"}
+    added, labelled_frames = labelled.clips(config_of(tmp_path, **changes).data)[:2]
+    assert added.subject == labelled_frames.subject == "a" and added.num_frames == 3
+    np.testing.assert_array_equal(labelled_frames.boxes, [[2, 2, 42, 32], [10, 4, 54, 24]])
+    np.testing.assert_array_equal(added.boxes, [[2, 2, 54, 32]] * 3)  # holds both
+
+
 def test_joints_without_a_training_label_are_said(tmp_path):
     root = small_project.write(tmp_path / "mice", subjects=4)
     for mouse in (0, 1):

@@ -25,8 +25,8 @@ def unlabelled(
     Args:
       project: the project. Each clip is in the split of its subject.
       count: number of unlabelled frames of each subject.
-      boxes: "labels" for the region that holds all labelled boxes of the recording, "whole", or a
-        region "x1,y1,x2,y2" of the labelled pictures.
+      boxes: "labels" or "annotated" for the region that holds the boxes of all labelled pictures of
+        the recording, "whole", or a region "x1,y1,x2,y2" of these pictures.
 
     Returns:
       The clips, and sentences about what was left out.
@@ -122,12 +122,14 @@ def _cropped(whole: Clip, film: Footage, size: tuple[int, int]) -> Clip:
 
 def _box(rule: str, labelled: Clip) -> np.ndarray:
     """Return the box float32 [4] for all frames of a video."""
-    if rule == "labels":
+    if rule in ("labels", "annotated"):
         low, high = labelled.boxes[:, :2].min(0), labelled.boxes[:, 2:].max(0)
         return np.concatenate([low, high]).astype(np.float32)
     if rule == "whole":
         return geometry.whole_box(labelled.largest).astype(np.float32)
     region = user_boxes.region(rule)
     if region is None:
-        raise DataError(f'boxes is "{rule}": expected labels, whole or a region "x1,y1,x2,y2".')
+        raise DataError(
+            f'boxes is "{rule}": expected labels, annotated, whole or a region "x1,y1,x2,y2".'
+        )
     return region.astype(np.float32)

@@ -313,8 +313,7 @@ def unlabelled(data: Config, folder: pathlib.Path) -> tuple[list[Clip], list[str
     """
     project = read(data)
     training = {clip.name for clip in project.clips if clip.split == "train"}
-    boxes = data.boxes if data.boxes != "annotated" else "labels"
-    found, left_out = footage.unlabelled(project, data.unlabelled, boxes=boxes)
+    found, left_out = footage.unlabelled(project, data.unlabelled, boxes=data.boxes)
     kept = [clip for clip in found if clip.name.removesuffix(clips_lib.UNLABELLED) in training]
     return [frame_cache.cached(clip, folder) for clip in kept], left_out
 
