@@ -400,7 +400,7 @@ def test_a_model_is_never_tested_on_its_training_subjects(root, tmp_path):
         launch.read_project(config, tmp_path, verb)
         return config
 
-    for verb in ("evaluate", "personalize", "predict"):
+    for verb in ("evaluate", "personalize", "predict", "suggest"):
         with pytest.raises(DataError, match=f"trained on {seen[0]}, .*It wasn't.*mouse1"):
             opened(verb, f"mouse1,{seen[0]}")
         assert opened(verb, "mouse1").data.zoom == 1.7
@@ -432,7 +432,7 @@ def test_a_model_file_is_never_tested_on_its_training_subjects(root, tmp_path, c
     model = checkpoint.read_model(file)
     assert model.config["data"]["zoom"] == 1.7
     assert not any(name in json.dumps(model.about) for name in seen)  # may be people's names
-    for verb in ("evaluate", "personalize", "predict"):
+    for verb in ("evaluate", "personalize", "predict", "suggest"):
         with pytest.raises(DataError, match=f"trained on {seen[0]}, .*It wasn't.*mouse1"):
             names = f"mouse1,{seen[0]}"
             launch.read_project(opened(str(file), **{"data.test_subjects": names}), tmp_path, verb)

@@ -19,7 +19,7 @@ from ml_collections import config_flags
 from tqdm import tqdm
 
 from ttp_jax import checkpoint, command_line, detector, files, parallel
-from ttp_jax.command_line import ON_FILES, ON_VIDEOS, OUTPUTS, WITH_A_MODEL, WORDS, as_started
+from ttp_jax.command_line import ON_VIDEOS, OUTPUTS, WITH_A_MODEL, WORDS, as_started
 from ttp_jax.runs import experiment, process
 from ttp_jax.runs.process import Stopped
 
@@ -95,7 +95,7 @@ def read_project(config, workdir: pathlib.Path, verb: str | None) -> None:
 
     model = experiment.model_path(config.base) if config.base else workdir
     trained = None
-    if verb in ("evaluate", *ON_FILES):
+    if verb in ("evaluate", *ON_VIDEOS):
         stored = identity.exported_config if model.is_file() else identity.training_config
         trained = stored(model)
     project = labelled.fill(config, trained, every_fold=verb in (None, "train"))
