@@ -407,14 +407,26 @@ def test_a_model_is_never_tested_on_its_training_subjects(root, tmp_path):
     assert opened("train", seen[0]).data.zoom != 1.7
 
 
-def test_a_model_file_is_never_tested_on_its_training_subjects(root, tmp_path, capsys):
+@pytest.mark.parametrize(("boxes", "noted"), [("labels", False), ("whole", True)])
+def test_other_boxes_than_those_of_the_training_are_said(root, tmp_path, capsys, boxes, noted):
+    trained = config_of(root, **{"data.boxes": "labels", "data.test_subjects": "mouse1"})
+    identity.save_config(trained, tmp_path)
+    config = project_config.get_config(str(root))
+    config.update_from_flattened_dict({"data.boxes": boxes, "data.test_subjects": "mouse1"})
+    launch.read_project(config, tmp_path, "evaluate")
+    assert (config.data.zoom == trained.data.zoom) != noted
+    assert ("add --config.data.boxes=labels to give" in capsys.readouterr().out) == noted
+
+
+@pytest.mark.parametrize("boxes", ["whole", "labels"])
+def test_a_model_file_is_never_tested_on_its_training_subjects(root, tmp_path, capsys, boxes):
     """It also has the crops of its training, whatever split it is exported or tested with."""
 
     def opened(base="", **changes):
         config = project_config.get_config(str(root))
         small_run.shrink(config)
         config.model.update({"encoder": "resnet", "init": "random", "half_pixel": False})
-        config.update_from_flattened_dict({**changes, "base": base})
+        config.update_from_flattened_dict({**changes, "base": base, "data.boxes": boxes})
         return config
 
     trained = opened(**{"data.test_subjects": "mouse1,mouse4"})
@@ -430,7 +442,7 @@ def test_a_model_file_is_never_tested_on_its_training_subjects(root, tmp_path, c
     assert export.run(experiment.build(config), tmp_path / "work", options) == 0
 
     model = checkpoint.read_model(file)
-    assert model.config["data"]["zoom"] == 1.7
+    assert model.config["data"].get("zoom") == (1.7 if boxes == "whole" else None)
     assert not any(name in json.dumps(model.about) for name in seen)  # may be people's names
     for verb in ("evaluate", "personalize", "predict", "suggest"):
         with pytest.raises(DataError, match=f"trained on {seen[0]}, .*It wasn't.*mouse1"):

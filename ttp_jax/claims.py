@@ -36,7 +36,7 @@ NEEDED = {
     ),
     "train": {"precision": str},
 }
-ABOUT = {"step?": int, "config?": str, "training_subjects?": [str]}
+ABOUT = {"step?": int, "config?": str, "training_subjects?": [str], "trained?": {"data?": dict}}
 Flat = Mapping[str, Any]  # arrays, or their shapes, by path
 
 

@@ -175,15 +175,18 @@ def exported_config(path: str | pathlib.Path) -> Config:
     """Return what a model file says of its training, as a config.
 
     Its `data.training_subjects` are digests of the names (`subject_digest`), none in older files.
-    Its `data.boxes` are "" if the file doesn't say.
+    Its `data.boxes` are "" if the file doesn't say. They and `data.zoom` are those of the training,
+    while the file's settings are for new videos, which have no labels to draw boxes around.
 
     Raises FileNotFoundError if there is no such file, ValueError if it is damaged.
     """
     found = read_model(path)
-    config = stored_config(found.config, path)
+    trained = found.about.get("trained", {}).get("data", {})
+    crops = {name: trained[name] for name in ("boxes", "zoom") if name in trained}
+    data = {"boxes": "", **found.config["data"], **crops}
+    config = stored_config({**found.config, "data": data}, path)
     config.name = found.about.get("config", "")
     config.data.training_subjects = tuple(found.about.get("training_subjects", ()))
-    config.data.boxes = found.config["data"].get("boxes", "")
     return config
 
 

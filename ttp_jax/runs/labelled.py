@@ -29,6 +29,10 @@ UNKNOWN = (
     "the model, made by an earlier version, doesn't say which subjects it was trained on: make "
     "sure that the test subjects are others."
 )
+OTHER_BOXES = (
+    "the model was trained with config.data.boxes={0}, and sees other crops here: add "
+    "--config.data.boxes={0} to give it those of its training."
+)
 TOGETHER = (
     "pictures show several subjects, and a whole picture doesn't say which one is meant. Crop each "
     "with --config.data.boxes=labels (new videos then need boxes, too), or read one with "
@@ -116,8 +120,10 @@ def fill(config: Config, trained: Config | None = None, *, every_fold: bool = Fa
     if trained is not None:
         if trained.name == config.name:  # another project may have other animals of these names
             _check_unseen(project, trained)
-            if not trained.data.training_subjects:
-                project = dataclasses.replace(project, notes=(*project.notes, UNKNOWN))
+            notes = [UNKNOWN] * (not trained.data.training_subjects)
+            if trained.data.boxes not in ("", config.data.boxes):
+                notes.append(OTHER_BOXES.format(trained.data.boxes))
+            project = dataclasses.replace(project, notes=(*project.notes, *notes))
         if trained.data.boxes == config.data.boxes:
             config.data.zoom = config.data.zoom or trained.data.zoom
     with config.unlocked():
