@@ -1,5 +1,7 @@
 """Which frames to label next."""
 
+import cv2
+import made_projects
 import numpy as np
 import pandas
 import pytest
@@ -83,6 +85,26 @@ def test_the_folder_is_read_as_deeplabcut_s(tmp_path):
     np.testing.assert_allclose(read.joints, joints[chosen], atol=1e-3)
     np.testing.assert_array_equal(read.frame_numbers, chosen)
     np.testing.assert_array_equal(read.read(1), clip.read(17))
+
+
+def test_frames_whose_pixels_are_not_square_are_written_as_deeplabcut_reads_them(tmp_path):
+    file = tmp_path / "hdv.avi"
+    made_projects.video(file, 6, aspect=(2, 1))
+    (clip,) = media.clips([file], boxes="whole")
+    clip = clips_lib.part(clip, "1-5", 2)  # the video's frames 1, 3, 5
+    height, width = clip.largest
+    joints = np.tile([[-0.5, -0.5], [width - 0.5, height - 0.5], [9.5, 7], [30, 20]], (3, 1, 1))
+    folder = suggestion.write_deeplabcut(tmp_path, clip, [0, 2], joints, SKELETON, "anna")
+    capture, frames = cv2.VideoCapture(str(file)), []  # as DeepLabCut extracts frames
+    while (found := capture.read())[0]:
+        frames.append(found[1].astype(int))
+    for number in (1, 5):
+        written = cv2.imread(str(folder / f"img{number}.png")).astype(int)
+        assert written.shape == frames[number].shape == (height, width // 2, 3)
+        assert np.abs(written - frames[number]).mean() < 2
+    (read,) = projects.read(tmp_path).clips
+    wanted = [[-0.5, -0.5], [width / 2 - 0.5, height - 0.5], [4.5, 7], [14.75, 20]]
+    np.testing.assert_allclose(read.joints[0], wanted)
 
 
 def test_the_folder_opens_in_deeplabcut_and_sleap(tmp_path):

@@ -314,7 +314,7 @@ def test_labels_of_a_video_whose_pixels_are_not_square_lie_on_its_stretched_fram
     made_projects.picture(folder / "img02.png", size=stored)
     for place in (tmp_path / "alone.csv", folder / "CollectedData_me.csv"):
         assert read(label_csv(place, rows)) == [*corner]
-    made_projects.picture(folder / "img02.png", size=(height, width))  # as `suggest` writes them
+    made_projects.picture(folder / "img02.png", size=(height, width))  # once of `suggest`
     stretched = [(rows[0][0], *corner)]
     assert read(label_csv(folder / "CollectedData_me.csv", stretched)) == [*corner]
     assert read(folder) == [*corner]

@@ -4,11 +4,12 @@ import contextlib
 import csv
 import io
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from data_pipelines.clips import Clip
+from data_pipelines.video import Video
 from ttp_jax import exports, visualize
 from ttp_jax.files import unused, write_atomically
 from ttp_jax.hdf5_exports import write_table
@@ -100,6 +101,9 @@ def write_deeplabcut(
 ) -> pathlib.Path:
     """Write frames and predictions as a DeepLabCut folder, to be corrected there.
 
+    Pictures and joints are those of the stored frames, whatever the shape of their pixels, because
+    DeepLabCut extracts and analyses such frames.
+
     Args:
       root: folder for labeled-data/NAME with the pictures and CollectedData_SCORER.csv, and, if
         pandas and PyTables are installed, .h5, which DeepLabCut's labelling tool opens.
@@ -112,10 +116,11 @@ def write_deeplabcut(
     folder = root / "labeled-data" / clip.name
     folder.mkdir(parents=True, exist_ok=True)
     digits = len(str(int(clip.frame_numbers.max())))
+    read, joints = _as_stored(clip, joints)
     index, columns = [], [(scorer, joint, axis) for joint in skeleton.joints for axis in "xy"]
     for frame in frames:
         file = f"img{int(clip.frame_numbers[frame]):0{digits}}.png"
-        visualize.save(folder / file, clip.read(frame))
+        visualize.save(folder / file, read(frame))
         index.append(("labeled-data", clip.name, file))
     values = joints[list(frames)].reshape(len(index), -1).astype(np.float64)
     text = io.StringIO()
@@ -131,6 +136,15 @@ def write_deeplabcut(
         exports.check(["dlc-h5"])
         _write_h5(path.with_suffix(".h5"), index, columns, values)
     return folder
+
+
+def _as_stored(clip: Clip, joints: np.ndarray) -> tuple[Callable[[int], np.ndarray], np.ndarray]:
+    """Return a reader of the clip's frames as stored, and the joints in their pixels."""
+    if clip.stored_size is None:
+        return clip.read, joints
+    video, scale = Video(clip.source, square=False), np.divide(clip.stored_size, clip.largest)
+    joints = (joints + 0.5) * scale[::-1] - 0.5  # pixel centres are at integers
+    return lambda frame: video.read(int(clip.frame_numbers[frame])), joints
 
 
 def _write_h5(path: pathlib.Path, index: list, columns: list, values: np.ndarray) -> None:
