@@ -3,6 +3,7 @@
 Command:   python main.py --config=configs/lips.py            BlazePose's encoder, 128 px
            python main.py --config=configs/lips.py:scratch    a small network from scratch, 64 px
            python main.py --config=configs/lips.py:second_split   the same, other speakers held out
+           :scratch_longer and :second_split_longer train 1,000 updates more, at a smaller lambda
 Needs:     data/speech_dlc/Lips, a DeepLabCut project of Wrench and Balch-Tomes ("Beyond the edge:
            markerless pose estimation of speech articulators from ultrasound and camera images",
            Sensors 2022; its corpus TaL is CC BY-NC 4.0).
@@ -40,7 +41,7 @@ def get_config(base="pretrained"):
     c.eval.scale_joints = "leftLip,rightLip"
     c.eval.opening = "topmidinner,bottommidinner"
     c.eval.thresholds = (0.05, 0.1, 0.2)  # gains were expected at 0.05
-    if base == "second_split":
+    if base.startswith("second_split"):
         c.data.exclude += ",LipTest*"
         c.data.test_subjects, c.data.val_subjects = SECOND_SPLIT, ""
         c.data.own_videos = ""  # those above show speakers that are left out here
@@ -51,11 +52,20 @@ def get_config(base="pretrained"):
 def network(root, base, bases):
     """Return the config of a labelled project with one of two networks.
 
-    "pretrained" has BlazePose's encoder, the others a small network.
+    "pretrained" has BlazePose's encoder, the others a small network. With "_longer" at the end, the
+    small one is trained for 1,000 more updates at a lambda that leaves more to the supervised task.
     """
+    small = tuple(each for each in bases if each != "pretrained")
+    bases = (*bases, *(f"{each}_longer" for each in small))
     if base not in bases:
         raise ValueError(f":{base} of the config: expected one of :{', :'.join(bases)}.")
-    return project.get_config(root) if base == "pretrained" else from_scratch(root)
+    if base == "pretrained":
+        return project.get_config(root)
+    c = from_scratch(root)
+    if base.endswith("_longer"):
+        c.train.stages += ((1000, 1e-3, 1e-3, "cosine"),)
+        c.reproduce.methods = ("transformer", "baseline")
+    return c
 
 
 def from_scratch(root):

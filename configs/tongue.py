@@ -3,6 +3,7 @@ speakers for testing.
 
 Command:   python main.py --config=configs/tongue.py            BlazePose's encoder, 128 px
            python main.py --config=configs/tongue.py:scratch    a small network from scratch, 64 px
+           python main.py --config=configs/tongue.py:scratch_longer   the same, 1,000 updates more
 Needs:     data/speech_dlc/Ultrasound, from the same source as the project of configs/lips.py.
 Scores:    PCK at shares of the contour's length, from the vallecula along the tongue to its tip.
 
