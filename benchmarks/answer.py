@@ -22,7 +22,7 @@ from ttp_jax.paper.statistics import Find
 
 MARKS = "<!-- table -->", "<!-- end of table -->"
 # One for each of SETS.
-COLORS = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#7f5539", "#e69f00", "#56b4e9", "#000000"
+COLORS = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#7f5539", "#e69f00", "#56b4e9", "#999999", "#000000"
 
 
 class DataSet(NamedTuple):
@@ -61,6 +61,7 @@ ROWS = (
     DataSet("rendered people, new colours, earlier network", "cells", rendered.get_config()),
     *LIPS,
     DataSet("lips, both splits (means over speakers)", "", LIPS[0].config, parts=LIPS),
+    DataSet("lips, longer training", "lips_scratch_longer", lips.get_config("scratch_longer")),
     DataSet("lips, BlazePose's encoder", "lips", lips.get_config()),
     DataSet("tongues, from scratch", "tongue_scratch", tongue.get_config("scratch")),
 )  # fmt: skip
