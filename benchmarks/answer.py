@@ -22,7 +22,10 @@ from ttp_jax.paper.statistics import Find
 
 MARKS = "<!-- table -->", "<!-- end of table -->"
 # One for each of SETS.
-COLORS = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#7f5539", "#e69f00", "#56b4e9", "#999999", "#000000"
+COLORS = (
+    *("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#7f5539", "#e69f00", "#56b4e9", "#999999"),
+    "#000000",
+)
 
 
 class DataSet(NamedTuple):
