@@ -38,6 +38,7 @@ from data_pipelines.clips import DataError
 from data_pipelines.projects import coco, deeplabcut, files, sleap, tables
 from data_pipelines.projects import names as naming
 from data_pipelines.projects.records import Options, Row, Sheet
+from ttp_jax import geometry
 from ttp_jax.skeletons import PENN13, Skeleton, spellings, squeezed
 
 INDICES = (".slp", ".mat")  # formats whose bare frame numbers always count from 0
@@ -204,7 +205,7 @@ def _stretched(
     for row in rows:
         row = row._replace(size=row.size or _labelled_size(row, path, size, stored))
         if row.size == stored:
-            joints = (row.joints + 0.5) * scale - 0.5  # pixel centres are at integers
+            joints = geometry.rescale_points(row.joints, scale)
             row, moved = row._replace(joints=joints, size=size), True
         found.append(row)
     frames, (height, width) = ("stored", stored) if moved else ("stretched", size)

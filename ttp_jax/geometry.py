@@ -133,6 +133,16 @@ def transform_points(affine: Array, points: Array) -> Array:
     return turned + affine[..., None, :, 2]
 
 
+def rescale_points(points: Array, scale: float | Array) -> Array:
+    """Return points in pixels of the resized image; pixel centres are at integers in both.
+
+    Args:
+      points: [..., 2], x and y in pixels of the image.
+      scale: factor of the image's size, or factors [2] of its width and height.
+    """
+    return (points + 0.5) * scale - 0.5
+
+
 def invert_affine(affine: Array) -> Array:
     """Return the inverse of affines [..., 2, 3]."""
     xp = _namespace(affine)

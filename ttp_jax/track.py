@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ttp_jax import deprecation
+from ttp_jax import deprecation, geometry
 from ttp_jax.skeletons import Skeleton
 
 
@@ -112,7 +112,7 @@ class Track(NamedTuple):
         if self.stored_size is None or self.picture_size is None:
             return self
         scale = np.divide(self.stored_size, self.picture_size)
-        joints = (np.asarray(self.joints) + 0.5) * scale - 0.5  # pixel centres are at integers
+        joints = geometry.rescale_points(np.asarray(self.joints), scale)
         size = self.stored_size
         return self._replace(joints=joints, picture_size=size, stored_size=None, boxes=None)
 

@@ -8,6 +8,7 @@ import av
 import numpy as np
 
 from data_pipelines import clips as clips_lib
+from ttp_jax import geometry
 from ttp_jax.files import write_atomically
 from ttp_jax.runs.backdrop import Backdrop
 from ttp_jax.runs.drawing import draw_pose, write_legend
@@ -54,7 +55,7 @@ def overlay_video(
             for index in range(outcome.clip.num_frames):
                 picture = backdrop.small(index)
                 for name, confidence in zip(("before", "after"), outcome.confidence, strict=True):
-                    points = (poses[name][index] + 0.5) * scale - 0.5
+                    points = geometry.rescale_points(poses[name][index], scale)
                     sure = {"confidence": confidence[index], "pcutoff": pcutoff}
                     draw_pose(picture, points, skeleton, name, thick + 1, **sure)
                 write_legend(picture, f"frame {numbers[index]}", skeleton, pcutoff)

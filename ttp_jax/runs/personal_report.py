@@ -9,7 +9,7 @@ import numpy as np
 
 from data_pipelines import locate
 from data_pipelines.clips import Clip, rejoined
-from ttp_jax import exports, metrics, report
+from ttp_jax import exports, geometry, metrics, report
 from ttp_jax.report import words
 from ttp_jax.runs.backdrop import Backdrop
 from ttp_jax.runs.experiment import Config
@@ -166,9 +166,8 @@ def _pictures(outcome: Outcome, poses, few: np.ndarray) -> tuple[list[np.ndarray
         cv2.resize(picture[top:bottom, left:right], size, interpolation=cv2.INTER_AREA)
         for picture in map(Backdrop.of(outcome.clip).whole, few.tolist())
     ]
-    # Pixel centres are at integers before and after the scaling.
-    scale = np.array(size) / (right - left, bottom - top)
-    return pictures, {k: (j[few] - (left, top) + 0.5) * scale - 0.5 for k, j in poses.items()}
+    scale, corner = np.array(size) / (right - left, bottom - top), (left, top)
+    return pictures, {k: geometry.rescale_points(j[few] - corner, scale) for k, j in poses.items()}
 
 
 def settings_of(

@@ -10,7 +10,7 @@ import numpy as np
 
 from data_pipelines.clips import Clip
 from data_pipelines.video import Video
-from ttp_jax import exports, visualize
+from ttp_jax import exports, geometry, visualize
 from ttp_jax.files import unused, write_atomically
 from ttp_jax.hdf5_exports import write_table
 from ttp_jax.skeletons import Skeleton
@@ -143,8 +143,8 @@ def _as_stored(clip: Clip, joints: np.ndarray) -> tuple[Callable[[int], np.ndarr
     if clip.stored_size is None:
         return clip.read, joints
     video, scale = Video(clip.source, square=False), np.divide(clip.stored_size, clip.largest)
-    joints = (joints + 0.5) * scale[::-1] - 0.5  # pixel centres are at integers
-    return lambda frame: video.read(int(clip.frame_numbers[frame])), joints
+    moved = geometry.rescale_points(joints, scale[::-1])
+    return lambda frame: video.read(int(clip.frame_numbers[frame])), moved
 
 
 def _write_h5(path: pathlib.Path, index: list, columns: list, values: np.ndarray) -> None:
