@@ -24,7 +24,7 @@ MARKS = "<!-- table -->", "<!-- end of table -->"
 # One for each of SETS.
 COLORS = (
     *("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#7f5539", "#e69f00", "#56b4e9", "#999999"),
-    "#000000",
+    *("#000000", "#882255"),
 )
 
 
@@ -56,6 +56,14 @@ LIPS = (
     DataSet("lips, from scratch", "lips_scratch", lips.get_config("scratch")),
     DataSet("lips, second split", "lips_second_split", lips.get_config("second_split")),
 )
+LONGER = (
+    DataSet("lips, longer training", "lips_scratch_longer", lips.get_config("scratch_longer")),
+    DataSet(
+        "lips, second split, longer training",
+        "lips_second_split_longer",
+        lips.get_config("second_split_longer"),
+    ),
+)
 ROWS = (
     *(
         DataSet(f"rendered people, {about}", "graded", GRADED, changes)
@@ -64,7 +72,7 @@ ROWS = (
     DataSet("rendered people, new colours, earlier network", "cells", rendered.get_config()),
     *LIPS,
     DataSet("lips, both splits (means over speakers)", "", LIPS[0].config, parts=LIPS),
-    DataSet("lips, longer training", "lips_scratch_longer", lips.get_config("scratch_longer")),
+    *LONGER,
     DataSet("lips, BlazePose's encoder", "lips", lips.get_config()),
     DataSet("tongues, from scratch", "tongue_scratch", tongue.get_config("scratch")),
 )  # fmt: skip
