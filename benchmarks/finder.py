@@ -90,7 +90,7 @@ def measure(clip: Clip, folder: str) -> None:
         draw(clip, places, pathlib.Path(folder))
 
 
-def scores(clip: Clip, places: tracks.Places) -> str:
+def scores(clip: Clip, places: geometry.Places) -> str:
     """Compare the found boxes with the labels; return the scores as text."""
     pairs = zip(places.boxes, clip.boxes, strict=True)
     overlap = np.array([detections.overlaps(ours, theirs[None])[0] for ours, theirs in pairs])
@@ -105,7 +105,7 @@ def scores(clip: Clip, places: tracks.Places) -> str:
     )
 
 
-def draw(clip: Clip, places: list[tracks.Places], folder: pathlib.Path) -> None:
+def draw(clip: Clip, places: list[geometry.Places], folder: pathlib.Path) -> None:
     """Write some frames with the boxes, regions and joints found in them."""
     folder.mkdir(parents=True, exist_ok=True)
     look = detector.load_landmarks()

@@ -14,9 +14,10 @@ from data_pipelines import clips, media, penn, windows
 from data_pipelines.clips import Clip, DataError
 from data_pipelines.people import detections, finder, landmarks, tracks
 from data_pipelines.people.detections import NOBODY, People
-from ttp_jax import geometry
+from ttp_jax import geometry, inputs
 from ttp_jax.runs import base_model, experiment, finding
 from ttp_jax.runs.batch import Runner
+from ttp_jax.skeletons import BLAZEPOSE33, PENN13
 
 
 def people_at(*places, side=100.0, colour=200):
@@ -387,6 +388,21 @@ def test_frames_in_memory_are_searched_as_often_as_a_video_s():
     assert finder.in_pictures(pair, Detector(), look, person="right").crops[0, 0] > 250
     with pytest.raises(DataError, match="no person was found in the frames.*give boxes"):
         finder.in_pictures([picture_of()] * 9, Detector(), look)
+
+
+def test_where_a_chosen_person_is_may_be_passed_as_boxes():
+    """As the notebooks do, which list the people first: not only the boxes of all frames."""
+    walk = [picture_of((100 + t, 150, 20)) for t in range(30)] + [picture_of()] * 30
+    boxes = np.tile(np.float32([0, 0, 400, 300]), (len(walk), 1))
+    clip = Clip("walk", "walk", "test", len(walk), walk.__getitem__, boxes)
+    found = finder.follow(clip, Detector(), look)
+    places = found.places(tracks.choose(found.people, "left", "walk"), len(walk))
+    given = inputs.given(walk, places, BLAZEPOSE33)
+    np.testing.assert_array_equal(given.places.crops, places.crops)
+    np.testing.assert_array_equal(given.places.there, places.there)
+    assert given.places.turned and not given.places.there[40:].any()
+    upright = inputs.given(walk, places, PENN13).places  # for a network of upright people
+    np.testing.assert_allclose(upright.crops, geometry.box_to_crop(places.boxes), rtol=1e-5)
 
 
 # --- The published networks ----------------------------------------------------------------------

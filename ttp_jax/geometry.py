@@ -11,7 +11,7 @@ Array functions take numpy or jax arrays and return the same kind.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -29,6 +29,25 @@ LARGEST_BOX = 20  # times the image's longer side
 LEAST_BOX = 3  # pixels; refuses boxes that are given as shares of the image, 0 to 1
 EDGE = "edge"  # see `map_to_crop`
 Cells = bool | str
+
+
+class Places(NamedTuple):
+    """Where a person is in each of T frames, as a finder returns it.
+
+    Attributes:
+      boxes: float32 [T, 4], x1, y1, x2, y2 in image pixels, tight around the joints.
+      crops: float32 [T, 3] or [T, 4], the region that the network sees (`crop_affine`).
+      there: bool [T], whether the person is in the frame; if not, the rest is meaningless.
+    """
+
+    boxes: np.ndarray
+    crops: np.ndarray
+    there: np.ndarray
+
+    @property
+    def turned(self) -> bool:
+        """Whether crops are rotated with the person."""
+        return self.crops.shape[-1] == 4
 
 
 def _namespace(*arrays) -> Any:

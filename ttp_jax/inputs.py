@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 
 from ttp_jax import detector, geometry
 from ttp_jax.frames import Frames
+from ttp_jax.geometry import Places
 from ttp_jax.memory import repeats
 from ttp_jax.skeletons import BLAZEPOSE33, Skeleton
 
@@ -17,25 +18,6 @@ from ttp_jax.skeletons import BLAZEPOSE33, Skeleton
 # for BlazePose, whose crops are large, as in `configs/own.py`.
 OVERSAMPLE, LESS = 2.0, 1.5
 CONTEXT = 2  # side of a window, in crop sides
-
-
-class Places(NamedTuple):
-    """Where the person is in each of T frames; `find` returns it, and it may be passed as `boxes`.
-
-    Attributes:
-      boxes: float32 [T, 4], x1, y1, x2, y2 in pixels, tight around the joints.
-      crops: float32 [T, 3] or [T, 4], the region that the network sees (`geometry.crop_affine`).
-      there: bool [T], whether the person is in the frame.
-    """
-
-    boxes: np.ndarray
-    crops: np.ndarray
-    there: np.ndarray
-
-    @property
-    def turned(self) -> bool:
-        """Whether crops are rotated with the person."""
-        return self.crops.shape[-1] == 4
 
 
 class Given(NamedTuple):
@@ -77,7 +59,7 @@ def find(
 
     networks = detector.load(), detector.load_landmarks()
     how = {"person": person, "frames_per_second": frames_per_second}
-    return Places(*finder.in_pictures(_pictures(frames), *networks, **how))
+    return finder.in_pictures(_pictures(frames), *networks, **how)
 
 
 def given(

@@ -22,7 +22,7 @@ class Found(NamedTuple):
     looks: list[int]
     people: list[tracks.Track]
 
-    def places(self, person: tracks.Track, count: int) -> tracks.Places:
+    def places(self, person: tracks.Track, count: int) -> geometry.Places:
         """Return where one of the people is in each of the clip's `count` frames."""
         return tracks.places_of(person, self.looks, count)
 
@@ -60,7 +60,7 @@ def in_pictures(
     *,
     person: str = "largest",
     frames_per_second: float | None = None,
-) -> tracks.Places:
+) -> geometry.Places:
     """Find one person in video frames that are already in memory.
 
     Args:

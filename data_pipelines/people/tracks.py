@@ -3,13 +3,13 @@
 import dataclasses
 import re
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 
 from data_pipelines import locate
 from data_pipelines.clips import DataError
 from data_pipelines.people.detections import People
+from ttp_jax.geometry import Places
 from ttp_jax.skeletons import BLAZEPOSE33
 
 REACH = 0.35  # largest movement of the hips between examined frames, in sides of the region
@@ -200,20 +200,6 @@ def choose(tracks: Sequence[Track], which: str, name: str) -> Track:
     raise DataError(
         f"--person={which}: expected {', '.join(CHOICES)}, a number from the left, or x,y."
     )
-
-
-class Places(NamedTuple):
-    """Where a person is in each of T frames.
-
-    Attributes:
-      boxes: float32 [T, 4], close around the joints, in picture pixels.
-      crops: float32 [T, 4], cx, cy, side, degrees of the turned regions (`geometry.crop_affine`).
-      there: bool [T], whether the person is in the picture; if not, the rest is meaningless.
-    """
-
-    boxes: np.ndarray
-    crops: np.ndarray
-    there: np.ndarray
 
 
 def places_of(track: Track, looks: Sequence[int], count: int) -> Places:
