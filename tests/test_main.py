@@ -137,6 +137,8 @@ def test_a_missing_video_is_said(typed, verb):
         ("personalize --camera=/no --scenario=offline", "live stream can't be adapted to offline"),
         ("live --stdin --scenario=offline", "live stream can't be adapted to offline"),
         ("personalize --camera=0 --person=left", "use live --person=NAME"),
+        ("personalize v.mp4 --method=none --keep=fp16", "--keep has nothing to keep"),
+        ("live --method=none --keep=fp16", "BlazePose takes --method=teacher"),
         (
             "personalize v.mp4 --person=left",
             "--person=left chooses among the people that BlazePose",

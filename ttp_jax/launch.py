@@ -159,6 +159,11 @@ def apply_flags(config, options, inputs: str, verb: str | None) -> None:
             "a live stream can't be adapted to offline, because its frames arrive one by one: use "
             "--scenario=online."
         )
+    if options.keep and config.ttp.method == "none":
+        raise ValueError(
+            '--keep has nothing to keep, because nothing adapts (config.ttp.method is "none"): add '
+            "--method=NAME; BlazePose takes --method=teacher."
+        )
     own = config.data.source == "media" and not live
     if inputs and live:
         raise ValueError(
