@@ -9,9 +9,10 @@ import small_project
 
 from benchmarks import suggestion as benchmark
 from data_pipelines import clips as clips_lib
-from data_pipelines import media, projects
-from ttp_jax import skeletons
+from data_pipelines import media, pictures, projects
+from ttp_jax import skeletons, visualize
 from ttp_jax.runs import suggestion
+from ttp_jax.verbs import suggest
 
 SKELETON = skeletons.build("mouse", small_project.JOINTS)
 
@@ -85,6 +86,28 @@ def test_the_folder_is_read_as_deeplabcut_s(tmp_path):
     np.testing.assert_allclose(read.joints, joints[chosen], atol=1e-3)
     np.testing.assert_array_equal(read.frame_numbers, chosen)
     np.testing.assert_array_equal(read.read(1), clip.read(17))
+
+
+def test_pictures_keep_the_names_by_which_the_user_knows_them(tmp_path):
+    """A number in the list would be mistaken for another picture of a folder of labeled-data."""
+    folder, names = tmp_path / "mouse5", ["img0123.png", "img0400.png", "Maus, 900.jpg"]
+    folder.mkdir()
+    for number, name in enumerate(names):
+        visualize.save(folder / name, np.full((48, 64, 3), 60 * number, np.uint8))
+    (clip,) = media.clips([folder])
+    joints, _, _ = track(3)
+    suggestion.write_deeplabcut(tmp_path, clip, [0, 2], joints, SKELETON, "anna")
+    written = tmp_path / "labeled-data" / "mouse5"
+    assert sorted(path.name for path in written.glob("*.png")) == [
+        "Maus, 900.jpg.png",
+        "img0123.png",
+    ]
+    np.testing.assert_array_equal(pictures.read(written / "img0123.png"), clip.read(0))
+    (read,) = projects.read(tmp_path).clips
+    np.testing.assert_allclose(read.joints, joints[[0, 2]], atol=1e-3)
+    suggest._write_table(tmp_path / "doubt.csv", clip, {"doubt": np.zeros(3)}, [0, 2])
+    table = pandas.read_csv(tmp_path / "doubt.csv")
+    assert table["picture"].tolist() == names and table["chosen"].tolist() == [1, 0, 1]
 
 
 def test_frames_whose_pixels_are_not_square_are_written_as_deeplabcut_reads_them(tmp_path):

@@ -115,11 +115,10 @@ def write_deeplabcut(
     """
     folder = root / "labeled-data" / clip.name
     folder.mkdir(parents=True, exist_ok=True)
-    digits = len(str(int(clip.frame_numbers.max())))
     read, joints = _as_stored(clip, joints)
     index, columns = [], [(scorer, joint, axis) for joint in skeleton.joints for axis in "xy"]
     for frame in frames:
-        file = f"img{int(clip.frame_numbers[frame]):0{digits}}.png"
+        file = _file_of(clip, frame)
         visualize.save(folder / file, read(frame))
         index.append(("labeled-data", clip.name, file))
     values = joints[list(frames)].reshape(len(index), -1).astype(np.float64)
@@ -136,6 +135,15 @@ def write_deeplabcut(
         exports.check(["dlc-h5"])
         _write_h5(path.with_suffix(".h5"), index, columns, values)
     return folder
+
+
+def _file_of(clip: Clip, frame: int) -> str:
+    """Return the name of the file for a frame: DeepLabCut's, or that of the user's own picture."""
+    if clip.frame_names is not None:
+        name = clip.frame_names[frame]
+        return name if name.lower().endswith(".png") else f"{name}.png"
+    digits = len(str(int(clip.frame_numbers.max())))
+    return f"img{int(clip.frame_numbers[frame]):0{digits}}.png"
 
 
 def _as_stored(clip: Clip, joints: np.ndarray) -> tuple[Callable[[int], np.ndarray], np.ndarray]:

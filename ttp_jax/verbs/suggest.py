@@ -22,7 +22,9 @@ subjects.
 """
 
 import contextlib
+import csv
 import dataclasses
+import io
 import pathlib
 
 import numpy as np
@@ -111,8 +113,13 @@ def _personalized(workdir: pathlib.Path, clip) -> np.ndarray | None:
 
 
 def _write_table(path: pathlib.Path, clip, columns: dict[str, np.ndarray], chosen) -> None:
-    rows = [",".join(["frame", *columns, "chosen"])]
-    for place, number in enumerate(clip.frame_numbers):
+    leads = {"frame": clip.frame_numbers.tolist()}
+    if clip.frame_names is not None:
+        leads["picture"] = clip.frame_names
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow([*leads, *columns, "chosen"])
+    for place, lead in enumerate(zip(*leads.values(), strict=True)):
         values = (f"{column[place]:.5f}" for column in columns.values())
-        rows.append(",".join([str(number), *values, str(int(place in chosen))]))
-    write_atomically(path, lambda temporary: temporary.write_text("\n".join([*rows, ""])))
+        table.writerow([*lead, *values, int(place in chosen)])
+    write_atomically(path, lambda temporary: temporary.write_text(text.getvalue(), "utf-8"))
