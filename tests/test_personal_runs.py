@@ -15,10 +15,19 @@ import pytest
 import small_run
 
 import ttp_jax
+from data_pipelines import media
 from data_pipelines.clips import DataError
 from ttp_jax import state
-from ttp_jax.runs import base_model, experiment, personalization, provenance, sources
+from ttp_jax.runs import (
+    base_model,
+    experiment,
+    personal_report,
+    personalization,
+    provenance,
+    sources,
+)
 from ttp_jax.runs.batch import Runner, TooLarge
+from ttp_jax.runs.outcome import Outcome
 from ttp_jax.runs.results import Result
 
 
@@ -92,7 +101,8 @@ def test_a_record_names_the_program_s_version():
     assert provenance.made_with()["ttp_jax"] == ttp_jax.__version__
 
 
-def test_pictures_that_can_t_be_read_fail_the_run_by_name(tmp_path, people, capsys):
+@pytest.mark.parametrize("boxes", ["whole", "people"])
+def test_pictures_that_can_t_be_read_fail_the_run_by_name(tmp_path, people, capsys, boxes):
     made, *_ = people
     folder = tmp_path / "people/anna"
     folder.mkdir(parents=True)
@@ -103,7 +113,7 @@ def test_pictures_that_can_t_be_read_fail_the_run_by_name(tmp_path, people, caps
         cv2.imwrite(str(folder / f"{t}.png"), picture)
     (folder / "2.png").write_bytes(b"")
     (folder / "4.png").write_bytes((folder / "4.png").read_bytes()[:200])
-    own = made.changed({"data.root": str(folder)})
+    own = made.changed({"data.root": str(folder), "data.boxes": boxes})
     work = pathlib.Path(made.data.root).parent / "work"
     results = tmp_path / "results"
 
@@ -119,6 +129,22 @@ def test_pictures_that_can_t_be_read_fail_the_run_by_name(tmp_path, people, caps
     assert record["failed"] == {"anna": words} and list(record["subjects"]) == ["anna"]
     assert run() == 1  # nothing is new, and they are missing still
     assert run(allow_missing=True) == 0
+
+
+def test_a_picture_without_the_person_is_not_one_that_cannot_be_read(tmp_path):
+    """Both have no joints."""
+    for t in range(4):
+        cv2.imwrite(str(tmp_path / f"{t}.png"), np.full((50, 60, 3), t, np.uint8))
+    (tmp_path / "3.png").write_bytes((tmp_path / "3.png").read_bytes()[:60])
+    (clip,) = media.clips([tmp_path])
+    region = np.where([[True], [False], [True], [False]], clip.boxes, np.nan)
+    joints = np.where(np.isnan(region[:, :1, None]), np.nan, np.full((4, 13, 2), 9.0))
+    confidence = joints[..., 0], joints[..., 0]
+    found = dataclasses.replace(clip, region=region)
+    outcome = Outcome(found, clip.largest, joints, joints, confidence, {}, {})
+    notes = personal_report.notes(outcome, None, base="", boxes="people", heatmap_size=16)
+    assert "The person is not in 1 frames: their rows are NaN." in notes
+    assert "1 frames could not be read: their rows are NaN." in notes
 
 
 def test_an_input_that_is_lost_during_the_run_is_not_done(tmp_path, people, monkeypatch, capsys):

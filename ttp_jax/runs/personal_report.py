@@ -14,6 +14,7 @@ from ttp_jax.report import words
 from ttp_jax.runs.backdrop import Backdrop
 from ttp_jax.runs.experiment import Config
 from ttp_jax.runs.outcome import Outcome
+from ttp_jax.runs.results import unreadable
 from ttp_jax.skeletons import Skeleton
 
 MOST_PICTURES = 48
@@ -84,6 +85,8 @@ def notes(
     empty, away = np.isnan(outcome.after).all((1, 2)), np.zeros(clip.num_frames, bool)
     if clip.region is not None and boxes == "people":
         away = np.isnan(clip.region).any(1)
+    if clip.frame_names is not None:
+        away = ~unreadable(clip, outcome.after)
     if gone := int((empty & away).sum()):
         notes.append(f"The person is not in {gone} frames: their rows are NaN.")
     if unread := int((empty & ~away).sum()):

@@ -150,8 +150,8 @@ def _run(experiment: Experiment, workdir: pathlib.Path, work: "_Work", options: 
 
 def _note_unread(work: "_Work", data: Config, clips) -> dict[str, str]:
     """Mark subjects with unreadable pictures as failed; return the reasons by name."""
-    if data.source != "media" or data.boxes == "people":
-        return {}  # frames without a person have no pose either, so NaN may not mean unreadable
+    if data.source != "media":
+        return {}
     asked = [clip for clip in clips if clip.name not in work.failed]
     found = {clip.name: results.unread_pictures(work.folder, clip) for clip in asked}
     found = {name: texts for name, texts in found.items() if texts}

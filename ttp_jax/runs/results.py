@@ -1,5 +1,6 @@
 """Writing and reading a subject's keypoints as files."""
 
+import contextlib
 import csv
 import dataclasses
 import glob
@@ -9,6 +10,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from data_pipelines.clips import DataError, FrameError
 from data_pipelines.windows import SubjectFrames
 from ttp_jax import state
 from ttp_jax.files import DAMAGED, read_arrays, unused, write_arrays, write_atomically
@@ -157,17 +159,34 @@ def _are_of(stored: dict[str, np.ndarray], clip) -> bool:
 
 
 def unread_pictures(folder: pathlib.Path, clip) -> str:
-    """Name the pictures that could not be read (their rows are NaN); "" if there are none."""
+    """Name the pictures that can't be read (their rows are NaN); "" if there are none."""
     path = folder / f"{clip.name}.npz"
     if clip.frame_names is None or not path.exists():
         return ""
-    missing = np.isnan(read_arrays(path, RESULTS, renamed=RENAMED)["joints"]).all((1, 2))
-    names = [clip.frame_names[place] for place in np.flatnonzero(missing)]
+    joints = read_arrays(path, RESULTS, renamed=RENAMED)["joints"]
+    names = [clip.frame_names[place] for place in np.flatnonzero(unreadable(clip, joints))]
     if not names:
         return ""
     shown = ", ".join(names[:NAMED]) + ", ..." * (len(names) > NAMED)
     count = f"{len(names)} of its {clip.num_frames} pictures"
     return f"{count} can't be read ({shown}); the others are done."
+
+
+def unreadable(clip, joints: np.ndarray) -> np.ndarray:
+    """Return which of a user's pictures can't be read, bool [T].
+
+    Only pictures without joints are tried, because they may as well be without the person.
+
+    Args:
+      clip: a clip of pictures.
+      joints: its predictions [T, K, 2].
+    """
+    found = np.isnan(joints).all((1, 2))
+    for place in np.flatnonzero(found).tolist():
+        with contextlib.suppress(DataError, FrameError):
+            clip.read(place)
+            found[place] = False
+    return found
 
 
 def read_results(folder: pathlib.Path, clips) -> list[np.ndarray] | None:
