@@ -147,6 +147,27 @@ def test_a_picture_without_the_person_is_not_one_that_cannot_be_read(tmp_path):
     assert "1 frames could not be read: their rows are NaN." in notes
 
 
+def test_a_run_that_adapts_nothing_is_not_described_as_one_that_does(people):
+    made, _, clips = people
+    joints = np.full((4, 13, 2), 9.0)
+    outcome = Outcome(
+        clips[0], (50, 60), joints, joints, (joints[..., 0],) * 2, {}, {"frames": 4, "updates": 0}
+    )
+    about = {"model": "blazepose", "data": made.data, "ttp": made.config.ttp}
+    settings = personal_report.settings_of(outcome, "online", None, **about)
+    assert settings["scenario"].startswith("no adaptation: ") and "updates" not in settings
+    assert "kept model of ana" in str(
+        personal_report.settings_of(outcome, "person-ana", None, **about)["scenario"]
+    )
+    notes = personal_report.notes(outcome, None, base="", boxes="whole", heatmap_size=16)
+    assert "The model did not adapt, so before and after are the same." in notes
+    moved = dataclasses.replace(outcome, after=joints + 1)
+    assert len(personal_report.notes(moved, None, base="", boxes="whole", heatmap_size=16)) == 1
+    plain = made.changed({"ttp.method": "none", "ttp.held_out": 10}).config
+    line = provenance.protocol_line(plain.data, plain.ttp, "online")
+    assert line == "no personalization; boxes: whole"
+
+
 def test_an_input_that_is_lost_during_the_run_is_not_done(tmp_path, people, monkeypatch, capsys):
     made, base, _ = people
     source, folder, results = (

@@ -7,6 +7,7 @@ import numpy as np
 SCENARIOS = {
     "online": "online: frame by frame, each predicted after an update on the frames so far",
     "offline": "offline: the model adapts to all frames first, then predicts them",
+    "none": "no adaptation: each frame is predicted by the model as it is",
 }
 TRAINS = {
     "reference": "all convolutions except the joints' decoder; not the normalisation layers",
@@ -32,7 +33,7 @@ BOXES = {
 
 
 def scenario(name: str) -> str:
-    """Describe the scenario "online", "offline" or "person-NAME"."""
+    """Describe the scenario "online", "offline", "none" or "person-NAME"."""
     if name.startswith("person-"):
         return f"the kept model of {name.removeprefix('person-')}, without further adaptation"
     return SCENARIOS.get(name, name)

@@ -64,6 +64,8 @@ def notes(
       heatmap_size: side of the network's heatmaps.
     """
     clip, notes = outcome.clip, [*outcome.clip.notes]
+    if np.array_equal(outcome.before, outcome.after, equal_nan=True):
+        notes.append("The model did not adapt, so before and after are the same.")
     if base == "shipped":
         notes.append(
             "The included model was trained on rendered people only and makes obvious errors on "
@@ -188,6 +190,8 @@ def settings_of(
     """
     clip, numbers = outcome.clip, outcome.clip.frame_numbers
     nobody = data.boxes in locate.FINDERS and clip.region is None
+    if not (outcome.cost["updates"] or scenario.startswith("person-")):
+        scenario = "none"
     step = f", every {data.every}" if data.every > 1 else ""
     return {
         "scenario": words.scenario(scenario),

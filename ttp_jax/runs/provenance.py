@@ -50,7 +50,7 @@ def protocol_line(data: Config, ttp: Config, scenario: str, person: str | None =
         boxes += f", refined {data.refine} times by the model itself"
     if data.fit:
         boxes += ", at the scale at which the model is most confident"
-    if scenario == "none":
+    if scenario == "none" or ttp.method == "none":
         which = f"by the kept model of {person}" if person else "no personalization"
         return f"{which}; {boxes}"
     if held_out := ttp.held_out:
