@@ -641,7 +641,9 @@ def test_inputs_are_media_of_ones_own(own_pictures, tmp_path):
     done = main_py(*words.split(), f"--inputs={own_pictures}")
     assert done.returncode == 0, done.stderr
     assert f"media in {own_pictures}" in done.stdout
-    assert (tmp_path / "crops.png").exists()
+    assert (tmp_path / "crops.png").exists() and "whole frames are drawn" not in done.stdout
+    done = main_py(*words.split(), f"--inputs={own_pictures}", "--config.data.boxes=moving")
+    assert "whole frames are drawn, because info does not look for" in done.stdout
 
 
 def test_help_of_a_verb_exits_with_0():

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from data_pipelines import clips as clips_lib
-from data_pipelines import pipeline
+from data_pipelines import locate, pipeline
 from ttp_jax import geometry, state, tasks, visualize
 from ttp_jax.runs import sources
 from ttp_jax.runs.experiment import Config, Experiment
@@ -101,6 +101,8 @@ def describe_data(experiment: Experiment, workdir) -> int:
     else:
         path = workdir / "crops.png"
         sheet = _crops(clips, experiment.data, experiment.image_size)
+        if experiment.data.boxes in locate.FINDERS:
+            say("\nwhole frames are drawn, because info does not look for the person")
     visualize.save(path, sheet)
     say(f"\nwrote {path}: look at it")
     return 0
