@@ -435,6 +435,14 @@ def test_frames_without_joints_cost_only_the_file_of_the_ensemble(tmp_path, caps
     assert not writer.is_done(clip) and not [*(tmp_path / "results/ensemble-online").rglob("*.*")]
 
 
+def test_an_ensemble_of_equal_members_is_refused(tmp_path):
+    """Without adaptation, all seeds predict the same."""
+    made = experiment.build(small_run.get_config()).changed({"ttp.method": "none"})
+    with pytest.raises(ValueError, match="eks needs runs that differ.*--method=teacher"):
+        Outputs(made, "offline", tmp_path, OutputOptions("dlc-csv,eks"))
+    Outputs(made, "offline", tmp_path, OutputOptions("dlc-csv"))
+
+
 def test_unknown_names_are_refused_before_the_work():
     with pytest.raises(ValueError, match="left_elbow_joint.*expected some of head"):
         outputs.chosen_joints(PENN13, "head,left_elbow_joint")

@@ -86,6 +86,11 @@ class Outputs:
             raise ValueError(f"--formats={','.join(unknown)}: expected some of {', '.join(known)}.")
         if ENSEMBLE in self._formats and scenario.startswith("person-"):
             raise ValueError("--formats=eks needs runs of several seeds; a kept model has one.")
+        if ENSEMBLE in self._formats and experiment.config.ttp.method == "none":
+            raise ValueError(
+                "--formats=eks needs runs that differ by their seed, but nothing adapts: add "
+                "--method=NAME; BlazePose takes --method=teacher."
+            )
         exports.check([*self._formats, *["dlc-h5"] * (ANALYSIS in self._formats)])
         # Outputs written with the same options are up to date, see `is_done`.
         self._wanted = {
