@@ -2,7 +2,7 @@
 
     python main.py personalize my_video.mp4 --scenario=offline
     python main.py personalize my_video.mp4 --config.data.boxes=120,40,520,700
-    python main.py personalize videos/*.mp4 --scenario=offline --keep=fp16
+    python main.py personalize videos/*.mp4 --scenario=offline --method=teacher --keep=fp16
     python main.py personalize --config=configs/penn.py --config.data.root=DIR --scenario=online
 
 Each video or folder of images is one subject; with --same-subject=NAME they are all recordings of
