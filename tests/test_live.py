@@ -1,5 +1,6 @@
 """Live frames: the same results as from a file, bounded waiting, every frame predicted."""
 
+import csv
 import io
 import itertools
 import json
@@ -17,7 +18,7 @@ import small_run
 from data_pipelines import clips as clips_lib
 from data_pipelines import media
 from ttp_jax import people as people_lib
-from ttp_jax import state
+from ttp_jax import skeletons, state
 from ttp_jax.runs import base_model, experiment, live, mjpeg
 from ttp_jax.runs.batch import Runner
 from ttp_jax.skeletons import PENN13
@@ -215,6 +216,16 @@ def test_a_reader_that_has_gone_ends_the_run_with_its_results(folder, monkeypatc
         monkeypatch.setattr(live.sys, "stdout", lines)
         place, error = streamed(folder, ppm(pictures[:5]), monkeypatch, json=True)
     assert error is None and (place / "run.json").exists()
+
+
+def test_the_table_has_the_columns_of_its_header_whatever_joints_are_called(folder, tmp_path):
+    run, pictures = camera_of(folder)
+    names = [f'paw {i}, "left", Fuß' for i in range(PENN13.size)]
+    live._record(run, pictures[:2], tmp_path, skeletons.build("dog", names), [])
+    with (tmp_path / "live.csv").open(encoding="utf-8", newline="") as file:
+        header, *rows = csv.reader(file)
+    assert header[4:7] == [f"{names[0]}_{part}" for part in ("x", "y", "confidence")]
+    assert len(rows) == 2 and all(len(row) == len(header) for row in rows)
 
 
 def test_a_frozen_camera_teaches_nothing(folder):

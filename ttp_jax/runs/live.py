@@ -1,6 +1,7 @@
 """A live camera or stream: predict each frame at once, and adapt in between."""
 
 import contextlib
+import csv
 import dataclasses
 import itertools
 import json
@@ -337,12 +338,12 @@ def _record(
     shown: list[Callable[[int, Seen], None]],
 ) -> tuple[list[Seen], Exception | None]:
     """Write live.csv while frames come; return the frames and the error that ended them, if any."""
-    stop, seen = threading.Event(), []
+    stop, seen, path = threading.Event(), [], folder / "live.csv"
     began = announced = time.monotonic()
     try:
-        with stopping(stop), (folder / "live.csv").open("w", buffering=1) as file:
+        with stopping(stop), path.open("w", buffering=1, encoding="utf-8", newline="") as file:
             columns = "frame", "seconds", "latency_ms", "updated", *results.columns(skeleton)
-            file.write(",".join(columns) + "\n")
+            csv.writer(file, lineterminator="\n").writerow(columns)
             for frame in follow(live, pictures, stop):
                 delay = 1000 * (frame.done - frame.came)
                 lead = f"{len(seen)},{frame.came - began:.4f},{delay:.1f},{int(frame.updated)}"
@@ -362,7 +363,7 @@ def _record(
     except OSError as error:
         if error.errno not in FULL:  # the camera's error
             raise
-        raise named(error, folder / "live.csv") from error
+        raise named(error, path) from error
     except (clips_lib.FrameError, state.NotFinite) as error:
         return seen, error  # `_run` raises it after writing what is done
     return seen, None
