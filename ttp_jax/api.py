@@ -56,11 +56,11 @@ class Model:
       about: where it comes from.
     """
 
-    base: state.Base
+    base: state.Base = dataclasses.field(repr=False)
     net: pose.PoseNet
     skeleton: Skeleton
-    config: dict[str, Any]
-    about: dict[str, Any]
+    config: dict[str, Any] = dataclasses.field(repr=False)
+    about: dict[str, Any] = dataclasses.field(repr=False)
 
     @property
     def joints(self) -> tuple[str, ...]:
@@ -131,7 +131,7 @@ class Result:
     confidence: np.ndarray
     before: np.ndarray
     before_confidence: np.ndarray
-    state: dict[str, np.ndarray]
+    state: dict[str, np.ndarray] = dataclasses.field(repr=False)
     model: Model
     updates: int
     seconds: float
