@@ -74,11 +74,6 @@ def offline(model, frames, boxes):
 # --- Import --------------------------------------------------------------------------------------
 
 
-def test_a_model_at_the_end_of_a_notebook_s_cell_is_a_screen_not_its_weights(model):
-    shown = repr(model)
-    assert "method = 'transformer'" in shown and "penn13" in shown and len(shown) < 2000
-
-
 def test_importing_the_package_loads_neither_jax_nor_flax():
     code = (
         "import sys, ttp_jax; names = dir(ttp_jax); "
@@ -176,6 +171,11 @@ def test_a_large_video_takes_little_of_the_device():
 
 
 # --- What comes back -----------------------------------------------------------------------------
+
+
+def test_a_model_at_the_end_of_a_notebook_s_cell_is_a_screen_not_its_weights(model):
+    shown = repr(model)
+    assert "method = 'transformer'" in shown and "penn13" in shown and len(shown) < 2000
 
 
 def test_the_result_fits_the_frames(offline):
