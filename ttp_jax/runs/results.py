@@ -181,7 +181,7 @@ def unreadable(clip, joints: np.ndarray) -> np.ndarray:
       clip: a clip of pictures.
       joints: its predictions [T, K, 2].
     """
-    found = np.isnan(joints).all((1, 2))
+    found = np.asarray(np.isnan(joints).all((1, 2)))
     for place in np.flatnonzero(found).tolist():
         with contextlib.suppress(DataError, FrameError):
             clip.read(place)
