@@ -5,14 +5,16 @@ allocated, pickles are never loaded, and every fault raises `Damaged`, which nam
 """
 
 import contextlib
+import csv
 import errno
+import io
 import json
 import math
 import os
 import pathlib
 import stat
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -77,6 +79,13 @@ def write_atomically(
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
     return path
+
+
+def write_csv(path: str | os.PathLike, rows: Iterable[Iterable]) -> None:
+    """Write the rows as a CSV file at once; cells with commas or quotes are quoted."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    write_atomically(path, lambda temporary: temporary.write_text(text.getvalue(), "utf-8"))
 
 
 def named(error: OSError, path: pathlib.Path) -> OSError:

@@ -1,10 +1,8 @@
 """Writing and reading a subject's keypoints as files."""
 
 import contextlib
-import csv
 import dataclasses
 import glob
-import io
 import pathlib
 from collections.abc import Iterable
 
@@ -13,7 +11,7 @@ import numpy as np
 from data_pipelines.clips import DataError, FrameError
 from data_pipelines.windows import SubjectFrames
 from ttp_jax import state
-from ttp_jax.files import DAMAGED, read_arrays, unused, write_arrays, write_atomically
+from ttp_jax.files import DAMAGED, read_arrays, unused, write_arrays, write_csv
 from ttp_jax.skeletons import Skeleton
 
 NAMED = 5  # largest number of pictures that a message names
@@ -79,13 +77,9 @@ def write_result(folder: pathlib.Path, clip, result: Result, skeleton: Skeleton)
         leads["picture"], arrays["pictures"] = clip.frame_names, np.array(clip.frame_names)
     if clip.times is not None:
         leads["time"], arrays["times"] = [f"{time:.6f}" for time in clip.times], clip.times
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow([*leads, *columns(skeleton)])
-    rows = zip(*leads.values(), result.joints, result.confidence, strict=True)
-    for *lead, joints, confidence in rows:
-        table.writerow([*lead, *fields(joints, confidence)])
-    write_atomically(folder / f"{name}.csv", lambda path: path.write_text(text.getvalue(), "utf-8"))
+    frames = zip(*leads.values(), result.joints, result.confidence, strict=True)
+    rows = ([*lead, *fields(joints, confidence)] for *lead, joints, confidence in frames)
+    write_csv(folder / f"{name}.csv", [[*leads, *columns(skeleton)], *rows])
     texts = {"inputs": np.array(result.inputs), "origin": np.array(clip.fingerprint)}
     write_arrays(folder / f"{name}.npz", {**arrays, **texts})
 

@@ -1,8 +1,6 @@
 """Suggestions of which frames of a new subject to label next: those of low confidence."""
 
 import contextlib
-import csv
-import io
 import pathlib
 from collections.abc import Callable, Sequence
 
@@ -11,7 +9,7 @@ import numpy as np
 from data_pipelines.clips import Clip
 from data_pipelines.video import Video
 from ttp_jax import exports, geometry, visualize
-from ttp_jax.files import unused, write_atomically
+from ttp_jax.files import unused, write_atomically, write_csv
 from ttp_jax.hdf5_exports import write_table
 from ttp_jax.skeletons import Skeleton
 
@@ -122,15 +120,12 @@ def write_deeplabcut(
         visualize.save(folder / file, read(frame))
         index.append(("labeled-data", clip.name, file))
     values = joints[list(frames)].reshape(len(index), -1).astype(np.float64)
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    for title, words in zip(LEVELS, zip(*columns, strict=True), strict=True):
-        table.writerow([title, "", "", *words])
+    titles = zip(LEVELS, zip(*columns, strict=True), strict=True)
+    rows = [[title, "", "", *words] for title, words in titles]
     for picture, row in zip(index, values, strict=True):
-        places = ("" if np.isnan(value) else f"{value:.3f}" for value in row)
-        table.writerow([*picture, *places])
+        rows.append([*picture, *("" if np.isnan(value) else f"{value:.3f}" for value in row)])
     path = folder / f"CollectedData_{scorer}.csv"
-    write_atomically(path, lambda temporary: temporary.write_text(text.getvalue(), "utf-8"))
+    write_csv(path, rows)
     with contextlib.suppress(ImportError):
         exports.check(["dlc-h5"])
         _write_h5(path.with_suffix(".h5"), index, columns, values)

@@ -22,15 +22,13 @@ subjects.
 """
 
 import contextlib
-import csv
 import dataclasses
-import io
 import pathlib
 
 import numpy as np
 
 from data_pipelines import clips as clips_lib
-from ttp_jax.files import plain_name, write_atomically
+from ttp_jax.files import plain_name, write_csv
 from ttp_jax.runs import base_model, boxes, results, sources, suggestion
 from ttp_jax.runs.batch import OF_ONE, Runner
 from ttp_jax.runs.experiment import Experiment
@@ -116,10 +114,8 @@ def _write_table(path: pathlib.Path, clip, columns: dict[str, np.ndarray], chose
     leads = {"frame": clip.frame_numbers.tolist()}
     if clip.frame_names is not None:
         leads["picture"] = clip.frame_names
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow([*leads, *columns, "chosen"])
+    rows = [[*leads, *columns, "chosen"]]
     for place, lead in enumerate(zip(*leads.values(), strict=True)):
         values = (f"{column[place]:.5f}" for column in columns.values())
-        table.writerow([*lead, *values, int(place in chosen)])
-    write_atomically(path, lambda temporary: temporary.write_text(text.getvalue(), "utf-8"))
+        rows.append([*map(str, lead), *values, str(int(place in chosen))])
+    write_csv(path, rows)
