@@ -32,7 +32,8 @@ def walking(count):
     return pictures
 
 
-@pytest.mark.parametrize("count", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [1, 2])
 def test_a_video_is_decoded_twice_whatever_is_made_of_it(tmp_path, monkeypatch, shallow, count):
     paths = [encode(tmp_path / f"walk{n}.mp4", walking(FRAMES)) for n in range(count)]
     decoded, decode = [], video_index.decode

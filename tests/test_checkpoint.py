@@ -182,7 +182,7 @@ def break_files(trained, tmp_path, count) -> dict[int, int]:
 
 
 def test_damaged_files_of_a_checkpoint_cost_that_checkpoint_at_most(trained, tmp_path, capfd):
-    tally = break_files(trained, tmp_path, 16)
+    tally = break_files(trained, tmp_path, 10)
     assert set(tally) <= {4, 5} and tally[4] > 0
     assert "Traceback" not in capfd.readouterr().err
 

@@ -198,7 +198,8 @@ def check_forward(depth, joints, *, size, small, double, method="transformer"):
     return got, wanted, target
 
 
-@pytest.mark.parametrize("depth, joints", [pytest.param(18, 16, marks=pytest.mark.slow), (50, 13)])
+@pytest.mark.slow
+@pytest.mark.parametrize("depth, joints", [(18, 16), (50, 13)])
 def test_forward_at_the_paper_s_size(depth, joints):
     got, wanted, target = check_forward(depth, joints, size=128, small=False, double=False)
     # The reconstruction loss of these pictures, each side's own.

@@ -57,6 +57,7 @@ def test_a_stopped_training_goes_on_where_it_was(config, tmp_path, monkeypatch, 
     assert losses(stopped)[6] == losses(whole)[6]
 
 
+@pytest.mark.slow
 def test_a_stopped_training_leaves_no_run_record(config, tmp_path, monkeypatch):
     spec, folder = records.RunSpec("transformer", "none", 0), tmp_path / "records"
     config.reproduce.given = ()

@@ -46,8 +46,8 @@ def net(shallow):
     return model, small_net.base(model), small_net.vgg()
 
 
-# The emitters of fusions, which conftest leaves out, round alike in a loop over subjects.
-jit = functools.partial(jax.jit, compiler_options={"xla_cpu_use_fusion_emitters": True})
+# The emitters of fusions, which conftest leaves out, round alike in two programs.
+alike = functools.partial(jax.jit, compiler_options={"xla_cpu_use_fusion_emitters": True})
 
 
 @functools.cache
@@ -57,11 +57,13 @@ def compiled(how, **changes):
     if how == "start":
         return functools.partial(ttp.start, tools=tools, capacity=T, shape=(HEIGHT, WIDTH))
     if how == "adapt_step":
-        return jit(functools.partial(steps.adapt_step, model=tools.model, tx=tools.tx))
-    if how in ("online", "predict_frames", "predict_and_remember"):
-        return jit(functools.partial(getattr(ttp, how), tools=tools))
+        return jax.jit(functools.partial(steps.adapt_step, model=tools.model, tx=tools.tx))
+    if how in ("predict_frames", "predict_and_remember"):
+        return alike(functools.partial(getattr(ttp, how), tools=tools))
+    if how == "online":
+        return jax.jit(functools.partial(ttp.online, tools=tools))
     solo = functools.partial(ttp.personalize, tools=tools)
-    return jit(solo if how == "personalize" else over_all(solo, how))
+    return jax.jit(solo if how == "personalize" else over_all(solo, how))
 
 
 def over_all(solo, how):

@@ -77,13 +77,12 @@ def bootstrap_interval(
         return math.nan, math.nan
     rng = np.random.default_rng(seed)
     runs, count = deltas.shape
+    ends = np.repeat([count, runs], [count, runs if runs > 1 else 0])  # videos, then trainings
     means = []
     for start in range(0, samples, 100):  # in blocks, because all draws at once need much memory
-        videos, trainings = [], []
-        for _ in range(start, min(start + 100, samples)):
-            videos.append(rng.integers(count, size=count))
-            trainings.append(rng.integers(runs, size=runs) if runs > 1 else [0])
-        drawn = deltas[np.array(trainings)[:, :, None], np.array(videos)[:, None]]
-        means.append(drawn.mean((1, 2)))
+        drawn = rng.integers(ends, size=(min(100, samples - start), ends.size))
+        videos = drawn[:, :count]
+        trainings = drawn[:, count:] if runs > 1 else np.zeros((len(drawn), 1), int)
+        means.append(deltas[trainings[:, :, None], videos[:, None]].mean((1, 2)))
     low, high = np.quantile(np.concatenate(means), [0.025, 0.975])
     return float(low), float(high)
