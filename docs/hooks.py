@@ -10,7 +10,7 @@ import textwrap
 
 ROOT = pathlib.Path(__file__).parents[1]
 COMMON = ROOT / "configs" / "common.py"
-REPORTS = ("benchmark_rendered.md",)
+REPORTS = ("benchmark_rendered.md", "benchmark_lips.md", "benchmark_tongue.md")
 # Their tables need the width of the contents.
 WIDE = ("benchmark.md", *REPORTS, "performance_speed.md")
 FOLDED = ("Trainings", "Cells", "Run records")  # sections of the reports that few readers need

@@ -15,7 +15,7 @@ import pytest
 import small_run
 from test_penn import write_video
 
-from configs import bbc_pose, graded, h36m, penn, rendered, tiny, tiny_penn
+from configs import bbc_pose, graded, h36m, lips, penn, rendered, tiny, tiny_penn, tongue
 from ttp_jax import checkpoint, files, state, steps, visualize
 from ttp_jax.models.pose import METHODS
 from ttp_jax.paper import (
@@ -30,7 +30,7 @@ from ttp_jax.paper import (
 )
 from ttp_jax.paper.records import RunSpec
 from ttp_jax.paper.selection import Grid
-from ttp_jax.runs import experiment, identity, sources
+from ttp_jax.runs import experiment, identity, labelled, sources
 
 
 def small(root, seeds=(0,)):
@@ -742,12 +742,44 @@ def test_tables_of_one_method_want_runs_of_that_method_only():
         assert {c.method for c in wanted if c.scenario not in records.WITHOUT_MODEL} <= {"baseline"}
 
 
+DOCS = pathlib.Path(__file__).parents[1] / "docs"
+
+
+def assert_is_the_report(page, config, folder, tmp_path):
+    reproduction.run(experiment.build(config), tmp_path, "report", str(DOCS / "results" / folder))
+    made = (tmp_path / "report.md").read_text()
+    assert (DOCS / page).read_text() == made, "make it again, as CONTRIBUTING.md says"
+
+
 def test_the_page_of_the_benchmark_is_what_its_records_say(tmp_path):
-    docs = pathlib.Path(__file__).parents[1] / "docs"
+    assert_is_the_report("benchmark_rendered.md", rendered.get_config(), "cells", tmp_path)
+
+
+@pytest.mark.parametrize(("config", "folder"), [(lips, "Lips"), (tongue, "Ultrasound")])
+def test_the_pages_of_real_speakers_are_what_their_records_say(
+    config, folder, tmp_path, shared_data
+):
+    c = config.get_config("scratch")
+    c.data.root = str(shared_data("speech_dlc", folder))
+    labelled.fill(c)
+    name = config.__name__.removeprefix("configs.")
+    assert_is_the_report(f"benchmark_{name}.md", c, c.name, tmp_path)
+
+
+def test_a_table_none_of_whose_own_runs_was_made_is_only_named(tmp_path):
     made = of(rendered)
-    reproduction.run(made, tmp_path, "report", str(docs / "results/cells"))
-    made, kept = tmp_path / "report.md", docs / "benchmark_rendered.md"
-    assert kept.read_text() == made.read_text(), "make it again, as CONTRIBUTING.md says"
+    done = (
+        RunSpec("transformer", "none"),
+        RunSpec("transformer", "online", 0, (("ttp.iterations", 2),)),
+    )
+    ran = {"commit": "c", "date": "d", "seconds": 1.0, "machine": {"device": "cpu", "cores": 2}}
+    for spec in done:
+        record = scored((10, 20, 30), by_frame=[[1.0]] * 3, run=spec.title, **ran, base="one")
+        records.write(tmp_path / "records", records.record_name(made, spec), record)
+    reproduction.write_report(made, tmp_path, tmp_path / "records")
+    text = (tmp_path / "report.md").read_text()
+    assert "## Table 1" in text and "## Table 2" in text
+    assert "## Ablations" not in text and re.search(r"Not begun: .*Ablations; .*ablations", text)
 
 
 @pytest.mark.slow
