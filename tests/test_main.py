@@ -136,6 +136,7 @@ def test_a_missing_video_is_said(typed, verb):
         ("personalize --camera=0 --overwrite", "--overwrite is for videos and data sets"),
         ("personalize --camera=/no --scenario=offline", "live stream can't be adapted to offline"),
         ("live --stdin --scenario=offline", "live stream can't be adapted to offline"),
+        ("live --camera=1 --stdin", "--camera and --stdin were both given"),
         ("personalize --camera=0 --person=left", "use live --person=NAME"),
         ("personalize v.mp4 --method=none --keep=fp16", "--keep has nothing to keep"),
         ("live --method=none --keep=fp16", "BlazePose takes --method=teacher"),

@@ -110,6 +110,17 @@ def test_pictures_keep_the_names_by_which_the_user_knows_them(tmp_path):
     assert table["picture"].tolist() == names and table["chosen"].tolist() == [1, 0, 1]
 
 
+def test_a_frame_has_one_file_name_whatever_part_of_the_video_was_asked_for(tmp_path):
+    """That of DeepLabCut, with as many digits as the whole video's last frame needs."""
+    made_projects.video(tmp_path / "v.avi", 120)
+    (whole,) = media.clips([tmp_path / "v.avi"], boxes="whole")
+    joints, _, _ = track(120)
+    for number, clip in enumerate((whole, clips_lib.part(whole, "0-19"))):
+        root = tmp_path / str(number)
+        suggestion.write_deeplabcut(root, clip, [7], joints[: clip.num_frames], SKELETON, "anna")
+        assert [path.name for path in root.rglob("*.png")] == ["img007.png"]
+
+
 def test_frames_whose_pixels_are_not_square_are_written_as_deeplabcut_reads_them(tmp_path):
     file = tmp_path / "hdv.avi"
     made_projects.video(file, 6, aspect=(2, 1))

@@ -165,6 +165,8 @@ def apply_flags(config, options, inputs: str, verb: str | None) -> None:
             "--method=NAME; BlazePose takes --method=teacher."
         )
     own = config.data.source == "media" and not live
+    if options.camera and options.stdin:
+        raise ValueError("--camera and --stdin were both given: frames come from one of them.")
     if inputs and live:
         raise ValueError(
             "a video and a live stream were given: name a video, or use --camera or --stdin, not "

@@ -114,9 +114,10 @@ def write_deeplabcut(
     folder = root / "labeled-data" / clip.name
     folder.mkdir(parents=True, exist_ok=True)
     read, joints = _as_stored(clip, joints)
+    digits = len(str(_last_frame(clip)))
     index, columns = [], [(scorer, joint, axis) for joint in skeleton.joints for axis in "xy"]
     for frame in frames:
-        file = _file_of(clip, frame)
+        file = _file_of(clip, frame, digits)
         visualize.save(folder / file, read(frame))
         index.append(("labeled-data", clip.name, file))
     values = joints[list(frames)].reshape(len(index), -1).astype(np.float64)
@@ -132,12 +133,18 @@ def write_deeplabcut(
     return folder
 
 
-def _file_of(clip: Clip, frame: int) -> str:
+def _last_frame(clip: Clip) -> int:
+    """Return the number of the last frame of the clip's whole video, of which it may be a part."""
+    if clip.frame_names is None and clip.source:
+        return len(Video(clip.source)) - 1
+    return int(clip.frame_numbers.max())
+
+
+def _file_of(clip: Clip, frame: int, digits: int) -> str:
     """Return the name of the file for a frame: DeepLabCut's, or that of the user's own picture."""
     if clip.frame_names is not None:
         name = clip.frame_names[frame]
         return name if name.lower().endswith(".png") else f"{name}.png"
-    digits = len(str(int(clip.frame_numbers.max())))
     return f"img{int(clip.frame_numbers[frame]):0{digits}}.png"
 
 
