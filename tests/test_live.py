@@ -1,6 +1,7 @@
 """Live frames: the same results as from a file, bounded waiting, every frame predicted."""
 
 import csv
+import errno
 import io
 import itertools
 import json
@@ -130,8 +131,9 @@ def ppm(pictures, comment=b""):
 
 
 def streamed(folder, data, monkeypatch, **options):
-    """Run on a stream of bytes; return the folder of its results, and what it raised."""
-    monkeypatch.setattr(live.sys, "stdin", types.SimpleNamespace(buffer=io.BytesIO(data)))
+    """Run on bytes or a stream of them; return the folder of its results, and what it raised."""
+    stream = io.BytesIO(data) if isinstance(data, bytes) else data
+    monkeypatch.setattr(live.sys, "stdin", types.SimpleNamespace(buffer=stream))
     number = itertools.count(len([*folder.glob("work/results/live-*")]))
     monkeypatch.setattr(live.time, "strftime", lambda form: f"live-{next(number)}")
     before = set((folder / "work/results").glob("live-*"))
@@ -144,11 +146,27 @@ def streamed(folder, data, monkeypatch, **options):
     return next(iter(new), None), error
 
 
-def test_a_broken_stream_costs_nothing_that_is_done(folder, monkeypatch):
+class Unplugged(io.BytesIO):
+    """A stream whose device is gone when its bytes are read."""
+
+    def read1(self, size=-1):
+        if not (found := super().read1(size)):
+            raise OSError(errno.EIO, "Input/output error")
+        return found
+
+
+@pytest.mark.parametrize(
+    ("end", "stream", "kind", "words"),
+    [
+        (b"no picture", io.BytesIO, clips_lib.FrameError, "picture 5 on standard input"),
+        (b"", Unplugged, OSError, "Input/output error"),
+    ],
+)
+def test_a_broken_stream_costs_nothing_that_is_done(folder, monkeypatch, end, stream, kind, words):
     pictures, _ = pictures_of(folder)
-    data = ppm(pictures[:5]) + b"no picture"
+    data = stream(ppm(pictures[:5]) + end)
     place, error = streamed(folder, data, monkeypatch, person="bert", keep="full")
-    assert isinstance(error, clips_lib.FrameError) and "picture 5 on standard input" in str(error)
+    assert isinstance(error, kind) and words in str(error)
     with np.load(place / "live.npz") as stored:
         assert 1 <= len(stored["joints"]) <= 5
     updates = json.loads((place / "run.json").read_text())["updates"]

@@ -360,10 +360,8 @@ def _record(
                     )
     except BrokenPipeError:  # the program that reads the JSON has ended
         return seen, None
-    except OSError as error:
-        if error.errno not in FULL:  # the camera's error
-            raise
-        raise named(error, path) from error
-    except (clips_lib.FrameError, state.NotFinite) as error:
+    except (OSError, clips_lib.FrameError, state.NotFinite) as error:
+        if isinstance(error, OSError) and error.errno in FULL:
+            raise named(error, path) from error
         return seen, error  # `_run` raises it after writing what is done
     return seen, None
