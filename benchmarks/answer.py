@@ -56,6 +56,14 @@ LIPS = (
     DataSet("lips, from scratch", "lips_scratch", lips.get_config("scratch")),
     DataSet("lips, second split", "lips_second_split", lips.get_config("second_split")),
 )
+LONGER = (
+    DataSet("lips, longer training", "lips_scratch_longer", lips.get_config("scratch_longer")),
+    DataSet(
+        "lips, second split, longer training",
+        "lips_second_split_longer",
+        lips.get_config("second_split_longer"),
+    ),
+)
 ROWS = (
     *(
         DataSet(f"rendered people, {about}", "graded", GRADED, changes)
@@ -64,12 +72,8 @@ ROWS = (
     DataSet("rendered people, new colours, earlier network", "cells", rendered.get_config()),
     *LIPS,
     DataSet("lips, both splits (means over speakers)", "", LIPS[0].config, parts=LIPS),
-    DataSet("lips, longer training", "lips_scratch_longer", lips.get_config("scratch_longer")),
-    DataSet(
-        "lips, second split, longer training",
-        "lips_second_split_longer",
-        lips.get_config("second_split_longer"),
-    ),
+    *LONGER,
+    DataSet("lips, both splits, longer training (seed 1)", "", LONGER[0].config, parts=LONGER),
     DataSet("lips, BlazePose's encoder", "lips", lips.get_config()),
     DataSet("tongues, from scratch", "tongue_scratch", tongue.get_config("scratch")),
 )  # fmt: skip
