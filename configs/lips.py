@@ -3,7 +3,8 @@
 Command:   python main.py --config=configs/lips.py            BlazePose's encoder, 128 px
            python main.py --config=configs/lips.py:scratch    a small network from scratch, 64 px
            python main.py --config=configs/lips.py:second_split   the same, other speakers held out
-           :scratch_longer and :second_split_longer train 1,000 updates more, at a smaller lambda
+           :scratch_longer and :second_split_longer train 1,000 updates more, at a smaller lambda:
+           the better training (docs/benchmark.md)
 Needs:     data/speech_dlc/Lips, a DeepLabCut project of Wrench and Balch-Tomes ("Beyond the edge:
            markerless pose estimation of speech articulators from ultrasound and camera images",
            Sensors 2022; its corpus TaL is CC BY-NC 4.0).
