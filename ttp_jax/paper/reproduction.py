@@ -207,11 +207,16 @@ def write_report(experiment: Experiment, workdir: pathlib.Path, folder: pathlib.
     wanted = dict.fromkeys(spec for of in shown.values() for spec in of)
     read = {spec: records.read(folder, records.record_name(experiment, spec)) for spec in wanted}
     there, excluded = _comparable(experiment, {k: v for k, v in read.items() if v is not None})
-    begun, later = _begun(grid, shown, there)
-    found = [tables.TABLES[name][1](grid, there.get) for name in begun]
+    made = {name: tables.TABLES[name][1](grid, there.get) for name in shown}
+    later = {name: made.pop(name).title for name in _not_begun(shown, there)}
+    found = list(made.values())
     trainings = _trainings(experiment, wanted, folder)
     found += [pages.trainings(trainings), pages.ran(list(there.values()))]
-    about = _about(experiment, list(there.values()), trainings) + later + excluded
+    about = _about(experiment, list(there.values()), trainings)
+    if later:
+        titles, words = "; ".join(later.values()), ",".join(later)
+        about.append(f"Not begun: {titles}. `--what={words}` makes their runs.")
+    about += excluded
     pictures = sorted(_figures(experiment, workdir).glob("*.png"))
     command = _command(experiment, there)
     text = [f"# Reproduction: {experiment.name}", "", "```bash", command, "```", ""]
@@ -232,26 +237,15 @@ def write_report(experiment: Experiment, workdir: pathlib.Path, folder: pathlib.
     say(f"wrote {workdir / 'report.md'} and {workdir / 'report.html'}")
 
 
-def _begun(
-    grid: Grid, shown: dict[str, list[RunSpec]], there: dict[RunSpec, dict]
-) -> tuple[list[str], list[str]]:
-    """Return the tables to show, and a sentence about those of whose own runs none has a record.
+def _not_begun(shown: dict[str, list[RunSpec]], there: dict[RunSpec, dict]) -> list[str]:
+    """Return the tables of whose own runs none has a record.
 
     Own are the runs that the first tables don't need. The table of the keypoints' influence shows
     runs of these as well.
     """
     first = {spec for name in ("adapt", "table1") for spec in shown.get(name, ())}
-    later = []
-    for name, of in shown.items():
-        own = set(of) - first
-        if name != "points" and own and not own & there.keys():
-            later.append(name)
-    if not later:
-        return list(shown), []
-    titles = (tables.TABLES[name][1](grid, there.get).title for name in later)
-    return [name for name in shown if name not in later], [
-        f"Not begun: {'; '.join(titles)}. `--what={','.join(later)}` makes their runs."
-    ]
+    own = {name: set(of) - first for name, of in shown.items() if name != "points"}
+    return [name for name, runs in own.items() if runs and not runs & there.keys()]
 
 
 def _command(experiment: Experiment, there: dict[RunSpec, dict]) -> str:
