@@ -44,6 +44,18 @@ def typed(monkeypatch):
 def test_without_blazepose_each_command_on_videos_says_so(typed, verb):
     config, note = typed(verb, "my_video.mp4")
     assert config.base == "shipped" and "python main.py fetch blazepose" in note
+    assert "rendered people only" in note and "moving region" in note
+
+
+@pytest.mark.parametrize("verb", command_line.ON_VIDEOS)
+def test_given_boxes_do_not_hide_that_the_included_model_is_used(typed, verb):
+    _, note = typed(verb, "my_video.mp4", "--config.data.boxes=120,40,520,700")
+    assert "rendered people only" in note and "moving region" not in note
+
+
+def test_a_chosen_model_with_given_boxes_needs_no_note(typed):
+    words = "my_video.mp4", "--model=shipped", "--config.data.boxes=whole"
+    assert typed("predict", *words)[1] is None
 
 
 @pytest.mark.parametrize("verb", command_line.ON_VIDEOS)

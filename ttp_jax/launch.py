@@ -291,13 +291,19 @@ def usual_boxes(config) -> str:
 def note_on_people(config, verb: str | None) -> str | None:
     """Return a note for videos of people if BlazePose has not been fetched; None otherwise."""
     own = config.data.source == "media" and verb in ON_VIDEOS and not config.skeleton
-    chosen = "data.boxes" in config_flags.get_override_values(flags.FLAGS["config"])
-    if not own or chosen or config.data.boxes != "moving" or detector.is_here():
+    if not own or detector.is_here():
         return None
-    seen = ", which has seen rendered people only," if config.base == "shipped" else ""
+    options, instead = flags.FLAGS, []
+    if config.base == "shipped" and not options.model:
+        instead.append("the joints come from the included model, which has seen rendered people only")
+    chosen = "data.boxes" in config_flags.get_override_values(options["config"])
+    if config.data.boxes == "moving" and not chosen:
+        instead.append("the moving region is taken to be the person")
+    if not instead:
+        return None
     return (
-        f"BlazePose is not installed, so the model{seen} uses the moving region as the person. "
-        "For real people run: python main.py fetch blazepose"
+        f"BlazePose is not installed, so {', and '.join(instead)}. For real people run: python "
+        "main.py fetch blazepose"
     )
 
 
