@@ -40,7 +40,9 @@ MOST_BYTES = 6 * MOST_PIXELS  # largest size of a picture
 AT_ONCE = 1 << 16  # bytes that a pipe holds
 PIPE = "pipe them through `ffmpeg -i INPUT -f image2pipe -c:v ppm -`"
 PATIENCE = 10.0  # seconds to wait for a camera's answer
-LEAST_DELAY = {"fflags": "nobuffer", "analyzeduration": "500000"}
+# Half a second, in microseconds, for finding out what a camera sends. Not with "nobuffer", which
+# drops what it reads meanwhile: without the first key frame, the next frames are lost or grey.
+LEAST_DELAY = {"analyzeduration": "500000"}
 
 _of_thread = threading.local()
 
