@@ -235,7 +235,7 @@ def _match(
     found = {i: forms[s] for i, name in enumerate(labelled) if (s := squeezed(name)) in forms}
     if not found:
         raise DataError(
-            f"{path} has none of the joints of {skeleton.name}: its keypoints are "
+            f"{path} has none of the model's joints: its keypoints are "
             f"{', '.join(labelled)}; expected some of {', '.join(skeleton.joints)}. Rename them."
         )
     for k, joint in enumerate(skeleton.joints):
@@ -248,10 +248,10 @@ def _match(
             for i, k in found.items()
             if labelled[i] != skeleton.joints[k]
         ],
-        f"left out, because {skeleton.name} has no such joint": [
+        "left out, because the model has no such joint": [
             name for i, name in enumerate(labelled) if i not in found
         ],
-        f"joints of {skeleton.name} that the file lacks": [
+        "joints of the model without labels": [
             joint for k, joint in enumerate(skeleton.joints) if k not in found.values()
         ],
     }

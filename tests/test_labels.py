@@ -95,7 +95,7 @@ def test_coco_notes_name_what_was_left_out(tmp_path):
     found = labels.read(write_json(tmp_path, coco()), PENN13)
     notes = " ".join(found.notes)
     assert "no such joint: nose, left_eye, right_eye, left_ear, right_ear." in notes
-    assert "the file lacks: head." in notes  # the nose is not taken for it
+    assert "the model without labels: head." in notes  # the nose is not taken for it
     assert np.isnan(found.joints[:, column("head")]).all()
     hidden = (np.isfinite(found.joints[..., 0]) & ~found.visible).sum()
     assert hidden and f"{hidden} labelled joints are marked as hidden" in notes
@@ -518,7 +518,7 @@ def test_spellings_of_one_name(tmp_path, name, joint):
 @pytest.mark.parametrize("name", ["nose", "wrist", "wrist1", "left_hand", "wristle", "", "头"])
 def test_other_names_are_not_guessed(tmp_path, name):
     path = write_csv(tmp_path, table([name or "?"], [0, 1, 2]))
-    with pytest.raises(DataError, match="has none of the joints of penn13") as error:
+    with pytest.raises(DataError, match="has none of the model.s joints") as error:
         labels.read(path, PENN13)
     assert (name or "?") in str(error.value) and "left_wrist" in str(error.value)
 

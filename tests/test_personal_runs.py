@@ -143,8 +143,8 @@ def test_a_picture_without_the_person_is_not_one_that_cannot_be_read(tmp_path):
     found = dataclasses.replace(clip, region=region)
     outcome = Outcome(found, clip.largest, joints, joints, confidence, {}, {})
     notes = personal_report.notes(outcome, None, base="", boxes="people", heatmap_size=16)
-    assert "The person is not in 1 frames: their rows are NaN." in notes
-    assert "1 frames could not be read: their rows are NaN." in notes
+    assert "Frames without joints (NaN), because the person was not found: 1." in notes
+    assert "Frames without joints (NaN), because they could not be read: 1." in notes
 
 
 def test_a_run_that_adapts_nothing_is_not_described_as_one_that_does(people):

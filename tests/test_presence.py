@@ -84,7 +84,7 @@ def test_a_given_box_is_trusted_to_hold_the_person():
     box = [40, 50, 280, 190]
     for joints, inside in ((WALKER, True), (at(WALKER, 0, 200), False)):
         found = presence.measure(joints, box, picture_size=SIZE, given=True)
-        assert found.found is inside and "the given box; it moves too little" in found.words
+        assert found.found is inside and "the given box, which moves too little" in found.words
 
 
 def test_missing_joints_and_frames_are_left_out():

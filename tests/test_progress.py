@@ -48,3 +48,9 @@ def test_the_percentage_is_rounded_down(capsys):
         assert bar.format_dict["percent"] == 100
     lines = capsys.readouterr().err.splitlines()
     assert lines[0].startswith("offline: 0 %, ") and lines[-1].startswith("offline: 100 %, ")
+
+
+def test_the_time_left_is_never_negative(capsys):
+    with process.progress_bar(16.2, "offline") as bar:
+        bar.update(16.2 + 1e-12)  # a sum of shares can end a little above the total
+    assert capsys.readouterr().err.splitlines()[-1].endswith(" so far, 00:00 left")

@@ -386,7 +386,7 @@ def test_a_personal_report_says_what_changed_and_that_it_is_not_accuracy(tmp_pat
     assert notes[0] in reader.text and "3 of 5 frames" in reader.text
     # 12 of 13 joints move by 1 px in four frames and by 10 px in frame 4.
     assert f"{12 / 13 * 14 / 5:.2f} px on average" in reader.text
-    assert f"frame 108 ({10 * 12 / 13:.2f} px)" in reader.text
+    assert f"frame 108 changed most ({10 * 12 / 13:.2f} px)" in reader.text
     assert [a["alt"] for a in reader.all("img")] == ["frame 100", "frame 104", "frame 108"]
     movement = text[: text.index("Each joint over time")]
     (line,) = drawn(movement, "line")

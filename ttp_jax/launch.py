@@ -295,7 +295,7 @@ def note_on_people(config, verb: str | None) -> str | None:
         return None
     options, instead = flags.FLAGS, []
     if config.base == "shipped" and not options.model:
-        instead.append("the joints come from the included model, which has seen rendered people only")
+        instead.append("the included model is used, which has seen rendered people only")
     chosen = "data.boxes" in config_flags.get_override_values(options["config"])
     if config.data.boxes == "moving" and not chosen:
         instead.append("the moving region is taken to be the person")

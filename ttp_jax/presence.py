@@ -34,7 +34,7 @@ class Presence:
       motion: motion of the joints inside the region relative to that of its edges: about 1 for a
         person, 0 for a skeleton that stands still, NaN if the region hardly moves.
       frames: number of frames that were judged.
-      region: what the region is: "moving region", "given box" or "box of the person found";
+      region: what the region is: "moving region", "given box" or "detected box";
         `NOWHERE` if a finder looked for the person and found nobody.
     """
 
@@ -61,9 +61,9 @@ class Presence:
             )
         facts = f"{self.inside:.0%} of the joints lie inside the {self.region}"
         if np.isfinite(self.motion):
-            facts += f", and they move {self.motion:.1f} times as much as it does"
+            facts += f", and move {self.motion:.1f} times as much as it does"
         else:
-            facts += "; it moves too little to compare motion"
+            facts += ", which moves too little to compare motion"
         return f"{'Person found' if self.found else 'No person found'}: {facts}."
 
     def to_dict(self) -> dict:

@@ -203,10 +203,10 @@ def _changes(moved, numbers, skeleton) -> tuple[list[str], int]:
     over_joints, over_frames = _mean(moved, 1), _mean(moved, 0)
     joint, frame = int(np.nanargmax(over_frames)), np.nanargmax(over_joints)
     summary = (
-        f"Adaptation moved the joints by {_mean(moved, None):.2f} px on average: the "
-        f"{spoken(skeleton.joints[joint])} most ({over_frames[joint]:.2f} px), and most of all in "
-        f"frame {numbers[frame]} ({over_joints[frame]:.2f} px). This says where and when the pose "
-        "changed, not whether it got better."
+        f"Adaptation moved the joints by {_mean(moved, None):.2f} px on average. The "
+        f"{spoken(skeleton.joints[joint])} moved most ({over_frames[joint]:.2f} px), and frame "
+        f"{numbers[frame]} changed most ({over_joints[frame]:.2f} px). This says where and when "
+        "the pose changed, not whether it got better."
     )
     plot = line_plot(
         {"mean of the joints": (numbers, over_joints)},

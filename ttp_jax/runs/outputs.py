@@ -308,7 +308,7 @@ def _presence(outcome: Outcome, boxes: str) -> presence.Presence | None:
         region,
         picture_size=outcome.size,
         given=given or seen,
-        name="box of the person found" if seen else "",
+        name="detected box" if seen else "",
     )
 
 
@@ -386,7 +386,7 @@ def _tell(
         say(f"\n{name}: {found.words}")
     say(f"\n{name}: without labels, before -> after (not a measure of accuracy)")
     for row in texts["quality"]:
-        say(f"  {row[0]:34}{row[1]:9.4g} -> {row[2]:.4g} {row[3]}")
+        say(f"  {row[0]:34}{row[1]:9.4g} -> {row[2]:.4g} {row[3]}".rstrip())
     if texts["scores"]:
         say("against the labels, before -> after")
     for row in texts["scores"]:

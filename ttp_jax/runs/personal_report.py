@@ -44,7 +44,8 @@ def quality(outcome: Outcome, poses, skeleton: Skeleton) -> list[tuple]:
         ("held-out reconstruction", "held-out reconstruction loss", "",
          "the reconstruction loss on frames that the adaptation never used"),
         ("agreement", "distance to own keypoints", "of the box's side",
-         "distance of each joint from the affinity-weighted mean of its self-supervised keypoints"),
+         "distance of each joint from the keypoints that the network computes it from, weighted by "
+         "how much they contribute"),
     ):  # fmt: skip
         if key in outcome.diagnostics:
             rows.append((name, *outcome.diagnostics[key], unit, "lower", explanation))
@@ -79,7 +80,7 @@ def notes(
     if smoothed:
         uneven = exports.is_uneven(clip.times)
         notes.append(
-            f"Smoothed ({smoothed}): pictures, video, exports and the measures below. "
+            f"Smoothed ({smoothed}): pictures, video, exports and measures. "
             f"{clip.name}.csv is not smoothed."
             + " The filter assumes evenly spaced frames."
             * (smoothed == "savgol" and uneven)
@@ -90,9 +91,9 @@ def notes(
     if clip.frame_names is not None:
         away = ~unreadable(clip, outcome.after)
     if gone := int((empty & away).sum()):
-        notes.append(f"The person is not in {gone} frames: their rows are NaN.")
+        notes.append(f"Frames without joints (NaN), because the person was not found: {gone}.")
     if unread := int((empty & ~away).sum()):
-        notes.append(f"{unread} frames could not be read: their rows are NaN.")
+        notes.append(f"Frames without joints (NaN), because they could not be read: {unread}.")
     return notes
 
 

@@ -101,8 +101,8 @@ def _run(experiment: Experiment, workdir: pathlib.Path, work: "_Work", options: 
     work.check(clips)
     if options.scenario != "none" and experiment.config.ttp.method == "none":
         say(
-            'nothing adapts (config.ttp.method is "none"), so before and after are the same; '
-            "--method chooses a method"
+            'the model does not adapt (config.ttp.method is "none"), so before and after are the '
+            "same; to adapt it, add --method=NAME (BlazePose takes --method=teacher)"
         )
     if jax.process_index() == 0:
         provenance.prepare(work.folder, work.own)
@@ -138,11 +138,11 @@ def _run(experiment: Experiment, workdir: pathlib.Path, work: "_Work", options: 
         return STOPPED
     unread = _note_unread(work, experiment.data, recordings.parts(mine))
     work.write_record(clips)
-    say(f"{work.folder}: {len(done) + work.finished} subjects ({work.word}); settings in run.json")
+    say(f"results in {work.folder} (subjects: {len(done) + work.finished}), settings in run.json")
     if options.keep and work.finished:
         say(f"{person_file(workdir, '*').parent}: personalized models, for `predict --person=NAME`")
     for name, error in work.failed.items():
-        say(f"FAILED {name}: {error}")
+        say(f"FAILED {name}: {error.removeprefix(f'{name}: ')}")
     parallel.wait_for_hosts()
     missing = work.failed.keys() - ({*left_out, *unread} if options.allow_missing else set())
     return 1 if missing else 0

@@ -99,8 +99,9 @@ class _Bar(tqdm):
     @property
     def format_dict(self):
         found = super().format_dict
-        share = found["n"] / found["total"] if found["total"] else 1.0
-        return {**found, "percent": int(100 * min(share + 1e-9, 1.0))}
+        n = min(found["n"], found["total"])  # a sum of shares can end a little above the total
+        share = n / found["total"] if found["total"] else 1.0
+        return {**found, "n": n, "percent": int(100 * min(share + 1e-9, 1.0))}
 
 
 def progress_bar(total: float, what: str, **options) -> tqdm:

@@ -8,8 +8,8 @@ torso lengths of the truth. The gain per person is relative to no personalizatio
 error. The last column is the share of people who are worse off. Below the table, the command
 prints, for test and training people, whether the self-supervised bottleneck works: three
 reconstruction errors, and how well joints can be read from the keypoints. Writes evaluation.json,
-and for each personalized subject results/SCENARIO/NAME_overlay.png: joints before and after, drawn
-into frames.
+and for the first personalized subjects (config.eval.pictures, 4 by default)
+results/SCENARIO/NAME_overlay.png: joints before and after, drawn into frames.
 """
 
 import pathlib

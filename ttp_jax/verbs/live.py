@@ -23,9 +23,9 @@ output, and messages to standard error. --mjpeg=PORT shows the frames with their
 http://127.0.0.1:PORT/, for a browser or `ffplay`.
 
 Ends with the stream, or with Ctrl-C. Writes WORKDIR/results/live-DATE/: live.csv, line by line as
-frames arrive, then live.npz and run.json. `online` on a file does the same, with an update on every
-frame except held-out ones (`config.ttp.held_out`), which a stream doesn't have. The model doesn't
-adapt to a frame that repeats the previous one.
+frames arrive, then live.npz and run.json. `personalize --scenario=online` does the same with a
+file, with an update on every frame except held-out ones (`config.ttp.held_out`), which a stream
+doesn't have. The model doesn't adapt to a frame that repeats the previous one.
 """
 
 import dataclasses

@@ -6,9 +6,9 @@
     python main.py personalize --config=configs/penn.py --config.data.root=DIR --scenario=online
 
 Each video or folder of images is one subject; with --same-subject=NAME they are all recordings of
-one subject. Without videos, the test people of the config are used. Once you have run
-`fetch blazepose`, BlazePose finds the person and predicts the joints; it adapts only with
---method=teacher. Without it the included model is used. Adaptation never uses labels.
+one subject. Without videos, the test people of the config are used. After `fetch blazepose`,
+BlazePose finds the person and predicts the joints; it adapts only with --method=teacher. Without
+BlazePose, the included model is used. Adaptation never uses labels.
 
 online: adapts frame by frame and never sees a later frame.
 offline: adapts to all frames first, then predicts all of them.
@@ -21,7 +21,8 @@ of the video or folder:
     NAME_scores.json    your videos with --labels: scores before and after
     exports/            your videos: before and after in the formats of other tools
     NAME.csv, NAME.npz  joints by the personalized model, in pixels of the frames
-    NAME.png            some frames with their joints, keypoints and reconstructions
+    NAME.png            not with BlazePose: some frames of the first subjects (config.eval.pictures)
+                        with their joints, keypoints and reconstructions
     run.json            provenance record, for `python main.py verify WORKDIR/results/SCENARIO`
 
 Joints of the included model: head, left_shoulder, right_shoulder, left_elbow, right_elbow,

@@ -63,7 +63,7 @@ def run(experiment: Experiment, workdir: pathlib.Path, options: Options) -> int:
         except OF_ONE as error:  # the other videos continue
             failed[clip.name] = str(error)
     for name, error in failed.items():
-        say(f"FAILED {name}: {error}")
+        say(f"FAILED {name}: {error.removeprefix(f'{name}: ')}")
     return 1 if failed else 0
 
 
