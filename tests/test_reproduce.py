@@ -298,6 +298,22 @@ def test_frames_of_own_videos_are_added_for_projects():
     assert table.notes == ("2 of 3 subjects have videos of their own.",)
 
 
+@pytest.mark.parametrize("what", ["errors", "videos"])
+def test_rows_of_fewer_seeds_than_others_say_so(what):
+    """Seeds differ more than the ways to adapt, so such rows can't be compared."""
+    made = of(rendered, {"data.source": "project", "reproduce.seeds": (0, 1)})
+    parts = {"errors": {"mean error %": {"mean": 5.0, "per_subject": [5.0] * 3}}}
+    parts |= {"by_frame": [[1.0]] * 3}
+    found = {
+        f"transformer-seed{seed}-{scenario}": scored((10, 20, 30), seed, **parts)
+        for seed in (0, 1)
+        for scenario in ("none", "online", *["offline"] * seed)
+    }
+    _, table = rows_of(made, what, found)
+    names = {row[1]: row[0] for row in table.rows if row[2] != "missing"}
+    assert names["offline"].endswith(" (1 of 2 seeds)") and "seeds" not in names["online"]
+
+
 def test_claims_are_differences_between_runs_of_a_seed():
     made = of(penn)
     found = {

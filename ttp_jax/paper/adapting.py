@@ -135,13 +135,13 @@ def own_videos(grid: Grid, find: Find) -> Table:
     before = statistics.finished(find, selection.each(grid, method, ("none",)))
     for extra, scenario in itertools.product((0, *grid.extra), SCENARIOS[1:]):
         changes = (("data.extra", extra),) if extra else ()
-        found = statistics.finished(
-            find, selection.each(grid, method, (scenario,), changes=changes)
-        )
+        specs = selection.each(grid, method, (scenario,), changes=changes)
+        found = statistics.finished(find, specs)
         name = f"{extra} more frames of own videos" if extra else "the labelled frames"
         if not (found and before):
             rows.append((name, scenario, "missing", *["-"] * len(names)))
             continue
+        name += statistics.seeds(found, specs)
         rows.append((name, scenario, *statistics.gain(before, found, len(names))))
         more = [
             len(a) > len(b)
@@ -157,12 +157,13 @@ def errors(grid: Grid, find: Find) -> Table:
     """Show mean errors, in % of the unit of PCK, with and without TTP."""
     rows, names = [], {}
     for method, scenario in itertools.product(grid.methods, SCENARIOS):
-        found = statistics.finished(find, selection.each(grid, method, (scenario,)))
-        found = [record for record in found if record.get("errors")]
+        specs = selection.each(grid, method, (scenario,))
+        found = [each for each in statistics.finished(find, specs) if each.get("errors")]
         if found:
             names = found[0]["errors"]
             means = [[record["errors"][name]["mean"] for record in found] for name in names]
-            rows.append((method, scenario, *(f"{np.mean(each):.2f}" for each in means)))
+            name = method + statistics.seeds(found, specs)
+            rows.append((name, scenario, *(f"{np.mean(each):.2f}" for each in means)))
     if not rows:
         return Table("Mean errors", ("method", "TTP", "error"), [("all", "missing", "-")])
     notes = ("In % of the unit of PCK; means over subjects and seeds.",)
