@@ -582,8 +582,19 @@ def test_published_numbers_belong_to_configs():
 
 
 def test_an_unknown_table_names_the_known_ones(tmp_path):
-    with pytest.raises(ValueError, match="table9: expected some of adapt, table1"):
+    with pytest.raises(ValueError, match="table9: expected some of adapt, table1.*, all, report"):
         reproduction.run(of(rendered), tmp_path, "table9", str(tmp_path))
+
+
+def test_names_of_tables_may_have_blanks_and_the_report_among_them(tmp_path, capsys):
+    """As the help says, "all" and "report" are names like the others."""
+    made = of(rendered, {"reproduce.methods": ("baseline",), "reproduce.seeds": (0,)})
+    ran = {"commit": "c", "date": "d", "seconds": 1.0, "machine": {"device": "cpu", "cores": 2}}
+    for spec in tables.wanted(Grid.of(made.config), "table1"):
+        record = scored((10, 20, 30), by_frame=[[1.0]] * 3, run=spec.title, **ran)
+        records.write(tmp_path / "records", records.record_name(made, spec), record)
+    assert reproduction.run(made, tmp_path, "report, table1, claims") == 0
+    assert "0 runs to do" in capsys.readouterr().out
 
 
 def test_a_model_that_comes_along_needs_no_training(tmp_path, monkeypatch):

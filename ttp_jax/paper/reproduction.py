@@ -45,19 +45,19 @@ def run(
       ValueError: an unknown table, a config that trains no model, or a missing folder of records.
     """
     known = (*tables.TABLES, PICTURES)
-    names = known if what == "all" else tuple(what.split(","))
-    if what == "report":
-        names = ()
-    if unknown := set(names) - set(known):
+    names = tuple(name.strip() for name in what.split(","))
+    if unknown := set(names) - {*known, "all", "report"}:
         raise ValueError(
-            f"--what={', '.join(sorted(unknown))}: expected some of {', '.join(known)}."
+            f"--what={', '.join(sorted(unknown))}: expected some of {', '.join(known)}, all, "
+            "report."
         )
+    names = known if "all" in names else tuple(name for name in names if name != "report")
     if experiment.config.base:
         base = experiment.config.base
         raise ValueError(f"{experiment.name} takes the model {base}: name a config that trains.")
     provenance.where()  # note the commit now, before the code can change
     folder = pathlib.Path(kept) if kept else _records_folder(workdir)
-    if what == "report" and not folder.is_dir():
+    if not names and not folder.is_dir():
         raise ValueError(f"{folder} does not exist: name the folder of run records, --records=DIR.")
     grid = Grid.of(experiment.config)
     wanted = [spec for name in names if name != PICTURES for spec in tables.wanted(grid, name)]
