@@ -597,6 +597,21 @@ def test_names_of_tables_may_have_blanks_and_the_report_among_them(tmp_path, cap
     assert "0 runs to do" in capsys.readouterr().out
 
 
+def test_a_seed_that_is_given_twice_is_one_training():
+    twice = Grid.of(of(rendered, {"reproduce.seeds": (0, 0, 1)}).config)
+    assert twice.seeds == (0, 1)
+    found = {"transformer-seed0-none": scored((10, 20, 30))}
+    made = of(rendered, {"reproduce.seeds": (0, 0)})
+    rows, _ = rows_of(made, "table1", found)
+    assert rows["Transformer (keypoint)", "w/o TTP"][2] == "20.00"  # not +- 0.00
+
+
+@pytest.mark.parametrize("field", ["seeds", "methods"])
+def test_tables_need_a_seed_and_a_method(field):
+    with pytest.raises(ValueError, match=f"reproduce.{field} is .., expected 1 to"):
+        of(rendered, {f"reproduce.{field}": ()})
+
+
 def test_a_model_that_comes_along_needs_no_training(tmp_path, monkeypatch):
     monkeypatch.setattr(running.training, "train", lambda *_: pytest.fail("trained"))
     made = of(graded)

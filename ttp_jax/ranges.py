@@ -226,8 +226,8 @@ TABLE: dict[str, dict[str, Rule]] = {
         "flip_prob": SHARE,
     },
     "reproduce": {
-        "methods": several(one_of(*METHODS)),
-        "seeds": several(SEED),
+        "methods": several(one_of(*METHODS), least=1),
+        "seeds": several(SEED, least=1),
         "rotation_lambda": number(0, 1000),
         "lengths": several(whole(2, 1_000_000)),
         "extra": several(whole(0, 1_000_000)),

@@ -65,8 +65,9 @@ class Grid(NamedTuple):
             measures=scoring.measures_from(config.eval).names,
             flip=config.train.flip_prob > 0 and not config.model.flip_average,
             encoder=config.model.encoder,
-            methods=varied.methods,
-            seeds=varied.seeds,
+            # Each once, because a seed given twice would count as two trainings.
+            methods=tuple(dict.fromkeys(varied.methods)),
+            seeds=tuple(dict.fromkeys(varied.seeds)),
             updates=config.ttp.iterations,
             learning_rate=config.ttp.learning_rate,
             lengths=varied.lengths,
