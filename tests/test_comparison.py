@@ -9,7 +9,7 @@ import pytest
 
 from data_pipelines.clips import Clip
 from ttp_jax import checkpoint, people, skeletons
-from ttp_jax.runs import comparison, personalization, scoring
+from ttp_jax.runs import comparison, identity, personalization, scoring
 from ttp_jax.runs.scoring import Measures
 from ttp_jax.state import Base
 
@@ -110,13 +110,14 @@ def test_validation_subjects_have_a_folder_of_their_own(tmp_path, monkeypatch):
     assert {folder.parent.name for _, folder in calls[3:]} == {"results"}
 
 
-def test_the_control_has_the_batch_statistics_of_the_other_subject(tmp_path):
+def test_the_control_has_the_batch_statistics_of_the_other_subject(tmp_path, capsys):
     """The method "bn" changes nothing else."""
     base = Base({"head": {"kernel": np.zeros(2, np.float32)}},
                 {"bn": {"mean": np.zeros(1, np.float32)}}, np.ones(2))  # fmt: skip
-    about = {"base": checkpoint.fingerprint(base)}
-    for name, mean in (("a", 1.0), ("b", 2.0)):
+    offline, online = {"scenario": "offline"}, {"scenario": "online"}
+    for name, mean, protocol in (("a", 1.0, offline), ("b", 2.0, offline), ("c", 3.0, online)):
         delta = {"batch_stats/bn/mean": np.array([mean], np.float32)}
+        about = {"base": checkpoint.fingerprint(base), "protocol": identity.digest(protocol)}
         people.write(tmp_path / "people" / f"{name}.npz", delta, "fp16", about)
 
     class Predictor:
@@ -128,7 +129,13 @@ def test_the_control_has_the_batch_statistics_of_the_other_subject(tmp_path):
         def one(self, clip):
             return types.SimpleNamespace(joints=self.mean)
 
-    assert comparison.control(Predictor(), tmp_path, base, [clip("a"), clip("b")]) == [2.0, 1.0]
+    def control(*names):
+        clips = [clip(name) for name in names]
+        return comparison.control(Predictor(), tmp_path, base, offline, clips)
+
+    assert control("a", "b") == [2.0, 1.0]
+    assert control("a", "c") is None  # c was personalized online since
+    assert "c.npz is of another run" in capsys.readouterr().out
 
 
 def test_errors_are_shares_of_the_unit():

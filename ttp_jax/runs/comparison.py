@@ -16,7 +16,7 @@ from data_pipelines.clips import Clip
 from ttp_jax import people, state
 from ttp_jax.checkpoint import fingerprint
 from ttp_jax.files import read_json
-from ttp_jax.runs import personalization, results, scoring
+from ttp_jax.runs import identity, personalization, results, scoring
 from ttp_jax.runs.batch import Runner
 from ttp_jax.runs.experiment import Experiment
 from ttp_jax.runs.personalization import RunOptions, person_file
@@ -75,20 +75,30 @@ def seconds_a_frame(folder: pathlib.Path) -> float | None:
 
 
 def control(
-    predictor: Runner, workdir: pathlib.Path, base: state.Base, clips: list[Clip]
+    predictor: Runner,
+    workdir: pathlib.Path,
+    base: state.Base,
+    protocol: dict[str, Any],
+    clips: list[Clip],
 ) -> list | None:
     """Predict each subject with the model that was personalized to the previous one.
 
     A personal gain doesn't appear in this control. Afterwards `predictor` holds another model, so
-    call its `use`. Returns None if a kept model is missing or there are fewer than two subjects.
+    call its `use`. Returns None if a kept model is missing, or of another run than that of the
+    `identity.protocol`, or if there are fewer than two subjects.
     """
     if len(clips) < 2:
         return None
-    joints, own = [], fingerprint(base)
+    joints, own, digest = [], fingerprint(base), identity.digest(protocol)
     for number, clip in enumerate(clips):
+        path = person_file(workdir, clips[number - 1].name)
         try:
-            other = people.read(person_file(workdir, clips[number - 1].name), own)
+            other = people.read(path, own)
         except (FileNotFoundError, ValueError):
+            return None
+        if not people.is_of(other, {"protocol": digest}):
+            # `personalize --keep` of another scenario or with other settings replaces these models.
+            say(f"left out: {CONTROL}, because {path} is of another run; run train again")
             return None
         delta = jax.device_put(other.delta)
         predictor.use(state.adapted_base(base, delta))

@@ -85,7 +85,8 @@ def _predictions(
         if found is not None:
             predictions[name] = found
     if NAMES["offline"] in predictions and experiment.data.source == "project":
-        found = comparison.control(predictor, workdir, base, test)
+        protocol = identity.protocol(experiment.config, base, "offline")
+        found = comparison.control(predictor, workdir, base, protocol, test)
         predictor.use(base)
         if found is not None:
             predictions[CONTROL] = found

@@ -124,6 +124,11 @@ def protocol(config: Config, base: state.Base, scenario: str) -> dict:
     return json.loads(json.dumps(found))  # turns tuples into lists
 
 
+def digest(protocol: dict) -> str:
+    """Return the SHA-256 of a protocol, which kept models name."""
+    return hashlib.sha256(json.dumps(protocol, sort_keys=True).encode()).hexdigest()
+
+
 def differences(before: dict, now: dict) -> list[str]:
     """List the differences between two protocols: "ttp.iterations: 1 -> 2"."""
 

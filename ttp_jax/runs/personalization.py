@@ -2,8 +2,6 @@
 
 import dataclasses
 import functools
-import hashlib
-import json
 import pathlib
 
 import jax
@@ -254,7 +252,7 @@ class _Work:
     def _about(self, clip) -> dict[str, str]:
         """Describe the subject's personalized model; a kept one with another description is old."""
         own = {"base": self.own["base"], "scenario": self._scenario, "form": str(self._form)}
-        return {**own, "protocol": _digest(self.own), "origin": clip.fingerprint}
+        return {**own, "protocol": identity.digest(self.own), "origin": clip.fingerprint}
 
     def do(self, clips, drawn: set[str]) -> None:
         """Adapt to the subjects and write their results, with NAME.png for those in `drawn`.
@@ -359,10 +357,6 @@ class _Work:
         }
         now = run_record.Now(self.seconds, self.failed, self.warnings, self._moved, together)
         run_record.write(self.folder, recordings.parts(clips), run, now)
-
-
-def _digest(protocol: dict) -> str:
-    return hashlib.sha256(json.dumps(protocol, sort_keys=True).encode()).hexdigest()
 
 
 def _advance(bar, start: float, work: float, share: float) -> None:
