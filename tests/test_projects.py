@@ -195,6 +195,14 @@ def test_labels_and_pictures_without_each_other_are_counted(tmp_path):
     )
 
 
+def test_pictures_with_a_suffix_in_upper_case_have_their_labels(tmp_path):
+    made.deeplabcut(tmp_path, ("a",))
+    for path in tmp_path.rglob("*.png"):
+        path.rename(path.with_suffix(".PNG"))
+    project = read(tmp_path)
+    assert project.subjects == {"a": 3} and project.left_out == ()
+
+
 def test_without_any_picture_the_error_says_what_to_do(tmp_path):
     made.deeplabcut(tmp_path)
     for path in tmp_path.rglob("*.png"):

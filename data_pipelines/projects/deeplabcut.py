@@ -150,8 +150,8 @@ def _differing(one: Sheet, other: Sheet) -> str:
 
 
 def _recording(folder: Path, root: Path, sheet: Sheet, options: Options) -> Recording:
-    pictures = {picture.name for picture in files.pictures_in(folder)}
-    labelled = {names.file(row.picture) for row in sheet.rows}
+    pictures = {names.key(picture.name) for picture in files.pictures_in(folder)}
+    labelled = {names.key(names.file(row.picture)) for row in sheet.rows}
     return Recording(
         folder.name,
         sheet,

@@ -5,6 +5,7 @@ import fnmatch
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
+from pathlib import PurePath
 
 # "img0042", "frame_42", "f-42": words that precede the number of a frame.
 _FRAME = re.compile(
@@ -77,6 +78,15 @@ def chosen(names: Iterable[str], pattern: str) -> set[str]:
 def composed(name: str) -> str:
     """Return a name with each accented letter as one character; some systems store two."""
     return unicodedata.normalize("NFC", name)
+
+
+def key(file: str) -> str:
+    """Return what names of one file have in common, whichever system wrote them.
+
+    Accents may be in two forms, and the suffix in lower or upper case (`files.locate`).
+    """
+    path = PurePath(composed(file))
+    return path.stem + path.suffix.lower()
 
 
 def frame_numbers(pictures: Sequence[str]) -> list[int | None]:
