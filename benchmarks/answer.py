@@ -152,7 +152,7 @@ def row(data: DataSet, find: Callable[[DataSet], Find]) -> tuple[str, ...] | Non
     labels_alone = found(data, find, "none", method="baseline")
     cells = [
         f"{data.name}, {len(before[0]['people'])} subjects",
-        statistics.over_seeds(labels_alone) if labels_alone else "-",
+        statistics.over_seeds(labels_alone) + _seeds(labels_alone, before) if labels_alone else "-",
         f"{data.grid.measures[0]} {statistics.over_seeds(before)}",
     ]
     for _, scenario, changes in WAYS:
@@ -163,9 +163,16 @@ def row(data: DataSet, find: Callable[[DataSet], Find]) -> tuple[str, ...] | Non
             continue
         seconds = statistics.cost(after)[0]
         worse = statistics.share_worse(deltas)
-        seeds = "" if len(after) == len(before) else f"; seed {after[0]['seed']}"
-        cells.append(f"{statistics.with_interval(deltas)}; {worse}; {seconds} s{seeds}")
+        gain = statistics.with_interval(deltas)
+        cells.append(f"{gain}; {worse}; {seconds} s{_seeds(after, before)}")
     return tuple(cells)
+
+
+def _seeds(found: Sequence[dict], before: Sequence[dict]) -> str:
+    """Return which seeds records have, if not those of the records without adaptation."""
+    own, others = ([record["seed"] for record in records] for records in (found, before))
+    seeds = ", ".join(map(str, own))
+    return "" if own == others else f"; seed{'s' * (len(own) > 1)} {seeds}"
 
 
 def table(find: Callable[[DataSet], Find]) -> str:

@@ -367,6 +367,22 @@ def test_the_page_that_answers_whether_to_adapt_says_what_the_records_say():
     assert shown.partition(answer.MARKS[1])[0].strip() == table, "python -m benchmarks.answer docs"
 
 
+def test_a_cell_of_other_seeds_than_the_networks_names_them(tmp_path):
+    """Also that of the network trained on labels alone."""
+    cells = ROOT / "docs/results/cells"
+    for name in (f"{run}-????????" for run in ("transformer-*-none", "baseline-seed[01]-none")):
+        for record in cells.glob(f"{name}.json"):
+            (tmp_path / record.name).write_bytes(record.read_bytes())
+    for record in cells.glob("transformer-seed[12]-online-????????.json"):
+        (tmp_path / record.name).write_bytes(record.read_bytes())
+    (data,) = (each for each in answer.SETS if each.folder == "cells")
+    row = answer.row(data, lambda _: answer.finder(tmp_path))
+    assert row is not None and row[1].endswith("; seeds 0, 1") and "seed" not in row[2]
+    assert row[3 + [name for name, _, _ in answer.WAYS].index("TTP online")].endswith(
+        "; seeds 1, 2"
+    )
+
+
 def test_two_records_of_one_run_are_not_chosen_from(tmp_path):
     docs = ROOT / "docs"
     (record,) = (docs / "results/cells").glob("transformer-seed0-none-????????.json")
