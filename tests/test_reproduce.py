@@ -647,6 +647,9 @@ def test_the_best_checkpoint_is_used_also_of_a_training_that_ended_early(tmp_pat
 
     monkeypatch.setattr(running.training, "train", trained)
     assert running.train_model(made, spec, tmp_path, tmp_path / "records", 0.0)
+    name = f"training-{records.model_name(made, spec)}"
+    record = records.read(tmp_path / "records", name)
+    assert record is not None and record["steps"] == int(last.step)
     found = running.base_of(made, spec, tmp_path)
     assert checkpoint.fingerprint(found) == checkpoint.fingerprint(checkpoint.base_of(best))
     monkeypatch.setattr(running.training, "train", lambda *_: pytest.fail("trained again"))
@@ -659,6 +662,18 @@ MADE = {
     "commit": None,
     "machine": {"device": "cpu: cpu", "cores": 2},
 }
+
+
+def test_minutes_of_a_training_of_which_a_part_was_killed_are_a_lower_bound():
+    """A killed call notes no piece, though its checkpoints are used."""
+    first, second = {**MADE, "from": 0, "to": 2}, {**MADE, "from": 2, "to": 4}
+    found = {
+        name: {"seconds": 120.0, "steps": 4, "pieces": pieces}
+        for name, pieces in {"whole": [first, second], "began": [second], "ended": [first]}.items()
+    }
+    old = {key: value for key, value in found["began"].items() if key != "steps"}
+    minutes = {row[0]: row[1] for row in pages.trainings({**found, "old": old}).rows}
+    assert minutes == {"whole": "2"} | dict.fromkeys(("began", "ended", "old"), "more than 2")
 
 
 def whole_record(people, by_frame):

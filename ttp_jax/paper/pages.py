@@ -37,6 +37,9 @@ def trainings(found: dict[str, dict | None]) -> Table:
             rows.append((name, "-", "unknown: the model existed before", "-"))
             continue
         minutes = f"{record['seconds'] / 60:.0f}"
+        timed = sum(piece["to"] - piece["from"] for piece in record["pieces"])
+        if timed < record.get("steps", record["pieces"][-1]["to"]):  # a part was killed
+            minutes = f"more than {minutes}"
         machines, commits = (
             "; ".join(dict.fromkeys(map(describe, record["pieces"])))
             for describe in (machine, lambda piece: str(piece["commit"]))

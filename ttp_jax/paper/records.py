@@ -40,7 +40,7 @@ _SCORES = {str: {"mean": float, "per_subject": [(float, None)]}}
 _ERRORS = {str: {"own": float, "other": float, "copy": float}}
 _RUN = {**_MADE, "run": str, "seed": int, "base?": (str, None)}
 RECORD = (
-    {**PIECES, "run": str, "seconds": float},
+    {**PIECES, "run": str, "seconds": float, "steps?": int},
     {**_RUN, "bottleneck": _ERRORS, "readout": {str: {"error": float, "mean_pose_error": float}}},
     {
         **_RUN,

@@ -44,8 +44,8 @@ def train_model(
 ) -> bool:
     """Train a run's model, or continue its training, for a limited time.
 
-    A training may take several calls. Its record, which is written at the end, adds up their
-    seconds.
+    A training may take several calls. Its record adds up their seconds, except those of calls that
+    were killed: its pieces then lack some of its "steps".
 
     Args:
       experiment: the experiment whose tables are made.
@@ -54,8 +54,7 @@ def train_model(
       kept: folder of run records.
       minutes: time after which to stop; 0: no limit.
 
-    Returns:
-      Whether the training is complete.
+    Returns whether the training is complete.
 
     Raises:
       ValueError: this training has a record, but its model is missing. Training again would give
@@ -91,6 +90,7 @@ def train_model(
         "config": own.name,
         "command": command(),
         "seconds": sum(piece["seconds"] for piece in pieces["pieces"]),
+        "steps": last,
         **pieces,
     }
     write(kept, f"training-{name}", found)
@@ -131,7 +131,8 @@ def in_training(
 
 def _end_of(record: dict, own: Experiment) -> int:
     """Return the last step of a recorded training, which `config.train.patience` can end early."""
-    return record["pieces"][-1]["to"] if record["pieces"] else own.last_step
+    pieces = record["pieces"]
+    return record.get("steps") or (pieces[-1]["to"] if pieces else own.last_step)
 
 
 def _step(folder: pathlib.Path) -> int:
