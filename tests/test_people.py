@@ -101,6 +101,18 @@ def test_comparison_has_lengths_and_cosines_per_part():
         people.compare(one, people.Person(delta(), {"base": "def"}))
 
 
+def test_long_names_are_told_apart_and_keep_the_columns(tmp_path, capsys):
+    names = "anna-monday-morning-1", "anna-monday-morning-2-after-lunch"
+    for name in names:
+        people.write(tmp_path / "people" / f"{name}.npz", delta(), "full", {"base": "abc"})
+    verb.run(["compare", str(tmp_path), *names])
+    head, *rows = capsys.readouterr().out.splitlines()
+    assert all(f"|{name}|" in head for name in names) and {len(head)} == {*map(len, rows)}
+    verb.run([str(tmp_path)])
+    head, *rows = capsys.readouterr().out.splitlines()
+    assert all(row[head.index("form") :].startswith("full") for row in rows)
+
+
 @pytest.mark.parametrize("name", ["../x", "a/b", "/etc/passwd", "..", ".", "", "a\0b"])
 def test_names_with_folders_in_them_are_refused(tmp_path, name):
     (tmp_path / "people").mkdir()

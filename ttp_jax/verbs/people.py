@@ -65,15 +65,16 @@ def show(folder: pathlib.Path) -> int:
     if not paths:
         say(f"no models in {folder}: run personalize with --keep=fp16 to keep them")
         return 0
-    say(f"{'name':24}{'KiB':>8}  {'form':8}{'scenario':10}{'updates':>8}  base")
+    width = max(24, *(len(path.stem) + 2 for path in paths))
+    say(f"{'name':{width}}{'KiB':>8}  {'form':8}{'scenario':10}{'updates':>8}  base")
     for path in paths:
         try:
             about = people.read(path).about
         except ValueError as error:
-            say(f"{path.stem:24}{error}")
+            say(f"{path.stem:{width}}{error}")
             continue
         say(
-            f"{path.stem:24}{path.stat().st_size / 1024:8.0f}  {about['form']:8}"
+            f"{path.stem:{width}}{path.stat().st_size / 1024:8.0f}  {about['form']:8}"
             f"{about.get('scenario', '?'):10}{about.get('updates', '?'):>8}  {about['base'][:12]}"
         )
     return 0
@@ -82,7 +83,9 @@ def show(folder: pathlib.Path) -> int:
 def compare(folder: pathlib.Path, one: str, other: str) -> int:
     """Print a comparison of two personalized models."""
     pair = [people.read(file_of(folder, name)) for name in (one, other)]
-    say(f"{'part':24}{'|' + one[:12] + '|':>16}{'|' + other[:12] + '|':>16}{'cosine':>8}")
+    lengths_of = [f"  |{name}|".rjust(16) for name in (one, other)]
+    say(f"{'part':24}{''.join(lengths_of)}{'cosine':>8}")
     for part, *lengths, cosine in people.compare(*pair):
-        say(f"{part:24}{lengths[0]:16.4f}{lengths[1]:16.4f}{cosine:8.3f}")
+        numbers = [f"{n:{len(head)}.4f}" for n, head in zip(lengths, lengths_of, strict=True)]
+        say(f"{part:24}{''.join(numbers)}{cosine:8.3f}")
     return 0
