@@ -194,7 +194,9 @@ class _Work:
         self._base = base
         self.own = identity.protocol(experiment.config, base, scenario)
         self.unfinished = Unfinished(self.folder / "unfinished")
-        self.runner = Runner(experiment, base, scenario, self.unfinished, options.strategy)
+        # A model that doesn't adapt predicts each frame once, as without personalization.
+        passes = "none" if experiment.config.ttp.method == "none" else scenario
+        self.runner = Runner(experiment, base, passes, self.unfinished, options.strategy)
         self._predictor = Runner(experiment, base, "none")
         self._plain = Runner(experiment, trained, "none") if self._person else self._predictor
         self._outputs: Outputs | None = None
