@@ -95,20 +95,17 @@ def test_training_by_two_processes_equals_training_by_one(tmp_path):
     one, two_ = states
     assert int(one.step) == int(two_.step) == 7
     # The sums over a batch are taken in another order; Adam makes steps of the same length of
-    # gradients that are rounding noise, hence not bit by bit. Measured: 0.01 to 0.09 between two
-    # processes and one, 1.08 between batches of 8 and of 4.
-    change = [jax.tree.map(lambda a, b: a - b, s.params, template.params) for s in states]
-    apart = sum(
-        float(np.square(a - b).sum()) for a, b in zip(*map(jax.tree.leaves, change), strict=True)
-    )
-    whole = sum(float(np.square(a).sum()) for a in jax.tree.leaves(change[0]))
-    assert (apart / whole) ** 0.5 < 0.2
-    # Running means follow weights that differ by up to a step of Adam, 1e-3; measured: 4e-4.
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3),
-        one.batch_stats,
-        two_.batch_stats,
-    )
+    # gradients that are rounding noise, hence not bit by bit. Measured for the weights: 0.01 to
+    # 0.09 between two processes and one, 1.08 between batches of 8 and of 4; for the running means,
+    # which follow the weights: 0.002, and 0.10.
+    for part, most in (("params", 0.2), ("batch_stats", 0.02)):
+        start, *ends = (
+            np.concatenate([leaf.ravel() for leaf in jax.tree.leaves(getattr(each, part))])
+            for each in (template, one, two_)
+        )
+        changes = [end - start for end in ends]
+        apart = np.linalg.norm(changes[0] - changes[1]) / np.linalg.norm(changes[0])
+        assert apart < most, part
 
 
 def test_who_takes_part_is_said_in_three_parts():
