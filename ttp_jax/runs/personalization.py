@@ -194,8 +194,8 @@ class _Work:
         self._base = base
         self.own = identity.protocol(experiment.config, base, scenario)
         self.unfinished = Unfinished(self.folder / "unfinished")
-        # A model that doesn't adapt predicts each frame once, as without personalization.
-        passes = "none" if experiment.config.ttp.method == "none" else scenario
+        self._adapts = scenario != "none" and experiment.config.ttp.method != "none"
+        passes = scenario if self._adapts else "none"  # without adaptation, frames are read once
         self.runner = Runner(experiment, base, passes, self.unfinished, options.strategy)
         self._predictor = Runner(experiment, base, "none")
         self._plain = Runner(experiment, trained, "none") if self._person else self._predictor
@@ -318,15 +318,14 @@ class _Work:
     def _compare(self, clip, result: Result) -> None:
         """Predict without personalization, check for signs of harm, store both for the outputs."""
         made, found = self._experiment, {}
-        adapts = self._scenario != "none" and made.config.ttp.method != "none"
         # A run that was stopped lacks looks and repeats of the frames that it read before.
-        same = not (adapts or self._person) and result.looks is not None
+        same = not (self._adapts or self._person) and result.looks is not None
         before = result if same else self._plain.one(clip, frames=result.frames)
         if self._outputs:
             both = ((self._plain, before), (self.runner, result))
             models = [(one.variables(found), found.joints) for one, found in both]
             found = diagnostics.before_and_after(made, self._base, result.frames, *models)
-        self.warnings[clip.name] = signs = _signs(clip, before, result, found, made, adapts)
+        self.warnings[clip.name] = signs = _signs(clip, before, result, found, made, self._adapts)
         if self._outputs:
             self._outputs.keep(clip, result, before, found, signs)
 
