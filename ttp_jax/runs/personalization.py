@@ -191,8 +191,7 @@ class _Work:
             name = f"person-{self._person}"
         self.word = "predict" if name == "none" else name
         self.folder = workdir / "results" / name if folder is None else folder
-        self._base = base
-        self.own = identity.protocol(experiment.config, base, scenario)
+        self._base, self.own = base, identity.protocol(experiment.config, base, scenario)
         self.unfinished = Unfinished(self.folder / "unfinished")
         self._adapts = scenario != "none" and experiment.config.ttp.method != "none"
         passes = scenario if self._adapts else "none"  # without adaptation, frames are read once
