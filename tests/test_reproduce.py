@@ -246,6 +246,17 @@ def test_who_gains_is_each_subject_from_the_worst_to_the_best():
     assert "online +0.50, offline -1.00" in table.notes[0] and "<svg" in table.plots[0]
 
 
+def test_a_single_subject_has_no_correlation():
+    made = of(rendered, {"reproduce.seeds": (0,)})
+    found = {
+        f"transformer-seed0-{scenario}": scored((30 + gain,))
+        for gain, scenario in enumerate(("none", "online", "offline"))
+    }
+    _, table = rows_of(made, "subjects", found)
+    assert table.rows == [("a", "30.0", "+1.0", "+2.0")]
+    assert "Correlation" not in table.notes[0]
+
+
 def test_gains_by_the_distance_of_people_from_training():
     made = of(graded, {"reproduce.seeds": (0,)})
     wanted = titles(made, "table7")
@@ -790,6 +801,14 @@ def test_the_command_on_the_page_has_the_fields_that_were_changed(tmp_path, monk
     command = "reproduce --config=configs/rendered.py --config.ttp.iterations=4 --what=all\n"
     assert command in (tmp_path / "report.md").read_text()
     assert command.strip() in (tmp_path / "report.html").read_text()
+
+
+def test_a_report_on_the_records_of_another_config_says_so(tmp_path):
+    (record,) = (DOCS / "results/graded").glob("transformer-seed0-none-????????.json")
+    (tmp_path / "records").mkdir()
+    (tmp_path / "records" / record.name).write_bytes(record.read_bytes())
+    assert reproduction.run(of(rendered), tmp_path, "report") == 0
+    assert "is of this config and these settings" in (tmp_path / "report.md").read_text()
 
 
 def test_tables_of_one_method_want_runs_of_that_method_only():

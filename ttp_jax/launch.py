@@ -291,7 +291,8 @@ def usual_boxes(config) -> str:
 def note_on_people(config, verb: str | None) -> str | None:
     """Return a note for videos of people if BlazePose has not been fetched; None otherwise."""
     own = config.data.source == "media" and verb in ON_VIDEOS and not config.skeleton
-    if not own or detector.is_here():
+    chooses = config.data.person != "largest"  # needs BlazePose, as its error will say
+    if not own or chooses or detector.is_here():
         return None
     options, instead = flags.FLAGS, []
     if config.base == "shipped" and not options.model:

@@ -82,12 +82,17 @@ def subjects(grid: Grid, find: Find) -> Table:
     plot = report.line_plot(
         dots, x_label=f"{measure} without adaptation", y_label="gain", title=title
     )
-    notes = (
+    note = (
         f"{measure}, means over {len(before)} seed(s), from the lowest score without adaptation to "
-        f"the highest. Correlation of score and gain over subjects (Spearman): "
-        f"online {_rank_correlation(scores[order], online[order]):+.2f}, "
-        f"offline {_rank_correlation(scores[order], offline[order]):+.2f}.",
+        "the highest."
     )
+    if len(order) > 2:  # two subjects always have a correlation of +1 or -1
+        note += (
+            " Correlation of score and gain over subjects (Spearman): "
+            f"online {_rank_correlation(scores[order], online[order]):+.2f}, "
+            f"offline {_rank_correlation(scores[order], offline[order]):+.2f}."
+        )
+    notes = (note,)
     if len(order) < len(scores):
         names = [before[0]["people"][k] for k in range(len(scores)) if k not in scored]
         notes += (f"Left out, because no label of theirs is scored: {', '.join(names)}.",)

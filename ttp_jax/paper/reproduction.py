@@ -217,6 +217,11 @@ def write_report(experiment: Experiment, workdir: pathlib.Path, folder: pathlib.
         titles, words = "; ".join(later.values()), ",".join(later)
         about.append(f"Not begun: {titles}. `--what={words}` makes their runs.")
     about += excluded
+    if not there and any(folder.glob("*.json")):
+        about.append(
+            f"No record in {folder} is of this config and these settings. Give the --config, and "
+            "the --config.FIELDs, that its records were made with."
+        )
     pictures = sorted(_figures(experiment, workdir).glob("*.png"))
     command = _command(experiment, there)
     text = [f"# Reproduction: {experiment.name}", "", "```bash", command, "```", ""]
