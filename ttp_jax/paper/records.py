@@ -7,7 +7,6 @@ another.
 
 import dataclasses
 import functools
-import hashlib
 import json
 import os
 import pathlib
@@ -104,7 +103,7 @@ def experiment_of(experiment: Experiment, spec: RunSpec) -> Experiment:
 
 def fingerprint(value) -> str:
     """Return a fingerprint, eight hexadecimal digits, of anything that JSON can hold."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:8]
+    return identity.digest(value)[:8]
 
 
 def model_name(experiment: Experiment, spec: RunSpec) -> str:

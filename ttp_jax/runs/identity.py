@@ -124,9 +124,9 @@ def protocol(config: Config, base: state.Base, scenario: str) -> dict:
     return json.loads(json.dumps(found))  # turns tuples into lists
 
 
-def digest(protocol: dict) -> str:
-    """Return the SHA-256 of a protocol, which kept models name."""
-    return hashlib.sha256(json.dumps(protocol, sort_keys=True).encode()).hexdigest()
+def digest(value: Any) -> str:
+    """Return the SHA-256 of anything that JSON can hold; kept models name that of a protocol."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def differences(before: dict, now: dict) -> list[str]:

@@ -27,7 +27,7 @@ from ttp_jax.runs import (
 from ttp_jax.runs.batch import OF_ONE, Runner
 from ttp_jax.runs.experiment import Config, Experiment
 from ttp_jax.runs.outputs import OutputOptions, Outputs
-from ttp_jax.runs.process import STOPPED, Stopped, progress_bar, say, stopping
+from ttp_jax.runs.process import STOPPED, Stopped, progress_bar, say, say_failed, stopping
 from ttp_jax.runs.results import Result
 from ttp_jax.runs.strategy import DEFAULT, Strategy
 
@@ -97,7 +97,7 @@ def _run(experiment: Experiment, workdir: pathlib.Path, work: "_Work", options: 
     if not clips:
         raise clips_lib.DataError(f"no {options.split} clips in {experiment.data.root}.")
     work.check(clips)
-    if options.scenario != "none" and experiment.config.ttp.method == "none":
+    if options.scenario != "none" and not work.adapts:
         say(
             'the model does not adapt (config.ttp.method is "none"), so before and after are the '
             "same; to adapt it, add --method=NAME (BlazePose takes --method=teacher)"
@@ -139,8 +139,7 @@ def _run(experiment: Experiment, workdir: pathlib.Path, work: "_Work", options: 
     say(f"results in {work.folder} (subjects: {len(done) + work.finished}), settings in run.json")
     if options.keep and work.finished:
         say(f"{person_file(workdir, '*').parent}: personalized models, for `predict --person=NAME`")
-    for name, error in work.failed.items():
-        say(f"FAILED {name}: {error.removeprefix(f'{name}: ')}")
+    say_failed(work.failed)
     parallel.wait_for_hosts()
     missing = work.failed.keys() - ({*left_out, *unread} if options.allow_missing else set())
     return 1 if missing else 0
@@ -193,8 +192,8 @@ class _Work:
         self.folder = workdir / "results" / name if folder is None else folder
         self._base, self.own = base, identity.protocol(experiment.config, base, scenario)
         self.unfinished = Unfinished(self.folder / "unfinished")
-        self._adapts = scenario != "none" and experiment.config.ttp.method != "none"
-        passes = scenario if self._adapts else "none"  # without adaptation, frames are read once
+        self.adapts = scenario != "none" and experiment.config.ttp.method != "none"
+        passes = scenario if self.adapts else "none"  # without adaptation, frames are read once
         self.runner = Runner(experiment, base, passes, self.unfinished, options.strategy)
         self._predictor = Runner(experiment, base, "none")
         self._plain = Runner(experiment, trained, "none") if self._person else self._predictor
@@ -318,13 +317,13 @@ class _Work:
         """Predict without personalization, check for signs of harm, store both for the outputs."""
         made, found = self._experiment, {}
         # A run that was stopped lacks looks and repeats of the frames that it read before.
-        same = not (self._adapts or self._person) and result.looks is not None
+        same = not (self.adapts or self._person) and result.looks is not None
         before = result if same else self._plain.one(clip, frames=result.frames)
         if self._outputs:
             both = ((self._plain, before), (self.runner, result))
             models = [(one.variables(found), found.joints) for one, found in both]
             found = diagnostics.before_and_after(made, self._base, result.frames, *models)
-        self.warnings[clip.name] = signs = _signs(clip, before, result, found, made, self._adapts)
+        self.warnings[clip.name] = signs = _signs(clip, before, result, found, made, self.adapts)
         if self._outputs:
             self._outputs.keep(clip, result, before, found, signs)
 

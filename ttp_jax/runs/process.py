@@ -7,7 +7,7 @@ import resource
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -27,6 +27,16 @@ def say(*words) -> None:
     """Print immediately, also into a pipe, and above a progress bar."""
     with tqdm.external_write_mode(sys.stdout):
         print_to(sys.stdout, *words)
+
+
+def say_failed(errors: Mapping[str, str]) -> None:
+    """Print the errors of subjects by name, even if an error begins with the name already.
+
+    Args:
+      errors: name of the subject -> its error.
+    """
+    for name, error in errors.items():
+        say(f"FAILED {name}: {error.removeprefix(f'{name}: ')}")
 
 
 def print_to(stream: Any, *words, sep: str = " ") -> None:

@@ -83,9 +83,9 @@ def show(folder: pathlib.Path) -> int:
 def compare(folder: pathlib.Path, one: str, other: str) -> int:
     """Print a comparison of two personalized models."""
     pair = [people.read(file_of(folder, name)) for name in (one, other)]
-    lengths_of = [f"  |{name}|".rjust(16) for name in (one, other)]
-    say(f"{'part':24}{''.join(lengths_of)}{'cosine':>8}")
-    for part, *lengths, cosine in people.compare(*pair):
-        numbers = [f"{n:{len(head)}.4f}" for n, head in zip(lengths, lengths_of, strict=True)]
-        say(f"{part:24}{''.join(numbers)}{cosine:8.3f}")
+    heads = [f"  |{name}|".rjust(16) for name in (one, other)]
+    first, second = map(len, heads)
+    say(f"{'part':24}{''.join(heads)}{'cosine':>8}")
+    for part, mine, others, cosine in people.compare(*pair):
+        say(f"{part:24}{mine:{first}.4f}{others:{second}.4f}{cosine:8.3f}")
     return 0

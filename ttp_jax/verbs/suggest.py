@@ -32,7 +32,7 @@ from ttp_jax.files import plain_name, write_csv
 from ttp_jax.runs import base_model, boxes, results, sources, suggestion
 from ttp_jax.runs.batch import OF_ONE, Runner
 from ttp_jax.runs.experiment import Experiment
-from ttp_jax.runs.process import progress_bar, say
+from ttp_jax.runs.process import progress_bar, say, say_failed
 
 COUNT = 20  # number of frames to choose in a video
 APART = 50  # chosen frames are at least a share of 1 / APART of the video apart
@@ -62,8 +62,7 @@ def run(experiment: Experiment, workdir: pathlib.Path, options: Options) -> int:
             _suggest(experiment, workdir, predictor, clip, options)
         except OF_ONE as error:  # the other videos continue
             failed[clip.name] = str(error)
-    for name, error in failed.items():
-        say(f"FAILED {name}: {error.removeprefix(f'{name}: ')}")
+    say_failed(failed)
     return 1 if failed else 0
 
 
