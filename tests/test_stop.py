@@ -1,8 +1,11 @@
 """A training that is stopped between two checkpoints loses no steps."""
 
+import io
 import json
 import pathlib
 import signal
+import sys
+import threading
 
 import jax
 import numpy as np
@@ -12,7 +15,7 @@ import small_run
 from ttp_jax.checkpoint import Checkpoints
 from ttp_jax.paper import records, running
 from ttp_jax.runs import experiment, training
-from ttp_jax.runs.process import STOPPED, Stopped
+from ttp_jax.runs.process import STOPPED, Stopped, say, stopping
 from ttp_jax.verbs import train
 
 
@@ -70,6 +73,24 @@ def test_a_stopped_training_leaves_no_run_record(config, tmp_path, monkeypatch):
     (pieces,) = tmp_path.glob("models/*/pieces.json")
     assert json.loads(pieces.read_text())["pieces"][0]["to"] == 2
     assert signal.getsignal(signal.SIGINT) is before
+
+
+class SlowTerminal(io.RawIOBase):
+    """A terminal so slow that a signal arrives while a line is being written to it."""
+
+    def writable(self):
+        return True
+
+    def write(self, data):
+        signal.raise_signal(signal.SIGTERM)
+        return len(data)
+
+
+def test_a_signal_in_the_middle_of_a_print_is_heeded(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BufferedWriter(SlowTerminal())))
+    with stopping(stop := threading.Event()):
+        say("training for hours")
+    assert stop.is_set()
 
 
 def test_a_batch_that_cannot_be_cut_is_refused_before_data_is_read(config, tmp_path):

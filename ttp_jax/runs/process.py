@@ -142,8 +142,10 @@ def stopping(event: threading.Event) -> Iterator[None]:
 
     def ask(number, frame):
         del frame
-        say("\nstopping as soon as the current state is saved ...")
         event.set()
+        # A signal in the middle of a print finds the stream locked.
+        with contextlib.suppress(RuntimeError):
+            say("\nstopping as soon as the current state is saved ...")
         if number == signal.SIGINT:
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
