@@ -60,6 +60,9 @@ def test_a_skeleton_that_stands_still_is_nobody(skeleton, region, jitter):
 def test_a_skeleton_that_walks_elsewhere_is_nobody():
     found = presence.measure(at(WALKER, 0, 110), region_of(WALKER), picture_size=SIZE)
     assert found.found is False and found.inside < 0.2
+    # A detector or the user has seen a person there, so the words don't say that there is none.
+    sure = presence.measure(at(WALKER, 0, 110), region_of(WALKER), name="detected box", given=True)
+    assert sure.words.startswith("The pose misses the person: 10% of the joints lie inside the det")
 
 
 def test_somebody_who_moves_an_arm_only_is_found():

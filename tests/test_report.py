@@ -461,7 +461,7 @@ def test_the_first_line_says_whether_a_person_was_found(tmp_path):
         order = [words.index(part) for part in (found["words"], warnings[0], "Pose of one person")]
         assert order == sorted(order) and words.index("video 1") < order[0]
         verdicts = {row[1] for row in cells(text) if row[0] in ("jitter (px)", "PCK@0.2 (%)")}
-        assert verdicts == {"better" if found is FOUND else "no person found"}
+        assert verdicts == {"better" if found is FOUND else "pose not on the person"}
         assert ("None of these numbers measures accuracy" in words) == (found is FOUND)
         if found is NOBODY:
             assert "better" not in {cell for row in cells(text) for cell in row}

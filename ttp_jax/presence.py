@@ -19,6 +19,7 @@ LEAST_MOTION = 0.05  # share of its longer side that a region must move to judge
 ALIKE = 1.3  # largest ratio of the sizes of two regions that show the same part of the body
 WHOLE = 0.8  # share of the image's area; a larger region locates nobody
 FEWEST = 3  # fewest frames to judge by
+MOVING = "moving region"
 NOWHERE = "nowhere"  # the region of a video in which no finder saw anybody
 TAIL = 0.03  # share of the moving pixels at each side that `boxes_of_masks` leaves out
 
@@ -43,7 +44,7 @@ class Presence:
     covered: float
     motion: float
     frames: int
-    region: str = "moving region"
+    region: str = MOVING
 
     @property
     def words(self) -> str:
@@ -64,7 +65,11 @@ class Presence:
             facts += f", and move {self.motion:.1f} times as much as it does"
         else:
             facts += ", which moves too little to compare motion"
-        return f"{'Person found' if self.found else 'No person found'}: {facts}."
+        if self.found:
+            return f"Person found: {facts}."
+        # Boxes of a detector or the user show a person; whether the moving region does is unknown.
+        moving = self.region == MOVING
+        return f"{'No person found' if moving else 'The pose misses the person'}: {facts}."
 
     def to_dict(self) -> dict:
         """Return the attributes for JSON, with None for NaN, and the words."""
@@ -113,7 +118,7 @@ def measure(
         height, width = picture_size
         judged &= _area(region) < WHOLE * height * width
     joints, region, known = joints[judged], region[judged], np.asarray(known)[judged]
-    name = name or ("given box" if given else "moving region")
+    name = name or ("given box" if given else MOVING)
     count = int(judged.sum())
     if count < min(FEWEST, max(1, len(judged))):
         return Presence(None, np.nan, np.nan, np.nan, count, name)

@@ -17,15 +17,15 @@ from ttp_jax.skeletons import Skeleton
 
 BETTER = {"lower": -1, "higher": 1, "": 0}
 VERDICTS = {1: "better", 0: "no change", -1: "worse"}
-NOBODY = "no person found"
+MISSED = "pose not on the person"
 NO_CHANGE = 0.01  # share of the larger of two values below which a difference is "no change"
 NOT_ACCURACY = (
     "None of these numbers measures accuracy. They are computed without labels, so a steadier "
     "or smoother pose can still be wrong."
 )
 NOTHING_IS_BETTER = (
-    "No person was found, so no change is called better or worse: a skeleton beside the person can "
-    "be steady, too."
+    "The pose is not on a person, so no change is called better or worse: a skeleton beside one "
+    "can be steady, too."
 )
 
 
@@ -271,7 +271,7 @@ def _verdict(before: float, after: float, better: str, somebody: bool) -> str:
     if not BETTER[better] or not math.isfinite(change):
         return DASH
     if not somebody:
-        return NOBODY
+        return MISSED
     if abs(change) <= NO_CHANGE * max(abs(before), abs(after)):
         return VERDICTS[0]
     return VERDICTS[int(np.sign(change * BETTER[better]))]
