@@ -1,9 +1,10 @@
-"""Should you adapt? The table and plots of docs/benchmark.md, from the stored run records.
+"""Should you adapt? The tables and plots of docs/benchmark.md, from the stored run records.
 
     python -m benchmarks.answer docs
 
-Replaces the table between the page's two marks and writes docs/who_gains.svg, docs/frames.svg and
-docs/grades.svg. Seconds, because no model runs. A row is missing while a data set has no records.
+Replaces each of TABLES between its marks in the page, and writes docs/who_gains.svg,
+docs/frames.svg and docs/grades.svg. Seconds, because no model runs. A row is missing while a data
+set has no records.
 """
 
 import argparse
@@ -20,7 +21,7 @@ from ttp_jax.paper import records, selection, statistics
 from ttp_jax.paper.selection import FLIPPED, Grid
 from ttp_jax.paper.statistics import Find
 
-MARKS = "<!-- table -->", "<!-- end of table -->"
+ERRORS = "errors"  # key of a record's mean errors, which only labelled projects have
 # One for each of SETS.
 COLORS = (
     *("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#7f5539", "#e69f00", "#56b4e9", "#999999"),
@@ -131,14 +132,19 @@ def together(parts: Sequence[dict]) -> dict:
     Its scores are means over subjects. Scores of all labelled joints would be those of the part
     with more labels: in the lips' second split, a speaker has a sixth of the first one's labels.
     """
-    scores = {}
-    for name in parts[0]["scores"]:
-        each = [score for part in parts for score in part["scores"][name]["per_subject"]]
-        scores[name] = {"mean": float(np.nanmean(np.array(each, float))), "per_subject": each}
+
+    def joined(kind: str) -> dict[str, dict]:
+        found = {}
+        for name in parts[0][kind]:
+            each = [score for part in parts for score in part[kind][name]["per_subject"]]
+            found[name] = {"mean": float(np.nanmean(np.array(each, float))), "per_subject": each}
+        return found
+
+    kinds = ("scores", ERRORS, records.CONTROL)
     return {
         "seed": parts[0]["seed"],
         "people": [person for part in parts for person in part["people"]],
-        "scores": scores,
+        **{kind: joined(kind) for kind in kinds if all(kind in part for part in parts)},
         "seconds_per_frame": float(np.mean([part["seconds_per_frame"] for part in parts])),
         "memory_mib": max(part["memory_mib"] for part in parts),
     }
@@ -175,13 +181,81 @@ def _seeds(found: Sequence[dict], before: Sequence[dict]) -> str:
     return "" if own == others else f"; seed{'s' * (len(own) > 1)} {seeds}"
 
 
-def table(find: Callable[[DataSet], Find]) -> str:
-    """Return the table as Markdown."""
+def overview(find: Callable[[DataSet], Find]) -> str:
+    """Return the table of all data sets and ways to adapt."""
     first = "subjects never seen", "network trained on labels alone", "without adaptation"
-    header = (*first, *(name for name, _, _ in WAYS))
     rows = [each for data in ROWS if (each := row(data, find))]
+    return _markdown((*first, *(name for name, _, _ in WAYS)), rows)
+
+
+def personal(find: Callable[[DataSet], Find]) -> str:
+    """Return the table that compares TTP with the cross-subject control."""
+    header = (
+        "subjects never seen",
+        "measure",
+        "TTP offline",
+        "adapted to another subject",
+        "the subject's own model is better by",
+    )
+    rows = []
+    for data in ROWS:
+        before, after = (found(data, find, how) for how in ("none", "offline"))
+        controlled = [record for record in after if records.CONTROL in record]
+        if statistics.pairs(before, controlled):
+            differences = (
+                statistics.deltas(before, controlled),
+                statistics.deltas(before, controlled, records.CONTROL),
+                statistics.deltas(controlled, controlled, over=records.CONTROL),
+            )
+            rows.append((data.name, data.grid.measures[0], *_intervals(differences)))
+    return _markdown(header, rows)
+
+
+def second_task(find: Callable[[DataSet], Find]) -> str:
+    """Return the table of what training both tasks costs, and TTP regains, on labelled projects."""
+    header = ("subjects never seen", "labels alone", "both tasks", "TTP online", "TTP offline")
+    rows = []
+    for data in ROWS:
+        joint = [found(data, find, how) for how in ("none", "online", "offline")]
+        columns = [found(data, find, "none", method="baseline"), *joint]
+        if all(columns) and all(record.get(ERRORS) for column in columns for record in column):
+            cells = (f"{_both(column)}{_seeds(column, joint[0])}" for column in columns)
+            rows.append((f"{data.name} ({data.grid.measures[0]})", *cells))
+    return _markdown(header, rows)
+
+
+def _both(found: Sequence[dict]) -> str:
+    """Return the first measure and the mean error in percent."""
+    errors = np.mean([record[ERRORS]["mean error %"]["mean"] for record in found])
+    return f"{statistics.mean(found):.1f} / {errors:.2f} %"
+
+
+def _intervals(differences: Sequence[np.ndarray | None]) -> tuple[str, ...]:
+    return tuple("-" if each is None else statistics.with_interval(each) for each in differences)
+
+
+def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [header, ("---",) * len(header), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+# Name of the marks around a table in the page -> the table.
+TABLES = {"table": overview, "personal": personal, "second task": second_task}
+
+
+def with_tables(text: str, find: Callable[[DataSet], Find]) -> str:
+    """Return the page's text with new tables between their marks.
+
+    Raises ValueError if the text lacks a mark.
+    """
+    for name, make in TABLES.items():
+        first, last = f"<!-- {name} -->", f"<!-- end of {name} -->"
+        before, _, rest = text.partition(first)
+        _, found, after = rest.partition(last)
+        if not found:
+            raise ValueError(f"the page lacks the marks {first} and {last}.")
+        text = f"{before}{first}\n{make(find)}\n{last}{after}"
+    return text
 
 
 def _figure(path: pathlib.Path, width: float, height: float, draw: Callable) -> None:
@@ -274,12 +348,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     docs = parser.parse_args(argv).folder
     finders = {data.folder: finder(docs / "results" / data.folder) for data in SETS}
     page = docs / "benchmark.md"
-    before, first, rest = page.read_text().partition(MARKS[0])
-    _, last, after = rest.partition(MARKS[1])
-    if not (first and last):
-        parser.error(f"{page} lacks the marks {' and '.join(MARKS)}.")
     find = lambda data: finders[data.folder]  # noqa: E731
-    page.write_text(f"{before}{first}\n{table(find)}\n{last}{after}")
+    try:
+        page.write_text(with_tables(page.read_text(), find))
+    except ValueError as error:
+        parser.error(f"{page}: {error}")
     plot_who_gains(docs / "who_gains.svg", find)
     plot_frames(docs / "frames.svg", find)
     plot_grades(docs / "grades.svg", find)
