@@ -34,7 +34,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from data_pipelines import penn
-from data_pipelines.clips import DataError
+from data_pipelines.clips import DataError, FrameError
 from data_pipelines.projects import coco, deeplabcut, files, sleap, tables
 from data_pipelines.projects import names as naming
 from data_pipelines.projects.records import Options, Row, Sheet
@@ -92,7 +92,8 @@ def read(
     """
     path = Path(path).expanduser()
     joint_names, rows, _, notes, *_ = _sheet(path)
-    rows, note_on_pixels = _stretched(rows, size, stored, path) if stored else (rows, [])
+    rows = [row._replace(size=row.size or _labelled_size(row, path)) for row in rows]
+    rows, note_on_pixels = _stretched(rows, size, stored) if stored else (rows, [])
     joints_of, notes_on_names = _match(joint_names, skeleton, path)
     columns, targets = list(joints_of), list(joints_of.values())
     rows = [row for row in rows if not np.isnan(row.joints[columns]).all()]
@@ -197,14 +198,11 @@ READERS: dict[str, Callable[[Path], Sheet]] = {
 }
 
 
-def _stretched(
-    rows: list[Row], size: Any, stored: tuple[int, int], path: Path
-) -> tuple[list[Row], list[str]]:
+def _stretched(rows: list[Row], size: Any, stored: tuple[int, int]) -> tuple[list[Row], list[str]]:
     """Move labels of stored frames to where they are after these were stretched to `size`."""
     scale, found, moved = np.divide(size, stored)[::-1], [], False
     for row in rows:
-        row = row._replace(size=row.size or _labelled_size(row, path, size, stored))
-        if row.size == stored:
+        if row.size == stored or (row.size is None and not naming.is_bare(row.picture)):
             joints = geometry.rescale_points(row.joints, scale)
             row, moved = row._replace(joints=joints, size=size), True
         found.append(row)
@@ -213,15 +211,14 @@ def _stretched(
     return found, [f"{note}, {width} x {height}."]
 
 
-def _labelled_size(
-    row: Row, path: Path, size: tuple[int, int], stored: tuple[int, int]
-) -> tuple[int, int]:
-    """Return height and width of the picture that a row's labels were made in."""
-    if naming.is_bare(row.picture):
-        return size
+def _labelled_size(row: Row, path: Path) -> tuple[int, int] | None:
+    """Return height and width of a row's picture if it is beside the labels and can be read."""
     folder = path if path.is_dir() else path.parent
     picture = files.locate(naming.file(row.picture), [folder])
-    return stored if picture is None else files.picture(picture, None, set()).size
+    try:
+        return None if picture is None else files.picture(picture, None, set()).size
+    except FrameError:
+        return None
 
 
 # --- Names ---------------------------------------------------------------------------------------
@@ -375,7 +372,8 @@ def _check(
         if size and row.size and row.size != tuple(size):
             raise DataError(
                 f"{path}: {row.picture} was labelled at {row.size[1]} x {row.size[0]} pixels, but "
-                f"the video has {size[1]} x {size[0]}: label pictures of the video's own size."
+                f"the video has {size[1]} x {size[0]}: give the video that these pictures show, "
+                "cropped or scaled as they are, or label pictures of its own size."
             )
     if path.suffix.lower() != ".mat":  # Penn Action's own labels have joints outside the picture
         _check_places(joints, rows, sizes, skeleton, path)

@@ -276,6 +276,18 @@ def test_labels_may_be_a_folder_of_deeplabcut(tmp_path):
     assert once != user_labels.digest(str(folder))
 
 
+def test_labels_of_cropped_pictures_are_refused_for_the_whole_video(tmp_path):
+    """DeepLabCut can crop frames when it extracts them; their labels lie elsewhere in the video."""
+    folder, clip = tmp_path / "labeled-data/walk", clip_of(sizes=np.tile(SIZE, (COUNT, 1)))
+    made_projects.picture(folder / "img005.png", size=(40, 40))
+    file = label_csv(folder / "CollectedData_me.csv", [("labeled-data/walk/img005.png", 5, 6)])
+    for path in (str(folder), file):
+        with pytest.raises(DataError, match="img005.png was labelled at 40 x 40 .* has 64 x 48"):
+            user_labels.read(path, 0, PENN13, clip)
+    made_projects.picture(folder / "img005.png", size=SIZE)
+    assert user_labels.read(file, 0, PENN13, clip).frames.tolist() == [5]
+
+
 @pytest.mark.parametrize(
     ("names", "frames"),
     [
