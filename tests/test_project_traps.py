@@ -40,6 +40,12 @@ def test_the_folder_around_annotations_names_them(tmp_path):
     assert read(tmp_path / "annotations/train.json").num_frames == 2
 
 
+def test_annotations_with_a_byte_order_mark_are_found_in_their_folder(tmp_path):
+    path, content = made.coco(tmp_path)
+    path.write_text(json.dumps(content), "utf-8-sig")
+    assert read(tmp_path).num_frames == read(path).num_frames == 3
+
+
 def test_joints_that_are_labelled_nowhere_are_left_out(tmp_path):
     tables = made.deeplabcut(tmp_path)
     for name, table in tables.items():

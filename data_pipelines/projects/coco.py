@@ -1,5 +1,6 @@
 """COCO's keypoint annotations (CVAT, Label Studio, COCO): one .json with pictures beside it."""
 
+import codecs
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -298,7 +299,8 @@ def is_one(path: Path) -> bool:
         text = path.read_bytes()
     except OSError:
         return False
-    return text.lstrip()[:1] == b"{" and b'"annotations"' in text and b'"keypoints"' in text
+    start = text.removeprefix(codecs.BOM_UTF8).lstrip()[:1]  # editors on Windows write this mark
+    return start == b"{" and b'"annotations"' in text and b'"keypoints"' in text
 
 
 def read(path: Path, options: Options) -> Project:
