@@ -146,6 +146,23 @@ def test_individuals_are_subjects(tmp_path):
     assert read(tmp_path).subjects == {"one": 3, "two": 3}  # the same two in all videos
 
 
+def test_recordings_may_lack_an_individual_that_others_have(tmp_path):
+    """As those that were labelled before it was added to config.yaml."""
+    made.deeplabcut(tmp_path, ("a",), individuals=["one"])
+    (table,) = made.deeplabcut(tmp_path, ("b",), individuals=["one", "two"]).values()
+    project = read(tmp_path, individuals=["two"])
+    (clip,) = project.clips
+    assert project.subjects == {"b_two": 3}
+    np.testing.assert_array_equal(clip.joints, values(table["me"]["two"]).astype(np.float32))
+    assert read(tmp_path, individuals=["one", "two"]).subjects == {
+        "a_one": 3,
+        "b_one": 3,
+        "b_two": 3,
+    }
+    with pytest.raises(DataError, match=r"no individual three: expected some of one, two\."):
+        read(tmp_path, individuals=["two", "three"])
+
+
 def test_things_of_which_there_is_one_are_no_animal(tmp_path):
     (table,) = made.deeplabcut(tmp_path, ("a",), individuals=["one", "single"]).values()
     absent = [("me", "single", "nose"), ("me", "one", "tail")]

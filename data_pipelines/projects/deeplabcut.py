@@ -15,7 +15,13 @@ import yaml
 
 from data_pipelines.clips import DataError, read_text
 from data_pipelines.projects import assemble, files, names, tables
-from data_pipelines.projects.records import Options, Project, Recording, Sheet
+from data_pipelines.projects.records import (
+    Options,
+    Project,
+    Recording,
+    Sheet,
+    check_individuals,
+)
 
 LABELS = "CollectedData_"
 FOLDER = "labeled-data"
@@ -67,6 +73,8 @@ def read(path: Path, options: Options) -> Project:
         elif pictures := files.pictures_in(folder):
             why = f"no labels by {options.scorer}" if labels_in(folder) else "no file of labels"
             left_out.append(f"{len(pictures)} pictures of {folder.name}: {why}.")
+    everyone = (name for recording in recordings for name in recording.sheet.individuals)
+    check_individuals(everyone, options.individuals, path)
     return assemble.project(
         path,
         "DeepLabCut",

@@ -13,7 +13,14 @@ import numpy as np
 
 from data_pipelines.clips import DataError
 from data_pipelines.projects import assemble, files, names, tables
-from data_pipelines.projects.records import Options, Project, Recording, Row, Sheet
+from data_pipelines.projects.records import (
+    Options,
+    Project,
+    Recording,
+    Row,
+    Sheet,
+    check_individuals,
+)
 
 LABELS = "CollectedData"
 FOLDER = "labeled-data"
@@ -46,6 +53,8 @@ def read(path: Path, options: Options) -> Project:
             if not named or name in named:
                 raise
             other.append(str(error))  # such as a file of predictions beside the labels
+    everyone = (name for _, sheet in sheets.values() for name in sheet.individuals)
+    check_individuals(everyone, options.individuals, path)
     chosen, left_out = _views(root, sheets, options)
     recordings = [
         recording

@@ -1,7 +1,7 @@
 """The records of labelled projects: rows of labels, recordings, a project of clips."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -86,6 +86,7 @@ class Sheet(NamedTuple):
       blank: number of the file's rows without a labelled joint, which are not in `rows`.
       identity: whether a name means the same individual in all recordings.
       pairs: pairs of keypoints that the tool says swap in a mirrored picture.
+      individuals: names of all individuals in a table, also of those that weren't read.
     """
 
     names: list[str]
@@ -95,6 +96,7 @@ class Sheet(NamedTuple):
     blank: int = 0
     identity: bool = False
     pairs: Sequence[Sequence[str]] = ()
+    individuals: Sequence[str] = ()
 
 
 class Picture(NamedTuple):
@@ -229,8 +231,22 @@ def chosen(rows: Sequence[Row], individuals: Sequence[str], path: Path) -> list[
     Raises:
       DataError: one of the names has no row.
     """
-    known = sorted({row.individual for row in rows} - {""})
-    if missing := [name for name in individuals if name not in known]:
+    check_individuals((row.individual for row in rows), individuals, path)
+    return [row for row in rows if not individuals or row.individual in individuals]
+
+
+def check_individuals(found: Iterable[str], wanted: Sequence[str], path: Path) -> None:
+    """Check that a project's labels have the wanted individuals.
+
+    Args:
+      found: names of the individuals in the labels; "" for labels without one.
+      wanted: names to look for; empty for all.
+      path: path of the labels, for the error.
+
+    Raises:
+      DataError: one of the names is missing.
+    """
+    known = sorted(set(found) - {""})
+    if missing := [name for name in wanted if name not in known]:
         hint = f"expected some of {', '.join(known)}" if known else "its labels name no individuals"
         raise DataError(f"{path} has no individual {', '.join(missing)}: {hint}.")
-    return [row for row in rows if not individuals or row.individual in individuals]

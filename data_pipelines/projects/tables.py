@@ -59,7 +59,7 @@ def sheet(
       path: .csv or .h5 file.
       scorer: scorer whose columns to read, if there are several.
       usual: the same, but ignored if there is only one, or several others.
-      individuals: individuals to read; if empty, all except UNIQUE.
+      individuals: individuals to read, as far as the file has them; if empty, all except UNIQUE.
 
     Raises:
       DataError: names the file, what is wrong with it, and what to do.
@@ -76,7 +76,7 @@ def sheet(
             "--config.data.scorer, or keep one scorer's columns."
         )
     columns = _columns(table.header, scorer, path)
-    wanted, notes = _wanted(list(columns), individuals, path)
+    wanted, notes = _wanted(list(columns), individuals)
     names = list(dict.fromkeys(part for who in wanted for part in columns[who]))
     rows, blank, taken = [], 0, {}
     for number, picture in enumerate(table.index):
@@ -93,19 +93,13 @@ def sheet(
         blank += not labelled
     if "likelihood" in table.header["coords"]:
         notes.append("the file has a likelihood column: its predictions are used as labels.")
-    return Sheet(names, rows, notes=notes, blank=blank)
+    return Sheet(names, rows, notes=notes, blank=blank, individuals=tuple(columns))
 
 
-def _wanted(
-    everyone: list[str], individuals: Sequence[str], path: Path
-) -> tuple[list[str], list[str]]:
+def _wanted(everyone: list[str], individuals: Sequence[str]) -> tuple[list[str], list[str]]:
     """Return the individuals to read, and notes on those left out."""
-    if missing := [who for who in individuals if who not in everyone]:
-        known = ", ".join(who for who in everyone if who)
-        hint = f"expected some of {known}" if known else "it holds labels of a single animal"
-        raise DataError(f"{path} has no individual {', '.join(missing)}: {hint}.")
     if individuals:
-        return list(individuals), []
+        return [who for who in individuals if who in everyone], []
     if UNIQUE in everyone and len(everyone) > 1:
         note = (
             "bodyparts that belong to no individual are left out: "
