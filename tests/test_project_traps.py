@@ -46,6 +46,15 @@ def test_annotations_with_a_byte_order_mark_are_found_in_their_folder(tmp_path):
     assert read(tmp_path).num_frames == read(path).num_frames == 3
 
 
+def test_pictures_named_by_dates_to_the_microsecond_are_in_their_order(tmp_path):
+    """Such a number fits into no array: results with it could be written, but not be read."""
+    names = [f"a/20231130101{minute}12123456.png" for minute in (3, 1, 2)]
+    path, _ = made.coco(tmp_path, names)
+    (clip,) = read(path).clips
+    assert clip.frame_names == tuple(name[2:] for name in sorted(names))
+    assert clip.frame_numbers.dtype.kind == "i" and clip.frame_numbers.tolist() == [0, 1, 2]
+
+
 def test_joints_that_are_labelled_nowhere_are_left_out(tmp_path):
     tables = made.deeplabcut(tmp_path)
     for name, table in tables.items():

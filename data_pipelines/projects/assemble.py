@@ -24,6 +24,7 @@ from ttp_jax import skeletons
 SHOWN = 3  # largest number of reasons in a message
 NO_PICTURE = "labels without a picture"
 REMEDY = "Put their pictures where the labels say, or name their folder with --config.data.media. "
+MOST_FRAMES = 2**63 - 1  # largest frame number
 BEYOND = 0.5  # pixels that labels may lie outside, because some tools count from the picture's edge
 
 
@@ -377,6 +378,8 @@ def _clip(name: str, labels: list[_Label], options: Options) -> Clip:
     sizes = np.array([label.picture.size for label in labels])
     pictures = [label.picture for label in labels]
     numbers = [picture.frame for picture in pictures]
+    # Names may be dates down to the microsecond, which no array of numbers can hold.
+    numbered = all(number is not None and number <= MOST_FRAMES for number in numbers)
     paths = [picture.file for picture in pictures if picture.file]
     are_files = len(paths) == len(pictures)
     return Clip(
@@ -397,7 +400,7 @@ def _clip(name: str, labels: list[_Label], options: Options) -> Clip:
         visible=np.array([label.visible for label in labels]),
         file=paths.__getitem__ if are_files else None,
         frame_names=tuple(path.name for path in paths) if are_files else None,
-        numbers=None if None in numbers else np.array(numbers),
+        numbers=np.array(numbers) if numbered else None,
         sizes=sizes,
     )
 
