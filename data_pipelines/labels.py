@@ -72,6 +72,7 @@ def read(
     count: int | None = None,
     first: int = 0,
     names: Mapping[str, int] | None = None,
+    source: str | os.PathLike = "",
 ) -> Labels:
     """Read the labels of one video or folder of pictures.
 
@@ -86,13 +87,14 @@ def read(
       first: number of the video's first frame in the labels: 1 for "0001.png", or for rows that
         count from 1. SLEAP's frame indices and Penn Action's rows always count from 0.
       names: for a folder of pictures, file name -> frame number; labels are matched by name.
+      source: path of the video or folder. If a file has labels of several of this name, those whose
+        folders agree with more of this path are used.
 
     Raises:
       DataError: names the file, what is wrong with it, and what to do.
     """
     path = Path(path).expanduser()
     joint_names, rows, _, notes, *_ = _sheet(path)
-    rows = [row._replace(size=row.size or _labelled_size(row, path)) for row in rows]
     rows, note_on_pixels = _stretched(rows, size, stored) if stored else (rows, [])
     joints_of, notes_on_names = _match(joint_names, skeleton, path)
     columns, targets = list(joints_of), list(joints_of.values())
@@ -102,7 +104,7 @@ def read(
             f"{path}: none of {', '.join(joint_names[column] for column in columns)} is labelled "
             "in any frame: label some frames, or export again."
         )
-    rows, note_on_clip = _of_clip(rows, clip_name, path)
+    rows, note_on_clip = _of_clip(rows, clip_name, source, path)
     if names is None or all(naming.is_bare(row.picture) for row in rows):
         rows, notes_on_frames = _numbered(rows, path)
         frames = _frame_numbers(rows, 0 if notes_on_frames else first, count, path)
@@ -174,7 +176,8 @@ def _sheet(path: Path) -> Sheet:
                 "in the video."
             )
         taken[row.picture] = row
-    return sheet
+    rows = [row._replace(size=row.size or _labelled_size(row, path)) for row in sheet.rows]
+    return sheet._replace(rows=rows)
 
 
 def _penn(path: Path) -> Sheet:
@@ -258,21 +261,48 @@ def _match(
 # --- Pictures and frames -------------------------------------------------------------------------
 
 
-def _of_clip(rows: list[Row], clip_name: str | None, path: Path) -> tuple[list[Row], list[str]]:
+def _of_clip(
+    rows: list[Row], clip_name: str | None, source: str | os.PathLike, path: Path
+) -> tuple[list[Row], list[str]]:
     """Choose the images of one video by their folder; images without a folder match any video."""
     folders = sorted({_folder(row) for row in rows} - {""})
     clip_name = clip_name and naming.composed(clip_name)
     others = [folder for folder in folders if folder != clip_name]
     if len(folders) < 2:
         known = not clip_name or not others
-        return rows, [] if known else [f"its pictures are of {others[0]}, used for {clip_name}."]
+        notes = [] if known else [f"its pictures are of {others[0]}, used for {clip_name}."]
+        return _of_source(rows, clip_name, source, path), notes
     if clip_name not in folders:
         raise DataError(
             f"{path} has pictures of {len(folders)} folders ({', '.join(folders[:5])}), none of "
             f"them {clip_name}: name the video after its folder, or keep one folder's labels."
         )
     kept = [row for row in rows if _folder(row) in ("", clip_name)]
+    kept = _of_source(kept, clip_name, source, path)
     return kept, [f"left out, pictures of folders other than {clip_name}: {', '.join(others)}."]
+
+
+def _of_source(
+    rows: list[Row], clip_name: str | None, source: str | os.PathLike, path: Path
+) -> list[Row]:
+    """Choose among several folders or videos of the clip's name, as day1/cam1 and day2/cam1."""
+    titles = naming.apart(naming.folders(row.picture) for row in rows if _folder(row))
+    several = sorted(set(titles.values()))
+    own = naming.composed(clip_name or "")
+    if len(several) < 2 or any(_folder(row) not in ("", own) for row in rows):
+        return rows
+    agreement = dict.fromkeys(several, 0)
+    for folders, title in titles.items() if source else ():
+        place = Path(os.path.abspath(source)).with_name(own)
+        _, count = files.agreement("/".join(folders), place)
+        agreement[title] = max(agreement[title], count)
+    best = [title for title in several if agreement[title] == max(agreement.values())]
+    if len(best) > 1:
+        raise DataError(
+            f"{path} has labels of {len(several)} videos or folders named {own} "
+            f"({', '.join(several[:5])}): keep those of the one that you named."
+        )
+    return [row for row in rows if titles.get(naming.folders(row.picture)) in (best[0], None)]
 
 
 def _folder(row: Row) -> str:

@@ -276,6 +276,31 @@ def test_labels_may_be_a_folder_of_deeplabcut(tmp_path):
     assert once != user_labels.digest(str(folder))
 
 
+def test_labels_are_those_of_the_given_one_of_two_videos_of_a_name(tmp_path):
+    skeleton, videos = skeletons.build("mouse", made_projects.JOINTS), []
+    for number, day in enumerate(("day1", "day2")):
+        videos.append(tmp_path / day / "cam.mp4")
+        made_projects.video(videos[-1])
+        made_projects.picture(tmp_path / day / "cam" / f"img{number}.png")
+    labels = made_projects.sleap(tmp_path / "labels.slp", videos, frames=(1, 4))
+    pictures = ("day1/cam/img0.png", "day2/cam/img1.png")
+    _, content = made_projects.coco(tmp_path, pictures)
+    for number, video in enumerate(videos):
+        (clip,) = media.clips([video])
+        known = user_labels.read(str(tmp_path / "labels.slp"), 0, skeleton, clip)
+        wanted = [frame.instances[0].numpy() for frame in labels[2 * number : 2 * number + 2]]
+        np.testing.assert_allclose(known.joints, wanted, rtol=1e-6)
+        known = user_labels.read(str(tmp_path / "labels.json"), 0, skeleton, clip)
+        places = content["annotations"][number]["keypoints"]
+        np.testing.assert_allclose(known.joints[0], np.reshape(places, (4, 3))[:, :2], rtol=1e-6)
+        assert known.frames.tolist() == [number]
+    made_projects.video(tmp_path / "copy" / "cam.mp4")
+    (clip,) = media.clips([tmp_path / "copy" / "cam.mp4"])
+    for file in ("labels.slp", "labels.json"):
+        with pytest.raises(DataError, match="2 videos or folders named cam .*day1_cam, day2_cam"):
+            user_labels.read(str(tmp_path / file), 0, skeleton, clip)
+
+
 def test_labels_of_cropped_pictures_are_refused_for_the_whole_video(tmp_path):
     """DeepLabCut can crop frames when it extracts them; their labels lie elsewhere in the video."""
     folder, clip = tmp_path / "labeled-data/walk", clip_of(sizes=np.tile(SIZE, (COUNT, 1)))

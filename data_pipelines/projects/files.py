@@ -68,7 +68,7 @@ def distinct(listed: Iterable[str], find: Callable[[str], Path | None]) -> dict[
     for path, named in owners.items():
         if len({tuple(names.parts(name)) for name in named}) == 1:
             continue
-        shared = {name: _agreement(name, path) for name in named}
+        shared = {name: agreement(name, path) for name in named}
         best = [name for name in named if shared[name] == max(shared.values())]
         if len({tuple(names.parts(name)) for name in best}) > 1:
             raise ambiguous(best[0], best[1], path)
@@ -90,8 +90,13 @@ def ambiguous(name: str, other: str, path: Path | None) -> DataError:
     )
 
 
-def _agreement(name: str, path: Path) -> tuple[bool, int]:
-    """Return whether a path ends with the whole name, and how many parts agree at the end."""
+def agreement(name: str, path: Path) -> tuple[bool, int]:
+    """Return whether a path ends with the whole name, and how many parts agree at the end.
+
+    Args:
+      name: path in the labels.
+      path: path of a file or folder here.
+    """
     pairs = zip(reversed(names.parts(name)), reversed(path.parts), strict=False)
     same = itertools.takewhile(
         lambda pair: names.composed(pair[0]) == names.composed(pair[1]), pairs

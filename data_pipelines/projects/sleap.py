@@ -45,7 +45,9 @@ class _Video(NamedTuple):
 
 
 def sheet(path: Path, *, predictions: bool = False, individuals: Sequence[str] = ()) -> Sheet:
-    """Read the labels of all videos; frames are named "TITLE/NUMBER" or "TITLE/FILE".
+    """Read the labels of all videos; frames are named "VIDEO/NUMBER" or "FOLDER/FILE".
+
+    VIDEO is the path of the video without suffix, because several may have the same name.
 
     Args:
       path: path of the `.slp` file.
@@ -55,7 +57,21 @@ def sheet(path: Path, *, predictions: bool = False, individuals: Sequence[str] =
     Raises:
       DataError: names the file, what is wrong with it, and what to do.
     """
-    return _load(path, predictions, individuals)[0]
+    whole, videos = _load(path, predictions, individuals)
+    places = {picture: _place(each, path) for each in videos for picture in each.frames}
+    pictures = [f"{places[row.picture]}/{names.file(row.picture)}" for row in whole.rows]
+    rows = [row._replace(picture=own) for row, own in zip(whole.rows, pictures, strict=True)]
+    return whole._replace(rows=rows)
+
+
+def _place(video: _Video, path: Path) -> str:
+    """Return the path of a video without suffix, or of a folder of pictures, as in the file."""
+    source = video.video if video.video.source_video is None else video.video.source_video
+    if isinstance(source.filename, list):
+        return "/".join(names.folders(source.filename[next(iter(video.frames.values()))]))
+    if Path(source.filename) == path:  # pictures inside the file, which doesn't say whose they are
+        return video.title
+    return "/".join([*names.folders(source.filename), names.stem(source.filename)])
 
 
 def read(path: Path, options: Options) -> Project:

@@ -38,7 +38,15 @@ def read(path: str, first: int, skeleton: Skeleton, clip: clips_lib.Clip) -> Lab
         size = dict(zip(clip.frame_numbers.tolist(), map(tuple, clip.sizes.tolist()), strict=True))
     stored = clip.stored_size
     known = labels_lib.read(
-        path, skeleton, clip.name, size, stored=stored, count=count, first=first, names=names
+        path,
+        skeleton,
+        clip.name,
+        size,
+        stored=stored,
+        count=count,
+        first=first,
+        names=names,
+        source=clip.source,
     )
     if not np.isin(known.frames, clip.frame_numbers).any():
         raise clips_lib.DataError(
