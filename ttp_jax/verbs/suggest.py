@@ -13,8 +13,9 @@ WORKDIR/suggested/NAME.old1:
     NAME_doubt.csv         confidence and other signs of each frame, and which frames are chosen
     labeled-data/NAME/     for DeepLabCut: images, and CollectedData_SCORER.csv, .h5: predictions.
                            Copy the folder into the project, add the video to its config.yaml, and
-                           correct the labels. Without pandas and PyTables there is no .h5: run
-                           deeplabcut.convertcsv2h5
+                           correct the labels. DeepLabCut only reads those of the scorer in
+                           config.yaml, so give it as --scorer. Without pandas and PyTables there
+                           is no .h5: run deeplabcut.convertcsv2h5
     NAME.predictions.slp   for SLEAP, if sleap-io is installed: the predictions of these frames
 
 `python -m benchmarks.suggestion WORKDIR` compares the ranking with the true errors of labelled
