@@ -180,8 +180,9 @@ def apply_flags(config, options, inputs: str, verb: str | None) -> None:
         for name in OUTPUTS:
             if options[name].value:
                 raise ValueError(
-                    f"--{name} only works for your own videos, with personalize or with predict "
-                    "--person. Remove the flag, name a video, or leave out --joints-only."
+                    f"--{name} only works for your own videos, with personalize (--method=none: "
+                    "without adapting) or with predict --person. Remove the flag, name a video, or "
+                    "leave out --joints-only."
                 )
 
 
