@@ -46,6 +46,15 @@ def test_annotations_with_a_byte_order_mark_are_found_in_their_folder(tmp_path):
     assert read(tmp_path).num_frames == read(path).num_frames == 3
 
 
+def test_a_pattern_tells_apart_individuals_of_one_name(tmp_path):
+    """As in cages whose animals are all called left and right, whatever `identity` says."""
+    cages = ("cage1_day1", "cage1_day2", "cage2_day1")
+    made.deeplabcut(tmp_path, cages, config="identity: true", individuals=["left", "right"])
+    assert read(tmp_path).subjects == {"left": 9, "right": 9}
+    wanted = {"cage1_left": 6, "cage1_right": 6, "cage2_left": 3, "cage2_right": 3}
+    assert read(tmp_path, subject=r"(cage\d+)_").subjects == wanted
+
+
 def test_pictures_named_by_dates_to_the_microsecond_are_in_their_order(tmp_path):
     """Such a number fits into no array: results with it could be written, but not be read."""
     names = [f"a/20231130101{minute}12123456.png" for minute in (3, 1, 2)]

@@ -16,7 +16,8 @@ def of_rows(recordings: Sequence[Recording], options: Options) -> list[list[tupl
 
     A recording is one subject, unless a pattern says otherwise. Each named individual is a subject,
     except where a pattern names the subjects of a project whose pictures show one each: tools give
-    an animal another track in every video. If pictures show several individuals, every unnamed
+    an animal another track in every video. In other projects, a pattern tells apart individuals of
+    one name. If pictures show several individuals, every unnamed
     label is a subject of its own, because nothing connects it to the labels in other pictures.
 
     Args:
@@ -43,7 +44,8 @@ def _in_one(recording: Recording, options: Options, lone: bool) -> list[tuple[st
             subjects.append((subject, False))
             continue
         if row.individual:
-            subject = row.individual if recording.sheet.identity else f"{subject}_{row.individual}"
+            everywhere = recording.sheet.identity and not by_pattern
+            subject = row.individual if everywhere else f"{subject}_{row.individual}"
         elif not alone:
             seen[row.picture] += 1
             subject = f"{subject}_{names.stem(row.picture)}_{seen[row.picture]}"
