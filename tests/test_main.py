@@ -149,6 +149,8 @@ def test_a_missing_video_is_said(typed, verb):
             "fetch blazepose. Or say where",
         ),
         (f"personalize --config={launch.OWN.parent}/tiny.py --frames=5-9", "for your own videos"),
+        (f"train --config={launch.OWN.parent}/tiny.py --test=anna", "--test is for labelled proj"),
+        (f"train --config={launch.OWN.parent}/tiny.py --val=anna", "--val is for labelled proj"),
     ],
 )
 def test_flags_that_would_do_nothing_are_refused(typed, words, expected):

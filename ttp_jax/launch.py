@@ -209,14 +209,12 @@ def put_project(config, options) -> None:
         "flip_pairs": "data.flip_pairs",
         "scale_joints": "eval.scale_joints",
     }
-    given = {field: options[flag].value for flag, field in fields.items() if options[flag].present}
+    changed = [flag for flag in fields if options[flag].present]
     if options.project:
-        given |= {"data.source": "project", "data.root": options.project}
-    elif given and config.data.source != "project":
-        raise ValueError(
-            f"--{next(iter(given)).split('.')[1]} is for labelled projects: add --project=PATH."
-        )
-    config.update_from_flattened_dict(given)
+        config.data.source, config.data.root = "project", options.project
+    elif changed and config.data.source != "project":
+        raise ValueError(f"--{changed[0]} is for labelled projects: add --project=PATH.")
+    config.update_from_flattened_dict({fields[flag]: options[flag].value for flag in changed})
 
 
 def check_device(name: str | None) -> None:
