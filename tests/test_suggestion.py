@@ -8,10 +8,12 @@ import pytest
 import small_project
 
 from benchmarks import suggestion as benchmark
+from configs import tiny
 from data_pipelines import clips as clips_lib
 from data_pipelines import media, pictures, projects
-from ttp_jax import skeletons, visualize
-from ttp_jax.runs import suggestion
+from ttp_jax import skeletons, state, visualize
+from ttp_jax.checkpoint import fingerprint
+from ttp_jax.runs import identity, provenance, results, suggestion
 from ttp_jax.verbs import suggest
 
 SKELETON = skeletons.build("mouse", small_project.JOINTS)
@@ -214,3 +216,17 @@ def test_errors_are_shares_of_the_box():
     )
     found = benchmark.true_errors(clip, joints + np.array([6.4, 0]))
     np.testing.assert_allclose(found, [0.1, 0.1, np.nan, 0.1], atol=1e-6)
+
+
+def test_joints_of_a_model_that_was_trained_before_are_not_this_model_s(tmp_path):
+    small_project.write(tmp_path / "mice", subjects=1)
+    (clip,) = media.clips([tmp_path / "mice/videos/mouse0.avi"], boxes="whole")
+    before, now = (state.Base({"weight": np.full(3, value)}, {}, np.ones(1)) for value in (1, 2))
+    joints, confidence, _ = track(clip.num_frames)
+    folder = tmp_path / "work/results/offline"
+    provenance.prepare(folder, identity.protocol(tiny.get_config(), before, "offline"))
+    result = results.Result(None, joints, confidence, None, "")
+    results.write_result(folder, clip, result, SKELETON)
+    found = suggest._personalized(tmp_path / "work", clip, fingerprint(before))
+    np.testing.assert_array_equal(found, joints)
+    assert suggest._personalized(tmp_path / "work", clip, fingerprint(now)) is None

@@ -29,7 +29,8 @@ import pathlib
 import numpy as np
 
 from data_pipelines import clips as clips_lib
-from ttp_jax.files import plain_name, write_csv
+from ttp_jax.checkpoint import fingerprint
+from ttp_jax.files import plain_name, read_json, write_csv
 from ttp_jax.runs import base_model, boxes, results, sources, suggestion
 from ttp_jax.runs.batch import OF_ONE, Runner
 from ttp_jax.runs.experiment import Experiment
@@ -51,7 +52,7 @@ def run(experiment: Experiment, workdir: pathlib.Path, options: Options) -> int:
     """Rank the frames of each video, and write the chosen ones; return the exit code."""
     plain_name(options.scorer, "--scorer")
     base, _ = base_model.load_base(experiment, workdir)
-    predictor, failed = Runner(experiment, base, "none"), {}
+    predictor, own, failed = Runner(experiment, base, "none"), fingerprint(base), {}
     if experiment.data.source == "media":
         opened = sources.open_own(experiment.data)
         clips = clips_lib.by_subject(opened.clips)
@@ -60,15 +61,21 @@ def run(experiment: Experiment, workdir: pathlib.Path, options: Options) -> int:
         clips = clips_lib.by_subject(sources.load_clips(experiment.data, "test"))
     for clip in clips:
         try:
-            _suggest(experiment, workdir, predictor, clip, options)
+            after = _personalized(workdir, clip, own)
+            _suggest(experiment, workdir, predictor, clip, after, options)
         except OF_ONE as error:  # the other videos continue
             failed[clip.name] = str(error)
     say_failed(failed)
     return 1 if failed else 0
 
 
-def _suggest(experiment: Experiment, workdir: pathlib.Path, predictor: Runner, clip, options):
-    """Rank the frames of one video, and write the chosen ones."""
+def _suggest(
+    experiment: Experiment, workdir: pathlib.Path, predictor: Runner, clip, after, options
+):
+    """Rank the frames of one video, and write the chosen ones.
+
+    `after`: the joints of its personalized model [T, K, 2], see `_personalized`.
+    """
     with progress_bar(2 * clip.num_frames, clip.name) as bar:
 
         def searched(share):
@@ -78,7 +85,6 @@ def _suggest(experiment: Experiment, workdir: pathlib.Path, predictor: Runner, c
         searched(1)
         found = predictor.one(boxed, bar)
     sides = (boxed.boxes[:, 2:] - boxed.boxes[:, :2]).max(1)
-    after = _personalized(workdir, clip)
     signs = suggestion.signs_of_doubt(found.joints, found.confidence, sides, after)
     doubtful = suggestion.doubt(signs)
     gap = max(clip.num_frames // APART, 1)
@@ -98,15 +104,17 @@ def _suggest(experiment: Experiment, workdir: pathlib.Path, predictor: Runner, c
     say(f"{folder}: {len(chosen)} of {clip.num_frames} frames, by {by}")
 
 
-def _personalized(workdir: pathlib.Path, clip) -> np.ndarray | None:
-    """Return the personalized model's joints of exactly these frames, if there are any."""
+def _personalized(workdir: pathlib.Path, clip, own: str) -> np.ndarray | None:
+    """Return the personalized model's joints of exactly these frames, if there are any.
+
+    `own`: the fingerprint of the model; the joints may be of one that was trained before it.
+    """
     for scenario in ("offline", "online"):
-        try:
-            (joints,) = results.read_results(workdir / "results" / scenario, [clip]) or (None,)
-        except ValueError:  # the results are of other frames or boxes
-            continue
-        if joints is not None:
-            return joints
+        folder = workdir / "results" / scenario
+        with contextlib.suppress(ValueError):  # the results are of other frames or boxes
+            made = read_json(folder / "protocol.json", dict) or {}
+            if made.get("base") == own and (found := results.read_results(folder, [clip])):
+                return found[0]
     return None
 
 
