@@ -11,6 +11,7 @@ import numpy as np
 
 from data_pipelines import pictures
 from data_pipelines.clips import Clip, FrameError
+from ttp_jax import files
 
 QUALITY = 95  # JPEG quality; the video's own compression has already lost more
 
@@ -23,8 +24,9 @@ def cached(clip: Clip, folder: str | os.PathLike) -> Clip:
     """
     about = f"{clip.fingerprint} {clip.frame_numbers.tolist()} {clip.largest}"
     place = Path(folder) / f"{clip.name}-{hashlib.sha256(about.encode()).hexdigest()[:12]}"
-    if not place.is_dir():
-        _write(clip, place)
+    with files.only_one(place, wait=True):  # of several processes that train together
+        if not place.is_dir():
+            _write(clip, place)
 
     def read(index: int):
         return pictures.read(_file(place, index))

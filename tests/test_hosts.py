@@ -4,12 +4,15 @@ import shutil
 import signal
 import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import numpy as np
 import pytest
 import small_run
 
+from data_pipelines import clips as clips_lib
+from data_pipelines import frame_cache
 from ttp_jax import parallel
 from ttp_jax.checkpoint import Checkpoints
 from ttp_jax.runs import base_model, experiment
@@ -112,3 +115,19 @@ def test_who_takes_part_is_said_in_three_parts():
     for wrong in ("", "localhost:1", "localhost:1,two,0", "a,1,2,3"):
         with pytest.raises(ValueError, match=r"HOST:PORT,COUNT,INDEX"):
             parallel.join_hosts(wrong)
+
+
+def test_frames_are_decoded_into_the_shared_folder_once(tmp_path):
+    reads = []
+
+    def read(index):
+        reads.append(index)
+        time.sleep(0.01)
+        return np.full((8, 8, 3), 20 * index, np.uint8)
+
+    boxes = np.tile(np.float32([0, 0, 8, 8]), (9, 1))
+    clip = clips_lib.Clip("a", "a", "train", 9, read, boxes, None, None)
+    with ThreadPoolExecutor(2) as both:  # each locks the folder as a process does
+        found = list(both.map(lambda _: frame_cache.cached(clip, tmp_path), range(2)))
+    assert [reads.count(index) for index in range(1, 9)] == [1] * 8  # the first one tells the size
+    assert [each.read(5).mean() for each in found] == [100, 100]
