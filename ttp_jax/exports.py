@@ -28,19 +28,16 @@ adds 0.5 when it reads them and subtracts it when it writes them.
 Text formats keep four decimals, the others all digits.
 """
 
-import csv
 import importlib
-import io
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from ttp_jax import hdf5_exports
-from ttp_jax.files import write_atomically
+from ttp_jax.files import write_arrays, write_atomically, write_csv
 from ttp_jax.track import Track, mean_confidence
 
 LIGHTNING_POSE = "heatmap_tracker"  # the scorer in Lightning Pose's tables
@@ -163,23 +160,15 @@ def _dlc_csv(track: Track, stem: Path) -> Path:
     """Write DeepLabCut's table: three header rows, then frame number and x, y, likelihood."""
     columns = _dlc_columns(track)
     header = zip(*[("scorer", "bodyparts", "coords"), *columns], strict=True)
-    rows = track.values().reshape(len(track.joints), -1)
+    values = track.values().reshape(len(track.joints), -1)
     # Missing values are spelled out, because pandas takes a first row of empty cells as a header.
-    lines = [
-        *map(_cells, header),
-        *(
-            ",".join([str(frame), *("NaN" if np.isnan(v) else f"{v:.4f}" for v in row)])
-            for frame, row in zip(track.frames, rows, strict=True)
-        ),
-    ]
-    return _put(stem, ".csv", lambda path: _write_lines(path, lines))
-
-
-def _cells(words: Sequence[str]) -> str:
-    """Return a line of a CSV file; words with commas or quotes are quoted."""
-    text = io.StringIO()
-    csv.writer(text, lineterminator="").writerow(words)
-    return text.getvalue()
+    rows = (
+        [frame, *("NaN" if np.isnan(v) else f"{v:.4f}" for v in row)]
+        for frame, row in zip(track.frames, values, strict=True)
+    )
+    path = _path(stem, ".csv")
+    write_csv(path, [*header, *rows])
+    return path
 
 
 def _dlc_h5(track: Track, stem: Path) -> Path:
@@ -285,15 +274,10 @@ def _npz(track: Track, stem: Path) -> Path:
         "pictures": track.pictures,
         "pcutoff": track.pcutoff or None,
     }
-    known: dict[str, Any] = {
-        name: np.asarray(array) for name, array in arrays.items() if array is not None
-    }
-
-    def fill(path):
-        with path.open("wb") as file:  # given a path, NumPy would change the extension
-            np.savez(file, **known)
-
-    return _put(stem, ".npz", fill)
+    known = {name: np.asarray(array) for name, array in arrays.items() if array is not None}
+    path = _path(stem, ".npz")
+    write_arrays(path, known, compress=False)
+    return path
 
 
 def _parquet(track: Track, stem: Path) -> Path:
@@ -347,8 +331,11 @@ FORMATS: dict[str, Callable[[Track, Path], Path]] = {
 
 
 def _put(stem: Path, extension: str, write: Callable[[Path], object]) -> Path:
-    path = stem.with_name(stem.name + extension)  # not with_suffix: names have dots
-    return write_atomically(path, write)
+    return write_atomically(_path(stem, extension), write)
+
+
+def _path(stem: Path, extension: str) -> Path:
+    return stem.with_name(stem.name + extension)  # not with_suffix: names have dots
 
 
 def _write_lines(path: Path, lines: Sequence[str]) -> None:
