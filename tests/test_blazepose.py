@@ -22,7 +22,7 @@ from test_tflite import check_gradients, params_of
 import main
 from configs import blazepose as blazepose_config
 from configs import common
-from ttp_jax import api, checkpoint, convert, fetch, geometry, heatmaps, state, steps, tflite
+from ttp_jax import api, checkpoint, convert, fetch, files, geometry, heatmaps, state, steps, tflite
 from ttp_jax.joint_maps import joint_map, map_joints
 from ttp_jax.models import pose
 from ttp_jax.models.colors import to_unit
@@ -71,7 +71,7 @@ def fetched(made, tmp_path, monkeypatch, capsys):
 def published(part):
     """The published file of this name, where it was fetched."""
     path = pathlib.Path(os.environ["TTP_JAX_TEST_WEIGHTS"]) / "blazepose" / part.name
-    if not path.is_file() or fetch.sha256(path) != part.sha256:
+    if not path.is_file() or files.sha256(path) != part.sha256:
         pytest.skip(f"{path} isn't there: python main.py fetch blazepose")
     return path
 

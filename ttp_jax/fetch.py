@@ -19,7 +19,7 @@ import zlib
 from collections.abc import Callable
 from typing import NamedTuple
 
-from ttp_jax.files import move_aside, write_atomically
+from ttp_jax.files import move_aside, sha256, write_atomically
 
 FOLDER = "TTP_JAX_WEIGHTS"  # environment variable that names another folder
 MEDIAPIPE = "mediapipe==0.10.21"
@@ -70,12 +70,6 @@ BLAZEPOSE = (LANDMARKS, DETECTOR)
 def folder() -> pathlib.Path:
     """Return where weights are kept: TTP_JAX_WEIGHTS, or a folder in the user's cache."""
     return pathlib.Path(os.environ.get(FOLDER) or "~/.cache/ttp_jax/weights").expanduser()
-
-
-def sha256(path: pathlib.Path) -> str:
-    """Return the SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 # --- BlazePose -----------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ allocated, pickles are never loaded, and every fault raises `Damaged`, which nam
 import contextlib
 import csv
 import errno
+import hashlib
 import io
 import json
 import math
@@ -50,6 +51,12 @@ DAMAGED = (KeyError, OSError, ValueError)
 
 class Busy(ValueError):
     """Another process holds the lock of a file or folder, see `only_one`."""
+
+
+def sha256(path: pathlib.Path) -> str:
+    """Return the SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 # --- Writing -------------------------------------------------------------------------------------

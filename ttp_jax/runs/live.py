@@ -22,7 +22,7 @@ from data_pipelines import clips as clips_lib
 from data_pipelines import locate, video, windows
 from ttp_jax import driver, geometry, people, state, ttp
 from ttp_jax.checkpoint import fingerprint
-from ttp_jax.files import FULL, named, write_arrays, write_json
+from ttp_jax.files import FULL, named, sha256, write_arrays, write_json
 from ttp_jax.frames import Frames
 from ttp_jax.memory import repeats
 from ttp_jax.runs import base_model, provenance, results
@@ -303,7 +303,7 @@ def _write(folder: pathlib.Path, live: Live, seen: list[Seen], record: dict) -> 
     write_arrays(folder / "live.npz", {"joints": joints, "confidence": confidence})
     counts = {"frames": len(seen), "updates": live.updates, "repeated": live.repeated}
     delay = {"median": float(np.median(delays)), "most": float(np.max(delays))}
-    made = {name: provenance.sha256(folder / name) for name in ("live.csv", "live.npz")}
+    made = {name: sha256(folder / name) for name in ("live.csv", "live.npz")}
     write_json(folder / "run.json", {**record, **counts, "latency_ms": delay, "outputs": made})
     say(
         f"wrote {folder}: {len(seen)} frames, {live.updates} updates, predicted "

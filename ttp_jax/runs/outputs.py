@@ -18,8 +18,8 @@ from data_pipelines import clips as clips_lib
 from data_pipelines import locate
 from data_pipelines.labels import Labels
 from ttp_jax import dlc_analysis, exports, presence, ranges, smooth
-from ttp_jax.files import inside, read_json, write_arrays, write_json
-from ttp_jax.runs import personal_report, provenance, user_labels
+from ttp_jax.files import inside, read_json, sha256, write_arrays, write_json
+from ttp_jax.runs import personal_report, user_labels
 from ttp_jax.runs.experiment import Experiment
 from ttp_jax.runs.outcome import Outcome, read_outcome
 from ttp_jax.runs.overlay import overlay_video
@@ -338,7 +338,7 @@ def _export(
         if path not in written:
             path.unlink()
             say(f"  removed, no longer requested: {path}")
-    digests = {str(path.relative_to(folder)): provenance.sha256(path) for path in written}
+    digests = {str(path.relative_to(folder)): sha256(path) for path in written}
     done = {"wanted": {}, "origin": clip.fingerprint, "files": [], "exports": digests}
     write_json(record, done)
     return written
@@ -366,7 +366,7 @@ def _unedited(folder: pathlib.Path, name: str, done: dict[str, Any]) -> list[pat
     for file, digest in done.get("exports", listed).items():
         path = inside(folder, file)
         if path.is_file():
-            is_same = digest in ("", provenance.sha256(path))
+            is_same = digest in ("", sha256(path))
             (same if is_same else edited).append(path)
     if edited:
         aside = move_to_old(folder, name, edited)

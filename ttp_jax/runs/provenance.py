@@ -2,7 +2,6 @@
 
 import datetime
 import functools
-import hashlib
 import importlib.metadata
 import os
 import pathlib
@@ -110,9 +109,3 @@ def commit_of(root: pathlib.Path) -> str | None:
         return git("rev-parse", "--short=12", "HEAD") + "+" * bool(git("diff", "HEAD", "--stat"))
     except (OSError, subprocess.CalledProcessError):
         return None
-
-
-def sha256(path: pathlib.Path) -> str:
-    """Return the SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

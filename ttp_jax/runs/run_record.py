@@ -12,9 +12,9 @@ from ttp_jax.files import (
     only_one,
     read_arrays,
     read_json,
+    sha256,
     write_json,
 )
-from ttp_jax.runs import provenance
 from ttp_jax.runs.process import say
 
 # Required content of run.json, as a pattern of `files.read_json`.
@@ -102,7 +102,7 @@ def _subject(folder: pathlib.Path, name: str, old: dict, run: dict, now: Now) ->
         stored = read_arrays(files[f"{name}.npz"])
     except DAMAGED:
         return None  # the next run repeats the subject
-    outputs = {file: provenance.sha256(path) for file, path in files.items()}
+    outputs = {file: sha256(path) for file, path in files.items()}
     if old.get("outputs") != outputs:
         old = {}  # of earlier results: the latest run was killed before it wrote its record
     new = name in now.seconds or not old

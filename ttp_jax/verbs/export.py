@@ -30,7 +30,7 @@ import jax
 import numpy as np
 
 from ttp_jax.checkpoint import ModelFile, fingerprint, read_model, write_model
-from ttp_jax.files import move_aside
+from ttp_jax.files import move_aside, sha256
 from ttp_jax.runs import base_model, identity, provenance
 from ttp_jax.runs.experiment import Experiment, model_path, needed
 from ttp_jax.runs.process import say
@@ -58,7 +58,7 @@ def run(experiment: Experiment, workdir: pathlib.Path, options: Options) -> int:
         experiment = experiment.changed({"model.color_order": "bgr"})
         source = pathlib.Path(options.torch).expanduser()
         base = base_model.released_base(experiment, str(source))
-        about |= {"converted from": source.name, "its sha256": provenance.sha256(source)}
+        about |= {"converted from": source.name, "its sha256": sha256(source)}
     elif experiment.config.base:  # a model file already describes its training
         base, _ = base_model.load_base(experiment, workdir)
         about = read_model(model_path(experiment.config.base)).about
@@ -76,7 +76,7 @@ def run(experiment: Experiment, workdir: pathlib.Path, options: Options) -> int:
     if path.exists() and not _is_same(path, model):
         say(f"{path} was another file: it is now {move_aside(path, path.suffix)}")
     write_model(path, model)
-    size, digest = path.stat().st_size / 2**20, provenance.sha256(path)
+    size, digest = path.stat().st_size / 2**20, sha256(path)
     say(f"wrote {path}: {size:.1f} MiB, sha256 {digest}")
     return 0
 

@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from configs import blazepose as blazepose_config
 from ttp_jax import checkpoint, convert, fetch, state
+from ttp_jax.files import sha256
 from ttp_jax.runs.experiment import needed
 from ttp_jax.runs.process import say
 
@@ -64,7 +65,7 @@ def fetch_blazepose(place: pathlib.Path, given: str | None) -> int:
     about = {
         "config": config.name,
         "converted from": f"{source.name} of MediaPipe (Apache-2.0)",
-        "its sha256": fetch.sha256(source),
+        "its sha256": sha256(source),
     }
     base = state.Base(params, {}, normalisers)  # pyright: ignore[reportArgumentType]
     path = place / checkpoint.blazepose_path().name

@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Iterator
 
 from ttp_jax.checkpoint import fingerprint
-from ttp_jax.files import inside, read_json
+from ttp_jax.files import inside, read_json, sha256
 from ttp_jax.runs import (
     base_model,
     experiment,
@@ -93,7 +93,7 @@ def stored_files(folder: pathlib.Path, record: dict) -> list[str]:
             path = inside(folder, name)
             if not path.is_file():
                 wrong.append(f"{path} is missing")
-            elif provenance.sha256(path) != digest:
+            elif sha256(path) != digest:
                 wrong.append(f"{path} was changed after the run")
     return wrong
 
