@@ -67,8 +67,7 @@ def quarter_turns(pictures: jax.Array) -> tuple[jax.Array, jax.Array]:
     The images of a batch are drawn at random, so their turns may follow a fixed pattern.
     """
     turns = jnp.arange(len(pictures)) % 4
-    turned = jnp.stack([jnp.rot90(pictures, k, (1, 2)) for k in range(4)], 1)
-    return jnp.take_along_axis(turned, turns[:, None, None, None, None], 1)[:, 0], turns
+    return heatmaps.turn(pictures, turns, half_pixel=True), turns
 
 
 def rotation(logits: jax.Array, turns: jax.Array) -> jax.Array:
