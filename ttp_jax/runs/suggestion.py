@@ -47,14 +47,14 @@ def signs_of_doubt(
 
 def doubt(signs: dict[str, np.ndarray]) -> np.ndarray:
     """Return the mean rank [T] of the signs in `RANKED`, from 0 (sure) to 1; NaN if unknown."""
+    from scipy import stats  # imported late, because it takes a while
+
     ranks = []
     for values in (signs[name] for name in RANKED if name in signs):
         known = np.isfinite(values)
         rank = np.full(len(values), np.nan)
-        order = np.sort(values[known])
         # Equal values share their mean rank; otherwise later frames would count as more doubtful.
-        ends = (np.searchsorted(order, values[known], side) for side in ("left", "right"))
-        rank[known] = (sum(ends) - 1) / 2 / max(known.sum() - 1, 1)
+        rank[known] = (stats.rankdata(values[known]) - 1) / max(known.sum() - 1, 1)
         ranks.append(rank)
     stacked = np.stack(ranks)
     known = np.isfinite(stacked)
