@@ -207,7 +207,7 @@ def _read_sampled(opened: Callable[[], Video], frames: np.ndarray, index: int) -
 
 
 def _open_video(path: Path) -> Video:
-    """Return a video that is opened when its first frame is read, because scanning takes time."""
+    """Open a video, when its first frame is read, because scanning takes time."""
     try:
         return Video(path)
     except DataError as error:

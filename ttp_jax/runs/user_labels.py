@@ -66,7 +66,7 @@ def digest(path: str) -> str:
 
 
 def scores(known: Labels, outcome: Outcome, poses, skeleton: Skeleton) -> dict[str, dict]:
-    """Score before and after by `metrics.score_labels`; also return what was left out.
+    """Score before and after by `metrics.score_labels`.
 
     `poses` has the joints [T, K, 2] "before" and "after".
     """
@@ -74,11 +74,10 @@ def scores(known: Labels, outcome: Outcome, poses, skeleton: Skeleton) -> dict[s
     here = np.isin(known.frames, numbers)
     places = np.searchsorted(numbers, known.frames)
     truth = known.joints[here], known.visible[here]
-    found = {
+    return {
         when: metrics.score_labels(joints[places[here]], *truth, skeleton)
         for when, joints in poses.items()
     }
-    return found
 
 
 def rows(found: dict[str, dict]) -> list[tuple]:
