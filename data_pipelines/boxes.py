@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from data_pipelines import locate
-from data_pipelines.clips import DataError, read_text
+from data_pipelines.clips import DataError, first_few, read_text
 from ttp_jax import geometry
 from ttp_jax.files import Damaged, parse_json
 
@@ -169,7 +169,7 @@ def _by_subject(rows: Sequence[_Row], subjects: Sequence[str]) -> dict[str, list
         if row.subject is None and len(subjects) != 1:
             raise DataError(
                 f"{row.where} names no subject, but there are {len(subjects)}: fill a column "
-                f"subject with {_some(subjects)}."
+                f"subject with {first_few(subjects)}."
             )
         found.setdefault(row.subject or subjects[0], []).append(row)
     return found
@@ -190,12 +190,7 @@ def _from_rows(path: Path, rows: dict[str, list[_Row]], name: str, sizes: np.nda
         boxes[frame] = box
     if not boxes:
         raise DataError(
-            f"{path} has no box for {name}, only for {_some(list(rows))}: add at least one row."
+            f"{path} has no box for {name}, only for {first_few(rows)}: add at least one row."
         )
     places = sorted(boxes)
     return locate.between(places, np.array([boxes[frame] for frame in places]), len(sizes))
-
-
-def _some(names: Sequence[str]) -> str:
-    """Return the first few names, for a message."""
-    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")

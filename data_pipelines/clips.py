@@ -8,7 +8,7 @@ import os
 import pathlib
 import re
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -188,6 +188,11 @@ class FrameError(ValueError):
 
 class DataError(ValueError):
     """Data that is missing or not as expected; the message says what to do."""
+
+
+def first_few(names: Collection[str], most: int = 5) -> str:
+    """List the first names for a message, and "..." if there are more than `most`."""
+    return ", ".join([*names][:most]) + ", ..." * (len(names) > most)
 
 
 def nothing_readable(name: str, count: int, error: FrameError) -> str:

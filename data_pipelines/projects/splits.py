@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
-from data_pipelines.clips import Clip, DataError
+from data_pipelines.clips import Clip, DataError, first_few
 from data_pipelines.projects import names
 from data_pipelines.projects.records import Project
 
@@ -39,7 +39,7 @@ def by_name(project: Project, *, test: str = "", val: str = "") -> Project:
             if not found:
                 raise DataError(
                     f"no subject is called {pattern} (--{split}): expected patterns of "
-                    f"{_some(project.subjects)}."
+                    f"{first_few(project.subjects)}."
                 )
             for subject in found:
                 if chosen.setdefault(subject, split) != split:
@@ -204,8 +204,3 @@ def _units(units: Sequence[tuple[str, ...]]) -> str:
     groups = f"{len(units)} group{'s' * (len(units) > 1)}"
     together = f" in {groups} that share pictures" * (subjects > len(units))
     return f"{subjects} subject{'s' * (subjects > 1)}{together}"
-
-
-def _some(words: Iterable[str]) -> str:
-    words = list(words)
-    return ", ".join(words[:5]) + (", ..." if len(words) > 5 else "")

@@ -340,7 +340,7 @@ def describe(project: Project) -> list[str]:
         chosen = [clip for clip in project.clips if clip.split == split]
         names = sorted({clip.subject for clip in chosen})
         frames = sum(clip.num_frames for clip in chosen)
-        shown = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
+        shown = clips_lib.first_few(names, 12)
         who = "subject, " if len(names) == 1 else "subjects,"
         lines.append(f"{split:6}{len(names):4} {who} {frames:6} labelled frames: {shown}")
     return lines

@@ -8,13 +8,12 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from data_pipelines.clips import DataError, FrameError
+from data_pipelines.clips import DataError, FrameError, first_few
 from data_pipelines.windows import SubjectFrames
 from ttp_jax import state
 from ttp_jax.files import DAMAGED, read_arrays, unused, write_arrays, write_csv
 from ttp_jax.skeletons import Skeleton
 
-NAMED = 5  # largest number of pictures that a message names
 # The arrays of NAME.npz, as a pattern of `files.read_arrays`.
 RESULTS = {
     "joints": ("f", 3), "confidence": ("f", 2), "frames": ("iu", 1), "inputs": ("U", 0),
@@ -161,9 +160,8 @@ def unread_pictures(folder: pathlib.Path, clip) -> str:
     names = [clip.frame_names[place] for place in np.flatnonzero(unreadable(clip, joints))]
     if not names:
         return ""
-    shown = ", ".join(names[:NAMED]) + ", ..." * (len(names) > NAMED)
     count = f"{len(names)} of its {clip.num_frames} pictures"
-    return f"{count} can't be read ({shown}); the others are done."
+    return f"{count} can't be read ({first_few(names)}); the others are done."
 
 
 def unreadable(clip, joints: np.ndarray) -> np.ndarray:
