@@ -11,7 +11,7 @@ import numpy as np
 
 from ttp_jax.report.page import DASH, notice, page, paragraph, save, section, table
 from ttp_jax.report.plots import line_plot
-from ttp_jax.report.timelines import confidence_table, folded, timelines
+from ttp_jax.report.timelines import confidence_table, folded, mean_of_known, timelines
 from ttp_jax.report.viewer import before_after, spoken
 from ttp_jax.skeletons import Skeleton
 
@@ -200,10 +200,10 @@ def _changes(moved, numbers, skeleton) -> tuple[list[str], int]:
     """Return sentences and plots about movement [T, K], and the joint that moved most."""
     if not (moved > 0).any():
         return [paragraph("No joint moved in any frame where it is known before and after.")], 0
-    over_joints, over_frames = _mean(moved, 1), _mean(moved, 0)
+    over_joints, over_frames = mean_of_known(moved, 1), mean_of_known(moved)
     joint, frame = int(np.nanargmax(over_frames)), np.nanargmax(over_joints)
     summary = (
-        f"Adaptation moved the joints by {_mean(moved, None):.2f} px on average. The "
+        f"Adaptation moved the joints by {mean_of_known(moved, None):.2f} px on average. The "
         f"{spoken(skeleton.joints[joint])} moved most ({over_frames[joint]:.2f} px), and frame "
         f"{numbers[frame]} changed most ({over_joints[frame]:.2f} px). This says where and when "
         "the pose changed, not whether it got better."
@@ -216,13 +216,6 @@ def _changes(moved, numbers, skeleton) -> tuple[list[str], int]:
         title="Movement in each frame: mean of the joints; shaded from the least to the most moved",
     )
     return [paragraph(summary), _pair(plot, _bars(skeleton.joints, over_frames))], joint
-
-
-def _mean(values, axis) -> np.ndarray:
-    """Return the mean of the finite values; NaN if there are none."""
-    known = np.isfinite(values)
-    total, count = np.where(known, values, 0).sum(axis), known.sum(axis)
-    return np.where(count, total / np.maximum(count, 1), np.nan)
 
 
 def _bars(names, values) -> str:

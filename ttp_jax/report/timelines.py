@@ -83,12 +83,12 @@ def confidence_table(confidences: dict, skeleton: Skeleton, pcutoff: float) -> s
       pcutoff: confidence below which a joint is counted; 0 leaves this column out.
     """
     header = ["joint", "before", "after"]
-    means = [_mean(confidences[name]) for name in ("before", "after")]
+    means = [mean_of_known(confidences[name]) for name in ("before", "after")]
     columns = [[f"{value:.2f}" if np.isfinite(value) else None for value in each] for each in means]
     if pcutoff:
         header.append(f"below {pcutoff:g}")
         known = np.isfinite(confidences["after"])
-        below = _mean(np.where(known, confidences["after"] < pcutoff, np.nan))
+        below = mean_of_known(np.where(known, confidences["after"] < pcutoff, np.nan))
         columns.append([f"{share:.0%}" if np.isfinite(share) else None for share in below])
     rows = list(zip(map(spoken, skeleton.joints), *columns, strict=True))
     return folded(
@@ -109,8 +109,8 @@ def folded(html: str, rows: int, name: str) -> str:
     return f"<details><summary>{escape(name)} of all {rows} joints</summary>{html}</details>\n"
 
 
-def _mean(values) -> np.ndarray:
-    """Return the mean [K] of the finite values over frames; NaN if there are none."""
+def mean_of_known(values: np.ndarray, axis: int | None = 0) -> np.ndarray:
+    """Return the mean of the finite values along an axis; NaN where there are none."""
     known = np.isfinite(values)
-    total, count = np.where(known, values, 0).sum(0), known.sum(0)
+    total, count = np.where(known, values, 0).sum(axis), known.sum(axis)
     return np.where(count, total / np.maximum(count, 1), np.nan)
