@@ -366,11 +366,11 @@ def as_started(text: str) -> str:
     return text.replace("python main.py", "ttp") if installed else text
 
 
-def explained(verb: str | None = None) -> str:
-    """Return help on the flags of a verb, or of all verbs."""
+def explained(verb: str) -> str:
+    """Return help on the flags of a verb."""
     lines = []
     for title, rows in GROUPS.items():
-        shown = [row for row in rows if verb is None or verb in row.verbs]
+        shown = [row for row in rows if verb in row.verbs]
         lines += [f"\n{title}"] if shown else []
         for row in shown:
             start, rest = f"  {row.spelled:<22} ", " " * 25

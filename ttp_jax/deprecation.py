@@ -9,16 +9,15 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
-def warn(old: str, new: str, level: int = 3) -> None:
+def warn(old: str, new: str) -> None:
     """Warn that a name is deprecated.
 
     Args:
       old: the name used.
       new: the name to use.
-      level: the `stacklevel` of `warnings.warn` that points to the user's line.
     """
     text = f"{old} is now called {new}; the next version drops the old name."
-    warnings.warn(text, DeprecationWarning, stacklevel=level)
+    warnings.warn(text, DeprecationWarning, stacklevel=3)  # past a wrapper: the user's
 
 
 def names(module: str, renamed: Mapping[str, str]) -> Callable[[str], Any]:

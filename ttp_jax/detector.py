@@ -78,9 +78,9 @@ def _detector(file: pathlib.Path) -> See:
     return lambda pictures: see(params, pictures)
 
 
-def load_landmarks(file: pathlib.Path | None = None) -> Look:
+def load_landmarks() -> Look:
     """Return the landmark network as a function of crops; raises as `load` does."""
-    return _landmarks(landmarks_path() if file is None else file)
+    return _landmarks(landmarks_path())
 
 
 @functools.lru_cache(maxsize=1)

@@ -281,13 +281,12 @@ def _damaged(path: str | os.PathLike, error: Exception, remedy: str) -> Damaged:
 # --- JSON ----------------------------------------------------------------------------------------
 
 
-def read_json(path: str | os.PathLike, like: Any = None, remedy: str = AGAIN) -> Any:
+def read_json(path: str | os.PathLike, like: Any = None) -> Any:
     """Return the content of a JSON file; None if there is no such file.
 
     Args:
       path: the file.
       like: the required content, a pattern of `unlike`.
-      remedy: what the message of Damaged tells the user to do.
 
     Raises Damaged, or OSError if the file can't be opened.
     """
@@ -296,8 +295,8 @@ def read_json(path: str | os.PathLike, like: Any = None, remedy: str = AGAIN) ->
     except FileNotFoundError:
         return None
     except UnicodeDecodeError as error:
-        raise _damaged(path, error, remedy) from error
-    return parse_json(text, path, like, remedy)
+        raise _damaged(path, error, AGAIN) from error
+    return parse_json(text, path, like)
 
 
 def parse_json(text: str, where: str | os.PathLike, like: Any = None, remedy: str = AGAIN) -> Any:
