@@ -71,6 +71,13 @@ def test_a_moving_camera_leaves_the_whole_frame():
     np.testing.assert_allclose(locate.find(clip, "moving"), clip.boxes, atol=1)
 
 
+def test_boxes_enclose_the_moving_pixels_without_specks():
+    moves = np.zeros((60, 80), bool)
+    moves[10:40, 20:30] = True
+    moves[59, 79] = True  # noise
+    np.testing.assert_array_equal(locate._enclose(moves), [20, 10, 30, 40])
+
+
 def test_people_detector_finds_nobody_on_a_wall():
     assert locate.find(clip_of([np.full((240, 320, 3), 80, np.uint8)] * 12), "people") is None
     assert locate.find(clip_of([np.full((9, 200, 3), 80, np.uint8)] * 3), "people") is None

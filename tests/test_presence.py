@@ -109,18 +109,6 @@ def test_what_is_kept_of_it_is_strict_json():
         assert kept["found"] is found.found and kept["words"] == found.words
 
 
-def test_boxes_enclose_the_moving_pixels_without_specks():
-    masks = np.zeros((3, 60, 80), bool)
-    masks[0, 10:40, 20:30] = True
-    masks[1] = masks[0]
-    masks[1, 59, 79] = True  # noise
-    boxes = presence.boxes_of_masks(masks, 0.25)
-    # In the picture, four times as large, these pixels begin and end half a pixel around.
-    np.testing.assert_allclose(boxes[0], np.array([20, 10, 30, 40]) * 4 - 0.5)
-    np.testing.assert_allclose(boxes[1], boxes[0])
-    assert np.isnan(boxes[2]).all()
-
-
 def test_shapes_that_do_not_fit_are_named():
     with pytest.raises(ValueError, match=r"region \(59, 4\), expected \[T, K, 2\] and \[T, 4\]"):
         presence.measure(WALKER, region_of(WALKER)[1:])

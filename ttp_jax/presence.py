@@ -21,7 +21,6 @@ WHOLE = 0.8  # share of the image's area; a larger region locates nobody
 FEWEST = 3  # fewest frames to judge by
 MOVING = "moving region"
 NOWHERE = "nowhere"  # the region of a video in which no finder saw anybody
-TAIL = 0.03  # share of the moving pixels at each side that `boxes_of_masks` leaves out
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,7 +95,7 @@ def measure(
     Args:
       joints: [T, K, 2] in image pixels; NaN if missing.
       region: the moving region's boxes [T, 4], x1, y1, x2, y2 in image pixels, NaN if nothing moves
-        (`boxes_of_masks`, `data_pipelines.locate.find`); or one box [4].
+        (`data_pipelines.locate.find`); or one box [4].
       picture_size: height and width; frames in which the region nearly fills the image are left
         out, because it then locates nobody.
       given: whether the region comes from the user, who knows that the person is there, or from a
@@ -134,24 +133,6 @@ def measure(
 def nowhere() -> Presence:
     """Return the finding for a video in which no finder saw anybody; joints can't be checked."""
     return Presence(None, np.nan, np.nan, np.nan, 0, NOWHERE)
-
-
-def boxes_of_masks(masks: ArrayLike, scale: float = 1.0) -> np.ndarray:
-    """Return boxes [T, 4] in image pixels around the moving pixels, NaN if there are none.
-
-    Args:
-      masks: bool [T, h, w], pixels that move.
-      scale: size of the masks relative to the images: 0.25 for masks of a quarter of the width.
-    """
-    masks = np.asarray(masks, bool)
-    boxes = np.full((len(masks), 4), np.nan)
-    for box, mask in zip(boxes, masks, strict=True):
-        if mask.any():
-            for axis in (0, 1):  # columns, rows
-                share = np.cumsum(mask.sum(axis)) / mask.sum()
-                box[axis] = np.searchsorted(share, TAIL)
-                box[axis + 2] = np.searchsorted(share, 1 - TAIL) + 1
-    return boxes / scale - 0.5  # pixel centres lie at integers
 
 
 def _area(boxes) -> np.ndarray:

@@ -20,7 +20,6 @@ from ttp_jax.runs.process import say
 MEMORY_SHARE = 0.7  # share of a device's free memory for subjects side by side
 MOST_TOGETHER = 64
 TIMED = 3  # timed calls of a program, of which the fastest counts
-WAYS = ("auto", "map", "vmap", "chunks")
 
 
 @dataclasses.dataclass(frozen=True)
