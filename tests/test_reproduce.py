@@ -631,7 +631,7 @@ def test_a_model_that_comes_along_needs_no_training(tmp_path, monkeypatch):
     ((name, _),) = made.config.reproduce.given
     assert records.model_name(made, spec) == name
     assert running.train_model(made, spec, tmp_path, tmp_path, 1.0)
-    shipped = checkpoint.read_model(experiment.model_path("shipped")).base
+    shipped = checkpoint.read_model(checkpoint.model_path("shipped")).base
     base = running.base_of(made, spec, tmp_path)
     assert checkpoint.fingerprint(base) == checkpoint.fingerprint(shipped)
     with pytest.raises(FileNotFoundError, match="no trained model"):

@@ -93,7 +93,7 @@ def read_project(config, workdir: pathlib.Path, verb: str | None) -> None:
     # Imported late, because other commands don't need them.
     from ttp_jax.runs import base_model, identity, labelled
 
-    model = experiment.model_path(config.base) if config.base else workdir
+    model = checkpoint.model_path(config.base) if config.base else workdir
     trained = None
     if verb in ("evaluate", *ON_VIDEOS):
         stored = identity.exported_config if model.is_file() else identity.training_config

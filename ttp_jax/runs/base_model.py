@@ -10,11 +10,18 @@ import numpy as np
 
 from data_pipelines import pipeline
 from ttp_jax import convert, fetch, losses, skeletons, state, steps
-from ttp_jax.checkpoint import Best, Checkpoints, base_of, blazepose_path, read_model
+from ttp_jax.checkpoint import (
+    Best,
+    Checkpoints,
+    base_of,
+    blazepose_path,
+    model_path,
+    read_model,
+)
 from ttp_jax.models import vgg
 from ttp_jax.models.pose import normalize
 from ttp_jax.runs import identity, sources
-from ttp_jax.runs.experiment import Config, Experiment, build, model_path
+from ttp_jax.runs.experiment import Config, Experiment, build
 
 RESNETS = pathlib.Path("models/imagenet")  # where the paper's configs look for ResNet weights
 NORMALISER_PAIRS = 256  # pairs on which initial loss normalisers are measured

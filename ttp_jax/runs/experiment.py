@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import pathlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -151,11 +150,6 @@ def thawed(config: Config) -> ConfigDict:
     return ConfigDict(config).copy_and_resolve_references()
 
 
-def model_path(base: str) -> pathlib.Path:
-    """Return the file that `config.base` or --model names."""
-    return checkpoint.model_path(base)
-
-
 def take_model(config: Config) -> None:
     """Copy the settings in the model file of `config.base` into a config.
 
@@ -185,7 +179,7 @@ def kept_config(base: str) -> dict[str, Any]:
 
     Raises FileNotFoundError if there is neither, ValueError if it is damaged.
     """
-    path = model_path(base)
+    path = checkpoint.model_path(base)
     if not path.is_dir():
         return tuples(checkpoint.read_model(path).config)
     like = {"data": {"skeleton": str, "source": str, "boxes": str}, "train": {"precision": str}}

@@ -29,10 +29,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from ttp_jax.checkpoint import ModelFile, fingerprint, read_model, write_model
+from ttp_jax.checkpoint import ModelFile, fingerprint, model_path, read_model, write_model
 from ttp_jax.files import move_aside, sha256
 from ttp_jax.runs import base_model, identity, provenance
-from ttp_jax.runs.experiment import Experiment, model_path, needed
+from ttp_jax.runs.experiment import Experiment, needed
 from ttp_jax.runs.process import say
 from ttp_jax.state import Base
 

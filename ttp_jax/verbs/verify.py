@@ -15,7 +15,7 @@ import pathlib
 import tempfile
 from collections.abc import Iterator
 
-from ttp_jax.checkpoint import fingerprint
+from ttp_jax.checkpoint import fingerprint, model_path
 from ttp_jax.files import inside, read_json, sha256
 from ttp_jax.runs import (
     base_model,
@@ -26,7 +26,7 @@ from ttp_jax.runs import (
     results,
     run_record,
 )
-from ttp_jax.runs.experiment import Experiment, model_path
+from ttp_jax.runs.experiment import Experiment
 from ttp_jax.runs.personalization import RunOptions
 from ttp_jax.runs.process import STOPPED, say
 
