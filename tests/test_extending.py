@@ -102,7 +102,7 @@ def test_a_self_supervised_task():
 
 def test_an_adaptation_method(monkeypatch):
     methods.METHODS["confident"] = example("ttp_jax/methods/confident.py")["Confident"]()
-    # What the page says of `ranges.TABLE`.
+    # The table was made when `ranges` was imported.
     monkeypatch.setitem(ranges.TABLE["ttp"], "method", ranges.one_of(*methods.METHODS))
     settings = ttp.Settings(image_size=small_net.SIZE, batch_size=2, method="confident")
     ttp.check_method("baseline", settings)

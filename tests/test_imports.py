@@ -21,7 +21,7 @@ ORDER = (
     "losses",
     "tflite_file", "tflite", "detector", "convert", "visualize", "track", "hdf5_exports",
     "exports", "dlc_analysis", "report", "state", "settings",
-    "tasks", "ranges", "claims", "steps", "memory", "crops", "methods", "ttp", "parallel",
+    "tasks", "steps", "memory", "crops", "methods", "ranges", "claims", "ttp", "parallel",
     "checkpoint", "people", "driver", "inputs", "api",
 )  # fmt: skip
 CORE = {*ORDER} - {"inputs", "api"}  # which are for programs of others

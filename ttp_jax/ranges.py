@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ttp_jax import methods
 from ttp_jax.heatmaps import DECODERS
 from ttp_jax.models import encoders
 from ttp_jax.models.encoders.resnet import STAGES
@@ -204,7 +205,7 @@ TABLE: dict[str, dict[str, Rule]] = {
         "keep": whole(1, 10_000),
     },
     "ttp": {
-        "method": one_of("ttp", "bn", "entropy", "teacher", "teacher+ttp", "none"),
+        "method": one_of(*methods.METHODS),
         "bn_weight": SHARE,
         "confidence": SHARE,
         "teacher_decay": SHARE,
