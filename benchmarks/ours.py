@@ -107,17 +107,17 @@ def offline(case: Case) -> Side:
     begin, models = _start(case, tools), (case.base, case.vgg)
     adapt = functools.partial(ttp.adapt_offline, tools=tools, count=count)
     predict = functools.partial(ttp.predict_frames, tools=tools)
-    watching = compiled(case, ttp.remember_frames, begin, case.video, donate=(0,))
+    remembering = compiled(case, ttp.remember_frames, begin, case.video, donate=(0,))
     adapting = compiled(case, adapt, begin, *models, donate=(0,))
     predicting = compiled(case, predict, begin, case.base, case.video)
 
     def run():
-        subject = watching.call(jax.tree.map(jnp.copy, begin), case.video)
+        subject = remembering.call(jax.tree.map(jnp.copy, begin), case.video)
         subject = ttp.rewind(adapting.call(ttp.rewind(subject), *models))
         subject, _ = jax.block_until_ready(predicting.call(subject, case.base, case.video))
         return float(subject.adaptation.loss)
 
-    return _side(run, watching, adapting, predicting)
+    return _side(run, remembering, adapting, predicting)
 
 
 def subject(case: Case) -> Side:

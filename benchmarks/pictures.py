@@ -77,7 +77,7 @@ def before_after(path: pathlib.Path, seen: synthetic.Film) -> ttp_jax.Model:
         panels = [
             panel(
                 shown.frames[t],
-                (joints[t] + 0.5) * zoom - 0.5,
+                geometry.rescale_points(joints[t], zoom),
                 name,
                 shown.points[t],
                 shown.visible[t],

@@ -27,7 +27,7 @@ from ttp_jax.skeletons import PENN13
 
 SPEC = synthetic.Spec(seed=7, image_size=320, preset="plain", test=1, eval_frames=48)
 SIDE, CAPTION, GAP = 300, 34, 10  # pixels of a panel, of the caption above it, between panels
-INK, PAPER, GOOD, BAD = (20, 20, 24), (255, 255, 255), (0, 114, 178), (213, 94, 0)
+PAPER, GOOD, BAD = (255, 255, 255), (0, 114, 178), (213, 94, 0)
 LABELLED = (4, 16, 28, 40)  # frames that the user of the tutorial has labelled
 
 

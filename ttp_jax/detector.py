@@ -17,7 +17,6 @@ import numpy as np
 from ttp_jax import fetch, geometry, heatmaps
 from ttp_jax.models.encoders import graph
 
-SIZE = 224  # side of the detector's square input in pixels
 MAPS, PRESENCE = "Identity_3", "Identity_1"  # outputs of the landmark network
 See = Callable[[Any], tuple[jax.Array, jax.Array]]
 
