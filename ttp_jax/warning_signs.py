@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ttp_jax.metrics.scores import mean_of
+
 
 class Limits(NamedTuple):
     """The ranges, each with room to spare.
@@ -140,7 +142,7 @@ def signs(evidence: Evidence, limits: Limits = LIMITS, remedy: str = REMEDY) -> 
                 f"The reconstruction of held-out frames got worse: loss {before:.3g} before, "
                 f"{after:.3g} after."
             )
-    before, after = (_mean(each) for each in evidence.confidence)
+    before, after = (mean_of(each) for each in evidence.confidence)
     low, high = limits.confidence
     if before > 0 and not low * before <= after <= high * before:
         found.append(
@@ -149,7 +151,7 @@ def signs(evidence: Evidence, limits: Limits = LIMITS, remedy: str = REMEDY) -> 
         )
     sides = (evidence.boxes[:, 2:] - evidence.boxes[:, :2]).max(1)
     moved = np.linalg.norm(evidence.after - evidence.before, axis=-1) / sides[:, None]
-    change = _mean(moved)
+    change = mean_of(moved)
     if change > limits.moved:
         found.append(
             f"The joints moved by {change:.0%} of the box on average; up to {limits.moved:.0%} is "
@@ -176,9 +178,3 @@ def signs(evidence: Evidence, limits: Limits = LIMITS, remedy: str = REMEDY) -> 
             "another person appears: if so, personalize the two parts separately."
         )
     return [*found, remedy if evidence.adapts else NOTHING_ADAPTS] if found else []
-
-
-def _mean(values: np.ndarray) -> float:
-    """Return the mean of the values that aren't NaN; NaN without any."""
-    known = values[~np.isnan(values)]
-    return float(known.mean()) if known.size else float("nan")
