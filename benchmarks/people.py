@@ -9,11 +9,11 @@ standard error.
 """
 
 import argparse
-import dataclasses
 import importlib.util
 import pathlib
 import sys
 import tempfile
+from collections.abc import Sequence
 
 import jax
 
@@ -26,13 +26,20 @@ from ttp_jax.runs.batch import Runner
 FORMS = ("full", "fp16", "rank32", "rank16", "rank8", "rank4", "rank2")
 
 
-def part(clip: Clip, first: int, last: int) -> Clip:
-    """Return frames first .. last - 1 of a clip."""
-    fields = {name: getattr(clip, name)[first:last] for name in ("boxes", "joints", "visible")}
-    read = clip.read
-    return dataclasses.replace(
-        clip, num_frames=last - first, read=lambda i: read(first + i), file=None, **fields
-    )
+def scores(
+    made: experiment.Experiment, models: Sequence[state.Base], clips: Sequence[Clip]
+) -> dict[str, list[metrics.Score]]:
+    """Predict each clip with its own model, without adaptation; return the scores of each measure.
+
+    Args:
+      made: the experiment.
+      models: one model for each clip.
+      clips: clips with labels.
+    """
+    runners = (Runner(made, model, "none") for model in models)
+    joints = [runner.one(clip).joints for runner, clip in zip(runners, clips, strict=True)]
+    measures = scoring.measures_from(made.config.eval)
+    return scoring.scores_of(clips, joints, made.skeleton, measures)
 
 
 def config_in(path: pathlib.Path):
@@ -62,19 +69,12 @@ def main(argv: list[str] | None = None) -> int:
     made = experiment.build(config)
     base, step = base_model.load_base(made, options.workdir)
     clips = clips_lib.by_subject(sources.load_clips(made.data, "test"))
-    firsts = [part(clip, 0, clip.num_frames // 2) for clip in clips]
-    seconds = [part(clip, clip.num_frames // 2, clip.num_frames) for clip in clips]
+    firsts = [clips_lib.at(clip, range(clip.num_frames // 2)) for clip in clips]
+    seconds = [clips_lib.at(c, range(c.num_frames // 2, c.num_frames)) for c in clips]
     adapting = Runner(made, base, "offline")
     deltas = [jax.device_get(adapting.one(clip).adaptation.delta) for clip in firsts]
 
-    def scores(models: list[state.Base]) -> dict[str, list[metrics.Score]]:
-        joints = [
-            Runner(made, model, "none").one(clip).joints
-            for model, clip in zip(models, seconds, strict=True)
-        ]
-        return scoring.scores_of(seconds, joints, made.skeleton, made.config.eval.pixels)
-
-    before = scores([base] * len(clips))
+    before = scores(made, [base] * len(clips), seconds)
     names = list(before)
     frames = clips[0].num_frames // 2
     print(f"{len(clips)} people, {frames} frames per half, step {step}\n")
@@ -92,7 +92,7 @@ def main(argv: list[str] | None = None) -> int:
                 sizes.append(path.stat().st_size / 1024)
                 read = people.read(path).delta
                 models.append(state.adapted_base(base, read))
-            after = scores(models)
+            after = scores(made, models, seconds)
             table = metrics.subject_table(
                 [score.mean for score in before[names[0]]],
                 [score.mean for score in after[names[0]]],

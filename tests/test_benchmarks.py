@@ -1,5 +1,6 @@
 """The benchmarks at toy size: both sides do the same work, and the files are complete."""
 
+import dataclasses
 import json
 import math
 import pathlib
@@ -11,19 +12,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import small_run
 import torch
 import torch_reference
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import answer, baseline, data, machine, ours, report, speed, workloads
+from benchmarks import answer, baseline, data, machine, ours, people, report, speed, workloads
 from benchmarks import case as cases
 from configs import h36m, tiny
+from data_pipelines import clips as clips_lib
 from data_pipelines import layouts, penn, pipeline, synthetic
 from ttp_jax import geometry, ttp
 from ttp_jax.models import pose
 from ttp_jax.models.encoders import resnet
 from ttp_jax.models.pose import PoseNet
 from ttp_jax.paper.records import RunSpec
+from ttp_jax.runs import base_model, experiment
+from ttp_jax.runs.batch import Runner
 from ttp_jax.skeletons import SKELETONS
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -357,6 +362,21 @@ def test_rates_of_both_streams_are_a_table(rendered_clips):
     about = machine.describe() | {"what": "test", "frames": 8, "pixels": "64x64"}
     lines = data.table({data.OURS: [300.0, 100.0, 200.0], "DataLoader, 0 workers": [100.0]}, about)
     assert "| ours (tf.data) | 200 (100 to 300) | 2.00 |" in lines
+
+
+@pytest.mark.slow  # it compiles a network
+def test_each_person_is_scored_with_a_model_of_its_own():
+    made = experiment.build(small_run.get_config())
+    pictures = np.random.default_rng(0).integers(0, 256, (4, 40, 40, 3), np.uint8)
+    boxes = np.tile(np.float32([0, 0, 40, 40]), (4, 1))
+    clip = clips_lib.Clip("a", "a", "test", 4, lambda i: pictures[i], boxes)
+    one = base_model.untrained(made, np.ones(1, np.float32))
+    two = base_model.untrained(made.changed({"seed": 1}), np.ones(1, np.float32))
+    right = Runner(made, one, "none").one(clip).joints
+    labelled = dataclasses.replace(clip, joints=right, visible=np.ones(right.shape[:2], bool))
+    found = people.scores(made, [one, two], [labelled, labelled])
+    own, other = (score.mean for score in found["PCK@0.2"])
+    assert own == 100 > other
 
 
 def test_the_page_that_answers_whether_to_adapt_says_what_the_records_say():
