@@ -304,7 +304,7 @@ def test_labels_of_a_category_that_is_not_listed_are_counted(tmp_path):
     path.write_text(json.dumps(content))
     project = read(path)
     assert project.num_frames == 2
-    assert "1 labels of categories without keypoint names are left out." in project.notes
+    assert "left out, labels of categories without keypoint names: 1." in project.notes
 
 
 @pytest.mark.parametrize(
@@ -335,7 +335,7 @@ def test_what_coco_files_say_twice_after_a_merge_is_read_once(tmp_path, what):
     path.write_text(json.dumps(content))
     project = read(path)
     assert project.subjects == {"a": 2, "b": 1}
-    assert "1 duplicate annotations are left out." in project.notes
+    assert "left out, duplicate annotations: 1." in project.notes
 
 
 @pytest.mark.parametrize(("said", "count"), [("0", 3), (False, 3), (None, 3), ("1", 2), (True, 2)])

@@ -740,7 +740,8 @@ def test_flags_crowds_and_unlabelled_people_count_as_coco_says(tmp_path):
     clip = by_subject(project)["a"]
     assert clip.visible.tolist() == [[False, False, True, True]]
     assert np.isnan(clip.joints[0, 0]).all() and np.isfinite(clip.joints[0, 1]).all()
-    assert "1 crowds" in said(project) and "1 people without a labelled" in said(project)
+    assert "crowds (iscrowd = 1): 1." in said(project)
+    assert "people without a labelled keypoint: 1." in said(project)
     assert "1 joint labelled as hidden" in said(project)
     for person in content["annotations"]:
         flags = np.array(person["keypoints"][2::3])
@@ -760,7 +761,9 @@ def test_several_categories_are_chosen_by_name(tmp_path):
         read(path)
     assert read(path, category="hand").skeleton.joints == ("thumb",)
     project = read(path, category="mouse")
-    assert project.subjects == {"a": 1, "b": 1} and "1 people of other categories" in said(project)
+    assert project.subjects == {"a": 1, "b": 1} and "people of other categories: 1." in said(
+        project
+    )
     with pytest.raises(
         DataError, match="no category foot with keypoints: expected one of mouse, h"
     ):

@@ -236,7 +236,8 @@ def test_cocos_own_people(shared_data, capsys):
     assert tuple(np.array([x, y, x + w, y + h], np.float32).tolist()) in boxes
     assert project.skeleton.limbs[0] == (15, 13)  # ankle to knee
     text = " ".join(project.describe())
-    assert "1 crowds" in text and "49 people without a labelled" in text
+    assert "crowds (iscrowd = 1): 1." in text
+    assert "people without a labelled keypoint: 49." in text
     pictures = {clip.file(0) for clip in project.clips}
     folds = splits.folds(project, 5)
     for fold in folds:

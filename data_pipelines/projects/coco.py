@@ -87,7 +87,7 @@ def sheet(path: Path, *, category: str = "", subject_field: str = "") -> Sheet:
         "duplicate annotations": len(chosen_people) - len(people),
         "labels of categories without keypoint names": file.others,
     }
-    notes = [f"{count} {what} are left out." for what, count in left_out.items() if count]
+    notes = [f"left out, {what}: {count}." for what, count in left_out.items() if count]
     if binary:
         notes.append("no keypoint has v = 2, so v = 1 counts as visible.")
     limbs = _limbs(kind)

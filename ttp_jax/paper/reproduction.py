@@ -181,6 +181,7 @@ def _draw(experiment: Experiment, workdir: pathlib.Path, kept: pathlib.Path) -> 
     clips = clips_lib.by_subject(sources.load_clips(own.data, spec.split))
     if not clips:
         say(f"no pictures: {own.data.root} has no {spec.split} clips")
+        return
     drawn = clips[: own.config.eval.pictures]
     missing = [clip for clip in drawn if not (folder / f"{clip.name}.png").exists()]
     for clip, result in runner.many(missing):
