@@ -191,7 +191,12 @@ class DataError(ValueError):
 
 
 def first_few(names: Collection[str], most: int = 5) -> str:
-    """List the first names for a message, and "..." if there are more than `most`."""
+    """Return a list of the first names for a message.
+
+    Args:
+      names: names or paths.
+      most: largest number of names to list; if there are more, "..." follows.
+    """
     return ", ".join([*names][:most]) + ", ..." * (len(names) > most)
 
 

@@ -110,7 +110,12 @@ def folded(html: str, rows: int, name: str) -> str:
 
 
 def mean_of_known(values: np.ndarray, axis: int | None = 0) -> np.ndarray:
-    """Return the mean of the finite values along an axis; NaN where there are none."""
+    """Return the mean of the finite values along an axis; NaN where there are none.
+
+    Args:
+      values: array [T, ...] of any unit; NaN where missing.
+      axis: axis to average over, by default frames; None for all values.
+    """
     known = np.isfinite(values)
     total, count = np.where(known, values, 0).sum(axis), known.sum(axis)
     return np.where(count, total / np.maximum(count, 1), np.nan)
