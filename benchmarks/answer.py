@@ -202,12 +202,12 @@ def personal(find: Callable[[DataSet], Find]) -> str:
         before, after = (found(data, find, how) for how in ("none", "offline"))
         controlled = [record for record in after if records.CONTROL in record]
         if statistics.pairs(before, controlled):
-            differences = (
-                statistics.deltas(before, controlled),
-                statistics.deltas(before, controlled, records.CONTROL),
-                statistics.deltas(controlled, controlled, over=records.CONTROL),
+            gains = (
+                statistics.gain(before, controlled),
+                statistics.gain(before, controlled, part=records.CONTROL),
+                statistics.gain(controlled, controlled, over=records.CONTROL),
             )
-            rows.append((data.name, data.grid.measures[0], *_intervals(differences)))
+            rows.append((data.name, data.grid.measures[0], *(gain for gain, _ in gains)))
     return _markdown(header, rows)
 
 
@@ -228,10 +228,6 @@ def _both(found: Sequence[dict]) -> str:
     """Return the first measure and the mean error in percent."""
     errors = np.mean([record[ERRORS]["mean error %"]["mean"] for record in found])
     return f"{statistics.mean(found):.1f} / {errors:.2f} %"
-
-
-def _intervals(differences: Sequence[np.ndarray | None]) -> tuple[str, ...]:
-    return tuple("-" if each is None else statistics.with_interval(each) for each in differences)
 
 
 def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -95,7 +95,6 @@ def read(
     """
     path = Path(path).expanduser()
     joint_names, rows, _, notes, *_ = _sheet(path)
-    rows, note_on_pixels = _stretched(rows, size, stored) if stored else (rows, [])
     joints_of, notes_on_names = _match(joint_names, skeleton, path)
     columns, targets = list(joints_of), list(joints_of.values())
     rows = [row for row in rows if not np.isnan(row.joints[columns]).all()]
@@ -105,6 +104,7 @@ def read(
             "in any frame: label some frames, or export again."
         )
     rows, note_on_clip = _of_clip(rows, clip_name, source, path)
+    rows, note_on_pixels = _sized(rows, size, stored, path)
     if names is None or all(naming.is_bare(row.picture) for row in rows):
         rows, notes_on_frames = _numbered(rows, path)
         frames = _frame_numbers(rows, 0 if notes_on_frames else first, count, path)
@@ -176,8 +176,7 @@ def _sheet(path: Path) -> Sheet:
                 "in the video."
             )
         taken[row.picture] = row
-    rows = [row._replace(size=row.size or _labelled_size(row, path)) for row in sheet.rows]
-    return sheet._replace(rows=rows)
+    return sheet
 
 
 def _penn(path: Path) -> Sheet:
@@ -201,8 +200,13 @@ READERS: dict[str, Callable[[Path], Sheet]] = {
 }
 
 
-def _stretched(rows: list[Row], size: Any, stored: tuple[int, int]) -> tuple[list[Row], list[str]]:
-    """Move labels of stored frames to where they are after these were stretched to `size`."""
+def _sized(
+    rows: list[Row], size: Any, stored: tuple[int, int] | None, path: Path
+) -> tuple[list[Row], list[str]]:
+    """Add the pictures' sizes, and move labels of stored frames to where `size` stretches them."""
+    rows = [row._replace(size=row.size or _labelled_size(row, path)) for row in rows]
+    if stored is None:
+        return rows, []
     scale, found, moved = np.divide(size, stored)[::-1], [], False
     for row in rows:
         if row.size == stored or (row.size is None and not naming.is_bare(row.picture)):
@@ -288,7 +292,7 @@ def _of_source(
     """Choose among several folders or videos of the clip's name, as day1/cam1 and day2/cam1."""
     titles = naming.apart(naming.folders(row.picture) for row in rows if _folder(row))
     several = sorted(set(titles.values()))
-    own = naming.composed(clip_name or "")
+    own = clip_name or ""
     if len(several) < 2 or any(_folder(row) not in ("", own) for row in rows):
         return rows
     agreement = dict.fromkeys(several, 0)

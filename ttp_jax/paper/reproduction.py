@@ -18,7 +18,7 @@ from ttp_jax.paper.selection import Grid
 from ttp_jax.runs import diagnostics, provenance, sources
 from ttp_jax.runs.batch import Runner
 from ttp_jax.runs.experiment import Experiment
-from ttp_jax.runs.process import say
+from ttp_jax.runs.process import say, say_failed
 
 PICTURES = "figure5"
 # These errors end one run, not all of them.
@@ -71,8 +71,7 @@ def run(
             _draw(experiment, workdir, folder)
     finally:  # the tables are written even if a run fails
         write_report(experiment, workdir, folder)
-        for title, error in failed.items():
-            say(f"FAILED {title}: {error}")
+        say_failed(failed)
     return 1 if failed else 0
 
 
