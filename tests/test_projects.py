@@ -92,6 +92,13 @@ def test_the_config_gives_order_and_limbs(tmp_path):
     assert named == [("nose", "tail"), ("nose", "ear_left"), ("ear_left", "ear_right")]
 
 
+def test_words_of_the_config_are_names(tmp_path):
+    """Even those that other YAML takes for false, a number, a date or nothing."""
+    names = ["no", "1_2", "007", "2024-05-01", "null"]
+    made.deeplabcut(tmp_path, names=names, config="bodyparts: [null, 2024-05-01, 007, 1_2, no]")
+    assert read(tmp_path).skeleton.joints == tuple(reversed(names))
+
+
 # Each list is ten times the one before: a few lines that would fill any memory.
 BOMB = "".join(
     f"{name}: &{name} [{', '.join(['*' + before] * 10)}]\n"
@@ -142,8 +149,9 @@ def test_individuals_are_subjects(tmp_path):
     assert read(tmp_path, individuals=["two"]).subjects == {"a_two": 3}
     with pytest.raises(DataError, match=r"no individual three: expected some of one, two"):
         read(tmp_path, individuals=["three"])
-    (tmp_path / "config.yaml").write_text("identity: true")
-    assert read(tmp_path).subjects == {"one": 3, "two": 3}  # the same two in all videos
+    for word in ("true", "yes"):
+        (tmp_path / "config.yaml").write_text(f"identity: {word}")
+        assert read(tmp_path).subjects == {"one": 3, "two": 3}  # the same two in all videos
 
 
 def test_recordings_may_lack_an_individual_that_others_have(tmp_path):

@@ -8,7 +8,7 @@ import functools
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import yaml
@@ -67,7 +67,7 @@ def read(path: Path, options: Options) -> Project:
         sheet = sheet_of(folder, options, str(config.get("scorer") or ""))
         if sheet is not None:
             limbs = _limbs(config)
-            identity = config.get("identity") is True
+            identity = str(config.get("identity")).lower() in ("true", "yes", "on")
             sheet = sheet._replace(limbs=limbs, identity=identity)
             recordings.append(_recording(folder, root, sheet, options))
         elif pictures := files.pictures_in(folder):
@@ -201,13 +201,19 @@ def _crops(config: dict[str, Any]) -> dict[str, tuple[int, int, int, int]]:
 # --- config.yaml ---------------------------------------------------------------------------------
 
 
+class _Text(yaml.SafeLoader):
+    """Reads unquoted words as text: to DeepLabCut, a joint `no` isn't false, and `1_2` isn't 12."""
+
+    yaml_implicit_resolvers: ClassVar = {}
+
+
 def read_config(path: Path) -> dict[str, Any]:
-    """Read config.yaml; empty if there is none. Raises DataError if it is damaged."""
+    """Read config.yaml, values as text; empty if there is none. Raises DataError if damaged."""
     if not path.is_file():
         return {}
     text = read_text(path)
     try:
-        config = yaml.safe_load(text)
+        config = yaml.load(text, _Text)
         _check_size(config)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise DataError(
