@@ -34,7 +34,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from data_pipelines import penn
-from data_pipelines.clips import DataError, FrameError
+from data_pipelines.clips import DataError, FrameError, first_few
 from data_pipelines.projects import coco, deeplabcut, files, sleap, tables
 from data_pipelines.projects import names as naming
 from data_pipelines.projects.records import Options, Row, Sheet
@@ -278,7 +278,7 @@ def _of_clip(
         return _of_source(rows, clip_name, source, path), notes
     if clip_name not in folders:
         raise DataError(
-            f"{path} has pictures of {len(folders)} folders ({', '.join(folders[:5])}), none of "
+            f"{path} has pictures of {len(folders)} folders ({first_few(folders)}), none of "
             f"them {clip_name}: name the video after its folder, or keep one folder's labels."
         )
     kept = [row for row in rows if _folder(row) in ("", clip_name)]
@@ -304,7 +304,7 @@ def _of_source(
     if len(best) > 1:
         raise DataError(
             f"{path} has labels of {len(several)} videos or folders named {own} "
-            f"({', '.join(several[:5])}): keep those of the one that you named."
+            f"({first_few(several)}): keep those of the one that you named."
         )
     return [row for row in rows if titles.get(naming.folders(row.picture)) in (best[0], None)]
 
@@ -348,7 +348,7 @@ def _by_name(
             f"has the name of a given picture ({', '.join(list(names)[:3])}, ...). Labels are "
             "matched by file name: give the pictures that were labelled, or rename them."
         )
-    shown = f"{', '.join(missing[:3])}{', ...' * (len(missing) > 3)}"
+    shown = first_few(missing, 3)
     note = f"left out, {len(missing)} labelled pictures that aren't among those given: {shown}."
     return list(kept.values()), np.array(list(kept), np.int64), [note] if missing else []
 

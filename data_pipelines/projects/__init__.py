@@ -12,7 +12,7 @@ To add a format, add a module with `read(path, options)`, an entry in `_reader` 
 from collections.abc import Callable
 from pathlib import Path
 
-from data_pipelines.clips import DataError
+from data_pipelines.clips import DataError, first_few
 from data_pipelines.projects import coco, deeplabcut, files, lightning_pose, sleap
 from data_pipelines.projects.records import Footage, Options, Project
 
@@ -68,7 +68,7 @@ def _reader(path: Path) -> tuple[Path, Reader]:
     slp = [each for each in inside if each.suffix.lower() == ".slp"]
     annotations = [] if slp else [each for each in inside if coco.is_one(each)]
     if len(slp + annotations) > 1:
-        shown = ", ".join(each.name for each in (slp + annotations)[:5])
+        shown = first_few([each.name for each in slp + annotations])
         raise DataError(f"{path} has several files of labels ({shown}): name one of them.")
     if slp + annotations:
         return _reader((slp + annotations)[0])

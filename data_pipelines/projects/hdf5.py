@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import h5py
 import numpy as np
 
-from data_pipelines.clips import DataError
+from data_pipelines.clips import DataError, first_few
 
 USUAL_KEYS = ("df_with_missing", "keypoints")  # DeepLabCut's key, and that of its labelling widgets
 MOST_CELLS = 1 << 26
@@ -81,7 +81,7 @@ def _table(file: h5py.File, path: Path) -> Any:
     ]
     chosen = [name for name in USUAL_KEYS if name in found] or found
     if not found or (len(chosen) > 1 and not set(chosen) <= set(USUAL_KEYS)):
-        inside = ", ".join(list(file)[:5]) or "nothing"
+        inside = first_few(list(file)) or "nothing"
         raise DataError(
             f"{path} holds {inside}, expected one table that pandas wrote, DeepLabCut's "
             f"{' or '.join(USUAL_KEYS)}."

@@ -109,7 +109,7 @@ class Outputs:
         if not self._options.labels:
             return
         if len(clips) > 1:
-            names = ", ".join(clip.name for clip in clips[:5])
+            names = clips_lib.first_few([clip.name for clip in clips])
             raise ValueError(f"--labels is a file for one video: name one of {names}.")
         path, first = self._options.labels, self._options.labels_first
         self._labels = user_labels.read(path, first, self._skeleton, clips[0])
