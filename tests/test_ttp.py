@@ -61,9 +61,9 @@ def compiled(how, **changes):
     if how in ("predict_frames", "predict_and_remember"):
         return alike(functools.partial(getattr(ttp, how), tools=tools))
     if how == "online":
-        return jax.jit(functools.partial(ttp.online, tools=tools))
+        return alike(functools.partial(ttp.online, tools=tools))
     solo = functools.partial(ttp.personalize, tools=tools)
-    return jax.jit(solo if how == "personalize" else over_all(solo, how))
+    return alike(solo if how == "personalize" else over_all(solo, how))
 
 
 def over_all(solo, how):
