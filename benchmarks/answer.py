@@ -74,7 +74,7 @@ ROWS = (
     *LIPS,
     DataSet("lips, both splits (means over speakers)", "", LIPS[0].config, parts=LIPS),
     *LONGER,
-    DataSet("lips, both splits, longer training (seeds 1, 2)", "", LONGER[0].config, parts=LONGER),
+    DataSet("lips, both splits, longer training", "", LONGER[0].config, parts=LONGER),
     DataSet("lips, BlazePose's encoder", "lips", lips.get_config()),
     DataSet("tongues, from scratch", "tongue_scratch", tongue.get_config("scratch")),
 )  # fmt: skip
