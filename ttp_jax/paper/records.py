@@ -127,6 +127,9 @@ def record_name(experiment: Experiment, spec: RunSpec) -> str:
     parts |= identity.identifying("model", predicted)
     where = ("root", "tfds", "workers")
     parts["data"] = identity.identifying("data", own.data, where)
+    if spec.scenario not in WITHOUT_MODEL:  # which checkpoint of the training is used
+        chosen = {name: own.train[name] for name in ("best", "patience")}
+        parts |= identity.identifying("train", chosen)
     if spec.scenario in ("online", "offline"):
         parts["ttp"] = identity.identifying("ttp", own.ttp, identity.HOW)
     if spec.transfer:
