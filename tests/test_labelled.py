@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import json
+import shutil
 
 import jax
 import made_projects
@@ -293,6 +294,17 @@ def test_test_subjects_get_unlabelled_frames_in_the_videos_order(root):
     assert dataclasses.replace(clip, name="x").joints[scored].shape == (5, 4, 2)
 
 
+def test_a_recording_with_two_videos_gets_all_extra_frames_from_one(tmp_path):
+    """Its folder and its labels can have names of different videos."""
+    root = small_project.write(tmp_path)
+    table = root / "labeled-data/mouse3/CollectedData_lab.csv"
+    table.write_text(table.read_text().replace("/mouse3/", "/mouse3_raw/"))
+    shutil.copy(root / "videos/mouse3.avi", root / "videos/mouse3_raw.avi")
+    data = config_of(root, **{"data.extra": 4, "data.test_subjects": "mouse3"}).data
+    (clip,) = sources.load_clips(data, "test")
+    assert clip.num_frames == 5 + 4
+
+
 def test_what_keeps_extra_frames_from_a_test_subject_is_said(tmp_path):
     """Training subjects get no extra frames, so nothing is said of theirs."""
     root = small_project.write(tmp_path / "mice")
@@ -310,7 +322,7 @@ def test_what_keeps_extra_frames_from_a_test_subject_is_said(tmp_path):
 
 def test_frames_of_a_subjects_own_videos_come_before_the_labelled_ones(root):
     own = {"data.extra": 3, "data.test_subjects": "mouse1,mouse3", "data.val_share": 0.0}
-    data = config_of(root, **own, **{"data.own_videos": "mouse3=videos/mouse1.avi"}).data
+    data = config_of(root, **own, **{"data.own_videos": " mouse3=videos/mouse1.avi "}).data
     first, clip = clips_lib.by_subject(sources.load_clips(data, "test"))
     other, plain = clips_lib.by_subject(sources.load_clips(config_of(root, **own).data, "test"))
     assert (first.name, clip.name) == (other.name, plain.name)

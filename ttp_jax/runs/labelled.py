@@ -228,7 +228,13 @@ def _more_frames(project: Project, data: Config, own: dict[str, list[Clip]]) -> 
     clips = zip(project.recordings, project.clips, strict=True)
     held_out = [(recording, clip) for recording, clip in clips if clip.split != "train"]
     wanted = {recording for recording, _ in held_out}
-    films = tuple(film for film in project.footage if film.recording in wanted)
+    # Frame numbers are those of one video, so only the first of a recording is used.
+    first = {film.recording: film.path.stem for film in reversed(project.footage)}
+    films = tuple(
+        film
+        for film in project.footage
+        if film.recording in wanted and film.path.stem == first[film.recording]
+    )
     only = dataclasses.replace(project, footage=films)
     found, left_out = footage.unlabelled(only, data.extra, boxes=data.boxes)
     filmed = {film.recording for film in films}
@@ -254,7 +260,7 @@ def _own_videos(project: Project, data: Config) -> dict[str, list[Clip]]:
     """Return `extra` frames of each held-out subject in its videos of `config.data.own_videos`."""
     labelled = {clip.subject: clip for clip in project.clips if clip.split != "train"}
     paths: dict[str, list[pathlib.Path]] = {}
-    for entry in filter(None, data.own_videos.split(",")):
+    for entry in filter(None, map(str.strip, data.own_videos.split(","))):
         subject, _, name = entry.partition("=")
         path = pathlib.Path(data.root).expanduser() / name
         if subject not in labelled or not path.is_file():
