@@ -347,7 +347,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     find = lambda data: finders[data.folder]  # noqa: E731
     try:
         page.write_text(with_tables(page.read_text(), find))
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         parser.error(f"{page}: {error}")
     plot_who_gains(docs / "who_gains.svg", find)
     plot_frames(docs / "frames.svg", find)

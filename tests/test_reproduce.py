@@ -307,6 +307,23 @@ def test_frames_of_own_videos_are_added_for_projects():
     assert rows["9 more frames of own videos", "online"][2] == "+3.00 (+3.00 to +3.00)"
     assert rows["9 more frames of own videos", "offline"][2] == "missing"
     assert table.notes == ("2 of 3 subjects have videos of their own.",)
+    # If the config adds frames itself, the labelled frames alone are the change.
+    adding = made.changed({"data.extra": 9})
+    assert "transformer-seed0-offline-extra=0" in titles(adding, "videos")
+    assert "transformer-seed0-offline" in titles(adding, "videos")
+
+
+def test_a_threshold_that_is_given_twice_is_one_measure():
+    assert Grid.of(of(rendered, {"eval.thresholds": (0.1, 0.1)}).config).measures == ("PCK@0.1",)
+
+
+def test_a_labelled_project_has_no_published_numbers_and_no_grades():
+    """Even if its folder has the name of one of the paper's data sets."""
+    changes = {"data.source": "project", "name": "penn", "reproduce.grades": (("plain", "look"),)}
+    made = of(rendered, changes)
+    _, table = rows_of(made, "table1", {})
+    assert {row[table.header.index("paper")] for row in table.rows} <= {"", "-"}
+    assert not titles(made, "table3") and not titles(made, "table7")
 
 
 @pytest.mark.parametrize("what", ["errors", "videos"])
@@ -592,6 +609,39 @@ def test_published_numbers_belong_to_configs():
 # --- Running -------------------------------------------------------------------------------------
 
 
+def test_fields_that_reproduce_sets_itself_are_refused(tmp_path):
+    wrong = {"ttp.method": "teacher", "ttp.reset": "16", "seed": 5}
+    for field, value in wrong.items():
+        with pytest.raises(ValueError, match=f"config.{field} is {value!r}: reproduce "):
+            reproduction.run(of(rendered, {field: value}), tmp_path, "table1")
+
+
+def test_the_choice_of_the_checkpoint_belongs_to_a_record():
+    made, spec = of(rendered), RunSpec("transformer", "offline")
+    best = made.changed({"train.best": True})
+    assert records.record_name(made, spec) != records.record_name(best, spec)
+    assert records.model_name(made, spec) == records.model_name(best, spec)
+    plain = RunSpec("transformer", "mean pose")
+    assert records.record_name(made, plain) == records.record_name(best, plain)
+
+
+def test_wrong_measures_fail_before_any_training(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(running, "train_model", lambda *_: pytest.fail("trained"))
+    for field, names in (("scale_joints", "left_hip,rihgt_hip"), ("opening", "head,rihgt_hip")):
+        made = experiment.build(small(tmp_path / "people")).changed({f"eval.{field}": names})
+        failed, spec = {}, RunSpec("transformer", "none")
+        assert reproduction._run_all(made, [spec], tmp_path, tmp_path / "records", 0.0, failed)
+        assert "rihgt_hip" in failed[spec.title]
+        assert "some runs can't be made: " in capsys.readouterr().out
+
+
+def test_a_given_model_that_no_run_uses_is_named(tmp_path, capsys):
+    made = of(rendered, {"reproduce.given": (("transformer-seed0-typo", "shipped"),)})
+    (tmp_path / "records").mkdir()
+    reproduction.run(made, tmp_path, "report")
+    assert "given names transformer-seed0-typo, which no run" in capsys.readouterr().out
+
+
 def test_an_unknown_table_names_the_known_ones(tmp_path):
     with pytest.raises(ValueError, match="table9: expected some of adapt, table1.*, all, report"):
         reproduction.run(of(rendered), tmp_path, "table9", str(tmp_path))
@@ -741,6 +791,16 @@ def test_a_model_that_another_process_trains_is_left_to_it(tmp_path, capsys):
         assert f"{spec.title}: another process is training its model in {tmp_path}" in said
     assert "another process is training their models: 2. When" in said
     assert records.missing(made, wanted, tmp_path / "records") == wanted[1:]
+
+
+def test_a_run_that_another_process_makes_is_left_to_it(tmp_path, capsys):
+    made = experiment.build(small(tmp_path / "people"))
+    spec, folder, failed = RunSpec("transformer", "mean pose"), tmp_path / "records", {}
+    with files.only_one(folder / f"{records.record_name(made, spec)}.json"):
+        assert not reproduction._run_all(made, [spec], tmp_path, folder, 0.0, failed)
+    assert not failed and "another process is making them: 1. When" in capsys.readouterr().out
+    assert reproduction._run_all(made, [spec], tmp_path, folder, 0.0, failed)
+    assert not records.missing(made, [spec], folder)
 
 
 def test_records_of_another_data_set_with_the_same_names_stop_a_run(tmp_path):

@@ -137,9 +137,10 @@ def own_videos(grid: Grid, find: Find) -> Table:
     """Show the gain of adapting to more frames, from the subjects' own unlabelled videos."""
     method, rows, counts = selection.best(grid), [], ""
     names = statistics.gain_names(grid)
-    before = statistics.finished(find, selection.each(grid, method, ("none",)))
+    plain = selection.each(grid, method, ("none",), changes=selection.added(grid, 0))
+    before = statistics.finished(find, plain)
     for extra, scenario in itertools.product((0, *grid.extra), SCENARIOS[1:]):
-        changes = (("data.extra", extra),) if extra else ()
+        changes = selection.added(grid, extra)
         specs = selection.each(grid, method, (scenario,), changes=changes)
         found = statistics.finished(find, specs)
         name = f"{extra} more frames of own videos" if extra else "the labelled frames"

@@ -11,7 +11,7 @@ import jax
 
 from data_pipelines import clips as clips_lib
 from ttp_jax import report, visualize
-from ttp_jax.files import Busy, write_atomically
+from ttp_jax.files import Busy, only_one, write_atomically
 from ttp_jax.paper import pages, records, running, tables
 from ttp_jax.paper.records import RunSpec
 from ttp_jax.paper.selection import Grid
@@ -52,14 +52,13 @@ def run(
             "report."
         )
     names = known if "all" in names else tuple(name for name in names if name != "report")
-    if experiment.config.base:
-        base = experiment.config.base
-        raise ValueError(f"{experiment.name} takes the model {base}: name a config that trains.")
+    _check_fields(experiment)
     provenance.where()  # note the commit now, before the code can change
     folder = pathlib.Path(kept) if kept else _records_folder(workdir)
     if not names and not folder.is_dir():
         raise ValueError(f"{folder} does not exist: name the folder of run records, --records=DIR.")
     grid = Grid.of(experiment.config)
+    _warn_of_unused(experiment, grid)
     wanted = [spec for name in names if name != PICTURES for spec in tables.wanted(grid, name)]
     wanted = records.missing(experiment, list(dict.fromkeys(wanted)), folder)
     if names:
@@ -73,6 +72,41 @@ def run(
         write_report(experiment, workdir, folder)
         say_failed(failed)
     return 1 if failed else 0
+
+
+def _check_fields(experiment: Experiment) -> None:
+    """Raise ValueError for fields that contradict what the tables say of their rows."""
+    config = experiment.config
+    if config.base:
+        raise ValueError(
+            f"{experiment.name} takes the model {config.base}: name a config that trains."
+        )
+    if config.ttp.method != "ttp":
+        raise ValueError(
+            f"config.ttp.method is {config.ttp.method!r}: reproduce compares TTP with the other "
+            "methods itself (--what=adapt), so leave this field out."
+        )
+    if config.ttp.reset != "subject":
+        raise ValueError(
+            f"config.ttp.reset is {config.ttp.reset!r}: reproduce adapts to whole subjects; "
+            "config.reproduce.lengths are the lengths of Figure 4."
+        )
+    if config.seed:
+        raise ValueError(
+            f"config.seed is {config.seed}: reproduce trains with the seeds of "
+            "config.reproduce.seeds."
+        )
+
+
+def _warn_of_unused(experiment: Experiment, grid: Grid) -> None:
+    """Say which models of `config.reproduce.given` no run of the tables uses."""
+    specs = [spec for name in tables.TABLES for spec in tables.wanted(grid, name)]
+    used = {records.model_name(experiment, spec) for spec in dict.fromkeys(specs)}
+    if unused := [name for name, _ in experiment.config.reproduce.given if name not in used]:
+        say(
+            f"config.reproduce.given names {', '.join(unused)}, which no run of these settings "
+            "uses: other models are trained"
+        )
 
 
 def _records_folder(workdir: pathlib.Path) -> pathlib.Path:
@@ -91,19 +125,18 @@ def _run_all(
     """
     began = time.monotonic()
     wanted = _in_order(experiment, wanted)
-    checked: set[tuple[str, bool]] = set()  # splits whose people agree with those of the records
+    wrong = _wrong_data(experiment, wanted, folder)
     untrained: set[str] = set()  # models whose training failed
-    elsewhere = 0  # runs whose models another process trains
+    elsewhere: collections.Counter = collections.Counter()  # runs left to other processes
     for number, spec in enumerate(wanted, 1):
         if not records.missing(experiment, [spec], folder):
             continue  # another process has carried it out meanwhile
         left = minutes - (time.monotonic() - began) / 60 if minutes else 0.0
         say(f"\n{number} of {len(wanted)}: {spec.title}")
+        work = "training its model"
         try:
-            if spec.scenario != records.POINTS and (spec.split, spec.transfer) not in checked:
-                # Checked now, so that wrong data fail before hours of training.
-                running.check_people(experiment, spec, folder)
-                checked.add((spec.split, spec.transfer))
+            if _data_of(spec) in wrong and spec.scenario != records.POINTS:
+                raise wrong[_data_of(spec)]
             trained = not _needs_model(spec) or (
                 (not minutes or left > 0)
                 and _train(experiment, spec, workdir, folder, left, untrained)
@@ -112,10 +145,13 @@ def _run_all(
                 some = len(wanted) - number + 1
                 say(f"time is up, {some} runs are left: the same command continues")
                 return False
-            found = running.run(experiment, spec, workdir, folder)
+            work = "making this run"
+            found = _once(experiment, spec, workdir, folder)
+            if found is None:
+                continue
         except Busy:
-            elsewhere += 1
-            say(f"{spec.title}: another process is training its model in {workdir}")
+            elsewhere[work] += 1
+            say(f"{spec.title}: another process is {work} in {workdir}")
             continue
         except MENDABLE as error:
             failed[spec.title] = str(error)
@@ -126,12 +162,42 @@ def _run_all(
         say(f"{spec.title}: {score} in {found['seconds']:.0f} s")
         # Free the memory of compiled programs, because the next run needs others.
         jax.clear_caches()
-    if elsewhere:
+    for work, count in elsewhere.items():
+        work = {"training its model": "training their models"}.get(work, "making them")
         say(
-            f"runs left, because another process is training their models: {elsewhere}. When it "
-            "has ended, the same command continues"
+            f"runs left, because another process is {work}: {count}. When it has ended, the same "
+            "command continues"
         )
     return not elsewhere
+
+
+def _data_of(spec: RunSpec) -> tuple:
+    """Return what a run's people and frames depend on, within an experiment."""
+    return spec.split, spec.transfer, running.data_changes(spec)
+
+
+def _wrong_data(
+    experiment: Experiment, wanted: list[RunSpec], folder: pathlib.Path
+) -> dict[tuple, Exception]:
+    """Return an error for the data of which no run can be made, before hours of training."""
+    scored = {_data_of(spec): spec for spec in wanted if spec.scenario != records.POINTS}
+    wrong: dict[tuple, Exception] = {}
+    for data, spec in scored.items():
+        try:
+            running.check_people(experiment, spec, folder)
+        except MENDABLE as error:
+            wrong[data] = error
+    for error in dict.fromkeys(map(str, wrong.values())):
+        say(f"some runs can't be made: {error}")
+    return wrong
+
+
+def _once(experiment: Experiment, spec: RunSpec, workdir, folder: pathlib.Path) -> dict | None:
+    """Carry out a run; return None if another process has just done it. Raises Busy."""
+    with only_one(folder / f"{records.record_name(experiment, spec)}.json"):
+        if not records.missing(experiment, [spec], folder):
+            return None
+        return running.run(experiment, spec, workdir, folder)
 
 
 def _train(
@@ -327,7 +393,10 @@ def _about(
     data += others
     if (split := experiment.config.reproduce.split) != "test":
         data += f". Subjects: those of the split {split} (`config.reproduce.split`){others}"
+    if experiment.data.get("folds"):
+        data += f", fold {experiment.data.fold} of {experiment.data.folds}"
     measures = dict.fromkeys(measure for record in there for measure in record.get("scores", ()))
+    left_out = dict.fromkeys(record.get("left_out") for record in there)
     return [
         "The command makes those runs that have no record in the folder `--records=DIR`. With "
         "`--what=report`, it only writes this report.",
@@ -335,4 +404,5 @@ def _about(
         "Other programs may have been running when seconds and memory were measured.",
         f"{len(there)} run records; machines: {'; '.join(kinds) or 'none'}; "
         f"commits: {', '.join(commits) or 'none'}.",
+        *filter(None, left_out),
     ]

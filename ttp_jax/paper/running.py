@@ -219,6 +219,7 @@ def personalized(experiment: Experiment, spec: RunSpec, base: state.Base | None)
         "smoothed": scored([smooth.savgol(each) for each in joints]),
         "by_frame": by_frame(*labelled, skeleton, measures),
         "errors": scoring.errors(*labelled, skeleton, measures),
+        "left_out": scoring.left_out(labelled[0], skeleton, measures),
     }
     if controls and controls.joints:
         found[CONTROL] = scored([controls.joints[clip.name] for clip in clips])
@@ -248,17 +249,18 @@ def people(experiment: Experiment, spec: RunSpec) -> tuple[list[Clip], Skeleton]
 
 
 def check_people(experiment: Experiment, spec: RunSpec, folder: pathlib.Path) -> None:
-    """Check that the data are those of the finished runs of a run's split.
+    """Check that a run's data can be scored and are those of the finished runs.
 
     Folders of two data sets often have the same names ("0001", ...), so frames are counted, too.
 
     Raises:
-      ValueError: subjects or frames differ. DataError (`data_pipelines.clips`): the data can't be
-        read.
+      ValueError: subjects or frames differ, or the measures don't suit the joints. DataError
+        (`data_pipelines.clips`): the data can't be read, or no labelled frame can be scored.
     """
-    plain = dataclasses.replace(spec, changes=(), scenario="none")
+    plain = dataclasses.replace(spec, changes=data_changes(spec), scenario="none")
     record = read(folder, record_name(experiment, plain))
-    clips, _ = people(experiment_of(experiment, plain), plain)
+    clips, skeleton = people(experiment_of(experiment, plain), plain)
+    check_measures(clips, skeleton, scoring.measures_from(experiment.config.eval))
     names, frames = [clip.name for clip in clips], sum(clip.num_frames for clip in clips)
     if record is not None and (record["people"], record["frames"]) != (names, frames):
         raise ValueError(
@@ -266,6 +268,25 @@ def check_people(experiment: Experiment, spec: RunSpec, folder: pathlib.Path) ->
             f"{record['frames']} frames, but the data set now has others ({len(names)} with "
             f"{frames}): name another --workdir or another --records folder."
         )
+
+
+def data_changes(spec: RunSpec) -> tuple:
+    """Return the changes of a run that concern its people and frames."""
+    return tuple(change for change in spec.changes if change[0].startswith("data."))
+
+
+def check_measures(clips: list[Clip], skeleton: Skeleton, measures: scoring.Measures) -> None:
+    """Score the labels themselves, so that wrong measures fail before hours of training.
+
+    Raises:
+      ValueError: the measures name joints that the skeleton lacks. DataError
+        (`data_pipelines.clips`): no labelled frame can be scored.
+    """
+    labels = [clip.joints for clip in clips]
+    scoring.errors(clips, labels, skeleton, measures)
+    if np.isnan(scoring.headline(clips, labels, skeleton, measures)):
+        why = scoring.left_out(clips, skeleton, measures) or "no joint is labelled."
+        raise clips_lib.DataError(f"none of the frames can be scored: {why}")
 
 
 def predict(

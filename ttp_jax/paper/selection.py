@@ -27,13 +27,14 @@ class Grid(NamedTuple):
     """What the tables of an experiment compare. Attributes not listed are in `config.reproduce`.
 
     Attributes:
-      name: name of the experiment, a key of the published numbers.
+      name: name of the experiment, a key of the published numbers; "" for a labelled project.
       source: source of its data.
       measures: names of the scores.
       flip: whether averaging with the mirrored crop is a choice: trained on, and not done anyway.
       encoder: `config.model.encoder`.
       updates: updates a frame, `config.ttp.iterations`.
       learning_rate: learning rate at test time, `config.ttp.learning_rate`.
+      added: `config.data.extra`, unlabelled frames added to each subject.
       transfer: `config.transfer`, the people of Table 6.
     """
 
@@ -48,6 +49,7 @@ class Grid(NamedTuple):
     learning_rate: float
     lengths: tuple[int, ...]
     extra: tuple[int, ...]
+    added: int
     rates: tuple[float, ...]
     iterations: tuple[int, ...]
     split: str
@@ -60,7 +62,7 @@ class Grid(NamedTuple):
         """Return the grid of an experiment's config."""
         varied = config.reproduce
         return cls(
-            name=config.name,
+            name="" if config.data.source == "project" else config.name,
             source=config.data.source,
             measures=scoring.measures_from(config.eval).names,
             flip=config.train.flip_prob > 0 and not config.model.flip_average,
@@ -72,6 +74,7 @@ class Grid(NamedTuple):
             learning_rate=config.ttp.learning_rate,
             lengths=varied.lengths,
             extra=varied.extra,
+            added=config.data.extra,
             rates=varied.rates,
             iterations=varied.iterations,
             split=varied.split,
@@ -143,7 +146,8 @@ def grade(grid: Grid, preset: str):
 
 def graded(grid: Grid) -> list[tuple[str, tuple]]:
     """Return name and changes of the config for people of each grade; none without grades."""
-    return [(about, grade(grid, preset)) for preset, about in grid.grades]
+    rendered = grid.source == "synthetic"
+    return [(about, grade(grid, preset)) for preset, about in grid.grades if rendered]
 
 
 def places(grid: Grid) -> list[tuple[str, tuple]]:
@@ -158,10 +162,13 @@ def grade_runs(grid: Grid):
 
 def own_video_runs(grid: Grid):
     if grid.source == "project" and grid.extra:
-        yield from best_scenario_runs(grid)
-        for extra in grid.extra:
-            changes = (("data.extra", extra),)
-            yield from each(grid, best(grid), SCENARIOS[1:], changes=changes)
+        for extra in (0, *grid.extra):
+            scenarios = SCENARIOS[1:] if extra else SCENARIOS
+            yield from each(grid, best(grid), scenarios, changes=added(grid, extra))
+
+
+def added(grid: Grid, extra: int):
+    return () if extra == grid.added else (("data.extra", extra),)
 
 
 def error_runs(grid: Grid):

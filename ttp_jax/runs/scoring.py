@@ -59,7 +59,8 @@ def measures_from(fields: Any) -> Measures:
         tuple(name.strip() for name in field.split(",") if name.strip())
         for field in (fields.scale_joints, fields.opening)
     )
-    return Measures(fields.pixels, joints, tuple(fields.thresholds), fields.distances, opening)
+    thresholds = tuple(dict.fromkeys(fields.thresholds))  # one column each
+    return Measures(fields.pixels, joints, thresholds, fields.distances, opening)
 
 
 def scores_of(
