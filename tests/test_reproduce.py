@@ -12,10 +12,13 @@ import urllib.parse
 import jax
 import numpy as np
 import pytest
+import small_project
 import small_run
 from test_penn import write_video
 
 from configs import bbc_pose, graded, h36m, lips, penn, rendered, tiny, tiny_penn, tongue
+from configs import project as project_config
+from data_pipelines import clips as clips_lib
 from ttp_jax import checkpoint, files, state, steps, visualize
 from ttp_jax.models.pose import METHODS
 from ttp_jax.paper import (
@@ -635,6 +638,18 @@ def test_wrong_measures_fail_before_any_training(tmp_path, monkeypatch, capsys):
         assert "some runs can't be made: " in capsys.readouterr().out
 
 
+def test_missing_own_videos_fail_before_any_training(tmp_path):
+    root = small_project.write(tmp_path)
+    config = project_config.get_config(str(root))
+    config.data.test_subjects, config.data.own_videos = "mouse3", "mouse3=videos/none.avi"
+    labelled.fill(config)
+    made, spec = experiment.build(config), RunSpec("transformer", "online")
+    running.check_people(made, spec, tmp_path)
+    more = dataclasses.replace(spec, changes=(("data.extra", 2),))
+    with pytest.raises(clips_lib.DataError, match="none.avi doesn't exist"):
+        running.check_people(made, more, tmp_path)
+
+
 def test_a_given_model_that_no_run_uses_is_named(tmp_path, capsys):
     made = of(rendered, {"reproduce.given": (("transformer-seed0-typo", "shipped"),)})
     (tmp_path / "records").mkdir()
@@ -812,8 +827,9 @@ def test_records_of_another_data_set_with_the_same_names_stop_a_run(tmp_path):
     records.write(tmp_path, records.record_name(made, RunSpec("transformer", "none")), record)
     running.check_people(made, spec, tmp_path)
     made = made.changed({"data.root": str(tmp_path / "other")})
-    with pytest.raises(ValueError, match="with 3 frames, but .* others .1 with 4.: name another"):
-        running.check_people(made, spec, tmp_path)
+    for each in (spec, dataclasses.replace(spec, changes=(("data.extra", 2),))):
+        with pytest.raises(ValueError, match="with 3 frames, but .* others .1 with 4.: name an"):
+            running.check_people(made, each, tmp_path)
 
 
 def test_a_record_is_read_as_written_and_has_a_list_of_numbers_on_a_line(tmp_path):

@@ -100,6 +100,8 @@ def _check_fields(experiment: Experiment) -> None:
 
 def _warn_of_unused(experiment: Experiment, grid: Grid) -> None:
     """Say which models of `config.reproduce.given` no run of the tables uses."""
+    if not experiment.config.reproduce.given:
+        return
     specs = [spec for name in tables.TABLES for spec in tables.wanted(grid, name)]
     used = {records.model_name(experiment, spec) for spec in dict.fromkeys(specs)}
     if unused := [name for name, _ in experiment.config.reproduce.given if name not in used]:

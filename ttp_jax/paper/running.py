@@ -257,7 +257,7 @@ def check_people(experiment: Experiment, spec: RunSpec, folder: pathlib.Path) ->
       ValueError: subjects or frames differ, or the measures don't suit the joints. DataError
         (`data_pipelines.clips`): the data can't be read, or no labelled frame can be scored.
     """
-    plain = dataclasses.replace(spec, changes=data_changes(spec), scenario="none")
+    plain = dataclasses.replace(spec, changes=(), scenario="none")
     record = read(folder, record_name(experiment, plain))
     clips, skeleton = people(experiment_of(experiment, plain), plain)
     check_measures(clips, skeleton, scoring.measures_from(experiment.config.eval))
@@ -268,6 +268,9 @@ def check_people(experiment: Experiment, spec: RunSpec, folder: pathlib.Path) ->
             f"{record['frames']} frames, but the data set now has others ({len(names)} with "
             f"{frames}): name another --workdir or another --records folder."
         )
+    if changes := data_changes(spec):  # its own frames must be there, too
+        own = dataclasses.replace(plain, changes=changes)
+        people(experiment_of(experiment, own), own)
 
 
 def data_changes(spec: RunSpec) -> tuple:
