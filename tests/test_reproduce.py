@@ -638,6 +638,16 @@ def test_wrong_measures_fail_before_any_training(tmp_path, monkeypatch, capsys):
         assert "some runs can't be made: " in capsys.readouterr().out
 
 
+def test_the_default_network_of_labelled_projects_has_a_report(tmp_path):
+    """Its encoder can't be trained on BGR colours, so that ablation isn't among its tables."""
+    config = project_config.get_config(str(small_project.write(tmp_path / "mice")))
+    labelled.fill(config)
+    (tmp_path / "records").mkdir()
+    assert reproduction.run(experiment.build(config), tmp_path, "report") == 0
+    assert (tmp_path / "report.html").is_file()
+    assert any("bgr" in title for title in titles(of(penn), "ablations"))
+
+
 def test_missing_own_videos_fail_before_any_training(tmp_path):
     root = small_project.write(tmp_path)
     config = project_config.get_config(str(root))

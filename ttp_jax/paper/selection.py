@@ -226,18 +226,19 @@ def lengths(grid: Grid):
             yield (("data.extra", extra),)
 
 
-def ablations():
+def ablations(grid: Grid):
     for rules in TRAINS:
         yield f"trains: {TRAINS[rules]}", (("ttp.rules", rules),)
     yield "normalisers carried from person to person", (("ttp.normalisers", "carried"),)
-    yield "BGR colours, in training as well", (("model.color_order", "bgr"),)
+    if grid.encoder == "resnet":  # other encoders have one order of colours
+        yield "BGR colours, in training as well", (("model.color_order", "bgr"),)
 
 
 def ablation_runs(grid: Grid):
     if "transformer" not in grid.methods:
         return
     first = grid.seeds[0]
-    for _, changes in (("", ()), *ablations()):
+    for _, changes in (("", ()), *ablations(grid)):
         yield ablation_base(grid, changes)
         for scenario in SCENARIOS[1:]:
             yield RunSpec("transformer", scenario, first, changes, grid.split)

@@ -266,7 +266,7 @@ def _table6(grid: Grid, find: Find) -> Table:
 
 def _ablation_table(grid: Grid, find: Find) -> Table:
     first, rows = grid.seeds[0], []
-    for name, changes in (("as configured", ()), *selection.ablations()):
+    for name, changes in (("as configured", ()), *selection.ablations(grid)):
         before = statistics.finished(find, [selection.ablation_base(grid, changes)])
         for scenario in SCENARIOS[1:]:
             spec = RunSpec("transformer", scenario, first, changes, grid.split)
